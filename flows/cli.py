@@ -1,0 +1,287 @@
+"""`ldct`: the command line. A contract, since scripts rely on it: see the README.
+
+Results go to stdout (one JSON object with --json), progress and messages to stderr. Heavy
+imports happen inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.progress import console
+from pipeline.errors import ConfigError, LdctError
+
+QUARANTINED = 4
+
+app = typer.Typer(
+    name="ldct",
+    help="Low-dose CT: DICOM series in, denoised DICOM series out, in physical units.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
+Config = Annotated[Path, typer.Argument(help="A YAML of configs/: one complete run.")]
+Source = Annotated[Path, typer.Argument(help="A folder tree of DICOM files, or one file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting: --set train.iterations=500", metavar="A.B=C"),
+]
+
+
+@app.command()
+def run(
+    config: Config,
+    data: Annotated[Path, typer.Option("--data", help="A folder tree of DICOM files.")],
+    out: Out,
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """The whole way on your data: ingest, degrade, train, evaluate, register, apply, export.
+
+    Ends with report.json, report.html and the derived series in OUT, and the model in the
+    registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 4 when some input was quarantined.
+    """
+    from pipeline.config import load_config
+
+    settings = load_config(config, set_)
+    _finish_run(settings, data, out, json_)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """The whole way on invented patients, in under 5 minutes on 2 cores; needs no data.
+
+    Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
+    """
+    from flows.demo import demo_config, write_patients
+
+    settings = demo_config(set_)
+    _writable(out)
+    write_patients(out / "patients")
+    _finish_run(settings, out / "patients", out, json_)
+
+
+def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
+    _writable(out)
+    _quiet_prefect()
+    from flows.main_job import Request, main_job
+    from flows.tables import run_table
+
+    report = main_job(str(Request(settings.resolved(), str(data), str(out)).save()))
+    if json_:
+        print(json.dumps(report))
+    else:
+        run_table(report, out)
+    _end(report["quarantined"])
+
+
+@app.command()
+def ingest(source: Source, store: StoreFolder, json_: Json = False) -> None:
+    """Find the CT series below SOURCE, check them, and store them as HU volumes."""
+    _quiet_prefect()
+    from flows.single import ingest_flow
+    from flows.tables import ingest_table
+
+    report = ingest_flow(source, store)
+    if json_:
+        print(json.dumps(report))
+    else:
+        ingest_table(report)
+    _end(report["quarantined"])
+
+
+@app.command()
+def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
+    """Train on a store, evaluate on its held-back patients, and register the model.
+
+    A training that was interrupted goes on from its last checkpoint in the store.
+    """
+    from pipeline.config import load_config
+
+    settings = load_config(config, set_)
+    _quiet_prefect()
+    from flows.single import train_flow
+    from flows.tables import figures_table, model_line
+
+    result = train_flow(settings, store)
+    if json_:
+        print(json.dumps(result))
+    else:
+        figures_table(result["metrics"])
+        model_line(result["model"], result["gate"])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
+    store: Annotated[Path | None, typer.Option("--store", help="A store.")] = None,
+    input_: Annotated[Path | None, typer.Option("--input", help="A low-dose series.")] = None,
+    target: Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")] = None,
+    json_: Json = False,
+) -> None:
+    """Figures of a registered model on a store's test patients, or on a real pair of series."""
+    pair = input_ is not None and target is not None
+    if pair == (store is not None) or (input_ is None) != (target is None):
+        raise ConfigError("give either --store, or --input together with --target")
+    _quiet_prefect()
+    from flows.single import evaluate_pair_flow, evaluate_store_flow
+    from flows.tables import figures_table
+
+    if store is not None:
+        figures = evaluate_store_flow(model, store)
+    else:
+        assert input_ is not None and target is not None
+        figures = evaluate_pair_flow(model, input_, target)
+    if json_:
+        print(json.dumps({**figures["overall"]["windows"], "details": figures}))
+    else:
+        figures_table(figures)
+
+
+@app.command()
+def apply(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
+    source: Source,
+    out: Out,
+    json_: Json = False,
+) -> None:
+    """A registered model over every series below SOURCE; derived DICOM series in OUT."""
+    _writable(out)
+    _quiet_prefect()
+    from flows.single import apply_flow
+    from flows.tables import applied_table
+
+    report = apply_flow(model, source, out)
+    if json_:
+        print(json.dumps(report))
+    else:
+        applied_table(report, out)
+    _end(report["quarantined"])
+
+
+@app.command()
+def simulate(
+    source: Source,
+    out: Out,
+    dose: Annotated[float, typer.Option(help="Dose fraction, above 0 and at most 1.")],
+    photons: Annotated[float, typer.Option(help="Photons per ray at full dose.")] = 1.5e5,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    json_: Json = False,
+) -> None:
+    """A low-dose copy of every series below SOURCE, as derived DICOM series in OUT."""
+    _writable(out)
+    _quiet_prefect()
+    from flows.single import simulate_flow
+    from flows.tables import applied_table
+
+    report = simulate_flow(source, out, dose=dose, photons_per_ray=photons, seed=seed)
+    if json_:
+        print(json.dumps(report))
+    else:
+        applied_table(report, out)
+    _end(report["quarantined"])
+
+
+@models_app.callback()
+def models(context: typer.Context, json_: Json = False) -> None:
+    """List the registered models: version, alias, figures and date."""
+    if context.invoked_subcommand is not None:
+        return
+    from flows.registry import Registry
+    from flows.tables import models_table
+
+    rows = Registry.default().list()
+    if json_:
+        print(json.dumps({"models": rows}))
+    else:
+        models_table(rows)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="A registered model's name.")], json_: Json = False
+) -> None:
+    """Everything known of a model's versions: configuration, data digest, figures, gate."""
+    from flows.registry import Registry
+    from flows.tables import model_details
+
+    rows = Registry.default().show(name)
+    if json_:
+        print(json.dumps({"name": name, "versions": rows}))
+    else:
+        model_details(rows)
+
+
+def _writable(out: Path) -> None:
+    """Refuse an unusable OUT before any work is done for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+
+
+def _quiet_prefect() -> None:
+    """Prefect and MLflow speak only when spoken to: the bars and our one line say it all."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+
+def _end(quarantined: list[Any]) -> None:
+    if quarantined:
+        raise typer.Exit(QUARANTINED)
+
+
+def main() -> None:
+    """Run the command; every failure is one line on stderr and an exit code."""
+    try:
+        app()
+    except LdctError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _fail(f"the disk is full: {error.strerror} ({error.filename or 'writing results'})", 1)
+        _fail(f"{error.strerror or error}: {error.filename or ''}", 1, traceback.format_exc())
+    except KeyboardInterrupt:
+        _fail("interrupted; a training goes on from its last checkpoint", 1)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error}", 1, traceback.format_exc())
+
+
+def _fail(line: str, code: int, trace: str = "") -> None:
+    line = " ".join(line.split())
+    if trace:
+        path = Path(tempfile.gettempdir()) / f"ldct-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        try:
+            path.write_text(trace, encoding="utf-8")
+            line += f" (details: {path})"
+        except OSError:
+            line += " (the details could not be written)"
+    console.print(f"ldct: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

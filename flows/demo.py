@@ -1,0 +1,41 @@
+"""The embedded default: invented patients as real DICOM series, and a run sized for 2 cores."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from flows.progress import Stage
+from pipeline.config import RunConfig, load_config
+from pipeline.dicom.phantom_series import write_phantom_series
+from pipeline.physics.phantom import patient_phantom
+
+PATIENTS = 6
+SLICES = 12
+SEED = 2024
+#: The patients are invented, so their key need not be secret: every demo splits alike.
+KEY = b"the demo's patients are invented"
+
+
+def demo_config(overrides: list[str] | None) -> RunConfig:
+    path = Path(str(resources.files("configs") / "demo.yaml"))
+    return load_config(path, overrides)
+
+
+def write_patients(folder: Path) -> None:
+    """Write the phantom's series below `folder`; they are the same on every machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key_file = folder / "demo.key"
+    key_file.write_bytes(KEY)
+    os.environ["LDCT_KEY_FILE"] = str(key_file)
+    with Stage("invent patients", unit="patients", total=PATIENTS) as stage:
+        for number in range(1, PATIENTS + 1):
+            generator = np.random.default_rng((SEED, number))
+            phantom = patient_phantom(generator, slices=SLICES)
+            write_phantom_series(
+                phantom, folder / f"patient-{number}", patient_number=number, seed=SEED
+            )
+            stage.advance(1)

@@ -1,0 +1,132 @@
+"""The main job: real CT series in, denoised DICOM series out, as one Prefect flow.
+
+The flow's only parameter is the path of its request, so that no source path, which may name
+a patient, reaches Prefect's database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows import stages
+from flows.clock import Clock
+from flows.training import train_and_register
+from pipeline.config import parse_config
+from pipeline.dataset import TEST
+from pipeline.export import ModelCard
+from pipeline.files import write_json
+from pipeline.ingest import IngestReport
+from pipeline.store import Store
+from pipeline.versions import versions
+
+REQUEST = "request.json"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run, on what, to where: written to OUT before the flow starts."""
+
+    config: dict[str, Any]
+    data: str
+    out: str
+
+    def save(self) -> Path:
+        path = Path(self.out) / REQUEST
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Request:
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@flow(name="ldct-run", validate_parameters=False)
+def main_job(request: str) -> dict[str, Any]:
+    """Ingest, degrade, train, evaluate, register, load, apply, export, report.
+
+    Returns what report.json holds.
+    """
+    asked = Request.read(Path(request))
+    config = parse_config(asked.config)
+    out, clock = Path(asked.out), Clock()
+    store = Store(out / "store")
+
+    ingested = clock.run("ingest", stages.ingest_stage, Path(asked.data), store)
+    patients = sorted({row["patient"] for row in ingested.series})
+    sides = stages.split_stage(store, config, patients)
+    trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
+    model, card, _ = clock.run("load", stages.load_stage, trained.card.uri)
+    held_back = stages.keys_by_side(store, sides)[TEST]
+    exported = clock.run(
+        "apply and export", _apply_all, model, card, ingested, held_back, out / "derived"
+    )
+    report = {
+        "name": config.name,
+        "task": config.task,
+        **clock.facts(),
+        **trained.facts(),
+        "versions": versions(),
+        "split": sides,
+        **_with_sides(ingested.as_dict(), sides),
+        "exported": exported,
+        "config": config.resolved(),
+    }
+    write_json(out / REPORT_JSON, report)
+    stages.report_stage(
+        report, model, store, config, keys=held_back, curve=trained.curve, path=out / REPORT_HTML
+    )
+    _artifact(report)
+    return report
+
+
+def _apply_all(
+    model: Any, card: ModelCard, ingested: IngestReport, keys: list[str], out: Path
+) -> list[dict[str, Any]]:
+    """Each held-back series of this run's source through the registered model."""
+    exported = []
+    patients = {row["series"]: row["patient"] for row in ingested.series}
+    for key in keys:
+        if key not in ingested.sources:
+            continue
+        done, refusals = stages.apply_stage(model, card, ingested.sources[key], key=key, out=out)
+        ingested.refusals.extend(refusals)
+        exported.append(
+            {"series": key, "patient": patients[key], **done, "folder": f"derived/{done['folder']}"}
+        )
+    return exported
+
+
+def _with_sides(ingested: dict[str, Any], sides: dict[str, str]) -> dict[str, Any]:
+    rows = [{**row, "side": sides[row["patient"]]} for row in ingested["series"]]
+    return {**ingested, "series": rows}
+
+
+def _artifact(report: dict[str, Any]) -> None:
+    """What went where, on the flow run's page; pseudonyms and counts only."""
+    rows = [
+        {
+            "series": row["series"],
+            "patient": row["patient"],
+            "side": row["side"],
+            "slices": row["slices"],
+            "warnings": "; ".join(row["warnings"]),
+        }
+        for row in report["series"]
+    ]
+    create_table_artifact(
+        key="what-went-where",
+        table=rows,
+        description=(
+            f"{report['name']}: model {report['model']['uri']}, "
+            f"gate {'passed' if report['gate']['passed'] else 'failed'}, "
+            f"{len(report['quarantined'])} files quarantined"
+        ),
+    )

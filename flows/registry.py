@@ -1,0 +1,270 @@
+"""The registry is the contract: MLflow holds every model version, with what it takes to trust it.
+
+A version carries its configuration, weights (safetensors and MLflow's own pt2, no pickle),
+data digest, figures per patient and the gate's verdict. Aliases say which one is in use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# Set before mlflow is imported: nothing that is loaded here may run code of its own.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import mlflow.pytorch
+import numpy as np
+import yaml
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from pipeline.config import RunConfig, digest
+from pipeline.errors import ConfigError
+from pipeline.export import ModelCard
+from pipeline.models.saved import CONFIG, load_model, save_model
+from pipeline.models.shell import HUModel
+from pipeline.versions import versions
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+CARD = "ldct"
+FIGURES = "figures.json"
+REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """MLflow's tracking and registry at `uri`; artifacts of a local store go to `artifacts`."""
+
+    uri: str
+    artifacts: str | None
+
+    @classmethod
+    def default(cls) -> Registry:
+        """MLFLOW_TRACKING_URI where set, else ./mlruns with an SQLite file."""
+        named = os.environ.get("MLFLOW_TRACKING_URI")
+        if named:
+            return cls(named, None)
+        folder = Path("mlruns").absolute()
+        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri())
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        mlflow.set_tracking_uri(self.uri)
+        return mlflow.MlflowClient(self.uri)
+
+    @contextmanager
+    def run(self, config: RunConfig, *, data_digest: str) -> Iterator[TrackedRun]:
+        """An MLflow run for a training; marked failed where its body raises."""
+        client = self.client
+        experiment = client.get_experiment_by_name(config.name)
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else client.create_experiment(config.name, artifact_location=self.artifacts)
+        )
+        tags = {"task": config.task, "data_digest": data_digest, **versions()}
+        run = client.create_run(experiment_id, tags=tags, run_name=config.name)
+        tracked = TrackedRun(client, run.info.run_id)
+        tracked.log_config(config)
+        try:
+            yield tracked
+        except BaseException:
+            client.set_terminated(tracked.run_id, "FAILED")
+            raise
+        client.set_terminated(tracked.run_id)
+
+    def register(
+        self,
+        model: HUModel,
+        run: TrackedRun,
+        config: RunConfig,
+        *,
+        data_digest: str,
+        figures: dict[str, Any],
+        verdict: dict[str, Any],
+    ) -> ModelCard:
+        """Make a new version; the first that passes its gate becomes the champion."""
+        client = self.client
+        name = config.register_.name
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / CARD
+            weights_sha256 = save_model(model, config.resolved(), folder)
+            text = json.dumps({"figures": figures, "gate": verdict}, indent=2)
+            (folder / FIGURES).write_text(text, encoding="utf-8")
+            client.log_artifacts(run.run_id, scratch)
+        source = _log_portable(model, run.run_id)
+        tags = {
+            "weights_sha256": weights_sha256,
+            "config_digest": digest(config.resolved()),
+            "data_digest": data_digest,
+            "parameters": str(sum(p.numel() for p in model.network.parameters())),
+            "gate": "passed" if verdict["passed"] else "failed",
+            "headline": json.dumps(_headline(figures)),
+        }
+        if not client.search_registered_models(filter_string=f"name='{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(name, source, run_id=run.run_id, tags=tags)
+        self._give_alias(client, version, passed=verdict["passed"])
+        return _card(version)
+
+    def _give_alias(
+        self, client: mlflow.MlflowClient, version: ModelVersion, *, passed: bool
+    ) -> None:
+        if not passed:
+            return
+        aliases = client.get_registered_model(version.name).aliases
+        alias = CHALLENGER if CHAMPION in aliases else CHAMPION
+        client.set_registered_model_alias(version.name, alias, version.version)
+
+    def find(self, reference: str) -> ModelVersion:
+        """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; else ConfigError."""
+        match = REFERENCE.match(reference)
+        if match is None:
+            raise ConfigError(f"{reference} names no model; write NAME@alias or NAME/VERSION")
+        name, number = match["name"], match["version"]
+        self.require(name)
+        try:
+            if number:
+                return self.client.get_model_version(name, number)
+            return self.client.get_model_version_by_alias(name, match["alias"] or CHAMPION)
+        except MlflowException as error:
+            raise ConfigError(
+                f"there is no {reference}: the model has no such version or alias "
+                f"(see `ldct models show {name}`)"
+            ) from error
+
+    def require(self, name: str) -> None:
+        """Raises ConfigError, naming the models there are, where `name` is none of them."""
+        known = [model.name for model in self.client.search_registered_models()]
+        if name not in known:
+            raise ConfigError(
+                f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
+            )
+
+    def load(self, reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
+        """A registered model, ready to take HU, its card and its configuration."""
+        version = self.find(reference)
+        folder = self._download(version)
+        card = _card(version)
+        return load_model(folder, weights_sha256=card.weights_sha256), card, _config(folder)
+
+    def show(self, name: str) -> list[dict[str, Any]]:
+        """Every version of a model, newest first, with configuration and figures."""
+        self.require(name)
+        found = self.client.search_model_versions(f"name='{name}'")
+        rows = []
+        for row in sorted(found, key=lambda v: -int(v.version)):
+            version = self.client.get_model_version(name, row.version)
+            folder = self._download(version)
+            recorded = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+            rows.append({**_row(version), **recorded, "config": _config(folder)})
+        return rows
+
+    def list(self) -> list[dict[str, Any]]:
+        """A row for each version of each model."""
+        client = self.client
+        return [
+            _row(client.get_model_version(found.name, found.version))
+            for model in client.search_registered_models()
+            for found in client.search_model_versions(f"name='{model.name}'")
+        ]
+
+    def _download(self, version: ModelVersion) -> Path:
+        mlflow.set_tracking_uri(self.uri)
+        return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run, written to by its ID: no global active run to get wrong."""
+
+    client: mlflow.MlflowClient
+    run_id: str
+
+    def log_config(self, config: RunConfig) -> None:
+        for key, value in _flat(config.resolved()).items():
+            self.client.log_param(self.run_id, key, str(value)[:500])
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
+        self.client.log_batch(self.run_id, metrics=rows)
+
+
+def _log_portable(model: HUModel, run_id: str) -> str:
+    """Log the model as pt2 (traced, no pickle) for any size and batch; returns its URI.
+
+    The example's batch of 2 keeps torch.export from freezing the batch to 1.
+    """
+    anything = Schema([TensorSpec(np.dtype("float32"), (-1, 1, -1, -1))])
+    with mlflow.start_run(run_id=run_id):
+        # The requirements are given, since MLflow's own search for them takes 20 s.
+        logged = mlflow.pytorch.log_model(
+            model,
+            name="model",
+            signature=ModelSignature(anything, anything),
+            input_example=np.zeros((2, 1, 64, 64), dtype=np.float32),
+            pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
+        )
+    return logged.model_uri
+
+
+def _card(version: ModelVersion) -> ModelCard:
+    tags = version.tags
+    if "weights_sha256" not in tags:
+        raise ConfigError(f"{version.name} version {version.version} was not registered by ldct")
+    return ModelCard(
+        name=version.name,
+        version=int(version.version),
+        weights_sha256=tags["weights_sha256"],
+        config_digest=tags["config_digest"],
+        data_digest=tags["data_digest"],
+        parameters=int(tags["parameters"]),
+    )
+
+
+def _row(version: ModelVersion) -> dict[str, Any]:
+    created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "aliases": list(version.aliases),
+        "created": created.isoformat(timespec="seconds"),
+        "gate": version.tags.get("gate", ""),
+        "headline": json.loads(version.tags.get("headline", "{}")),
+        "data_digest": version.tags.get("data_digest", ""),
+        "config_digest": version.tags.get("config_digest", ""),
+        "weights_sha256": version.tags.get("weights_sha256", ""),
+    }
+
+
+def _headline(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the first window: what a list of models has room for."""
+    name, window = next(iter(figures["overall"]["windows"].items()))
+    return {"window": name, **{key: value for key, value in window.items() if key != "hu_bias"}}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

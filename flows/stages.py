@@ -1,0 +1,147 @@
+"""Each stage of the pipeline as a Prefect task: seen as such in Prefect's UI.
+
+Tasks get keys, paths and digests; nothing that identifies a patient reaches Prefect, whose
+task inputs are neither hashed nor persisted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import Stage
+from flows.registry import Registry, TrackedRun
+from pipeline.config import RunConfig
+from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
+from pipeline.degrade import degrade_store
+from pipeline.dicom.series import Series
+from pipeline.evaluate import evaluate_store
+from pipeline.export import ModelCard, export_series
+from pipeline.identity import installation_key
+from pipeline.ingest import IngestReport, ingest
+from pipeline.models.shell import HUModel
+from pipeline.report import write_report
+from pipeline.report.panels import choose_panels
+from pipeline.store import Store
+from pipeline.train import train
+
+Curve = list[dict[str, float]]
+
+
+def stage_task(name: str) -> Callable[[Callable], Any]:
+    """A task that is neither cached nor persisted: its work is kept in the store."""
+    return task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+
+
+@stage_task("ingest")
+def ingest_stage(source: Path, store: Store) -> IngestReport:
+    with Stage("ingest", unit="files") as stage:
+        return ingest(source, store, key=installation_key(), progress=stage.show)
+
+
+@stage_task("split")
+def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
+    """Side by patient, recorded in the store so that nobody changes sides."""
+    sides = split_patients(
+        patients, config.data.split, key=installation_key(), recorded=store.split()
+    )
+    store.record_split(sides)
+    return sides
+
+
+@stage_task("degrade")
+def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
+    keys = keys_by_side(store, sides)
+    realisations = {key: config.data.realisations for key in keys[TRAIN]}
+    realisations |= {key: 1 for key in keys[TEST]}
+    with Stage("degrade", unit="series") as stage:
+        degrade_store(store, realisations, config, stage.count)
+
+
+@stage_task("train")
+def train_stage(
+    store: Store, config: RunConfig, keys: list[str], *, folder: Path, run: TrackedRun
+) -> tuple[HUModel, Curve]:
+    settings = config.train
+    patches = settings.iterations * settings.batch * settings.accumulate
+    curve: Curve = []
+    with Stage("train", unit="it", total=settings.iterations) as stage:
+
+        def log(metrics: dict[str, float], iteration: int) -> None:
+            curve.append({"iteration": iteration, **metrics})
+            run.log(metrics, iteration)
+            stage.at(iteration, f"loss {metrics['loss']:.2e}")
+
+        dataset = PatchPairs(store, keys, config, patches)
+        model = train(config, dataset, folder=folder, log=log, data_digest=store.data_digest(keys))
+    return model, curve
+
+
+@stage_task("evaluate")
+def evaluate_stage(
+    model: HUModel, store: Store, config: RunConfig, keys: list[str]
+) -> dict[str, Any]:
+    slices = sum(store.records()[key]["shape"][0] for key in keys)
+    with Stage("evaluate", unit="slices", total=slices) as stage:
+        return evaluate_store(model, store, keys, config, stage.advance)
+
+
+@stage_task("register")
+def register_stage(
+    model: HUModel,
+    run: TrackedRun,
+    config: RunConfig,
+    *,
+    data_digest: str,
+    figures: dict[str, Any],
+    verdict: dict[str, Any],
+) -> ModelCard:
+    with Stage("register"):
+        return Registry.default().register(
+            model, run, config, data_digest=data_digest, figures=figures, verdict=verdict
+        )
+
+
+@stage_task("load")
+def load_stage(reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
+    with Stage("load from the registry"):
+        return Registry.default().load(reference)
+
+
+@stage_task("apply")
+def apply_stage(
+    model: HUModel, card: ModelCard, series: Series, *, key: str, out: Path
+) -> tuple[dict[str, Any], list]:
+    """One series through the model and out as derived DICOM, named by its key."""
+    with Stage(f"apply to {key}", unit="slices", total=len(series.instances)) as stage:
+        folder = out / f"{key}-{card.name}-v{card.version}"
+        return export_series(model, card, series, folder, stage.advance)
+
+
+@stage_task("report")
+def report_stage(
+    report: dict[str, Any],
+    model: HUModel,
+    store: Store,
+    config: RunConfig,
+    *,
+    keys: list[str],
+    curve: Curve,
+    path: Path,
+) -> None:
+    with Stage("report"):
+        panels = choose_panels(model, store, keys, config)
+        write_report(report, panels=panels, curve=curve, path=path)
+
+
+def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:
+    """Series keys on each side; a patient without a side in this run is on none."""
+    found: dict[str, list[str]] = {side: [] for side in (TRAIN, "validation", TEST)}
+    for key, record in sorted(store.records().items()):
+        if record["patient"] in sides:
+            found[sides[record["patient"]]].append(key)
+    return found

@@ -1,0 +1,149 @@
+"""Closing tables: what went where, and how well. On stdout, for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+out_console = Console()
+NONE = "–"
+
+
+def run_table(report: dict[str, Any], out: Path) -> None:
+    """The end of a run: series, figures, and where everything is."""
+    ingest_table(report)
+    figures_table(report["metrics"])
+    model_line(report["model"], report["gate"])
+    model = report["model"]
+    table = Table(title="Where it is, and how to look at it", show_header=False)
+    for row in report["exported"]:
+        table.add_row("derived series", str(out / row["folder"]), "open the folder in a viewer")
+    table.add_row("report", str(out / "report.html"), "open it in a browser")
+    table.add_row("figures", str(out / "report.json"), "")
+    table.add_row(
+        "model", f"{model['name']}/{model['version']}", f"ldct models show {model['name']}"
+    )
+    table.add_row(
+        "its training",
+        "mlruns/mlflow.db",
+        "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db",
+    )
+    out_console.print(table)
+
+
+def ingest_table(report: dict[str, Any]) -> None:
+    """A row for each series, and a line for each reason of refusal."""
+    table = Table(title="What went where")
+    for column in ("series", "patient", "side", "slices", "remarks"):
+        table.add_column(column, justify="right" if column == "slices" else "left")
+    for row in report["series"]:
+        remarks = "; ".join(row["warnings"])
+        side = row.get("side", NONE)
+        table.add_row(row["series"], row["patient"], side, str(row["slices"]), remarks)
+    out_console.print(table)
+    _refusals(report)
+
+
+def _refusals(report: dict[str, Any]) -> None:
+    for fate in ("quarantined", "excluded"):
+        reasons = Counter(row["reason"] for row in report[fate])
+        for reason, count in reasons.most_common():
+            example = next(row["file"] for row in report[fate] if row["reason"] == reason)
+            out_console.print(f"{fate}: {count} file(s), such as {example}: {reason}", markup=False)
+
+
+def figures_table(figures: dict[str, Any]) -> None:
+    """Input against output for each window; the bias of each tissue."""
+    overall = figures["overall"]
+    table = Table(
+        title=f"{overall['patients']} held-back patient(s); {overall['aggregation']}",
+        caption=f"PSNR, SSIM: {overall['psnr_and_ssim']}. RMSE: {overall['rmse']}.",
+    )
+    for column in ("window (centre/width HU)", "", "PSNR dB", "SSIM", "RMSE HU"):
+        table.add_column(column, justify="left" if column in ("", "window") else "right")
+    for name, window in overall["windows"].items():
+        place = f"{name} ({window['centre_hu']:g}/{window['width_hu']:g})"
+        for kind in ("input", "output"):
+            row = window[kind]
+            table.add_row(
+                place if kind == "input" else "",
+                "undenoised" if kind == "input" else "denoised",
+                number(row["psnr"], 2),
+                number(row["ssim"], 4),
+                number(row["rmse_hu"], 1),
+            )
+    out_console.print(table)
+    bias = ", ".join(f"{k} {number(v, 2)}" for k, v in overall["hu_bias"]["output"].items())
+    out_console.print(f"HU bias after denoising: {bias}")
+
+
+def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
+    failed = [check for check in gate["checks"] if not check["passed"]]
+    verdict = "passed its gate" if gate["passed"] else "did not pass its gate"
+    alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+    out_console.print(f"Model {model['name']} version {model['version']}{alias} {verdict}.")
+    for check in failed:
+        out_console.print(f"  {check['check']}: {number(check['figure'], 2)}, {check['limit']}")
+
+
+def applied_table(report: dict[str, Any], out: Path) -> None:
+    table = Table(title="Derived series")
+    for column in ("folder", "instances", "clipped pixels", "remarks"):
+        table.add_column(column)
+    for row in report["exported"]:
+        folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
+        table.add_row(folder, str(row["instances"]), str(row["clipped_pixels"]), remarks)
+    out_console.print(table)
+    _refusals(report)
+
+
+def models_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="Registered models")
+    for column in ("name", "version", "alias", "gate", "figures (input → output)", "date"):
+        table.add_column(column)
+    for row in rows:
+        version, alias = str(row["version"]), ", ".join(row["aliases"])
+        table.add_row(
+            row["name"], version, alias, row["gate"], _headline(row["headline"]), row["created"]
+        )
+    out_console.print(table)
+
+
+def model_details(rows: list[dict[str, Any]]) -> None:
+    """Every version, newest first: digests, gate, figures per patient, configuration."""
+    for row in rows:
+        out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
+        for key in ("created", "data_digest", "config_digest", "weights_sha256"):
+            out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
+        figures_table(row["figures"])
+        for check in row["gate"]["checks"]:
+            mark = "passed" if check["passed"] else "FAILED"
+            out_console.print(
+                f"{mark}: {check['check']} {number(check['figure'], 2)} ({check['limit']})"
+            )
+        patients = {k: v["windows"] for k, v in row["figures"]["patients"].items()}
+        out_console.print("per patient:")
+        out_console.print_json(json.dumps(patients))
+        out_console.print("configuration:")
+        out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
+
+
+def number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def _headline(headline: dict[str, Any]) -> str:
+    if not headline:
+        return NONE
+    before, after = headline["input"], headline["output"]
+    return (
+        f"{headline['window']} {headline['centre_hu']:g}/{headline['width_hu']:g}: PSNR "
+        f"{number(before['psnr'], 1)} → {number(after['psnr'], 1)} dB, SSIM "
+        f"{number(before['ssim'], 3)} → {number(after['ssim'], 3)}"
+    )

@@ -1,0 +1,73 @@
+"""Train, evaluate and register: the part that `ldct run` and `ldct train` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows import stages
+from flows.clock import Clock
+from flows.registry import Registry
+from pipeline.config import RunConfig
+from pipeline.dataset import TEST, TRAIN
+from pipeline.evaluate import judge
+from pipeline.export import ModelCard
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A registered model version and what is known of it."""
+
+    card: ModelCard
+    curve: stages.Curve
+    figures: dict[str, Any]
+    verdict: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the model."""
+        aliases = list(Registry.default().find(self.card.uri).aliases)
+        return {
+            "model": {
+                "name": self.card.name,
+                "version": self.card.version,
+                "aliases": aliases,
+                "weights_sha256": self.card.weights_sha256,
+                "parameters": self.card.parameters,
+                "uri": self.card.uri,
+            },
+            "data_digest": self.card.data_digest,
+            "config_digest": self.card.config_digest,
+            "metrics": self.figures,
+            "gate": self.verdict,
+        }
+
+
+def train_and_register(
+    store: Store, config: RunConfig, sides: dict[str, str], *, folder: Path, clock: Clock
+) -> Trained:
+    """Degrade, train on one side of the split, evaluate on the other, register the result.
+
+    folder keeps the checkpoint, from which an interrupted training goes on.
+    """
+    keys = stages.keys_by_side(store, sides)
+    clock.run("degrade", stages.degrade_stage, store, config, sides)
+    data_digest = store.data_digest(keys[TRAIN])
+    with Registry.default().run(config, data_digest=data_digest) as run:
+        model, curve = clock.run(
+            "train", stages.train_stage, store, config, keys[TRAIN], folder=folder, run=run
+        )
+        figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
+        verdict = judge(figures["overall"], config.register_.gate)
+        card = clock.run(
+            "register",
+            stages.register_stage,
+            model,
+            run,
+            config,
+            data_digest=data_digest,
+            figures=figures,
+            verdict=verdict,
+        )
+    return Trained(card, curve, figures, verdict)

@@ -1,0 +1,229 @@
+"""One YAML is one complete, typed run. Unknown keys are errors, and nothing is evaluated."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.units import Window
+
+#: Where a `target:` may come from. A module outside this list is never imported, so a
+#: configuration cannot reach arbitrary code.
+ALLOWED_MODULES = (
+    "pipeline.models",
+    "pipeline.physics",
+    "pipeline.steps",
+    "monai.networks.nets",
+    "monai.losses",
+    "torch.nn",
+)
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(Strict):
+    """A class by its dotted path, and its arguments."""
+
+    target: str
+    args: dict[str, Any] = {}
+
+
+class Split(Strict):
+    """Who is held back: a fraction of the patients, or their keys (`p-...`, see `ldct ingest`)."""
+
+    by: Literal["patient"] = "patient"
+    test: Annotated[float, Field(gt=0, lt=1)] | list[str] = 0.2
+    validation: Fraction | list[str] = 0.1
+
+
+class Data(Strict):
+    split: Split = Split()
+    patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
+    #: Independent noise draws kept for each slice.
+    realisations: Annotated[int, Field(ge=1, le=16)] = 1
+    #: The inserted noise is scaled at random within this range, per patch.
+    noise_scale: tuple[float, float] = (1.0, 1.0)
+
+
+class Normalize(Strict):
+    """network value = (HU - centre) / scale"""
+
+    centre: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1000.0
+
+
+class Train(Strict):
+    iterations: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)] = 16
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 0
+    #: `auto` is bf16 where the hardware computes it fast, else fp32.
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    log_every: Annotated[int, Field(ge=1)] = 20
+    workers: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+
+
+class Gate(Strict):
+    psnr_gain_db: float = 1.0
+    max_abs_hu_bias: Annotated[float, Field(gt=0)] = 2.0
+
+
+class Register(Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    gate: Gate = Gate()
+
+
+class RunConfig(Strict):
+    """A complete run. With its seed, the data's digest and the versions it reproduces it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    task: Literal["denoise"]
+    data: Data = Data()
+    degradation: Component
+    model: Component
+    normalize_hu: Normalize = Normalize()
+    step: Component
+    loss: Component
+    train: Train
+    metrics: list[Literal["psnr", "ssim", "rmse", "hu_bias"]] = ["psnr", "ssim", "rmse", "hu_bias"]
+    windows: dict[str, Window]
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _windows_named(self) -> RunConfig:
+        if not self.windows:
+            raise ValueError("windows: name at least one display window, such as [40, 400]")
+        if any(window.width <= 0 for window in self.windows.values()):
+            raise ValueError("windows: a window's width must be positive")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting, defaults included, as plain data for YAML and JSON."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML run and apply `a.b=c` overrides; ConfigError names the key and the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no configuration (expected keys such as name, model)")
+    for override in overrides or []:
+        _override(raw, override)
+    return parse_config(raw, source=str(path))
+
+
+def parse_config(raw: dict[str, Any], source: str = "configuration") -> RunConfig:
+    """Validate plain data as a RunConfig; the first fault is named, with the nearest key."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_fault(error)}") from error
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"--set {override}: write it as a.b=value")
+    *parents, last = path.split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {parent} is a value, not a section")
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: {value!r} is not valid YAML") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {fault['msg']}" if where else fault["msg"]
+    near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(RunConfig), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{where}: unknown key{hint}"
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    keys: set[str] = set()
+    for name, info in model.model_fields.items():
+        keys.add(info.alias or name)
+        if inspect.isclass(info.annotation) and issubclass(info.annotation, BaseModel):
+            keys |= _known_keys(info.annotation)
+    return keys
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of plain data, independent of key order."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
+    """Make the object a component names; `given` are arguments that code supplies.
+
+    Raises ConfigError where the class lies outside ALLOWED_MODULES, is not a `base`, or does
+    not take the arguments.
+    """
+    kind = _resolve(component.target, key)
+    if not (inspect.isclass(kind) and issubclass(kind, base)):
+        raise ConfigError(f"{key}.target: {component.target} is not a {base.__name__}")
+    arguments = {**component.args, **given}
+    try:
+        inspect.signature(kind).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
+
+
+def _resolve(target: str, key: str) -> Any:
+    module_name, _, attribute = target.rpartition(".")
+    refusal = ConfigError(
+        f"{key}.target: {target} is not allowed; name a class from {', '.join(ALLOWED_MODULES)}"
+    )
+    if not _allowed(module_name):
+        raise refusal
+    try:
+        resolved = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}.target: there is no {target}") from error
+    # A module may re-export what it imported itself: where the class lives decides.
+    if not _allowed(getattr(resolved, "__module__", "")):
+        raise refusal
+    return resolved
+
+
+def _allowed(module_name: str) -> bool:
+    return any(module_name == m or module_name.startswith(m + ".") for m in ALLOWED_MODULES)

@@ -1,0 +1,141 @@
+"""From stored series to training pairs: the split by patient, and patches by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from pipeline.config import Component, RunConfig, Split, digest
+from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.identity import unit_interval
+from pipeline.masks import body_mask, bounding_box
+from pipeline.store import Store
+from pipeline.transforms import training_transforms
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+def split_patients(
+    patients: list[str], settings: Split, *, key: bytes, recorded: dict[str, str]
+) -> dict[str, str]:
+    """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
+
+    A small cohort whose hash puts nobody on a side that must not be empty gives it the next
+    patient in hash order. Raises ConfigError for a listed patient who is not there, and
+    NothingUsableError where training and test cannot both have one.
+    """
+    wanted = {TEST: settings.test, VALIDATION: settings.validation}
+    listed = {p: side for side, who in wanted.items() if isinstance(who, list) for p in who}
+    for patient in listed:
+        if patient not in patients:
+            raise ConfigError(
+                f"data.split names {patient}, who is not in the data; there are: "
+                + ", ".join(sorted(patients))
+            )
+    if len(patients) < 2:
+        raise NothingUsableError(
+            f"{len(patients)} usable patient: training needs at least 2, "
+            "one of them held back for the test"
+        )
+    sides = {}
+    for patient in sorted(patients, key=lambda p: unit_interval(key, p)):
+        by_hash = _side_by_hash(unit_interval(key, patient), settings)
+        default = recorded.get(patient, by_hash)
+        # A list is complete: whoever it does not name is not on that side.
+        if patient not in listed and isinstance(wanted.get(default), list):
+            default = TRAIN
+        sides[patient] = listed.get(patient, default)
+    _fill(sides, TEST, movable=listed)
+    _fill(sides, TRAIN, movable=listed)
+    return sides
+
+
+def _side_by_hash(place: float, settings: Split) -> str:
+    test = settings.test if isinstance(settings.test, float) else 0.0
+    validation = settings.validation if isinstance(settings.validation, float) else 0.0
+    if place < test:
+        return TEST
+    return VALIDATION if place < test + validation else TRAIN
+
+
+def _fill(sides: dict[str, str], empty: str, *, movable: dict[str, str]) -> None:
+    """Give an empty side the first patient, in hash order, of a side that can spare one."""
+    if empty in sides.values():
+        return
+    for patient, side in sides.items():
+        others = list(sides.values()).count(side) - 1
+        if patient not in movable and (side == VALIDATION or others >= 1):
+            sides[patient] = empty
+            return
+    raise NothingUsableError(f"no patient is left for the {empty} side of the split")
+
+
+def degradation_digest(config: RunConfig, realisation: int) -> str:
+    """Names a cached input: what was done, and which draw of the noise."""
+    component: Component = config.degradation
+    return digest([component.model_dump(), config.train.seed, realisation])
+
+
+@dataclass(frozen=True)
+class _Slice:
+    target: NDArray[np.float32]
+    inputs: tuple[NDArray[np.float32], ...]
+    box: tuple[slice, slice]
+
+
+class PatchPairs(Dataset):
+    """`length` random pairs {"input", "target"}, float32 [1, rows, columns] in HU.
+
+    Item i is a function of the seed and i alone: workers, restarts and machines all see the
+    same patches. Slices are drawn uniformly, patches within the body's bounding box; slices
+    without a body are left out.
+    """
+
+    def __init__(self, store: Store, keys: list[str], config: RunConfig, length: int) -> None:
+        self.length = length
+        self.seed = config.train.seed
+        self.transforms = training_transforms(config.data)
+        self.slices = [found for key in keys for found in _slices(store, key, config)]
+        if not self.slices:
+            raise NothingUsableError("no slice of the training series shows a body")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
+        if not 0 <= item < self.length:
+            raise IndexError(item)
+        generator = np.random.default_rng((self.seed, item))
+        chosen = self.slices[generator.integers(len(self.slices))]
+        degraded = chosen.inputs[generator.integers(len(chosen.inputs))]
+        self.transforms.set_random_state(seed=int(generator.integers(2**31)))
+        pair = self.transforms(
+            {
+                "input": torch.from_numpy(degraded[chosen.box][None].astype(np.float32)),
+                "target": torch.from_numpy(chosen.target[chosen.box][None].astype(np.float32)),
+            }
+        )
+        # Plain tensors: MONAI's metadata would be copied and collated with every patch.
+        return {
+            name: convert_to_tensor(values, track_meta=False).contiguous()
+            for name, values in pair.items()
+        }
+
+
+def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
+    volume = store.load(key)
+    inputs = [
+        store.load_degraded(key, degradation_digest(config, realisation))
+        for realisation in range(config.data.realisations)
+    ]
+    found = []
+    for index, image_hu in enumerate(volume.image_hu):
+        box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
+        if box is not None:
+            found.append(_Slice(image_hu, tuple(degraded[index] for degraded in inputs), box))
+    return found

@@ -1,0 +1,49 @@
+"""What was noticed about the input, in words for its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Fate(StrEnum):
+    """What became of a file."""
+
+    EXCLUDED = "excluded"  # not CT images: nothing is wrong, and nothing is lost
+    QUARANTINED = "quarantined"  # should have been usable, and is not
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that was not used, and why. `value` never holds identity."""
+
+    path: Path
+    fate: Fate
+    reason: str
+    attribute: str = ""
+    value: str = ""
+
+    def as_dict(self, root: Path) -> dict[str, Any]:
+        path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
+        return {
+            "file": str(path),
+            "fate": str(self.fate),
+            "reason": self.reason,
+            "attribute": self.attribute,
+            "value": self.value,
+        }
+
+
+class Unreadable(Exception):
+    """One file cannot be used; carries what its Refusal will say."""
+
+    def __init__(self, reason: str, attribute: str = "", value: object = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.attribute = attribute
+        self.value = str(value)
+
+    def refusal(self, path: Path) -> Refusal:
+        return Refusal(path, Fate.QUARANTINED, self.reason, self.attribute, self.value)

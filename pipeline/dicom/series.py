@@ -1,0 +1,269 @@
+"""Find the CT series in a folder tree, by their headers alone, and check them.
+
+Pixels are read later, once (pipeline.dicom.read). A series is what may be stacked: one study,
+series, orientation, matrix, pixel spacing, kernel and tube voltage (PS3.3 A.3, C.8.2.1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import CTImageStorage
+
+from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.errors import NothingUsableError
+
+#: Headers end long before this in any real file; the rest is read with the pixels.
+DEFER_ABOVE_BYTES = 64 * 1024
+
+#: Without these a slice has no place, no values or no name to refer to.
+REQUIRED = (
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+
+#: What the stages need to know of a series besides; none of it identifies a patient.
+DESCRIPTIVE = (
+    "ImageType",
+    "ConvolutionKernel",
+    "KVP",
+    "SliceThickness",
+    "XRayTubeCurrent",
+    "Exposure",
+    "BodyPartExamined",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PatientPosition",
+    "GantryDetectorTilt",
+    "LossyImageCompression",
+)
+OTHER = ("SOPClassUID", "Modality", "IssuerOfPatientID", "InstanceNumber", "PixelPaddingValue")
+
+#: Spacing differs by this much before it counts as uneven: scanners round positions.
+POSITION_TOLERANCE_MM = 0.02
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One slice's file, its header (no pixels) and its place along the series' normal."""
+
+    path: Path
+    header: pydicom.Dataset
+    position_mm: float
+
+    @property
+    def origin_mm(self) -> NDArray[np.float64]:
+        return np.array([float(v) for v in self.header.ImagePositionPatient])
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices of one acquisition, sorted along their normal.
+
+    warnings say what a reader must know, without identity; `evenly_spaced` is False where the
+    slices may be used one by one but not as a 3-D volume.
+    """
+
+    instances: tuple[Instance, ...]
+    warnings: tuple[str, ...] = ()
+    evenly_spaced: bool = True
+
+    @property
+    def header(self) -> pydicom.Dataset:
+        return self.instances[0].header
+
+    def keeping(self, instances: tuple[Instance, ...]) -> Series:
+        """The same series of fewer slices, checked again."""
+        return _checked(replace(self, instances=instances))
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a folder tree holds."""
+
+    root: Path
+    series: list[Series] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @property
+    def quarantined(self) -> list[Refusal]:
+        return [r for r in self.refusals if r.fate is Fate.QUARANTINED]
+
+
+def find_series(root: Path, progress: Callable[[int], None] = lambda files: None) -> Discovery:
+    """Every CT series below `root` (or the one file `root`), and every file refused.
+
+    Raises NothingUsableError where `root` is not there or not readable.
+    """
+    if not root.exists():
+        raise NothingUsableError(f"{root} does not exist")
+    discovery = Discovery(root)
+    groups: dict[tuple, list[Instance]] = defaultdict(list)
+    for count, path in enumerate(_files(root), start=1):
+        progress(count)
+        try:
+            instance = _read_header(path)
+        except Unreadable as fault:
+            discovery.refusals.append(fault.refusal(path))
+            continue
+        if isinstance(instance, Refusal):
+            discovery.refusals.append(instance)
+        else:
+            groups[_group(instance.header)].append(instance)
+    for instances in groups.values():
+        _add(discovery, instances)
+    return discovery
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def _read_header(path: Path) -> Instance | Refusal:
+    """The slice's header; a Refusal for what is no CT image; raises Unreadable for faults."""
+    try:
+        header = pydicom.dcmread(
+            path,
+            stop_before_pixels=True,
+            specific_tags=[*REQUIRED, *DESCRIPTIVE, *OTHER],
+            defer_size=DEFER_ABOVE_BYTES,
+        )
+    except InvalidDicomError:
+        return _not_dicom(path)
+    except Exception as error:  # pydicom raises many kinds on damaged streams
+        raise Unreadable(f"damaged header ({type(error).__name__})") from error
+    if header.get("SOPClassUID", CTImageStorage) not in ("", CTImageStorage):
+        what = f"not a CT image but {header.SOPClassUID.name}"
+        return Refusal(path, Fate.EXCLUDED, what, "SOPClassUID", str(header.SOPClassUID))
+    if "LOCALIZER" in (header.get("ImageType") or ()):
+        return Refusal(path, Fate.EXCLUDED, "a localizer", "ImageType", "LOCALIZER")
+    missing = [name for name in REQUIRED if header.get(name) in (None, "")]
+    if missing:
+        raise Unreadable(
+            f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
+            missing[0],
+        )
+    return Instance(path, header, _position_mm(header))
+
+
+def _not_dicom(path: Path) -> Refusal:
+    if path.stat().st_size == 0:
+        return Refusal(path, Fate.QUARANTINED, "an empty file")
+    if path.suffix.lower() in (".dcm", ".ima", ".dicom"):
+        return Refusal(path, Fate.QUARANTINED, "not DICOM, though its name says so")
+    return Refusal(path, Fate.EXCLUDED, "not a DICOM file")
+
+
+def normal_of(header: pydicom.Dataset) -> NDArray[np.float64]:
+    """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
+    cosines = np.array([float(v) for v in header.ImageOrientationPatient])
+    normal = np.cross(cosines[:3], cosines[3:])
+    length = np.linalg.norm(normal)
+    if not 0.99 < length < 1.01:
+        raise Unreadable(
+            "the row and column directions are not orthogonal unit vectors",
+            "ImageOrientationPatient",
+            list(np.round(cosines, 4)),
+        )
+    return normal / length
+
+
+def _position_mm(header: pydicom.Dataset) -> float:
+    for name, count in (
+        ("ImageOrientationPatient", 6),
+        ("ImagePositionPatient", 3),
+        ("PixelSpacing", 2),
+    ):
+        values = np.array(header.get(name), dtype=float)
+        if values.shape != (count,) or not np.isfinite(values).all():
+            raise Unreadable(f"{name} must hold {count} numbers", name, header.get(name))
+    if min(float(v) for v in header.PixelSpacing) <= 0:
+        raise Unreadable("spacing must be positive", "PixelSpacing", header.PixelSpacing)
+    return float(np.array([float(v) for v in header.ImagePositionPatient]) @ normal_of(header))
+
+
+def _group(header: pydicom.Dataset) -> tuple:
+    return (
+        header.StudyInstanceUID,
+        header.SeriesInstanceUID,
+        header.PatientID,
+        tuple(np.round([float(v) for v in header.ImageOrientationPatient], 3)),
+        (header.Rows, header.Columns),
+        tuple(np.round([float(v) for v in header.PixelSpacing], 4)),
+        str(header.get("ConvolutionKernel", "")),
+        str(header.get("KVP", "")),
+    )
+
+
+def _add(discovery: Discovery, instances: list[Instance]) -> None:
+    """Check a group and take it as a series, or refuse all its files."""
+    ordered = sorted(instances, key=lambda i: (i.position_mm, str(i.header.SOPInstanceUID)))
+    try:
+        discovery.series.append(_checked(Series(tuple(ordered))))
+    except Unreadable as fault:
+        discovery.refusals.extend(fault.refusal(instance.path) for instance in ordered)
+
+
+def _checked(series: Series) -> Series:
+    positions = np.array([instance.position_mm for instance in series.instances])
+    steps = np.diff(positions)
+    if (steps < POSITION_TOLERANCE_MM / 2).any():
+        raise Unreadable(
+            f"{int((steps < POSITION_TOLERANCE_MM / 2).sum())} slices of the series share a "
+            "position: several acquisitions or copies in one series; separate them first",
+            "ImagePositionPatient",
+        )
+    warnings = []
+    even = True
+    if len(steps) == 0:
+        warnings.append("a single slice: no spacing along the patient")
+        even = False
+    elif np.ptp(steps) > POSITION_TOLERANCE_MM * 2:
+        warnings.append(
+            f"uneven spacing, {steps.min():.2f} to {steps.max():.2f} mm: "
+            "slices are used one by one, not as a 3-D volume"
+        )
+        even = False
+    tilt = _tilt_degrees(series)
+    if tilt > 0.1:
+        warnings.append(f"gantry tilt of {tilt:.1f} degrees, from the positions")
+    if "DERIVED" in (series.header.get("ImageType") or ()):
+        warnings.append("the source is itself a derived series (ImageType DERIVED)")
+    if any(i.header.get("LossyImageCompression") == "01" for i in series.instances):
+        warnings.append("the source was compressed with loss")
+    return replace(series, warnings=tuple(warnings), evenly_spaced=even)
+
+
+def _tilt_degrees(series: Series) -> float:
+    """Angle between the way the slices march and their normal."""
+    if len(series.instances) < 2:
+        return 0.0
+    way = series.instances[-1].origin_mm - series.instances[0].origin_mm
+    cosine = abs(way @ normal_of(series.header)) / np.linalg.norm(way)
+    return float(np.degrees(np.arccos(min(1.0, cosine))))

@@ -1,0 +1,55 @@
+"""Who a patient is, without saying so: keyed hashes instead of names and IDs.
+
+The key belongs to the installation, not to a store or a run, so that a patient has one
+pseudonym, and stays on one side of the split, for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+KEY_BYTES = 32
+
+
+def key_file() -> Path:
+    """LDCT_KEY_FILE, or the default place in the user's configuration."""
+    named = os.environ.get("LDCT_KEY_FILE")
+    return Path(named) if named else Path.home() / ".config" / "ldct" / "patient.key"
+
+
+def installation_key() -> bytes:
+    """The secret key, made at first use and readable by its owner only.
+
+    Raises ConfigError where the file is unreadable or too short to be a key.
+    """
+    path = key_file()
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_bytes(KEY_BYTES))
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot use the key file {path} (LDCT_KEY_FILE): {error}") from error
+    if len(key) < KEY_BYTES:
+        raise ConfigError(f"the key file {path} holds {len(key)} bytes, expected {KEY_BYTES}")
+    return key
+
+
+def pseudonym(key: bytes, prefix: str, *parts: str) -> str:
+    """`prefix`-HMAC of the parts (RFC 2104, SHA-256), 12 hexadecimal digits."""
+    message = "\0".join(part.strip() for part in parts).encode()
+    return f"{prefix}-{hmac.new(key, message, hashlib.sha256).hexdigest()[:12]}"
+
+
+def unit_interval(key: bytes, patient: str) -> float:
+    """A patient's fixed place in [0, 1), which decides the side of the split."""
+    drawn = hmac.new(key, b"split\0" + patient.encode(), hashlib.sha256).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64

@@ -1,0 +1,51 @@
+"""HU in, HU out: the shell that every registered network lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.config import Component, Normalize, RunConfig, build
+
+
+class HUModel(nn.Module):
+    """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
+
+    Normalisation lives in here, so nobody can do it wrongly outside. With
+    `residual` the network predicts the corruption and the input is added in full precision
+    (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
+    by `adds_input`, has done it already.
+    """
+
+    def __init__(self, network: nn.Module, *, normalize: Normalize, residual: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.centre = normalize.centre
+        self.scale = normalize.scale
+        self.adds_input = residual and not getattr(network, "adds_input", False)
+
+    def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        predicted = self.network((image_hu - self.centre) / self.scale).float()
+        if self.adds_input:
+            return image_hu + predicted * self.scale
+        return predicted * self.scale + self.centre
+
+
+class Identity(nn.Module):
+    """Leaves its input alone: what the shell is tested with."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def build_model(config: RunConfig) -> HUModel:
+    """The run's network in its shell, freshly initialised from torch's global generator."""
+    network = build(config.model, key="model", base=nn.Module)
+    residual = bool(config.step.args.get("residual", False))
+    return HUModel(network, normalize=config.normalize_hu, residual=residual)
+
+
+def build_loss(component: Component) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return build(component, key="loss", base=nn.Module)

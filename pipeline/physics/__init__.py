@@ -1,0 +1,1 @@
+"""CT physics: geometry, projection, reconstruction, dose and phantoms."""

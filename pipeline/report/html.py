@@ -1,0 +1,186 @@
+"""The review page: everything in one file, nothing fetched, nothing run."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
+from numpy.typing import NDArray
+
+from pipeline.files import write_text
+from pipeline.report import figures
+from pipeline.report.figures import Panel
+from pipeline.units import TISSUE_RANGES_HU
+
+#: Stands for a figure that was not measured.
+NOT_MEASURED = "–"
+#: How many file names and values a group of equal refusals spells out.
+EXAMPLES = 3
+
+
+def write_report(
+    report: dict[str, Any], *, panels: list[Panel], curve: list[dict[str, Any]], path: Path
+) -> None:
+    """Write the review page of a run to `path`.
+
+    `report` is what report.json holds, `curve` the training log: iteration, loss,
+    learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
+    """
+    template = _environment().get_template("template.html")
+    html = template.render(
+        report=report,
+        panels=[_pictures(panel) for panel in panels],
+        colour_bar=_data_uri(figures.colour_bar_png()),
+        difference_limit_hu=figures.DIFFERENCE_LIMIT_HU,
+        enlargement=figures.ENLARGEMENT,
+        tissues=TISSUE_RANGES_HU,
+        curve=_data_uri(figures.curve_png(curve)) if curve else None,
+        speed=_median([point.get("patches_per_s") for point in curve]),
+        sides=Counter((report.get("split") or {}).values()),
+        quarantined=grouped(report.get("quarantined") or []),
+        excluded=grouped(report.get("excluded") or []),
+        config_yaml=_as_yaml(report.get("config")),
+    )
+    # File names may hold bytes that are no text, which UTF-8 refuses.
+    write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _as_yaml(config: Any) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _environment() -> Environment:
+    """Lenient on what is missing: after hours of training, a gap must not cost the page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        finalize=_or_dash,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(fixed=fixed, duration=duration, day=day)
+    environment.globals["change"] = change
+    return environment
+
+
+def _or_dash(value: Any) -> Any:
+    return NOT_MEASURED if value is None or isinstance(value, Undefined) else value
+
+
+def fixed(value: Any, decimals: int = 2, *, signed: bool = False) -> str:
+    """A figure with so many decimals, a dash where there is none."""
+    if not _is_number(value):
+        return NOT_MEASURED
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    sign = "+" if signed else ""
+    return f"{value:{sign}z,.{decimals}f}".replace("-", "−")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+def change(output: Any, before: Any) -> float | None:
+    """Output minus input; None unless both were measured."""
+    return output - before if _is_number(output) and _is_number(before) else None
+
+
+def duration(seconds: Any) -> str:
+    """3.1 s, 10 min 12 s, 2 h 05 min"""
+    if not _is_number(seconds):
+        return NOT_MEASURED
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def day(started: Any) -> str:
+    """An ISO 8601 time for reading; as it is where it is none."""
+    try:
+        return f"{datetime.fromisoformat(started):%Y-%m-%d %H:%M %Z}".strip()
+    except (TypeError, ValueError):
+        return str(_or_dash(started))
+
+
+def grouped(refusals: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Refusals with the same reason and attribute as one row: count, some files, some values."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for refusal in refusals:
+        key = (str(refusal.get("reason")), str(refusal.get("attribute") or ""))
+        groups.setdefault(key, []).append(refusal)
+    return [
+        {
+            "reason": reason,
+            "attribute": attribute,
+            "count": len(members),
+            "files": _examples([str(member.get("file")) for member in members]),
+            "values": _examples(
+                [str(member["value"]) for member in members if member.get("value")]
+            ),
+        }
+        for (reason, attribute), members in sorted(groups.items(), key=lambda g: -len(g[1]))
+    ]
+
+
+def _examples(texts: list[str]) -> dict[str, Any]:
+    distinct = list(dict.fromkeys(texts))
+    return {"shown": distinct[:EXAMPLES], "more": max(0, len(distinct) - EXAMPLES)}
+
+
+def _median(values: list[Any]) -> float | None:
+    numbers = sorted(value for value in values if _is_number(value))
+    return numbers[len(numbers) // 2] if numbers else None
+
+
+def _pictures(panel: Panel) -> dict[str, Any]:
+    """A panel as the template needs it: four columns, each the whole slice and its centre."""
+    crop = figures.centre_crop(panel.target_hu)
+    images = [
+        ("full dose", "reference", panel.target_hu),
+        ("low dose", "input", panel.input_hu),
+        ("denoised", "output", panel.output_hu),
+    ]
+    columns = [
+        _column(title, kind, figures.grey_png, figures.grey_levels(image_hu, panel.window), crop)
+        for title, kind, image_hu in images
+    ]
+    levels = figures.difference_levels(panel.difference_hu)
+    columns.append(
+        _column("denoised − full dose", "difference", figures.difference_png, levels, crop)
+    )
+    return {"panel": panel, "columns": columns, "box": _percent(crop, panel.target_hu)}
+
+
+def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> dict[str, str]:
+    return {
+        "title": title,
+        "kind": kind,
+        "whole": _data_uri(to_png(levels)),
+        "centre": _data_uri(to_png(levels[crop])),
+    }
+
+
+def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
+    """Where the crop lies in the slice, in CSS."""
+    rows, columns = image.shape
+    return {
+        "top": f"{100 * crop[0].start / rows:.2f}%",
+        "left": f"{100 * crop[1].start / columns:.2f}%",
+        "height": f"{100 * (crop[0].stop - crop[0].start) / rows:.2f}%",
+        "width": f"{100 * (crop[1].stop - crop[1].start) / columns:.2f}%",
+    }
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

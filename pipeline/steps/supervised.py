@@ -1,0 +1,73 @@
+"""The plain update: output against target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.config import Train
+
+Batch = dict[str, torch.Tensor]
+
+
+class Supervised:
+    """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay.
+
+    Owns the optimiser and the schedule. The loss is taken on normalised values (HU / scale),
+    so that a learning rate means the same for every normalisation. `residual` is read by the
+    model's shell (pipeline.models.shell).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        settings: Train,
+        *,
+        residual: bool = True,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.settings = settings
+        self.scale = float(model.scale)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
+        self.schedule = _warmed_cosine(self.optimiser, settings)
+
+    def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Add the gradient of `share` of this batch's loss; returns what to log."""
+        output_hu = self.model(batch["input"])
+        loss = self.loss(output_hu / self.scale, batch["target"] / self.scale)
+        (loss * share).backward()
+        return {"loss": loss.item()}
+
+    def update(self) -> dict[str, float]:
+        """Apply the gathered gradient, once an iteration."""
+        if self.settings.clip_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient_norm)
+        rate = self.schedule.get_last_lr()[0]
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return {"learning_rate": rate}
+
+    def state_dict(self) -> dict:
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _warmed_cosine(
+    optimiser: torch.optim.Optimizer, settings: Train
+) -> torch.optim.lr_scheduler.LRScheduler:
+    warmup = min(settings.warmup, settings.iterations - 1)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, settings.iterations - warmup, eta_min=settings.lr * 1e-3
+    )
+    if not warmup:
+        return cosine
+    ramp = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / (warmup + 1), 1.0, warmup)
+    return torch.optim.lr_scheduler.SequentialLR(optimiser, [ramp, cosine], [warmup])

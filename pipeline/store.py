@@ -1,0 +1,158 @@
+"""The data set on disk: HU volumes as NIfTI, memory-mapped, and an index.
+
+A folder with `index.json`, `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy` (where the scanner
+measured) and `degraded/KEY.DIGEST.npy` (cached inputs). Patients and series appear under
+keyed hashes; no name, ID, date or UID of the source is kept. Every file is written whole or
+not at all, the index last, so a kill leaves either the series or nothing; storing the same
+series again changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.files import replacing, write_json
+from pipeline.volume import Volume
+
+INDEX = "index.json"
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class Store:
+    """Opens `path`, or makes it; raises ConfigError where it cannot be written to or read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with self._index() as index:
+                index.setdefault("version", 1)
+        except (OSError, json.JSONDecodeError) as error:
+            raise ConfigError(f"cannot use {path} as a store: {error}") from error
+
+    @classmethod
+    def existing(cls, path: Path) -> Store:
+        """Opens a store that must hold something; raises NothingUsableError otherwise."""
+        if not (path / INDEX).exists():
+            raise NothingUsableError(f"{path} is not a store; make one with `ldct ingest`")
+        store = cls(path)
+        if not store.records():
+            raise NothingUsableError(f"the store {path} holds no series")
+        return store
+
+    def add(self, volume: Volume, *, key: str, patient: str) -> bool:
+        """Store a volume under its series key; False where it was there already, the same."""
+        digest = volume_digest(volume)
+        known = self.records().get(key)
+        if known and known["digest"] == digest and self._volume_path(key).exists():
+            return False
+        with replacing(self._volume_path(key)) as partial:
+            nibabel.save(_as_nifti(volume), partial)
+        _save_array(self._valid_path(key), volume.valid)
+        record = {
+            "patient": patient,
+            "digest": digest,
+            "shape": list(volume.image_hu.shape),
+            "affine_lps": volume.affine_lps.tolist(),
+            "slice_origins_mm": volume.slice_origins_mm.tolist(),
+            "provenance": volume.provenance,
+        }
+        with self._index() as index:
+            index.setdefault("series", {})[key] = record
+        return True
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What is known of each series, by its key."""
+        return self._read_index().get("series", {})
+
+    def load(self, key: str) -> Volume:
+        """A stored series; the image is memory-mapped, so slices are read when touched."""
+        record = self.records()[key]
+        stored = nibabel.load(self._volume_path(key)).dataobj
+        # NIfTI runs (column, row, slice) with the column fastest: the transpose is C order.
+        image = np.asanyarray(stored).T
+        return Volume(
+            image_hu=image,
+            valid=np.load(self._valid_path(key), mmap_mode="r"),
+            affine_lps=np.array(record["affine_lps"]),
+            slice_origins_mm=np.array(record["slice_origins_mm"]),
+            provenance=record["provenance"],
+        )
+
+    def split(self) -> dict[str, str]:
+        """Side by patient, as recorded so far."""
+        return self._read_index().get("split", {})
+
+    def record_split(self, sides: dict[str, str]) -> None:
+        with self._index() as index:
+            index["split"] = index.get("split", {}) | sides
+
+    def degraded_path(self, key: str, digest: str) -> Path:
+        return self.path / "degraded" / f"{key}.{digest[:16]}.npy"
+
+    def save_degraded(self, key: str, digest: str, image_hu: NDArray[np.float32]) -> None:
+        _save_array(self.degraded_path(key, digest), image_hu)
+
+    def load_degraded(self, key: str, digest: str) -> NDArray[np.float32]:
+        """Cached inputs, memory-mapped."""
+        return np.load(self.degraded_path(key, digest), mmap_mode="r")
+
+    def data_digest(self, keys: list[str]) -> str:
+        """One digest for a set of series, whatever their order."""
+        records = self.records()
+        return hashlib.sha256(
+            "".join(sorted(records[key]["digest"] for key in keys)).encode()
+        ).hexdigest()
+
+    def _volume_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.nii"
+
+    def _valid_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.valid.npy"
+
+    def _read_index(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    @contextmanager
+    def _index(self) -> Iterator[dict[str, Any]]:
+        """The index, to be changed: locked against other processes, written back whole."""
+        with (self.path / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            index = self._read_index()
+            before = json.dumps(index)
+            yield index
+            if json.dumps(index) != before:
+                write_json(self.path / INDEX, index)
+
+
+def volume_digest(volume: Volume) -> str:
+    """SHA-256 over the HU, the padding and the place of every slice."""
+    summary = hashlib.sha256()
+    for part in (volume.image_hu, volume.valid, volume.affine_lps, volume.slice_origins_mm):
+        summary.update(np.ascontiguousarray(part).tobytes())
+    return summary.hexdigest()
+
+
+def _as_nifti(volume: Volume) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(volume.image_hu.T, LPS_TO_RAS @ volume.affine_lps)
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def _save_array(path: Path, array: NDArray) -> None:
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.save(stream, array)

@@ -1,0 +1,52 @@
+"""What happens to a pair of patches between the store and the network: MONAI, from config."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.transforms import (
+    Compose,
+    MapTransform,
+    RandFlipd,
+    RandomizableTransform,
+    RandRotate90d,
+    RandSpatialCropd,
+    SpatialPadd,
+)
+
+from pipeline.config import Data
+
+PAIR = ("input", "target")
+
+
+def training_transforms(settings: Data) -> Compose:
+    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns]."""
+    return Compose(
+        [
+            SpatialPadd(PAIR, settings.patch, mode="edge"),
+            RandSpatialCropd(PAIR, settings.patch, random_size=False),
+            RandRotate90d(PAIR, prob=0.75),
+            RandFlipd(PAIR, prob=0.5, spatial_axis=0),
+            RandScaleNoised(settings.noise_scale),
+        ]
+    )
+
+
+class RandScaleNoised(RandomizableTransform, MapTransform):
+    """Scale what the degradation added, input - target, by a random factor of a range.
+
+    One model then meets more than one noise level. Noise varies within a patient too, so a
+    range also stands for thinner and thicker bodies than the training set has.
+    """
+
+    def __init__(self, factor_range: tuple[float, float]) -> None:
+        RandomizableTransform.__init__(self, prob=1.0)
+        MapTransform.__init__(self, PAIR)
+        self.factor_range = factor_range
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        self.randomize(None)
+        factor = self.R.uniform(*self.factor_range)
+        target = data["target"]
+        return {**data, "input": target + (data["input"] - target) * factor}

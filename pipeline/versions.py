@@ -1,0 +1,31 @@
+"""What ran: said in every report, registered model and derived image."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+SOFTWARE = "ldct"
+
+
+def _own_version() -> str:
+    try:
+        return version(SOFTWARE)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"
+
+
+VERSION = _own_version()
+PACKAGES = ("torch", "monai", "numpy", "pydicom", "numba", "scikit-image", "prefect", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this software, Python, the machine and the packages that decide results."""
+    found = {SOFTWARE: VERSION, "python": platform.python_version()}
+    found["machine"] = f"{platform.system()} {platform.machine()}"
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
