@@ -140,18 +140,16 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Figures of a registered model on a store's test patients, or on a real pair of series."""
-    pair = input_ is not None and target is not None
-    if pair == (store is not None) or (input_ is None) != (target is None):
-        raise ConfigError("give either --store, or --input together with --target")
     _quiet_prefect()
     from flows.single import evaluate_pair_flow, evaluate_store_flow
     from flows.tables import figures_table
 
-    if store is not None:
+    if store and not (input_ or target):
         figures = evaluate_store_flow(model, store)
-    else:
-        assert input_ is not None and target is not None
+    elif input_ and target and not store:
         figures = evaluate_pair_flow(model, input_, target)
+    else:
+        raise ConfigError("give either --store, or --input together with --target")
     if json_:
         print(json.dumps({**figures["overall"]["windows"], "details": figures}))
     else:

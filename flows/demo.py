@@ -28,7 +28,7 @@ def demo_config(overrides: list[str] | None) -> RunConfig:
 def write_patients(folder: Path) -> None:
     """Write the phantom's series below `folder`; they are the same on every machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    key_file = folder / "demo.key"
+    key_file = folder.parent / "demo.key"
     key_file.write_bytes(KEY)
     os.environ["LDCT_KEY_FILE"] = str(key_file)
     with Stage("invent patients", unit="patients", total=PATIENTS) as stage:

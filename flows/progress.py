@@ -9,13 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import ProgressColumn
 from rich.text import Text
 
 #: Everything but results goes to stderr: `--json` owns stdout.

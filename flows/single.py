@@ -18,7 +18,7 @@ from flows.progress import Stage
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
-from pipeline.dicom.findings import Fate, Refusal
+from pipeline.dicom.findings import Fate, Refusal, by_fate
 from pipeline.dicom.read import series_key
 from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.errors import LdctError, NothingUsableError
@@ -139,7 +139,7 @@ def _each(
         refusals.extend(refused)
     report = {
         "exported": exported,
-        **{fate: [r.as_dict(source) for r in refusals if r.fate is fate] for fate in Fate},
+        **by_fate(refusals, source),
     }
     write_json(out / REPORT, report)
     if not exported:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -120,11 +119,7 @@ class PatchPairs(Dataset):
                 "target": torch.from_numpy(chosen.target[chosen.box][None].astype(np.float32)),
             }
         )
-        # Plain tensors: MONAI's metadata would be copied and collated with every patch.
-        return {
-            name: convert_to_tensor(values, track_meta=False).contiguous()
-            for name, values in pair.items()
-        }
+        return {name: values.contiguous() for name, values in pair.items()}
 
 
 def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from torch import nn
 
 from pipeline.config import Gate, RunConfig

@@ -30,7 +30,7 @@ def apply_model(
     output_hu = np.empty(image_hu.shape, dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(image_hu), batch):
-            chunk = np.ascontiguousarray(image_hu[start : start + batch], dtype=np.float32)
+            chunk = np.array(image_hu[start : start + batch], dtype=np.float32)
             result = model(torch.from_numpy(chunk)[:, None].to(device))
             if result.shape != (len(chunk), 1, *chunk.shape[1:]):
                 raise LdctError(f"the model gave {tuple(result.shape)} for {chunk.shape} slices")

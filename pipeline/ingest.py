@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.findings import Refusal, Unreadable, by_fate
 from pipeline.dicom.read import patient_key, read_volume, series_key
 from pipeline.dicom.series import Series, find_series
 from pipeline.errors import NothingUsableError
@@ -26,19 +26,8 @@ class IngestReport:
     refusals: list[Refusal] = field(default_factory=list)
     sources: dict[str, Series] = field(default_factory=dict)
 
-    @property
-    def quarantined(self) -> list[Refusal]:
-        return [r for r in self.refusals if r.fate is Fate.QUARANTINED]
-
     def as_dict(self) -> dict[str, Any]:
-        by_fate: dict[Fate, list[dict[str, Any]]] = {fate: [] for fate in Fate}
-        for refusal in self.refusals:
-            by_fate[refusal.fate].append(refusal.as_dict(self.root))
-        return {
-            "series": self.series,
-            "quarantined": by_fate[Fate.QUARANTINED],
-            "excluded": by_fate[Fate.EXCLUDED],
-        }
+        return {"series": self.series, **by_fate(self.refusals, self.root)}
 
 
 def ingest(

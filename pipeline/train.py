@@ -6,23 +6,33 @@ seed and its number alone, so a run that was killed ends as an unbroken one does
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from pipeline.config import RunConfig, Train, build, digest
 from pipeline.errors import ConfigError
-from pipeline.models.shell import HUModel, build_loss, build_model
-from pipeline.steps.supervised import Batch
+from pipeline.files import replacing
+from pipeline.models.shell import HUModel, build_loss, build_model, place
+from pipeline.steps import Batch, Step
 
 Log = Callable[[dict[str, float], int], None]
-CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training is kept: a file of its own for each configuration and data set."""
+
+    folder: Path
+    identity: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"checkpoint-{self.identity[:16]}.pt"
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,8 @@ def choose_device(settings: Train) -> Device:
 
 
 def _cpu_has_fast_bf16() -> bool:
-    capabilities = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()
-    return bool(capabilities[1].get("avx512_bf16") or capabilities[1].get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def train(
@@ -59,41 +69,41 @@ def train(
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
     dataset: item i is the i-th training pair, {"input", "target"}, each [1, rows, columns] in
-    HU; its length is iterations x accumulate x batch. folder: where the checkpoint is kept;
-    one of another configuration or data set is refused. log gets metrics and the step.
+    HU; iterations x accumulate x batch of them are taken. folder: where the checkpoint is kept,
+    under the digest of configuration and data, so that another run never takes it up. log
+    gets metrics and the iteration; a resumed training first repeats what was logged before.
     """
     settings = config.train
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model = build_model(config).to(device.kind, memory_format=layout)
+    model = place(build_model(config), device.kind, channels_last=settings.channels_last)
     step = build(
         config.step,
         key="step",
-        base=object,
+        base=Step,
         model=torch.compile(model) if settings.compile else model,
         loss=build_loss(config.loss),
         settings=settings,
     )
-    loop = Loop(model, step, device, settings)
     identity = digest([config.resolved(), data_digest])
-    done = loop.resume(folder / CHECKPOINT, identity)
-    loop.run(
-        dataset, start=done, log=log, save=lambda n: loop.save(folder / CHECKPOINT, n, identity)
-    )
-    return model.to("cpu", memory_format=torch.contiguous_format).eval()
+    loop = Loop(model, step, device, settings, Checkpoint(folder, identity))
+    done = loop.resume(log)
+    loop.run(dataset, start=done, log=log)
+    return place(model, "cpu", channels_last=False).eval()
 
 
 @dataclass
 class Loop:
     """The state of a training: the model and the step that moves it."""
 
-    model: nn.Module
-    step: object
+    model: HUModel
+    step: Step
     device: Device
     settings: Train
+    checkpoint: Checkpoint
+    logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
-    def run(self, dataset: Dataset, *, start: int, log: Log, save: Callable[[int], None]) -> None:
+    def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
         settings = self.settings
         batches = self._batches(dataset, start)
         self.model.train()
@@ -112,14 +122,16 @@ class Loop:
                 patches = (iteration - start) * settings.batch * settings.accumulate
                 metrics["patches_per_s"] = patches / seconds
                 metrics["waiting_fraction"] = waited / seconds
+                self.logged.append((iteration, metrics))
                 log(metrics, iteration)
             if iteration % settings.checkpoint_every == 0 or iteration == settings.iterations:
-                save(iteration)
+                self.save(iteration)
 
     def _batches(self, dataset: Dataset, start: int) -> Iterator[Batch]:
         settings = self.settings
         first = start * settings.accumulate * settings.batch
-        rest = Subset(dataset, range(first, len(dataset)))
+        total = settings.iterations * settings.accumulate * settings.batch
+        rest = Subset(dataset, range(first, total))
         loader = DataLoader(
             rest,
             batch_size=settings.batch,
@@ -133,31 +145,28 @@ class Loop:
                 for name, values in batch.items()
             }
 
-    def save(self, path: Path, iteration: int, identity: str) -> None:
+    def save(self, iteration: int) -> None:
         """Write the checkpoint whole or not at all."""
         state = {
-            "identity": identity,
             "iteration": iteration,
+            "logged": self.logged,
             "model": self.model.state_dict(),
             "step": self.step.state_dict(),
             "generator": torch.get_rng_state(),
         }
-        partial = path.with_suffix(".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with replacing(self.checkpoint.path) as partial:
+            torch.save(state, partial)
 
-    def resume(self, path: Path, identity: str) -> int:
-        """Take up the checkpoint at `path`, if any; returns the iterations already done."""
+    def resume(self, log: Log) -> int:
+        """Take up the checkpoint, if any; returns the iterations already done."""
+        path = self.checkpoint.path
         if not path.exists():
             return 0
         state = torch.load(path, map_location=self.device.kind, weights_only=True)
-        if state["identity"] != identity:
-            raise ConfigError(
-                f"{path} belongs to another configuration or data set; "
-                "give another --out or remove that file"
-            )
         self.model.load_state_dict(state["model"])
         self.step.load_state_dict(state["step"])
         torch.set_rng_state(state["generator"].cpu())
+        self.logged = state["logged"]
+        for iteration, metrics in self.logged:
+            log(metrics, iteration)
         return int(state["iteration"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
     MapTransform,
@@ -18,6 +19,9 @@ from monai.transforms import (
 from pipeline.config import Data
 
 PAIR = ("input", "target")
+
+# Where a voxel lies is Volume's matter; MONAI's copy of it would take longer than the crop.
+set_track_meta(False)
 
 
 def training_transforms(settings: Data) -> Compose:

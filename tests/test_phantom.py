@@ -149,8 +149,9 @@ def test_noise_power_rises_from_zero_as_filtered_backprojection_makes_it():
 
 
 def test_spacing_follows_from_the_field_of_view():
-    phantom = phantom_of(2, slices=1, matrix=100, field_of_view_mm=400.0, slice_spacing_mm=3.0)
-    assert phantom.spacing_mm == (3.0, 4.0, 4.0)
+    phantom = phantom_of(2, slices=2, matrix=100, field_of_view_mm=400.0)
+    assert phantom.spacing_mm == (127.5, 4.0, 4.0)
+    assert phantom.slice_thickness_mm == 5.0
     assert phantom.image_hu.shape == phantom.labels.shape == (1, 100, 100)
 
 

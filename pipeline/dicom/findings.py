@@ -36,6 +36,14 @@ class Refusal:
         }
 
 
+def by_fate(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, Any]]]:
+    """{"quarantined": [...], "excluded": [...]}, files named relative to `root`."""
+    return {
+        str(fate): [refusal.as_dict(root) for refusal in refusals if refusal.fate is fate]
+        for fate in Fate
+    }
+
+
 class Unreadable(Exception):
     """One file cannot be used; carries what its Refusal will say."""
 

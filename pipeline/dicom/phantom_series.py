@@ -95,7 +95,7 @@ def _place(dataset: Dataset, phantom: Phantom, *, index: int) -> None:
     dataset.ImagePositionPatient = [_decimal(value) for value in corner_mm]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     dataset.PixelSpacing = [_decimal(row_mm), _decimal(column_mm)]
-    dataset.SliceThickness = _decimal(slice_mm)
+    dataset.SliceThickness = _decimal(phantom.slice_thickness_mm)
     dataset.SliceLocation = _decimal(corner_mm[2])
     dataset.InstanceNumber = index + 1
 

@@ -105,10 +105,6 @@ class Discovery:
     series: list[Series] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
-    @property
-    def quarantined(self) -> list[Refusal]:
-        return [r for r in self.refusals if r.fate is Fate.QUARANTINED]
-
 
 def find_series(root: Path, progress: Callable[[int], None] = lambda files: None) -> Discovery:
     """Every CT series below `root` (or the one file `root`), and every file refused.
@@ -266,4 +262,4 @@ def _tilt_degrees(series: Series) -> float:
         return 0.0
     way = series.instances[-1].origin_mm - series.instances[0].origin_mm
     cosine = abs(way @ normal_of(series.header)) / np.linalg.norm(way)
-    return float(np.degrees(np.arccos(min(1.0, cosine))))
+    return float(np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0))))

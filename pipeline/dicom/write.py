@@ -119,8 +119,11 @@ def derive_header(source: Dataset, operation: Operation) -> Dataset:
         if name in derived:
             delattr(derived, name)
     derived.remove_private_tags()
-    for overlay in [tag for tag in derived.keys() if 0x6000 <= tag.group <= 0x60FF]:
-        del derived[overlay]
+    # By tag: iterating a dataset decodes every element, and bytes would no longer be exact.
+    tags = list(derived.keys())
+    for tag in tags:
+        if 0x6000 <= tag.group <= 0x60FF:
+            del derived[tag]
     image_type = list(source.get("ImageType") or [])
     derived.ImageType = ["DERIVED", "SECONDARY", *(image_type[2:] or ["AXIAL"])]
     derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, operation)

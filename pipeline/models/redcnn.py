@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -40,13 +42,11 @@ class REDCNN(nn.Module):
         pad = kernel // 2 if padding else 0
         widths = [1] + [channels] * LAYERS
         self.encoder = nn.ModuleList(
-            nn.Conv2d(into, out, kernel, padding=pad)
-            for into, out in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
         )
         widths = [channels] * LAYERS + [1]
         self.decoder = nn.ModuleList(
-            nn.ConvTranspose2d(into, out, kernel, padding=pad)
-            for into, out in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

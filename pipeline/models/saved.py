@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config import parse_config
 from pipeline.errors import LdctError
-from pipeline.models.shell import HUModel, build_model
+from pipeline.models.shell import HUModel, build_model, place
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
@@ -41,7 +41,7 @@ def load_model(folder: Path, *, weights_sha256: str) -> HUModel:
     model = build_model(parse_config(raw, source=str(folder / CONFIG)))
     model.load_state_dict(load_file(folder / WEIGHTS))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return place(model, device, channels_last=True).eval()
 
 
 def file_sha256(path: Path) -> str:

@@ -47,5 +47,11 @@ def build_model(config: RunConfig) -> HUModel:
     return HUModel(network, normalize=config.normalize_hu, residual=residual)
 
 
+def place(model: HUModel, device: str, *, channels_last: bool) -> HUModel:
+    """Move a model to a device and lay out its weights; channels_last suits convolutions."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+
 def build_loss(component: Component) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     return build(component, key="loss", base=nn.Module)

@@ -56,13 +56,13 @@ class FanBeam:
         return self.fan_angle_rad / self.detectors
 
     @property
-    def detector_angles_rad(self) -> NDArray[np.float64]:
+    def detector_angles_rad(self) -> NDArray[np.floating]:
         """Angle of each detector cell against the central ray."""
         cells = np.arange(self.detectors) - (self.detectors - 1) / 2
         return cells * self.detector_pitch_rad
 
     @property
-    def view_angles_rad(self) -> NDArray[np.float64]:
+    def view_angles_rad(self) -> NDArray[np.floating]:
         return np.arange(self.views) * (2 * math.pi / self.views)
 
     @property
@@ -241,8 +241,8 @@ def _march(image, first, slope, step_mm, sums):  # pragma: no cover - compiled
     begin, end = 0, lines
     if abs(slope) > 1e-9:
         enter, leave = (-1.0 - first) / slope, (length - first) / slope
-        begin = max(0, int(math.ceil(min(enter, leave))))
-        end = min(lines, int(math.floor(max(enter, leave))) + 1)
+        begin = max(0, math.ceil(min(enter, leave)))
+        end = min(lines, math.floor(max(enter, leave)) + 1)
     elif first <= -1.0 or first >= length:
         end = 0
     sums[:] = np.float32(0.0)
@@ -272,8 +272,8 @@ def _backproject(
         if chord <= 0:
             continue
         reach = math.sqrt(chord) / column_mm
-        begin = max(0, int(math.ceil((columns - 1) / 2 - reach)))
-        end = min(columns, int(math.floor((columns - 1) / 2 + reach)) + 1)
+        begin = max(0, math.ceil((columns - 1) / 2 - reach))
+        end = min(columns, math.floor((columns - 1) / 2 + reach) + 1)
         position = np.empty(columns, dtype=np.float32)
         weight = np.empty(columns, dtype=np.float32)
         for view in range(cosines.size):

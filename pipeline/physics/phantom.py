@@ -30,12 +30,13 @@ _WARP_STEP = 4  # displacements are smooth: computing every fourth pixel is enou
 class Phantom:
     """image_hu: float32 [slices, rows, columns], the first slice nearest the head, columns to
     the patient's left, rows to the back. labels: uint8, the same shape, see ``LABEL_NAMES``.
-    spacing_mm: (slice, row, column).
+    spacing_mm: (slice, row, column), slice_thickness_mm: what one slice averages over.
     """
 
     image_hu: NDArray[np.float32]
     labels: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
+    slice_thickness_mm: float
 
 
 def patient_phantom(
@@ -44,29 +45,29 @@ def patient_phantom(
     slices: int = 12,
     matrix: int = 256,
     field_of_view_mm: float = 380.0,
-    slice_spacing_mm: float = 5.0,
+    slice_thickness_mm: float = 5.0,
     noise_hu: float = 8.0,
 ) -> Phantom:
     """A patient drawn at random, from the middle of the chest to the kidneys.
 
-    The stack always spans the same 255 mm of anatomy: with few slices it is a shortened torso, in
-    which in-plane sizes are true and the step between slices is larger than
-    ``slice_spacing_mm``, the thickness that each slice averages over. Tissues: ICRU Report 44
-    (1989). noise_hu is the standard deviation of the scanner's noise at the centre of the body,
-    in HU; the anatomy does not depend on it.
+    The slices are spread evenly over the same 255 mm of anatomy, as in an axial scan with
+    gaps: 12 slices lie 21 mm apart. Tissues: ICRU Report 44 (1989). noise_hu is the standard
+    deviation of the scanner's noise at the centre of the body, in HU; the anatomy does not
+    depend on it.
 
-    Raises ConfigError for a size or spacing that is not positive, or for negative noise.
+    Raises ConfigError for a size or thickness that is not positive, or for negative noise.
     """
-    if min(slices, matrix, field_of_view_mm, slice_spacing_mm) <= 0 or noise_hu < 0:
+    if min(slices, matrix, field_of_view_mm, slice_thickness_mm) <= 0 or noise_hu < 0:
         raise ConfigError(
-            "slices, matrix, field_of_view_mm and slice_spacing_mm must be positive and noise_hu "
-            f"not negative, got {slices}, {matrix}, {field_of_view_mm}, {slice_spacing_mm}, "
+            "slices, matrix, field_of_view_mm and slice_thickness_mm must be positive and noise_hu "
+            f"not negative, got {slices}, {matrix}, {field_of_view_mm}, {slice_thickness_mm}, "
             f"{noise_hu}"
         )
     levels_mm = ((np.arange(slices) + 0.5) * LENGTH_MM / slices).astype(np.float32)
     patient = draw_patient(generator, levels_mm=levels_mm)
     pixel_mm = field_of_view_mm / matrix
-    slab_mm = min(slice_spacing_mm, LENGTH_MM / slices)
+    spacing_mm = (LENGTH_MM / slices, pixel_mm, pixel_mm)
+    slab_mm = min(slice_thickness_mm, spacing_mm[0])
     image_hu = np.empty((slices, matrix, matrix), np.float32)
     labels = np.empty(image_hu.shape, np.uint8)
     for i, level_mm in enumerate(levels_mm):
@@ -75,7 +76,7 @@ def patient_phantom(
         )
         noise = _noise(generator, matrix=matrix, pixel_mm=pixel_mm)
         image_hu[i] = clean_hu + noise_hu * noise * _noise_profile(labels[i], pixel_mm=pixel_mm)
-    return Phantom(image_hu, labels, (slice_spacing_mm, pixel_mm, pixel_mm))
+    return Phantom(image_hu, labels, spacing_mm, slab_mm)
 
 
 def _slab(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Panel:
     target_hu: NDArray
     input_hu: NDArray
     output_hu: NDArray
-    figures: dict[str, dict[str, float | None]]
+    figures: Mapping[str, Mapping[str, float | None]]
     window_name: str
     window: Window
 

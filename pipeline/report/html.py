@@ -97,7 +97,7 @@ def duration(seconds: Any) -> str:
     """3.1 s, 10 min 12 s, 2 h 05 min"""
     if not _is_number(seconds):
         return NOT_MEASURED
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

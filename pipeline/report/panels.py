@@ -10,7 +10,7 @@ from pipeline.dataset import degradation_digest
 from pipeline.infer import apply_model
 from pipeline.masks import body_mask
 from pipeline.metrics import psnr_db, rmse_hu, ssim
-from pipeline.report.html import Panel
+from pipeline.report.figures import Panel
 from pipeline.store import Store
 
 SLICES_PER_SERIES = 2
@@ -21,7 +21,7 @@ def choose_panels(
     model: nn.Module, store: Store, keys: list[str], config: RunConfig
 ) -> list[Panel]:
     """Panels at even distances along each series, in the run's first window."""
-    panels = []
+    panels: list[Panel] = []
     for key in keys:
         volume = store.load(key)
         input_hu = store.load_degraded(key, degradation_digest(config, 0))

@@ -1,1 +1,30 @@
 """Update rules: what one iteration of the one training loop does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+
+Batch = dict[str, torch.Tensor]
+
+
+class Step(ABC):
+    """One update rule. Owns its optimisers; the loop owns iteration, batches and checkpoints."""
+
+    @abstractmethod
+    def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Add the gradient of `share` of this batch's loss; returns what to log."""
+
+    @abstractmethod
+    def update(self) -> dict[str, float]:
+        """Apply the gathered gradient, once an iteration; returns what to log."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed training needs besides the model."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what state_dict gave."""

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from pipeline.config import Train
+from pipeline.models.shell import HUModel
+from pipeline.steps import Batch, Step
 
-Batch = dict[str, torch.Tensor]
 
-
-class Supervised:
+class Supervised(Step):
     """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay.
 
     Owns the optimiser and the schedule. The loss is taken on normalised values (HU / scale),
@@ -22,7 +22,7 @@ class Supervised:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: HUModel,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,
@@ -31,22 +31,20 @@ class Supervised:
         self.model = model
         self.loss = loss
         self.settings = settings
-        self.scale = float(model.scale)
+        self.scale = model.scale
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.schedule = _warmed_cosine(self.optimiser, settings)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        """Add the gradient of `share` of this batch's loss; returns what to log."""
         output_hu = self.model(batch["input"])
         loss = self.loss(output_hu / self.scale, batch["target"] / self.scale)
         (loss * share).backward()
         return {"loss": loss.item()}
 
     def update(self) -> dict[str, float]:
-        """Apply the gathered gradient, once an iteration."""
         if self.settings.clip_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient_norm)
-        rate = self.schedule.get_last_lr()[0]
+        rate = float(self.schedule.get_last_lr()[0])
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()

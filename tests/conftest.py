@@ -1,0 +1,49 @@
+"""What tests share: the real data, the real programs, and one Prefect server a session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIRE_ALL = os.environ.get("LDCT_REQUIRE_ALL") == "1"
+
+
+def missing(reason: str) -> None:
+    """Skip with the reason; in CI, where everything must be there, fail instead."""
+    if REQUIRE_ALL:
+        pytest.fail(f"LDCT_REQUIRE_ALL=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real CT (LDCT_TEST_DATA, by default ../shared/data)."""
+    folder = Path(os.environ.get("LDCT_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if not (folder / "ct").is_dir():
+        missing(f"no real CT at {folder}; set LDCT_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], str]:
+    """The path of a program that a Debian package brings."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            missing(f"the program {name} is not installed (see .ci/run for its package)")
+        assert path is not None
+        return path
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a patient key of its own: none touches the user's."""
+    monkeypatch.setenv("LDCT_KEY_FILE", str(tmp_path / "patient.key"))

@@ -1,0 +1,292 @@
+"""The review page: complete in itself, safe with hostile text, honest about what is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.report import Panel, save_overview, write_report
+from pipeline.report.figures import centre_crop, difference_levels, difference_png, grey_levels
+from pipeline.report.html import duration, fixed, grouped
+from pipeline.units import Window
+
+WINDOW = Window(40, 400)
+HOSTILE = "<script>alert('x')</script>"
+
+
+def a_panel(**changes: Any) -> Panel:
+    rows, columns = np.mgrid[:80, :100]
+    body = (rows - 40) ** 2 + (columns - 50) ** 2 < 30**2
+    target_hu = np.where(body, 40.0, -1000.0).astype(np.float32)
+    parts: dict[str, Any] = {
+        "title": "p-bbb slice 2 of 3",
+        "target_hu": target_hu,
+        "input_hu": target_hu + 20,
+        "output_hu": target_hu - 5,
+        "figures": {
+            "input": {"psnr": 18.824, "ssim": 0.717, "rmse_hu": 93.9},
+            "output": {"psnr": 29.481, "ssim": 0.863, "rmse_hu": 25.4},
+        },
+        "window_name": "soft_tissue",
+        "window": WINDOW,
+    }
+    return Panel(**{**parts, **changes})
+
+
+def some_figures() -> dict[str, Any]:
+    bias = {"lung": None, "fat": -0.81, "soft_tissue": 1.2, "bone": -3.4}
+    window = {"centre_hu": 40.0, "width_hu": 400.0, **a_panel().figures}
+    return {"windows": {"soft_tissue": window}, "hu_bias": {"input": bias, "output": bias}}
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return {
+        "name": "denoise_redcnn",
+        "task": "denoise",
+        "started": "2026-11-21T08:00:00+00:00",
+        "seconds": 612.3,
+        "stages": [{"stage": "ingest", "seconds": 3.1}, {"stage": "train", "seconds": 402.0}],
+        "model": {"name": "redcnn", "version": 3, "aliases": ["champion"], "parameters": 74593}
+        | {"weights_sha256": "9f2c", "uri": "models:/redcnn/3"},
+        "data_digest": "ab12",
+        "config_digest": "77de",
+        "versions": {"ldct": "0.1.0"},
+        "split": {"p-aaa": "train", "p-bbb": "test"},
+        "series": [
+            {"series": "s-1", "patient": "p-aaa", "side": "train", "slices": 52}
+            | {"description": {"Manufacturer": "GE"}, "warnings": ["uneven spacing"]}
+        ],
+        "quarantined": [],
+        "excluded": [],
+        "metrics": {
+            "overall": {"aggregation": "mean over slices", "patients": 1, **some_figures()}
+            | {"psnr_and_ssim": "clipped to the window", "rmse": "within the body"},
+            "patients": {"p-bbb": {"slices": 51, **some_figures()}},
+        },
+        "gate": {
+            "passed": True,
+            "checks": [{"check": "gain", "figure": 10.66, "limit": ">= 1.0", "passed": True}],
+        },
+        "exported": [
+            {"series": "s-2", "patient": "p-bbb", "folder": "derived/s-2", "instances": 51}
+        ],
+        "config": {"name": "denoise_redcnn", "source": "dicomweb+http://pacs:8042/dicom-web"},
+    }
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[..., str]:
+    def write(report: dict[str, Any], panels: list[Panel] | None = None, curve: Any = ()) -> str:
+        path = tmp_path / "report.html"
+        write_report(report, panels=panels or [], curve=list(curve), path=path)
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+class Reader(HTMLParser):
+    """What a browser would fetch or follow, the tags, and the text it would show."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.shown = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        wanted = ("src", "href", "srcset", "action", "data", "poster")
+        self.links += [value or "" for name, value in attrs if name in wanted]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] not in (["style"], ["script"]):
+            self.shown += " " + " ".join(data.split())
+
+
+def a_curve(points: int) -> list[dict[str, Any]]:
+    return [
+        {"iteration": 20 * k, "loss": 1 / (k + 1), "learning_rate": 1e-3, "patches_per_s": 130.0}
+        for k in range(points)
+    ]
+
+
+def test_nothing_is_fetched_and_nothing_runs(page, report):
+    html = page(report, [a_panel()], a_curve(30))
+    reader = Reader(html)
+    assert reader.links
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in reader.links)
+    assert not {"script", "link", "iframe", "object", "base"} & set(reader.tags)
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_every_link_inside_the_page_has_its_target(page, report):
+    html = page(report)
+    targets = {link[1:] for link in Reader(html).links if link.startswith("#")}
+    assert targets <= set(re.findall(r'id="([^"]+)"', html))
+
+
+def test_every_picture_decodes_and_slices_keep_their_pixels(page, report):
+    html = page(report, [a_panel()], a_curve(30))
+    pictures = [link for link in Reader(html).links if link.startswith("data:")]
+    images = [Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) for link in pictures]
+    for image in images:
+        image.load()
+    assert {image.format for image in images} == {"PNG"}
+    assert [image.size for image in images].count((100, 80)) == 4
+    assert [image.size for image in images].count((40, 32)) == 4
+    first_whole = np.asarray(images[0])
+    assert np.array_equal(first_whole, grey_levels(a_panel().target_hu, WINDOW))
+
+
+def test_four_full_panels_stay_below_six_megabytes(page, report):
+    noise = np.random.default_rng(0).normal(40, 50, (3, 512, 512)).astype(np.float32)
+    noise[:, :100] = noise[:, -100:] = -1000  # as much air as above and below a patient
+    panel = a_panel(target_hu=noise[0], input_hu=noise[1], output_hu=noise[2])
+    assert len(page(report, [panel] * 4, a_curve(30))) < 6e6
+
+
+def test_the_note_the_verdict_and_the_figures_with_their_conventions_are_said(page, report):
+    shown = Reader(page(report, [a_panel()])).shown
+    assert "AI-derived. Not for primary diagnosis." in shown
+    assert "Gate passed" in shown
+    assert "18.8 → 29.5 dB" in shown
+    assert "+10.66 dB" in shown
+    assert "centre 40 HU, width 400 HU (−160 to 240 HU, data range 400 HU)" in shown
+    for convention in ("clipped to the window", "within the body", "mean over slices"):
+        assert convention in shown
+
+
+@pytest.mark.parametrize(
+    ("gate", "verdict"),
+    [({"passed": False, "checks": []}, "Gate not passed"), (None, "No gate was applied")],
+)
+def test_a_gate_not_passed_does_not_look_passed(page, report, gate, verdict):
+    shown = Reader(page({**report, "gate": gate})).shown
+    assert verdict in shown
+    assert "Gate passed" not in shown
+
+
+def test_hostile_text_is_shown_and_not_obeyed(page, report):
+    refusal = {"file": HOSTILE, "reason": HOSTILE, "attribute": HOSTILE, "value": HOSTILE}
+    report["quarantined"] = [refusal]
+    report["name"] = report["series"][0]["description"]["Manufacturer"] = HOSTILE
+    report["config"]["name"] = report["metrics"]["overall"]["aggregation"] = HOSTILE
+    reader = Reader(page(report, [a_panel(title=HOSTILE, window_name=HOSTILE)]))
+    assert "script" not in reader.tags
+    assert reader.shown.count(HOSTILE) >= 9
+
+
+def test_file_names_that_are_no_text_cost_a_letter_and_not_the_page(page, report):
+    report["quarantined"] = [{"file": "bad\udcff.dcm", "reason": "not DICOM"}]
+    assert "bad?.dcm" in page(report)
+
+
+def test_figures_that_are_missing_give_a_dash(page, report):
+    nothing = {"psnr": None, "ssim": None, "rmse_hu": None}
+    overall = report["metrics"]["overall"]
+    overall["windows"]["soft_tissue"] |= {"input": nothing, "output": nothing}
+    report["gate"]["checks"][0]["figure"] = None
+    report["stages"][0]["seconds"] = report["model"] = report["seconds"] = None
+    shown = Reader(page(report, [a_panel(figures={"input": nothing, "output": {}})])).shown
+    assert "– → – dB" in shown
+    assert shown.count("PSNR – dB · SSIM – · RMSE – HU") == 2
+    assert "None" not in shown
+    assert "nan" not in shown
+
+
+def test_a_run_that_stopped_early_still_gives_its_page(page):
+    assert "No figures were measured." in page({"name": "stopped"})
+
+
+@pytest.mark.parametrize("loss", [None, math.nan, 0.0, -1.0])
+def test_a_curve_without_usable_losses_works(page, report, loss):
+    curve = [{"iteration": 1, "loss": loss, "learning_rate": 1e-3, "patches_per_s": None}]
+    assert 'class="chart"' in page(report, curve=curve)
+
+
+def test_without_a_training_log_the_page_says_so(page, report):
+    html = page(report, curve=[])
+    assert "No training log" in html
+    assert 'class="chart"' not in html
+
+
+def test_the_difference_map_is_signed_and_its_scale_is_fixed():
+    levels = difference_levels(np.array([[-1000.0, -100.0, 0.0, 100.0, 1000.0]]))
+    assert levels.tolist() == [[0, 0, 128, 255, 255]]
+    # The same 30 HU look the same beside 31 HU and beside 3000 HU.
+    small, large = (difference_levels(np.array([30.0, other])) for other in (31.0, 3000.0))
+    assert small[0] == large[0]
+
+
+def test_darker_is_blue_and_brighter_is_orange():
+    picture = Image.open(io.BytesIO(difference_png(np.array([[40, 128, 215]], dtype=np.uint8))))
+    darker, equal, brighter = np.asarray(picture.convert("RGB"))[0].astype(int)
+    assert darker[2] > darker[0]
+    assert brighter[0] > brighter[2]
+    assert equal.max() < 40
+
+
+def test_the_difference_is_denoised_minus_full_dose():
+    assert np.all(a_panel().difference_hu == -5)
+
+
+def test_the_window_maps_its_ends_to_black_and_white():
+    levels = grey_levels(np.array([-1000.0, -160.0, 240.0, 3000.0, np.nan]), WINDOW)
+    assert levels.tolist() == [0, 0, 255, 255, 0]
+
+
+def test_the_crop_is_centred_on_the_body_and_stays_inside():
+    image_hu = np.full((100, 100), -1000.0, dtype=np.float32)
+    image_hu[5:35, 50:90] = 40
+    rows, columns = centre_crop(image_hu)
+    assert (rows.start, rows.stop) == (0, 40)
+    assert (columns.start, columns.stop) == (50, 90)
+
+
+def test_the_crop_of_a_slice_without_a_body_is_its_middle():
+    rows, columns = centre_crop(np.full((50, 100), -1000.0, dtype=np.float32))
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (15, 35, 30, 70)
+
+
+def test_equal_refusals_become_one_row_with_their_count():
+    cut = [{"file": f"{k}.dcm", "reason": "cut short", "value": str(k)} for k in range(5)]
+    rows = grouped([{"file": "x", "reason": "no slope", "attribute": "RescaleSlope"}, *cut])
+    assert [(row["reason"], row["count"]) for row in rows] == [("cut short", 5), ("no slope", 1)]
+    assert rows[0]["files"] == {"shown": ["0.dcm", "1.dcm", "2.dcm"], "more": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.001, "+0.00"), (-3.4, "−3.40"), (None, "–"), (math.nan, "–"), (math.inf, "∞")],
+)
+def test_figures_read_well(value, text):
+    assert fixed(value, signed=True) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.14, "3.1 s"), (59.97, "1 min 00 s"), (612.3, "10 min 12 s"), (7500, "2 h 05 min")],
+)
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_overview_is_a_picture_for_the_readme(tmp_path):
+    path = tmp_path / "overview.png"
+    save_overview([a_panel()], path)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width == 1600
+    assert list(tmp_path.iterdir()) == [path]
