@@ -1,1 +1,11 @@
 """The stages on Prefect, the models in MLflow, and the command line. No tensor work."""
+
+import os
+
+# Both read their settings at import, so these stand here. They speak only when spoken to (the
+# bars and the closing tables say it all), call nobody, and load nothing that can run code.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"

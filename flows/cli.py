@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import tempfile
 import time
@@ -83,7 +82,6 @@ def demo(
 
 def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
     _writable(out)
-    _quiet_prefect()
     from flows.main_job import Request, main_job
     from flows.tables import run_table
 
@@ -98,7 +96,6 @@ def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
 @app.command()
 def ingest(source: Source, store: StoreFolder, json_: Json = False) -> None:
     """Find the CT series below SOURCE, check them, and store them as HU volumes."""
-    _quiet_prefect()
     from flows.single import ingest_flow
     from flows.tables import ingest_table
 
@@ -119,7 +116,6 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     from pipeline.config import load_config
 
     settings = load_config(config, set_)
-    _quiet_prefect()
     from flows.single import train_flow
     from flows.tables import figures_table, model_line
 
@@ -140,7 +136,6 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Figures of a registered model on a store's test patients, or on a real pair of series."""
-    _quiet_prefect()
     from flows.single import evaluate_pair_flow, evaluate_store_flow
     from flows.tables import figures_table
 
@@ -165,7 +160,6 @@ def apply(
 ) -> None:
     """A registered model over every series below SOURCE; derived DICOM series in OUT."""
     _writable(out)
-    _quiet_prefect()
     from flows.single import apply_flow
     from flows.tables import applied_table
 
@@ -188,7 +182,6 @@ def simulate(
 ) -> None:
     """A low-dose copy of every series below SOURCE, as derived DICOM series in OUT."""
     _writable(out)
-    _quiet_prefect()
     from flows.single import simulate_flow
     from flows.tables import applied_table
 
@@ -238,13 +231,6 @@ def _writable(out: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
-
-
-def _quiet_prefect() -> None:
-    """Prefect and MLflow speak only when spoken to: the bars and our one line say it all."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 
 def _end(quarantined: list[Any]) -> None:

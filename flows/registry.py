@@ -17,10 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# Set before mlflow is imported: nothing that is loaded here may run code of its own.
-os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
 import mlflow
 import mlflow.pytorch
 import numpy as np
@@ -42,6 +38,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES = "figures.json"
+SQLITE = "sqlite:///"
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
 
 
@@ -54,13 +51,20 @@ class Registry:
 
     @classmethod
     def default(cls) -> Registry:
-        """MLFLOW_TRACKING_URI where set, else ./mlruns with an SQLite file."""
-        named = os.environ.get("MLFLOW_TRACKING_URI")
-        if named:
-            return cls(named, None)
-        folder = Path("mlruns").absolute()
-        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri())
+        """MLFLOW_TRACKING_URI where set, else ./mlruns/mlflow.db.
+
+        Artifacts lie beside an SQLite file; a server keeps its own.
+        """
+        local = f"{SQLITE}{Path('mlruns').absolute()}/mlflow.db"
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or local
+        if not uri.startswith(SQLITE):
+            return cls(uri, None)
+        artifacts = Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts"
+        try:
+            artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot use the registry {uri}: {error.strerror}") from error
+        return cls(uri, artifacts.as_uri())
 
     @property
     def client(self) -> mlflow.MlflowClient:

@@ -52,7 +52,9 @@ def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
         patients = sorted({record["patient"] for record in store.records().values()})
         sides = stages.split_stage(store, config, patients)
         folder = store_folder / "training"
-        return train_and_register(store, config, sides, folder=folder, clock=Clock()).facts()
+        clock = Clock()
+        trained = train_and_register(store, config, sides, folder=folder, clock=clock)
+        return {**clock.facts(), **trained.facts()}
 
     return in_flow("ldct-train", body)
 

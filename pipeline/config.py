@@ -19,6 +19,7 @@ from pipeline.units import Window
 #: Where a `target:` may come from. A module outside this list is never imported, so a
 #: configuration cannot reach arbitrary code.
 ALLOWED_MODULES = (
+    "pipeline.losses",
     "pipeline.models",
     "pipeline.physics",
     "pipeline.steps",

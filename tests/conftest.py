@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pipeline.dicom.phantom_series import write_phantom_series
+from pipeline.physics.phantom import patient_phantom
 
 ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("LDCT_REQUIRE_ALL") == "1"
@@ -47,3 +51,23 @@ def require_program() -> Callable[[str], str]:
 def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has a patient key of its own: none touches the user's."""
     monkeypatch.setenv("LDCT_KEY_FILE", str(tmp_path / "patient.key"))
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the tests' own; starting one takes seconds, so once a session."""
+    import flows  # noqa: F401  (sets Prefect up before it is imported)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def phantom_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three invented patients as real DICOM series, small enough for whole runs."""
+    folder = tmp_path_factory.mktemp("patients")
+    for number in (1, 2, 3):
+        phantom = patient_phantom(np.random.default_rng(number), slices=2, matrix=128)
+        write_phantom_series(phantom, folder / str(number), patient_number=number, seed=7)
+    return folder

@@ -1,0 +1,72 @@
+"""Every YAML in configs/ is a run: it loads, builds, degrades, and learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers_images import tiny_store
+
+from pipeline.config import RunConfig, load_config
+from pipeline.dataset import PatchPairs
+from pipeline.degrade import degrade_store
+from pipeline.infer import apply_model
+from pipeline.models.shell import build_model
+from pipeline.train import train
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def test_there_are_configurations() -> None:
+    assert CONFIGS
+
+
+def shrunk(path: Path) -> RunConfig:
+    """The run at one iteration on small patches; its parts stay, only numbers shrink."""
+    full = load_config(path)
+    overrides = [
+        "train.iterations=1",
+        "train.batch=2",
+        "train.device=cpu",
+        "train.precision=fp32",
+        "train.compile=false",
+        "data.patch=[32, 32]",
+        "data.realisations=1",
+    ]
+    if full.degradation.target.endswith("LowDoseCT"):
+        overrides += ["degradation.args.detectors=64", "degradation.args.views=48"]
+    if full.model.target.endswith("REDCNN"):
+        overrides += ["model.args.channels=8"]
+    return load_config(path, overrides)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_full_size_model_builds(path: Path) -> None:
+    model = build_model(load_config(path)).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_one_step_moves_the_weights(path: Path, tmp_path: Path) -> None:
+    config = shrunk(path)
+    store = tiny_store(tmp_path / "store", patients=2, slices=1)
+    keys = sorted(store.records())
+    assert degrade_store(store, dict.fromkeys(keys, 1), config) == 2
+    logged: list[dict[str, float]] = []
+    model = train(
+        config,
+        PatchPairs(store, keys, config, length=2 * config.train.accumulate),
+        folder=tmp_path / "training",
+        log=lambda metrics, step: logged.append(metrics),
+        data_digest=store.data_digest(keys),
+    )
+    assert np.isfinite(logged[-1]["loss"])
+    assert logged[-1]["loss"] > 0
+    torch.manual_seed(config.train.seed)
+    fresh = build_model(config).state_dict()
+    assert any(not torch.equal(fresh[name], w) for name, w in model.state_dict().items())
+    image_hu = store.load(keys[0]).image_hu
+    assert apply_model(model, image_hu).shape == image_hu.shape

@@ -1,0 +1,395 @@
+"""The main job, its registry and its failures, as a user meets them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from flows import cli
+from flows.registry import CHALLENGER, CHAMPION, Registry
+from pipeline.config import RunConfig, parse_config
+from pipeline.dicom.read import read_volume
+from pipeline.dicom.series import find_series
+from pipeline.models.shell import build_model
+
+TINY = [
+    "train.iterations=6",
+    "train.log_every=2",
+    "data.realisations=1",
+    "data.patch=[32, 32]",
+    "model.args.channels=4",
+    "degradation.args.views=120",
+    "degradation.args.detectors=128",
+]
+SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
+
+
+class Ended:
+    """How a command ended: its exit code and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ldct(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, prefect_server: None
+) -> Callable[..., Ended]:
+    """Run `ldct ...` in this process, on the session's Prefect server."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["ldct", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capfd.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has a registry of its own, made as a user's is: under ./mlruns."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def identity_model(tmp_path: Path) -> str:
+    """A registered identity network in the shell every model lives in."""
+    return register(identity_config()).uri
+
+
+def identity_config() -> RunConfig:
+    return parse_config(
+        {
+            "name": "identity",
+            "task": "denoise",
+            "degradation": {
+                "target": "pipeline.physics.lowdose.LowDoseCT",
+                "args": {"dose_fraction": 0.5},
+            },
+            "model": {"target": "pipeline.models.shell.Identity"},
+            "step": {"target": "pipeline.steps.supervised.Supervised", "args": {"residual": False}},
+            "loss": {"target": "torch.nn.MSELoss"},
+            "train": {"iterations": 1},
+            "windows": {"soft_tissue": [40, 400]},
+            "register": {"name": "identity"},
+        }
+    )
+
+
+def register(config: RunConfig, *, passed: bool = True):
+    figures = {
+        "overall": {
+            "windows": {
+                "soft_tissue": {
+                    "centre_hu": 40.0,
+                    "width_hu": 400.0,
+                    "input": {"psnr": 20.0, "ssim": 0.5, "rmse_hu": 50.0},
+                    "output": {"psnr": 30.0, "ssim": 0.9, "rmse_hu": 10.0},
+                }
+            }
+        },
+        "patients": {},
+    }
+    registry = Registry.default()
+    with registry.run(config, data_digest="0" * 64) as run:
+        return registry.register(
+            build_model(config),
+            run,
+            config,
+            data_digest="0" * 64,
+            figures=figures,
+            verdict={"passed": passed, "checks": []},
+        )
+
+
+def some_slices(source: Path, folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    files = sorted(source.glob("*.dcm"))[:count]
+    return [Path(shutil.copy(file, folder / file.name)) for file in files]
+
+
+def test_main_job_goes_the_whole_way(
+    ldct: Callable[..., Ended], phantom_patients: Path, tmp_path: Path, require_program
+) -> None:
+    out = tmp_path / "out"
+    ended = ldct("run", CONFIG, "--data", phantom_patients, "--out", out, "--json", *SETTINGS)
+    assert ended.code == 0, ended.err
+    report = ended.json
+    assert report == json.loads((out / "report.json").read_text())
+
+    sides = set(report["split"].values())
+    assert {"train", "test"} <= sides
+    held_back = [row for row in report["series"] if row["side"] == "test"]
+    assert [row["series"] for row in held_back] == [row["series"] for row in report["exported"]]
+
+    window = report["metrics"]["overall"]["windows"]["soft_tissue"]
+    assert 5 < window["input"]["psnr"] < 60
+    assert window["input"] != window["output"]
+
+    folder = out / report["exported"][0]["folder"]
+    assert_exported_as_the_registered_model_says(report, folder, phantom_patients)
+    findings = dciodvfy(require_program("dciodvfy"), next(folder.glob("*.dcm")))
+    assert not [line for line in findings if line.startswith("Error")], findings
+
+    stages = {run.name for run in asyncio.run(task_runs())}
+    assert {"ingest", "degrade", "train", "evaluate", "register", "load", "apply"} <= stages
+    assert_no_identity(phantom_patients, [out, tmp_path / "mlruns"], ended, except_in=folder.parent)
+
+
+def assert_exported_as_the_registered_model_says(report: dict, folder: Path, source: Path) -> None:
+    model, _, _ = Registry.default().load(report["model"]["uri"])
+    derived = find_series(folder).series[0]
+    origin = {i.header.SOPInstanceUID: i for s in find_series(source).series for i in s.instances}
+    first = pydicom.dcmread(derived.instances[0].path)
+    reference = first.SourceImageSequence[0].ReferencedSOPInstanceUID
+    original = pydicom.dcmread(origin[reference].path)
+    source_series = next(
+        s
+        for s in find_series(source).series
+        if s.header.SeriesInstanceUID == original.SeriesInstanceUID
+    )
+    source_volume = read_volume(source_series).volume
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_volume.image_hu)[:, None])[:, 0].numpy()
+    found = read_volume(derived).volume
+    inside = source_volume.valid
+    assert np.abs(found.image_hu - expected)[inside].max() <= 0.5
+    assert list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+
+
+async def task_runs() -> list:
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return await client.read_task_runs(limit=200)
+
+
+def dciodvfy(program: str, file: Path) -> list[str]:
+    done = subprocess.run([program, str(file)], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).splitlines()
+
+
+def assert_no_identity(source: Path, folders: list[Path], ended: Ended, *, except_in: Path) -> None:
+    """No name, ID, birth date or UID of the source anywhere but in the series for the PACS."""
+    words = set()
+    for file in source.rglob("*.dcm"):
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            words.add(str(header.get(name)).encode())
+        words.add(str(header.PatientName).encode())
+    kept = [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and except_in not in path.parents
+    ]
+    assert kept
+    for path in kept:
+        found = [word for word in words if word in path.read_bytes() or word.decode() in path.name]
+        assert not found, f"{path} holds {found[0]!r}"
+    assert not [word for word in words if word.decode() in ended.out + ended.err]
+
+
+def test_a_run_with_the_same_out_goes_on_from_its_checkpoint(
+    ldct: Callable[..., Ended], phantom_patients: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", CONFIG, "--data", phantom_patients, "--out", tmp_path / "out", "--json")
+    first = ldct(*arguments, *SETTINGS).json
+    again = ldct(*arguments, *SETTINGS).json
+    assert again["model"]["version"] == first["model"]["version"] + 1
+    assert again["model"]["weights_sha256"] == first["model"]["weights_sha256"]
+    assert again["metrics"] == first["metrics"]
+    assert not [row for row in again["series"] if row["new"]]
+
+
+def test_stages_by_their_own_commands(
+    ldct: Callable[..., Ended], phantom_patients: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    assert len(ldct("ingest", phantom_patients, "--store", store, "--json").json["series"]) == 3
+    trained = ldct("train", CONFIG, "--store", store, "--json", *SETTINGS)
+    assert trained.code == 0, trained.err
+    name = trained.json["model"]["name"]
+
+    figures = ldct("evaluate", f"{name}/1", "--store", store, "--json").json
+    assert figures["details"] == trained.json["metrics"]
+
+    low = tmp_path / "low"
+    simulated = ldct("simulate", phantom_patients / "1", "--dose", 0.25, "--out", low, "--json")
+    pair = ldct(
+        "evaluate", f"{name}/1", "--input", low / simulated.json["exported"][0]["folder"],
+        "--target", phantom_patients / "1", "--json",
+    ).json  # fmt: skip
+    assert set(pair["soft_tissue"]) >= {"input", "output", "hu_bias"}
+    assert set(pair["soft_tissue"]["input"]) == {"psnr", "ssim", "rmse_hu"}
+
+    listed = ldct("models", "--json").json["models"]
+    assert [(row["name"], row["version"]) for row in listed] == [(name, 1)]
+    shown = ldct("models", "show", name, "--json").json["versions"][0]
+    assert shown["data_digest"] == trained.json["data_digest"]
+    assert shown["config"]["train"]["iterations"] == 6
+
+
+def test_identity_model_leaves_a_real_series_unchanged(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "chest-ge-lidc0001", tmp_path / "in", 4)
+    ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    assert ended.code == 0, ended.err
+    row = ended.json["exported"][0]
+    assert row["clipped_pixels"] == 0
+    before = read_volume(find_series(tmp_path / "in").series[0]).volume
+    after = read_volume(find_series(tmp_path / "out" / row["folder"]).series[0]).volume
+    assert np.abs(after.image_hu - before.image_hu).max() <= 0.5
+    np.testing.assert_array_equal(after.valid, before.valid)
+    np.testing.assert_array_equal(after.affine_lps, before.affine_lps)
+
+
+def test_portable_model_takes_any_size_without_pickle() -> None:
+    raw = identity_config().resolved()
+    raw["model"] = {"target": "pipeline.models.redcnn.REDCNN", "args": {"channels": 4}}
+    config = parse_config(raw)
+    card = register(config)
+    mine, _, _ = Registry.default().load(card.uri)
+    portable = mlflow.pytorch.load_model(card.uri)
+    for shape in ((1, 1, 64, 64), (3, 1, 100, 75), (2, 1, 41, 512)):
+        image_hu = torch.randn(shape) * 300
+        with torch.inference_mode():
+            torch.testing.assert_close(portable(image_hu), mine(image_hu), atol=0.01, rtol=0)
+
+
+def test_only_versions_that_pass_their_gate_get_an_alias() -> None:
+    config = identity_config()
+    for passed in (False, True, True):
+        register(config, passed=passed)
+    registry = Registry.default()
+    assert int(registry.find("identity").version) == 2
+    assert int(registry.find(f"identity@{CHAMPION}").version) == 2
+    assert int(registry.find(f"identity@{CHALLENGER}").version) == 3
+    assert registry.find("models:/identity/1").aliases == []
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    card = register(identity_config())
+    weights = next((tmp_path / "mlruns").rglob("weights.safetensors"))
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    with pytest.raises(Exception, match="changed or damaged"):
+        Registry.default().load(card.uri)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", CONFIG, "--data", "empty", "--out", "out"], 3, "empty"),
+        (["run", CONFIG, "--data", "texts", "--out", "out"], 3, "not a DICOM file"),
+        (["run", CONFIG, "--data", "nowhere", "--out", "out"], 3, "does not exist"),
+        (["run", CONFIG, "--data", "empty", "--out", "o", "--set", "train.lrr=1"], 2, "'lr'"),
+        (["run", "nowhere.yaml", "--data", "empty", "--out", "out"], 2, "nowhere.yaml"),
+        (["run", CONFIG, "--data", "empty", "--out", "texts/a.txt/out"], 2, "cannot write"),
+        (["apply", "nobody", "texts", "--out", "out"], 2, "there is no model nobody"),
+        (["apply", "identity/7", "texts", "--out", "out"], 2, "identity/7"),
+        (["train", CONFIG, "--store", "empty"], 3, "not a store"),
+        (["models", "show", "nobody"], 2, "there is no model nobody"),
+        (["simulate", "texts", "--dose", "1.5", "--out", "out"], 2, "dose_fraction"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_its_code(
+    ldct: Callable[..., Ended],
+    identity_model: str,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no image")
+    ended = ldct(*arguments)
+    assert ended.code == code, ended.err
+    assert says in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+def test_truncated_file_is_quarantined_and_the_rest_goes_on(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    files = some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in", 5)
+    whole = files[2].read_bytes()
+    files[2].write_bytes(whole[: len(whole) // 2])
+    ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    assert ended.code == cli.QUARANTINED
+    assert [row["file"] for row in ended.json["quarantined"]] == [files[2].name]
+    folder = tmp_path / "out" / ended.json["exported"][0]["folder"]
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_series_of_one_slice_is_denoised_but_cannot_be_trained_on(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in", 1)
+    applied = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    assert applied.code == 0
+    assert applied.json["exported"][0]["instances"] == 1
+    run = ldct("run", CONFIG, "--data", tmp_path / "in", "--out", tmp_path / "run")
+    assert run.code == 3
+    assert "at least 2" in run.err
+
+
+def test_full_disk_leaves_nothing_half_written(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in", 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may outgrow this, as on a disk that runs full: a slice has 512 kB of pixels.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ended.code == 1
+    assert "disk is full" in ended.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_export_is_never_overwritten_by_another(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in", 1)
+    arguments = ("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    folder = tmp_path / "out" / ldct(*arguments).json["exported"][0]["folder"]
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert ldct(*arguments).code == 0
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    (folder / "CT.0001.dcm").write_bytes(b"somebody's own")
+    refused = ldct(*arguments)
+    assert refused.code == 1
+    assert "something else" in refused.err
+    assert (folder / "CT.0001.dcm").read_bytes() == b"somebody's own"
