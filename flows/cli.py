@@ -83,9 +83,11 @@ def demo(
 def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
     _writable(out)
     from flows.main_job import Request, main_job
+    from flows.sealed import opened
     from flows.tables import run_table
 
-    report = main_job(str(Request(settings.resolved(), str(data), str(out)).save()))
+    request = str(Request(settings.resolved(), str(data), str(out)).save())
+    report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
     else:
@@ -244,14 +246,22 @@ def main() -> None:
         app()
     except LdctError as error:
         _fail(str(error), error.exit_code)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            _fail(f"the disk is full: {error.strerror} ({error.filename or 'writing results'})", 1)
-        _fail(f"{error.strerror or error}: {error.filename or ''}", 1, traceback.format_exc())
     except KeyboardInterrupt:
         _fail("interrupted; a training goes on from its last checkpoint", 1)
     except Exception as error:
+        if _disk_full(error):
+            _fail("the disk is full; what was being written has been removed", 1)
         _fail(f"{type(error).__name__}: {error}", 1, traceback.format_exc())
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Somewhere in the chain: pydicom and MLflow wrap the system's error in their own."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _fail(line: str, code: int, trace: str = "") -> None:

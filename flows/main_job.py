@@ -16,6 +16,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows import stages
 from flows.clock import Clock
+from flows.sealed import sealed
 from flows.training import train_and_register
 from pipeline.config import parse_config
 from pipeline.dataset import TEST
@@ -48,7 +49,8 @@ class Request:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-@flow(name="ldct-run", validate_parameters=False)
+@flow(name="ldct-run")
+@sealed("ldct-run")
 def main_job(request: str) -> dict[str, Any]:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.
 

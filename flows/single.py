@@ -15,6 +15,7 @@ from prefect import flow
 from flows import stages
 from flows.clock import Clock
 from flows.progress import Stage
+from flows.sealed import opened, sealed
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
@@ -35,7 +36,7 @@ REPORT = "report.json"
 
 def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run `body` as a Prefect flow of that name."""
-    return flow(name=name)(body)()
+    return opened(flow(name=name)(sealed(name)(body)))
 
 
 def ingest_flow(source: Path, store_folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
+from flows.sealed import sealed
 from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
 from pipeline.degrade import degrade_store
@@ -34,7 +35,12 @@ Curve = list[dict[str, float]]
 
 def stage_task(name: str) -> Callable[[Callable], Any]:
     """A task that is neither cached nor persisted: its work is kept in the store."""
-    return task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+
+    def decorate(body: Callable) -> Any:
+        as_task = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        return as_task(sealed(name)(body))
+
+    return decorate
 
 
 @stage_task("ingest")

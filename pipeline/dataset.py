@@ -124,6 +124,11 @@ class PatchPairs(Dataset):
 
 def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
     volume = store.load(key)
+    if any(n < p for n, p in zip(volume.image_hu.shape[1:], config.data.patch, strict=True)):
+        raise ConfigError(
+            f"data.patch: {config.data.patch} is larger than the slices of {key}, "
+            f"{volume.image_hu.shape[1:]}"
+        )
     inputs = [
         store.load_degraded(key, degradation_digest(config, realisation))
         for realisation in range(config.data.realisations)

@@ -13,7 +13,6 @@ from monai.transforms import (
     RandomizableTransform,
     RandRotate90d,
     RandSpatialCropd,
-    SpatialPadd,
 )
 
 from pipeline.config import Data
@@ -28,7 +27,6 @@ def training_transforms(settings: Data) -> Compose:
     """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns]."""
     return Compose(
         [
-            SpatialPadd(PAIR, settings.patch, mode="edge"),
             RandSpatialCropd(PAIR, settings.patch, random_size=False),
             RandRotate90d(PAIR, prob=0.75),
             RandFlipd(PAIR, prob=0.5, spatial_axis=0),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from pipeline.dicom.phantom_series import write_phantom_series
 from pipeline.physics.phantom import patient_phantom
 
@@ -56,7 +57,6 @@ def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """A Prefect server of the tests' own; starting one takes seconds, so once a session."""
-    import flows  # noqa: F401  (sets Prefect up before it is imported)
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):

@@ -32,6 +32,7 @@ def shrunk(path: Path) -> RunConfig:
         "train.device=cpu",
         "train.precision=fp32",
         "train.compile=false",
+        "train.workers=0",
         "data.patch=[32, 32]",
         "data.realisations=1",
     ]

@@ -183,6 +183,13 @@ def assert_exported_as_the_registered_model_says(report: dict, folder: Path, sou
     assert list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"]
 
 
+async def all_runs() -> list:
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return [*await client.read_task_runs(limit=200), *await client.read_flow_runs(limit=200)]
+
+
 async def task_runs() -> list:
     from prefect.client.orchestration import get_client
 
@@ -238,7 +245,9 @@ def test_stages_by_their_own_commands(
     name = trained.json["model"]["name"]
 
     figures = ldct("evaluate", f"{name}/1", "--store", store, "--json").json
-    assert figures["details"] == trained.json["metrics"]
+    again = figures["soft_tissue"]["output"]
+    at_first = trained.json["metrics"]["overall"]["windows"]["soft_tissue"]["output"]
+    assert again == pytest.approx(at_first, rel=1e-4)
 
     low = tmp_path / "low"
     simulated = ldct("simulate", phantom_patients / "1", "--dose", 0.25, "--out", low, "--json")
@@ -336,6 +345,17 @@ def test_bad_input_ends_with_one_line_and_its_code(
     assert says in ended.err
     assert "Traceback" not in ended.err
     assert ended.out == ""
+
+
+def test_prefect_never_hears_of_a_path(ldct: Callable[..., Ended], tmp_path: Path) -> None:
+    source = tmp_path / "Doe^Jane"
+    source.mkdir()
+    ended = ldct("run", CONFIG, "--data", source, "--out", tmp_path / "out")
+    assert "Doe^Jane is empty" in ended.err
+    runs = asyncio.run(all_runs())
+    failed = [run for run in runs if run.state.is_failed()]
+    assert {"ingest", "ldct-run"} & {run.name for run in failed}
+    assert "Doe" not in "".join(run.model_dump_json() for run in runs)
 
 
 def test_truncated_file_is_quarantined_and_the_rest_goes_on(

@@ -114,7 +114,8 @@ def to_stored(
 
 def derive_header(source: Dataset, operation: Operation) -> Dataset:
     """The source's header, turned into that of an image derived from it; no pixels."""
-    derived = copy.copy(source)
+    # A shallow copy would share its elements with the source, and rewrite that too.
+    derived = copy.deepcopy(source)
     for name in ("PixelData", *STALE):
         if name in derived:
             delattr(derived, name)
