@@ -100,6 +100,8 @@ def _apply_all(
             continue
         done, refusals = stages.apply_stage(model, card, ingested.sources[key], key=key, out=out)
         ingested.refusals.extend(refusals)
+        if done is None:
+            continue
         exported.append(
             {"series": key, "patient": patients[key], **done, "folder": f"derived/{done['folder']}"}
         )

@@ -19,12 +19,12 @@ from flows.sealed import opened, sealed
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
-from pipeline.dicom.findings import Fate, Refusal, by_fate
+from pipeline.dicom.findings import by_fate
 from pipeline.dicom.read import series_key
 from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.errors import LdctError, NothingUsableError
 from pipeline.evaluate import evaluate_pair
-from pipeline.export import simulate_series
+from pipeline.export import Exported, simulate_series
 from pipeline.files import write_json
 from pipeline.identity import installation_key
 from pipeline.ingest import nothing_usable
@@ -96,7 +96,7 @@ def apply_flow(reference: str, source: Path, out: Path) -> dict[str, Any]:
     def body() -> dict[str, Any]:
         model, card, _ = stages.load_stage(reference)
 
-        def one(series: Series, key: str) -> tuple[dict[str, Any], list[Refusal]]:
+        def one(series: Series, key: str) -> Exported:
             return stages.apply_stage(model, card, series, key=key, out=out)
 
         return {"model": card.uri, "weights_sha256": card.weights_sha256} | _each(source, out, one)
@@ -111,7 +111,7 @@ def simulate_flow(
     physics = LowDoseCT(dose_fraction=dose, photons_per_ray=photons_per_ray)
 
     def body() -> dict[str, Any]:
-        def one(series: Series, key: str) -> tuple[dict[str, Any], list[Refusal]]:
+        def one(series: Series, key: str) -> Exported:
             with Stage(f"simulate {key}"):
                 return simulate_series(physics, series, out / f"{key}-dose{dose:g}", seed=seed)
 
@@ -120,9 +120,7 @@ def simulate_flow(
     return in_flow("ldct-simulate", body)
 
 
-def _each(
-    source: Path, out: Path, one: Callable[[Series, str], tuple[dict[str, Any], list[Refusal]]]
-) -> dict[str, Any]:
+def _each(source: Path, out: Path, one: Callable[[Series, str], Exported]) -> dict[str, Any]:
     """Do `one` to each series of a source, report what went where, and go on past bad ones."""
     discovery = find_series(source)
     _require_series(discovery)
@@ -130,16 +128,10 @@ def _each(
     refusals, exported = list(discovery.refusals), []
     for series in discovery.series:
         name = series_key(series, key)
-        try:
-            done, refused = one(series, name)
-        except NothingUsableError as error:
-            refused = [
-                Refusal(instance.path, Fate.QUARANTINED, str(error))
-                for instance in series.instances
-            ]
-        else:
-            exported.append({"series": name, "warnings": list(series.warnings), **done})
+        done, refused = one(series, name)
         refusals.extend(refused)
+        if done:
+            exported.append({"series": name, "warnings": list(series.warnings), **done})
     report = {
         "exported": exported,
         **by_fate(refusals, source),

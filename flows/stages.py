@@ -21,16 +21,17 @@ from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
 from pipeline.degrade import degrade_store
 from pipeline.dicom.series import Series
 from pipeline.evaluate import evaluate_store
-from pipeline.export import ModelCard, export_series
+from pipeline.export import Exported, ModelCard, export_series
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
 from pipeline.models.shell import HUModel
-from pipeline.report import write_report
+from pipeline.report import save_overview, write_report
 from pipeline.report.panels import choose_panels
 from pipeline.store import Store
 from pipeline.train import train
 
 Curve = list[dict[str, float]]
+OVERVIEW = "overview.png"
 
 
 def stage_task(name: str) -> Callable[[Callable], Any]:
@@ -121,7 +122,7 @@ def load_stage(reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
 @stage_task("apply")
 def apply_stage(
     model: HUModel, card: ModelCard, series: Series, *, key: str, out: Path
-) -> tuple[dict[str, Any], list]:
+) -> Exported:
     """One series through the model and out as derived DICOM, named by its key."""
     with Stage(f"apply to {key}", unit="slices", total=len(series.instances)) as stage:
         folder = out / f"{key}-{card.name}-v{card.version}"
@@ -142,6 +143,8 @@ def report_stage(
     with Stage("report"):
         panels = choose_panels(model, store, keys, config)
         write_report(report, panels=panels, curve=curve, path=path)
+        if panels:
+            save_overview(panels, path.with_name(OVERVIEW))
 
 
 def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:

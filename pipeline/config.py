@@ -165,7 +165,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
+    # A misspelled key also leaves the right one missing: the misspelling is what to tell.
+    faults = error.errors()
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']}" if where else fault["msg"]

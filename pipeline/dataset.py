@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,9 @@ def split_patients(
         if patient not in listed and isinstance(wanted.get(default), list):
             default = TRAIN
         sides[patient] = listed.get(patient, default)
-    _fill(sides, TEST, movable=listed)
-    _fill(sides, TRAIN, movable=listed)
+    settled = listed.keys() | recorded.keys()
+    _fill(sides, TEST, settled=settled)
+    _fill(sides, TRAIN, settled=settled)
     return sides
 
 
@@ -62,16 +64,19 @@ def _side_by_hash(place: float, settings: Split) -> str:
     return VALIDATION if place < test + validation else TRAIN
 
 
-def _fill(sides: dict[str, str], empty: str, *, movable: dict[str, str]) -> None:
+def _fill(sides: dict[str, str], empty: str, *, settled: Set[str]) -> None:
     """Give an empty side the first patient, in hash order, of a side that can spare one."""
     if empty in sides.values():
         return
     for patient, side in sides.items():
         others = list(sides.values()).count(side) - 1
-        if patient not in movable and (side == VALIDATION or others >= 1):
+        if patient not in settled and (side == VALIDATION or others >= 1):
             sides[patient] = empty
             return
-    raise NothingUsableError(f"no patient is left for the {empty} side of the split")
+    raise NothingUsableError(
+        f"no patient is free for the {empty} side of the split: each is settled on another, by "
+        "an earlier run or by data.split; name patients in data.split.test or add some"
+    )
 
 
 def degradation_digest(config: RunConfig, realisation: int) -> str:

@@ -170,11 +170,19 @@ def over_patients(patients: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _mean_tree(trees: list[Any]) -> Any:
-    """Mean of equally shaped trees of numbers; None counts as not measured."""
+def _mean_tree(trees: list[Any], *, may_lack: bool = False) -> Any:
+    """Mean of equally shaped trees of numbers, None where one of them is None.
+
+    Only a tissue may be lacking: not every patient shows lung. A figure that one patient
+    lacks would be a mean over other patients than its neighbour's.
+    """
     if isinstance(trees[0], dict):
-        return {key: _mean_tree([tree[key] for tree in trees]) for key in trees[0]}
-    return _mean([number for number in trees if number is not None])
+        return {
+            key: _mean_tree([tree[key] for tree in trees], may_lack=may_lack or key == "hu_bias")
+            for key in trees[0]
+        }
+    numbers = [number for number in trees if number is not None]
+    return _mean(numbers) if may_lack or len(numbers) == len(trees) else None
 
 
 def _mean(numbers: list[float]) -> float | None:

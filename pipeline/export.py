@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.dicom.findings import Refusal
+from pipeline.dicom.findings import Refusal, SeriesRefusedError
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
 from pipeline.dicom.write import DENOISED, DOSE_SIMULATED, Operation, write_derived
 from pipeline.infer import Progress, apply_model
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.versions import VERSION
+from pipeline.volume import Volume
+
+Exported = tuple[dict[str, Any] | None, list[Refusal]]
 
 
 @dataclass(frozen=True)
@@ -54,23 +59,21 @@ def export_series(
     series: Series,
     folder: Path,
     progress: Progress = lambda slices: None,
-) -> tuple[dict[str, Any], list[Refusal]]:
+) -> Exported:
     """Read the source, denoise it, write the derived series to `folder`.
 
-    Returns what to report of it and the slices that had to be refused.
+    Returns what to report of it (None if all of it is refused) and the slices refused.
     """
-    reading = read_volume(series)
-    output_hu = apply_model(model, reading.volume.image_hu, progress=progress)
-    counts = write_derived(output_hu, reading.series, card.operation(), folder)
-    return {"folder": folder.name, **counts}, reading.refusals
+    return _derive(
+        series,
+        folder,
+        card.operation(),
+        lambda volume: apply_model(model, volume.image_hu, progress=progress),
+    )
 
 
-def simulate_series(
-    physics: LowDoseCT, series: Series, folder: Path, *, seed: int
-) -> tuple[dict[str, Any], list[Refusal]]:
+def simulate_series(physics: LowDoseCT, series: Series, folder: Path, *, seed: int) -> Exported:
     """A low-dose copy of a series as a derived series; the same seed gives the same noise."""
-    reading = read_volume(series)
-    low_dose_hu = physics(reading.volume, np.random.default_rng(seed))
     operation = Operation(
         label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
         description=(
@@ -83,5 +86,20 @@ def simulate_series(
         equipment_version=VERSION,
         identity=f"{physics!r}/{seed}",
     )
-    counts = write_derived(low_dose_hu, reading.series, operation, folder)
+    return _derive(
+        series, folder, operation, lambda volume: physics(volume, np.random.default_rng(seed))
+    )
+
+
+def _derive(
+    series: Series,
+    folder: Path,
+    operation: Operation,
+    compute: Callable[[Volume], NDArray[np.float32]],
+) -> Exported:
+    try:
+        reading = read_volume(series)
+    except SeriesRefusedError as refused:
+        return None, refused.refusals
+    counts = write_derived(compute(reading.volume), reading.series, operation, folder)
     return {"folder": folder.name, **counts}, reading.refusals

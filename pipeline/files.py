@@ -40,9 +40,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        if not path.exists():
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             os.replace(partial, path)
-        elif _contents(path) != _contents(partial):
+        elif not path.is_dir() or _contents(path) != _contents(partial):
             raise LdctError(f"{path} exists and holds something else; choose another folder")
     finally:
         shutil.rmtree(partial, ignore_errors=True)

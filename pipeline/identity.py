@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -31,16 +33,26 @@ def installation_key() -> bytes:
     path = key_file()
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(KEY_BYTES))
+            _make_key(path)
         key = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot use the key file {path} (LDCT_KEY_FILE): {error}") from error
     if len(key) < KEY_BYTES:
         raise ConfigError(f"the key file {path} holds {len(key)} bytes, expected {KEY_BYTES}")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key whole; of two processes that start at once, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent)  # readable by its owner only
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(KEY_BYTES))
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        os.unlink(partial)
 
 
 def pseudonym(key: bytes, prefix: str, *parts: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dicom.findings import Refusal, Unreadable, by_fate
+from pipeline.dicom.findings import Refusal, SeriesRefusedError, by_fate
 from pipeline.dicom.read import patient_key, read_volume, series_key
 from pipeline.dicom.series import Series, find_series
 from pipeline.errors import NothingUsableError
@@ -46,8 +47,8 @@ def ingest(
     for done, series in enumerate(discovery.series, start=1):
         try:
             _store_series(series, store, key, report)
-        except Unreadable as fault:
-            report.refusals.extend(fault.refusal(i.path) for i in series.instances)
+        except SeriesRefusedError as refused:
+            report.refusals.extend(refused.refusals)
         progress("storing series", done, len(discovery.series))
     if not report.series:
         raise NothingUsableError(nothing_usable(report.root, report.refusals))
@@ -55,10 +56,7 @@ def ingest(
 
 
 def _store_series(series: Series, store: Store, key: bytes, report: IngestReport) -> None:
-    try:
-        reading = read_volume(series)
-    except NothingUsableError as error:
-        raise Unreadable(str(error), "PixelData") from error
+    reading = read_volume(series)
     report.refusals.extend(reading.refusals)
     name, patient = series_key(series, key), patient_key(series, key)
     is_new = store.add(reading.volume, key=name, patient=patient)
@@ -84,7 +82,7 @@ def nothing_usable(root: Path, refusals: list[Refusal]) -> str:
     if not refusals:
         return f"{root} is empty: no file to read"
     reasons = [refusal.reason for refusal in refusals]
-    commonest = max(set(reasons), key=reasons.count)
+    commonest = Counter(reasons).most_common(1)[0][0]
     return (
         f"no usable CT series in {root}: {len(refusals)} files refused, "
         f"{reasons.count(commonest)} of them: {commonest}"

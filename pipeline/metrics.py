@@ -50,10 +50,15 @@ def rmse_hu(image_hu: Image, target_hu: Image, mask: Mask) -> float:
 
 
 def tissue_masks(target_hu: Image, mask: Mask) -> dict[str, Mask]:
-    """Voxels of each tissue class of TISSUE_RANGES_HU, inside `mask`, from one target slice."""
+    """Voxels of each tissue class of TISSUE_RANGES_HU, inside `mask`, from one target slice.
+
+    The opening removes rims: between soft tissue and gas the smoothed values pass through
+    fat and lung, a pixel or two wide.
+    """
     smooth_hu = ndimage.uniform_filter(target_hu, TISSUE_SMOOTHING_PIXELS)
+    square = np.ones((3, 3), dtype=bool)
     return {
-        name: mask & (smooth_hu >= low) & (smooth_hu <= high)
+        name: mask & ndimage.binary_opening((smooth_hu >= low) & (smooth_hu <= high), square)
         for name, (low, high) in TISSUE_RANGES_HU.items()
     }
 

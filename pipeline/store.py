@@ -55,7 +55,8 @@ class Store:
         """Store a volume under its series key; False where it was there already, the same."""
         digest = volume_digest(volume)
         known = self.records().get(key)
-        if known and known["digest"] == digest and self._volume_path(key).exists():
+        there = self._volume_path(key).exists() and self._valid_path(key).exists()
+        if known and known["digest"] == digest and there:
             return False
         with replacing(self._volume_path(key)) as partial:
             nibabel.save(_as_nifti(volume), partial)

@@ -138,6 +138,8 @@ class Loop:
             num_workers=settings.workers,
             pin_memory=self.device.kind == "cuda",
             persistent_workers=settings.workers > 0,
+            # Its own, or the loader would draw from the network's and a resumed run differ.
+            generator=torch.Generator(),
         )
         for batch in loader:
             yield {
@@ -152,7 +154,7 @@ class Loop:
             "logged": self.logged,
             "model": self.model.state_dict(),
             "step": self.step.state_dict(),
-            "generator": torch.get_rng_state(),
+            "generators": _generators(self.device),
         }
         with replacing(self.checkpoint.path) as partial:
             torch.save(state, partial)
@@ -165,8 +167,20 @@ class Loop:
         state = torch.load(path, map_location=self.device.kind, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.step.load_state_dict(state["step"])
-        torch.set_rng_state(state["generator"].cpu())
+        _set_generators(state["generators"])
         self.logged = state["logged"]
         for iteration, metrics in self.logged:
             log(metrics, iteration)
         return int(state["iteration"])
+
+
+def _generators(device: Device) -> list[torch.Tensor]:
+    """The states of the generators that a network draws from (dropout)."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state()] if device.kind == "cuda" else states
+
+
+def _set_generators(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0].cpu())
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1].cpu())

@@ -24,12 +24,17 @@ set_track_meta(False)
 
 
 def training_transforms(settings: Data) -> Compose:
-    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns]."""
+    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns].
+
+    Patches that are not square are flipped but not turned, so that they keep their shape.
+    """
+    square = settings.patch[0] == settings.patch[1]
     return Compose(
         [
             RandSpatialCropd(PAIR, settings.patch, random_size=False),
-            RandRotate90d(PAIR, prob=0.75),
+            RandRotate90d(PAIR, prob=0.75 if square else 0.0),
             RandFlipd(PAIR, prob=0.5, spatial_axis=0),
+            RandFlipd(PAIR, prob=0.5, spatial_axis=1),
             RandScaleNoised(settings.noise_scale),
         ]
     )

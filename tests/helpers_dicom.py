@@ -158,19 +158,29 @@ def raw_stored(path: Path) -> NDArray:
     return np.frombuffer(dataset.PixelData, kind).reshape(dataset.Rows, dataset.Columns)
 
 
-def encoded(path: Path) -> dict[str, tuple[str, bytes]]:
-    """VR and value bytes of every top-level element that is no sequence, by tag."""
+def encoded(path: Path) -> dict[int, tuple[str, bytes]]:
+    """VR and value bytes of every top-level element of an explicit little-endian file, by tag.
+
+    Sequences and pixels are left out.
+    """
+    content = path.read_bytes()
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
     found = {}
-    for tag in dataset.keys():
+    for tag in sorted(dataset.keys()):
         element = dataset.get_item(tag)
-        if isinstance(element, RawDataElement) and element.VR != "SQ":
-            found[str(tag)] = (str(element.VR), bytes(element.value or b""))
+        if element.VR == "SQ":
+            continue
+        start = element.value_tell if isinstance(element, RawDataElement) else element.file_tell
+        length_at, form = (start - 4, "<I") if element.VR in LONG_VR else (start - 2, "<H")
+        (length,) = struct.unpack_from(form, content, length_at)
+        found[int(tag)] = (str(element.VR), content[start : start + length])
     return found
 
 
-def tag_of(keyword: str) -> str:
-    return str(pydicom.tag.Tag(tag_for_keyword(keyword)))
+def tag_of(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return tag
 
 
 def patch(path: Path, keyword: str, value: bytes) -> None:

@@ -77,8 +77,12 @@ def run_data(**changes: Any) -> dict[str, Any]:
 
 
 def tiny_train(**changes: Any) -> dict[str, Any]:
-    """On the CPU in fp32, so that a test means the same on every machine."""
-    return {"iterations": 4, "batch": 2, "device": "cpu", "precision": "fp32"} | changes
+    """On the CPU in fp32, so that a test means the same on every machine.
+
+    Networks of so few channels are several times faster with the channels first.
+    """
+    everywhere = {"device": "cpu", "precision": "fp32", "channels_last": False}
+    return {"iterations": 4, "batch": 2, **everywhere} | changes
 
 
 def run_config(**changes: Any) -> RunConfig:

@@ -149,10 +149,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_yaml_tags_make_no_objects(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("name: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
-    with pytest.raises(ConfigError):
+    path, made = tmp_path / "run.yaml", tmp_path / "made"
+    path.write_text(f"name: !!python/object/apply:os.mkdir [{made}]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(path)
+    assert not made.exists()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_yaml_tags_make_no_objects(tmp_path: Path) -> None:
     ],
 )
 def test_a_target_outside_the_allow_list_is_refused(target: str) -> None:
-    with pytest.raises(ConfigError, match="model.target") as refused:
+    with pytest.raises(ConfigError, match=r"model\.target") as refused:
         build(Component(target=target), key="model", base=object)
     assert "not allowed" in str(refused.value)
 
@@ -215,7 +216,7 @@ def test_a_target_of_another_kind_is_refused(target: str) -> None:
 )
 def test_wrong_arguments_are_named(args: dict[str, Any]) -> None:
     component = Component(target="pipeline.models.redcnn.REDCNN", args=args)
-    with pytest.raises(ConfigError, match="model.args") as refused:
+    with pytest.raises(ConfigError, match=r"model\.args") as refused:
         build(component, key="model", base=nn.Module)
     assert "\n" not in str(refused.value)
 

@@ -82,6 +82,12 @@ def test_recorded_sides_never_flip_when_patients_come() -> None:
         recorded = sides
 
 
+def test_what_was_recorded_outweighs_the_hash() -> None:
+    by_hash = split(patients(20))
+    moved = next(patient for patient, side in by_hash.items() if side == TRAIN)
+    assert split(patients(20), recorded={moved: TEST})[moved] == TEST
+
+
 def test_recorded_sides_hold_when_others_take_a_patient_s_place() -> None:
     """A new data folder over the same store: whoever was trained on is no test patient now."""
     by_place = sorted(patients(200), key=lambda patient: unit_interval(KEY, patient))
@@ -145,7 +151,7 @@ def test_an_item_is_a_function_of_its_number(tmp_path: Path) -> None:
 
 
 def test_another_seed_gives_other_patches(tmp_path: Path) -> None:
-    store, config, dataset = pairs(tmp_path)
+    store, _, dataset = pairs(tmp_path)
     other_config = run_config(train=tiny_train(seed=4))
     add_inputs(store, other_config)
     other = PatchPairs(store, sorted(store.records()), other_config, 40)

@@ -30,10 +30,9 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
-from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.findings import SeriesRefusedError
 from pipeline.dicom.read import patient_key, read_volume, series_key
 from pipeline.dicom.series import find_series
-from pipeline.errors import NothingUsableError
 from pipeline.volume import Volume
 
 AIR_HU = -1000.0
@@ -174,7 +173,7 @@ def test_every_lossless_transfer_syntax_reads_the_same_and_the_rest_is_named(tes
         series = find_series(path).series[0]
         try:
             volume = read_volume(series).volume
-        except NothingUsableError:
+        except SeriesRefusedError:
             undecodable.add(path.name.split("TransferSyntax_")[1].removesuffix(".dcm"))
             continue
         if any(word in path.name for word in ("Lossless", "Endian", "Deflated", "Process14")):
@@ -363,11 +362,15 @@ def test_a_slice_without_sound_values_is_refused_and_named(tmp_path, name, value
     assert kept == paths[1:]
 
 
-def test_a_series_without_one_sound_slice_is_refused_with_the_cause(tmp_path):
-    for path in write_series(tmp_path, 2):
+def test_a_series_without_one_sound_slice_is_refused_with_the_cause_of_each(tmp_path):
+    paths = write_series(tmp_path, 2)
+    for path in paths:
         path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises((NothingUsableError, Unreadable)):
+    with pytest.raises(SeriesRefusedError, match="less than expected") as error:
         read_volume(find_series(tmp_path).series[0])
+    assert [(r.path, r.attribute) for r in error.value.refusals] == [
+        (path, "PixelData") for path in paths
+    ]
 
 
 def test_provenance_tells_the_scan_and_not_the_patient(tmp_path):

@@ -30,10 +30,21 @@ from pipeline.dicom.series import Series, find_series
 from pipeline.errors import NothingUsableError
 
 REQUIRED = (
-    "PatientID StudyInstanceUID SeriesInstanceUID SOPInstanceUID Rows Columns PixelSpacing "
-    "ImagePositionPatient ImageOrientationPatient RescaleSlope RescaleIntercept BitsAllocated "
-    "BitsStored PixelRepresentation"
-).split()
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
 
 
 def names(series: Series) -> list[str]:

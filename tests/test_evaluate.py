@@ -168,6 +168,16 @@ def test_what_stands_in_padding_never_counts(in_input: float, in_output: float) 
     assert figures_of(target, before, after, valid).summary() == expected
 
 
+def test_padding_in_the_body_thins_out_no_figure() -> None:
+    target = body_slice()
+    valid = np.ones((64, 64), dtype=bool)
+    valid[:, :40] = False
+    summary = figures_of(target, target, target + 5, valid).summary()
+    assert summary["windows"]["soft_tissue"]["output"]["rmse_hu"] == pytest.approx(5, abs=1e-3)
+    assert summary["hu_bias"]["output"]["soft_tissue"] == pytest.approx(5, abs=1e-3)
+    assert summary["hu_bias"]["output"]["lung"] is None, "the lung lies in the padding"
+
+
 def test_slices_without_a_body_do_not_count() -> None:
     air = np.full((64, 64), -1000, dtype=np.float32)
     patient = figures_of(air, air, air)

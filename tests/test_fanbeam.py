@@ -107,9 +107,13 @@ def test_water_is_0_hu_and_air_minus_1000(ellipse: Ellipse) -> None:
     assert np.percentile(np.abs(image_hu[reach < 0.9]), 99) < 5
 
 
-def test_outside_the_field_of_view_is_zero() -> None:
+@pytest.mark.parametrize(
+    ("shape", "pixel_mm"), [((128, 128), (5.0, 5.0)), ((120, 150), (5.0, 4.0))]
+)
+def test_outside_the_field_of_view_is_zero(
+    shape: tuple[int, int], pixel_mm: tuple[float, float]
+) -> None:
     sinogram = np.ones((1, GEOMETRY.views, GEOMETRY.detectors), dtype=np.float32)
-    shape, pixel_mm = (128, 128), (5.0, 5.0)
     mu = filtered_backprojection(sinogram, shape=shape, spacing_mm=pixel_mm, geometry=GEOMETRY)[0]
     x, y = positions_mm(shape, pixel_mm)
     outside = np.hypot(x, y) > GEOMETRY.field_of_view_radius_mm
@@ -140,6 +144,28 @@ def test_a_point_stays_where_it_is(
     # Two linear interpolations widen a blob of 4 mm by some percent.
     assert image.max() == pytest.approx(0.95, abs=0.05)
     assert weight.sum() == pytest.approx(blob.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize("view", [0, 57, 90, 200])
+def test_each_view_is_smeared_back_along_its_own_rays(view: int) -> None:
+    """Over a full turn a shifted detector only blurs; one view alone gives it away."""
+    place_mm = (-50.0, 35.0)
+    x, y = positions_mm((SIZE, SIZE), PIXEL_MM)
+    blob = np.exp(-0.5 * ((x - place_mm[0]) ** 2 + (y - place_mm[1]) ** 2) / 4**2)
+    sinogram = forward_project(
+        blob[None].astype(np.float32), spacing_mm=PIXEL_MM, geometry=GEOMETRY
+    )
+    one_view = np.zeros_like(sinogram)
+    one_view[:, view] = sinogram[:, view]
+    image = filtered_backprojection(
+        one_view, shape=(SIZE, SIZE), spacing_mm=PIXEL_MM, geometry=GEOMETRY
+    )[0]
+    ray = np.array(place_mm) - rays(GEOMETRY)[0][view, 0]
+    ray /= np.linalg.norm(ray)
+    offset_x, offset_y = x - place_mm[0], y - place_mm[1]
+    aside_mm = offset_x * -ray[1] + offset_y * ray[0]
+    weight = np.where(np.hypot(offset_x, offset_y) < 8, image.clip(min=0), 0)
+    assert abs((weight * aside_mm).sum() / weight.sum()) < 0.1
 
 
 def test_an_empty_image_stays_empty() -> None:

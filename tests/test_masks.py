@@ -20,11 +20,11 @@ def test_the_lungs_and_gas_belong_to_the_body() -> None:
 def test_the_couch_is_cut_off() -> None:
     image_hu = body_slice()
     without = body_mask(image_hu)
-    image_hu[53:55, 2:62] = 200  # a thin shell, the back lying on it
+    image_hu[53:57, 2:62] = 200  # a shell of 4 pixels, the back lying on it
     mask = body_mask(image_hu)
     assert not mask[:, :4].any()
-    assert not mask[55:].any()
-    assert (mask != without).sum() < 0.02 * without.sum()
+    assert not mask[57:].any()
+    assert (mask != without).sum() < 0.05 * without.sum()
 
 
 def test_the_largest_of_several_bodies_counts() -> None:
@@ -60,7 +60,7 @@ def test_a_small_box_grows_to_a_patch_within_the_image(
     assert box is not None
     for side, smallest, size in zip(box, at_least, mask.shape, strict=True):
         assert side.stop - side.start == smallest
-        assert 0 <= side.start
+        assert side.start >= 0
         assert side.stop <= size
     assert mask[box].sum() == 1
 

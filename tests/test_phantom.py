@@ -152,7 +152,7 @@ def test_spacing_follows_from_the_field_of_view():
     phantom = phantom_of(2, slices=2, matrix=100, field_of_view_mm=400.0)
     assert phantom.spacing_mm == (127.5, 4.0, 4.0)
     assert phantom.slice_thickness_mm == 5.0
-    assert phantom.image_hu.shape == phantom.labels.shape == (1, 100, 100)
+    assert phantom.image_hu.shape == phantom.labels.shape == (2, 100, 100)
 
 
 @pytest.mark.parametrize("wrong", [{"slices": 0}, {"matrix": 0}, {"noise_hu": -1.0}])

@@ -84,17 +84,19 @@ def test_residual_with_an_input_skip_adds_the_input_once() -> None:
     torch.testing.assert_close(model(EXTREMES), EXTREMES, atol=1e-3, rtol=0)
 
 
-def test_low_precision_inside_costs_no_hu_outside() -> None:
-    """The input is added in fp32: through bf16 alone, 3071 HU would be 3072."""
-    model = HUModel(
-        REDCNN(2, 3, input_skip=False, padding=True), normalize=NORMALIZE, residual=True
-    )
-    for parameter in model.parameters():
+@pytest.mark.parametrize("residual", [True, False])
+def test_low_precision_inside_stays_inside(residual: bool) -> None:
+    """The network may run in bf16, HU may not: its 8 bits make 3072 of 3071."""
+    network = REDCNN(2, 3, input_skip=False, padding=True)
+    for parameter in network.parameters():
         nn.init.zeros_(parameter)
+    nn.init.constant_(network.decoder[4].bias, 3.0)
+    model = HUModel(network, normalize=Normalize(centre=71, scale=1000), residual=residual)
     with torch.autocast("cpu", torch.bfloat16):
         output = model(EXTREMES)
     assert output.dtype == torch.float32
-    assert torch.equal(output, EXTREMES)
+    expected = EXTREMES + 3000 if residual else torch.full_like(EXTREMES, 3071)
+    torch.testing.assert_close(output, expected, atol=1e-3, rtol=0)
 
 
 def test_normalisation_is_a_constant_of_the_model_not_a_weight() -> None:

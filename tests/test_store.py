@@ -187,7 +187,7 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path):
         Store.existing(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot use .*file as a store"):
+    with pytest.raises(ConfigError, match=r"cannot use .*file as a store"):
         Store(tmp_path / "file")
     (tmp_path / "index.json").write_text('{"series": ')
     with pytest.raises(ConfigError, match="cannot use"):

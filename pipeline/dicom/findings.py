@@ -55,3 +55,11 @@ class Unreadable(Exception):
 
     def refusal(self, path: Path) -> Refusal:
         return Refusal(path, Fate.QUARANTINED, self.reason, self.attribute, self.value)
+
+
+class SeriesRefusedError(Exception):
+    """No slice of a series can be used, or what is left makes no series; says why for each."""
+
+    def __init__(self, refusals: list[Refusal]) -> None:
+        super().__init__(refusals[0].reason if refusals else "an empty series")
+        self.refusals = refusals

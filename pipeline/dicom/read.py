@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from pipeline.dicom.findings import Refusal, Unreadable
-from pipeline.dicom.series import DESCRIPTIVE, Instance, Series
-from pipeline.errors import NothingUsableError
+from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
+from pipeline.dicom.series import DESCRIPTIVE, Instance, Series, group_of
 from pipeline.identity import pseudonym
 from pipeline.units import AIR_HU, LOWEST_CT_HU
 from pipeline.volume import Volume
@@ -33,6 +33,7 @@ class StoredPixels:
     valid: NDArray[np.bool_]
     slope: float
     intercept: float
+    padding: tuple[int, ...] = ()
 
     @property
     def image_hu(self) -> NDArray[np.float32]:
@@ -44,8 +45,7 @@ class StoredPixels:
 def read_volume(series: Series) -> Reading:
     """Decode every slice; a damaged one is refused and the others go on.
 
-    Raises NothingUsableError where no slice is left, Unreadable where what is left does not
-    make a series.
+    Raises SeriesRefusedError where no slice is left, or what is left does not make a series.
     """
     pixels: list[StoredPixels] = []
     kept: list[Instance] = []
@@ -59,10 +59,8 @@ def read_volume(series: Series) -> Reading:
             refusals.append(Unreadable(f"cannot be read ({error})").refusal(instance.path))
         else:
             kept.append(instance)
-    if not kept:
-        raise NothingUsableError("no slice of the series can be decoded")
     if refusals:
-        series = series.keeping(tuple(kept))
+        series = _remaining(series, kept, refusals)
     volume = Volume(
         image_hu=np.stack([slice_.image_hu for slice_ in pixels]),
         valid=np.stack([slice_.valid for slice_ in pixels]),
@@ -71,6 +69,16 @@ def read_volume(series: Series) -> Reading:
         provenance=_provenance(series),
     )
     return Reading(volume, series, refusals)
+
+
+def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:
+    if not kept:
+        raise SeriesRefusedError(refusals)
+    try:
+        return series.keeping(tuple(kept))
+    except Unreadable as fault:
+        rest = [fault.refusal(instance.path) for instance in kept]
+        raise SeriesRefusedError(refusals + rest) from fault
 
 
 def read_pixels(dataset: pydicom.Dataset) -> StoredPixels:
@@ -88,21 +96,23 @@ def read_pixels(dataset: pydicom.Dataset) -> StoredPixels:
     slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
         raise Unreadable("the rescale is not invertible", "RescaleSlope", slope)
-    padding = declared_padding(dataset)
-    valid = np.ones(stored.shape, dtype=bool) if padding is None else stored != padding
-    undeclared = _undeclared_padding(stored, slope, intercept)
-    if undeclared is not None:
-        valid &= stored != undeclared
-    return StoredPixels(stored, valid, slope, intercept)
+    found = (declared_padding(dataset), _undeclared_padding(stored, slope, intercept))
+    padding = tuple(value for value in found if value is not None)
+    valid = ~np.isin(stored, padding)
+    return StoredPixels(stored, valid, slope, intercept, padding)
 
 
 def declared_padding(dataset: pydicom.Dataset) -> int | None:
-    """PixelPaddingValue in the pixels' own sign: 63536 means -2000 in signed data."""
+    """PixelPaddingValue in the pixels' own sign: 63536 means -2000 in signed data.
+
+    Its own VR often has the other sign: the value means its bits.
+    """
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return None
     value = int(value)
     limit = 1 << int(dataset.BitsAllocated)
+    value %= limit
     return value - limit if dataset.PixelRepresentation == 1 and value >= limit // 2 else value
 
 
@@ -143,12 +153,8 @@ def patient_key(series: Series, key: bytes) -> str:
 
 
 def series_key(series: Series, key: bytes) -> str:
-    """The series' pseudonym: of its UID and what sets it apart within that UID."""
-    header = series.header
-    parts = (str(header.get(name, "")) for name in ("ConvolutionKernel", "KVP"))
-    orientation = str([round(float(v), 3) for v in header.ImageOrientationPatient])
-    shape = f"{header.Rows}x{header.Columns} {header.PixelSpacing}"
-    return pseudonym(key, "s", str(header.SeriesInstanceUID), *parts, orientation, shape)
+    """The series' pseudonym: of all that sets it apart from other series."""
+    return pseudonym(key, "s", *(str(part) for part in group_of(series.header)))
 
 
 def _provenance(series: Series) -> dict:
@@ -162,6 +168,9 @@ def _provenance(series: Series) -> dict:
 
 
 def _plain(value: object) -> object:
-    if value is None or isinstance(value, (int, float, str)):
-        return value if not isinstance(value, float) else float(value)
+    """A header's value as JSON can hold it."""
+    if isinstance(value, (int, float)):
+        return float(value) if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str):
+        return value
     return [str(part) for part in value] if hasattr(value, "__iter__") else str(value)

@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage, UID_dictionary
 
 from pipeline.dicom.findings import Fate, Refusal, Unreadable
 from pipeline.errors import NothingUsableError
@@ -59,8 +59,10 @@ DESCRIPTIVE = (
 )
 OTHER = ("SOPClassUID", "Modality", "IssuerOfPatientID", "InstanceNumber", "PixelPaddingValue")
 
-#: Spacing differs by this much before it counts as uneven: scanners round positions.
-POSITION_TOLERANCE_MM = 0.02
+#: A slice may lie this far from its place on an even grid: scanners round positions.
+POSITION_TOLERANCE_MM = 0.01
+#: Direction cosines are written with five or six digits.
+COSINE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def find_series(root: Path, progress: Callable[[int], None] = lambda files: None
         if isinstance(instance, Refusal):
             discovery.refusals.append(instance)
         else:
-            groups[_group(instance.header)].append(instance)
+            groups[group_of(instance.header)].append(instance)
     for instances in groups.values():
         _add(discovery, instances)
     return discovery
@@ -154,11 +156,9 @@ def _read_header(path: Path) -> Instance | Refusal:
         return _not_dicom(path)
     except Exception as error:  # pydicom raises many kinds on damaged streams
         raise Unreadable(f"damaged header ({type(error).__name__})") from error
-    if header.get("SOPClassUID", CTImageStorage) not in ("", CTImageStorage):
-        what = f"not a CT image but {header.SOPClassUID.name}"
-        return Refusal(path, Fate.EXCLUDED, what, "SOPClassUID", str(header.SOPClassUID))
-    if "LOCALIZER" in (header.get("ImageType") or ()):
-        return Refusal(path, Fate.EXCLUDED, "a localizer", "ImageType", "LOCALIZER")
+    other = _other_object(header)
+    if other:
+        return Refusal(path, Fate.EXCLUDED, *other)
     missing = [name for name in REQUIRED if header.get(name) in (None, "")]
     if missing:
         raise Unreadable(
@@ -166,6 +166,18 @@ def _read_header(path: Path) -> Instance | Refusal:
             missing[0],
         )
     return Instance(path, header, _position_mm(header))
+
+
+def _other_object(header: pydicom.Dataset) -> tuple[str, str, str] | None:
+    """(reason, attribute, value) of an object that is whole but no CT slice, else None."""
+    meta = header.file_meta.get("MediaStorageSOPClassUID", "")
+    kind = UID(header.get("SOPClassUID") or meta or CTImageStorage)
+    # A class that is not in the standard's list is a damaged one, not another object.
+    if kind != CTImageStorage and kind in UID_dictionary:
+        return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
+    if "LOCALIZER" in (header.get("ImageType") or ()):
+        return "a localizer", "ImageType", "LOCALIZER"
+    return None
 
 
 def _not_dicom(path: Path) -> Refusal:
@@ -179,15 +191,16 @@ def _not_dicom(path: Path) -> Refusal:
 def normal_of(header: pydicom.Dataset) -> NDArray[np.float64]:
     """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
     cosines = np.array([float(v) for v in header.ImageOrientationPatient])
-    normal = np.cross(cosines[:3], cosines[3:])
-    length = np.linalg.norm(normal)
-    if not 0.99 < length < 1.01:
+    row, column = cosines[:3], cosines[3:]
+    products = np.array([row @ row, column @ column, row @ column])
+    if np.abs(products - [1, 1, 0]).max() > COSINE_TOLERANCE:
         raise Unreadable(
             "the row and column directions are not orthogonal unit vectors",
             "ImageOrientationPatient",
-            list(np.round(cosines, 4)),
+            np.round(cosines, 4).tolist(),
         )
-    return normal / length
+    normal = np.cross(row, column)
+    return normal / np.linalg.norm(normal)
 
 
 def _position_mm(header: pydicom.Dataset) -> float:
@@ -196,7 +209,10 @@ def _position_mm(header: pydicom.Dataset) -> float:
         ("ImagePositionPatient", 3),
         ("PixelSpacing", 2),
     ):
-        values = np.array(header.get(name), dtype=float)
+        try:
+            values = np.array(header.get(name), dtype=float)
+        except (TypeError, ValueError) as error:
+            raise Unreadable(f"{name} must hold {count} numbers", name) from error
         if values.shape != (count,) or not np.isfinite(values).all():
             raise Unreadable(f"{name} must hold {count} numbers", name, header.get(name))
     if min(float(v) for v in header.PixelSpacing) <= 0:
@@ -204,14 +220,15 @@ def _position_mm(header: pydicom.Dataset) -> float:
     return float(np.array([float(v) for v in header.ImagePositionPatient]) @ normal_of(header))
 
 
-def _group(header: pydicom.Dataset) -> tuple:
+def group_of(header: pydicom.Dataset) -> tuple:
+    """What slices must have in common to be stacked."""
     return (
         header.StudyInstanceUID,
         header.SeriesInstanceUID,
         header.PatientID,
-        tuple(np.round([float(v) for v in header.ImageOrientationPatient], 3)),
+        tuple(round(float(v), 3) + 0.0 for v in header.ImageOrientationPatient),
         (header.Rows, header.Columns),
-        tuple(np.round([float(v) for v in header.PixelSpacing], 4)),
+        tuple(round(float(v), 4) for v in header.PixelSpacing),
         str(header.get("ConvolutionKernel", "")),
         str(header.get("KVP", "")),
     )
@@ -229,23 +246,23 @@ def _add(discovery: Discovery, instances: list[Instance]) -> None:
 def _checked(series: Series) -> Series:
     positions = np.array([instance.position_mm for instance in series.instances])
     steps = np.diff(positions)
-    if (steps < POSITION_TOLERANCE_MM / 2).any():
+    shared = int((steps < POSITION_TOLERANCE_MM).sum())
+    if shared:
         raise Unreadable(
-            f"{int((steps < POSITION_TOLERANCE_MM / 2).sum())} slices of the series share a "
-            "position: several acquisitions or copies in one series; separate them first",
+            f"{shared} slices of the series share a position: several acquisitions or copies "
+            "in one series; separate them first",
             "ImagePositionPatient",
         )
     warnings = []
-    even = True
+    off_grid_mm = _off_grid_mm(series)
+    even = len(steps) > 0 and off_grid_mm <= POSITION_TOLERANCE_MM
     if len(steps) == 0:
         warnings.append("a single slice: no spacing along the patient")
-        even = False
-    elif np.ptp(steps) > POSITION_TOLERANCE_MM * 2:
+    elif not even:
         warnings.append(
-            f"uneven spacing, {steps.min():.2f} to {steps.max():.2f} mm: "
-            "slices are used one by one, not as a 3-D volume"
+            f"uneven spacing, {steps.min():.2f} to {steps.max():.2f} mm, slices up to "
+            f"{off_grid_mm:.2f} mm off an even grid: they are used one by one, not as a 3-D volume"
         )
-        even = False
     tilt = _tilt_degrees(series)
     if tilt > 0.1:
         warnings.append(f"gantry tilt of {tilt:.1f} degrees, from the positions")
@@ -254,6 +271,14 @@ def _checked(series: Series) -> Series:
     if any(i.header.get("LossyImageCompression") == "01" for i in series.instances):
         warnings.append("the source was compressed with loss")
     return replace(series, warnings=tuple(warnings), evenly_spaced=even)
+
+
+def _off_grid_mm(series: Series) -> float:
+    """How far, at most, a slice lies from its place between the first and the last."""
+    origins = np.stack([instance.origin_mm for instance in series.instances])
+    along = np.linspace(0, 1, len(origins))[:, None]
+    grid = origins[0] + along * (origins[-1] - origins[0])
+    return float(np.linalg.norm(origins - grid, axis=1).max())
 
 
 def _tilt_degrees(series: Series) -> float:

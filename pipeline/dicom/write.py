@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pipeline.dicom.read import StoredPixels, read_pixels
@@ -94,8 +96,22 @@ def write_derived(
             derived = derive_header(source, operation)
             derived.PixelData = stored.tobytes()
             derived["PixelData"].VR = "OW"
-            derived.save_as(partial / f"CT.{number:04d}.dcm", enforce_file_format=True)
+            _save(derived, partial / f"CT.{number:04d}.dcm", big_endian=_is_big_endian(source))
     return {"instances": len(image_hu), "clipped_pixels": clipped}
+
+
+def _is_big_endian(source: Dataset) -> bool:
+    return not source.file_meta.TransferSyntaxUID.is_little_endian
+
+
+def _save(derived: Dataset, path: Path, *, big_endian: bool) -> None:
+    if big_endian:
+        # The bytes of numbers change in any case: decode all, so that they can be rewritten.
+        derived.decode()
+        plain = Dataset({element.tag: element for element in derived})
+        plain.file_meta = derived.file_meta
+        derived = plain
+    derived.save_as(path, enforce_file_format=True)
 
 
 def to_stored(
@@ -107,7 +123,11 @@ def to_stored(
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     exact = np.rint((image_hu.astype(np.float64) - source.intercept) / source.slope)
     clipped = int(((exact < low) | (exact > high))[source.valid].sum())
-    stored = np.where(source.valid, exact.clip(low, high), source.stored)
+    whole = exact.clip(low, high)
+    for padding in source.padding:
+        # A measured pixel must not turn into padding: its nearest neighbour is 1 away.
+        whole[whole == padding] += 1 if padding < high else -1
+    stored = np.where(source.valid, whole, source.stored)
     allocated = int(header.BitsAllocated)
     return stored.astype(f"<{'i' if signed else 'u'}{allocated // 8}"), clipped
 
@@ -119,14 +139,10 @@ def derive_header(source: Dataset, operation: Operation) -> Dataset:
     for name in ("PixelData", *STALE):
         if name in derived:
             delattr(derived, name)
-    derived.remove_private_tags()
-    # By tag: iterating a dataset decodes every element, and bytes would no longer be exact.
-    tags = list(derived.keys())
-    for tag in tags:
-        if 0x6000 <= tag.group <= 0x60FF:
-            del derived[tag]
-    image_type = list(source.get("ImageType") or [])
-    derived.ImageType = ["DERIVED", "SECONDARY", *(image_type[2:] or ["AXIAL"])]
+    _remove_private_and_overlays(derived)
+    image_type = source.get("ImageType") or []
+    rest = [] if isinstance(image_type, str) else list(image_type[2:])
+    derived.ImageType = ["DERIVED", "SECONDARY", *(rest or ["AXIAL"])]
     derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, operation)
     derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, operation)
     derived.SeriesNumber = _series_number(source)
@@ -144,6 +160,22 @@ def derive_header(source: Dataset, operation: Operation) -> Dataset:
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     derived.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return derived
+
+
+def _remove_private_and_overlays(dataset: Dataset) -> None:
+    """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
+    tags = list(dataset.keys())
+    for tag in tags:
+        if tag.is_private or 0x6000 <= tag.group <= 0x60FF:
+            del dataset[tag]
+        elif _is_sequence(dataset, tag):
+            for item in dataset[tag].value or []:
+                _remove_private_and_overlays(item)
+
+
+def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+    vr = dataset.get_item(tag).VR  # none in implicit VR: then the dictionary knows
+    return vr == "SQ" or (vr is None and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
 
 def derived_uid(source_uid: str, operation: Operation) -> str:
