@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Component(Strict):
@@ -49,6 +50,17 @@ class Split(Strict):
     test: Annotated[float, Field(gt=0, lt=1)] | list[str] = 0.2
     validation: Fraction | list[str] = 0.1
 
+    @model_validator(mode="after")
+    def _sides_apart(self) -> Split:
+        if isinstance(self.test, list):
+            if not self.test:
+                raise ValueError("test: name at least one patient, or give a fraction")
+            if isinstance(self.validation, list) and set(self.test) & set(self.validation):
+                raise ValueError("a patient cannot be in both test and validation")
+        elif isinstance(self.validation, float) and self.test + self.validation >= 1:
+            raise ValueError("test and validation together leave nobody to train on")
+        return self
+
 
 class Data(Strict):
     split: Split = Split()
@@ -57,6 +69,12 @@ class Data(Strict):
     realisations: Annotated[int, Field(ge=1, le=16)] = 1
     #: The inserted noise is scaled at random within this range, per patch.
     noise_scale: tuple[float, float] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> Data:
+        if not 0 <= self.noise_scale[0] <= self.noise_scale[1]:
+            raise ValueError(f"noise_scale: expected 0 <= low <= high, got {self.noise_scale}")
+        return self
 
 
 class Normalize(Strict):
@@ -114,8 +132,9 @@ class RunConfig(Strict):
     def _windows_named(self) -> RunConfig:
         if not self.windows:
             raise ValueError("windows: name at least one display window, such as [40, 400]")
-        if any(window.width <= 0 for window in self.windows.values()):
-            raise ValueError("windows: a window's width must be positive")
+        for name, (centre, width) in self.windows.items():
+            if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
+                raise ValueError(f"windows.{name}: expected a centre and a positive width in HU")
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class PatientFigures:
             for name, voxels in tissues.items():
                 self.voxels[name].append(int(voxels.sum()))
             for kind, images in zip(KINDS, (input_hu, output_hu), strict=True):
-                # Padding holds no measurement: it must not count as a perfect match.
+                # Padding holds no measurement: whatever a model makes of it is no error.
                 image = np.where(valid[index], images[index], target).astype(np.float32)
                 self._add_slice(kind, image, target, mask)
                 for name, voxels in tissues.items():

@@ -238,3 +238,18 @@ def test_the_digest_knows_values_but_not_their_order() -> None:
     assert digest(backwards) == digest(config)
     backwards["train"]["seed"] = 1
     assert digest(backwards) != digest(config)
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (run_data(windows={"w": [float("nan"), 400]}), "windows.w"),
+        (run_data(data={"noise_scale": [1.5, 0.5]}), "noise_scale"),
+        (run_data(data={"split": {"test": []}}), "at least one patient"),
+        (run_data(data={"split": {"test": ["p-1"], "validation": ["p-1"]}}), "both"),
+        (run_data(data={"split": {"test": 0.6, "validation": 0.5}}), "nobody to train on"),
+        (run_data(train=tiny_train(lr=float("inf"))), "train.lr"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(raw: dict[str, Any], says: str) -> None:
+    assert says in refusal(raw)

@@ -53,7 +53,7 @@ def test_full_dose_is_the_image_bit_for_bit() -> None:
 @pytest.mark.parametrize("dose_fraction", [0.05, 0.25, 0.5, 0.9])
 def test_the_deviation_is_that_of_yu_et_al(dose_fraction: float) -> None:
     n0, ne, a = 1e5, 10.0, dose_fraction
-    p = np.linspace(0, 9, 50)
+    p = np.linspace(0, min(9, np.log(a * n0)), 50)
     expected = np.sqrt((1 - a) / a * np.exp(p) / n0 * (1 + (1 + a) / a * ne * np.exp(p) / n0))
     model = LowDoseCT(dose_fraction=a, photons_per_ray=n0, electronic_noise=ne)
     np.testing.assert_allclose(model.noise_deviation(p), expected, rtol=1e-12)
@@ -205,3 +205,10 @@ def test_metal_leaves_finite_numbers() -> None:
     image_hu[:, 28:36, 28:36] = 30000
     implant = volume_of(image_hu, pixel_mm=(4.0, 4.0))
     assert np.isfinite(simulator(0.25)(implant, np.random.default_rng(0))).all()
+
+
+def test_metal_does_not_make_noise_without_bounds() -> None:
+    """Yu's formula grows as exp(2 p); a ray cannot be more starved than one quantum."""
+    physics = LowDoseCT(dose_fraction=0.25)
+    deviation = physics.noise_deviation(np.array([9.0, 11.0, 40.0]))
+    assert deviation[0] < deviation[1] == deviation[2] < 10

@@ -89,9 +89,11 @@ class LowDoseCT:
     def noise_deviation(self, line_integrals: NDArray) -> NDArray:
         """Standard deviation of the noise to add to each line integral (Yu et al., eq. 9).
 
-        sqrt((1-a)/a * exp(p)/N0 * (1 + (1+a)/a * Ne * exp(p)/N0)), a the dose fraction.
+        sqrt((1-a)/a * exp(p)/N0 * (1 + (1+a)/a * Ne * exp(p)/N0)), a the dose fraction. A ray
+        that metal leaves less than one quantum counts as one: the formula knows no floor.
         """
         a = self.dose_fraction
-        per_quantum = np.exp(line_integrals) / self.photons_per_ray
+        starved = np.log(max(a * self.photons_per_ray, 1.0))
+        per_quantum = np.exp(np.minimum(line_integrals, starved)) / self.photons_per_ray
         electronic = 1 + (1 + a) / a * self.electronic_noise * per_quantum
         return np.sqrt((1 - a) / a * per_quantum * electronic)
