@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows.registry import Registry
 from flows.single import train_flow
 from pipeline.config import load_config

@@ -104,13 +104,21 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
 
 
 def models_table(rows: list[dict[str, Any]]) -> None:
+    """A row for each version; figures of its first window, input → output."""
     table = Table(title="Registered models")
-    for column in ("name", "version", "alias", "gate", "figures (input → output)", "date"):
-        table.add_column(column)
+    for column in ("name", "version", "alias", "gate", "window", "PSNR dB", "SSIM", "date"):
+        table.add_column(column, no_wrap=column != "alias")
     for row in rows:
-        version, alias = str(row["version"]), ", ".join(row["aliases"])
+        first = row["headline"]
         table.add_row(
-            row["name"], version, alias, row["gate"], _headline(row["headline"]), row["created"]
+            row["name"],
+            str(row["version"]),
+            ", ".join(row["aliases"]),
+            row["gate"],
+            f"{first['centre_hu']:g}/{first['width_hu']:g}" if first else NONE,
+            _change(first, "psnr", 1),
+            _change(first, "ssim", 3),
+            row["created"][:10],
         )
     out_console.print(table)
 
@@ -138,12 +146,8 @@ def number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def _headline(headline: dict[str, Any]) -> str:
+def _change(headline: dict[str, Any], figure: str, digits: int) -> str:
     if not headline:
         return NONE
-    before, after = headline["input"], headline["output"]
-    return (
-        f"{headline['window']} {headline['centre_hu']:g}/{headline['width_hu']:g}: PSNR "
-        f"{number(before['psnr'], 1)} → {number(after['psnr'], 1)} dB, SSIM "
-        f"{number(before['ssim'], 3)} → {number(after['ssim'], 3)}"
-    )
+    before, after = (headline[kind][figure] for kind in ("input", "output"))
+    return f"{number(before, digits)} → {number(after, digits)}"

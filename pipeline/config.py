@@ -29,6 +29,7 @@ ALLOWED_MODULES = (
     "torch.nn",
 )
 
+TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -102,9 +103,19 @@ class Train(Strict):
     seed: int = 0
 
 
+Positive = Annotated[float, Field(gt=0)]
+
+
 class Gate(Strict):
+    """What a version must reach to get an alias; the bias for every tissue, or tissue by tissue."""
+
     psnr_gain_db: float = 1.0
-    max_abs_hu_bias: Annotated[float, Field(gt=0)] = 2.0
+    max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
+
+    def max_abs_bias_hu(self, tissue: str) -> float | None:
+        """The limit for a tissue; None where it is not judged."""
+        limit = self.max_abs_hu_bias
+        return limit.get(tissue) if isinstance(limit, dict) else limit
 
 
 class Register(Strict):

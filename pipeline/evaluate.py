@@ -208,13 +208,14 @@ def judge(overall: dict[str, Any], gate: Gate) -> dict[str, Any]:
         }
     ]
     for tissue, bias_hu in overall["hu_bias"]["output"].items():
-        if bias_hu is not None:
+        limit_hu = gate.max_abs_bias_hu(tissue)
+        if bias_hu is not None and limit_hu is not None:
             checks.append(
                 {
                     "check": f"HU bias in {tissue}",
                     "figure": bias_hu,
-                    "limit": f"|bias| <= {gate.max_abs_hu_bias}",
-                    "passed": abs(bias_hu) <= gate.max_abs_hu_bias,
+                    "limit": f"|bias| <= {limit_hu}",
+                    "passed": abs(bias_hu) <= limit_hu,
                 }
             )
     return {"passed": all(check["passed"] for check in checks), "checks": checks}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -85,11 +86,17 @@ def train(
         loss=build_loss(config.loss),
         settings=settings,
     )
-    identity = digest([config.resolved(), data_digest])
+    identity = digest([_what_training_depends_on(config), data_digest])
     loop = Loop(model, step, device, settings, Checkpoint(folder, identity))
     done = loop.resume(log)
     loop.run(dataset, start=done, log=log)
     return place(model, "cpu", channels_last=False).eval()
+
+
+def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
+    """So that another gate or window does not train the same weights once more."""
+    judged_later = ("name", "metrics", "windows", "register")
+    return {key: value for key, value in config.resolved().items() if key not in judged_later}
 
 
 @dataclass

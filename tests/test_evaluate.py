@@ -259,3 +259,11 @@ def test_the_check_that_fails_is_on_record(figures: dict[str, Any], failed: int)
 
 def test_the_limits_themselves_pass() -> None:
     assert judge(overall(before=20.0, after=21.0, bone=2.0), Gate())["passed"] is True
+
+
+def test_the_gate_may_judge_tissue_by_tissue() -> None:
+    figures = overall(before=20.0, after=22.5, bone=-9.0, fat=0.3, lung=7.0)
+    verdict = judge(figures, Gate(max_abs_hu_bias={"bone": 10, "fat": 1}))
+    assert verdict["passed"]
+    assert [c["check"] for c in verdict["checks"][1:]] == ["HU bias in fat", "HU bias in bone"]
+    assert not judge(figures, Gate(max_abs_hu_bias={"bone": 5}))["passed"]

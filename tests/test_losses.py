@@ -32,5 +32,24 @@ def test_errors_elsewhere_are_still_tied_down() -> None:
 
 @pytest.mark.parametrize("settings", [(0.3, -0.2, 0.1), (0, 0, 0.1), (0, 1, -0.1), (0, 1, 1.5)])
 def test_impossible_settings_are_refused(settings: tuple[float, float, float]) -> None:
+    low, high, elsewhere = settings
     with pytest.raises(ValueError, match="low < high"):
-        RangeWeightedMSE(*settings)
+        RangeWeightedMSE(low, high, elsewhere=elsewhere)
+
+
+def test_an_offset_of_a_patch_costs_more_than_noise_of_its_size() -> None:
+    target = torch.zeros(2, 1, 8, 8)
+    offset = torch.full_like(target, 0.01)
+    noise = offset.clone()
+    noise[..., ::2] *= -1  # the same square error, mean zero in each patch
+    plain = RangeWeightedMSE(low=-0.2, high=0.3)
+    mean_too = RangeWeightedMSE(low=-0.2, high=0.3, mean_weight=10)
+    torch.testing.assert_close(plain(offset, target), plain(noise, target))
+    torch.testing.assert_close(mean_too(noise, target), plain(noise, target))
+    torch.testing.assert_close(mean_too(offset, target), 11 * plain(offset, target))
+
+
+def test_a_patch_without_the_range_has_no_mean_to_keep() -> None:
+    air = torch.full((1, 1, 8, 8), -1.0)
+    loss = RangeWeightedMSE(low=-0.2, high=0.3, elsewhere=0.5, mean_weight=10)(air + 1, air)
+    assert float(loss) == pytest.approx(0.5)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import pipeline.train as training
-from pipeline.config import RunConfig, Train
+from pipeline.config import RunConfig, Train, parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
 from pipeline.steps.supervised import Supervised
@@ -299,3 +299,13 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigError, match="cuda"):
         choose_device(Train(iterations=1, device="cuda"))
     assert choose_device(Train(iterations=1)).kind == "cpu"
+
+
+def test_another_gate_or_window_does_not_train_again(tmp_path: Path) -> None:
+    config = run_config()
+    raw = config.resolved() | {"windows": {"lung": [-600, 1500]}, "name": "judged-otherwise"}
+    first = trained(config, tmp_path)
+    began = len(checkpoints(tmp_path))
+    again = trained(parse_config(raw), tmp_path)
+    assert len(checkpoints(tmp_path)) == began == 1
+    assert same_weights(first, again)
