@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -105,9 +106,10 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
 
 def models_table(rows: list[dict[str, Any]]) -> None:
     """A row for each version; figures of its first window, input → output."""
-    table = Table(title="Registered models")
-    for column in ("name", "version", "alias", "gate", "window", "PSNR dB", "SSIM", "date"):
-        table.add_column(column, no_wrap=column != "alias")
+    # Eight columns have to fit a terminal of 80.
+    table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("name", "v", "alias", "gate", "window", "PSNR dB", "SSIM", "date"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         first = row["headline"]
         table.add_row(
@@ -117,7 +119,7 @@ def models_table(rows: list[dict[str, Any]]) -> None:
             row["gate"],
             f"{first['centre_hu']:g}/{first['width_hu']:g}" if first else NONE,
             _change(first, "psnr", 1),
-            _change(first, "ssim", 3),
+            _change(first, "ssim", 2),
             row["created"][:10],
         )
     out_console.print(table)
