@@ -30,9 +30,9 @@ from pipeline.versions import versions
 ROOT = Path(__file__).parents[1]
 TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004")
 TEST = "abdomen-ge-crlm1006"
-SIGMAS_HU = (60, 80, 100, 120, 140, 170)
+SIGMAS_HU = (100, 150, 200, 250, 300, 350)
 #: Every so many slices serve to find BM3D's best sigma; all of them give its figures.
-TUNING_STEP = 10
+TUNING_STEP = 17
 
 
 def main() -> None:
