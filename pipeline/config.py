@@ -115,7 +115,9 @@ class Gate(Strict):
     def max_abs_bias_hu(self, tissue: str) -> float | None:
         """The limit for a tissue; None where it is not judged."""
         limit = self.max_abs_hu_bias
-        return limit.get(tissue) if isinstance(limit, dict) else limit
+        if not isinstance(limit, dict):
+            return limit
+        return next((bound for name, bound in limit.items() if name == tissue), None)
 
 
 class Register(Strict):
