@@ -137,6 +137,7 @@ class RunConfig(Strict):
     step: Component
     loss: Component
     train: Train
+    #: All are reported at every evaluation; the list is where a task will name others.
     metrics: list[Literal["psnr", "ssim", "rmse", "hu_bias"]] = ["psnr", "ssim", "rmse", "hu_bias"]
     windows: dict[str, Window]
     register_: Register = Field(alias="register")
