@@ -66,9 +66,10 @@ class Operation:
     identity: str
 
 
-#: (value, designator, meaning). CID 7203 has no code for denoising and is extensible.
-DENOISED = ("DENOISE", "99LDCT", "Noise reduction by neural network")
-DOSE_SIMULATED = ("LOWDOSE", "99LDCT", "Lower-dose simulation by noise insertion")
+#: (value, designator, meaning). CID 7203 has no code for denoising and is extensible: these
+#: are DICOM's own codes from CID 7162 and CID 9231; the derivation description says the rest.
+DENOISED = ("123110", "DCM", "Artificial Intelligence")
+DOSE_SIMULATED = ("110001", "DCM", "Image Processing")
 
 
 def write_derived(
