@@ -23,6 +23,8 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # a path cut short is no path
     for row in report["exported"]:
         table.add_row("derived series", str(out / row["folder"]), "open the folder in a viewer")
     table.add_row("report", str(out / "report.html"), "open it in a browser")
@@ -96,7 +98,7 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
 def applied_table(report: dict[str, Any], out: Path) -> None:
     table = Table(title="Derived series")
     for column in ("folder", "instances", "clipped pixels", "remarks"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in report["exported"]:
         folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
         table.add_row(folder, str(row["instances"]), str(row["clipped_pixels"]), remarks)
