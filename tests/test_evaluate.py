@@ -265,5 +265,5 @@ def test_the_gate_may_judge_tissue_by_tissue() -> None:
     figures = overall(before=20.0, after=22.5, bone=-9.0, fat=0.3, lung=7.0)
     verdict = judge(figures, Gate(max_abs_hu_bias={"bone": 10, "fat": 1}))
     assert verdict["passed"]
-    assert [c["check"] for c in verdict["checks"][1:]] == ["HU bias in fat", "HU bias in bone"]
+    assert [c["check"] for c in verdict["checks"][1:]] == ["HU bias in bone", "HU bias in fat"]
     assert not judge(figures, Gate(max_abs_hu_bias={"bone": 5}))["passed"]
