@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -48,16 +46,6 @@ def patients() -> dict[int, Phantom]:
 def inner(labels: np.ndarray, label: Label) -> np.ndarray:
     """The voxels of a label that no neighbour in the slice dilutes."""
     return ndimage.binary_erosion(labels == label, np.ones((1, 3, 3)))
-
-
-def require_dciodvfy() -> str:
-    program = shutil.which("dciodvfy")
-    if program is None:
-        reason = "dciodvfy (Debian package dicom3tools) is not installed"
-        if os.environ.get("LDCT_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
 
 
 def test_the_same_seed_gives_the_same_patient_and_another_seed_another_anatomy(patients):
@@ -204,8 +192,8 @@ def test_the_same_patient_is_written_with_the_same_bytes(series, tmp_path):
     assert first.PatientID != second.PatientID
 
 
-def test_dciodvfy_finds_no_error(series):
-    program = require_dciodvfy()
+def test_dciodvfy_finds_no_error(series, require_program):
+    program = require_program("dciodvfy")
     for path in series[1]:
         checked = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
         assert "Error" not in checked.stdout + checked.stderr
