@@ -52,7 +52,7 @@ def read_volume(series: Series) -> Reading:
     refusals: list[Refusal] = []
     for instance in series.instances:
         try:
-            pixels.append(read_pixels(pydicom.dcmread(instance.path)))
+            pixels.append(read_pixels(instance.load()))
         except Unreadable as fault:
             refusals.append(fault.refusal(instance.path))
         except Exception as error:  # decoders raise many kinds on damaged streams

@@ -6,7 +6,6 @@ series, orientation, matrix, pixel spacing, kernel and tube voltage (PS3.3 A.3, 
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, CTImageStorage, UID_dictionary
 
+from pipeline.dicom.enhanced import single_frame
 from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.sources import files_below, opened, read_dataset, size_of
 from pipeline.errors import NothingUsableError
 
 #: Headers end long before this in any real file; the rest is read with the pixels.
@@ -67,11 +68,20 @@ COSINE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Instance:
-    """One slice's file, its header (no pixels) and its place along the series' normal."""
+    """One slice's file, its header (no pixels) and its place along the series' normal.
+
+    frame counts from 0 in a multi-frame file; None for a file that holds just this slice.
+    """
 
     path: Path
     header: pydicom.Dataset
     position_mm: float
+    frame: int | None = None
+
+    def load(self) -> pydicom.Dataset:
+        """The slice as a single-frame data set, with its pixels as they are stored."""
+        dataset = read_dataset(self.path)
+        return dataset if self.frame is None else single_frame(dataset, self.frame)
 
     @property
     def origin_mm(self) -> NDArray[np.float64]:
@@ -117,7 +127,7 @@ def find_series(root: Path, progress: Callable[[int], None] = lambda files: None
         raise NothingUsableError(f"{root} does not exist")
     discovery = Discovery(root)
     groups: dict[tuple, list[Instance]] = defaultdict(list)
-    for count, path in enumerate(_files(root), start=1):
+    for count, path in enumerate(files_below(root), start=1):
         progress(count)
         try:
             instance = _read_header(path)
@@ -131,16 +141,6 @@ def find_series(root: Path, progress: Callable[[int], None] = lambda files: None
     for instances in groups.values():
         _add(discovery, instances)
     return discovery
-
-
-def _files(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
-    return found
 
 
 def _read_header(path: Path) -> Instance | Refusal:

@@ -90,7 +90,7 @@ def write_derived(
         for number, (slice_hu, instance) in enumerate(
             zip(image_hu, series.instances, strict=True), start=1
         ):
-            source = pydicom.dcmread(instance.path)
+            source = instance.load()
             pixels = read_pixels(source)
             stored, outside = to_stored(slice_hu, pixels, source)
             clipped += outside

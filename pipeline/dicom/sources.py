@@ -1,0 +1,93 @@
+"""Where DICOM comes from: files in folders, and members of zip archives, read in place.
+
+A member is named by a path through its archive (`study.zip/series/1.dcm`), so that the rest of
+the project knows paths only, and nothing of a patient is unpacked to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+
+from pipeline.dicom.findings import Unreadable
+
+#: More than any single slice; what claims to be larger is not read into memory.
+LARGEST_FILE_BYTES = 2 * 1024**3
+ARCHIVE = ".zip"
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file below `root` in a fixed order, members of archives included; hidden ones not.
+
+    An archive that cannot be opened is yielded itself. Links to folders are not followed.
+    """
+    if root.is_file():
+        yield from _members(root)
+        return
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield from _members(Path(folder) / name)
+
+
+def _members(path: Path) -> Iterator[Path]:
+    if path.suffix.lower() != ARCHIVE or not zipfile.is_zipfile(path):
+        yield path
+        return
+    for member in sorted(_archive(path).namelist()):
+        hidden = any(part.startswith((".", "__MACOSX")) for part in Path(member).parts)
+        if not member.endswith("/") and not hidden:
+            yield path / member
+
+
+@functools.lru_cache(maxsize=8)
+def _archive(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def _within(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo] | None:
+    """The archive a path leads into, and the member there; None for a file of its own."""
+    for parent in path.parents:
+        if parent.suffix.lower() == ARCHIVE and parent.is_file():
+            archive = _archive(parent)
+            return archive, archive.getinfo(path.relative_to(parent).as_posix())
+    return None
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or member, unpacked."""
+    found = _within(path)
+    return found[1].file_size if found else path.stat().st_size
+
+
+def opened(path: Path) -> BinaryIO:
+    """The bytes of a file or member; raises Unreadable for an encrypted member."""
+    found = _within(path)
+    if found is None:
+        return path.open("rb")
+    archive, member = found
+    if member.flag_bits & 1:
+        raise Unreadable("an encrypted archive: unpack it first")
+    return archive.open(member)  # type: ignore[return-value]
+
+
+def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
+    """A DICOM file, whole, by pydicom's `dcmread`, whose options and exceptions these are.
+
+    Raises Unreadable for a file too large for a slice.
+    """
+    if size_of(path) > LARGEST_FILE_BYTES:
+        raise Unreadable(f"a file of {size_of(path)} bytes is no CT slice")
+    if _within(path) is None:
+        return pydicom.dcmread(path, **options)
+    with opened(path) as stream:
+        content = BytesIO(stream.read())
+    return pydicom.dcmread(content, **options)
