@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
-from pipeline.dicom.series import DESCRIPTIVE, Instance, Series, group_of
+from pipeline.dicom.headers import DESCRIPTIVE, Instance
+from pipeline.dicom.pixels import StoredPixels, read_pixels, read_slice
+from pipeline.dicom.requirements import numbers
+from pipeline.dicom.series import Series
+from pipeline.dicom.splitting import group_key
 from pipeline.identity import pseudonym
-from pipeline.units import AIR_HU, LOWEST_CT_HU
 from pipeline.volume import Volume
+
+
+#: Decoders and files both make a thread wait; more threads than cores gain nothing.
+READERS = 4
 
 
 @dataclass(frozen=True)
@@ -25,50 +33,45 @@ class Reading:
     refusals: list[Refusal]
 
 
-@dataclass(frozen=True)
-class StoredPixels:
-    """One slice as it is stored, and how to get to HU and back (PS3.3 C.11.1.1.2)."""
-
-    stored: NDArray
-    valid: NDArray[np.bool_]
-    slope: float
-    intercept: float
-    padding: tuple[int, ...] = ()
-
-    @property
-    def image_hu(self) -> NDArray[np.float32]:
-        """HU, with air where nothing was measured."""
-        image_hu = self.stored * np.float64(self.slope) + self.intercept
-        return np.where(self.valid, image_hu, AIR_HU).astype(np.float32)
-
-
 def read_volume(series: Series) -> Reading:
     """Decode every slice; a damaged one is refused and the others go on.
 
     Raises SeriesRefusedError where no slice is left, or what is left does not make a series.
     """
-    pixels: list[StoredPixels] = []
-    kept: list[Instance] = []
-    refusals: list[Refusal] = []
-    for instance in series.instances:
-        try:
-            pixels.append(read_pixels(instance.load()))
-        except Unreadable as fault:
-            refusals.append(fault.refusal(instance.path))
-        except Exception as error:  # decoders raise many kinds on damaged streams
-            refusals.append(Unreadable(f"cannot be read ({error})").refusal(instance.path))
-        else:
-            kept.append(instance)
+    shape = (len(series.instances), series.header.Rows, series.header.Columns)
+    image_hu, valid = np.empty(shape, np.float32), np.empty(shape, bool)
+    read_one = functools.partial(_read_into, image_hu, valid)
+    with ThreadPoolExecutor(READERS) as pool:
+        outcomes = list(pool.map(read_one, range(len(series.instances)), series.instances))
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    told = {warning for outcome in outcomes if isinstance(outcome, tuple) for warning in outcome}
     if refusals:
-        series = _remaining(series, kept, refusals)
+        good = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
+        series = _remaining(series, [series.instances[n] for n in good], refusals)
+        image_hu, valid = image_hu[good], valid[good]
+    series = replace(series, warnings=(*series.warnings, *sorted(told)))
     volume = Volume(
-        image_hu=np.stack([slice_.image_hu for slice_ in pixels]),
-        valid=np.stack([slice_.valid for slice_ in pixels]),
+        image_hu=image_hu,
+        valid=valid,
         affine_lps=affine_lps(series),
         slice_origins_mm=np.stack([instance.origin_mm for instance in series.instances]),
         provenance=_provenance(series),
     )
     return Reading(volume, series, refusals)
+
+
+def _read_into(
+    image_hu: NDArray[np.float32], valid: NDArray[np.bool_], number: int, instance: Instance
+) -> tuple[str, ...] | Refusal:
+    """Fill slice `number`; what is to be told of it, or its Refusal."""
+    try:
+        pixels = read_slice(instance)
+    except Unreadable as fault:
+        return fault.refusal(instance.path)
+    except Exception as error:  # decoders raise many kinds on damaged streams
+        return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
+    pixels.fill(image_hu[number], valid[number])
+    return pixels.warnings
 
 
 def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:
@@ -81,57 +84,14 @@ def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) ->
         raise SeriesRefusedError(refusals + rest) from fault
 
 
-def read_pixels(dataset: pydicom.Dataset) -> StoredPixels:
-    """Decode one slice; raises Unreadable for pixels that are missing, short or undecodable."""
-    if "PixelData" not in dataset:
-        raise Unreadable("no pixel data", "PixelData")
-    try:
-        stored = dataset.pixel_array
-    except Exception as error:  # decoders raise many kinds on damaged streams
-        syntax = dataset.file_meta.TransferSyntaxUID.name
-        reason = " ".join(str(error).split())
-        raise Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax) from error
-    if stored.shape != (dataset.Rows, dataset.Columns):
-        raise Unreadable("expected one grey frame of Rows x Columns", "PixelData", stored.shape)
-    slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise Unreadable("the rescale is not invertible", "RescaleSlope", slope)
-    found = (declared_padding(dataset), _undeclared_padding(stored, slope, intercept))
-    padding = tuple(value for value in found if value is not None)
-    valid = ~np.isin(stored, padding)
-    return StoredPixels(stored, valid, slope, intercept, padding)
-
-
-def declared_padding(dataset: pydicom.Dataset) -> int | None:
-    """PixelPaddingValue in the pixels' own sign: 63536 means -2000 in signed data.
-
-    Its own VR often has the other sign: the value means its bits.
-    """
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    value = int(value)
-    limit = 1 << int(dataset.BitsAllocated)
-    value %= limit
-    return value - limit if dataset.PixelRepresentation == 1 and value >= limit // 2 else value
-
-
-def _undeclared_padding(stored: NDArray, slope: float, intercept: float) -> int | None:
-    """A corner value below any CT number: scanners fill what lies outside their circle."""
-    corner = stored[0, 0]
-    below = corner * slope + intercept < LOWEST_CT_HU
-    corners = (stored[0, -1], stored[-1, 0], stored[-1, -1])
-    return int(corner) if below and all(value == corner for value in corners) else None
-
-
 def affine_lps(series: Series) -> NDArray[np.float64]:
     """(column, row, slice) to LPS mm (PS3.3 C.7.6.2.1.1); sheared for a tilted gantry.
 
     With uneven spacing the slice axis is the mean step; Volume.slice_origins_mm is exact.
     """
     header = series.header
-    cosines = np.array([float(v) for v in header.ImageOrientationPatient])
-    row_mm, column_mm = (float(v) for v in header.PixelSpacing)
+    cosines = numbers(header, "ImageOrientationPatient", 6)
+    row_mm, column_mm = numbers(header, "PixelSpacing", 2)
     origins = [instance.origin_mm for instance in series.instances]
     if len(origins) > 1:
         step = (origins[-1] - origins[0]) / (len(origins) - 1)
@@ -154,7 +114,9 @@ def patient_key(series: Series, key: bytes) -> str:
 
 def series_key(series: Series, key: bytes) -> str:
     """The series' pseudonym: of all that sets it apart from other series."""
-    return pseudonym(key, "s", *(str(part) for part in group_of(series.header)))
+    same = group_key(series.header)
+    facts = (f"{name} {value}" for name, value in same.facts)
+    return pseudonym(key, "s", *same.owner, *facts, series.part)
 
 
 def _provenance(series: Series) -> dict:

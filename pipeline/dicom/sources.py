@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.dicom.findings import Unreadable
 
 #: More than any single slice; what claims to be larger is not read into memory.
 LARGEST_FILE_BYTES = 2 * 1024**3
 ARCHIVE = ".zip"
+PREAMBLE = 132
 
 
 def files_below(root: Path) -> Iterator[Path]:
@@ -80,14 +82,35 @@ def opened(path: Path) -> BinaryIO:
 
 
 def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
-    """A DICOM file, whole, by pydicom's `dcmread`, whose options and exceptions these are.
+    """A DICOM file by pydicom's `dcmread`, whose options and exceptions these are.
 
     Raises Unreadable for a file too large for a slice.
     """
     if size_of(path) > LARGEST_FILE_BYTES:
         raise Unreadable(f"a file of {size_of(path)} bytes is no CT slice")
-    if _within(path) is None:
-        return pydicom.dcmread(path, **options)
     with opened(path) as stream:
-        content = BytesIO(stream.read())
-    return pydicom.dcmread(content, **options)
+        source = stream if _within(path) is None else BytesIO(stream.read())
+        bare = _is_bare(source.read(PREAMBLE))
+        source.seek(0)
+        dataset = pydicom.dcmread(source, force=bare, **options)
+    if bare:
+        implicit = dataset.original_encoding[0]
+        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def _is_bare(head: bytes) -> bool:
+    """A data set without preamble and file meta, as old archives keep them (PS3.10 7.5).
+
+    It begins with group 0008 in little endian, explicit or implicit, at a low element.
+    """
+    return head[128:] != b"DICM" and head[:2] == b"\x08\x00" and head[3:4] == b"\x00"
+
+
+def exists(path: Path) -> bool:
+    """Is there such a file or member?"""
+    try:
+        return path.exists() or _within(path) is not None
+    except KeyError:
+        return False

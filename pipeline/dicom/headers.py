@@ -1,0 +1,226 @@
+"""One file's header: is it a CT slice, and has it all that a slice needs?
+
+Pixels are not touched here. What is no CT slice is excluded, what should be one and is not
+usable is quarantined, each by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    UID_dictionary,
+)
+
+from pipeline.dicom.enhanced import frame_headers, is_multi_frame_ct, load_frame
+from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.requirements import REQUIRED, is_empty, numbers, position_mm, require_slice
+from pipeline.dicom.scan import HEAD_BYTES, PixelSpan, scan
+from pipeline.dicom.sources import opened, read_dataset, size_of
+
+#: Values longer than this are skipped when a whole header is read: no attribute wanted is.
+DEFER_ABOVE_BYTES = 64 * 1024
+
+#: What the stages need to know of a series besides; none of it identifies a patient.
+DESCRIPTIVE = (
+    "ImageType",
+    "ConvolutionKernel",
+    "KVP",
+    "SliceThickness",
+    "XRayTubeCurrent",
+    "Exposure",
+    "BodyPartExamined",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PatientPosition",
+    "GantryDetectorTilt",
+    "LossyImageCompression",
+)
+
+#: What sets slices apart that share a place: the first that does splits the series.
+SPLITTING = (
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "StackID",
+    "SliceThickness",
+    "ReconstructionDiameter",
+    "FilterType",
+    "ContrastBolusAgent",
+    "ImageType",
+    "SeriesNumber",
+    "AcquisitionTime",
+)
+
+OTHER = (
+    "SOPClassUID",
+    "Modality",
+    "IssuerOfPatientID",
+    "FrameOfReferenceUID",
+    "InstanceNumber",
+    "SpacingBetweenSlices",
+    "ImagesInAcquisition",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "HighBit",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
+WANTED = frozenset(
+    tag
+    for name in (*REQUIRED, *DESCRIPTIVE, *SPLITTING, *OTHER)
+    if (tag := tag_for_keyword(name)) is not None
+)
+
+#: Values of ImageType that mark pages and overviews stored as CT images.
+NO_SLICE = {
+    "LOCALIZER": "a localizer",
+    "SCREEN SAVE": "a screen shot",
+    "SCREENSAVE": "a screen shot",
+    "DOSE_INFO": "a dose page",
+    "DOSE REPORT": "a dose page",
+}
+
+#: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
+LOSSY_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+
+
+#: How names given here begin; no real object's name does, and none is ever exported.
+UNIDENTIFIED = "unidentified."
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One slice's file, its header (no pixels) and its place along the series' normal.
+
+    frame counts from 0 in a multi-frame file; None for a file that holds just this slice.
+    pixels says where they lie in the file, if they need no decoder.
+    """
+
+    path: Path
+    header: Dataset
+    position_mm: float
+    frame: int | None = None
+    pixels: PixelSpan | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        """Compressed with loss, now or ever: by its own word or by its transfer syntax."""
+        meta = getattr(self.header, "file_meta", Dataset())
+        told = str(self.header.get("LossyImageCompression", "")) == "01"
+        return told or meta.get("TransferSyntaxUID") in LOSSY_ONLY
+
+    @property
+    def origin_mm(self) -> NDArray[np.float64]:
+        return numbers(self.header, "ImagePositionPatient", 3)
+
+    def load(self) -> Dataset:
+        """The slice as a single-frame data set, with its pixels as they are stored."""
+        return read_dataset(self.path) if self.frame is None else load_frame(self.path, self.frame)
+
+
+def read_instances(path: Path, *, unidentified: str = "refuse") -> list[Instance] | Refusal:
+    """The slices of a file; a Refusal for what is no CT image; raises Unreadable for faults.
+
+    unidentified: "folder" names what the file leaves unnamed after its folder (see Intake).
+    """
+    try:
+        return _read_instances(path, unidentified == "folder")
+    except InvalidDicomError:
+        return _not_dicom(path)
+    except Unreadable:
+        raise
+    except Exception as error:  # damaged streams raise many kinds, in pydicom and behind it
+        raise Unreadable(f"damaged header ({type(error).__name__})") from error
+
+
+def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refusal:
+    header, pixels = _header(path)
+    if named_by_folder:
+        _name_by_folder(header, path)
+    if is_multi_frame_ct(_sop_class(header)):
+        frames = frame_headers(read_dataset(path, stop_before_pixels=True))
+        slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
+    else:
+        slices = [(header, None)]
+    other = _other_object(slices[0][0])
+    if other:
+        return Refusal(path, Fate.EXCLUDED, *other)
+    found = []
+    for slice_header, frame in slices:
+        require_slice(slice_header)
+        found.append(Instance(path, slice_header, position_mm(slice_header), frame, pixels))
+    return found
+
+
+def _header(path: Path) -> tuple[Dataset, PixelSpan | None]:
+    with opened(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    scanned = scan(head, WANTED)
+    if scanned:
+        return scanned
+    header = read_dataset(
+        path,
+        stop_before_pixels=True,
+        specific_tags=sorted(WANTED),
+        defer_size=DEFER_ABOVE_BYTES,
+    )
+    return header, None
+
+
+def _name_by_folder(header: Dataset, path: Path) -> None:
+    """Names for what has none: the same for all of a folder, the instance by its file's name."""
+    for name, named_after in (
+        ("PatientID", path.parent),
+        ("StudyInstanceUID", path.parent),
+        ("SeriesInstanceUID", path.parent),
+        ("SOPInstanceUID", path),
+    ):
+        if is_empty(header, name):
+            made = hashlib.sha256(f"{name} {named_after.absolute()}".encode()).digest()
+            uid = f"{UNIDENTIFIED}{uuid.UUID(bytes=made[:16], version=5).int}"
+            setattr(header, name, uid)
+
+
+def _sop_class(header: Dataset) -> UID:
+    meta = getattr(header, "file_meta", Dataset())
+    return UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
+
+
+def _other_object(header: Dataset) -> tuple[str, str, str] | None:
+    """(reason, attribute, value) of an object that is whole but no CT slice, else None."""
+    kind = _sop_class(header)
+    # A class that is not in the standard's list is a damaged one, not another object.
+    if kind != CTImageStorage and kind in UID_dictionary:
+        return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
+    for value in header.get("ImageType") or ():
+        if value in NO_SLICE:
+            return NO_SLICE[value], "ImageType", value
+    return None
+
+
+def _not_dicom(path: Path) -> Refusal:
+    if size_of(path) == 0:
+        return Refusal(path, Fate.QUARANTINED, "an empty file")
+    if path.suffix.lower() in (".dcm", ".ima", ".dicom"):
+        return Refusal(path, Fate.QUARANTINED, "not DICOM, though its name says so")
+    if path.suffix.lower() == ".zip":
+        return Refusal(path, Fate.QUARANTINED, "an archive that cannot be opened")
+    return Refusal(path, Fate.EXCLUDED, "not a DICOM file")

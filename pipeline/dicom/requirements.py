@@ -1,0 +1,126 @@
+"""What a CT slice needs to be placed, valued and named; each fault by its attribute."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.findings import Unreadable
+
+#: Without these a slice has no place, no values or no name to refer to.
+REQUIRED = (
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+
+#: Direction cosines are written with five or six digits.
+COSINE_TOLERANCE = 1e-3
+#: No scanner reconstructs larger; a damaged header may claim anything.
+LARGEST_MATRIX = 8192
+
+
+def require_slice(header: Dataset) -> None:
+    """Raises Unreadable where an attribute that a slice needs is not there or makes no sense."""
+    missing = [name for name in REQUIRED if is_empty(header, name)]
+    if missing:
+        raise Unreadable(
+            f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
+            missing[0],
+        )
+    for name, low, high in (
+        ("Rows", 1, LARGEST_MATRIX),
+        ("Columns", 1, LARGEST_MATRIX),
+        ("BitsStored", 1, int(_whole(header, "BitsAllocated", 8, 16))),
+        ("PixelRepresentation", 0, 1),
+    ):
+        _whole(header, name, low, high)
+    if header.BitsAllocated not in (8, 16):
+        raise Unreadable("expected 8 or 16", "BitsAllocated", header.BitsAllocated)
+    if header.get("Modality", "CT") != "CT":
+        raise Unreadable("a CT image by its class, but not by this", "Modality", header.Modality)
+    if header.get("SamplesPerPixel", 1) != 1:
+        raise Unreadable("not a grey image", "SamplesPerPixel", header.SamplesPerPixel)
+    _require_hu(header)
+
+
+def _require_hu(header: Dataset) -> None:
+    rescale_type = str(header.get("RescaleType") or "HU").strip()
+    if rescale_type != "HU":
+        raise Unreadable("the values are not HU (PS3.3 C.11.1.1.2)", "RescaleType", rescale_type)
+    if "ModalityLUTSequence" in header:
+        raise Unreadable("HU through a look-up table are not supported", "ModalityLUTSequence")
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        numbers(header, name, 1)
+
+
+def is_empty(header: Dataset, name: str) -> bool:
+    tag = tag_for_keyword(name)
+    if tag is None or tag not in header:
+        return True
+    value = header.get_item(tag).value
+    return value is None or (isinstance(value, (bytes, str)) and not value.strip())
+
+
+def _whole(header: Dataset, name: str, low: int, high: int) -> int:
+    value = header.get(name)
+    if not isinstance(value, int) or not low <= value <= high:
+        raise Unreadable(f"expected a whole number from {low} to {high}", name, value)
+    return value
+
+
+def numbers(header: Dataset, name: str, count: int) -> NDArray[np.float64]:
+    """An attribute of decimal strings as `count` finite numbers; raises Unreadable."""
+    try:
+        values = np.atleast_1d(np.array(_parts(header, name), dtype=float))
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"{name} must hold {count} numbers", name) from error
+    if values.shape != (count,) or not np.isfinite(values).all():
+        raise Unreadable(f"{name} must hold {count} numbers", name, values.tolist())
+    return values
+
+
+def _parts(header: Dataset, name: str) -> object:
+    """The value, spared pydicom's slow decimal objects where it is still undecoded."""
+    tag = tag_for_keyword(name)
+    raw = header.get_item(tag) if tag is not None and tag in header else None
+    if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
+        return [float(part) for part in raw.value.decode("ascii").rstrip("\0").split("\\")]
+    return header.get(name)
+
+
+def normal_of(header: Dataset) -> NDArray[np.float64]:
+    """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
+    cosines = numbers(header, "ImageOrientationPatient", 6)
+    row, column = cosines[:3], cosines[3:]
+    products = np.array([row @ row, column @ column, row @ column])
+    if np.abs(products - [1, 1, 0]).max() > COSINE_TOLERANCE:
+        raise Unreadable(
+            "the row and column directions are not orthogonal unit vectors",
+            "ImageOrientationPatient",
+            np.round(cosines, 4).tolist(),
+        )
+    normal = np.cross(row, column)
+    return normal / np.linalg.norm(normal)
+
+
+def position_mm(header: Dataset) -> float:
+    normal = normal_of(header)
+    spacing_mm = numbers(header, "PixelSpacing", 2)
+    if spacing_mm.min() <= 0:
+        raise Unreadable("spacing must be positive", "PixelSpacing", spacing_mm.tolist())
+    return float(numbers(header, "ImagePositionPatient", 3) @ normal)
