@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_series import add_series_commands
+from flows.options import Config, Json, Out, Settings, StoreFolder, end, writable
 from flows.progress import console
 from pipeline.errors import ConfigError, LdctError
-
-QUARANTINED = 4
 
 app = typer.Typer(
     name="ldct",
@@ -31,16 +31,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
-StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
-Config = Annotated[Path, typer.Argument(help="A YAML of configs/: one complete run.")]
-Source = Annotated[Path, typer.Argument(help="A folder tree of DICOM files, or one file.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a setting: --set train.iterations=500", metavar="A.B=C"),
-]
+add_series_commands(app)
 
 
 @app.command()
@@ -75,13 +66,13 @@ def demo(
     from flows.demo import demo_config, write_patients
 
     settings = demo_config(set_)
-    _writable(out)
+    writable(out)
     write_patients(out / "patients")
     _finish_run(settings, out / "patients", out, json_)
 
 
 def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
-    _writable(out)
+    writable(out)
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
@@ -92,21 +83,7 @@ def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
         print(json.dumps(report))
     else:
         run_table(report, out)
-    _end(report["quarantined"])
-
-
-@app.command()
-def ingest(source: Source, store: StoreFolder, json_: Json = False) -> None:
-    """Find the CT series below SOURCE, check them, and store them as HU volumes."""
-    from flows.single import ingest_flow
-    from flows.tables import ingest_table
-
-    report = ingest_flow(source, store)
-    if json_:
-        print(json.dumps(report))
-    else:
-        ingest_table(report)
-    _end(report["quarantined"])
+    end(report["quarantined"])
 
 
 @app.command()
@@ -153,48 +130,6 @@ def evaluate(
         figures_table(figures)
 
 
-@app.command()
-def apply(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
-    source: Source,
-    out: Out,
-    json_: Json = False,
-) -> None:
-    """A registered model over every series below SOURCE; derived DICOM series in OUT."""
-    _writable(out)
-    from flows.single import apply_flow
-    from flows.tables import applied_table
-
-    report = apply_flow(model, source, out)
-    if json_:
-        print(json.dumps(report))
-    else:
-        applied_table(report, out)
-    _end(report["quarantined"])
-
-
-@app.command()
-def simulate(
-    source: Source,
-    out: Out,
-    dose: Annotated[float, typer.Option(help="Dose fraction, above 0 and at most 1.")],
-    photons: Annotated[float, typer.Option(help="Photons per ray at full dose.")] = 1.5e5,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    json_: Json = False,
-) -> None:
-    """A low-dose copy of every series below SOURCE, as derived DICOM series in OUT."""
-    _writable(out)
-    from flows.single import simulate_flow
-    from flows.tables import applied_table
-
-    report = simulate_flow(source, out, dose=dose, photons_per_ray=photons, seed=seed)
-    if json_:
-        print(json.dumps(report))
-    else:
-        applied_table(report, out)
-    _end(report["quarantined"])
-
-
 @models_app.callback()
 def models(context: typer.Context, json_: Json = False) -> None:
     """List the registered models: version, alias, figures and date."""
@@ -223,21 +158,6 @@ def models_show(
         print(json.dumps({"name": name, "versions": rows}))
     else:
         model_details(rows)
-
-
-def _writable(out: Path) -> None:
-    """Refuse an unusable OUT before any work is done for it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
-
-
-def _end(quarantined: list[Any]) -> None:
-    if quarantined:
-        raise typer.Exit(QUARANTINED)
 
 
 def main() -> None:

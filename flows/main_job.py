@@ -20,7 +20,7 @@ from flows.sealed import sealed
 from flows.training import train_and_register
 from pipeline.config import parse_config
 from pipeline.dataset import TEST
-from pipeline.export import ModelCard
+from pipeline.export import Export, ModelCard
 from pipeline.files import write_json
 from pipeline.ingest import IngestReport
 from pipeline.store import Store
@@ -61,7 +61,7 @@ def main_job(request: str) -> dict[str, Any]:
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 
-    ingested = clock.run("ingest", stages.ingest_stage, Path(asked.data), store)
+    ingested = clock.run("ingest", stages.ingest_stage, Path(asked.data), store, config.data.intake)
     patients = sorted({row["patient"] for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
@@ -98,7 +98,13 @@ def _apply_all(
     for key in keys:
         if key not in ingested.sources:
             continue
-        done, refusals = stages.apply_stage(model, card, ingested.sources[key], key=key, out=out)
+        done, refusals = stages.apply_stage(
+            model,
+            card,
+            ingested.sources[key],
+            key=key,
+            to=Export(out / f"{key}-{card.name}-v{card.version}"),
+        )
         ingested.refusals.extend(refusals)
         if done is None:
             continue

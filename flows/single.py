@@ -7,6 +7,7 @@ Prefect's database.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from prefect import flow
 from flows import stages
 from flows.clock import Clock
 from flows.progress import Stage
-from flows.sealed import opened, sealed
+from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
-from pipeline.dicom.findings import by_fate
-from pipeline.dicom.read import series_key
+from pipeline.dicom.check import check_tree
+from pipeline.dicom.deidentify import Options, deidentify
+from pipeline.dicom.findings import by_fate, nothing_usable
+from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Discovery, Series, find_series
+from pipeline.discover import Source, discover, source_key
 from pipeline.errors import LdctError, NothingUsableError
 from pipeline.evaluate import evaluate_pair
-from pipeline.export import Exported, simulate_series
+from pipeline.export import Export, Exported, export_simulated
 from pipeline.files import write_json
-from pipeline.identity import installation_key
-from pipeline.ingest import nothing_usable
+from pipeline.identity import installation_key, read_key
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store import Store
 
@@ -39,10 +42,10 @@ def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return opened(flow(name=name)(sealed(name)(body)))
 
 
-def ingest_flow(source: Path, store_folder: Path) -> dict[str, Any]:
+def ingest_flow(source: Path, store_folder: Path, intake: Intake) -> dict[str, Any]:
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
-    return in_flow("ldct-ingest", lambda: stages.ingest_stage(source, store).as_dict())
+    return in_flow("ldct-ingest", lambda: stages.ingest_stage(source, store, intake).as_dict())
 
 
 def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
@@ -90,53 +93,103 @@ def evaluate_pair_flow(reference: str, input_: Path, target: Path) -> dict[str, 
     return in_flow("ldct-evaluate", body)
 
 
-def apply_flow(reference: str, source: Path, out: Path) -> dict[str, Any]:
-    """A registered model over every series of a source; writes OUT/<series>/ and report.json."""
+def apply_flow(
+    reference: str,
+    source: Path,
+    out: Path,
+    *,
+    intake: Intake,
+    compress: str,
+    difference: bool,
+) -> dict[str, Any]:
+    """A registered model over every CT of a source; writes OUT/<series>/ and report.json."""
+    to = Export(out, compress, difference)
 
     def body() -> dict[str, Any]:
         model, card, _ = stages.load_stage(reference)
 
-        def one(series: Series, key: str) -> Exported:
-            return stages.apply_stage(model, card, series, key=key, out=out)
+        def one(source: Source, key: str) -> Exported:
+            folder = out / f"{key}-{card.name}-v{card.version}"
+            return stages.apply_stage(model, card, source, key=key, to=replace(to, folder=folder))
 
-        return {"model": card.uri, "weights_sha256": card.weights_sha256} | _each(source, out, one)
+        done = _each(source, out, intake, one)
+        return {"model": card.uri, "weights_sha256": card.weights_sha256} | done
 
     return in_flow("ldct-apply", body)
 
 
 def simulate_flow(
-    source: Path, out: Path, *, dose: float, photons_per_ray: float, seed: int
+    source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: Intake, compress: str
 ) -> dict[str, Any]:
-    """A low-dose copy of every series of a source; writes OUT/<series>/ and report.json."""
-    physics = LowDoseCT(dose_fraction=dose, photons_per_ray=photons_per_ray)
+    """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
+    to = Export(out, compress)
 
     def body() -> dict[str, Any]:
-        def one(series: Series, key: str) -> Exported:
+        def one(source: Source, key: str) -> Exported:
             with Stage(f"simulate {key}"):
-                return simulate_series(physics, series, out / f"{key}-dose{dose:g}", seed=seed)
+                folder = out / f"{key}-dose{physics.dose_fraction:g}"
+                return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
-        return {"dose_fraction": dose, "seed": seed} | _each(source, out, one)
+        done = _each(source, out, intake, one)
+        return {"dose_fraction": physics.dose_fraction, "seed": seed} | done
 
     return in_flow("ldct-simulate", body)
 
 
-def _each(source: Path, out: Path, one: Callable[[Series, str], Exported]) -> dict[str, Any]:
-    """Do `one` to each series of a source, report what went where, and go on past bad ones."""
-    discovery = find_series(source)
-    _require_series(discovery)
+def check_flow(folder: Path, source: Path | None) -> dict[str, Any]:
+    """The check of every derived series below a folder."""
+
+    def body() -> dict[str, Any]:
+        with Stage("check"):
+            checked = check_tree(folder, source)
+        return {
+            "passed": all(series.passed for series in checked),
+            "series": [series.facts() for series in checked],
+        }
+
+    return in_flow("ldct-check", body)
+
+
+def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options) -> dict[str, Any]:
+    """Copies without identity of the CT below a source."""
+    key = read_key(key_file)
+
+    def body() -> dict[str, Any]:
+        with Stage("deidentify", unit="files") as stage:
+            return deidentify(source, out, key=key, options=options, progress=stage.at)
+
+    return in_flow("ldct-deidentify", body)
+
+
+def _each(
+    source: Path, out: Path, intake: Intake, one: Callable[[Source, str], Exported]
+) -> dict[str, Any]:
+    """Do `one` to each volume of a source, report what went where, and go on past bad ones."""
+    found = discover(source, intake=intake)
+    if not found.sources:
+        raise NothingUsableError(nothing_usable(found.root, found.refusals))
     key = installation_key()
-    refusals, exported = list(discovery.refusals), []
-    for series in discovery.series:
-        name = series_key(series, key)
-        done, refused = one(series, name)
+    refusals = list(found.refusals)
+    exported: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for item in found.sources:
+        name = source_key(item, key)
+        try:
+            done, refused = one(item, name)
+        except StageFailedError as failure:
+            if not isinstance(failure.original, LdctError):
+                raise
+            failed.append({"series": name, "reason": str(failure.original)})
+            continue
         refusals.extend(refused)
         if done:
-            exported.append({"series": name, "warnings": list(series.warnings), **done})
-    report = {
-        "exported": exported,
-        **by_fate(refusals, source),
-    }
+            warnings = list(item.warnings) if isinstance(item, Series) else []
+            exported.append({"series": name, "warnings": warnings, **done})
+    report = {"exported": exported, "failed": failed, **by_fate(refusals, found.root)}
     write_json(out / REPORT, report)
+    if failed:
+        others = f"; {len(exported)} others were" if exported else ""
+        raise LdctError(f"{len(failed)} series not handed over: {failed[0]['reason']}{others}")
     if not exported:
         raise NothingUsableError(nothing_usable(source, refusals))
     return report

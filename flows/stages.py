@@ -19,9 +19,11 @@ from flows.sealed import sealed
 from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
 from pipeline.degrade import degrade_store
+from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
+from pipeline.discover import Source
 from pipeline.evaluate import evaluate_store
-from pipeline.export import Exported, ModelCard, export_series
+from pipeline.export import Export, Exported, ModelCard, export_denoised
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
 from pipeline.models.shell import HUModel
@@ -45,9 +47,10 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 
 
 @stage_task("ingest")
-def ingest_stage(source: Path, store: Store) -> IngestReport:
+def ingest_stage(source: Path, store: Store, intake: Intake) -> IngestReport:
     with Stage("ingest", unit="files") as stage:
-        return ingest(source, store, key=installation_key(), progress=stage.show)
+        key = installation_key()
+        return ingest(source, store, key=key, intake=intake, progress=stage.show)
 
 
 @stage_task("split")
@@ -92,7 +95,7 @@ def train_stage(
 def evaluate_stage(
     model: HUModel, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
-    slices = sum(store.records()[key]["shape"][0] for key in keys)
+    slices = sum(store.record(key)["shape"][0] for key in keys)
     with Stage("evaluate", unit="slices", total=slices) as stage:
         return evaluate_store(model, store, keys, config, stage.advance)
 
@@ -121,12 +124,12 @@ def load_stage(reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
 
 @stage_task("apply")
 def apply_stage(
-    model: HUModel, card: ModelCard, series: Series, *, key: str, out: Path
+    model: HUModel, card: ModelCard, source: Source, *, key: str, to: Export
 ) -> Exported:
-    """One series through the model and out as derived DICOM, named by its key."""
-    with Stage(f"apply to {key}", unit="slices", total=len(series.instances)) as stage:
-        folder = out / f"{key}-{card.name}-v{card.version}"
-        return export_series(model, card, series, folder, stage.advance)
+    """One volume, known by its key, through the model and out as it came."""
+    slices = len(source.instances) if isinstance(source, Series) else 0
+    with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
+        return export_denoised(model, card, source, to, stage.advance)
 
 
 @stage_task("report")

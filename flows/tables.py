@@ -106,6 +106,34 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
     _refusals(report)
 
 
+def checked_table(report: dict[str, Any]) -> None:
+    """A row for each series, and a line for each thing that is wrong."""
+    table = Table(title="Derived series, checked")
+    for column in ("series", "instances", "verdict", "also by"):
+        table.add_column(column, overflow="fold")
+    for row in report["series"]:
+        verdict = "passed" if not row["problems"] else f"{len(row['problems'])} problems"
+        programs = f"{', '.join(row['programs'])} on {row['files']} files" if row["files"] else NONE
+        table.add_row(row["series"], str(row["instances"]), verdict, programs)
+    out_console.print(table)
+    for row in report["series"]:
+        for problem in row["problems"]:
+            told = [problem[part] for part in ("file", "rule", "attribute", "value", "remedy")]
+            out_console.print(": ".join(filter(None, told)), markup=False, soft_wrap=True)
+
+
+def deidentified_table(report: dict[str, Any], out: Path) -> None:
+    table = Table(title=f"Without identity, in {out}")
+    for column in ("series", "patient", "images"):
+        table.add_column(column, overflow="fold")
+    for row in report["series"]:
+        table.add_row(row["series"], row["patient"], str(row["images"]))
+    out_console.print(table)
+    for warning in report["warnings"]:
+        out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    _refusals(report)
+
+
 def models_table(rows: list[dict[str, Any]]) -> None:
     """A row for each version; figures of its first window, input → output."""
     # Eight columns have to fit a terminal of 80.

@@ -9,11 +9,12 @@ import inspect
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
 from pipeline.units import Window
 
@@ -65,6 +66,7 @@ class Split(Strict):
 
 class Data(Strict):
     split: Split = Split()
+    intake: Intake = Intake()
     patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
     #: Independent noise draws kept for each slice.
     realisations: Annotated[int, Field(ge=1, le=16)] = 1
@@ -179,6 +181,22 @@ def parse_config(raw: dict[str, Any], source: str = "configuration") -> RunConfi
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_first_fault(error)}") from error
+
+
+def parse_intake(choices: list[str] | None) -> Intake:
+    """`name=choice` pairs as an Intake; ConfigError names what can be chosen."""
+    pairs = dict(choice.partition("=")[::2] for choice in choices or [])
+    try:
+        return Intake.model_validate(pairs)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(
+            f"--intake {fault['loc'][0]}: {fault['msg']}; there are "
+            + ", ".join(
+                f"{name}={'|'.join(get_args(info.annotation))}"
+                for name, info in Intake.model_fields.items()
+            )
+        ) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -29,7 +29,7 @@ def degrade_store(
         digest = degradation_digest(config, number)
         if not store.degraded_path(key, digest).exists():
             generator = np.random.default_rng(
-                (config.train.seed, number, int(store.records()[key]["digest"][:16], 16))
+                (config.train.seed, number, int(store.record(key)["digest"][:16], 16))
             )
             store.save_degraded(key, digest, degradation(store.load(key), generator))
             made += 1

@@ -1,9 +1,9 @@
-"""The last stage: a model over a source series, and the derived DICOM series back."""
+"""The last stage: a model over a source, and the result back as it came: DICOM, or an image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.dicom.findings import Refusal, SeriesRefusedError
+from pipeline.dicom.check import check_series
+from pipeline.dicom.difference import write_difference
+from pipeline.dicom.encode import UNCOMPRESSED, require_syntax
+from pipeline.dicom.findings import Fate, Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
-from pipeline.dicom.write import DENOISED, DOSE_SIMULATED, Operation, write_derived
+from pipeline.dicom.write import DENOISED, DOSE_SIMULATED, Operation, write_slices
+from pipeline.discover import Source
+from pipeline.files import replacing_folder
+from pipeline.image_files import read_image, write_image, written_suffix
 from pipeline.infer import Progress, apply_model
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.versions import VERSION
@@ -53,27 +59,43 @@ class ModelCard:
         )
 
 
-def export_series(
+@dataclass(frozen=True)
+class Export:
+    """How to hand over: where, how DICOM pixels are encoded (a key of encode.SYNTAXES, all
+    lossless), and whether what was changed follows as a series of its own, in
+    `folder`-difference."""
+
+    folder: Path
+    syntax: str = UNCOMPRESSED
+    difference: bool = False
+
+    def __post_init__(self) -> None:
+        require_syntax(self.syntax)
+
+
+def export_denoised(
     model: nn.Module,
     card: ModelCard,
-    series: Series,
-    folder: Path,
+    source: Source,
+    to: Export,
     progress: Progress = lambda slices: None,
 ) -> Exported:
-    """Read the source, denoise it, write the derived series to `folder`.
+    """Read the source, denoise it, and hand the result over: a derived series, or an image file
+    of the source's format.
 
-    Returns what to report of it (None if all of it is refused) and the slices refused.
+    Returns what to report of it (None if all of it is refused) and what is refused. Raises
+    LdctError for a derived series that fails its check, which is not handed over.
     """
-    return _derive(
-        series,
-        folder,
+    return _export(
+        source,
+        to,
         card.operation(),
         lambda volume: apply_model(model, volume.image_hu, progress=progress),
     )
 
 
-def simulate_series(physics: LowDoseCT, series: Series, folder: Path, *, seed: int) -> Exported:
-    """A low-dose copy of a series as a derived series; the same seed gives the same noise."""
+def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
+    """A low-dose copy of a source as export_denoised's; the same seed gives the same noise."""
     operation = Operation(
         label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
         description=(
@@ -86,20 +108,73 @@ def simulate_series(physics: LowDoseCT, series: Series, folder: Path, *, seed: i
         equipment_version=VERSION,
         identity=f"{physics!r}/{seed}",
     )
-    return _derive(
-        series, folder, operation, lambda volume: physics(volume, np.random.default_rng(seed))
+    return _export(
+        source, to, operation, lambda volume: physics(volume, np.random.default_rng(seed))
     )
 
 
-def _derive(
-    series: Series,
-    folder: Path,
-    operation: Operation,
-    compute: Callable[[Volume], NDArray[np.float32]],
-) -> Exported:
+Compute = Callable[[Volume], NDArray[np.float32]]
+
+
+def _export(source: Source, to: Export, operation: Operation, compute: Compute) -> Exported:
+    if isinstance(source, Series):
+        return _export_series(source, to, operation, compute)
+    return _export_image(source, to, operation, compute)
+
+
+def _export_series(series: Series, to: Export, operation: Operation, compute: Compute) -> Exported:
     try:
+        _require_names(series)
         reading = read_volume(series)
     except SeriesRefusedError as refused:
         return None, refused.refusals
-    counts = write_derived(compute(reading.volume), reading.series, operation, folder)
-    return {"folder": folder.name, **counts}, reading.refusals
+    written = (compute(reading.volume), reading.series, operation)
+    report = _hand_over(
+        to.folder, reading.series, lambda folder: write_slices(*written, folder, syntax=to.syntax)
+    )
+    if to.difference:
+        report["difference"] = _hand_over(
+            to.folder.with_name(f"{to.folder.name}-difference"),
+            reading.series,
+            lambda folder: write_difference(*written, folder, syntax=to.syntax),
+        )
+    return report, reading.refusals
+
+
+def _require_names(series: Series) -> None:
+    """Raises SeriesRefusedError where there is no SOP instance that a result could refer to."""
+    reason = "named by its folder, since it names nobody: for training only, not for export"
+    nameless = [
+        Refusal(instance.path, Fate.QUARANTINED, reason, "SOPInstanceUID")
+        for instance in series.instances
+        if instance.is_unidentified
+    ]
+    if nameless:
+        raise SeriesRefusedError(nameless)
+
+
+def _export_image(path: Path, to: Export, operation: Operation, compute: Compute) -> Exported:
+    try:
+        volume = read_image(path)
+    except Unreadable as fault:
+        return None, [fault.refusal(path)]
+    derived = replace(volume, image_hu=compute(volume))
+    # The source's own name may be a patient's; the label keeps the result apart from it.
+    name = operation.label.lower().replace(" ", "-").replace("%", "")
+    write_image(derived, to.folder / f"{name}{written_suffix(path)}")
+    return {
+        "folder": to.folder.name,
+        "instances": len(volume.image_hu),
+        "clipped_pixels": 0,
+    }, []
+
+
+def _hand_over(
+    folder: Path, source: Series, write: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write a derived series, check it, and only then let it take its place, whole."""
+    with replacing_folder(folder) as partial:
+        counts = write(partial)
+        checked = check_series(partial, source, name=folder.name)
+        checked.require()
+    return {"folder": folder.name, **counts, "check": checked.summary()}

@@ -34,6 +34,14 @@ def installation_key() -> bytes:
     try:
         if not path.exists():
             _make_key(path)
+    except OSError as error:
+        raise ConfigError(f"cannot use the key file {path} (LDCT_KEY_FILE): {error}") from error
+    return read_key(path)
+
+
+def read_key(path: Path) -> bytes:
+    """A key from a file; raises ConfigError where it is unreadable or too short to be one."""
+    try:
         key = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot use the key file {path} (LDCT_KEY_FILE): {error}") from error

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dicom.findings import Refusal, SeriesRefusedError, by_fate
-from pipeline.dicom.read import patient_key, read_volume, series_key
-from pipeline.dicom.series import Series, find_series
+from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable, by_fate, nothing_usable
+from pipeline.dicom.intake import Intake
+from pipeline.dicom.read import patient_key, read_volume
+from pipeline.dicom.series import Series
+from pipeline.discover import Source, discover, image_key, source_key
 from pipeline.errors import NothingUsableError
+from pipeline.geometry import prepared
+from pipeline.image_files import read_image
 from pipeline.store import Store
+from pipeline.volume import Volume
 
 Progress = Callable[[str, int, int], None]
+#: What a report says of a series' making.
+DESCRIPTION = ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
 
 
 @dataclass
@@ -25,7 +31,7 @@ class IngestReport:
     root: Path
     series: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    sources: dict[str, Series] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {"series": self.series, **by_fate(self.refusals, self.root)}
@@ -36,54 +42,65 @@ def ingest(
     store: Store,
     *,
     key: bytes,
+    intake: Intake = Intake(),  # noqa: B008  (frozen)
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
-    """Store every usable CT series below `root`; one series is in memory at a time.
+    """Store every usable CT volume below `root`; one is in memory at a time.
 
     Raises NothingUsableError where nothing could be used, naming the commonest reason.
     """
-    discovery = find_series(root, lambda files: progress("reading headers", files, 0))
-    report = IngestReport(root, refusals=list(discovery.refusals))
-    for done, series in enumerate(discovery.series, start=1):
+    found = discover(root, lambda files: progress("reading headers", files, 0), intake=intake)
+    report = IngestReport(found.root, refusals=list(found.refusals))
+    for done, source in enumerate(found.sources, start=1):
         try:
-            _store_series(series, store, key, report)
+            item = _item(source, key)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
-        progress("storing series", done, len(discovery.series))
+        else:
+            _store(item, store, intake, report)
+        progress("storing series", done, len(found.sources))
     if not report.series:
         raise NothingUsableError(nothing_usable(report.root, report.refusals))
     return report
 
 
-def _store_series(series: Series, store: Store, key: bytes, report: IngestReport) -> None:
-    reading = read_volume(series)
-    report.refusals.extend(reading.refusals)
-    name, patient = series_key(series, key), patient_key(series, key)
-    is_new = store.add(reading.volume, key=name, patient=patient)
-    report.sources[name] = reading.series
+@dataclass(frozen=True)
+class _Item:
+    """A volume on its way into the store: under which names, and where it came from."""
+
+    volume: Volume
+    name: str
+    patient: str
+    source: Source
+    refusals: list[Refusal]
+
+
+def _item(source: Source, key: bytes) -> _Item:
+    """Raises SeriesRefusedError where nothing of the source can be used."""
+    if isinstance(source, Series):
+        reading = read_volume(source)
+        names = source_key(reading.series, key), patient_key(source, key)
+        return _Item(reading.volume, *names, reading.series, reading.refusals)
+    try:
+        volume = read_image(source)
+    except Unreadable as fault:
+        raise SeriesRefusedError([fault.refusal(source)]) from fault
+    # An image file names no patient: it counts as a patient of its own.
+    return _Item(volume, source_key(source, key), image_key(source, key, "p"), source, [])
+
+
+def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> None:
+    report.refusals.extend(item.refusals)
+    volume = prepared(item.volume, intake)
+    is_new = store.add(volume, key=item.name, patient=item.patient)
+    report.sources[item.name] = item.source
     report.series.append(
         {
-            "series": name,
-            "patient": patient,
-            "slices": len(reading.series.instances),
+            "series": item.name,
+            "patient": item.patient,
+            "slices": len(volume.image_hu),
             "new": is_new,
-            "description": {
-                k: v
-                for k, v in reading.volume.provenance.items()
-                if k in ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
-            },
-            "warnings": list(reading.series.warnings),
+            "description": {k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
+            "warnings": [*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
         }
-    )
-
-
-def nothing_usable(root: Path, refusals: list[Refusal]) -> str:
-    """One line: why nothing below `root` could be used."""
-    if not refusals:
-        return f"{root} is empty: no file to read"
-    reasons = [refusal.reason for refusal in refusals]
-    commonest = Counter(reasons).most_common(1)[0][0]
-    return (
-        f"no usable CT series in {root}: {len(refusals)} files refused, "
-        f"{reasons.count(commonest)} of them: {commonest}"
     )

@@ -1,10 +1,11 @@
 """The data set on disk: HU volumes as NIfTI, memory-mapped, and an index.
 
-A folder with `index.json`, `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy` (where the scanner
-measured) and `degraded/KEY.DIGEST.npy` (cached inputs). Patients and series appear under
-keyed hashes; no name, ID, date or UID of the source is kept. Every file is written whole or
-not at all, the index last, so a kill leaves either the series or nothing; storing the same
-series again changes nothing.
+A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy`
+(where the scanner measured), `volumes/KEY.json` (what is known of the series) and
+`degraded/KEY.DIGEST.npy` (cached inputs). Patients and series appear under keyed hashes; no
+name, ID, date or UID of the source is kept. Every file is written whole or not at all, a
+series' record last, so a kill leaves either the series or nothing; storing the same series
+again changes nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.files import replacing, write_json
 from pipeline.volume import Volume
 
 INDEX = "index.json"
+VERSION = 2
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -37,9 +39,14 @@ class Store:
         try:
             path.mkdir(parents=True, exist_ok=True)
             with self._index() as index:
-                index.setdefault("version", 1)
+                version = index.setdefault("version", VERSION)
         except (OSError, json.JSONDecodeError) as error:
             raise ConfigError(f"cannot use {path} as a store: {error}") from error
+        if version != VERSION:
+            raise ConfigError(
+                f"{path} is a store of version {version}, this software has version {VERSION}: "
+                "ingest again into a new folder"
+            )
 
     @classmethod
     def existing(cls, path: Path) -> Store:
@@ -54,12 +61,13 @@ class Store:
     def add(self, volume: Volume, *, key: str, patient: str) -> bool:
         """Store a volume under its series key; False where it was there already, the same."""
         digest = volume_digest(volume)
-        known = self.records().get(key)
-        there = self._volume_path(key).exists() and self._valid_path(key).exists()
-        if known and known["digest"] == digest and there:
+        there = all(path(key).exists() for path in (self._volume_path, self._valid_path))
+        if there and self._record_path(key).exists() and self.record(key)["digest"] == digest:
             return False
+        # From here on the old series is gone: its record must not vouch for the new voxels.
+        self._record_path(key).unlink(missing_ok=True)
         with replacing(self._volume_path(key)) as partial:
-            nibabel.save(_as_nifti(volume), partial)
+            _save_nifti(partial, volume)
         _save_array(self._valid_path(key), volume.valid)
         record = {
             "patient": patient,
@@ -69,17 +77,21 @@ class Store:
             "slice_origins_mm": volume.slice_origins_mm.tolist(),
             "provenance": volume.provenance,
         }
-        with self._index() as index:
-            index.setdefault("series", {})[key] = record
+        write_json(self._record_path(key), record)
         return True
 
     def records(self) -> dict[str, dict[str, Any]]:
         """What is known of each series, by its key."""
-        return self._read_index().get("series", {})
+        names = sorted((self.path / "volumes").glob("*.json"))
+        return {path.stem: self.record(path.stem) for path in names}
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What is known of one series."""
+        return json.loads(self._record_path(key).read_text(encoding="utf-8"))
 
     def load(self, key: str) -> Volume:
         """A stored series; the image is memory-mapped, so slices are read when touched."""
-        record = self.records()[key]
+        record = self.record(key)
         stored = nibabel.load(self._volume_path(key)).dataobj
         # NIfTI runs (column, row, slice) with the column fastest: the transpose is C order.
         image = np.asanyarray(stored).T
@@ -111,13 +123,14 @@ class Store:
 
     def data_digest(self, keys: list[str]) -> str:
         """One digest for a set of series, whatever their order."""
-        records = self.records()
-        return hashlib.sha256(
-            "".join(sorted(records[key]["digest"] for key in keys)).encode()
-        ).hexdigest()
+        digests = sorted(self.record(key)["digest"] for key in keys)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def _volume_path(self, key: str) -> Path:
         return self.path / "volumes" / f"{key}.nii"
+
+    def _record_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.json"
 
     def _valid_path(self, key: str) -> Path:
         return self.path / "volumes" / f"{key}.valid.npy"
@@ -144,14 +157,18 @@ def volume_digest(volume: Volume) -> str:
     """SHA-256 over the HU, the padding and the place of every slice."""
     summary = hashlib.sha256()
     for part in (volume.image_hu, volume.valid, volume.affine_lps, volume.slice_origins_mm):
-        summary.update(np.ascontiguousarray(part).tobytes())
+        summary.update(np.ascontiguousarray(part).data)
     return summary.hexdigest()
 
 
-def _as_nifti(volume: Volume) -> nibabel.Nifti1Image:
+def _save_nifti(path: Path, volume: Volume) -> None:
+    """NIfTI by nibabel's header and our own bytes: its writer goes row by row."""
     image = nibabel.Nifti1Image(volume.image_hu.T, LPS_TO_RAS @ volume.affine_lps)
     image.header.set_xyzt_units("mm")
-    return image
+    image.header.set_data_offset(image.header.single_vox_offset)
+    with path.open("wb") as stream:
+        image.header.write_to(stream)
+        stream.write(np.ascontiguousarray(volume.image_hu, dtype="<f4").data)
 
 
 def _save_array(path: Path, array: NDArray) -> None:

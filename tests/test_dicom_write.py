@@ -34,14 +34,18 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
 )
 
 import pipeline.dicom.write
+from pipeline.dicom.intake import Intake
 from pipeline.dicom.phantom_series import write_phantom_series
 from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import Series
-from pipeline.dicom.write import Operation, write_derived
-from pipeline.errors import LdctError
+from pipeline.dicom.series import Series, find_series
+from pipeline.dicom.write import Operation, derived_uid, series_number, write_derived
+from pipeline.errors import ConfigError, LdctError
 from pipeline.physics.phantom import patient_phantom
 
 REAL = ["chest-ge-lidc0001", "abdomen-ge-crlm1004", "abdomen-ge-crlm1006", "head-ge-tilted"]
@@ -83,7 +87,11 @@ def derive(series: Series, folder: Path, operation: Operation = OPERATION) -> li
     """The series as a network that changes nothing would leave it."""
     reading = read_volume(series)
     counts = write_derived(reading.volume.image_hu, reading.series, operation, folder)
-    assert counts == {"instances": len(series.instances), "clipped_pixels": 0}
+    assert counts == {
+        "instances": len(series.instances),
+        "clipped_pixels": 0,
+        "largest_clipped_excess_hu": 0,
+    }
     return sorted(folder.iterdir())
 
 
@@ -269,11 +277,14 @@ def test_uids_are_new_valid_and_the_same_at_every_run(small, tmp_path):
         assert len(uid) <= 64
 
 
-@pytest.mark.parametrize("change", ["operation", "source"])
-def test_another_operation_or_source_has_other_uids(small, tmp_path, change):
+@pytest.mark.parametrize("change", ["operation", "software", "source"])
+def test_another_operation_or_source_has_other_uids(small, tmp_path, monkeypatch, change):
     derive(small, tmp_path / "one")
     if change == "operation":
         derive(small, tmp_path / "two", replace(OPERATION, identity="test/2/abc"))
+    elif change == "software":  # the image names it, and one UID is one image
+        monkeypatch.setattr(pipeline.dicom.write, "VERSION", "99.0")
+        derive(small, tmp_path / "two")
     else:
 
         def rename(dataset, index):
@@ -408,7 +419,7 @@ def test_hu_are_rounded_to_the_nearest_stored_value(tmp_path):
     [(np.int16, 16, -32768, 32767), (np.uint16, 12, 0, 4095), (np.int16, 12, -2048, 2047)],
 )
 def test_hu_that_do_not_fit_are_clipped_and_counted(tmp_path, dtype, bits, low, high):
-    stored = np.full((ROWS, COLUMNS), 1000, dtype)
+    stored = ramp().astype(dtype)
     source = ct_slice(0, stored, BitsStored=bits, HighBit=bits - 1)
     hu = np.zeros((ROWS, COLUMNS))
     hu[0, :3], hu[1, :2] = high - 1024 + 1, low - 1024 - 1
@@ -465,11 +476,11 @@ def test_a_failure_midway_leaves_nothing(small, tmp_path, monkeypatch, cause):
     image_hu = read_volume(small).volume.image_hu
     make_header, made = pipeline.dicom.write.derive_header, []
 
-    def failing(source, operation):
+    def failing(source, *arguments, **options):
         made.append(source)
         if len(made) == 3:
             raise OSError("no space left") if cause == "full disk" else KeyboardInterrupt
-        return make_header(source, operation)
+        return make_header(source, *arguments, **options)
 
     if cause == "source gone":
         small.instances[2].path.unlink()
@@ -478,6 +489,197 @@ def test_a_failure_midway_leaves_nothing(small, tmp_path, monkeypatch, cause):
     with pytest.raises((OSError, KeyboardInterrupt)):
         write_derived(image_hu, small, OPERATION, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+COMPRESSED = {"j2k": JPEG2000Lossless, "jpegls": JPEGLSLossless, "rle": RLELossless}
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+@pytest.mark.parametrize(
+    ("dtype", "bits", "low", "high"),
+    [
+        (np.int16, 16, -32768, 32767),
+        (np.uint16, 16, 0, 65535),
+        (np.int16, 12, -2048, 2047),
+        (np.uint16, 12, 0, 4095),
+        (np.int16, 13, -2048, 4095),
+    ],
+)
+def test_compression_keeps_every_bit(tmp_path, syntax, dtype, bits, low, high):
+    stored = np.random.default_rng(0).integers(low, high + 1, (64, 48)).astype(dtype)
+    stored[0, :2] = low, high
+    stored[1:3] = low
+    source = ct_slice(0, stored, BitsStored=bits, HighBit=bits - 1)
+    source.add_new("PixelPaddingValue", "US", low % 65536)
+    save(source, tmp_path / "in" / "0.dcm")
+    series = only_series(tmp_path / "in")
+    image_hu = read_volume(series).volume.image_hu
+    for run in ("one", "two"):
+        write_derived(image_hu, series, OPERATION, tmp_path / run, syntax=syntax)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    derived = pydicom.dcmread(tmp_path / "one" / "CT.0001.dcm")
+    assert derived.file_meta.TransferSyntaxUID == COMPRESSED[syntax]
+    assert derived.pixel_array.dtype == dtype
+    np.testing.assert_array_equal(derived.pixel_array, stored)
+    assert (derived.BitsStored, derived.HighBit) == (bits, bits - 1)
+    assert "LossyImageCompression" not in derived
+    again = read_volume(only_series(tmp_path / "one")).volume
+    np.testing.assert_array_equal(again.image_hu, image_hu)
+    np.testing.assert_array_equal(again.valid[0], stored != low)
+
+
+def large_slice(folder: Path, **attributes: object) -> Series:
+    """A series that JPEG 2000 can hold: it needs 32 rows and columns."""
+    save(ct_slice(0, np.tile(ramp(), (4, 4)), **attributes), folder / "0.dcm")
+    return only_series(folder)
+
+
+def test_a_compressed_copy_is_the_same_object(tmp_path):
+    series = large_slice(tmp_path / "in")
+    image_hu = read_volume(series).volume.image_hu
+    for syntax in ("none", *COMPRESSED):
+        folder = tmp_path / "out" / syntax
+        write_derived(image_hu, series, OPERATION, folder, syntax=syntax)
+        assert uids(folder) == uids(tmp_path / "out" / "none")
+
+
+def test_lossy_history_stays_told_when_compressed_without_loss(tmp_path):
+    series = large_slice(
+        tmp_path / "in",
+        LossyImageCompression="01",
+        LossyImageCompressionRatio="12.5",
+        LossyImageCompressionMethod="ISO_15444_1",
+    )
+    image_hu = read_volume(series).volume.image_hu
+    write_derived(image_hu, series, OPERATION, tmp_path / "out", syntax="j2k")
+    derived = pydicom.dcmread(tmp_path / "out" / "CT.0001.dcm")
+    assert derived.LossyImageCompression == "01"
+    assert derived.LossyImageCompressionRatio == 12.5
+
+
+@pytest.mark.parametrize(("near", "told"), [(0, None), (3, "01")])
+def test_loss_that_only_the_encoding_tells_is_told_by_the_derived_image(tmp_path, near, told):
+    source = ct_slice(0, np.tile(ramp(), (4, 4)).astype(np.uint16))
+    path = save(source, tmp_path / "in" / "0.dcm")
+    options = {"jls_error": near, "encoding_plugin": "pyjpegls"}
+    source.compress(JPEGLSNearLossless, generate_instance_uid=False, **options)
+    for name in ("LossyImageCompression", "LossyImageCompressionRatio"):
+        if name in source:
+            delattr(source, name)
+    source.save_as(path, enforce_file_format=True)
+    (path,) = derive(only_series(tmp_path / "in"), tmp_path / "out")
+    derived = pydicom.dcmread(path)
+    assert derived.get("LossyImageCompression") == told
+    if told:
+        assert derived.LossyImageCompressionMethod == "ISO_14495_1"
+        assert derived.LossyImageCompressionRatio > 1
+
+
+def test_padding_beyond_the_stored_bits_is_kept_or_refused_by_name(tmp_path):
+    stored = ramp().astype(np.uint16)
+    stored[0, :4] = 63536
+    save(ct_slice(0, stored, BitsStored=12, HighBit=11), tmp_path / "in" / "0.dcm")
+    series = only_series(tmp_path / "in")
+    (path,) = derive(series, tmp_path / "out")
+    np.testing.assert_array_equal(raw_stored(path), stored)
+    image_hu = read_volume(series).volume.image_hu
+    with pytest.raises(LdctError, match="PixelData cannot be compressed as 'j2k'"):
+        write_derived(image_hu, series, OPERATION, tmp_path / "j2k", syntax="j2k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_an_unknown_syntax_is_refused_with_the_known_ones(small, tmp_path):
+    image_hu = read_volume(small).volume.image_hu
+    with pytest.raises(ConfigError, match="'zip': choose one of none, j2k, jpegls, rle"):
+        write_derived(image_hu, small, OPERATION, tmp_path / "out", syntax="zip")
+
+
+def test_a_range_of_padding_is_kept_and_avoided(tmp_path):
+    stored = ramp()
+    stored[0, :4] = -2000, -1990, -1980, -1970
+    source = ct_slice(0, stored, BitsStored=16)
+    source.add_new("PixelPaddingValue", "SS", -2000)
+    source.add_new("PixelPaddingRangeLimit", "SS", -1970)
+    hu = stored - 1024.0
+    hu[5, :3] = [-2000 - 1024, -1972 - 1024, -1998 - 1024]
+    result, _ = rewritten(tmp_path, hu, source)
+    np.testing.assert_array_equal(result[0, :4], stored[0, :4])
+    assert result[5, :3].tolist() == [-2001, -1969, -2001]
+
+
+def test_the_excess_of_clipped_pixels_is_told_in_hu(tmp_path):
+    save(ct_slice(0, ramp(), RescaleSlope="0.5"), tmp_path / "in" / "0.dcm")
+    series = only_series(tmp_path / "in")
+    image_hu = read_volume(series).volume.image_hu
+    image_hu[0, 3, 3] = 32767 * 0.5 - 1024 + 20
+    counts = write_derived(image_hu, series, OPERATION, tmp_path / "out")
+    assert counts["clipped_pixels"] == 1
+    assert counts["largest_clipped_excess_hu"] == 20
+
+
+@pytest.mark.parametrize(
+    ("number", "hundreds"),
+    [("3", 3), ("0", 0), (None, 0), ("-2", 2), ("3000566", 3000566), ("2147483647", 21474835)],
+)
+def test_series_numbers_are_stable_fit_and_are_the_sources_never(number, hundreds):
+    source = ct_slice(0, SeriesNumber=number)
+    mine = series_number(source, OPERATION)
+    assert mine == series_number(source, OPERATION)
+    assert mine // 100 == hundreds
+    assert mine <= 2**31 - 1
+    second = series_number(source, replace(OPERATION, product="difference"))
+    assert second == mine + 1
+    source.SeriesNumber = str(mine)
+    assert series_number(source, OPERATION) != mine
+
+
+def test_models_seldom_share_a_series_number():
+    source = ct_slice(0)
+    numbers = {series_number(source, replace(OPERATION, identity=f"m/{n}")) for n in range(10)}
+    assert len(numbers) > 5
+
+
+def test_a_number_that_is_none_is_no_obstacle(tmp_path):
+    (path,) = write_series(tmp_path / "in", 1)
+    patch(path, "SeriesNumber", b"3A")
+    (derived,) = derive(only_series(tmp_path / "in"), tmp_path / "out")
+    assert 0 < pydicom.dcmread(derived).SeriesNumber < 100
+
+
+def test_volumes_of_one_series_become_two_series(small, tmp_path):
+    one = replace(small, part=r"ImageType ORIGINAL\PRIMARY")
+    two = replace(small, part="AcquisitionNumber 2")
+    described = set()
+    for name, series in {"whole": small, "one": one, "two": two}.items():
+        path, *_ = derive(series, tmp_path / name)
+        described.add(str(pydicom.dcmread(path).SeriesDescription))
+    assert described == {
+        OPERATION.label,
+        f"{OPERATION.label} | ImageType ORIGINAL/PRIMARY",
+        f"{OPERATION.label} | AcquisitionNumber 2",
+    }
+    assert len({*uids(tmp_path / "one")[1], *uids(tmp_path / "two")[1]}) == 2
+    assert not uids(tmp_path / "one")[1] & uids(tmp_path / "whole")[1]
+
+
+def test_a_description_that_names_the_patient_is_left_out(tmp_path):
+    write_series(tmp_path / "in", 1, SeriesDescription="Thorax Frau Geheim")
+    (path,) = derive(only_series(tmp_path / "in"), tmp_path / "out")
+    assert pydicom.dcmread(path).SeriesDescription == OPERATION.label
+
+
+def test_a_source_without_a_name_is_refused(tmp_path):
+    write_series(tmp_path / "in", 2, StudyInstanceUID="")
+    (series,) = find_series(tmp_path / "in", intake=Intake(unidentified="folder")).series
+    image_hu = read_volume(series).volume.image_hu
+    with pytest.raises(LdctError, match="a source without StudyInstanceUID cannot be exported"):
+        write_derived(image_hu, series, OPERATION, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_no_uid_hangs_on_the_order_of_what_it_is_made_of():
+    one = derived_uid("1.2", replace(OPERATION, identity="a", product="b"))
+    assert one != derived_uid("1.2", replace(OPERATION, identity="b", product="a"))
 
 
 def findings(program: str, path: Path) -> set[str]:

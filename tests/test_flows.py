@@ -17,7 +17,7 @@ import pydicom
 import pytest
 import torch
 
-from flows import cli
+from flows import cli, options
 from flows.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.read import read_volume
@@ -365,7 +365,7 @@ def test_truncated_file_is_quarantined_and_the_rest_goes_on(
     whole = files[2].read_bytes()
     files[2].write_bytes(whole[: len(whole) // 2])
     ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
-    assert ended.code == cli.QUARANTINED
+    assert ended.code == options.QUARANTINED
     assert [row["file"] for row in ended.json["quarantined"]] == [files[2].name]
     folder = tmp_path / "out" / ended.json["exported"][0]["folder"]
     assert len(list(folder.iterdir())) == 4

@@ -147,7 +147,7 @@ def test_series_that_share_a_uid_by_mistake_are_all_stored(tmp_path, name, value
     assert first == {float(ramp(0)[0, 0]) - 1024, float(ramp(1)[0, 0]) - 1024}
 
 
-def test_a_kill_before_the_index_leaves_no_series(tmp_path, monkeypatch):
+def test_a_kill_before_the_record_leaves_no_series(tmp_path, monkeypatch):
     write_series(tmp_path / "in", 3)
     store = Store(tmp_path / "store")
 

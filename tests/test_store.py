@@ -49,7 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_was_stored_is_loaded_unchanged_by_another_process(tmp_path):
     assert Store(tmp_path).add(volume_of(), key="s-1", patient="p-1")
     assert_same(Store.existing(tmp_path).load("s-1"), volume_of())
-    assert Store(tmp_path).records()["s-1"]["patient"] == "p-1"
+    assert Store(tmp_path).record("s-1")["patient"] == "p-1"
 
 
 def test_loading_reads_no_slice_before_it_is_touched(tmp_path):
@@ -99,7 +99,7 @@ def test_a_series_that_changed_is_stored_anew(tmp_path, change):
     assert_same(store.load("s-1"), changed)
 
 
-@pytest.mark.parametrize("lost", ["s-1.nii", "s-1.valid.npy"])
+@pytest.mark.parametrize("lost", ["s-1.nii", "s-1.valid.npy", "s-1.json"])
 def test_a_file_that_went_missing_is_written_again(tmp_path, lost):
     store = Store(tmp_path)
     store.add(volume_of(), key="s-1", patient="p-1")
@@ -108,7 +108,7 @@ def test_a_file_that_went_missing_is_written_again(tmp_path, lost):
     assert_same(store.load("s-1"), volume_of())
 
 
-def test_a_kill_before_the_index_leaves_no_series_and_no_harm(tmp_path, monkeypatch):
+def test_a_kill_before_the_record_leaves_no_series_and_no_harm(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.add(volume_of(1), key="s-1", patient="p-1")
 
@@ -125,7 +125,7 @@ def test_a_kill_before_the_index_leaves_no_series_and_no_harm(tmp_path, monkeypa
     assert_same(store.load("s-2"), volume_of(2))
 
 
-@pytest.mark.parametrize("step", ["nibabel.save", "_save_array"])
+@pytest.mark.parametrize("step", ["_save_nifti", "_save_array"])
 def test_a_kill_while_volumes_are_written_leaves_no_series(tmp_path, monkeypatch, step):
     store = Store(tmp_path)
 
@@ -194,8 +194,29 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path):
         Store(tmp_path)
 
 
-def test_the_index_is_json_that_others_can_read(tmp_path):
+def test_a_record_is_json_that_others_can_read(tmp_path):
     Store(tmp_path).add(volume_of(), key="s-1", patient="p-1")
-    record = json.loads((tmp_path / "index.json").read_text())["series"]["s-1"]
+    record = json.loads((tmp_path / "volumes" / "s-1.json").read_text())
     assert record["shape"] == [4, 6, 5]
     np.testing.assert_array_equal(record["affine_lps"], volume_of().affine_lps)
+
+
+def test_a_store_of_another_version_is_refused(tmp_path):
+    Store(tmp_path)
+    (tmp_path / "index.json").write_text('{"version": 1, "series": {}}')
+    with pytest.raises(ConfigError, match="version 1"):
+        Store(tmp_path)
+
+
+def test_a_kill_while_a_series_is_replaced_leaves_no_false_record(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.add(volume_of(1), key="s-1", patient="p-1")
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.store._save_array", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.add(volume_of(2), key="s-1", patient="p-1")
+    assert store.records() == {}

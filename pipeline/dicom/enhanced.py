@@ -225,11 +225,7 @@ class MultiFrame:
 
     def _fragment(self, frame: int) -> bytes:
         """PS3.5 A.4: the frame's fragments as one, in an encapsulation of its own."""
-        dataset = self._dataset
-        tables = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        offsets = tables if all(tables) else None
-        options = {"number_of_frames": self.count, "extended_offsets": offsets}
-        return encapsulate([get_frame(dataset.PixelData, frame, **options)])
+        return encapsulate([get_frame(self._dataset.PixelData, frame, number_of_frames=self.count)])
 
 
 def frame_uid(sop_instance_uid: str, frame: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -63,3 +64,15 @@ class SeriesRefusedError(Exception):
     def __init__(self, refusals: list[Refusal]) -> None:
         super().__init__(refusals[0].reason if refusals else "an empty series")
         self.refusals = refusals
+
+
+def nothing_usable(root: Path, refusals: list[Refusal]) -> str:
+    """One line: why nothing below `root` could be used."""
+    if not refusals:
+        return f"{root} is empty: no file to read"
+    reasons = [refusal.reason for refusal in refusals]
+    commonest = Counter(reasons).most_common(1)[0][0]
+    return (
+        f"no usable CT series in {root}: {len(refusals)} files refused, "
+        f"{reasons.count(commonest)} of them: {commonest}"
+    )

@@ -27,7 +27,14 @@ from pydicom.uid import (
 
 from pipeline.dicom.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.findings import Fate, Refusal, Unreadable
-from pipeline.dicom.requirements import REQUIRED, is_empty, numbers, position_mm, require_slice
+from pipeline.dicom.requirements import (
+    NAMES,
+    REQUIRED,
+    is_empty,
+    numbers,
+    position_mm,
+    require_slice,
+)
 from pipeline.dicom.scan import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.sources import opened, read_dataset, size_of
 
@@ -68,6 +75,7 @@ SPLITTING = (
 )
 
 OTHER = (
+    "SpecificCharacterSet",
     "SOPClassUID",
     "Modality",
     "IssuerOfPatientID",
@@ -123,9 +131,13 @@ class Instance:
     @property
     def is_lossy(self) -> bool:
         """Compressed with loss, now or ever: by its own word or by its transfer syntax."""
-        meta = getattr(self.header, "file_meta", Dataset())
         told = str(self.header.get("LossyImageCompression", "")) == "01"
-        return told or meta.get("TransferSyntaxUID") in LOSSY_ONLY
+        return told or _meta(self.header, "TransferSyntaxUID") in LOSSY_ONLY
+
+    @property
+    def is_unidentified(self) -> bool:
+        """Named here, after its folder (see Intake): there is no such object elsewhere."""
+        return any(str(self.header[name].value).startswith(UNIDENTIFIED) for name in NAMES)
 
     @property
     def origin_mm(self) -> NDArray[np.float64]:
@@ -144,7 +156,7 @@ def read_instances(path: Path, *, unidentified: str = "refuse") -> list[Instance
     try:
         return _read_instances(path, unidentified == "folder")
     except InvalidDicomError:
-        return _not_dicom(path)
+        return not_dicom(path)
     except Unreadable:
         raise
     except Exception as error:  # damaged streams raise many kinds, in pydicom and behind it
@@ -155,16 +167,18 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
     header, pixels = _header(path)
     if named_by_folder:
         _name_by_folder(header, path)
+    slices: list[tuple[Dataset, int | None]] = [(header, None)]
     if is_multi_frame_ct(_sop_class(header)):
         frames = frame_headers(read_dataset(path, stop_before_pixels=True))
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
-    else:
-        slices = [(header, None)]
-    other = _other_object(slices[0][0])
-    if other:
-        return Refusal(path, Fate.EXCLUDED, *other)
+    others = [other for slice_header, _ in slices if (other := _other_object(slice_header))]
+    if len(others) == len(slices):
+        return Refusal(path, Fate.EXCLUDED, *others[0])
     found = []
     for slice_header, frame in slices:
+        if _other_object(slice_header):
+            continue  # a localizer's frame among slices
+        list(slice_header)  # a value that cannot be decoded shows here, not later
         require_slice(slice_header)
         found.append(Instance(path, slice_header, position_mm(slice_header), frame, pixels))
     return found
@@ -187,21 +201,24 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None]:
 
 def _name_by_folder(header: Dataset, path: Path) -> None:
     """Names for what has none: the same for all of a folder, the instance by its file's name."""
-    for name, named_after in (
-        ("PatientID", path.parent),
-        ("StudyInstanceUID", path.parent),
-        ("SeriesInstanceUID", path.parent),
-        ("SOPInstanceUID", path),
-    ):
+    for name in NAMES:
+        named_after = path if name == "SOPInstanceUID" else path.parent
         if is_empty(header, name):
+            header.pop(name, None)  # its element may be shared with other slices
             made = hashlib.sha256(f"{name} {named_after.absolute()}".encode()).digest()
             uid = f"{UNIDENTIFIED}{uuid.UUID(bytes=made[:16], version=5).int}"
             setattr(header, name, uid)
 
 
 def _sop_class(header: Dataset) -> UID:
-    meta = getattr(header, "file_meta", Dataset())
-    return UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
+    told = header.get("SOPClassUID") or _meta(header, "MediaStorageSOPClassUID")
+    return UID(told or CTImageStorage)
+
+
+def _meta(header: Dataset, name: str) -> str:
+    """An attribute of the file's meta information; "" where there is none."""
+    meta = getattr(header, "file_meta", None)
+    return "" if meta is None else str(meta.get(name, ""))
 
 
 def _other_object(header: Dataset) -> tuple[str, str, str] | None:
@@ -216,7 +233,8 @@ def _other_object(header: Dataset) -> tuple[str, str, str] | None:
     return None
 
 
-def _not_dicom(path: Path) -> Refusal:
+def not_dicom(path: Path) -> Refusal:
+    """What becomes of a file that does not begin as DICOM does."""
     if size_of(path) == 0:
         return Refusal(path, Fate.QUARANTINED, "an empty file")
     if path.suffix.lower() in (".dcm", ".ima", ".dicom"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 
 class Intake(BaseModel):
@@ -12,23 +12,13 @@ class Intake(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    gaps: Literal["refuse", "slices", "fill"] = Field(
-        "refuse",
-        description="Series whose positions and instance numbers show missing slices: refuse "
-        "them, use them slice by slice, or fill the gaps by interpolation, masked as unmeasured.",
-    )
-    uneven: Literal["slices", "resample"] = Field(
-        "slices",
-        description="Unevenly spaced series: use them slice by slice, or resample them onto an "
-        "even grid.",
-    )
-    tilt: Literal["keep", "unshear"] = Field(
-        "keep",
-        description="Series of a tilted gantry: keep the slices and a sheared affine, or resample "
-        "them onto upright axes.",
-    )
-    unidentified: Literal["refuse", "folder"] = Field(
-        "refuse",
-        description="Slices whose patient, study or series is not named: refuse them, or take "
-        "all those of one folder as one series of one patient. They cannot be exported.",
-    )
+    #: Series whose positions and instance numbers show missing slices: refuse them, use them
+    #: slice by slice, or fill the gaps by interpolation, masked as not measured.
+    gaps: Literal["refuse", "slices", "fill"] = "refuse"
+    #: Unevenly spaced series: use them slice by slice, or resample them onto an even grid.
+    uneven: Literal["slices", "resample"] = "slices"
+    #: Series of a tilted gantry: keep the slices and a sheared affine, or resample upright.
+    tilt: Literal["keep", "unshear"] = "keep"
+    #: Slices whose patient, study or series is not named: refuse them, or take all those of one
+    #: folder as one series of one patient, for training and never for export.
+    unidentified: Literal["refuse", "folder"] = "refuse"

@@ -20,10 +20,15 @@ from pipeline.dicom.codestream import require_honest_size
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.requirements import numbers
-from pipeline.dicom.sources import opened
+from pipeline.dicom.sources import opened, size_of
 from pipeline.units import AIR_HU, LOWEST_CT_HU
 
 UNUSED_BITS = "bits beyond BitsStored hold something else (overlay or garbage) and were left out"
+
+NO_DECODER = (
+    "no decoder for this transfer syntax: neither pylibjpeg-libjpeg, pylibjpeg-openjpeg nor "
+    "pyjpegls has one; have the archive send it uncompressed, or convert it with GDCM's gdcmconv"
+)
 
 
 @dataclass(frozen=True)
@@ -131,15 +136,18 @@ def read_slice(instance: Instance) -> StoredPixels:
     """
     header, span = instance.header, instance.pixels
     expected = header.Rows * header.Columns * header.BitsAllocated // 8
-    if span is None or span.length not in (expected, expected + expected % 2):
+    if span is None:
+        return read_pixels(instance.load())
+    if span.offset + span.length > size_of(instance.path):
+        raise Unreadable("the file ends before its pixels do", "PixelData", span.length)
+    if span.length not in (expected, expected + expected % 2):
         return read_pixels(instance.load())
     with opened(instance.path) as stream:
         stream.seek(span.offset)
         content = stream.read(expected)
-    if len(content) != expected:
-        raise Unreadable(f"{len(content)} bytes of pixels, expected {expected}", "PixelData")
-    containers = np.frombuffer(content, coding_of(header).dtype)
-    return _interpreted(header, containers.reshape(header.Rows, header.Columns))
+    coding = coding_of(header)
+    containers = np.frombuffer(content, coding.dtype).reshape(header.Rows, header.Columns)
+    return _interpreted(header, coding, containers)
 
 
 def read_pixels(dataset: Dataset) -> StoredPixels:
@@ -155,12 +163,14 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
             containers = pixel_array(dataset, correct_unused_bits=False)
     except Unreadable:
         raise
+    except NotImplementedError as error:
+        raise Unreadable(NO_DECODER, "PixelData", syntax.name) from error
     except Exception as error:  # decoders raise many kinds on damaged streams
         reason = " ".join(str(error).split())
         raise Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax.name) from error
     if containers.shape != (dataset.Rows, dataset.Columns):
         raise Unreadable("expected one grey frame of Rows x Columns", "PixelData", containers.shape)
-    return _interpreted(dataset, containers.astype(coding.dtype, copy=False))
+    return _interpreted(dataset, coding, containers.astype(coding.dtype, copy=False))
 
 
 def coding_of(header: Dataset) -> Coding:
@@ -190,10 +200,9 @@ def _declared_padding(header: Dataset, coding: Coding) -> tuple[tuple[int, int],
     return ((min(ends), max(ends)),)
 
 
-def _interpreted(header: Dataset, containers: NDArray) -> StoredPixels:
+def _interpreted(header: Dataset, coding: Coding, containers: NDArray) -> StoredPixels:
     if containers.min() == containers.max():
         raise Unreadable("every pixel has the same value: a blank frame", "PixelData")
-    coding = coding_of(header)
     unused_below = header.get("HighBit", coding.bits - 1) + 1 - coding.bits
     if not 0 <= unused_below <= coding.allocated - coding.bits:
         raise Unreadable("beyond the bits allocated and stored", "HighBit", header.HighBit)

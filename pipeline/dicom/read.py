@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,16 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.headers import DESCRIPTIVE, Instance
-from pipeline.dicom.pixels import StoredPixels, read_pixels, read_slice
-from pipeline.dicom.requirements import numbers
+from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.requirements import numbers, optional_number
 from pipeline.dicom.series import Series
 from pipeline.dicom.splitting import group_key
 from pipeline.identity import pseudonym
 from pipeline.volume import Volume
 
-
 #: Decoders and files both make a thread wait; more threads than cores gain nothing.
-READERS = 4
+READERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def affine_lps(series: Series) -> NDArray[np.float64]:
     if len(origins) > 1:
         step = (origins[-1] - origins[0]) / (len(origins) - 1)
     else:
-        thickness_mm = float(header.get("SliceThickness") or 1.0)
+        thickness_mm = optional_number(header, "SliceThickness") or 1.0
         step = np.cross(cosines[:3], cosines[3:]) * thickness_mm
     affine = np.eye(4)
     affine[:3, 0] = cosines[:3] * column_mm

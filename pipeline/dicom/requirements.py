@@ -28,6 +28,9 @@ REQUIRED = (
     "PixelRepresentation",
 )
 
+#: Whose the slice is, and which: one value each.
+NAMES = REQUIRED[:4]
+
 #: Direction cosines are written with five or six digits.
 COSINE_TOLERANCE = 1e-3
 #: No scanner reconstructs larger; a damaged header may claim anything.
@@ -42,6 +45,9 @@ def require_slice(header: Dataset) -> None:
             f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
             missing[0],
         )
+    for name in NAMES:
+        if not isinstance(header.get(name), str):
+            raise Unreadable("expected one name", name)
     for name, low, high in (
         ("Rows", 1, LARGEST_MATRIX),
         ("Columns", 1, LARGEST_MATRIX),
@@ -92,6 +98,15 @@ def numbers(header: Dataset, name: str, count: int) -> NDArray[np.float64]:
     if values.shape != (count,) or not np.isfinite(values).all():
         raise Unreadable(f"{name} must hold {count} numbers", name, values.tolist())
     return values
+
+
+def optional_number(header: Dataset, name: str) -> float | None:
+    """An attribute that bears witness only: its number, None where there is none."""
+    try:
+        number = float(str(header.get(name)))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) and abs(number) < 2**31 else None
 
 
 def _parts(header: Dataset, name: str) -> object:

@@ -8,10 +8,13 @@ answers None and never guesses. Encoding: PS3.5 section 7, PS3.10 section 7.1.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from struct import Struct, error
+from struct import Struct
+from typing import TypeAlias
 
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -21,12 +24,14 @@ from pipeline.dicom.sources import PREAMBLE
 #: Headers end long before this in nearly every file.
 HEAD_BYTES = 64 * 1024
 PIXEL_DATA = 0x7FE00010
+SOP_CLASS, TRANSFER_SYNTAX = 0x00020002, 0x00020010
 UNDEFINED = 0xFFFFFFFF
 _META_GROUP = 0x0002
 _ITEM_GROUP = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR"))
 _LONG |= {b"UT", b"UV"}
+_BINARY = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 _TAG = Struct("<HH")
 _SHORT_LENGTH = Struct("<H")
 _LONG_LENGTH = Struct("<L")
@@ -38,6 +43,9 @@ class PixelSpan:
 
     offset: int
     length: int
+
+
+Element: TypeAlias = RawDataElement | DataElement
 
 
 class _Unusual(Exception):
@@ -53,17 +61,27 @@ def scan(head: bytes, wanted: frozenset[int]) -> tuple[Dataset, PixelSpan | None
         return None
     try:
         meta, at, _ = _elements(head, PREAMBLE, implicit=False, wanted=None)
-        syntax = UID(meta[BaseTag(0x00020010)].value.rstrip(b"\0 ").decode("ascii"))  # type: ignore[union-attr]
+        syntax = UID(str(meta[BaseTag(TRANSFER_SYNTAX)].value))
+        sop_class = str(meta[BaseTag(SOP_CLASS)].value) if BaseTag(SOP_CLASS) in meta else ""
         if not _is_plain(syntax):
             return None
         implicit = syntax == ImplicitVRLittleEndian
         found, at, length = _elements(head, at, implicit=implicit, wanted=wanted)
-    except (_Unusual, error, KeyError, UnicodeDecodeError, RecursionError):
+    except Exception:  # whatever is wrong with it, pydicom says it better
         return None
     header = Dataset(found)
-    header.file_meta = FileMetaDataset(meta)
+    header.file_meta = _shared_file_meta(syntax, sop_class)
     plain_pixels = not syntax.is_encapsulated and length != UNDEFINED
     return header, PixelSpan(at, length) if plain_pixels else None
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_file_meta(syntax: str, sop_class: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    if sop_class:
+        meta.MediaStorageSOPClassUID = sop_class
+    return meta
 
 
 def _is_plain(syntax: UID) -> bool:
@@ -73,13 +91,13 @@ def _is_plain(syntax: UID) -> bool:
 
 def _elements(
     head: bytes, at: int, *, implicit: bool, wanted: frozenset[int] | None
-) -> tuple[dict[BaseTag, RawDataElement], int, int]:
+) -> tuple[dict[BaseTag, Element], int, int]:
     """Elements from `at` to the pixels, or to the end of the file meta group (wanted: None).
 
     Returns them, the place of the first byte behind them (of the pixels themselves), and the
     pixels' length. Raises _Unusual or struct.error at whatever needs a closer look.
     """
-    found: dict[BaseTag, RawDataElement] = {}
+    found: dict[BaseTag, Element] = {}
     last = 0
     while True:
         group, element = _TAG.unpack_from(head, at)
@@ -94,9 +112,28 @@ def _elements(
             return found, start, length
         at = _end_of_value(head, vr, start, length, implicit=implicit)
         if wanted is None or tag in wanted:
-            value = head[start:at]
-            key = BaseTag(tag)
-            found[key] = RawDataElement(key, vr, length, value, start, implicit, True)
+            found[BaseTag(tag)] = _element(tag, vr, head[start:at], implicit)
+
+
+def _element(tag: int, vr: str | None, value: bytes, implicit: bool) -> Element:
+    """Decoded; text beyond ASCII needs its character set, and so pydicom.
+
+    Without a VR, some numbers take their sign from another attribute: these stay raw.
+    """
+    if vr is None and dictionary_VR(tag) == "US or SS":
+        return RawDataElement(BaseTag(tag), vr, len(value), value, 0, implicit, True)
+    if not value.isascii() and (vr or dictionary_VR(tag)) not in _BINARY:
+        raise _Unusual
+    if b"\x1b" in value:
+        raise _Unusual
+    return _decoded(tag, vr, value, implicit)
+
+
+@functools.lru_cache(maxsize=4096)
+def _decoded(tag: int, vr: str | None, value: bytes, implicit: bool) -> DataElement:
+    """Shared by all the slices that have it in common, as most of a series' header is."""
+    raw = RawDataElement(BaseTag(tag), vr, len(value), value, 0, implicit, True)
+    return convert_raw_data_element(raw)
 
 
 def _value_at(head: bytes, at: int, *, implicit: bool) -> tuple[str | None, int, int]:

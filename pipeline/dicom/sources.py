@@ -34,7 +34,7 @@ def files_below(root: Path) -> Iterator[Path]:
         yield from _members(root)
         return
     for folder, folders, names in os.walk(root):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
                 yield from _members(Path(folder) / name)

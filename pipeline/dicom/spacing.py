@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dicom.headers import Instance
-from pipeline.dicom.requirements import normal_of
+from pipeline.dicom.requirements import normal_of, optional_number
 
 #: A slice may lie this far from its place on an even grid: scanners round positions.
 POSITION_TOLERANCE_MM = 0.01
@@ -97,11 +97,11 @@ def _certainly_lost(
 def _regularly_lost(instances: Sequence[Instance], unit: int, step_mm: float) -> str:
     header = instances[0].header
     for name in ("SpacingBetweenSlices", "SliceThickness"):
-        told_mm = abs(_number(header.get(name)) or 0.0)
+        told_mm = abs(optional_number(header, name) or 0.0)
         if told_mm and abs(step_mm / told_mm / unit - 1) <= GRID_TOLERANCE:
             return (
-                f"only every {_ordinal(unit)} slice is there: the instance numbers go up by {unit}, and "
-                f"{name} is {told_mm:g} mm where the slices are {step_mm:g} mm apart"
+                f"only every {_ordinal(unit)} slice is there: the instance numbers go up by "
+                f"{unit}, and {name} is {told_mm:g} mm where the slices are {step_mm:g} mm apart"
             )
     return ""
 
@@ -123,7 +123,7 @@ def _suspected_loss(
     inside = sum(number not in numbers for number in range(min(present), max(present)))
     if inside:
         return f"{inside} slices may be missing: the instance numbers skip as many"
-    told = int(_number(instances[0].header.get("ImagesInAcquisition")) or 0)
+    told = int(optional_number(instances[0].header, "ImagesInAcquisition") or 0)
     if min(numbers) > 1 or told > len(numbers):
         whole = f", of {told} in the acquisition" if told else ""
         return (
@@ -145,7 +145,7 @@ def instance_numbers(instances: Sequence[Instance]) -> set[int]:
 
 
 def _instance_numbers(instances: Sequence[Instance]) -> NDArray[np.int64] | None:
-    found = [_number(instance.header.get("InstanceNumber")) for instance in instances]
+    found = [optional_number(instance.header, "InstanceNumber") for instance in instances]
     return None if None in found else np.array(found, dtype=float).astype(np.int64)
 
 
@@ -156,14 +156,6 @@ def _number_steps(instances: Sequence[Instance]) -> NDArray[np.int64] | None:
         return None
     steps = np.diff(numbers)
     return np.abs(steps) if (steps > 0).all() or (steps < 0).all() else None
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return number if np.isfinite(number) and abs(number) < 2**31 else None
 
 
 def _off_grid_mm(origins: NDArray[np.float64]) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage
 
-from pipeline.dicom.read import StoredPixels, read_pixels
+from pipeline.dicom.elements import is_overlay, with_items
+from pipeline.dicom.encode import UNCOMPRESSED, require_syntax, save_image, tell_loss
+from pipeline.dicom.enhanced import source_reference
+from pipeline.dicom.headers import UNIDENTIFIED, Instance
+from pipeline.dicom.phi import identity_in
+from pipeline.dicom.pixels import StoredPixels, read_pixels
 from pipeline.dicom.series import Series
 from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
@@ -45,6 +49,9 @@ STALE = (
     "SourceImageSequence",
     "DerivationDescription",
     "DerivationCodeSequence",
+    "ConversionSourceAttributesSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
     "DataSetTrailingPadding",
 )
 LARGEST_SERIES_NUMBER = 2**31 - 1
@@ -55,7 +62,8 @@ class Operation:
     """What was done to a series: enters the UIDs and every derived header.
 
     label begins the series description, so that nobody takes it for the original. identity
-    is what makes two operations differ: a model's name, version and weights digest.
+    is what makes two operations differ: a model's name, version and weights digest. product
+    sets apart a second series of one operation, whose number follows the first one's.
     """
 
     label: str
@@ -64,77 +72,129 @@ class Operation:
     equipment: str
     equipment_version: str
     identity: str
+    product: str = ""
 
 
 #: (value, designator, meaning). CID 7203 has no code for denoising and is extensible: these
 #: are DICOM's own codes from CID 7162 and CID 9231; the derivation description says the rest.
 DENOISED = ("123110", "DCM", "Artificial Intelligence")
 DOSE_SIMULATED = ("110001", "DCM", "Image Processing")
+SUBTRACTED = ("113062", "DCM", "Pixel by pixel subtraction")
+#: CID 7202 and CID 7005.
+PROCESSED_SOURCE = ("121322", "DCM", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 
 def write_derived(
-    image_hu: NDArray[np.float32], series: Series, operation: Operation, folder: Path
+    image_hu: NDArray[np.float32],
+    series: Series,
+    operation: Operation,
+    folder: Path,
+    *,
+    syntax: str = UNCOMPRESSED,
 ) -> dict[str, Any]:
-    """Write the derived series to `folder`, whole or not at all.
+    """Write the derived series to `folder`, whole or not at all; see write_slices.
+
+    A folder that holds this very series stays; another one is an LdctError.
+    """
+    with replacing_folder(folder) as partial:
+        return write_slices(image_hu, series, operation, partial, syntax=syntax)
+
+
+def write_slices(
+    image_hu: NDArray[np.float32],
+    series: Series,
+    operation: Operation,
+    folder: Path,
+    *,
+    syntax: str = UNCOMPRESSED,
+) -> dict[str, Any]:
+    """Write the derived images into `folder`, which is there.
 
     image_hu: [slices, rows, columns] in the order of series.instances. Values are rounded to
-    the stored grid; padding is restored from the source exactly. Returns counts of what was
-    clipped. A folder that holds this very series stays; another one is an LdctError.
+    the stored grid; padding is restored from the source exactly. syntax is a key of
+    encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
     """
+    clipped, excess_hu = 0, 0.0
+    for path, slice_hu, instance in each_slice(image_hu, series, folder, syntax):
+        source = instance.load()
+        fitted = to_stored(slice_hu, read_pixels(source), source)
+        clipped += fitted.clipped
+        excess_hu = max(excess_hu, fitted.largest_excess_hu)
+        derived = derive_header(source, operation, instance, part=series.part)
+        save_image(derived, fitted.stored, path, syntax=syntax)
+    return {
+        "instances": len(image_hu),
+        "clipped_pixels": clipped,
+        "largest_clipped_excess_hu": round(excess_hu, 3),
+    }
+
+
+def each_slice(
+    image_hu: NDArray[np.float32], series: Series, folder: Path, syntax: str
+) -> Iterator[tuple[Path, NDArray[np.float32], Instance]]:
+    """(file to write, image, source) of each slice, once all of them are seen to be fit."""
+    require_syntax(syntax)
     if len(image_hu) != len(series.instances):
         raise ValueError(f"{len(image_hu)} images for {len(series.instances)} source slices")
     if not np.isfinite(image_hu).all():
         raise LdctError("the image to export holds values that are not numbers; nothing written")
-    clipped = 0
-    with replacing_folder(folder) as partial:
-        for number, (slice_hu, instance) in enumerate(
-            zip(image_hu, series.instances, strict=True), start=1
-        ):
-            source = instance.load()
-            pixels = read_pixels(source)
-            stored, outside = to_stored(slice_hu, pixels, source)
-            clipped += outside
-            derived = derive_header(source, operation)
-            derived.PixelData = stored.tobytes()
-            derived["PixelData"].VR = "OW"
-            _save(derived, partial / f"CT.{number:04d}.dcm", big_endian=_is_big_endian(source))
-    return {"instances": len(image_hu), "clipped_pixels": clipped}
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if any(str(i.header.get(name)).startswith(UNIDENTIFIED) for i in series.instances):
+            raise LdctError(
+                f"a source without {name} cannot be exported: nobody could tell whose the "
+                "derived images are; give the source its name first"
+            )
+    pairs = zip(image_hu, series.instances, strict=True)
+    for number, (slice_hu, instance) in enumerate(pairs, start=1):
+        yield folder / f"CT.{number:04d}.dcm", slice_hu, instance
 
 
-def _is_big_endian(source: Dataset) -> bool:
-    return not source.file_meta.TransferSyntaxUID.is_little_endian
+@dataclass(frozen=True)
+class Fitted:
+    """An image on its source's stored grid, and what did not fit there."""
+
+    stored: NDArray
+    clipped: int
+    largest_excess_hu: float
 
 
-def _save(derived: Dataset, path: Path, *, big_endian: bool) -> None:
-    if big_endian:
-        # The bytes of numbers change in any case: decode all, so that they can be rewritten.
-        derived.decode()
-        plain = Dataset({element.tag: element for element in derived})
-        plain.file_meta = derived.file_meta
-        derived = plain
-    derived.save_as(path, enforce_file_format=True)
-
-
-def to_stored(
-    image_hu: NDArray[np.float32], source: StoredPixels, header: Dataset
-) -> tuple[NDArray, int]:
-    """HU to the source's stored values, to the nearest, and how many had to be clipped."""
+def to_stored(image_hu: NDArray[np.float32], source: StoredPixels, header: Dataset) -> Fitted:
+    """HU to the nearest of the source's stored values that is no padding; clipped to fit."""
     bits = int(header.BitsStored)
     signed = header.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    exact = np.rint((image_hu.astype(np.float64) - source.intercept) / source.slope)
-    clipped = int(((exact < low) | (exact > high))[source.valid].sum())
-    whole = exact.clip(low, high)
-    for padding in source.padding:
-        # A measured pixel must not turn into padding: its nearest neighbour is 1 away.
-        whole[whole == padding] += 1 if padding < high else -1
+    exact = (image_hu.astype(np.float64) - source.intercept) / source.slope
+    whole = np.rint(exact)
+    excess = np.where(source.valid, np.maximum(low - whole, whole - high), 0).clip(0)
+    whole = whole.clip(low, high)
+    # A measured pixel must not turn into padding: it takes the nearest value beside.
+    masked = source.is_padding(whole) & source.valid
+    if masked.any():
+        values = np.arange(low, high + 1)
+        whole[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
     stored = np.where(source.valid, whole, source.stored)
-    allocated = int(header.BitsAllocated)
-    return stored.astype(f"<{'i' if signed else 'u'}{allocated // 8}"), clipped
+    return Fitted(
+        stored.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}"),
+        clipped=int((excess > 0).sum()),
+        largest_excess_hu=float(excess.max() * abs(source.slope)),
+    )
 
 
-def derive_header(source: Dataset, operation: Operation) -> Dataset:
-    """The source's header, turned into that of an image derived from it; no pixels."""
+def _nearest(values: NDArray[np.float64], allowed: NDArray) -> NDArray:
+    """Of `allowed`, which ascends, the nearest to each value."""
+    above = np.searchsorted(allowed, values).clip(1, len(allowed) - 1)
+    lower, upper = allowed[above - 1], allowed[above]
+    return np.where(values - lower <= upper - values, lower, upper)
+
+
+def derive_header(
+    source: Dataset, operation: Operation, instance: Instance, *, part: str = ""
+) -> Dataset:
+    """The source's header, turned into that of an image derived from it; no pixels.
+
+    source: what instance.load() gave. part: which volume of its series this is.
+    """
     # A shallow copy would share its elements with the source, and rewrite that too.
     derived = copy.deepcopy(source)
     for name in ("PixelData", *STALE):
@@ -145,64 +205,85 @@ def derive_header(source: Dataset, operation: Operation) -> Dataset:
     rest = [] if isinstance(image_type, str) else list(image_type[2:])
     derived.ImageType = ["DERIVED", "SECONDARY", *(rest or ["AXIAL"])]
     derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, operation)
-    derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, operation)
-    derived.SeriesNumber = _series_number(source)
-    original = str(source.get("SeriesDescription", ""))
-    derived.SeriesDescription = f"{operation.label} | {original}"[:64].rstrip(" |")
+    derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, operation, part)
+    derived.SeriesNumber = series_number(source, operation)
+    derived.SeriesDescription = _series_description(source, operation, part)
     derived.DerivationDescription = operation.description[:1024]
-    derived.DerivationCodeSequence = [_code(*operation.code)]
-    derived.SourceImageSequence = [_source_reference(source)]
+    derived.DerivationCodeSequence = [code_item(*operation.code)]
+    derived.SourceImageSequence = [_as_source(source_reference(instance.header, instance.frame))]
     derived.ContributingEquipmentSequence = [
         *(source.get("ContributingEquipmentSequence") or []),
         _equipment(operation),
     ]
+    if source.get("HighBit") != source.BitsStored - 1:
+        derived.HighBit = source.BitsStored - 1  # reading has moved the values down
+    tell_loss(derived, source)
     derived.file_meta = pydicom.dataset.FileMetaDataset()
     derived.file_meta.MediaStorageSOPClassUID = CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
-    derived.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return derived
 
 
 def _remove_private_and_overlays(dataset: Dataset) -> None:
     """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
-    tags = list(dataset.keys())
-    for tag in tags:
-        if tag.is_private or 0x6000 <= tag.group <= 0x60FF:
-            del dataset[tag]
-        elif _is_sequence(dataset, tag):
-            for item in dataset[tag].value or []:
-                _remove_private_and_overlays(item)
+    for item in with_items(dataset):
+        for tag in list(item.keys()):
+            if tag.is_private or is_overlay(tag):
+                del item[tag]
 
 
-def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    vr = dataset.get_item(tag).VR  # none in implicit VR: then the dictionary knows
-    return vr == "SQ" or (vr is None and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
+def derived_uid(source_uid: str, operation: Operation, part: str = "") -> str:
+    """A UID under 2.25 (PS3.5 B.2), a function of the source's UID and of all that was done.
 
-
-def derived_uid(source_uid: str, operation: Operation) -> str:
-    """A UID under 2.25 (PS3.5 B.2), a function of the source's UID and the operation."""
-    summary = hashlib.sha256(f"{source_uid}\0{operation.identity}".encode()).digest()
+    That includes this software's version, which the image names: one UID, one image.
+    """
+    told = (source_uid, operation.identity, operation.product, part, VERSION)
+    summary = hashlib.sha256("\0".join(told).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=summary[:16], version=5).int}"
 
 
-def _series_number(source: Dataset) -> int:
-    """A number of its own, the same at every run, that sorts behind the source's."""
-    return min(int(source.get("SeriesNumber") or 0) * 100 + 90, LARGEST_SERIES_NUMBER)
+def series_number(source: Dataset, operation: Operation) -> int:
+    """A number of its own, the same at every run, that sorts behind the source's.
+
+    Two digits follow the source's: an even number by the operation, so that two models seldom
+    share one, and the next for the operation's second product.
+    """
+    summary = hashlib.sha256(operation.identity.encode()).digest()
+    digits = 10 + 2 * (int.from_bytes(summary[:4], "big") % 45) + bool(operation.product)
+    try:
+        original = abs(int(source.get("SeriesNumber") or 0))
+    except (TypeError, ValueError):  # not a number, or several
+        original = 0
+    number = original * 100 + digits
+    if number > LARGEST_SERIES_NUMBER:
+        number = (LARGEST_SERIES_NUMBER // 100 - 1) * 100 + digits
+    return number - 100 if number == original else number
 
 
-def _code(value: str, designator: str, meaning: str) -> Dataset:
+def _series_description(source: Dataset, operation: Operation, part: str) -> str:
+    """What was done comes first. An original description that names the patient is left out."""
+    original = str(source.get("SeriesDescription") or "")
+    kept = "" if identity_in(original, source) else original
+    told = " | ".join(text for text in (operation.label, part, kept) if text)
+    return told.replace("\\", "/")[:64].rstrip(" |")  # a backslash would begin a second value
+
+
+def code_item(value: str, designator: str, meaning: str) -> Dataset:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, designator, meaning
     return code
 
 
-def _source_reference(source: Dataset) -> Dataset:
+def image_reference(sop_instance_uid: str) -> Dataset:
+    """A CT image as the source of what was done (PS3.3 C.12.4.1.2)."""
     reference = Dataset()
     reference.ReferencedSOPClassUID = CTImageStorage
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    reference.PurposeOfReferenceCodeSequence = [
-        _code("121322", "DCM", "Source image for image processing operation")
-    ]
+    reference.ReferencedSOPInstanceUID = sop_instance_uid
+    return _as_source(reference)
+
+
+def _as_source(reference: Dataset) -> Dataset:
+    reference.PurposeOfReferenceCodeSequence = [code_item(*PROCESSED_SOURCE)]
     return reference
 
 
@@ -212,5 +293,5 @@ def _equipment(operation: Operation) -> Dataset:
     equipment.ManufacturerModelName = operation.equipment[:64]
     equipment.SoftwareVersions = [VERSION, operation.equipment_version[:64]]
     equipment.ContributionDescription = operation.description[:1024]
-    equipment.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
+    equipment.PurposeOfReferenceCodeSequence = [code_item(*PROCESSING_EQUIPMENT)]
     return equipment

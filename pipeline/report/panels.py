@@ -34,7 +34,7 @@ def choose_panels(
                 _panel(
                     model,
                     config,
-                    title=f"{store.records()[key]['patient']}, slice {index + 1} of {count}",
+                    title=f"{store.record(key)['patient']}, slice {index + 1} of {count}",
                     target_hu=np.array(volume.image_hu[index], dtype=np.float32),
                     input_hu=np.array(input_hu[index], dtype=np.float32),
                     valid=np.array(volume.valid[index]),

@@ -1,0 +1,162 @@
+"""The commands over CT series: in, out, checked, and without identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import Intake, Json, Out, Source, StoreFolder, end, writable
+
+Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
+Compress = Annotated[
+    str,
+    typer.Option("--compress", help="Of the derived pixels, without loss: none, j2k, jpegls, rle."),
+]
+UNCOMPRESSED = "none"
+
+
+def add_series_commands(app: typer.Typer) -> None:
+    for command in (ingest, apply, simulate, check, deidentify):
+        app.command()(command)
+
+
+def ingest(source: Source, store: StoreFolder, intake: Intake = None, json_: Json = False) -> None:
+    """Find the CT volumes below SOURCE, check them, and store them in HU.
+
+    What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
+    """
+    from flows.single import ingest_flow
+    from flows.tables import ingest_table
+    from pipeline.config import parse_intake
+
+    report = ingest_flow(source, store, parse_intake(intake))
+    _show(report, json_, lambda: ingest_table(report))
+    end(report["quarantined"])
+
+
+def apply(
+    model: Model,
+    source: Source,
+    out: Out,
+    compress: Compress = UNCOMPRESSED,
+    difference: Annotated[
+        bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
+    ] = False,
+    intake: Intake = None,
+    json_: Json = False,
+) -> None:
+    """A registered model over every CT below SOURCE; derived DICOM series in OUT.
+
+    Image files (NIfTI, NRRD, MetaImage) give image files. A derived series is checked before
+    it is handed over; one that fails is not written.
+    """
+    writable(out)
+    from flows.single import apply_flow
+    from flows.tables import applied_table
+    from pipeline.config import parse_intake
+
+    report = apply_flow(
+        model,
+        source,
+        out,
+        intake=parse_intake(intake),
+        compress=compress,
+        difference=difference,
+    )
+    _show(report, json_, lambda: applied_table(report, out))
+    end(report["quarantined"])
+
+
+def simulate(
+    source: Source,
+    out: Out,
+    dose: Annotated[float, typer.Option(help="Dose fraction, above 0 and at most 1.")],
+    photons: Annotated[float, typer.Option(help="Photons per ray at full dose.")] = 1.5e5,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    compress: Compress = UNCOMPRESSED,
+    intake: Intake = None,
+    json_: Json = False,
+) -> None:
+    """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
+    writable(out)
+    from flows.single import simulate_flow
+    from flows.tables import applied_table
+    from pipeline.config import parse_intake
+    from pipeline.physics.lowdose import LowDoseCT
+
+    report = simulate_flow(
+        source,
+        out,
+        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=photons),
+        seed=seed,
+        intake=parse_intake(intake),
+        compress=compress,
+    )
+    _show(report, json_, lambda: applied_table(report, out))
+    end(report["quarantined"])
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder tree of derived series.")],
+    source: Annotated[
+        Path | None, typer.Option("--source", help="The series they were derived from.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Do derived series say what they are? Finds what dciodvfy cannot.
+
+    Originals in disguise, missing or wrong sources, wrong code meanings, reused UIDs, geometry
+    or patient that differ from the source, identity where it must not be. Exit code 1 where a
+    series fails.
+    """
+    from flows.single import check_flow
+    from flows.tables import checked_table
+
+    report = check_flow(folder, source)
+    _show(report, json_, lambda: checked_table(report))
+    if not report["passed"]:
+        raise typer.Exit(1)
+
+
+def deidentify(
+    source: Source,
+    out: Out,
+    key_file: Annotated[
+        Path, typer.Option("--key-file", help="At least 32 secret bytes: the same key, same names.")
+    ],
+    shift_dates: Annotated[
+        bool, typer.Option(help="Keep dates, moved by a secret number of days per patient.")
+    ] = False,
+    safe_private: Annotated[
+        bool, typer.Option(help="Keep private attributes that DICOM lists as safe.")
+    ] = False,
+    retain_device: Annotated[bool, typer.Option(help="Keep the scanner's identity.")] = False,
+    json_: Json = False,
+) -> None:
+    """Copies of the CT below SOURCE without identity: DICOM PS3.15 Basic Profile.
+
+    What may hold identity that cannot be seen is refused: secondary captures, burned-in text,
+    reports.
+    """
+    writable(out)
+    from flows.single import deidentify_flow
+    from flows.tables import deidentified_table
+    from pipeline.dicom.deidentify import Options
+
+    options = Options(
+        shift_dates=shift_dates, safe_private=safe_private, retain_device=retain_device
+    )
+    report = deidentify_flow(source, out, key_file=key_file, options=options)
+    _show(report, json_, lambda: deidentified_table(report, out))
+    end(report["quarantined"])
+
+
+def _show(report: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(report))
+    else:
+        table()

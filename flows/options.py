@@ -1,0 +1,54 @@
+"""What the commands have in common: their options, and how they begin and end."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import ConfigError
+
+#: Exit code: done, but some input was quarantined.
+QUARANTINED = 4
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
+Config = Annotated[Path, typer.Argument(help="A YAML of configs/: one complete run.")]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder tree, zip archive or DICOMDIR of DICOM files, an image file (NIfTI, NRRD, "
+        "MetaImage), or a folder of those."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting: --set train.iterations=500", metavar="A.B=C"),
+]
+Intake = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--intake",
+        metavar="NAME=CHOICE",
+        help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
+        "unidentified=folder. May be given several times.",
+    ),
+]
+
+
+def writable(out: Path) -> None:
+    """Refuse an unusable OUT before any work is done for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+
+
+def end(quarantined: list[Any]) -> None:
+    if quarantined:
+        raise typer.Exit(QUARANTINED)

@@ -1,0 +1,173 @@
+"""Is a derived series what it says it is? Asked by `ldct check`, and before every export.
+
+Our own rules (pipeline.dicom.rules, pipeline.dicom.source_rules), and with dicom3tools
+installed what dciodvfy and dcentvfy find new against the source. What is told names file,
+rule, attribute and what to do; never who the patient is, nor a UID.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.examine import ONE_TO_ONE, UID_LIKE, Examination, Problem
+from pipeline.dicom.headers import Instance
+from pipeline.dicom.lineage import claims_to_be_derived, keys_of, references
+from pipeline.dicom.phi import identity_in
+from pipeline.dicom.series import Series, find_series
+from pipeline.dicom.sources import files_below, read_dataset
+from pipeline.dicom.validators import Validation, attribute_of, files_of, validate
+from pipeline.errors import LdctError, NothingUsableError
+
+NEW_FINDING = "write what the program asks for, as the source does"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One derived series: how many files, what is wrong, and what validated it."""
+
+    name: str
+    instances: int
+    problems: list[Problem]
+    validation: Validation
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+    def summary(self) -> dict[str, Any]:
+        """What a report of many series says."""
+        return {"problems": len(self.problems), **self.validation.as_dict()}
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "series": self.name,
+            "instances": self.instances,
+            "passed": self.passed,
+            "problems": [asdict(problem) for problem in self.problems],
+            **self.validation.as_dict(),
+        }
+
+    def require(self) -> None:
+        """Raises LdctError that names the first problem, where there is one."""
+        if self.problems:
+            more = len(self.problems) - 1
+            rest = f" (and {more} more problems)" if more else ""
+            raise LdctError(
+                f"the derived series {self.name} is not handed over: {self.problems[0]}{rest}"
+            )
+
+
+def check_series(folder: Path, source: Series, *, name: str = "") -> Checked:
+    """The derived series that is all of `folder`, beside every slice of its source.
+
+    Headers of slices that are no files of their own lie beside `folder` for a moment, where
+    the derived series will say the same of the patient.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    return _check(folder, paths, source, name=name or folder.name, scratch=folder.parent)
+
+
+def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
+    """Every derived series below `root`, beside those below `source` that they name, if given.
+
+    A series is all that shares a Series Instance UID; it is derived as soon as one of its
+    files says so. Raises NothingUsableError where there is none.
+    """
+    if not root.exists():
+        raise NothingUsableError(f"{root} does not exist")
+    candidates = find_series(source).series if source else []
+    uids: set[str] = set()
+    found = []
+    for number, (paths, headers) in enumerate(_derived_below(root), start=1):
+        origin = _source_of(headers, candidates)
+        checked = _check(root, paths, origin, name=_name(root, paths[0], number), uids=uids)
+        if source and origin is None:
+            rule, remedy = ONE_TO_ONE
+            told = "names no image of the source"
+            checked.problems.append(Problem("", rule, "SourceImageSequence", told, remedy))
+        found.append(checked)
+    if not found:
+        raise NothingUsableError(f"no derived CT series below {root}")
+    return found
+
+
+def _check(
+    root: Path,
+    paths: list[Path],
+    source: Series | None,
+    *,
+    name: str,
+    uids: set[str] | None = None,
+    scratch: Path | None = None,
+) -> Checked:
+    examination = Examination(root, source, set() if uids is None else uids)
+    for number, path in enumerate(paths, start=1):
+        examination.take(path, number)
+    examination.finish()
+    validation = _validated(examination.origins, len(paths), scratch)
+    new = [
+        Problem("", program, attribute_of(finding), finding, NEW_FINDING)
+        for program, finding in validation.new
+    ]
+    return Checked(name, len(paths), examination.problems + new, validation)
+
+
+def _validated(origins: dict[Path, Instance], of: int, scratch: Path | None) -> Validation:
+    """Only files can be shown to the programs, and only beside a source."""
+    if not origins or not all(path.is_file() for path in origins):
+        return Validation((), 0, of)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
+        sources = files_of(list(origins.values()), Path(folder))
+        return validate(list(zip(origins, sources, strict=True)))
+
+
+def _derived_below(root: Path) -> Iterator[tuple[list[Path], list[Dataset]]]:
+    """Each derived series' files, and the headers of those that say they are derived."""
+    paths: dict[str, list[Path]] = defaultdict(list)
+    derived: dict[str, list[Dataset]] = defaultdict(list)
+    damaged: dict[Path, list[Path]] = defaultdict(list)
+    for path in files_below(root):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue  # what a killed run left half written
+        header = _header(path)
+        if header is None:
+            if path.suffix.lower() == ".dcm":
+                damaged[path.parent].append(path)
+            continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        paths[uid].append(path)
+        if claims_to_be_derived(header):
+            derived[uid].append(header)
+    for uid, headers in derived.items():
+        folders = {path.parent for path in paths[uid]}
+        beside = [path for folder in folders for path in damaged.pop(folder, [])]
+        yield sorted(paths[uid] + beside), headers
+
+
+def _header(path: Path) -> Dataset | None:
+    try:
+        return read_dataset(path, stop_before_pixels=True)
+    except Exception:  # damaged files, and files that are no DICOM, raise many kinds
+        return None
+
+
+def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | None:
+    """The series that has most of the images that the headers name."""
+    named = {key for header in headers for key in references(header)}
+    best = max(candidates, key=lambda series: len(named & keys_of(series).keys()), default=None)
+    return best if best and named & keys_of(best).keys() else None
+
+
+def _name(root: Path, path: Path, number: int) -> str:
+    """The series' folder below `root`, unless that may say who the patient is."""
+    folder = path.parent.relative_to(root).as_posix() if path != root else "."
+    header = _header(path) or Dataset()
+    unsafe = folder == "." or UID_LIKE.search(folder) or identity_in(folder, header)
+    return f"series {number}" if unsafe else folder

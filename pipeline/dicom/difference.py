@@ -1,0 +1,108 @@
+"""What an operation changed, as a series of its own: derived minus source, in HU.
+
+Differences are taken between the stored values of both, so that they are what a subtraction
+of the two exported series gives. They are signed 16-bit in steps of the source's slope, with
+no intercept, and padding has a value of its own, which no difference takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
+
+from pipeline.dicom.encode import UNCOMPRESSED, save_image
+from pipeline.dicom.pixels import StoredPixels, read_pixels
+from pipeline.dicom.series import Series
+from pipeline.dicom.write import (
+    SUBTRACTED,
+    Operation,
+    derive_header,
+    derived_uid,
+    each_slice,
+    image_reference,
+    to_stored,
+)
+
+PADDING = -32768
+LARGEST = 32767
+#: What is still noise and what is structure shows within this width around no change.
+WINDOW_HU = ("0", "100")
+
+#: Of the source's values, and untrue or useless for differences.
+OF_SOURCE_VALUES = (
+    "PixelPaddingRangeLimit",
+    "VOILUTSequence",
+    "VOILUTFunction",
+    "RealWorldValueMappingSequence",
+)
+
+
+def difference_of(operation: Operation) -> Operation:
+    """The operation whose result is what `operation` changed."""
+    return replace(
+        operation,
+        label=f"AI DIFFERENCE {operation.label.removeprefix('AI DENOISED ')}",
+        description=f"Derived minus source image, in HU, of: {operation.description}",
+        code=SUBTRACTED,
+        product="difference",
+    )
+
+
+def write_difference(
+    image_hu: NDArray[np.float32],
+    series: Series,
+    operation: Operation,
+    folder: Path,
+    *,
+    syntax: str = UNCOMPRESSED,
+) -> dict[str, Any]:
+    """Write the differences that `operation` made into `folder`, which is there.
+
+    image_hu is what write_slices got for the derived series, whose instances are named as
+    sources beside the original ones.
+    """
+    subtraction = difference_of(operation)
+    for path, slice_hu, instance in each_slice(image_hu, series, folder, syntax):
+        source = instance.load()
+        pixels = read_pixels(source)
+        derived = to_stored(slice_hu, pixels, source).stored
+        stored, step = _subtracted(derived, pixels)
+        header = derive_header(source, subtraction, instance, part=series.part)
+        header.SourceImageSequence.append(
+            image_reference(derived_uid(source.SOPInstanceUID, operation))
+        )
+        _describe_values(header, step)
+        save_image(header, stored, path, syntax=syntax)
+    return {"instances": len(image_hu)}
+
+
+def _subtracted(derived: NDArray, source: StoredPixels) -> tuple[NDArray, int]:
+    """Differences in steps of so many stored units: more than one only where they need it."""
+    difference = derived.astype(np.int32) - source.stored.astype(np.int32)
+    largest = int(np.abs(difference[source.valid]).max(initial=0))
+    step = -(-largest // LARGEST) or 1
+    whole = np.rint(difference / step)
+    return np.where(source.valid, whole, PADDING).astype("<i2"), step
+
+
+def _describe_values(header: Dataset, step: int) -> None:
+    """Attributes of the Image Pixel, CT Image and VOI LUT modules that say what values mean."""
+    for name in OF_SOURCE_VALUES:
+        if name in header:
+            delattr(header, name)
+    header.BitsAllocated = header.BitsStored = 16
+    header.HighBit = 15
+    header.PixelRepresentation = 1
+    header.add_new("PixelPaddingValue", "SS", PADDING)
+    header.RescaleIntercept = "0"
+    if step > 1:
+        header.RescaleSlope = DSfloat(float(header.RescaleSlope) * step, auto_format=True)
+    header.RescaleType = "HU"
+    header.WindowCenter, header.WindowWidth = WINDOW_HU
+    header.WindowCenterWidthExplanation = "DIFFERENCE"

@@ -1,0 +1,132 @@
+"""How a derived image's pixels lie in its file, and whether a source's lost something there.
+
+Compression here is lossless, and proved so slice by slice. A losslessly compressed copy holds
+the same image, so it keeps its SOP Instance UID, as an archive that compresses what it stores
+keeps it: PS3.3 C.7.6.1.1.2 asks for a new one only where the pixels differ. UIDs therefore do
+not depend on the transfer syntax.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from pipeline.errors import ConfigError, LdctError
+
+UNCOMPRESSED = "none"
+SYNTAXES = {
+    UNCOMPRESSED: ExplicitVRLittleEndian,
+    "j2k": JPEG2000Lossless,
+    "jpegls": JPEGLSLossless,
+    "rle": RLELossless,
+}
+#: Named, not left to what is installed: another encoder may give other bytes.
+ENCODERS = {JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls", RLELossless: "pydicom"}
+
+#: Transfer syntaxes that may lose, and how Lossy Image Compression Method names them
+#: (PS3.3 C.7.6.1.1.5.1).
+LOSSY_METHODS = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+    HTJ2K: "ISO_15444_15",
+}
+
+
+def require_syntax(syntax: str) -> None:
+    if syntax not in SYNTAXES:
+        raise ConfigError(f"no transfer syntax {syntax!r}: choose one of {', '.join(SYNTAXES)}")
+
+
+def save_image(derived: Dataset, stored: NDArray, path: Path, *, syntax: str) -> None:
+    """Give the header its pixels and write it, by the name of one of SYNTAXES.
+
+    The header's elements may be big-endian ones. Raises LdctError for pixels that cannot be
+    compressed without loss.
+    """
+    if not derived.original_encoding[1]:
+        derived = _rewritable(derived)
+    derived.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
+    if syntax == UNCOMPRESSED:
+        derived.PixelData = stored.tobytes()
+        derived["PixelData"].VR = "OW"
+    else:
+        _compress(derived, stored, syntax)
+    derived.save_as(path, enforce_file_format=True)
+
+
+def _rewritable(derived: Dataset) -> Dataset:
+    """All decoded: the bytes of a big-endian file's numbers change in any case."""
+    derived.decode()
+    plain = Dataset({element.tag: element for element in derived})
+    plain.file_meta = derived.file_meta
+    return plain
+
+
+def _compress(derived: Dataset, stored: NDArray, syntax: str) -> None:
+    uid = SYNTAXES[syntax]
+    try:
+        derived.compress(
+            uid, arr=stored, encoding_plugin=ENCODERS[uid], generate_instance_uid=False
+        )
+        exact = np.array_equal(derived.pixel_array, stored)
+    except (ValueError, RuntimeError) as error:
+        # Most often padding that lies beyond BitsStored, which no compressed syntax can hold.
+        reason = " ".join(str(error).split())
+        raise LdctError(
+            f"PixelData cannot be compressed as {syntax!r} ({reason}); write it uncompressed"
+        ) from error
+    if not exact:
+        raise LdctError(f"PixelData is not the same after {syntax!r}; write it uncompressed")
+
+
+def lost_something(dataset: Dataset) -> bool:
+    """Whether the pixels' own encoding, or that of an ancestor, is known to have lost something."""
+    if dataset.get("LossyImageCompression") == "01":
+        return True
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax not in LOSSY_METHODS:
+        return False
+    try:
+        code = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    except ValueError:  # no pixels to ask: the syntax is all there is
+        return True
+    if syntax in (JPEG2000, HTJ2K):
+        # COD marker (ISO/IEC 15444-1 A.6.1): transform 0 is the irreversible one. A reversible
+        # one is common under these syntaxes, and only the header could say that it was cut.
+        start = code.find(b"\xff\x52")
+        return start >= 0 and code[start + 13 : start + 14] == b"\0"
+    if syntax == JPEGLSNearLossless:
+        # SOS marker of one component (ISO/IEC 14495-1 C.2.3): NEAR, the error allowed.
+        start = code.find(b"\xff\xda")
+        return start < 0 or code[start + 7 : start + 8] != b"\0"
+    return True
+
+
+def tell_loss(derived: Dataset, source: Dataset) -> None:
+    """Say of the derived image what its source's encoding lost, if its header did not.
+
+    What the header says is kept as it is: loss is never undone (PS3.3 C.7.6.1.1.5).
+    """
+    if source.get("LossyImageCompression") == "01" or not lost_something(source):
+        return
+    size = source.Rows * source.Columns * source.BitsStored / 8
+    derived.LossyImageCompression = "01"
+    derived.LossyImageCompressionRatio = f"{size / len(source.PixelData):.4g}"
+    derived.LossyImageCompressionMethod = LOSSY_METHODS[source.file_meta.TransferSyntaxUID]

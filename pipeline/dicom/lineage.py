@@ -1,0 +1,67 @@
+"""What a header says of being derived: from which images, by what, and as what."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.enhanced import source_reference
+from pipeline.dicom.headers import Instance
+from pipeline.dicom.series import Series
+from pipeline.dicom.write import PROCESSED_SOURCE, SUBTRACTED
+from pipeline.versions import SOFTWARE
+
+#: How the description of a derived series begins, so that nobody takes it for the original.
+MARKINGS = ("AI ", "SIMULATED ", "DIFFERENCE ")
+DIFFERENCE = "DIFFERENCE"
+
+ImageKey = tuple[str, int]
+
+
+def code_of(item: Dataset) -> tuple[str, str]:
+    return str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", ""))
+
+
+def is_difference(header: Dataset) -> bool:
+    """Whether the values are differences, on a grid of their own."""
+    return SUBTRACTED[:2] in map(code_of, header.get("DerivationCodeSequence") or ())
+
+
+def own_equipment(header: Dataset) -> list[Dataset]:
+    """What this software contributed."""
+    items = header.get("ContributingEquipmentSequence") or ()
+    return [item for item in items if item.get("Manufacturer") == SOFTWARE]
+
+
+def key_of(reference: Dataset) -> ImageKey:
+    """The image that a reference names: UID, and frame number (0 for a single frame)."""
+    number = reference.get("ReferencedFrameNumber")
+    frame = int(number) if isinstance(number, int | str) and number else 0
+    return str(reference.get("ReferencedSOPInstanceUID", "")), frame
+
+
+def references(header: Dataset) -> list[ImageKey]:
+    """The images that the header says it was derived from."""
+    return [key_of(item) for item in header.get("SourceImageSequence") or ()]
+
+
+def keys_of(series: Series) -> dict[ImageKey, Instance]:
+    """A series' slices by how references name them."""
+    return {key_of(source_reference(i.header, i.frame)): i for i in series.instances}
+
+
+def claims_to_be_derived(header: Dataset) -> bool:
+    """Whether anything in the header says so. Scanners give originals source images too, but
+    with no purpose of ours."""
+    purposes = (
+        code_of(purpose)
+        for item in header.get("SourceImageSequence") or ()
+        for purpose in item.get("PurposeOfReferenceCodeSequence") or ()
+    )
+    return bool(
+        list(header.get("ImageType") or ())[:1] == ["DERIVED"]
+        or header.get("DerivationDescription")
+        or header.get("DerivationCodeSequence")
+        or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
+        or own_equipment(header)
+        or PROCESSED_SOURCE[:2] in purposes
+    )
