@@ -113,10 +113,16 @@ def check(
     or patient that differ from the source, identity where it must not be. Exit code 1 where a
     series fails.
     """
-    from flows.single import check_flow
+    from flows.progress import Stage
     from flows.tables import checked_table
+    from pipeline.dicom.derived.check import check_tree
 
-    report = check_flow(folder, source)
+    with Stage("check"):
+        checked = check_tree(folder, source)
+    report = {
+        "passed": all(series.passed for series in checked),
+        "series": [series.facts() for series in checked],
+    }
     _show(report, json_, lambda: checked_table(report))
     if not report["passed"]:
         raise typer.Exit(1)

@@ -20,7 +20,6 @@ from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
-from pipeline.dicom.check import check_tree
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
 from pipeline.dicom.intake import Intake
@@ -134,20 +133,6 @@ def simulate_flow(
         return {"dose_fraction": physics.dose_fraction, "seed": seed} | done
 
     return in_flow("ldct-simulate", body)
-
-
-def check_flow(folder: Path, source: Path | None) -> dict[str, Any]:
-    """The check of every derived series below a folder."""
-
-    def body() -> dict[str, Any]:
-        with Stage("check"):
-            checked = check_tree(folder, source)
-        return {
-            "passed": all(series.passed for series in checked),
-            "series": [series.facts() for series in checked],
-        }
-
-    return in_flow("ldct-check", body)
 
 
 def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options) -> dict[str, Any]:

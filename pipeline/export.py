@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.dicom.check import check_series
-from pipeline.dicom.difference import write_difference
-from pipeline.dicom.encode import UNCOMPRESSED, require_syntax
+from pipeline.dicom.derived.check import check_series
+from pipeline.dicom.derived.difference import write_difference
+from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
+from pipeline.dicom.derived.write import DENOISED, DOSE_SIMULATED, Operation, write_slices
 from pipeline.dicom.findings import Fate, Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
-from pipeline.dicom.write import DENOISED, DOSE_SIMULATED, Operation, write_slices
 from pipeline.discover import Source
 from pipeline.files import replacing_folder
 from pipeline.image_files import read_image, write_image, written_suffix

@@ -24,12 +24,12 @@ from helpers_dicom import (
 )
 from pydicom.dataset import Dataset
 
-from pipeline.dicom import validators
-from pipeline.dicom.check import check_series, check_tree
-from pipeline.dicom.examine import Problem
+from pipeline.dicom.derived import validators
+from pipeline.dicom.derived.check import check_series, check_tree
+from pipeline.dicom.derived.examine import Problem
+from pipeline.dicom.derived.write import SUBTRACTED, code_item, write_derived
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.read import read_volume
-from pipeline.dicom.write import SUBTRACTED, code_item, write_derived
 from pipeline.errors import LdctError, NothingUsableError
 
 SHA256 = "ab" * 32

@@ -39,12 +39,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import pipeline.dicom.write
+import pipeline.dicom.derived.write
+from pipeline.dicom.derived.write import Operation, derived_uid, series_number, write_derived
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.phantom_series import write_phantom_series
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series, find_series
-from pipeline.dicom.write import Operation, derived_uid, series_number, write_derived
 from pipeline.errors import ConfigError, LdctError
 from pipeline.physics.phantom import patient_phantom
 
@@ -283,7 +283,7 @@ def test_another_operation_or_source_has_other_uids(small, tmp_path, monkeypatch
     if change == "operation":
         derive(small, tmp_path / "two", replace(OPERATION, identity="test/2/abc"))
     elif change == "software":  # the image names it, and one UID is one image
-        monkeypatch.setattr(pipeline.dicom.write, "VERSION", "99.0")
+        monkeypatch.setattr(pipeline.dicom.derived.write, "VERSION", "99.0")
         derive(small, tmp_path / "two")
     else:
 
@@ -474,7 +474,7 @@ def test_a_number_of_images_that_does_not_match_is_refused(small, tmp_path):
 @pytest.mark.parametrize("cause", ["full disk", "kill", "source gone"])
 def test_a_failure_midway_leaves_nothing(small, tmp_path, monkeypatch, cause):
     image_hu = read_volume(small).volume.image_hu
-    make_header, made = pipeline.dicom.write.derive_header, []
+    make_header, made = pipeline.dicom.derived.write.derive_header, []
 
     def failing(source, *arguments, **options):
         made.append(source)
@@ -485,7 +485,7 @@ def test_a_failure_midway_leaves_nothing(small, tmp_path, monkeypatch, cause):
     if cause == "source gone":
         small.instances[2].path.unlink()
     else:
-        monkeypatch.setattr(pipeline.dicom.write, "derive_header", failing)
+        monkeypatch.setattr(pipeline.dicom.derived.write, "derive_header", failing)
     with pytest.raises((OSError, KeyboardInterrupt)):
         write_derived(image_hu, small, OPERATION, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from torch import nn
 
-import pipeline.dicom.difference
-import pipeline.dicom.write
+import pipeline.dicom.derived.difference
+import pipeline.dicom.derived.write
 import pipeline.files
-from pipeline.dicom import validators
-from pipeline.dicom.check import check_series, check_tree
-from pipeline.dicom.difference import PADDING, difference_of, write_difference
+from pipeline.dicom.derived import validators
+from pipeline.dicom.derived.check import check_series, check_tree
+from pipeline.dicom.derived.difference import PADDING, difference_of, write_difference
+from pipeline.dicom.derived.write import SUBTRACTED, write_slices
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
-from pipeline.dicom.write import SUBTRACTED, write_slices
 from pipeline.errors import ConfigError, LdctError
 from pipeline.export import Export, ModelCard, export_denoised, export_simulated
 from pipeline.physics.lowdose import LowDoseCT
@@ -137,14 +137,14 @@ def test_the_equipment_names_software_model_version_and_weights(small, tmp_path)
 
 def breaking(monkeypatch: pytest.MonkeyPatch, edit: Callable[[Dataset], object]) -> None:
     """Let every derived header be written with a fault."""
-    make = pipeline.dicom.write.derive_header
+    make = pipeline.dicom.derived.write.derive_header
 
     def faulty(*arguments: object, **options: object) -> Dataset:
         header = make(*arguments, **options)
         edit(header)
         return header
 
-    monkeypatch.setattr(pipeline.dicom.write, "derive_header", faulty)
+    monkeypatch.setattr(pipeline.dicom.derived.write, "derive_header", faulty)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_simulated_series_is_checked_too(tmp_path, monkeypatch):
 
 
 def test_a_difference_that_fails_leaves_the_whole_series_before_it(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.dicom.difference, "PADDING", 0)
+    monkeypatch.setattr(pipeline.dicom.derived.difference, "PADDING", 0)
     with pytest.raises(LdctError, match="out-difference is not handed over: rule padding"):
         export_denoised(Smoothing(), CARD, small, Export(tmp_path / "out", difference=True))
     assert names(tmp_path) == ["out", "source"]

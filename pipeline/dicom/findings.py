@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def count_of(number: int, thing: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class Fate(StrEnum):
     """What became of a file."""
 

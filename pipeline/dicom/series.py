@@ -16,7 +16,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.dicomdir import missing_files
-from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.findings import Fate, Refusal, Unreadable, count_of
 from pipeline.dicom.headers import Instance, read_instances
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.sources import files_below
@@ -140,7 +140,7 @@ def _add(
             discovery.refusals.extend(fault.refusal(i.path) for i in part.instances)
             continue
         if copies:
-            told = f"{len(copies)} copies of slices were left out"
+            told = f"{count_of(len(copies), 'duplicate slice')} left out"
             series = replace(series, warnings=(*series.warnings, told))
         discovery.series.append(series)
 

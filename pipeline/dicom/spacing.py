@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dicom.findings import count_of
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.requirements import normal_of, optional_number
 
@@ -85,7 +86,7 @@ def _certainly_lost(
     gaps = np.flatnonzero(per_step > 1)
     if len(gaps) and unit > 0 and (counted[gaps] == per_step[gaps] * unit).all():
         return (
-            f"{int((per_step - 1).sum())} slices are missing inside: a gap of "
+            f"{count_of(int((per_step - 1).sum()), 'slice')} missing inside: a gap of "
             f"{steps_mm[gaps[0]]:g} mm where the step is {steps_mm.min():g} mm, and the instance "
             "numbers skip as many"
         )
@@ -115,14 +116,14 @@ def _suspected_loss(
 ) -> str:
     """What may be missing and cannot be proved: told, not refused."""
     if missing:
-        return f"{missing} slices may be missing inside: steps are multiples of the smallest"
+        return f"{count_of(missing, 'slice')} may be missing inside: uneven steps on one grid"
     present = instance_numbers(instances)
     numbers = present | numbers_elsewhere
     if not present:
         return ""
     inside = sum(number not in numbers for number in range(min(present), max(present)))
     if inside:
-        return f"{inside} slices may be missing: the instance numbers skip as many"
+        return f"{count_of(inside, 'slice')} may be missing: the instance numbers skip as many"
     told = int(optional_number(instances[0].header, "ImagesInAcquisition") or 0)
     if min(numbers) > 1 or told > len(numbers):
         whole = f", of {told} in the acquisition" if told else ""

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
-from pipeline.dicom.encode import UNCOMPRESSED, save_image
-from pipeline.dicom.pixels import StoredPixels, read_pixels
-from pipeline.dicom.series import Series
-from pipeline.dicom.write import (
+from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image
+from pipeline.dicom.derived.write import (
     SUBTRACTED,
     Operation,
     derive_header,
@@ -28,6 +26,8 @@ from pipeline.dicom.write import (
     image_reference,
     to_stored,
 )
+from pipeline.dicom.pixels import StoredPixels, read_pixels
+from pipeline.dicom.series import Series
 
 PADDING = -32768
 LARGEST = 32767

@@ -1,8 +1,8 @@
 """Is a derived series what it says it is? Asked by `ldct check`, and before every export.
 
-Our own rules (pipeline.dicom.rules, pipeline.dicom.source_rules), and with dicom3tools
-installed what dciodvfy and dcentvfy find new against the source. What is told names file,
-rule, attribute and what to do; never who the patient is, nor a UID.
+Our own rules (rules.py, source_rules.py), and with dicom3tools installed what dciodvfy and
+dcentvfy find new against the source. What is told names file, rule, attribute and what to do;
+never who the patient is, nor a UID.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.examine import ONE_TO_ONE, UID_LIKE, Examination, Problem
+from pipeline.dicom.derived.examine import ONE_TO_ONE, UID_LIKE, Examination, Problem
+from pipeline.dicom.derived.lineage import claims_to_be_derived, keys_of, references
+from pipeline.dicom.derived.validators import Validation, attribute_of, files_of, validate
 from pipeline.dicom.headers import Instance
-from pipeline.dicom.lineage import claims_to_be_derived, keys_of, references
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.series import Series, find_series
 from pipeline.dicom.sources import files_below, read_dataset
-from pipeline.dicom.validators import Validation, attribute_of, files_of, validate
 from pipeline.errors import LdctError, NothingUsableError
 
 NEW_FINDING = "write what the program asks for, as the source does"

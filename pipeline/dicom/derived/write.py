@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax, save_image, tell_loss
 from pipeline.dicom.elements import is_overlay, with_items
-from pipeline.dicom.encode import UNCOMPRESSED, require_syntax, save_image, tell_loss
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import UNIDENTIFIED, Instance
 from pipeline.dicom.phi import identity_in

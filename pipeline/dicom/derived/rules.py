@@ -18,9 +18,8 @@ from pydicom.pixels import pixel_array
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
-from pipeline.dicom.elements import with_items
-from pipeline.dicom.encode import lost_something
-from pipeline.dicom.lineage import (
+from pipeline.dicom.derived.encode import lost_something
+from pipeline.dicom.derived.lineage import (
     DIFFERENCE,
     MARKINGS,
     code_of,
@@ -28,8 +27,9 @@ from pipeline.dicom.lineage import (
     own_equipment,
     references,
 )
+from pipeline.dicom.derived.write import PROCESSED_SOURCE, PROCESSING_EQUIPMENT
+from pipeline.dicom.elements import with_items
 from pipeline.dicom.phi import identity_in
-from pipeline.dicom.write import PROCESSED_SOURCE, PROCESSING_EQUIPMENT
 
 Finding = tuple[str, str]
 

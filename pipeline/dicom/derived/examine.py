@@ -10,15 +10,15 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from pipeline.dicom.derived.lineage import ImageKey, is_difference, keys_of, references
+from pipeline.dicom.derived.rules import RULES, Finding, Rule
+from pipeline.dicom.derived.source_rules import SOURCE_RULES, Beside, SourceRule
 from pipeline.dicom.elements import AsRead
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.headers import Instance
-from pipeline.dicom.lineage import ImageKey, is_difference, keys_of, references
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.pixels import read_slice
-from pipeline.dicom.rules import RULES, Finding, Rule
 from pipeline.dicom.series import Series
-from pipeline.dicom.source_rules import SOURCE_RULES, Beside, SourceRule
 from pipeline.dicom.sources import read_dataset
 
 #: What one series has one of.

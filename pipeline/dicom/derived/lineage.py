@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
+from pipeline.dicom.derived.write import PROCESSED_SOURCE, SUBTRACTED
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.series import Series
-from pipeline.dicom.write import PROCESSED_SOURCE, SUBTRACTED
 from pipeline.versions import SOFTWARE
 
 #: How the description of a derived series begins, so that nobody takes it for the original.

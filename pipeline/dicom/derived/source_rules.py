@@ -10,11 +10,11 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
+from pipeline.dicom.derived.encode import lost_something
+from pipeline.dicom.derived.lineage import is_difference
+from pipeline.dicom.derived.rules import Finding, stored_in
 from pipeline.dicom.elements import AsRead, is_overlay, same, with_items
-from pipeline.dicom.encode import lost_something
-from pipeline.dicom.lineage import is_difference
 from pipeline.dicom.pixels import read_pixels
-from pipeline.dicom.rules import Finding, stored_in
 
 GEOMETRY = (
     "Rows",

@@ -1,0 +1,1 @@
+"""Derived CT series: written, and checked before anybody gets them."""
