@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,18 +61,20 @@ class Store:
 
     def add(self, volume: Volume, *, key: str, patient: str) -> bool:
         """Store a volume under its series key; False where it was there already, the same."""
-        digest = volume_digest(volume)
-        there = all(path(key).exists() for path in (self._volume_path, self._valid_path))
-        if there and self._record_path(key).exists() and self.record(key)["digest"] == digest:
-            return False
-        # From here on the old series is gone: its record must not vouch for the new voxels.
-        self._record_path(key).unlink(missing_ok=True)
-        with replacing(self._volume_path(key)) as partial:
-            _save_nifti(partial, volume)
-        _save_array(self._valid_path(key), volume.valid)
+        paths = (self._volume_path(key), self._valid_path(key), self._record_path(key))
+        with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
+            digest = pool.submit(volume_digest, volume)
+            there = all(path.exists() for path in paths)
+            if there and self.record(key)["digest"] == digest.result():
+                return False
+            # From here on the old series is gone: its record must not vouch for the new voxels.
+            self._record_path(key).unlink(missing_ok=True)
+            with replacing(self._volume_path(key)) as partial:
+                _save_nifti(partial, volume)
+            _save_array(self._valid_path(key), volume.valid)
         record = {
             "patient": patient,
-            "digest": digest,
+            "digest": digest.result(),
             "shape": list(volume.image_hu.shape),
             "affine_lps": volume.affine_lps.tolist(),
             "slice_origins_mm": volume.slice_origins_mm.tolist(),

@@ -15,9 +15,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from pipeline.dicom.derived.write import DENOISED, Operation
 from pipeline.dicom.findings import Fate, Refusal
 from pipeline.dicom.series import Series, find_series
-from pipeline.dicom.write import DENOISED, Operation
 
 KEY = b"a key for the tests, 32 bytes long"
 ROOT_UID = "1.2.826.0.1.3680043.8.498.77"

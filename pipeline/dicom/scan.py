@@ -18,6 +18,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from pipeline.dicom.sources import PREAMBLE
 
@@ -25,12 +26,13 @@ from pipeline.dicom.sources import PREAMBLE
 HEAD_BYTES = 64 * 1024
 PIXEL_DATA = 0x7FE00010
 SOP_CLASS, TRANSFER_SYNTAX = 0x00020002, 0x00020010
+META = frozenset((SOP_CLASS, TRANSFER_SYNTAX))
 UNDEFINED = 0xFFFFFFFF
 _META_GROUP = 0x0002
 _ITEM_GROUP = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR"))
-_LONG |= {b"UT", b"UV"}
+_LONG = frozenset(map(str, EXPLICIT_VR_LENGTH_32))
+_VRS = {str(vr).encode(): str(vr) for vr in STANDARD_VR}
 _BINARY = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 _TAG = Struct("<HH")
 _SHORT_LENGTH = Struct("<H")
@@ -60,7 +62,7 @@ def scan(head: bytes, wanted: frozenset[int]) -> tuple[Dataset, PixelSpan | None
     if head[128:PREAMBLE] != b"DICM":
         return None
     try:
-        meta, at, _ = _elements(head, PREAMBLE, implicit=False, wanted=None)
+        meta, at, _ = _elements(head, PREAMBLE, implicit=False, wanted=META)
         syntax = UID(str(meta[BaseTag(TRANSFER_SYNTAX)].value))
         sop_class = str(meta[BaseTag(SOP_CLASS)].value) if BaseTag(SOP_CLASS) in meta else ""
         if not _is_plain(syntax):
@@ -90,28 +92,32 @@ def _is_plain(syntax: UID) -> bool:
 
 
 def _elements(
-    head: bytes, at: int, *, implicit: bool, wanted: frozenset[int] | None
+    head: bytes, at: int, *, implicit: bool, wanted: frozenset[int]
 ) -> tuple[dict[BaseTag, Element], int, int]:
-    """Elements from `at` to the pixels, or to the end of the file meta group (wanted: None).
+    """The wanted elements from `at` to the pixels; where they begin, and their length.
 
-    Returns them, the place of the first byte behind them (of the pixels themselves), and the
-    pixels' length. Raises _Unusual or struct.error at whatever needs a closer look.
+    File meta elements end where another group begins: its place is returned. Raises _Unusual
+    or struct.error at whatever needs a closer look.
     """
     found: dict[BaseTag, Element] = {}
-    last = 0
+    is_meta, last = wanted is META, 0
     while True:
         group, element = _TAG.unpack_from(head, at)
-        if wanted is None and group != _META_GROUP:
+        if is_meta and group != _META_GROUP:
             return found, at, 0
         tag = group << 16 | element
-        if tag <= last or group == _ITEM_GROUP or (wanted and group == _META_GROUP):
+        if tag <= last or group == _ITEM_GROUP or (group == _META_GROUP and not is_meta):
             raise _Unusual
         last = tag
-        vr, start, length = _value_at(head, at, implicit=implicit)
+        vr, start, length = _value_at(head, at, implicit)
         if tag == PIXEL_DATA:
             return found, start, length
-        at = _end_of_value(head, vr, start, length, implicit=implicit)
-        if wanted is None or tag in wanted:
+        at = start + length
+        if length == UNDEFINED:
+            at = _end_of_value(head, vr, start, length, implicit)
+        elif at > len(head):
+            raise _Unusual
+        if tag in wanted:
             found[BaseTag(tag)] = _element(tag, vr, head[start:at], implicit)
 
 
@@ -136,19 +142,19 @@ def _decoded(tag: int, vr: str | None, value: bytes, implicit: bool) -> DataElem
     return convert_raw_data_element(raw)
 
 
-def _value_at(head: bytes, at: int, *, implicit: bool) -> tuple[str | None, int, int]:
+def _value_at(head: bytes, at: int, implicit: bool) -> tuple[str | None, int, int]:
     """(VR, place of the value, length) of the element at `at`."""
     if implicit:
         return None, at + 8, _LONG_LENGTH.unpack_from(head, at + 4)[0]
-    vr = head[at + 4 : at + 6]
-    if not (vr.isalpha() and vr.isupper()):
+    vr = _VRS.get(head[at + 4 : at + 6])
+    if vr is None:
         raise _Unusual
     if vr in _LONG:
-        return vr.decode(), at + 12, _LONG_LENGTH.unpack_from(head, at + 8)[0]
-    return vr.decode(), at + 8, _SHORT_LENGTH.unpack_from(head, at + 6)[0]
+        return vr, at + 12, _LONG_LENGTH.unpack_from(head, at + 8)[0]
+    return vr, at + 8, _SHORT_LENGTH.unpack_from(head, at + 6)[0]
 
 
-def _end_of_value(head: bytes, vr: str | None, start: int, length: int, *, implicit: bool) -> int:
+def _end_of_value(head: bytes, vr: str | None, start: int, length: int, implicit: bool) -> int:
     if length != UNDEFINED:
         end = start + length
     elif vr in (None, "SQ"):
@@ -177,8 +183,8 @@ def _end_of_item(head: bytes, at: int, *, implicit: bool) -> int:
         tag, _ = _item_at(head, at)
         if tag == _ITEM_END:
             return at + 8
-        vr, start, length = _value_at(head, at, implicit=implicit)
-        at = _end_of_value(head, vr, start, length, implicit=implicit)
+        vr, start, length = _value_at(head, at, implicit)
+        at = _end_of_value(head, vr, start, length, implicit)
 
 
 def _item_at(head: bytes, at: int) -> tuple[int, int]:

@@ -57,6 +57,8 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 def _within(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo] | None:
     """The archive a path leads into, and the member there; None for a file of its own."""
+    if ARCHIVE not in str(path).lower():
+        return None
     for parent in path.parents:
         if parent.suffix.lower() == ARCHIVE and parent.is_file():
             archive = _archive(parent)
