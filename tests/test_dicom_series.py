@@ -23,7 +23,13 @@ from helpers_dicom import (
     write_series,
 )
 from pydicom.fileset import FileSet
-from pydicom.uid import MRImageStorage
+from pydicom.uid import (
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayRadiationDoseSRStorage,
+)
 
 from pipeline.dicom.findings import Fate
 from pipeline.dicom.series import Series, find_series
@@ -113,6 +119,33 @@ def test_what_is_no_ct_image_is_excluded_with_its_reason(tmp_path):
     assert "MR Image Storage" in refusals["mr.dcm"].reason
     assert refusals["mr.dcm"].value == MRImageStorage
     assert "not a DICOM file" in refusals["README.md"].reason
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"SOPClassUID": SecondaryCaptureImageStorage}, "Secondary Capture"),
+        ({"SOPClassUID": EnhancedSRStorage}, "Enhanced SR"),
+        ({"SOPClassUID": XRayRadiationDoseSRStorage}, "Radiation Dose SR"),
+        ({"SOPClassUID": GrayscaleSoftcopyPresentationStateStorage}, "Presentation State"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "a screen shot"),
+        ({"ImageType": ["ORIGINAL", "SECONDARY", "DOSE_INFO"]}, "a dose page"),
+    ],
+)
+def test_reports_states_and_pages_are_excluded_by_name(tmp_path, attributes, reason):
+    write_series(tmp_path / "ct")
+    save(ct_slice(9, **attributes), tmp_path / "page.dcm")
+    found = find_series(tmp_path)
+    assert [len(series.instances) for series in found.series] == [4]
+    (refusal,) = found.refusals
+    assert refusal.fate is Fate.EXCLUDED
+    assert reason in refusal.reason
+
+
+@pytest.mark.parametrize("name", ["ÄB 12", "名前^太郎", "Иванов"])
+def test_identifiers_in_other_scripts_are_read_as_they_are(tmp_path, name):
+    write_series(tmp_path, 2, PatientID=name)
+    assert name == only_series(tmp_path).header.PatientID
 
 
 def test_the_dicomdir_of_a_disc_is_no_fault(tmp_path):
