@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 class RangeWeightedMSE(nn.Module):
@@ -14,14 +17,26 @@ class RangeWeightedMSE(nn.Module):
     bone and air edges; this one spends the network on the tissue that is read in narrow
     windows, and still ties the rest down.
 
-    `mean_weight` adds the square of each patch's mean error within the range: a constant
-    offset hardly shows beside the noise in a square error, but it is a bias in HU.
+    `mean_weight` adds the square of each patch's mean error within the range, or within each
+    of `mean_ranges`, such as those of tissues: a constant offset hardly shows beside the noise
+    in a square error, but it is a bias in HU. The range is told from the target smoothed over
+    `mean_smoothing` pixels: told from single noisy pixels, a tissue would be made of the
+    target's own noise, and the network would learn to follow it.
     """
 
     def __init__(
-        self, low: float, high: float, *, elsewhere: float = 0.1, mean_weight: float = 0.0
+        self,
+        low: float,
+        high: float,
+        *,
+        elsewhere: float = 0.1,
+        mean_weight: float = 0.0,
+        mean_ranges: Sequence[tuple[float, float]] = (),
+        mean_smoothing: int = 1,
     ) -> None:
         super().__init__()
+        if any(first >= last for first, last in mean_ranges):
+            raise ValueError(f"expected low < high in each of mean_ranges, got {mean_ranges}")
         if mean_weight < 0:
             raise ValueError(f"expected mean_weight >= 0, got {mean_weight}")
         if low >= high or not 0 <= elsewhere <= 1:
@@ -30,6 +45,10 @@ class RangeWeightedMSE(nn.Module):
             )
         self.low, self.high = low, high
         self.elsewhere, self.mean_weight = elsewhere, mean_weight
+        if mean_smoothing < 1 or mean_smoothing % 2 == 0:
+            raise ValueError(f"expected an odd mean_smoothing, got {mean_smoothing}")
+        self.mean_smoothing = mean_smoothing
+        self.mean_ranges = tuple(mean_ranges) or ((low, high),)
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         inside = (target >= self.low) & (target <= self.high)
@@ -38,7 +57,23 @@ class RangeWeightedMSE(nn.Module):
         loss = (weight * error.square()).mean()
         if not self.mean_weight:
             return loss
-        voxels = inside.sum(dim=(1, 2, 3))
-        offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
-        share = voxels / inside[0].numel()
-        return loss + self.mean_weight * (share * offset.square()).mean()
+        smooth = functional.avg_pool2d(
+            target,
+            self.mean_smoothing,
+            stride=1,
+            padding=self.mean_smoothing // 2,
+            count_include_pad=False,
+        )
+        offsets = [_mean_square_offset(error, smooth, *range_) for range_ in self.mean_ranges]
+        return loss + self.mean_weight * torch.stack(offsets).sum()
+
+
+def _mean_square_offset(
+    error: torch.Tensor, tissue: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
+    """The square of each patch's mean error where `tissue` lies in the range, by the share of
+    the patch that does, averaged over the batch."""
+    inside = (tissue >= low) & (tissue <= high)
+    voxels = inside.sum(dim=(1, 2, 3))
+    offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
+    return (voxels / inside[0].numel() * offset.square()).mean()

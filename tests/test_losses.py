@@ -53,3 +53,32 @@ def test_a_patch_without_the_range_has_no_mean_to_keep() -> None:
     air = torch.full((1, 1, 8, 8), -1.0)
     loss = RangeWeightedMSE(low=-0.2, high=0.3, elsewhere=0.5, mean_weight=10)(air + 1, air)
     assert float(loss) == pytest.approx(0.5)
+
+
+def test_an_offset_counts_in_each_range_by_its_share_of_the_patch():
+    target = torch.tensor([0.0, 0.0, 0.0, 0.6]).reshape(1, 1, 2, 2)
+    output = target + torch.tensor([0.1, 0.1, 0.1, -0.2]).reshape(1, 1, 2, 2)
+    ranges = [(-0.1, 0.1), (0.5, 1.0)]
+    plain = RangeWeightedMSE(-1, 1)(output, target)
+    both = RangeWeightedMSE(-1, 1, mean_weight=2, mean_ranges=ranges)(output, target)
+    assert float(both - plain) == pytest.approx(2 * (0.75 * 0.1**2 + 0.25 * 0.2**2))
+    # Over one range for all, offsets of different tissues hide each other.
+    one = RangeWeightedMSE(-1, 1, mean_weight=2)(output, target)
+    assert float(one - plain) == pytest.approx(2 * 0.025**2)
+
+
+def test_a_range_the_wrong_way_round_is_refused():
+    with pytest.raises(ValueError, match="mean_ranges"):
+        RangeWeightedMSE(-1, 1, mean_ranges=[(0.5, 0.1)])
+
+
+def test_tissue_is_told_from_the_smoothed_target():
+    # A quiet offset in tissue whose own noise crosses the range's ends.
+    noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.1
+    target, output = 0.05 + noise, torch.full_like(noise, 0.05)
+    settings = {"mean_weight": 1.0, "mean_ranges": [(0.0, 0.5)], "elsewhere": 1.0}
+    plain = RangeWeightedMSE(-1, 1, elsewhere=1.0)(output, target)
+    raw = RangeWeightedMSE(-1, 1, **settings)(output, target) - plain
+    smooth = RangeWeightedMSE(-1, 1, mean_smoothing=5, **settings)(output, target) - plain
+    # The output is the true mean: no bias, whatever the noisy pixels seem to say.
+    assert float(smooth) < 2e-4 < 1e-3 < float(raw)
