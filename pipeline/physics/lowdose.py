@@ -1,57 +1,98 @@
 """Low-dose CT from a full-dose image, by inserting the noise that a lower dose would add.
 
-Yu et al., "Development and validation of a practical lower-dose-simulation tool" (J Comput
-Assist Tomogr 2012). Only the noise is reconstructed and added, so that the image keeps its
-own resolution, kernel and scanner.
+Only the noise is reconstructed and added, so that the image keeps its own resolution, kernel
+and scanner (Yu et al., J Comput Assist Tomogr 2012). How much noise a ray gets is `noise`'s
+matter, how many quanta it carries `detector`'s, and what the scanner was set to `calibrate`'s.
 """
 
 from __future__ import annotations
 
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
-from pipeline.physics.fanbeam import (
-    SLICES_PER_BLOCK,
-    FanBeam,
-    FloatArray,
-    filtered_backprojection,
-    forward_project,
-)
+from pipeline.physics.beam import SLICES_PER_BLOCK, FanBeam, FloatArray
+from pipeline.physics.calibrate import Calibration, calibrate
+from pipeline.physics.detector import Exposure
+from pipeline.physics.noise import added_noise
+from pipeline.physics.projector import projector_on
 from pipeline.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.volume import Volume
+
+#: Threads that draw noise, a slice each: numpy's generators release the interpreter.
+WORKERS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class LowDoseCT:
     """A degradation: the same anatomy at `dose_fraction` of the dose.
 
-    photons_per_ray is N0, the quanta a detector cell sees through air at full dose;
-    electronic_noise is Ne, the variance of the electronics in quanta; cutoff is the
-    reconstruction filter's (see filtered_backprojection).
+    photons_per_ray is N0, the quanta that the central ray's cell sees through air at full dose;
+    None measures it in each volume, whose own noise it then continues. electronic_noise is Ne,
+    the variance of the electronics in quanta. cutoff is the reconstruction filter's (see
+    filtered_backprojection); None takes the calibration's, or the bare ramp where
+    photons_per_ray is given. bowtie_mm, current_modulation and blur_cells: see Exposure.
+    device: "cpu", or a torch device for the projections; the draws are the same on all.
     """
 
     dose_fraction: float
-    photons_per_ray: float = 1.5e5
+    photons_per_ray: float | None = 1.5e5
     electronic_noise: float = 10.0
-    cutoff: float = 1.0
+    cutoff: float | None = None
     detectors: int = 736
     views: int = 1152
+    bowtie_mm: float = 0.0
+    current_modulation: float = 0.0
+    blur_cells: float = 0.0
+    device: str = field(default="cpu", repr=False, compare=False)
     geometry: FanBeam = field(init=False, repr=False)
+    exposure: Exposure = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.dose_fraction <= 1:
             raise ConfigError(f"dose_fraction must lie in (0, 1], got {self.dose_fraction}")
-        if self.photons_per_ray <= 0 or self.electronic_noise < 0:
-            raise ConfigError(
-                "photons_per_ray must be positive and electronic_noise not negative, got "
-                f"{self.photons_per_ray} and {self.electronic_noise}"
-            )
-        if not 0 < self.cutoff <= 1:
-            raise ConfigError(f"cutoff must lie in (0, 1], got {self.cutoff}")
+        if self.photons_per_ray is not None and not 0 < self.photons_per_ray < math.inf:
+            raise ConfigError(f"photons_per_ray must be positive, got {self.photons_per_ray}")
+        if not 0 <= self.electronic_noise < math.inf:
+            raise ConfigError(f"electronic_noise must not be negative, got {self.electronic_noise}")
+        if self.cutoff is not None and not self.cutoff > 0:
+            raise ConfigError(f"cutoff must be positive, got {self.cutoff}")
+        exposure = Exposure(self.bowtie_mm, self.current_modulation, self.blur_cells)
         object.__setattr__(self, "geometry", FanBeam(self.detectors, self.views))
+        object.__setattr__(self, "exposure", exposure)
+
+    @property
+    def description(self) -> str:
+        """How the noise is set, in words for a derived image's header."""
+        photons = (
+            "photons per ray calibrated to the image's own noise"
+            if self.photons_per_ray is None
+            else f"{self.photons_per_ray:g} photons per ray at full dose"
+        )
+        return f"{photons}, electronic noise {self.electronic_noise:g} quanta"
+
+    def calibration(self, volume: Volume) -> Calibration:
+        """The scanner's setting for a volume: as given, or measured in it.
+
+        Raises CalibrationError where it has to be measured and cannot be.
+        """
+        if self.photons_per_ray is None:
+            return calibrate(
+                volume,
+                geometry=self.geometry,
+                electronic_noise=self.electronic_noise,
+                exposure=self.exposure,
+                cutoff=self.cutoff,
+            )
+        return Calibration.given(
+            self.photons_per_ray,
+            slices=volume.image_hu.shape[0],
+            cutoff=math.inf if self.cutoff is None else self.cutoff,
+        )
 
     def __call__(self, volume: Volume, generator: np.random.Generator) -> FloatArray:
         """Low-dose image_hu [slices, rows, columns]; padding stays as it is.
@@ -61,9 +102,18 @@ class LowDoseCT:
         low_dose_hu = volume.image_hu.astype(np.float32, copy=True)
         if self.dose_fraction == 1:
             return low_dose_hu
+        scan = self.calibration(volume)
+        # A generator a slice: neither blocks nor threads change the draws.
+        generators = generator.spawn(low_dose_hu.shape[0])
         for start in range(0, low_dose_hu.shape[0], SLICES_PER_BLOCK):
             block = slice(start, start + SLICES_PER_BLOCK)
-            noise_hu = self._noise_hu(low_dose_hu[block], volume.spacing_mm[1:], generator)
+            noise_hu = self._noise_hu(
+                low_dose_hu[block],
+                volume.spacing_mm[1:],
+                scan.slice_photons_per_ray[block],
+                scan.cutoff,
+                generators[block],
+            )
             low_dose_hu[block] += noise_hu * volume.valid[block]
         return low_dose_hu
 
@@ -71,29 +121,37 @@ class LowDoseCT:
         self,
         image_hu: FloatArray,
         spacing_mm: tuple[float, float],
-        generator: np.random.Generator,
+        photons_per_ray: tuple[float, ...],
+        cutoff: float,
+        generators: list[np.random.Generator],
     ) -> FloatArray:
-        mu_per_mm = hu_to_mu_per_mm(image_hu)
-        line_integrals = forward_project(mu_per_mm, spacing_mm=spacing_mm, geometry=self.geometry)
-        noise = generator.standard_normal(line_integrals.shape, dtype=np.float32)
-        noise *= self.noise_deviation(line_integrals)
-        noise_mu_per_mm = filtered_backprojection(
-            noise,
+        projector = projector_on(self.device)
+        line_integrals = projector.forward_project(
+            hu_to_mu_per_mm(image_hu), spacing_mm=spacing_mm, geometry=self.geometry
+        )
+        with ThreadPoolExecutor(WORKERS) as pool:
+            noise = list(
+                pool.map(self._sinogram_noise, line_integrals, photons_per_ray, generators)
+            )
+        noise_mu_per_mm = projector.filtered_backprojection(
+            np.stack(noise),
             shape=(image_hu.shape[1], image_hu.shape[2]),
             spacing_mm=spacing_mm,
             geometry=self.geometry,
-            cutoff=self.cutoff,
+            cutoff=cutoff,
         )
         return mu_per_mm_to_hu_difference(noise_mu_per_mm)
 
-    def noise_deviation(self, line_integrals: NDArray) -> NDArray:
-        """Standard deviation of the noise to add to each line integral (Yu et al., eq. 9).
-
-        sqrt((1-a)/a * exp(p)/N0 * (1 + (1+a)/a * Ne * exp(p)/N0)), a the dose fraction. A ray
-        that metal leaves less than one quantum counts as one: the formula knows no floor.
-        """
-        a = self.dose_fraction
-        starved = np.log(max(a * self.photons_per_ray, 1.0))
-        per_quantum = np.exp(np.minimum(line_integrals, starved)) / self.photons_per_ray
-        electronic = 1 + (1 + a) / a * self.electronic_noise * per_quantum
-        return np.sqrt((1 - a) / a * per_quantum * electronic)
+    def _sinogram_noise(
+        self, line_integrals: FloatArray, photons_per_ray: float, generator: np.random.Generator
+    ) -> FloatArray:
+        """One slice's added noise, [views, detectors]."""
+        sent = self.exposure.relative_photons(line_integrals, self.geometry)
+        counts = np.exp(-line_integrals) * (np.float32(photons_per_ray) * sent)
+        noise = added_noise(
+            counts,
+            dose_fraction=self.dose_fraction,
+            electronic_noise=self.electronic_noise,
+            generator=generator,
+        )
+        return self.exposure.blurred(noise)

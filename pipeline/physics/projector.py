@@ -1,0 +1,40 @@
+"""Which implementation projects: numba on the CPU, torch on every other device."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from pipeline.physics.beam import FanBeam, FloatArray
+
+
+class Projector(Protocol):
+    """fanbeam's two functions, whatever computes them; stacks of slices in and out."""
+
+    def forward_project(
+        self, mu_per_mm: FloatArray, *, spacing_mm: tuple[float, float], geometry: FanBeam
+    ) -> FloatArray: ...
+
+    def filtered_backprojection(
+        self,
+        sinogram: FloatArray,
+        *,
+        shape: tuple[int, int],
+        spacing_mm: tuple[float, float],
+        geometry: FanBeam,
+        cutoff: float = math.inf,
+    ) -> FloatArray: ...
+
+
+def projector_on(device: str) -> Projector:
+    """numba's for "cpu", torch's for any device that torch knows.
+
+    Each is imported only when asked for: a machine needs but the one it uses.
+    """
+    if device == "cpu":
+        from pipeline.physics import fanbeam
+
+        return fanbeam
+    from pipeline.physics.fanbeam_torch import TorchProjector
+
+    return TorchProjector(device)
