@@ -72,6 +72,15 @@ class Data(Strict):
     realisations: Annotated[int, Field(ge=1, le=16)] = 1
     #: The inserted noise is scaled at random within this range, per patch.
     noise_scale: tuple[float, float] = (1.0, 1.0)
+    #: A second noisy image in each item, for steps without a clean target: another draw of the
+    #: same slice, or the slice beside it.
+    partner: Literal["none", "draw", "neighbour"] = "none"
+
+    @model_validator(mode="after")
+    def _draws_for_partners(self) -> Data:
+        if self.partner == "draw" and self.realisations < 2:
+            raise ValueError("partner: draw needs realisations of at least 2")
+        return self
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Data:
@@ -139,8 +148,13 @@ class RunConfig(Strict):
     step: Component
     loss: Component
     train: Train
-    #: All are reported at every evaluation; the list is where a task will name others.
-    metrics: list[Literal["psnr", "ssim", "rmse", "hu_bias"]] = ["psnr", "ssim", "rmse", "hu_bias"]
+    #: The first four are reported at every evaluation, the others where they are named.
+    metrics: list[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"]] = [
+        "psnr",
+        "ssim",
+        "rmse",
+        "hu_bias",
+    ]
     windows: dict[str, Window]
     register_: Register = Field(alias="register")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -87,9 +87,12 @@ def degradation_digest(config: RunConfig, realisation: int) -> str:
 
 @dataclass(frozen=True)
 class _Slice:
+    """A slice's target, its noise draws, where to cut patches, and the slices beside it."""
+
     target: NDArray[np.float32]
     inputs: tuple[NDArray[np.float32], ...]
     box: tuple[slice, slice]
+    beside: tuple[_Slice, ...] = ()
 
 
 class PatchPairs(Dataset):
@@ -97,14 +100,20 @@ class PatchPairs(Dataset):
 
     Item i is a function of the seed and i alone: workers, restarts and machines all see the
     same patches. Slices are drawn uniformly, patches within the body's bounding box; slices
-    without a body are left out.
+    without a body are left out. Where `data.partner` asks for it, an item has a second noisy
+    image, "partner", of the same place: another noise draw, or a slice beside it.
     """
 
     def __init__(self, store: Store, keys: list[str], config: RunConfig, length: int) -> None:
         self.length = length
         self.seed = config.train.seed
+        self.partner = config.data.partner
         self.transforms = training_transforms(config.data)
         self.slices = [found for key in keys for found in _slices(store, key, config)]
+        if self.slices and self.partner == "neighbour":
+            self.slices = [found for found in self.slices if found.beside]
+            if not self.slices:
+                raise NothingUsableError("data.partner: no training series has two slices")
         if not self.slices:
             raise NothingUsableError("no slice of the training series shows a body")
 
@@ -116,15 +125,31 @@ class PatchPairs(Dataset):
             raise IndexError(item)
         generator = np.random.default_rng((self.seed, item))
         chosen = self.slices[generator.integers(len(self.slices))]
-        degraded = chosen.inputs[generator.integers(len(chosen.inputs))]
+        draw = int(generator.integers(len(chosen.inputs)))
         self.transforms.set_random_state(seed=int(generator.integers(2**31)))
-        pair = self.transforms(
-            {
-                "input": torch.from_numpy(degraded[chosen.box][None].astype(np.float32)),
-                "target": torch.from_numpy(chosen.target[chosen.box][None].astype(np.float32)),
-            }
+        shown = [(chosen.inputs[draw], chosen.target)]
+        if self.partner != "none":
+            shown.append(self._partner(chosen, draw, generator))
+        # As channels of one image, so that a partner is cut, turned and scaled like its input.
+        degraded, target = (
+            torch.from_numpy(np.stack([i[chosen.box] for i in both]).astype(np.float32))
+            for both in zip(*shown, strict=True)
         )
-        return {name: values.contiguous() for name, values in pair.items()}
+        pair = self.transforms({"input": degraded, "target": target})
+        images = {"input": pair["input"][:1], "target": pair["target"][:1]}
+        if self.partner != "none":
+            images["partner"] = pair["input"][1:]
+        return {name: values.contiguous() for name, values in images.items()}
+
+    def _partner(
+        self, chosen: _Slice, draw: int, generator: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The second noisy image of a slice, and the target that its noise was added to."""
+        if self.partner == "draw":
+            others = [image for n, image in enumerate(chosen.inputs) if n != draw]
+            return others[generator.integers(len(others))], chosen.target
+        beside = chosen.beside[generator.integers(len(chosen.beside))]
+        return beside.inputs[draw], beside.target
 
 
 def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
@@ -138,9 +163,12 @@ def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
         store.load_degraded(key, degradation_digest(config, realisation))
         for realisation in range(config.data.realisations)
     ]
-    found = []
+    found: dict[int, _Slice] = {}
     for index, image_hu in enumerate(volume.image_hu):
         box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
         if box is not None:
-            found.append(_Slice(image_hu, tuple(degraded[index] for degraded in inputs), box))
-    return found
+            found[index] = _Slice(image_hu, tuple(degraded[index] for degraded in inputs), box)
+    return [
+        replace(one, beside=tuple(found[i] for i in (index - 1, index + 1) if i in found))
+        for index, one in found.items()
+    ]

@@ -34,7 +34,7 @@ def shrunk(path: Path) -> RunConfig:
         "train.compile=false",
         "train.workers=0",
         "data.patch=[32, 32]",
-        "data.realisations=1",
+        f"data.realisations={2 if full.data.partner == 'draw' else 1}",
     ]
     if full.degradation.target.endswith("LowDoseCT"):
         overrides += ["degradation.args.detectors=64", "degradation.args.views=48"]
@@ -53,9 +53,10 @@ def test_the_full_size_model_builds(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_one_step_moves_the_weights(path: Path, tmp_path: Path) -> None:
     config = shrunk(path)
-    store = tiny_store(tmp_path / "store", patients=2, slices=1)
+    store = tiny_store(tmp_path / "store", patients=2, slices=2)
     keys = sorted(store.records())
-    assert degrade_store(store, dict.fromkeys(keys, 1), config) == 2
+    draws = config.data.realisations
+    assert degrade_store(store, dict.fromkeys(keys, draws), config) == len(keys) * draws
     logged: list[dict[str, float]] = []
     model = train(
         config,
