@@ -1,0 +1,1 @@
+"""What CT physicists ask of an image: noise texture, sharpness, bias, detectability, dose."""

@@ -1,0 +1,78 @@
+"""Where a curve over dose reaches a level, and how surely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+
+#: Crossings outside the doses measured: reached already at the lowest, or not even at full.
+AT_LOWEST, NEVER = 0.0, np.inf
+#: A d' of 0 has no logarithm; below this an observer guesses (AUC 0.51).
+_LEAST_D_PRIME = 0.05
+
+
+def crossing_doses(doses: Numbers, d_prime: Numbers, target: Numbers) -> Numbers:
+    """The lowest dose from which on a curve stays at or above its target, for each curve.
+
+    doses [n], rising to full dose; d_prime [curves, n]; target [curves]. log d' is interpolated
+    in log dose, exactly right where d' is a power of dose (its root, for noise of quanta and a
+    linear system). AT_LOWEST where even the lowest dose reaches the target, so that the true
+    answer lies at or below it; NEVER where full dose does not.
+    """
+    curves = np.log(np.maximum(d_prime, _LEAST_D_PRIME))
+    levels = np.log(np.maximum(target, _LEAST_D_PRIME))
+    return np.array(
+        [
+            _crossing(np.log(doses), curve, level)
+            for curve, level in zip(curves, levels, strict=True)
+        ]
+    )
+
+
+def _crossing(log_doses: Numbers, curve: Numbers, level: float) -> float:
+    below = np.flatnonzero(curve < level)
+    if not below.size:
+        return AT_LOWEST
+    last = int(below[-1])
+    if last == curve.size - 1:
+        return NEVER
+    share = (level - curve[last]) / (curve[last + 1] - curve[last])
+    return float(np.exp(log_doses[last] + share * (log_doses[last + 1] - log_doses[last])))
+
+
+def describe_crossing(
+    crossings: Numbers, doses: tuple[float, ...], confidence: float
+) -> dict[str, Any]:
+    """The answer in words and numbers from crossings [1 + replicates], the estimate first.
+
+    `dose` and the ends of `interval` are null where the answer is no number; `answer` and
+    `interval_in_words` always say which. Quantiles are of the replicates themselves, since
+    nothing lies between a dose and 'none'.
+    """
+    estimate, replicates = float(crossings[0]), crossings[1:]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
+    return {
+        "answer": _words(estimate, doses[0]),
+        "dose": _number(estimate),
+        "interval": [_number(low), _number(high)],
+        "interval_in_words": f"{_words(low, doses[0])} to {_words(high, doses[0])}",
+        "confidence": confidence,
+        "share_of_replicates_none": float(np.mean(replicates == NEVER)),
+        "share_of_replicates_at_lowest": float(np.mean(replicates == AT_LOWEST)),
+        "replicates": len(replicates),
+    }
+
+
+def _words(dose: float, lowest: float) -> str:
+    if dose == NEVER:
+        return "none"
+    return f"at most {lowest:g}" if dose == AT_LOWEST else f"{dose:.2f}"
+
+
+def _number(dose: float) -> float | None:
+    return None if dose in (AT_LOWEST, NEVER) else float(dose)

@@ -1,0 +1,230 @@
+"""The question a hospital asks: at which dose does the denoised image show as much as today's?
+
+Low-contrast rods of a phantom are scanned at several doses, with and without the denoiser, and
+a channelised Hotelling observer tells regions with a rod from regions without. The dose at
+which the denoised images reach the undenoised full dose's d' is the answer, 'none' included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import LdctError
+from pipeline.physics.phantom_quality import Rod, RodKind, rod_phantom, water_phantom
+from pipeline.quality.channels import Channels, channel_outputs, laguerre_gauss
+from pipeline.quality.crossing import crossing_doses, describe_crossing
+from pipeline.quality.observer import (
+    bootstrap_d_prime,
+    detectability,
+    resampling_weights,
+    with_internal_noise,
+)
+from pipeline.quality.regions import cut_regions
+from pipeline.quality.scan import Scan, Scanner, scan
+from pipeline.quality.sweep import Sweep, conditions
+
+Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+#: [doses, regions, channels] of one rod kind, by (arm, "present" or "absent").
+Seen = dict[tuple[str, str], NDArray[np.float64]]
+
+UNDENOISED, DENOISED = "undenoised", "denoised"
+
+
+def dose_equivalence(
+    denoiser: Denoiser | None,
+    *,
+    scanner: Scanner,
+    generator: np.random.Generator,
+    sweep: Sweep | None = None,
+    progress: Callable[[int], None] = lambda images: None,
+) -> dict[str, Any]:
+    """d' and AUC of every rod and dose, and the equivalent doses, ready for JSON.
+
+    denoiser: image_hu [slices, rows, columns] to the same shape; None leaves the undenoised
+    curve alone. progress gets the number of images done; `sweep.images` are all.
+    """
+    sweep = sweep or Sweep()
+    seen, fewest_quanta = _look(denoiser, scanner, generator, sweep, progress)
+    replicates = _replicates(seen, sweep, generator)
+    rods, crossings = [], []
+    for kind, outputs, bootstrap in zip(sweep.rods, seen, replicates, strict=True):
+        entry: dict[str, Any] = {
+            "name": kind.name,
+            "diameter_mm": kind.diameter_mm,
+            "contrast_hu": kind.contrast_hu,
+            "channel_width_mm": sweep.width_per_diameter * kind.diameter_mm,
+            "curve": _curve(outputs, sweep),
+        }
+        if denoiser is not None:
+            doses = _rod_crossings(entry["curve"], bootstrap, sweep)
+            crossings.append(doses)
+            entry["equivalent_dose"] = describe_crossing(doses, sweep.doses, sweep.confidence)
+        rods.append(entry)
+    result = {**conditions(sweep, scanner, fewest_quanta), "rods": rods}
+    if crossings:
+        # The dose that serves the most demanding rod, in each replicate anew.
+        worst = np.max(crossings, axis=0)
+        result["equivalent_dose_all_rods"] = describe_crossing(worst, sweep.doses, sweep.confidence)
+    return result
+
+
+def _look(
+    denoiser: Denoiser | None,
+    scanner: Scanner,
+    generator: np.random.Generator,
+    sweep: Sweep,
+    progress: Callable[[int], None],
+) -> tuple[list[Seen], float]:
+    """What the channels see of each rod kind, and the fewest quanta detected in any ray."""
+    arms: dict[str, Denoiser] = {UNDENOISED: lambda image_hu: image_hu}
+    if denoiser is not None:
+        arms[DENOISED] = denoiser
+    seen: list[Seen] = [{} for _ in sweep.rods]
+    fewest_quanta = math.inf
+    for kind in (None, *sweep.rods):
+        images = scan(
+            slice_hu(kind, sweep),
+            pixel_mm=sweep.grid.pixel_mm,
+            scanner=scanner,
+            realisations=sweep.slices,
+            generator=generator,
+        )
+        fewest_quanta = min(fewest_quanta, images.fewest_quanta)
+        readers = range(len(sweep.rods)) if kind is None else [sweep.rods.index(kind)]
+        outputs = _read(images, arms, [sweep.rods[reader] for reader in readers], sweep, progress)
+        for index, reader in enumerate(readers):
+            for arm in arms:
+                name = "absent" if kind is None else "present"
+                seen[reader][arm, name] = np.stack(outputs[index, arm])
+    if sweep.internal_noise:
+        seen = [_as_a_reader_sees(outputs, sweep, generator) for outputs in seen]
+    return seen, fewest_quanta
+
+
+def _read(
+    images: Scan,
+    arms: dict[str, Denoiser],
+    kinds: list[RodKind],
+    sweep: Sweep,
+    progress: Callable[[int], None],
+) -> dict[tuple[int, str], list[NDArray[np.float64]]]:
+    """Channel outputs [regions, channels] of each dose, by (index in `kinds`, arm)."""
+    outputs: dict[tuple[int, str], list[NDArray[np.float64]]] = defaultdict(list)
+    channels = [_channels(kind, sweep) for kind in kinds]
+    for dose in sweep.doses:
+        noisy_hu = images.at_dose(dose)
+        for arm, denoise in arms.items():
+            regions = _regions(denoise(noisy_hu), noisy_hu.shape, sweep)
+            for index, channel in enumerate(channels):
+                outputs[index, arm].append(channel_outputs(regions, channel))
+        progress(sweep.slices)
+    return outputs
+
+
+def _as_a_reader_sees(seen: Seen, sweep: Sweep, generator: np.random.Generator) -> Seen:
+    return {
+        (arm, name): with_internal_noise(
+            outputs, seen[arm, "absent"], sweep.internal_noise, generator
+        )
+        for (arm, name), outputs in seen.items()
+    }
+
+
+def slice_hu(kind: RodKind | None, sweep: Sweep) -> NDArray[np.float32]:
+    """One noiseless slice with a rod of `kind` at every place; None: water alone."""
+    if kind is None:
+        phantom = water_phantom(sweep.grid, body_radius_mm=sweep.body_radius_mm)
+    else:
+        rods = [Rod(x, y, kind.diameter_mm / 2, kind.contrast_hu) for x, y in sweep.places_mm]
+        phantom = rod_phantom(rods, sweep.grid, body_radius_mm=sweep.body_radius_mm)
+    return phantom.volume.image_hu[0]
+
+
+def _channels(kind: RodKind, sweep: Sweep) -> Channels:
+    return laguerre_gauss(
+        count=sweep.channels,
+        width_mm=sweep.width_per_diameter * kind.diameter_mm,
+        size_pixels=sweep.region_pixels,
+        pixel_mm=sweep.grid.pixel_mm,
+    )
+
+
+def _regions(
+    image_hu: NDArray[np.float32], shape: tuple[int, ...], sweep: Sweep
+) -> NDArray[np.float64]:
+    if image_hu.shape != shape or not np.isfinite(image_hu).all():
+        raise LdctError(f"the denoiser made {image_hu.shape} of {shape}, or values not finite")
+    return cut_regions(
+        image_hu,
+        sweep.places_mm,
+        pixel_mm=sweep.grid.pixel_mm,
+        size_pixels=sweep.region_pixels,
+    )
+
+
+def _replicates(
+    seen: list[Seen], sweep: Sweep, generator: np.random.Generator
+) -> list[dict[str, NDArray[np.float64]]]:
+    """d' of resampled regions, {arm: [replicates, doses]} for each rod kind.
+
+    A region is drawn as a whole: at all doses, with and without the denoiser, and those without
+    a rod for every kind of rod. So what they share cancels where curves are compared.
+    """
+    count = seen[0][UNDENOISED, "absent"].shape[1]
+    absent_weights = resampling_weights(sweep.bootstraps, count, generator)
+    result = []
+    for outputs in seen:
+        present_weights = resampling_weights(sweep.bootstraps, count, generator)
+        result.append(
+            {
+                arm: np.stack(
+                    [
+                        bootstrap_d_prime(present, absent, present_weights, absent_weights)
+                        for present, absent in zip(
+                            outputs[arm, "present"], outputs[arm, "absent"], strict=True
+                        )
+                    ],
+                    axis=1,
+                )
+                for arm in (UNDENOISED, DENOISED)
+                if (arm, "present") in outputs
+            }
+        )
+    return result
+
+
+def _curve(outputs: Seen, sweep: Sweep) -> list[dict[str, Any]]:
+    arms = [arm for arm in (UNDENOISED, DENOISED) if (arm, "present") in outputs]
+    return [
+        {
+            "dose_fraction": dose,
+            **{
+                arm: detectability(
+                    outputs[arm, "present"][index],
+                    outputs[arm, "absent"][index],
+                    confidence=sweep.confidence,
+                ).as_json()
+                for arm in arms
+            },
+        }
+        for index, dose in enumerate(sweep.doses)
+    ]
+
+
+def _rod_crossings(
+    curve: list[dict[str, Any]], bootstrap: dict[str, NDArray[np.float64]], sweep: Sweep
+) -> NDArray[np.float64]:
+    """Equivalent doses [1 + replicates], the estimate first."""
+    denoised = np.array([[point[DENOISED]["d_prime"] for point in curve]])
+    target = np.array([curve[-1][UNDENOISED]["d_prime"]])
+    return crossing_doses(
+        np.array(sweep.doses),
+        np.concatenate([denoised, bootstrap[DENOISED]]),
+        np.concatenate([target, bootstrap[UNDENOISED][:, -1]]),
+    )
