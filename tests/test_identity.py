@@ -38,6 +38,7 @@ def test_padding_blanks_do_not_make_another_patient():
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it():
+    key_file().unlink()
     key = installation_key()
     assert len(key) == 32
     assert stat.S_IMODE(key_file().stat().st_mode) == 0o600
