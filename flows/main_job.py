@@ -70,11 +70,13 @@ def main_job(request: str) -> dict[str, Any]:
     exported = clock.run(
         "apply and export", _apply_all, model, card, ingested, held_back, out / "derived"
     )
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
         "task": config.task,
         **clock.facts(),
         **trained.facts(),
+        "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
         **_with_sides(ingested.as_dict(), sides),

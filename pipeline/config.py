@@ -156,6 +156,8 @@ class RunConfig(Strict):
         "hu_bias",
     ]
     windows: dict[str, Window]
+    #: Noise texture and sharpness on phantoms in the report.
+    phantoms: bool = True
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")

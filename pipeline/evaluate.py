@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config import Gate, RunConfig
@@ -21,6 +23,7 @@ from pipeline.units import Window
 
 __all__ = [
     "PatientFigures",
+    "evaluate_denoiser",
     "evaluate_pair",
     "evaluate_store",
     "judge",
@@ -43,6 +46,24 @@ def evaluate_store(
     In the run's windows, unless the convention has its own; `metrics` of the run says which
     figures besides PSNR, SSIM, RMSE and HU bias.
     """
+    return evaluate_denoiser(
+        lambda input_hu: apply_model(model, input_hu, progress=progress),
+        store,
+        keys,
+        config,
+        convention=convention,
+    )
+
+
+def evaluate_denoiser(
+    denoise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    *,
+    convention: Convention = HOUSE,
+) -> dict[str, Any]:
+    """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
     records = store.records()
     windows = convention.windows or config.windows
     figures: dict[str, PatientFigures] = {}
@@ -54,7 +75,7 @@ def evaluate_store(
         )
         patient.add(
             input_hu=input_hu,
-            output_hu=apply_model(model, input_hu, progress=progress),
+            output_hu=denoise(input_hu),
             target_hu=volume.image_hu,
             valid=volume.valid,
             series=key,

@@ -284,6 +284,12 @@ def test_crossings_in_log_dose() -> None:
     assert found[4] == pytest.approx(0.5 * 2 ** (math.log(2) / math.log(3)))
 
 
+def test_a_curve_that_differs_in_the_last_digits_is_the_same() -> None:
+    doses, target = np.array([0.25, 1.0]), np.array([2.0, 2.0])
+    curves = np.array([[1.0, 2.0 * (1 - 1e-6)], [1.0, 2.0 * (1 - 5e-3)]])
+    assert crossing_doses(doses, curves, target).tolist() == [1.0, NEVER]
+
+
 def test_an_open_interval_says_so() -> None:
     crossings = np.array([0.5, AT_LOWEST, AT_LOWEST, 0.3, 0.5, 0.6, NEVER])
     answer = describe_crossing(crossings, (0.1, 1.0), 0.9)
