@@ -95,7 +95,7 @@ def train(
 
 def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
     """So that another gate or window does not train the same weights once more."""
-    judged_later = ("name", "metrics", "windows", "register")
+    judged_later = ("name", "metrics", "windows", "phantoms", "register")
     return {key: value for key, value in config.resolved().items() if key not in judged_later}
 
 
