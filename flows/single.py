@@ -105,11 +105,14 @@ def apply_flow(
     to = Export(out, compress, difference)
 
     def body() -> dict[str, Any]:
-        model, card, _ = stages.load_stage(reference)
+        model, card, raw = stages.load_stage(reference)
+        config = parse_config(raw)
 
         def one(source: Source, key: str) -> Exported:
             folder = out / f"{key}-{card.name}-v{card.version}"
-            return stages.apply_stage(model, card, source, key=key, to=replace(to, folder=folder))
+            return stages.apply_stage(
+                model, card, config, source, key=key, to=replace(to, folder=folder)
+            )
 
         done = _each(source, out, intake, one)
         return {"model": card.uri, "weights_sha256": card.weights_sha256} | done

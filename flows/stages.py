@@ -17,19 +17,17 @@ from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
 from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
-from pipeline.degrade import degrade_store
+from pipeline.dataset import TEST, TRAIN, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
-from pipeline.evaluate import evaluate_store
-from pipeline.export import Export, Exported, ModelCard, export_denoised
+from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.report import save_overview, write_report
-from pipeline.report.panels import choose_panels
 from pipeline.store import Store
+from pipeline.tasks import task_of
 from pipeline.train import train
 
 Curve = list[dict[str, float]]
@@ -65,17 +63,14 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
 
 @stage_task("degrade")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
-    keys = keys_by_side(store, sides)
-    realisations = {key: config.data.realisations for key in keys[TRAIN]}
-    realisations |= {key: 1 for key in keys[TEST]}
     with Stage("degrade", unit="series") as stage:
-        degrade_store(store, realisations, config, stage.count)
+        task_of(config).prepare(store, keys_by_side(store, sides), config, stage.count)
 
 
 @stage_task("train")
 def train_stage(
     store: Store, config: RunConfig, keys: list[str], *, folder: Path, run: TrackedRun
-) -> tuple[HUModel, Curve]:
+) -> tuple[Shell, Curve]:
     settings = config.train
     patches = settings.iterations * settings.batch * settings.accumulate
     curve: Curve = []
@@ -86,23 +81,23 @@ def train_stage(
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        dataset = PatchPairs(store, keys, config, patches)
+        dataset = task_of(config).training_data(store, keys, config, patches)
         model = train(config, dataset, folder=folder, log=log, data_digest=store.data_digest(keys))
     return model, curve
 
 
 @stage_task("evaluate")
 def evaluate_stage(
-    model: HUModel, store: Store, config: RunConfig, keys: list[str]
+    model: Shell, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     slices = sum(store.record(key)["shape"][0] for key in keys)
     with Stage("evaluate", unit="slices", total=slices) as stage:
-        return evaluate_store(model, store, keys, config, stage.advance)
+        return task_of(config).evaluate(model, store, keys, config, stage.advance)
 
 
 @stage_task("register")
 def register_stage(
-    model: HUModel,
+    model: Shell,
     run: TrackedRun,
     config: RunConfig,
     *,
@@ -117,25 +112,25 @@ def register_stage(
 
 
 @stage_task("load")
-def load_stage(reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
+def load_stage(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
     with Stage("load from the registry"):
         return Registry.default().load(reference)
 
 
 @stage_task("apply")
 def apply_stage(
-    model: HUModel, card: ModelCard, source: Source, *, key: str, to: Export
+    model: Shell, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
 ) -> Exported:
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
     with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
-        return export_denoised(model, card, source, to, stage.advance)
+        return task_of(config).export(model, card, source, to, stage.advance)
 
 
 @stage_task("report")
 def report_stage(
     report: dict[str, Any],
-    model: HUModel,
+    model: Shell,
     store: Store,
     config: RunConfig,
     *,
@@ -144,7 +139,7 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = choose_panels(model, store, keys, config)
+        panels = task_of(config).panels(model, store, keys, config)
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))

@@ -20,6 +20,9 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     """The end of a run: series, figures, and where everything is."""
     ingest_table(report)
     figures_table(report["metrics"])
+    for reference, figures in report["compared"].items():
+        out_console.print(f"Beside it, {reference} on the same patients:")
+        figures_table(figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)

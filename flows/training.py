@@ -11,9 +11,9 @@ from flows.clock import Clock
 from flows.registry import Registry
 from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN
-from pipeline.evaluate import judge
 from pipeline.export import ModelCard
 from pipeline.store import Store
+from pipeline.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def train_and_register(
             "train", stages.train_stage, store, config, keys[TRAIN], folder=folder, run=run
         )
         figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
-        verdict = judge(figures["overall"], config.register_.gate)
+        verdict = task_of(config).judge(figures, config.register_.gate)
         card = clock.run(
             "register",
             stages.register_stage,

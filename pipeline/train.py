@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from pipeline.config import RunConfig, Train, build, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
-from pipeline.models.shell import HUModel, build_loss, build_model, place
+from pipeline.models.shell import Shell, build_loss, build_model, place
 from pipeline.steps import Batch, Step
 
 Log = Callable[[dict[str, float], int], None]
@@ -66,7 +66,7 @@ def _cpu_has_fast_bf16() -> bool:
 
 def train(
     config: RunConfig, dataset: Dataset, *, folder: Path, log: Log, data_digest: str
-) -> HUModel:
+) -> Shell:
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
     dataset: item i is the i-th training pair, {"input", "target"}, each [1, rows, columns] in
@@ -103,7 +103,7 @@ def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
 class Loop:
     """The state of a training: the model and the step that moves it."""
 
-    model: HUModel
+    model: Shell
     step: Step
     device: Device
     settings: Train

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.config import Train
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.steps import Batch, Step
 
 
@@ -22,7 +22,7 @@ class Supervised(Step):
 
     def __init__(
         self,
-        model: HUModel,
+        model: Shell,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,
