@@ -16,8 +16,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
+from pipeline.config import Pairs, RunConfig
+from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs, split_patients
 from pipeline.degrade import degrade_store
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
@@ -29,6 +29,7 @@ from pipeline.ingest import IngestReport, ingest
 from pipeline.models.shell import HUModel
 from pipeline.report import save_overview, write_report
 from pipeline.report.panels import choose_panels
+from pipeline.selection import selection_of
 from pipeline.store import Store
 from pipeline.train import train
 
@@ -47,10 +48,12 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 
 
 @stage_task("ingest")
-def ingest_stage(source: Path, store: Store, intake: Intake) -> IngestReport:
+def ingest_stage(
+    source: Path, store: Store, intake: Intake, pairs: Pairs | None = None
+) -> IngestReport:
     with Stage("ingest", unit="files") as stage:
         key = installation_key()
-        return ingest(source, store, key=key, intake=intake, progress=stage.show)
+        return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
 
 
 @stage_task("split")
@@ -67,14 +70,21 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
     keys = keys_by_side(store, sides)
     realisations = {key: config.data.realisations for key in keys[TRAIN]}
-    realisations |= {key: 1 for key in keys[TEST]}
+    looked_at = keys[VALIDATION] if config.train.validate_every else []
+    realisations |= {key: 1 for key in (*keys[TEST], *looked_at)}
     with Stage("degrade", unit="series") as stage:
         degrade_store(store, realisations, config, stage.count)
 
 
 @stage_task("train")
 def train_stage(
-    store: Store, config: RunConfig, keys: list[str], *, folder: Path, run: TrackedRun
+    store: Store,
+    config: RunConfig,
+    keys: list[str],
+    *,
+    validation: list[str],
+    folder: Path,
+    run: TrackedRun,
 ) -> tuple[HUModel, Curve]:
     settings = config.train
     patches = settings.iterations * settings.batch * settings.accumulate
@@ -86,8 +96,14 @@ def train_stage(
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        dataset = PatchPairs(store, keys, config, patches)
-        model = train(config, dataset, folder=folder, log=log, data_digest=store.data_digest(keys))
+        model = train(
+            config,
+            PatchPairs(store, keys, config, patches),
+            folder=folder,
+            log=log,
+            data_digest=store.data_digest([*keys, *validation]),
+            selection=selection_of(store, config, validation),
+        )
     return model, curve
 
 
@@ -152,7 +168,7 @@ def report_stage(
 
 def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:
     """Series keys on each side; a patient without a side in this run is on none."""
-    found: dict[str, list[str]] = {side: [] for side in (TRAIN, "validation", TEST)}
+    found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
         if record["patient"] in sides:
             found[sides[record["patient"]]].append(key)
