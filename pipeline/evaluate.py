@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from pipeline.config import Gate, RunConfig
-from pipeline.conventions import HOUSE, Convention
+from pipeline.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.dataset import degradation_digest
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
+from pipeline.errors import NothingUsableError
 from pipeline.evaluate_overall import over_patients, summarise
 from pipeline.evaluate_patients import PatientFigures
 from pipeline.infer import Progress, apply_model
@@ -36,22 +37,30 @@ def evaluate_store(
     config: RunConfig,
     progress: Progress = lambda slices: None,
     *,
-    convention: Convention = HOUSE,
+    convention: Convention | None = None,
 ) -> dict[str, Any]:
     """{"overall", "patients"} for stored series, the cached degraded image as the input.
 
-    In the run's windows, unless the convention has its own; `metrics` of the run says which
-    figures besides PSNR, SSIM, RMSE and HU bias.
+    By the run's convention where none is given, in the run's windows unless the convention has
+    its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
+    overall["unmeasured"] names series of an anatomy for which the convention has no window.
     """
     records = store.records()
-    windows = convention.windows or config.windows
+    convention = convention or CONVENTIONS[config.convention]
     figures: dict[str, PatientFigures] = {}
+    unmeasured: list[dict[str, str]] = []
     for key in keys:
         volume = store.load(key)
+        anatomy = volume.provenance.get("anatomy", "")
+        windows = convention.windows_for(config.windows, anatomy)
+        if not windows:
+            unmeasured.append({"series": key, "anatomy": anatomy or "unknown"})
+            continue
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
-        patient = figures.setdefault(
-            records[key]["patient"], PatientFigures(windows, config.metrics, convention)
-        )
+        name = records[key]["patient"]
+        if name in figures and figures[name].windows != windows:
+            name = f"{name} {anatomy}"
+        patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
         patient.add(
             input_hu=input_hu,
             output_hu=apply_model(model, input_hu, progress=progress),
@@ -59,7 +68,18 @@ def evaluate_store(
             valid=volume.valid,
             series=key,
         )
-    return summarise(figures)
+    if not figures and unmeasured:
+        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
+    summary = summarise(figures)
+    summary["overall"]["unmeasured"] = unmeasured
+    return summary
+
+
+def _no_window(convention: Convention, anatomy: str) -> str:
+    return (
+        f"convention {convention.name} goes by anatomy ({', '.join(convention.windows)}), and that "
+        f"of the series is {anatomy} (BodyPartExamined)"
+    )
 
 
 def evaluate_pair(
@@ -76,12 +96,17 @@ def evaluate_pair(
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
     Slice numbers in the figures are those of the target. Raises LdctError where the series do
-    not show the same places.
+    not show the same places, and NothingUsableError where the convention has no window for
+    their anatomy.
     """
     low, full = read_volume(input_).volume, read_volume(target).volume
     match = match_slices(low, full)
     input_hu = low.image_hu[match.input]
-    patient = PatientFigures(convention.windows or windows, also, convention)
+    anatomy = full.provenance.get("anatomy", "")
+    shown = convention.windows_for(windows, anatomy)
+    if not shown:
+        raise NothingUsableError(_no_window(convention, anatomy or "unknown"))
+    patient = PatientFigures(shown, also, convention)
     patient.add(
         input_hu=input_hu,
         output_hu=apply_model(model, input_hu, progress=progress),
