@@ -176,7 +176,10 @@ def _refused(series: Series, reason: str, fate: Fate = Fate.QUARANTINED) -> list
 
 
 def _remarks(pair: Pair, match: Match) -> list[str]:
-    lonely = {"input": match.unmatched_input_mm, "target": match.unmatched_target_mm}
+    lonely: dict[Dose, list[list[float]]] = {
+        "input": match.unmatched_input_mm,
+        "target": match.unmatched_target_mm,
+    }
     told = [
         f"{count_of(len(places), 'slice')} of the {NAMES[dose]} series left out: no partner there"
         for dose, places in lonely.items()
