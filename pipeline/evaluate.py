@@ -47,19 +47,20 @@ def evaluate_store(
     """
     records = store.records()
     convention = convention or CONVENTIONS[config.convention]
+    anatomies = {key: _anatomy(records[key]["provenance"]) for key in keys}
+    shown = {k: convention.windows_for(config.windows, a) for k, a in anatomies.items()}
+    unmeasured = [{"series": k, "anatomy": anatomies[k]} for k in keys if not shown[k]]
+    if unmeasured and len(unmeasured) == len(keys):
+        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
     figures: dict[str, PatientFigures] = {}
-    unmeasured: list[dict[str, str]] = []
-    for key in keys:
-        volume = store.load(key)
-        anatomy = volume.provenance.get("anatomy", "")
-        windows = convention.windows_for(config.windows, anatomy)
+    for key, windows in shown.items():
         if not windows:
-            unmeasured.append({"series": key, "anatomy": anatomy or "unknown"})
             continue
+        volume = store.load(key)
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
         name = records[key]["patient"]
         if name in figures and figures[name].windows != windows:
-            name = f"{name} {anatomy}"
+            name = f"{name} {anatomies[key]}"
         patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
         patient.add(
             input_hu=input_hu,
@@ -68,11 +69,13 @@ def evaluate_store(
             valid=volume.valid,
             series=key,
         )
-    if not figures and unmeasured:
-        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
     summary = summarise(figures)
     summary["overall"]["unmeasured"] = unmeasured
     return summary
+
+
+def _anatomy(provenance: dict[str, Any]) -> str:
+    return provenance.get("anatomy") or "unknown"
 
 
 def _no_window(convention: Convention, anatomy: str) -> str:
@@ -102,10 +105,10 @@ def evaluate_pair(
     low, full = read_volume(input_).volume, read_volume(target).volume
     match = match_slices(low, full)
     input_hu = low.image_hu[match.input]
-    anatomy = full.provenance.get("anatomy", "")
+    anatomy = _anatomy(full.provenance)
     shown = convention.windows_for(windows, anatomy)
     if not shown:
-        raise NothingUsableError(_no_window(convention, anatomy or "unknown"))
+        raise NothingUsableError(_no_window(convention, anatomy))
     patient = PatientFigures(shown, also, convention)
     patient.add(
         input_hu=input_hu,
