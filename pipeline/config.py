@@ -50,7 +50,8 @@ class Split(Strict):
         if not isinstance(given, dict):
             return given
         if given.get("by", "patient") == "patient":
-            return {"test": 0.2, "validation": 0.1, **given}
+            chosen = {name: value for name, value in given.items() if value is not None}
+            return {"test": 0.2, "validation": 0.1, **chosen}
         for side in ("test", "validation"):
             if given.get(side) is not None:
                 raise ValueError(f"by {given['by']}: its lists say who is on the {side} side")

@@ -72,7 +72,10 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
         dose = dose_of(series, words, root)
         if dose is None:
             reason = f"neither told to be '{words.input}' nor '{words.target}'"
-            refusals += _refused(series, reason, Fate.EXCLUDED)
+            refusals += [
+                Refusal(instance.path, Fate.EXCLUDED, reason, "SeriesDescription")
+                for instance in series.instances
+            ]
         else:
             patients[_patient(series)][dose].append(series)
     for doses in patients.values():
@@ -171,8 +174,11 @@ def _read(series: Series, dose: Dose, *, partner: Series) -> Reading:
         raise SeriesRefusedError([*refused.refusals, *left]) from refused
 
 
-def _refused(series: Series, reason: str, fate: Fate = Fate.QUARANTINED) -> list[Refusal]:
-    return [Refusal(instance.path, fate, reason) for instance in series.instances]
+def _refused(series: Series, reason: str) -> list[Refusal]:
+    return [
+        Refusal(instance.path, Fate.QUARANTINED, reason, "ImagePositionPatient")
+        for instance in series.instances
+    ]
 
 
 def _remarks(pair: Pair, match: Match) -> list[str]:

@@ -90,11 +90,14 @@ def coverage(settings: Split, sides: dict[str, str]) -> dict[str, Any]:
         return {}
     published, present = PUBLISHED[settings.by], Counter(sides.values())
     listed = Counter(published.sides.values())
+    complete = present == listed
+    told = f"split {settings.by}: {present.total()} of its {listed.total()} cases"
     return {
         "published_split": {
             "name": settings.by,
             "source": published.source,
             "cases": {s: {"listed": n, "present": present[s]} for s, n in listed.items()},
-            "complete": present == listed,
+            "complete": complete,
+            "told": told if complete else f"{told}; the figures are not those of the publication",
         }
     }

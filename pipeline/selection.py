@@ -34,6 +34,7 @@ class Selection:
     patches: Dataset
     every: int
     batch: int
+    workers: int = 0
     score: float = -math.inf
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -50,7 +51,12 @@ class Selection:
     def _score(self, model: nn.Module) -> float:
         device = next(model.parameters()).device
         # Its own generator: a look must not change what the training draws.
-        loader = DataLoader(self.patches, batch_size=self.batch, generator=torch.Generator())
+        loader = DataLoader(
+            self.patches,
+            batch_size=self.batch,
+            num_workers=self.workers,
+            generator=torch.Generator(),
+        )
         was_training = model.training
         model.eval()
         scores: list[float] = []
@@ -82,4 +88,5 @@ def selection_of(store: Store, config: RunConfig, keys: list[str]) -> Selection 
     if not keys:
         raise ConfigError("train.validate_every: no patient is on the validation side of the split")
     slices = sum(store.record(key)["shape"][0] for key in keys)
-    return Selection(PatchPairs(store, keys, config, slices), every, config.train.batch)
+    patches = PatchPairs(store, keys, config, slices)
+    return Selection(patches, every, config.train.batch, config.train.workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_a_case_that_is_not_there_is_named_before_any_training() -> None:
         split_patients(everybody[2:], complete, key=KEY, recorded={})
     told = coverage(BY_LIST, split_patients(everybody[2:], BY_LIST, key=KEY, recorded={}))
     assert told["published_split"]["complete"] is False
+    assert "148 of its 150 cases; the figures are not those" in told["published_split"]["told"]
     assert told["published_split"]["cases"][TRAIN] == {"listed": 105, "present": 103}
     assert coverage(Split(), {}) == {}
 
@@ -394,22 +396,42 @@ def mayo_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_one_command_goes_the_published_way(
-    mayo_tree: Path,
+@pytest.fixture
+def quarantining(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,
     prefect_server: None,
-) -> None:
+) -> Callable[..., dict[str, Any]]:
+    """Run `ldct ... --json`, which quarantines the GE case, in a folder of its own."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+
+    def run(*command: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["ldct", *map(str, command), "--json"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 4
+        return json.loads(capfd.readouterr().out)
+
+    return run
+
+
+def test_pairs_are_ingested_for_a_training_of_one_s_own(
+    mayo_tree: Path, quarantining: Callable[..., dict[str, Any]]
+) -> None:
+    skip = ("--intake", "skip_folders=projections")
+    report = quarantining("ingest", mayo_tree, "--store", "store", "--pairs", *skip)
+    assert len(report["series"]) == 13
+    assert all(row["pair"]["input"] for row in report["series"])
+    assert len(report["quarantined"]) == 2
+
+
+def test_one_command_goes_the_published_way(
+    mayo_tree: Path, tmp_path: Path, quarantining: Callable[..., dict[str, Any]]
+) -> None:
     settings = [part for setting in TINY for part in ("--set", setting)]
-    command = ["run", CONFIG, "--data", mayo_tree, "--out", "out", "--json", *settings]
-    monkeypatch.setattr(sys, "argv", ["ldct", *map(str, command)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 4, "the GE case is quarantined"
-    report = json.loads(capfd.readouterr().out)
+    report = quarantining("run", CONFIG, "--data", mayo_tree, "--out", "out", *settings)
 
     assert {r["reason"] for r in report["quarantined"]} == {
         "no low-dose partner: the patient has no such series"
