@@ -76,6 +76,7 @@ SPLITTING = (
 
 OTHER = (
     "SpecificCharacterSet",
+    "SeriesDescription",  # read to tell doses apart (pipeline.pairs); never stored or told
     "SOPClassUID",
     "Modality",
     "IssuerOfPatientID",

@@ -12,6 +12,7 @@ from pipeline.masks import body_mask
 from pipeline.metrics import psnr_db, rmse_hu, ssim
 from pipeline.report.figures import Panel
 from pipeline.store import Store
+from pipeline.units import Window
 
 SLICES_PER_SERIES = 2
 MOST_PANELS = 4
@@ -20,7 +21,8 @@ MOST_PANELS = 4
 def choose_panels(
     model: nn.Module, store: Store, keys: list[str], config: RunConfig
 ) -> list[Panel]:
-    """Panels at even distances along each series, in the run's first window."""
+    """Panels at even distances along each series, in the window that is named for its anatomy,
+    else in the run's first."""
     panels: list[Panel] = []
     for key in keys:
         volume = store.load(key)
@@ -33,7 +35,7 @@ def choose_panels(
             panels.append(
                 _panel(
                     model,
-                    config,
+                    window=_window(config, volume.provenance.get("anatomy", "")),
                     title=f"{store.record(key)['patient']}, slice {index + 1} of {count}",
                     target_hu=np.array(volume.image_hu[index], dtype=np.float32),
                     input_hu=np.array(input_hu[index], dtype=np.float32),
@@ -45,20 +47,20 @@ def choose_panels(
 
 def _panel(
     model: nn.Module,
-    config: RunConfig,
     *,
+    window: tuple[str, Window],
     title: str,
     target_hu: np.ndarray,
     input_hu: np.ndarray,
     valid: np.ndarray,
 ) -> Panel:
-    name, window = next(iter(config.windows.items()))
+    name, shown = window
     output_hu = np.where(valid, apply_model(model, input_hu[None])[0], target_hu)
     mask = body_mask(target_hu) & valid
     figures = {
         kind: {
-            "psnr": psnr_db(image_hu, target_hu, window),
-            "ssim": ssim(image_hu, target_hu, window),
+            "psnr": psnr_db(image_hu, target_hu, shown),
+            "ssim": ssim(image_hu, target_hu, shown),
             "rmse_hu": rmse_hu(image_hu, target_hu, mask),
         }
         for kind, image_hu in (("input", input_hu), ("output", output_hu))
@@ -70,5 +72,10 @@ def _panel(
         output_hu=output_hu.astype(np.float32),
         figures=figures,
         window_name=name,
-        window=window,
+        window=shown,
     )
+
+
+def _window(config: RunConfig, anatomy: str) -> tuple[str, Window]:
+    name = anatomy if anatomy in config.windows else next(iter(config.windows))
+    return name, config.windows[name]
