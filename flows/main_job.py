@@ -82,12 +82,14 @@ def main_job(request: str) -> dict[str, Any]:
     exported = clock.run(
         "apply and export", _apply_all, model, card, config, ingested, held_back, out / "derived"
     )
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
         "task": config.task,
         **clock.facts(),
         **trained.facts(),
         "compared": compared,
+        "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
         **coverage(data.split, sides),

@@ -21,6 +21,7 @@ from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
+from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms, measure_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
@@ -109,6 +110,15 @@ def evaluate_stage(
         return task_of(config).evaluate(model, store, keys, config, stage.advance)
 
 
+@stage_task("phantoms")
+def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
+    """Noise texture and sharpness for the report; None where the run leaves them out."""
+    if not config.phantoms:
+        return None
+    with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
+        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=stage.advance)
+
+
 @stage_task("register")
 def register_stage(
     model: Shell,
@@ -153,7 +163,7 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = task_of(config).panels(model, store, keys, config)
+        panels = task_of(config).panels(model, store, keys, config, report["metrics"])
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))

@@ -190,6 +190,8 @@ class RunConfig(Strict):
     windows: dict[str, Window]
     #: How the held-back patients are measured (pipeline.conventions); some have own windows.
     convention: Literal["ldct", "ldct_body", "eulig2024", "redcnn", "range4096"] = "ldct"
+    #: Noise texture and sharpness on phantoms in the report.
+    phantoms: bool = True
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")

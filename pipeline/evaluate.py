@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config import Gate, RunConfig
@@ -22,6 +24,7 @@ from pipeline.units import Window
 
 __all__ = [
     "PatientFigures",
+    "evaluate_denoiser",
     "evaluate_pair",
     "evaluate_store",
     "judge",
@@ -45,6 +48,24 @@ def evaluate_store(
     its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
     overall["unmeasured"] names series of an anatomy for which the convention has no window.
     """
+    return evaluate_denoiser(
+        lambda input_hu: apply_model(model, input_hu, progress=progress),
+        store,
+        keys,
+        config,
+        convention=convention,
+    )
+
+
+def evaluate_denoiser(
+    denoise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    *,
+    convention: Convention | None = None,
+) -> dict[str, Any]:
+    """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
     records = store.records()
     convention = convention or CONVENTIONS[config.convention]
     anatomies = {key: _anatomy(records[key]["provenance"]) for key in keys}
@@ -64,7 +85,7 @@ def evaluate_store(
         patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
         patient.add(
             input_hu=input_hu,
-            output_hu=apply_model(model, input_hu, progress=progress),
+            output_hu=denoise(input_hu),
             target_hu=volume.image_hu,
             valid=volume.valid,
             series=key,

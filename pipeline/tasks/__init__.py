@@ -93,6 +93,11 @@ class Task(ABC):
 
     @abstractmethod
     def panels(
-        self, model: nn.Module, store: Store, keys: list[str], config: RunConfig
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
     ) -> list[Panel]:
-        """Pictures for the report."""
+        """Pictures for the report; `figures` are evaluate's."""

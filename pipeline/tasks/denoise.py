@@ -71,6 +71,11 @@ class Denoise(Task):
         return export_denoised(model, card, source, to, progress)
 
     def panels(
-        self, model: nn.Module, store: Store, keys: list[str], config: RunConfig
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
     ) -> list[Panel]:
-        return choose_panels(model, store, keys, config)
+        return choose_panels(model, store, keys, config, figures)
