@@ -39,6 +39,10 @@ def run(
     config: Config,
     data: Annotated[Path, typer.Option("--data", help="A folder tree of DICOM files.")],
     out: Out,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="Measure this model too on the held-back patients."),
+    ] = None,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
@@ -50,7 +54,7 @@ def run(
     from pipeline.config import load_config
 
     settings = load_config(config, set_)
-    _finish_run(settings, data, out, json_)
+    _finish_run(settings, data, out, json_, compare or [])
 
 
 @app.command()
@@ -63,21 +67,21 @@ def demo(
 
     Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
     """
-    from flows.demo import demo_config, write_patients
+    from flows.demo import PRETRAINED, demo_config, write_patients
 
     settings = demo_config(set_)
     writable(out)
     write_patients(out / "patients")
-    _finish_run(settings, out / "patients", out, json_)
+    _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
 
 
-def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
+def _finish_run(settings: Any, data: Path, out: Path, json_: bool, compare: list[str]) -> None:
     writable(out)
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
 
-    request = str(Request(settings.resolved(), str(data), str(out)).save())
+    request = str(Request(settings.resolved(), str(data), str(out), compare).save())
     report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))

@@ -10,10 +10,11 @@ import typer
 
 from flows.options import Json, writable
 
-CONVENTIONS = """How figures are taken. ldct: the model's own windows, whole slice, mean over
-patients. ldct_body: the same within the body. eulig2024: Eulig et al. 2024, chest -600/1500,
-abdomen 50/400, neuro 40/80. redcnn: [-160, 240] HU, as RED-CNN's reimplementation on Mayo 2016.
-range4096: the same on [-1024, 3072] HU. Figures of two conventions do not compare."""
+CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
+own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
+et al. 2024, chest -600/1500, abdomen 50/400, neuro 40/80. redcnn: [-160, 240] HU, as RED-CNN's
+reimplementation on Mayo 2016. range4096: the same on [-1024, 3072] HU. Figures of two conventions
+do not compare."""
 
 
 def add_evaluate_command(app: typer.Typer) -> None:
@@ -27,7 +28,7 @@ def evaluate(
     ] = None,
     input_: Annotated[Path | None, typer.Option("--input", help="A low-dose series.")] = None,
     target: Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")] = None,
-    convention: Annotated[str, typer.Option(help=CONVENTIONS, metavar="NAME")] = "ldct",
+    convention: Annotated[str | None, typer.Option(help=CONVENTIONS, metavar="NAME")] = None,
     baselines: Annotated[
         bool,
         typer.Option(
@@ -82,7 +83,7 @@ def evaluate(
         store=store,
         input=input_,
         target=target,
-        convention=named(convention),
+        convention=named(convention) if convention else None,
         baselines=baselines,
         sweep=sweep,
         phantoms=phantoms,

@@ -26,16 +26,29 @@ def add_series_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def ingest(source: Source, store: StoreFolder, intake: Intake = None, json_: Json = False) -> None:
+def ingest(
+    source: Source,
+    store: StoreFolder,
+    intake: Intake = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="Only full-dose series that have a low-dose one at the same places, which becomes "
+            "their input. SeriesDescription or a folder says 'full dose', 'low dose'.",
+        ),
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Find the CT volumes below SOURCE, check them, and store them in HU.
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
     from flows.single import ingest_flow
     from flows.tables import ingest_table
-    from pipeline.config import parse_intake
+    from pipeline.config import Pairs, parse_intake
 
-    report = ingest_flow(source, store, parse_intake(intake))
+    report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
     _show(report, json_, lambda: ingest_table(report))
     end(report["quarantined"])
 

@@ -10,7 +10,7 @@ from flows import stages
 from flows.progress import Stage
 from flows.single import in_flow, only_series
 from pipeline.config import RunConfig, parse_config
-from pipeline.conventions import HOUSE, Convention
+from pipeline.conventions import CONVENTIONS, Convention
 from pipeline.dataset import TEST, TRAIN
 from pipeline.degrade import degrade_store
 from pipeline.errors import ConfigError
@@ -18,7 +18,7 @@ from pipeline.evaluate import evaluate_pair, evaluate_store
 from pipeline.evaluate_baselines import evaluate_baselines, tuning_keys
 from pipeline.evaluate_phantoms import SLICES, images_on_phantoms, measure_on_phantoms, sweep_doses
 from pipeline.files import write_json
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.quality.sweep import Sweep
 from pipeline.report import write_evaluation
 from pipeline.report.figures import Panel
@@ -33,14 +33,15 @@ PAGE = "evaluation.html"
 class Wanted:
     """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
 
-    photons_per_ray: of the phantoms' scanner, None for that of the model's configuration.
+    convention and photons_per_ray (of the phantoms' scanner): None for those of the model's
+    configuration.
     """
 
     model: str
     store: Path | None = None
     input: Path | None = None
     target: Path | None = None
-    convention: Convention = HOUSE
+    convention: Convention | None = None
     baselines: bool = False
     sweep: Sweep | None = None
     phantoms: bool = False
@@ -70,10 +71,13 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
         pair = [only_series(path) for path in (wanted.input, wanted.target) if path]
         model, card, raw = stages.load_stage(wanted.model)
         config = parse_config(raw)
+        convention = wanted.convention or CONVENTIONS[config.convention]
         report: dict[str, Any] = {"model": card.uri, "config": config.resolved()}
         panels: list[Panel] = []
         if wanted.store:
-            found, panels = _on_store(model, config, wanted, Store.existing(wanted.store))
+            found, panels = _on_store(
+                model, config, convention, Store.existing(wanted.store), baselines=wanted.baselines
+            )
             report |= found
         if pair:
             with Stage("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
@@ -84,7 +88,7 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
                     windows=config.windows,
                     progress=stage.advance,
                     also=config.metrics,
-                    convention=wanted.convention,
+                    convention=convention,
                 )
         report |= _on_phantoms(model, config, wanted)
         if out:
@@ -96,7 +100,7 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
 
 
 def _on_store(
-    model: HUModel, config: RunConfig, wanted: Wanted, store: Store
+    model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
 ) -> tuple[dict[str, Any], list[Panel]]:
     """Figures of the test patients, of the baselines where they are wanted, and pictures."""
     patients = sorted({record["patient"] for record in store.records().values()})
@@ -106,10 +110,10 @@ def _on_store(
     slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
     with Stage("evaluate", unit="slices", total=slices) as stage:
         figures = evaluate_store(
-            model, store, keys[TEST], config, stage.advance, convention=wanted.convention
+            model, store, keys[TEST], config, stage.advance, convention=convention
         )
     found: dict[str, Any] = {"figures": figures}
-    if wanted.baselines:
+    if baselines:
         with Stage("degrade for tuning", unit="series") as stage:
             degrade_store(store, dict.fromkeys(tuning_keys(keys[TRAIN]), 1), config, stage.count)
         with Stage("baselines", unit="slices") as stage:
@@ -118,13 +122,13 @@ def _on_store(
                 config,
                 train=keys[TRAIN],
                 test=keys[TEST],
-                convention=wanted.convention,
+                convention=convention,
                 progress=stage.show,
             )
     return found, choose_panels(model, store, keys[TEST], config, figures)
 
 
-def _on_phantoms(model: HUModel, config: RunConfig, wanted: Wanted) -> dict[str, Any]:
+def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if wanted.sweep:
         with Stage("dose sweep", unit="images", total=wanted.sweep.images) as stage:

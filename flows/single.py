@@ -18,7 +18,7 @@ from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
-from pipeline.config import RunConfig
+from pipeline.config import Pairs, RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
 from pipeline.dicom.intake import Intake
@@ -39,10 +39,14 @@ def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return opened(flow(name=name)(sealed(name)(body)))
 
 
-def ingest_flow(source: Path, store_folder: Path, intake: Intake) -> dict[str, Any]:
+def ingest_flow(
+    source: Path, store_folder: Path, intake: Intake, pairs: Pairs | None = None
+) -> dict[str, Any]:
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
-    return in_flow("ldct-ingest", lambda: stages.ingest_stage(source, store, intake).as_dict())
+    return in_flow(
+        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).as_dict()
+    )
 
 
 def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
@@ -73,11 +77,14 @@ def apply_flow(
     to = Export(out, compress, difference)
 
     def body() -> dict[str, Any]:
-        model, card, _ = stages.load_stage(reference)
+        model, card, raw = stages.load_stage(reference)
+        config = parse_config(raw)
 
         def one(source: Source, key: str) -> Exported:
             folder = out / f"{key}-{card.name}-v{card.version}"
-            return stages.apply_stage(model, card, source, key=key, to=replace(to, folder=folder))
+            return stages.apply_stage(
+                model, card, config, source, key=key, to=replace(to, folder=folder)
+            )
 
         done = _each(source, out, intake, one)
         return {"model": card.uri, "weights_sha256": card.weights_sha256} | done

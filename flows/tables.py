@@ -18,7 +18,12 @@ from pipeline.quality.summary import rounded
 def run_table(report: dict[str, Any], out: Path) -> None:
     """The end of a run: series, figures, and where everything is."""
     ingest_table(report)
+    if "published_split" in report:
+        out_console.print(report["published_split"]["told"], highlight=False)
     figures_table(report["metrics"])
+    for reference, figures in report["compared"].items():
+        out_console.print(f"Beside it, {reference} on the same patients:")
+        figures_table(figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)

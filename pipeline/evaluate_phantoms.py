@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pipeline.config import RunConfig, build
+from pipeline.components import build
+from pipeline.config import RunConfig
 from pipeline.infer import Progress, apply_model
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.quality.dose_equivalence import dose_equivalence
@@ -73,8 +74,11 @@ def sweep_doses(
 
 def _physics(config: RunConfig) -> LowDoseCT:
     """The degradation that a model was trained on, or the usual one where it is another kind."""
-    physics = build(config.degradation, key="degradation", base=object)
-    return physics if isinstance(physics, LowDoseCT) else LowDoseCT(dose_fraction=DOSE_FRACTION)
+    if config.degradation:
+        physics = build(config.degradation, key="degradation", base=object)
+        if isinstance(physics, LowDoseCT):
+            return physics
+    return LowDoseCT(dose_fraction=DOSE_FRACTION)
 
 
 def _finite(tree: Any) -> Any:

@@ -43,7 +43,8 @@ class ModelCard:
 
     @property
     def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
+        """As the registry takes it; version 0 is the one that comes with the software."""
+        return f"models:/{self.name}/{self.version}" if self.version else f"{self.name}@pretrained"
 
     def operation(self) -> Operation:
         return Operation(

@@ -36,15 +36,15 @@ def choose_panels(
     model: nn.Module, store: Store, keys: list[str], config: RunConfig, figures: dict[str, Any]
 ) -> list[Panel]:
     """Panels of evaluate_store's `figures`: the slices of the lowest PSNR and of the least gain
-    in the first window, then others at even distances along each series."""
+    in the first window, then others at even distances along each series; each in the window that
+    is named for its anatomy, else in the first."""
     overall = figures["overall"]
-    name, window = next(iter(overall["windows"].items()))
-    shown = Window(window["centre_hu"], window["width_hu"])
+    name = next(iter(overall["windows"]))
     chosen: dict[tuple[str, int], _Place] = {}
     for place in (*_worst(overall["worst_slices"][name]), *_spread(store, keys)):
         chosen.setdefault((place.series, place.index), place)
     places = list(chosen.values())[:MOST_PANELS]
-    return [_panel(model, store, config, place, name, shown) for place in places]
+    return [_panel(model, store, config, place, overall["windows"]) for place in places]
 
 
 def _worst(worst: dict[str, list[dict[str, Any]]]) -> list[_Place]:
@@ -70,10 +70,10 @@ def _panel(
     store: Store,
     config: RunConfig,
     place: _Place,
-    window_name: str,
-    window: Window,
+    windows: dict[str, Any],
 ) -> Panel:
     volume = store.load(place.series)
+    window_name, window = _window(windows, volume.provenance.get("anatomy", ""))
     target_hu = np.array(volume.image_hu[place.index], dtype=np.float32)
     degraded = store.load_degraded(place.series, degradation_digest(config, 0))
     input_hu = np.array(degraded[place.index], dtype=np.float32)
@@ -99,3 +99,9 @@ def _panel(
         pixel_mm=volume.spacing_mm[2],
         remark=place.remark,
     )
+
+
+def _window(windows: dict[str, Any], anatomy: str) -> tuple[str, Window]:
+    """That of the anatomy where it has one, else the first."""
+    name = anatomy if anatomy in windows else next(iter(windows))
+    return name, Window(windows[name]["centre_hu"], windows[name]["width_hu"])
