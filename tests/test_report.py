@@ -352,6 +352,14 @@ def test_intervals_stand_beside_the_mean_of_all_patients(page, report):
     assert "95 % interval, percentile bootstrap over patients" in shown.replace("\xa0", " ")
 
 
+def test_models_compared_stand_in_the_table(page, report):
+    other = {"overall": some_figures()}
+    other["overall"]["windows"]["soft_tissue"]["output"] = {"psnr": 25.55}
+    shown = Reader(page({**report, "compared": {"redcnn@pretrained": other}})).shown
+    assert re.search(r"redcnn@pretrained\s+25\.55", shown)
+    assert "tuned" not in shown
+
+
 def test_without_intervals_the_page_says_why(page, report):
     report["metrics"]["overall"]["intervals"] = {"level": 0.95, "windows": None}
     assert "No intervals: they take two patients." in Reader(page(report)).shown

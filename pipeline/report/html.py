@@ -45,6 +45,7 @@ def write_report(
         path,
         report=report,
         **_measured(report.get("metrics"), panels, report.get("config")),
+        others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
         curve=_data_uri(charts.training_png(curve)) if curve else None,
         speed=_median([point.get("patches_per_s") for point in curve]),
@@ -65,7 +66,7 @@ def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path)
         path,
         report=report,
         **_measured(report.get("figures"), panels, report.get("config")),
-        baselines=report.get("baselines"),
+        others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
     )
