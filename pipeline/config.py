@@ -22,6 +22,7 @@ from pipeline.units import Window
 #: configuration cannot reach arbitrary code.
 ALLOWED_MODULES = (
     "pipeline.losses",
+    "pipeline.losses_segmentation",
     "pipeline.models",
     "pipeline.physics",
     "pipeline.steps",
