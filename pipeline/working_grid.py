@@ -102,7 +102,8 @@ class WorkingGrid:
         """Where the working voxels lie on an oriented source axis, in its voxels."""
         count, step = self.shape[axis], self.step[axis]
         centre = (self.oriented_shape[axis] - 1) / 2
-        return centre + (np.arange(count) - (count - 1) / 2) * step
+        places: NDArray[np.float64] = centre + (np.arange(count) - (count - 1) / 2) * step
+        return places
 
     def _weights_back(self, axis: int) -> NDArray[np.float32]:
         first = self._places(axis)[0]
