@@ -12,10 +12,11 @@ from helpers_images import run_data, tiny_train
 from torch import nn
 
 from pipeline.components import build
-from pipeline.config import Component, digest, load_config, parse_config
+from pipeline.config import digest, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.shell import build_model
 from pipeline.physics.lowdose import LowDoseCT
+from pipeline.settings import Component
 
 #: DESIGN.md, "One run, as YAML", word for word: a contract.
 DESIGN_YAML = """\
