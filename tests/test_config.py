@@ -83,7 +83,9 @@ def test_a_misspelled_required_key_is_named_too() -> None:
         (run_data(register={"name": "a", "gate": {"psnr_gain": 1}}), "'psnr_gain_db'"),
         (run_data(train=tiny_train(batch=0)), "train.batch"),
         (run_data(train=tiny_train(precision="fp16")), "train.precision"),
-        (run_data(task="segment"), "task"),
+        (run_data(task="segments"), "task"),
+        (run_data(task="segment"), "segmentation: say which"),
+        (run_data(task="segment", phantoms=True), "phantoms: not for the task segment"),
         (run_data(data={"split": {"test": 1.0}}), "data.split.test"),
     ],
 )
