@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -186,37 +186,56 @@ def write_image(volume: Volume, path: Path) -> None:
     exists and differs. NIfTI keeps the affine as float32, to 0.00003 mm at a metre; none of
     the formats keeps what was valid, so that padding comes back as measured air.
     """
-    if not path.name.endswith(WRITTEN):
-        raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
     if not np.isfinite(volume.image_hu).all():
         raise LdctError(f"{path}: the image holds values that are not numbers; nothing written")
-    even = _even_origins(volume.affine_lps, len(volume.image_hu))
+    write_voxels(np.asarray(volume.image_hu, np.float32), volume, path)
+
+
+def write_voxels(
+    values: NDArray, volume: Volume, path: Path, *, told: Mapping[str, str] | None = None
+) -> None:
+    """Write values [slices, rows, columns] in the place of a volume's, as write_image does.
+
+    told: what an NRRD file says in free keys, and a NIfTI file in an extension each.
+    """
+    if not path.name.endswith(WRITTEN):
+        raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
+    even = _even_origins(volume.affine_lps, len(values))
     off_mm = np.linalg.norm(volume.slice_origins_mm - even, axis=1).max()
     if off_mm > PLACE_TOLERANCE_MM:
         reason = f"slices up to {off_mm:.2f} mm off an even grid, which only DICOM can hold"
         raise LdctError(f"{path}: {reason}; nothing written")
     with replacing(path) as partial:
-        (_write_nifti if suffix_of(path) in NIFTI else _write_itk)(volume, partial)
+        write = _write_nifti if suffix_of(path) in NIFTI else _write_itk
+        write(values, volume.affine_lps, partial, told or {})
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
             raise LdctError(f"{path} exists and holds something else; choose another name")
 
 
-def _write_nifti(volume: Volume, path: Path) -> None:
-    affine = LPS_TO_RAS @ volume.affine_lps
-    image = nibabel.Nifti1Image(np.asarray(volume.image_hu, np.float32).T, affine)
+def _write_nifti(
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+) -> None:
+    affine = LPS_TO_RAS @ affine_lps
+    image = nibabel.Nifti1Image(values.T, affine)
     # The sform alone: a qform holds no shear, and turns of half a milliradian at best.
     image.header.set_sform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    for text in told.values():
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("ignore", text.encode()))
     nibabel.save(image, path)
 
 
-def _write_itk(volume: Volume, path: Path) -> None:
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.image_hu, np.float32))
-    axes = volume.affine_lps[:3, :3]
+def _write_itk(
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+) -> None:
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values))
+    axes = affine_lps[:3, :3]
     spacing = np.linalg.norm(axes, axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((axes / spacing).ravel().tolist())
-    image.SetOrigin(volume.affine_lps[:3, 3].tolist())
+    image.SetOrigin(affine_lps[:3, 3].tolist())
+    for name, text in told.items():
+        image.SetMetaData(name, text)
     SimpleITK.WriteImage(image, str(path))
-    if np.abs(opened(path)[1] - volume.affine_lps).max() > PLACE_TOLERANCE_MM / 1000:
+    if np.abs(opened(path)[1] - affine_lps).max() > PLACE_TOLERANCE_MM / 1000:
         raise LdctError("this format does not hold the axes of the image: choose .nii or .nii.gz")

@@ -73,7 +73,7 @@ class Canvas:
     def paint(self, number: int, mask: NDArray[np.bool_], value: int) -> None:
         """Let a structure claim the pixels of `mask` [rows, columns] in slice `number`.
 
-        Raises ValueError for more combinations of structures than values.
+        Raises OverflowError for more combinations of structures than values.
         """
         plane = self._labels[number]
         before = plane[mask]
@@ -86,7 +86,7 @@ class Canvas:
         if members not in self._values:
             new = max(self._members) + 1
             if new > LARGEST_VALUE:
-                raise ValueError("the structures overlap in too many ways for one label map")
+                raise OverflowError("the structures overlap in too many ways for one label map")
             self._values[members], self._members[new] = new, members
         return self._values[members]
 

@@ -118,7 +118,10 @@ def place(values: NDArray, own: Grid, image: Grid, *, resample: bool = False) ->
             return Placed(turned, told)
     if not resample:
         raise Unreadable(mismatch(grid, image), "affine")
-    return resampled(values, own, image)
+    placed = resampled(values, own, image)
+    if not placed.values.any():
+        raise Unreadable("no label lies within the image", "affine")
+    return placed
 
 
 def farthest_mm(first: Array, second: Array) -> float:
@@ -184,7 +187,7 @@ def resampled(values: NDArray, own: Grid, image: Grid, *, reach_mm: float | None
     """Each voxel of the image takes the label whose voxel it lies in.
 
     reach_mm: how far a slice's labels reach to both sides; half of the mean step by default.
-    Raises Unreadable where no label is left.
+    Raises Unreadable where the grids do not overlap.
     """
     if gap_mm(own, image) > 0:
         raise Unreadable(mismatch(own, image), "affine")
@@ -192,8 +195,6 @@ def resampled(values: NDArray, own: Grid, image: Grid, *, reach_mm: float | None
     placed = np.zeros(image.shape, values.dtype)
     for number in range(image.shape[0]):
         placed[number] = _taken(values, own, image, number=number, reach_mm=reach_mm)
-    if not placed.any():
-        raise Unreadable("no label lies within the image", "affine")
     lost = np.setdiff1d(np.unique(values), np.unique(placed))
     rest = f"; nothing is left of values {', '.join(map(str, lost))}" if len(lost) else ""
     return Placed(placed, f"resampled from {own.told()}, nearest neighbour{rest}")

@@ -1,0 +1,185 @@
+"""LIDC-IDRI nodule outlines: four readers' XML onto their series, by a level of agreement.
+
+Of nodules of 3 mm and more each reader outlined every slice, along the first pixels outside of
+the nodule (Armato et al., Med Phys 38, 2011; XML of the LIDC message format). Smaller nodules
+and other marks are single points and make no labels. Readers name nodules apart; outlines of
+several readers that overlap are of one nodule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.draw import polygon_perimeter
+
+from pipeline.contours import Outline, filled
+from pipeline.dicom.derived.lineage import keys_of
+from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.series import Series
+from pipeline.labelmap import LabelMap
+from pipeline.labels.grid import Grid
+from pipeline.labels.references import series_of
+from pipeline.labels.xml import parsed
+
+ROOT = "LidcReadMessage"
+LIDC = "LIDC"
+NODULE = "nodule"
+#: Of a reader's outlines of one slice: true ones less those of what is not nodule in it.
+INCLUDED = "TRUE"
+
+
+def read_lidc(path: Path, image: Grid, *, agreement: int = 2) -> LabelMap:
+    """Voxels that at least `agreement` of the readers hold for nodule, as the value 1.
+
+    source tells of each nodule how many readers outlined it, in how many voxels at least
+    `agreement` of them agree, and how malignant each thought it to be (1 to 5). Raises
+    Unreadable for outlines of another series, and for slices whose place does not agree.
+    """
+    if agreement < 1:
+        raise ValueError(f"at least one reader must hold it for nodule, got {agreement}")
+    series = series_of(image)
+    message = _message(path)
+    _require_series(message, series)
+    readings = list(message.iterfind("{*}readingSession"))
+    marks, beyond = _marks(readings, image)
+    labels = np.zeros(image.shape, np.uint8)
+    nodules = [_agreed(cluster, labels, agreement) for cluster in _clusters(marks)]
+    source: dict[str, Any] = {"kind": LIDC, "readers": len(readings), "agreement": agreement}
+    source["nodules"] = sorted(nodules, key=lambda nodule: -nodule["voxels"])
+    if beyond:
+        source["warnings"] = [f"{beyond} outlines left out, on slices that the series lacks"]
+    return LabelMap(labels, {1: NODULE}, source)
+
+
+def _message(path: Path) -> ElementTree.Element:
+    message = parsed(path.read_bytes())
+    if message.tag.rpartition("}")[2] != ROOT:
+        raise Unreadable(f"XML, but no {ROOT}")
+    return message
+
+
+def series_uid(path: Path) -> str:
+    """The series that a message is of; raises Unreadable for XML that is no such message."""
+    return _header_uid(_message(path), "Series")
+
+
+def _header_uid(message: ElementTree.Element, what: str) -> str:
+    return _text(message, f"{{*}}ResponseHeader/{{*}}{what}InstanceUid")
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _require_series(message: ElementTree.Element, series: Series) -> None:
+    for what in ("Series", "Study"):
+        name, told = f"{what}InstanceUID", _header_uid(message, what)
+        if told and told != str(series.header.get(name)):
+            raise Unreadable("another one than the image's: outlines of something else", name)
+
+
+@dataclass
+class _Mark:
+    """One reader's nodule: whose, its mask in each slice it has one in, and its malignancy."""
+
+    reader: int
+    malignancy: int | None
+    masks: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def meets(self, other: _Mark) -> bool:
+        both = self.masks.keys() & other.masks.keys()
+        return any((self.masks[number] & other.masks[number]).any() for number in both)
+
+
+def _marks(readings: list[ElementTree.Element], image: Grid) -> tuple[list[_Mark], int]:
+    """Every reader's outlined nodules, and how many outlines lie on slices not there."""
+    number_of = {uid: n for n, (uid, _) in enumerate(keys_of(series_of(image)))}
+    marks, outlines, beyond = [], 0, 0
+    for reader, reading in enumerate(readings):
+        for nodule in reading.iterfind("{*}unblindedReadNodule"):
+            malignancy = _text(nodule, "{*}characteristics/{*}malignancy")
+            mark = _Mark(reader, int(malignancy) if malignancy.isdigit() else None)
+            for roi in nodule.iterfind("{*}roi"):
+                points = _points(roi)
+                if len(points) < 3:
+                    continue  # a nodule smaller than 3 mm, or a single pixel: no area
+                outlines += 1
+                number = number_of.get(_text(roi, "{*}imageSOP_UID"))
+                if number is None:
+                    beyond += 1
+                    continue
+                _require_place(roi, image, number)
+                _add(mark, number, _inside(points, image.shape[1:]), roi)
+            if any(mask.any() for mask in mark.masks.values()):
+                marks.append(mark)
+    if outlines and beyond == outlines:
+        raise Unreadable(f"none of {outlines} outlined images is in the series", "imageSOP_UID")
+    return marks, beyond
+
+
+def _points(roi: ElementTree.Element) -> Outline:
+    try:
+        points = [
+            (float(_text(edge, "{*}xCoord")), float(_text(edge, "{*}yCoord")))
+            for edge in roi.iterfind("{*}edgeMap")
+        ]
+    except ValueError as error:
+        raise Unreadable("an outline's points are numbers", "edgeMap") from error
+    return np.array(points).reshape(-1, 2)
+
+
+def _require_place(roi: ElementTree.Element, image: Grid, number: int) -> None:
+    """The slice is where the reader saw it: another copy of the series may have been moved."""
+    try:
+        told_mm = float(_text(roi, "{*}imageZposition"))
+    except ValueError:
+        return
+    off_mm = abs(told_mm - image.slice_origins_mm[number, 2])
+    if off_mm > image.tolerance_mm:
+        raise Unreadable(f"a slice {off_mm:.1f} mm from where it was read", "imageZposition")
+
+
+def _inside(points: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels within an outline, without the outline's own."""
+    mask = filled([points], shape)
+    rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
+    rim = polygon_perimeter(rows, columns, shape, clip=True)
+    mask[rim] = False
+    return mask
+
+
+def _add(mark: _Mark, number: int, mask: NDArray[np.bool_], roi: ElementTree.Element) -> None:
+    before = mark.masks.get(number, np.zeros_like(mask))
+    included = _text(roi, "{*}inclusion").upper() == INCLUDED
+    mark.masks[number] = before | mask if included else before & ~mask
+
+
+def _clusters(marks: list[_Mark]) -> list[list[_Mark]]:
+    """Marks of one nodule together: those that overlap, directly or by way of another."""
+    clusters: list[list[_Mark]] = []
+    for mark in marks:
+        met = [cluster for cluster in clusters if any(mark.meets(other) for other in cluster)]
+        clusters = [cluster for cluster in clusters if cluster not in met]
+        clusters.append([mark, *(other for cluster in met for other in cluster)])
+    return clusters
+
+
+def _agreed(cluster: list[_Mark], labels: NDArray[np.uint8], agreement: int) -> dict[str, Any]:
+    """Label what enough readers hold for nodule; what is to be told of it."""
+    voxels = 0
+    for number in {number for mark in cluster for number in mark.masks}:
+        votes = np.zeros(labels.shape[1:], np.uint8)
+        for reader in {mark.reader for mark in cluster}:
+            own = [m.masks[number] for m in cluster if m.reader == reader and number in m.masks]
+            if own:
+                votes += np.logical_or.reduce(own)
+        labels[number][votes >= agreement] = 1
+        voxels += int((votes >= agreement).sum())
+    rated = sorted(mark.malignancy for mark in cluster if mark.malignancy is not None)
+    readers = len({mark.reader for mark in cluster})
+    return {"readers": readers, "voxels": voxels, "malignancy": rated}
