@@ -15,6 +15,8 @@ from pipeline.discover import Source, discover, image_key, source_key
 from pipeline.errors import NothingUsableError
 from pipeline.geometry import prepared
 from pipeline.image_files import read_image
+from pipeline.labels.discover import discover_labels, grid_of
+from pipeline.labels.read import Choices, on_volume, read_labels
 from pipeline.store import Store
 from pipeline.volume import Volume
 
@@ -32,9 +34,11 @@ class IngestReport:
     series: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
+    labels: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"series": self.series, **by_fate(self.refusals, self.root)}
+        told = {"series": self.series, "labels": self.labels}
+        return {**told, **by_fate(self.refusals, self.root)}
 
 
 def ingest(
@@ -45,7 +49,7 @@ def ingest(
     intake: Intake = Intake(),  # noqa: B008  (frozen)
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
-    """Store every usable CT volume below `root`; one is in memory at a time.
+    """Store every usable CT volume below `root`, one in memory at a time, and its labels.
 
     Raises NothingUsableError where nothing could be used, naming the commonest reason.
     """
@@ -61,6 +65,7 @@ def ingest(
         progress("storing series", done, len(found.sources))
     if not report.series:
         raise NothingUsableError(nothing_usable(report.root, report.refusals))
+    _store_labels(store, intake, report)
     return report
 
 
@@ -104,3 +109,26 @@ def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> N
             "warnings": [*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
         }
     )
+
+
+def _store_labels(store: Store, intake: Intake, report: IngestReport) -> None:
+    """Put what is labels among the refused files beside the volumes that they are of."""
+    choices = Choices.of(intake)
+    found = discover_labels(report.refusals, report.sources, choices)
+    report.refusals = found.refusals
+    for files in found.files:
+        own = grid_of(report.sources[files.image])
+        try:
+            labelmap = on_volume(read_labels(files, own, choices), own, store.load(files.image))
+        except Unreadable as fault:
+            report.refusals.extend(fault.refusal(path) for path in files.paths)
+            continue
+        report.labels.append(
+            {
+                "series": files.image,
+                "labels": files.kind,
+                "structures": list(labelmap.names.values()),
+                "new": store.add_labels(files.image, files.kind, labelmap),
+                "warnings": labelmap.source.get("warnings", []),
+            }
+        )

@@ -21,51 +21,62 @@ from pipeline.contours import Outline, filled
 from pipeline.dicom.derived.lineage import keys_of
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.series import Series
+from pipeline.dicom.sources import opened
 from pipeline.labelmap import LabelMap
 from pipeline.labels.grid import Grid
 from pipeline.labels.references import series_of
-from pipeline.labels.xml import parsed
+from pipeline.labels.xml import LARGEST_BYTES, parsed
 
 ROOT = "LidcReadMessage"
 LIDC = "LIDC"
 NODULE = "nodule"
-#: Of a reader's outlines of one slice: true ones less those of what is not nodule in it.
-INCLUDED = "TRUE"
+IMAGE = "imageSOP_UID"
 
 
-def read_lidc(path: Path, image: Grid, *, agreement: int = 2) -> LabelMap:
-    """Voxels that at least `agreement` of the readers hold for nodule, as the value 1.
+def read_lidc(path: Path, image: Grid, *, agreement: int | None = None) -> LabelMap:
+    """How many readers hold a voxel for nodule, or where at least `agreement` of them do.
 
-    source tells of each nodule how many readers outlined it, in how many voxels at least
-    `agreement` of them agree, and how malignant each thought it to be (1 to 5). Raises
-    Unreadable for outlines of another series, and for slices whose place does not agree.
+    Without a level of agreement values are counts, so that a group of [2, 3, 4] is what two
+    readers and more agree on; with one, the value 1 is nodule. source tells of each nodule how
+    many readers outlined it, its voxels by how many hold each for nodule, and how malignant
+    they thought it to be (1 to 5). Raises Unreadable for outlines of another series, and for
+    slices whose place does not agree.
     """
-    if agreement < 1:
-        raise ValueError(f"at least one reader must hold it for nodule, got {agreement}")
     series = series_of(image)
     message = _message(path)
     _require_series(message, series)
     readings = list(message.iterfind("{*}readingSession"))
     marks, beyond = _marks(readings, image)
-    labels = np.zeros(image.shape, np.uint8)
-    nodules = [_agreed(cluster, labels, agreement) for cluster in _clusters(marks)]
-    source: dict[str, Any] = {"kind": LIDC, "readers": len(readings), "agreement": agreement}
-    source["nodules"] = sorted(nodules, key=lambda nodule: -nodule["voxels"])
+    votes = np.zeros(image.shape, np.uint8)
+    nodules = [_count(cluster, votes) for cluster in _clusters(marks)]
+    source: dict[str, Any] = {"kind": LIDC, "readers": len(readings)}
+    source["nodules"] = sorted(nodules, key=lambda nodule: -sum(nodule["voxels"]))
     if beyond:
         source["warnings"] = [f"{beyond} outlines left out, on slices that the series lacks"]
-    return LabelMap(labels, {1: NODULE}, source)
+    if agreement is None:
+        of = f"of {len(readings)} readers"
+        names = {n: f"{NODULE}, {n} {of}" for n in range(1, len(readings) + 1)}
+        return LabelMap(votes, names, source)
+    agreed = (votes >= max(agreement, 1)).astype(np.uint8)
+    return LabelMap(agreed, {1: NODULE}, {**source, "agreement": agreement})
 
 
 def _message(path: Path) -> ElementTree.Element:
-    message = parsed(path.read_bytes())
+    with opened(path) as stream:
+        message = parsed(stream.read(LARGEST_BYTES + 1))
     if message.tag.rpartition("}")[2] != ROOT:
         raise Unreadable(f"XML, but no {ROOT}")
     return message
 
 
-def series_uid(path: Path) -> str:
-    """The series that a message is of; raises Unreadable for XML that is no such message."""
-    return _header_uid(_message(path), "Series")
+def named_in(path: Path) -> tuple[str, set[str]]:
+    """The series that a message is of, and the images that it outlines.
+
+    Raises Unreadable for XML that is no such message.
+    """
+    message = _message(path)
+    images = {(uid.text or "").strip() for uid in message.iter() if uid.tag.endswith(IMAGE)}
+    return _header_uid(message, "Series"), images
 
 
 def _header_uid(message: ElementTree.Element, what: str) -> str:
@@ -104,22 +115,42 @@ def _marks(readings: list[ElementTree.Element], image: Grid) -> tuple[list[_Mark
         for nodule in reading.iterfind("{*}unblindedReadNodule"):
             malignancy = _text(nodule, "{*}characteristics/{*}malignancy")
             mark = _Mark(reader, int(malignancy) if malignancy.isdigit() else None)
-            for roi in nodule.iterfind("{*}roi"):
-                points = _points(roi)
-                if len(points) < 3:
-                    continue  # a nodule smaller than 3 mm, or a single pixel: no area
-                outlines += 1
-                number = number_of.get(_text(roi, "{*}imageSOP_UID"))
-                if number is None:
-                    beyond += 1
-                    continue
-                _require_place(roi, image, number)
-                _add(mark, number, _inside(points, image.shape[1:]), roi)
+            # What is left out of an outline comes after it. Two points and less have no area:
+            # a nodule smaller than 3 mm.
+            rois = sorted(nodule.iterfind("{*}roi"), key=lambda roi: not _is_included(roi))
+            areas = [(roi, points) for roi in rois if len(points := _points(roi)) > 2]
+            outlines += len(areas)
+            beyond += _fill(mark, areas, number_of, image)
             if any(mask.any() for mask in mark.masks.values()):
                 marks.append(mark)
     if outlines and beyond == outlines:
         raise Unreadable(f"none of {outlines} outlined images is in the series", "imageSOP_UID")
     return marks, beyond
+
+
+def _fill(
+    mark: _Mark,
+    areas: list[tuple[ElementTree.Element, Outline]],
+    number_of: dict[str, int],
+    image: Grid,
+) -> int:
+    """Add outlines to a mark; how many lie on slices that are not there."""
+    beyond = 0
+    for roi, points in areas:
+        number = number_of.get(_text(roi, "{*}imageSOP_UID"))
+        if number is None:
+            beyond += 1
+            continue
+        _require_place(roi, image, number)
+        mask = _inside(points, image.shape[1:])
+        before = mark.masks.get(number, np.zeros_like(mask))
+        mark.masks[number] = before | mask if _is_included(roi) else before & ~mask
+    return beyond
+
+
+def _is_included(roi: ElementTree.Element) -> bool:
+    """Whether an outline is of the nodule, and not of what is no nodule within it."""
+    return _text(roi, "{*}inclusion").upper() == "TRUE"
 
 
 def _points(roi: ElementTree.Element) -> Outline:
@@ -153,12 +184,6 @@ def _inside(points: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
-def _add(mark: _Mark, number: int, mask: NDArray[np.bool_], roi: ElementTree.Element) -> None:
-    before = mark.masks.get(number, np.zeros_like(mask))
-    included = _text(roi, "{*}inclusion").upper() == INCLUDED
-    mark.masks[number] = before | mask if included else before & ~mask
-
-
 def _clusters(marks: list[_Mark]) -> list[list[_Mark]]:
     """Marks of one nodule together: those that overlap, directly or by way of another."""
     clusters: list[list[_Mark]] = []
@@ -169,17 +194,16 @@ def _clusters(marks: list[_Mark]) -> list[list[_Mark]]:
     return clusters
 
 
-def _agreed(cluster: list[_Mark], labels: NDArray[np.uint8], agreement: int) -> dict[str, Any]:
-    """Label what enough readers hold for nodule; what is to be told of it."""
-    voxels = 0
+def _count(cluster: list[_Mark], votes: NDArray[np.uint8]) -> dict[str, Any]:
+    """Add a nodule's readers to the votes; what is to be told of it."""
+    readers = {mark.reader for mark in cluster}
+    voxels = np.zeros(len(readers) + 1, int)
     for number in {number for mark in cluster for number in mark.masks}:
-        votes = np.zeros(labels.shape[1:], np.uint8)
-        for reader in {mark.reader for mark in cluster}:
-            own = [m.masks[number] for m in cluster if m.reader == reader and number in m.masks]
-            if own:
-                votes += np.logical_or.reduce(own)
-        labels[number][votes >= agreement] = 1
-        voxels += int((votes >= agreement).sum())
+        own = np.zeros(votes.shape[1:], np.uint8)
+        for reader in readers:
+            masks = [m.masks[number] for m in cluster if m.reader == reader and number in m.masks]
+            own += np.logical_or.reduce(masks) if masks else np.uint8(0)
+        votes[number] += own
+        voxels += np.bincount(own.ravel(), minlength=len(voxels))
     rated = sorted(mark.malignancy for mark in cluster if mark.malignancy is not None)
-    readers = len({mark.reader for mark in cluster})
-    return {"readers": readers, "voxels": voxels, "malignancy": rated}
+    return {"readers": len(readers), "voxels": voxels[1:].tolist(), "malignancy": rated}

@@ -48,16 +48,17 @@ def read_seg(
     series = series_of(image)
     require_same(dataset, series, "StudyInstanceUID", "FrameOfReferenceUID")
     frames = _Frames.of(dataset, threshold)
-    layout = frames.layout()
-    keys = [key for frame in layout for key in frame.sources]
-    missing = require_some(keys, series, "SourceImageSequence")
+    named = frames.layout()
+    missing = require_some([k for f in named for k in f.sources], series, "SourceImageSequence")
+    images = keys_of(series).keys()
+    layout = [f for f in named if not f.sources or not images.isdisjoint(f.sources)]
     canvas = Canvas(image.shape, frames.names)
     told = _paint(canvas, layout, frames, image, resample=resample)
     labelmap = canvas.labelmap({"kind": SEG, "type": frames.kind})
     if labelmap.overlaps:
         told.append("segments overlap")
     if missing:
-        told.append(f"made of {missing} more images than the series has")
+        told.append(f"of {missing} more images, which the series lacks")
     if told:
         labelmap.source["warnings"] = told
     return labelmap
@@ -166,7 +167,10 @@ def _paint(
         return _paint_resampled(canvas, layout, frames, image)
     if mismatch:
         raise Unreadable(f"{mismatch}; resample them if that is right", "ImagePositionPatient")
-    for frame, pixels in zip(layout, frames.pixels(), strict=True):
+    of_number = {frame.number: frame for frame in layout}
+    for at, pixels in enumerate(frames.pixels()):
+        if (frame := of_number.get(at)) is None:
+            continue
         turned, plane = turned_like(pixels[None], frame.plane, image)
         number, _ = _nearest(plane, image)
         _paint_plane(canvas, number, turned[0], frame.segment)

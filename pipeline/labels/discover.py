@@ -1,0 +1,170 @@
+"""Which of a source's files are labels, and of which image: by what DICOM names, or by place.
+
+Files are candidates because ingest had no use for them as images. One that fits an image stops
+being refused; of one that does not, or fits several, it is said why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dicom.derived.lineage import keys_of
+from pipeline.dicom.elements import with_items
+from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.series import Series
+from pipeline.discover import Source
+from pipeline.image_files import NOT_HU, is_image_file, read_place, read_stored
+from pipeline.labels import lidc, rtstruct, seg
+from pipeline.labels.files import labels_of
+from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_like
+from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
+from pipeline.labels.references import read_object
+
+#: Where DICOM labels name the images that they are of.
+NAMED_IN = {
+    SEG: ("ReferencedSeriesSequence", "PerFrameFunctionalGroupsSequence"),
+    RTSTRUCT: ("ReferencedFrameOfReferenceSequence", "ROIContourSequence"),
+}
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """Which files label which image, and the refusals that are left."""
+
+    files: list[LabelFiles]
+    refusals: list[Refusal]
+
+
+def discover_labels(
+    refusals: list[Refusal], images: Mapping[str, Source], choices: Choices
+) -> FoundLabels:
+    """The label files among what was refused, each with its image: images by key.
+
+    DICOM SEG, RTSTRUCT and LIDC outlines name their images; masks lie on the grid of exactly
+    one image, or, to be resampled, overlap exactly one.
+    """
+    if not any(map(_kind, refusals)):
+        return FoundLabels([], refusals)
+    grids = {key: grid_of(source) for key, source in images.items()}
+    found: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    rest: list[Refusal] = []
+    for refusal in refusals:
+        kind = _kind(refusal)
+        try:
+            keys = _images_of(refusal.path, kind, grids, choices) if kind else []
+        except Unreadable as fault:
+            rest.append(_explained(refusal, fault))
+            continue
+        for key in keys:
+            found[kind, key].append(refusal.path)
+        if not keys:
+            rest.append(refusal)
+    files = [LabelFiles(kind, key, tuple(paths)) for (kind, key), paths in found.items()]
+    return FoundLabels(files, rest)
+
+
+def grid_of(source: Source) -> Grid:
+    """Where the voxels of a series or of an image file lie, by headers alone."""
+    if isinstance(source, Series):
+        return Grid.of_series(source)
+    return Grid.even(*read_place(source))
+
+
+def _kind(refusal: Refusal) -> str:
+    """What kind of labels a refused file may be, "" for none."""
+    if refusal.attribute == "SOPClassUID":
+        classes = {str(uid): SEG for uid in seg.CLASSES} | {str(rtstruct.CLASS): RTSTRUCT}
+        return classes.get(refusal.value, "")
+    if refusal.path.suffix.lower() == ".xml" and refusal.fate is Fate.EXCLUDED:
+        return LIDC
+    return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
+
+
+def _images_of(path: Path, kind: str, grids: Mapping[str, Grid], choices: Choices) -> list[str]:
+    """Keys of the images that a file labels; none for a file that is no labels after all.
+
+    Raises Unreadable for labels whose image is not there, or not to be told.
+    """
+    if kind == MASK:
+        return _images_in_place(path, grids, choices)
+    try:
+        series, named = lidc.named_in(path) if kind == LIDC else _named_in(path, kind)
+    except Unreadable:
+        if kind == LIDC:
+            return []  # some other XML
+        raise
+    keys = [key for key, grid in grids.items() if _has(grid, series, named)]
+    if not keys:
+        raise Unreadable("labels of images that are not here", "ReferencedSOPInstanceUID")
+    return keys
+
+
+def _named_in(path: Path, kind: str) -> tuple[str, set[str]]:
+    """The series, if it is one, and the images that a DICOM object says that it is of."""
+    dataset = read_object(path, stop_before_pixels=True)
+    for name in NAMED_IN[kind]:
+        items = [item for group in dataset.get(name) or () for item in with_items(group)]
+        images = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items} - {""}
+        series = {str(item.get("SeriesInstanceUID") or "") for item in items} - {""}
+        if series or images:
+            return (series.pop() if len(series) == 1 else ""), images
+    return "", set()
+
+
+def _has(grid: Grid, series: str, named: set[str]) -> bool:
+    if grid.series is None:
+        return False
+    if named:
+        return any(uid in named for uid, _ in keys_of(grid.series))
+    return bool(series) and series == str(grid.series.header.SeriesInstanceUID)
+
+
+def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str]:
+    try:
+        labels_of(read_stored(path)[0])
+    except Unreadable:
+        return []  # an image of grey values: refused as one
+    own = Grid.even(*read_place(path))
+    keys = [key for key, grid in grids.items() if _same(own, grid)]
+    if not keys and choices.resample:
+        keys = [key for key, grid in grids.items() if gap_mm(own, grid) == 0]
+    if len(keys) > 1:
+        told = f"labels that fit {len(keys)} images, {' and '.join(sorted(keys))}"
+        raise Unreadable(f"{told}: ingest each image with its own labels", "affine")
+    if not keys:
+        raise Unreadable(f"labels of no image here: {_nearest(own, grids)}", "affine")
+    return keys
+
+
+def _turned(own: Grid, image: Grid) -> Grid:
+    return turned_like(np.broadcast_to(np.uint8(0), own.shape), own, image)[1]
+
+
+def _same(own: Grid, image: Grid) -> bool:
+    turned = _turned(own, image)
+    if turned.shape != image.shape:
+        return False
+    return farthest_mm(turned.corners_mm, image.corners_mm) <= image.tolerance_mm
+
+
+def _nearest(own: Grid, grids: Mapping[str, Grid]) -> str:
+    """What keeps labels from the image that they come nearest to."""
+    best = min(
+        grids.items(),
+        key=lambda item: (
+            _turned(own, item[1]).shape != item[1].shape,
+            farthest_mm(_turned(own, item[1]).corners_mm[[0, -1]], item[1].corners_mm[[0, -1]]),
+        ),
+        default=None,
+    )
+    return f"{best[0]}: {mismatch(_turned(own, best[1]), best[1])}" if best else "there is none"
+
+
+def _explained(refusal: Refusal, fault: Unreadable) -> Refusal:
+    """The refusal of a file that is labels, and not of any image or not usable."""
+    return replace(refusal, reason=fault.reason, attribute=fault.attribute, value=fault.value)
