@@ -30,7 +30,7 @@ from pipeline.dicom.derived.write import (
     series_description,
     series_number,
 )
-from pipeline.dicom.elements import with_items
+from pipeline.dicom.elements import AsRead, with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.series import Series
 from pipeline.dicom.structures import (
@@ -123,9 +123,9 @@ def make_seg(
     if kind is LABELMAP:
         operation = replace(operation, product="label map")  # an object of its own
     source = first_header(series)
-    require_safe(labelmap.names.values(), source)
+    require_safe(labelmap.names.values(), source.dataset)
     segments = _segments(labelmap, operation, anatomy or {})
-    number = series_number(source, operation)
+    number = series_number(source.dataset, operation)
     segmentation = Segmentation(
         source_images=_slices(series),
         pixel_array=_pixels(labelmap),
@@ -139,7 +139,7 @@ def make_seg(
         instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name=operation.equipment[:64],
-        software_versions=(VERSION, operation.equipment_version[:64]),
+        software_versions=VERSION,
         device_serial_number=SOFTWARE,
         content_label="SEGMENTATION",
         content_description=operation.label[:64],
@@ -246,15 +246,16 @@ def _name_file_once(segmentation: Dataset) -> None:
         referenced.ReferencedInstanceSequence = list(once.values())
 
 
-def _settle(segmentation: Dataset, source: Dataset, operation: Operation, series: Series) -> None:
+def _settle(segmentation: Dataset, source: AsRead, operation: Operation, series: Series) -> None:
     """Patient and study as in the source; what came from the clock and from chance set anew."""
-    carry(source, segmentation)
-    segmentation.SeriesDescription = series_description(source, operation, series.part)
+    segmentation.SeriesDescription = series_description(source.dataset, operation, series.part)
+    segmentation.SoftwareVersions = [VERSION, operation.equipment_version[:64]]
     segmentation.ContributingEquipmentSequence = [equipment_item(operation)]
-    segmentation.ContentDate, segmentation.ContentTime = date_and_time(source)
+    segmentation.ContentDate, segmentation.ContentTime = date_and_time(source.dataset)
     for name in ("InstanceCreationDate", "InstanceCreationTime"):
         delattr(segmentation, name)
     organisation = derived_uid(segmentation.SOPInstanceUID, operation, "dimensions")
     for name in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
         for item in segmentation[name].value:
             item.DimensionOrganizationUID = organisation
+    carry(source, segmentation)

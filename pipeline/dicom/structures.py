@@ -14,11 +14,12 @@ from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import BaseTag, Tag
 
 from pipeline.dicom.derived.source_rules import STUDY
 from pipeline.dicom.derived.write import Operation, derived_uid
-from pipeline.dicom.elements import is_sequence, with_items
+from pipeline.dicom.elements import AsRead, is_sequence, with_items
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.requirements import NAMES
@@ -44,7 +45,7 @@ TIMES = ("ContentTime", "AcquisitionTime", "SeriesTime", "StudyTime")
 NO_DATE, NO_TIME = "19000101", "000000"
 
 
-def first_header(series: Series) -> Dataset:
+def first_header(series: Series) -> AsRead:
     """The whole header of the series' first slice, and no pixels.
 
     Raises LdctError where the objects of the series, or its coordinates, have no names to
@@ -60,12 +61,12 @@ def first_header(series: Series) -> Dataset:
     first = series.instances[0]
     try:
         if first.frame is None:
-            return read_dataset(first.path, stop_before_pixels=True)
+            return AsRead(read_dataset(first.path, stop_before_pixels=True))
         header = first.load()
     except Unreadable as fault:
         raise LdctError(f"the source cannot be read any more: {fault.reason}") from fault
     del header.PixelData
-    return header
+    return AsRead(header)
 
 
 def frames_of_reference(series: Series) -> list[str]:
@@ -82,17 +83,23 @@ def several_frames(series: Series) -> list[str]:
     return [f"the slices name {count} frames of reference: the first one is named here"]
 
 
-def carry(source: Dataset, derived: Dataset) -> None:
-    """Take over patient and study as the source has them, and the character set they are in."""
+def carry(source: AsRead, derived: Dataset) -> None:
+    """Take over patient and study as the source has them, and the character set they are in.
+
+    The last thing to be done to an object: its elements are then written as they are here,
+    and those of the source as they were read.
+    """
+    correct_ambiguous_vr(derived, True)
     for name in OF_PATIENT_AND_STUDY:
         setattr(derived, name, "")
     study = {_tag(name) for name in (*STUDY, "SpecificCharacterSet")}
-    as_read = source.original_encoding == (False, True)  # bytes that will be written so again
-    for tag in list(source.keys()):
+    same = source.dataset.original_encoding == (False, True)  # as it will be written again
+    for tag, element in source.elements.items():
         if tag.group in (0x0010, 0x0012) or tag in study:
-            derived[tag] = copy.deepcopy(source.get_item(tag) if as_read else source[tag])
+            derived[tag] = copy.deepcopy(element if same else source.dataset[tag])
             if is_sequence(derived, tag):
                 _remove_private(derived[tag].value)
+    derived.set_original_encoding(False, True, source.dataset.original_character_set)
 
 
 def _remove_private(items: Iterable[Dataset]) -> None:

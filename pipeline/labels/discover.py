@@ -13,23 +13,21 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.dicom.derived.lineage import keys_of
-from pipeline.dicom.elements import with_items
+from pipeline.dicom.derived.lineage import (
+    SEGMENTATIONS,
+    STRUCTURES,
+    keys_of,
+    structures_of,
+)
 from pipeline.dicom.findings import Fate, Refusal, Unreadable
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
 from pipeline.image_files import NOT_HU, is_image_file, read_place, read_stored
-from pipeline.labels import lidc, rtstruct, seg
+from pipeline.labels import lidc
 from pipeline.labels.files import labels_of
 from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_like
 from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
 from pipeline.labels.references import read_object
-
-#: Where DICOM labels name the images that they are of.
-NAMED_IN = {
-    SEG: ("ReferencedSeriesSequence", "PerFrameFunctionalGroupsSequence"),
-    RTSTRUCT: ("ReferencedFrameOfReferenceSequence", "ROIContourSequence"),
-}
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,8 @@ def grid_of(source: Source) -> Grid:
 def _kind(refusal: Refusal) -> str:
     """What kind of labels a refused file may be, "" for none."""
     if refusal.attribute == "SOPClassUID":
-        classes = {str(uid): SEG for uid in seg.CLASSES} | {str(rtstruct.CLASS): RTSTRUCT}
-        return classes.get(refusal.value, "")
+        is_seg = refusal.value in SEGMENTATIONS
+        return SEG if is_seg else RTSTRUCT if refusal.value in STRUCTURES else ""
     if refusal.path.suffix.lower() == ".xml" and refusal.fate is Fate.EXCLUDED:
         return LIDC
     return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
@@ -93,7 +91,10 @@ def _images_of(path: Path, kind: str, grids: Mapping[str, Grid], choices: Choice
     if kind == MASK:
         return _images_in_place(path, grids, choices)
     try:
-        series, named = lidc.named_in(path) if kind == LIDC else _named_in(path, kind)
+        if kind == LIDC:
+            series, named = lidc.named_in(path)
+        else:
+            series, named = structures_of(read_object(path, stop_before_pixels=True))
     except Unreadable:
         if kind == LIDC:
             return []  # some other XML
@@ -104,24 +105,12 @@ def _images_of(path: Path, kind: str, grids: Mapping[str, Grid], choices: Choice
     return keys
 
 
-def _named_in(path: Path, kind: str) -> tuple[str, set[str]]:
-    """The series, if it is one, and the images that a DICOM object says that it is of."""
-    dataset = read_object(path, stop_before_pixels=True)
-    for name in NAMED_IN[kind]:
-        items = [item for group in dataset.get(name) or () for item in with_items(group)]
-        images = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items} - {""}
-        series = {str(item.get("SeriesInstanceUID") or "") for item in items} - {""}
-        if series or images:
-            return (series.pop() if len(series) == 1 else ""), images
-    return "", set()
-
-
-def _has(grid: Grid, series: str, named: set[str]) -> bool:
+def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
     if grid.series is None:
         return False
     if named:
         return any(uid in named for uid, _ in keys_of(grid.series))
-    return bool(series) and series == str(grid.series.header.SeriesInstanceUID)
+    return str(grid.series.header.SeriesInstanceUID) in series
 
 
 def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str]:
@@ -137,7 +126,7 @@ def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) ->
         told = f"labels that fit {len(keys)} images, {' and '.join(sorted(keys))}"
         raise Unreadable(f"{told}: ingest each image with its own labels", "affine")
     if not keys:
-        raise Unreadable(f"labels of no image here: {_nearest(own, grids)}", "affine")
+        raise Unreadable(f"labels on the grid of no image here; {_nearest(own, grids)}", "affine")
     return keys
 
 
@@ -154,15 +143,14 @@ def _same(own: Grid, image: Grid) -> bool:
 
 def _nearest(own: Grid, grids: Mapping[str, Grid]) -> str:
     """What keeps labels from the image that they come nearest to."""
-    best = min(
-        grids.items(),
-        key=lambda item: (
-            _turned(own, item[1]).shape != item[1].shape,
-            farthest_mm(_turned(own, item[1]).corners_mm[[0, -1]], item[1].corners_mm[[0, -1]]),
-        ),
-        default=None,
-    )
-    return f"{best[0]}: {mismatch(_turned(own, best[1]), best[1])}" if best else "there is none"
+    turned = {key: _turned(own, grid) for key, grid in grids.items()}
+
+    def misfit(key: str) -> tuple[bool, float]:
+        first, last = turned[key].corners_mm[[0, -1]], grids[key].corners_mm[[0, -1]]
+        return turned[key].shape != grids[key].shape, farthest_mm(first, last)
+
+    best = min(grids, key=misfit)
+    return f"of {best}, {mismatch(turned[best], grids[best])}"
 
 
 def _explained(refusal: Refusal, fault: Unreadable) -> Refusal:

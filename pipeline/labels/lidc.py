@@ -69,14 +69,14 @@ def _message(path: Path) -> ElementTree.Element:
     return message
 
 
-def named_in(path: Path) -> tuple[str, set[str]]:
+def named_in(path: Path) -> tuple[set[str], set[str]]:
     """The series that a message is of, and the images that it outlines.
 
     Raises Unreadable for XML that is no such message.
     """
     message = _message(path)
     images = {(uid.text or "").strip() for uid in message.iter() if uid.tag.endswith(IMAGE)}
-    return _header_uid(message, "Series"), images
+    return {_header_uid(message, "Series")} - {""}, images
 
 
 def _header_uid(message: ElementTree.Element, what: str) -> str:

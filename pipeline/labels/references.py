@@ -12,6 +12,7 @@ from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.series import Series
 from pipeline.dicom.sources import read_dataset
+from pipeline.dicom.structures import frames_of_reference
 from pipeline.labels.grid import Grid
 
 
@@ -32,11 +33,15 @@ def series_of(image: Grid) -> Series:
     return image.series
 
 
-def require_same(dataset: Dataset, series: Series, *names: str) -> None:
-    """Raises Unreadable where an attribute is another than the series', if both have it."""
-    for name in names:
-        own, other = str(dataset.get(name) or ""), str(series.header.get(name) or "")
-        if own and other and own != other:
+def require_same(dataset: Dataset, series: Series) -> None:
+    """Raises Unreadable for another study or frame of reference than the series', if both say."""
+    study = str(series.header.get("StudyInstanceUID") or "")
+    for name, known in (
+        ("StudyInstanceUID", [study] if study else []),
+        ("FrameOfReferenceUID", frames_of_reference(series)),
+    ):
+        told = str(dataset.get(name) or "")
+        if told and known and told not in known:
             raise Unreadable("another one than the image's: labels of something else", name)
 
 

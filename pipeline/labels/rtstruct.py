@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import RTStructureSetStorage
 
 from pipeline.contours import Outline, cross, filled
 from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of
 from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.structures import frames_of_reference
 from pipeline.labelmap import Canvas, LabelMap
 from pipeline.labels.grid import SAME_PLACE, Grid
 from pipeline.labels.references import (
@@ -27,7 +27,6 @@ from pipeline.labels.references import (
     unlike_others,
 )
 
-CLASS = RTStructureSetStorage
 RTSTRUCT = "RTSTRUCT"
 AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
@@ -42,7 +41,7 @@ def read_rtstruct(path: Path, image: Grid, *, between_slices: bool = False) -> L
     """
     dataset = read_object(path)
     series = series_of(image)
-    require_same(dataset, series, "StudyInstanceUID", "FrameOfReferenceUID")
+    require_same(dataset, series)
     structures = _structures(dataset)
     images = [key for structure in structures for key in structure.images]
     missing = require_some(images, series, "ContourImageSequence")
@@ -113,18 +112,17 @@ def _add(structure: _Structure, contour: Dataset) -> None:
     if contour.get("ContourGeometricType") not in AREAS or len(points) < 3:
         structure.others += 1
         return
-    references = contour.get("ContourImageSequence") or ()
+    references = list(contour.get("ContourImageSequence") or ())
     image = key_of(references[0]) if len(references) == 1 else None
     structure.contours.append(_Contour(points, image))
 
 
 def _require_frame(dataset: Dataset, image: Grid) -> None:
     """Structures name the frame of reference of their points themselves."""
-    series = series_of(image)
-    own = str(series.header.get("FrameOfReferenceUID") or "")
+    own = frames_of_reference(series_of(image))
     for roi in dataset.get("StructureSetROISequence") or ():
         told = str(roi.get("ReferencedFrameOfReferenceUID") or "")
-        if own and told and own != told:
+        if own and told and told not in own:
             reason = "another one than the image's: contours in other coordinates"
             raise Unreadable(reason, "ReferencedFrameOfReferenceUID")
 
@@ -147,7 +145,7 @@ def _paint(
             raise Unreadable(f"{told}; choose the nearest slice if that is right", "ContourData")
         moved += off_mm > tolerance_mm
         by_slice[number].append(_outline(contour, image, number))
-    shape = image.shape[1:]
+    shape = (image.shape[1], image.shape[2])
     crossing = sum(cross(outlines, shape) for outlines in by_slice.values())
     for number, outlines in by_slice.items():
         canvas.paint(number, filled(outlines, shape), structure.value)

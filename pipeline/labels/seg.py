@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
-from pydicom.uid import UID
 
 from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of
 from pipeline.dicom.findings import Unreadable
@@ -28,9 +27,6 @@ from pipeline.labels.references import (
     unlike_others,
 )
 
-SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.4")
-LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
-CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION)
 SEG = "DICOM SEG"
 
 
@@ -46,7 +42,7 @@ def read_seg(
     """
     dataset = read_object(path)
     series = series_of(image)
-    require_same(dataset, series, "StudyInstanceUID", "FrameOfReferenceUID")
+    require_same(dataset, series)
     frames = _Frames.of(dataset, threshold)
     named = frames.layout()
     missing = require_some([k for f in named for k in f.sources], series, "SourceImageSequence")
