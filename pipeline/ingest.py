@@ -127,7 +127,7 @@ def _store_labels(store: Store, intake: Intake, report: IngestReport) -> None:
             {
                 "series": files.image,
                 "labels": files.kind,
-                "structures": list(labelmap.names.values()),
+                "structures": labelmap.present(),
                 "new": store.add_labels(files.image, files.kind, labelmap),
                 "warnings": labelmap.source.get("warnings", []),
             }

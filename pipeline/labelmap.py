@@ -50,6 +50,12 @@ class LabelMap:
             found |= labels == other
         return found
 
+    def present(self) -> list[str]:
+        """Names of the structures that the image shows, in the order of their values."""
+        there = values_in(self.labels)
+        named = sorted(self.names.items())
+        return [name for value, name in named if not there.isdisjoint(self.values_with(value))]
+
     @property
     def digest(self) -> str:
         """SHA-256 over the labels and what they mean."""
@@ -92,7 +98,7 @@ class Canvas:
 
     def labelmap(self, source: dict[str, Any]) -> LabelMap:
         """What was painted; combinations that nothing is left of are not listed."""
-        left = set(np.unique(self._labels).tolist())
+        left = values_in(self._labels)
         overlaps = {
             value: tuple(sorted(members))
             for value, members in self._members.items()
@@ -104,3 +110,9 @@ class Canvas:
 def smallest(labels: NDArray) -> NDArray[np.unsignedinteger]:
     """Whole numbers from 0 to 65535 as uint8 where that holds them, else as uint16."""
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def values_in(labels: NDArray[np.unsignedinteger]) -> set[int]:
+    """The different values of labels, 0 included: counted slice by slice, which takes no memory
+    and no sorting."""
+    return {int(v) for plane in labels for v in np.flatnonzero(np.bincount(plane.ravel()))}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.dicom.findings import Unreadable
 from pipeline.image_files import NIFTI, format_of, read_stored, write_voxels
 from pipeline.image_itk import ITK, opened, suffix_of
-from pipeline.labelmap import LARGEST_VALUE, LabelMap, smallest
+from pipeline.labelmap import LARGEST_VALUE, LabelMap, smallest, values_in
 from pipeline.labels.grid import Grid, place
 from pipeline.labels.xml import parsed
 from pipeline.volume import Volume
@@ -41,8 +41,7 @@ def read_mask(
     slices, rows, columns = labels.shape
     placed = place(labels, Grid.even((slices, rows, columns), affine), image, resample=resample)
     given = dict(names or {}) | names_in(path)
-    present = np.unique(labels)
-    named = {int(value): f"label {value}" for value in present if value} | given
+    named = {value: f"label {value}" for value in sorted(values_in(labels) - {0})} | given
     return LabelMap(
         np.ascontiguousarray(placed.values),
         named,
@@ -63,10 +62,10 @@ def labels_of(values: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
     labels = smallest(values)
     if not np.array_equal(labels, values):
         raise Unreadable("labels are whole numbers, and these values are not", "values")
-    present = np.unique(labels)
+    present = values_in(labels)
     if len(present) > MOST_STRUCTURES:
         raise Unreadable("grey values rather than labels: too many different ones", "values")
-    if not present.any():
+    if not any(present):
         raise Unreadable("no voxel is labelled", "values", 0)
     return labels
 
