@@ -391,7 +391,11 @@ def test_slices_that_are_frames_of_one_file_are_named_as_such(tmp_path):
         for groups in seg.PerFrameFunctionalGroupsSequence
     ]
     assert {item.ReferencedSOPInstanceUID for item in named} == {listed.ReferencedSOPInstanceUID}
-    assert [int(item.ReferencedFrameNumber) for item in named] == [4, 1]
+    frames = pydicom.dcmread(tmp_path / "in" / "e.dcm").PerFrameFunctionalGroupsSequence
+    assert {int(item.ReferencedFrameNumber) for item in named} == {4, 1}
+    for item, groups in zip(named, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        source = frames[int(item.ReferencedFrameNumber) - 1]
+        assert groups.PlanePositionSequence == source.PlanePositionSequence
 
 
 def test_codes_are_those_of_the_standards_own_groups():

@@ -80,7 +80,11 @@ def named_in(path: Path) -> tuple[set[str], set[str]]:
 
 
 def _header_uid(message: ElementTree.Element, what: str) -> str:
-    return _text(message, f"{{*}}ResponseHeader/{{*}}{what}InstanceUid")
+    """The UID of the series or the study, whose tags end in `Uid` or `UID`."""
+    for element in message.iterfind("{*}ResponseHeader/*"):
+        if element.tag.casefold().endswith(f"{what}instanceuid".casefold()):
+            return (element.text or "").strip()
+    return ""
 
 
 def _text(element: ElementTree.Element, tag: str) -> str:
@@ -94,7 +98,7 @@ def _require_series(message: ElementTree.Element, series: Series) -> None:
             raise Unreadable("another one than the image's: outlines of something else", name)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Mark:
     """One reader's nodule: whose, its mask in each slice it has one in, and its malignancy."""
 
