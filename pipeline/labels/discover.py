@@ -29,6 +29,8 @@ from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_lik
 from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
 from pipeline.labels.references import read_object
 
+NOT_HERE = "labels of images that are not here"
+
 
 @dataclass(frozen=True)
 class FoundLabels:
@@ -53,15 +55,10 @@ def discover_labels(
     rest: list[Refusal] = []
     for refusal in refusals:
         kind = _kind(refusal)
-        try:
-            keys = _images_of(refusal.path, kind, grids, choices) if kind else []
-        except Unreadable as fault:
-            rest.append(_explained(refusal, fault))
-            continue
+        keys, left = _judged(refusal, kind, grids, choices) if kind else ([], refusal)
+        rest += [left] if left else []
         for key in keys:
             found[kind, key].append(refusal.path)
-        if not keys:
-            rest.append(refusal)
     files = [LabelFiles(kind, key, tuple(paths)) for (kind, key), paths in found.items()]
     return FoundLabels(files, rest)
 
@@ -83,26 +80,42 @@ def _kind(refusal: Refusal) -> str:
     return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
 
 
-def _images_of(path: Path, kind: str, grids: Mapping[str, Grid], choices: Choices) -> list[str]:
-    """Keys of the images that a file labels; none for a file that is no labels after all.
+def _judged(
+    refusal: Refusal, kind: str, grids: Mapping[str, Grid], choices: Choices
+) -> tuple[list[str], Refusal | None]:
+    """Keys of the images that a file labels, or why it is refused."""
+    try:
+        keys = _images_of(refusal.path, kind, grids, choices)
+    except Unreadable as fault:
+        return [], fault.refusal(refusal.path)
+    except Exception as error:  # damaged files raise many kinds
+        fault = Unreadable(f"labels that cannot be read ({type(error).__name__})")
+        return [], fault.refusal(refusal.path)
+    if keys is None:
+        return [], refusal
+    if not keys:
+        told = "ReferencedSOPInstanceUID"
+        return [], replace(refusal, reason=NOT_HERE, attribute=told, value="")
+    return keys, None
 
-    Raises Unreadable for labels whose image is not there, or not to be told.
+
+def _images_of(
+    path: Path, kind: str, grids: Mapping[str, Grid], choices: Choices
+) -> list[str] | None:
+    """Keys of the images that a file labels; None for a file that is no labels after all.
+
+    Raises Unreadable for damaged labels, and for a mask whose image cannot be told.
     """
     if kind == MASK:
         return _images_in_place(path, grids, choices)
-    try:
-        if kind == LIDC:
+    if kind == LIDC:
+        try:
             series, named = lidc.named_in(path)
-        else:
-            series, named = structures_of(read_object(path, stop_before_pixels=True))
-    except Unreadable:
-        if kind == LIDC:
-            return []  # some other XML
-        raise
-    keys = [key for key, grid in grids.items() if _has(grid, series, named)]
-    if not keys:
-        raise Unreadable("labels of images that are not here", "ReferencedSOPInstanceUID")
-    return keys
+        except Unreadable:  # some other XML
+            return None
+    else:
+        series, named = structures_of(read_object(path, stop_before_pixels=True))
+    return [key for key, grid in grids.items() if _has(grid, series, named)]
 
 
 def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
@@ -113,11 +126,11 @@ def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
     return str(grid.series.header.SeriesInstanceUID) in series
 
 
-def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str]:
+def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str] | None:
     try:
         labels_of(read_stored(path)[0])
-    except Unreadable:
-        return []  # an image of grey values: refused as one
+    except Unreadable:  # an image of grey values: refused as one
+        return None
     own = Grid.even(*read_place(path))
     keys = [key for key, grid in grids.items() if _same(own, grid)]
     if not keys and choices.resample:
@@ -151,8 +164,3 @@ def _nearest(own: Grid, grids: Mapping[str, Grid]) -> str:
 
     best = min(grids, key=misfit)
     return f"of {best}, {mismatch(turned[best], grids[best])}"
-
-
-def _explained(refusal: Refusal, fault: Unreadable) -> Refusal:
-    """The refusal of a file that is labels, and not of any image or not usable."""
-    return replace(refusal, reason=fault.reason, attribute=fault.attribute, value=fault.value)

@@ -146,7 +146,9 @@ def _fill(
             beyond += 1
             continue
         _require_place(roi, image, number)
-        mask = _inside(points, image.shape[1:])
+        if not ((points >= 0) & (points < [image.shape[2], image.shape[1]])).all():
+            raise Unreadable("an outline beyond the image", "edgeMap")
+        mask = _inside(points, (image.shape[1], image.shape[2]))
         before = mark.masks.get(number, np.zeros_like(mask))
         mark.masks[number] = before | mask if _is_included(roi) else before & ~mask
     return beyond

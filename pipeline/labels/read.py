@@ -49,8 +49,13 @@ def read_labels(files: LabelFiles, image: Grid, choices: Choices) -> LabelMap:
 
     Raises Unreadable where a file cannot be used, and where two name a structure alike.
     """
-    maps = [_read(path, files.kind, image, choices) for path in files.paths]
-    return maps[0] if len(maps) == 1 else _together(maps)
+    try:
+        maps = [_read(path, files.kind, image, choices) for path in files.paths]
+        return maps[0] if len(maps) == 1 else _together(maps)
+    except Unreadable:
+        raise
+    except Exception as error:  # damaged files raise many kinds
+        raise Unreadable(f"labels that cannot be read ({type(error).__name__})") from error
 
 
 def on_volume(labelmap: LabelMap, own: Grid, volume: Volume) -> LabelMap:

@@ -109,6 +109,8 @@ def _add(structure: _Structure, contour: Dataset) -> None:
         points = np.array(contour.get("ContourData") or (), float).reshape(-1, 3)
     except ValueError as error:
         raise Unreadable("contour points are three numbers each", "ContourData") from error
+    if not np.isfinite(points).all():
+        raise Unreadable("contour points are finite numbers", "ContourData")
     if contour.get("ContourGeometricType") not in AREAS or len(points) < 3:
         structure.others += 1
         return
@@ -147,11 +149,13 @@ def _paint(
         by_slice[number].append(_outline(contour, image, number))
     shape = (image.shape[1], image.shape[2])
     crossing = sum(cross(outlines, shape) for outlines in by_slice.values())
+    cut = sum(_reaches_beyond(o, shape) for outlines in by_slice.values() for o in outlines)
     for number, outlines in by_slice.items():
         canvas.paint(number, filled(outlines, shape), structure.value)
     told_of = {
         "points or open contours left out": structure.others,
         "contours left out, on slices that the series lacks": beyond,
+        "contours cut off at the rim of the image": cut,
         "contours moved to the nearest slice": moved,
         "slices with contours that cross each other": crossing,
     }
@@ -174,6 +178,11 @@ def _slice_of(
     if contour.image is None and at_end and off_mm > image.spacing_mm[0] / 2:
         return None, off_mm
     return number, off_mm
+
+
+def _reaches_beyond(outline: Outline, shape: tuple[int, int]) -> bool:
+    rows, columns = shape
+    return bool((outline < -1).any() or (outline > [columns, rows]).any())
 
 
 def _outline(contour: _Contour, image: Grid, number: int) -> Outline:

@@ -40,6 +40,8 @@ def read_seg(
     segments are kept as overlaps. Raises Unreadable where study, frame of reference, images or
     places are not the series'.
     """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(f"a fraction lies above 0 and at most at 1, got {threshold}")
     dataset = read_object(path)
     series = series_of(image)
     require_same(dataset, series)
@@ -98,17 +100,17 @@ class _Frames:
     def of(cls, dataset: Dataset, threshold: float | None) -> _Frames:
         """Raises Unreadable for a type of segmentation that is not to be read so."""
         kind = str(dataset.get("SegmentationType") or "")
-        if kind == "FRACTIONAL":
-            if threshold is None:
-                raise Unreadable(
-                    "fractions, not labels: say from which one on a voxel belongs to its segment",
-                    "SegmentationType",
-                    kind,
-                )
-            return cls(dataset, kind, threshold * float(dataset.get("MaximumFractionalValue") or 0))
-        if kind not in ("BINARY", "LABELMAP"):
+        if kind in ("BINARY", "LABELMAP"):
+            return cls(dataset, kind, 1)
+        if kind != "FRACTIONAL":
             raise Unreadable("expected BINARY, FRACTIONAL or LABELMAP", "SegmentationType", kind)
-        return cls(dataset, kind, 1)
+        whole = dataset.get("MaximumFractionalValue")
+        if not whole:
+            raise Unreadable("fractions of what is not said", "MaximumFractionalValue", whole)
+        if threshold is None:
+            reason = "fractions, not labels: say from which one on a voxel belongs to its segment"
+            raise Unreadable(reason, "SegmentationType", kind)
+        return cls(dataset, kind, threshold * float(whole))
 
     def layout(self) -> list[_Frame]:
         """Where each frame lies, and of which segment it is."""
@@ -125,13 +127,15 @@ class _Frames:
             return (own.get(name) or shared.get(name) or [Dataset()])[0]
 
         cosines = np.array(group("PlaneOrientationSequence").ImageOrientationPatient, float)
-        spacing_mm = np.array(group("PixelMeasuresSequence").PixelSpacing, float)
         measures = group("PixelMeasuresSequence")
+        spacing_mm = np.array(measures.PixelSpacing, float)
         between = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1
         affine = np.eye(4)
         affine[:3, 0], affine[:3, 1] = cosines[:3] * spacing_mm[1], cosines[3:] * spacing_mm[0]
         affine[:3, 2] = np.cross(cosines[:3], cosines[3:])
         affine[:3, 3] = group("PlanePositionSequence").ImagePositionPatient
+        if not np.isfinite(affine).all():
+            raise ValueError("not a place")
         derivation = group("DerivationImageSequence")
         sources = [key_of(item) for item in derivation.get("SourceImageSequence") or ()]
         identification = group("SegmentIdentificationSequence")
