@@ -24,12 +24,15 @@ from pipeline.errors import ConfigError
 from pipeline.export import Export, ModelCard
 from pipeline.files import write_json
 from pipeline.ingest import IngestReport
+from pipeline.published import coverage
 from pipeline.store import Store
 from pipeline.versions import versions
 
 REQUEST = "request.json"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+#: The side of a patient whom a published split does not list.
+UNUSED = "unused"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ def main_job(request: str) -> dict[str, Any]:
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 
-    ingested = clock.run("ingest", stages.ingest_stage, Path(asked.data), store, config.data.intake)
+    data = config.data
+    ingested = clock.run(
+        "ingest", stages.ingest_stage, Path(asked.data), store, data.intake, data.pairs
+    )
     patients = sorted({row["patient"] for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
@@ -76,14 +82,17 @@ def main_job(request: str) -> dict[str, Any]:
     exported = clock.run(
         "apply and export", _apply_all, model, card, config, ingested, held_back, out / "derived"
     )
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
         "task": config.task,
         **clock.facts(),
         **trained.facts(),
         "compared": compared,
+        "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
+        **coverage(data.split, sides),
         **_with_sides(ingested.as_dict(), sides),
         "exported": exported,
         "config": config.resolved(),
@@ -141,7 +150,7 @@ def _apply_all(
 
 
 def _with_sides(ingested: dict[str, Any], sides: dict[str, str]) -> dict[str, Any]:
-    rows = [{**row, "side": sides[row["patient"]]} for row in ingested["series"]]
+    rows = [{**row, "side": sides.get(row["patient"], UNUSED)} for row in ingested["series"]]
     return {**ingested, "series": rows}
 
 

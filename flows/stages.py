@@ -16,11 +16,12 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, split_patients
+from pipeline.config import Pairs, RunConfig
+from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
+from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms, measure_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
@@ -45,10 +46,12 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 
 
 @stage_task("ingest")
-def ingest_stage(source: Path, store: Store, intake: Intake) -> IngestReport:
+def ingest_stage(
+    source: Path, store: Store, intake: Intake, pairs: Pairs | None = None
+) -> IngestReport:
     with Stage("ingest", unit="files") as stage:
         key = installation_key()
-        return ingest(source, store, key=key, intake=intake, progress=stage.show)
+        return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
 
 
 @stage_task("split")
@@ -69,9 +72,15 @@ def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> Non
 
 @stage_task("train")
 def train_stage(
-    store: Store, config: RunConfig, keys: list[str], *, folder: Path, run: TrackedRun
+    store: Store,
+    config: RunConfig,
+    keys: list[str],
+    *,
+    validation: list[str],
+    folder: Path,
+    run: TrackedRun,
 ) -> tuple[Shell, Curve]:
-    settings = config.train
+    settings, task = config.train, task_of(config)
     patches = settings.iterations * settings.batch * settings.accumulate
     curve: Curve = []
     with Stage("train", unit="it", total=settings.iterations) as stage:
@@ -81,8 +90,14 @@ def train_stage(
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        dataset = task_of(config).training_data(store, keys, config, patches)
-        model = train(config, dataset, folder=folder, log=log, data_digest=store.data_digest(keys))
+        model = train(
+            config,
+            task.training_data(store, keys, config, patches),
+            folder=folder,
+            log=log,
+            data_digest=store.data_digest([*keys, *validation]),
+            selection=task.selection(store, config, validation),
+        )
     return model, curve
 
 
@@ -93,6 +108,15 @@ def evaluate_stage(
     slices = sum(store.record(key)["shape"][0] for key in keys)
     with Stage("evaluate", unit="slices", total=slices) as stage:
         return task_of(config).evaluate(model, store, keys, config, stage.advance)
+
+
+@stage_task("phantoms")
+def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
+    """Noise texture and sharpness for the report; None where the run leaves them out."""
+    if not config.phantoms:
+        return None
+    with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
+        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=stage.advance)
 
 
 @stage_task("register")
@@ -139,7 +163,7 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = task_of(config).panels(model, store, keys, config)
+        panels = task_of(config).panels(model, store, keys, config, report["metrics"])
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))
@@ -147,7 +171,7 @@ def report_stage(
 
 def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:
     """Series keys on each side; a patient without a side in this run is on none."""
-    found: dict[str, list[str]] = {side: [] for side in (TRAIN, "validation", TEST)}
+    found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
         if record["patient"] in sides:
             found[sides[record["patient"]]].append(key)

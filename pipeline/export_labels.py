@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dicom import rtstruct, seg
-from pipeline.dicom.anatomy import Anatomy
 from pipeline.dicom.derived.check import check_structures
 from pipeline.dicom.derived.write import Operation
 from pipeline.dicom.series import Series
+from pipeline.dicom.structure_codes import Anatomy
 from pipeline.discover import Source
 from pipeline.errors import ConfigError
 from pipeline.files import replacing_folder

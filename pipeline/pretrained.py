@@ -19,7 +19,7 @@ from pipeline.models.saved import CONFIG, load_model
 from pipeline.models.shell import Shell
 
 ALIAS = "pretrained"
-#: Registered versions count from 1.
+#: Registered versions count from 1; see ModelCard.uri.
 VERSION = 0
 
 

@@ -29,11 +29,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedCTImageStorage
 from test_enhanced import enhanced_ct, frame_source
 
-from pipeline.dicom.anatomy import ORGANS, Anatomy, anatomy_of
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.seg import BINARY, FILE, LABELMAP, make_seg, write_seg
 from pipeline.dicom.series import find_series
+from pipeline.dicom.structure_codes import ORGANS, Anatomy, codes_of
 from pipeline.errors import ConfigError, LdctError
 from pipeline.labelmap import Canvas, LabelMap
 from pipeline.labels.grid import Grid
@@ -407,7 +407,7 @@ def test_codes_are_those_of_the_standards_own_groups():
     }
     wider = {codes.SCT.SkeletalMuscle.value}
     for name in ORGANS:
-        meant = anatomy_of(name)
+        meant = codes_of(name)
         assert meant.type.value in types | wider, name
         assert meant.category.value in {c.value for c in codes.CID7150.concepts.values()}
 
@@ -426,7 +426,7 @@ def test_codes_are_those_of_the_standards_own_groups():
     ],
 )
 def test_names_find_their_codes(name, value, side, region):
-    meant = anatomy_of(name)
+    meant = codes_of(name)
     assert meant.type.value == value
     assert (meant.side.meaning if meant.side else None) == side
     assert (meant.region.meaning if meant.region else None) == region
@@ -434,4 +434,4 @@ def test_names_find_their_codes(name, value, side, region):
 
 def test_every_totalsegmentator_class_has_codes(test_data):
     classes = json.loads((test_data / "volumes" / "totalseg-classes.json").read_text())
-    assert len([anatomy_of(name) for name in classes.values()]) == 117
+    assert len([codes_of(name) for name in classes.values()]) == 117

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_images import volume_of
 
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError
@@ -28,7 +29,7 @@ def test_there_is_one() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
     model, card, raw = load_pretrained(name)
-    assert card.uri == f"models:/{name}/0"
+    assert card.uri == f"{name}@pretrained"
     assert card.parameters == sum(p.numel() for p in model.parameters())
     assert parse_config(raw).register_.name == name
     assert sum(path.stat().st_size for path in (ROOT / name).iterdir()) < 5_000_000
@@ -59,8 +60,9 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_it_takes_noise_off_a_body_it_has_never_seen() -> None:
     generator = np.random.default_rng(7)
-    volume = patient_phantom(generator, slices=1).volume
-    physics = LowDoseCT(dose_fraction=0.25, detectors=368, views=384)
+    phantom = patient_phantom(generator, slices=2)
+    volume = volume_of(phantom.image_hu, pixel_mm=phantom.spacing_mm[1:])
+    physics = LowDoseCT(dose_fraction=0.25, photons_per_ray=5e4)
     noisy_hu = physics(volume, generator)
     model, _, _ = load_pretrained("redcnn")
     before, after = (

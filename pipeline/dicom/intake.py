@@ -26,3 +26,5 @@ class Intake(BaseModel):
     labels: Literal["refuse", "nearest"] = "refuse"
     #: Segmentations that hold fractions: refuse them, or take what is half and more.
     fractions: Literal["refuse", "half"] = "refuse"
+    #: Folders with this in their name, in any case, are not entered; "" enters all.
+    skip_folders: str = ""

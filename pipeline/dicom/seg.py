@@ -22,7 +22,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 
-from pipeline.dicom.anatomy import Anatomy, anatomy_of
 from pipeline.dicom.derived.write import (
     Operation,
     derived_uid,
@@ -33,6 +32,7 @@ from pipeline.dicom.derived.write import (
 from pipeline.dicom.elements import AsRead, with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.series import Series
+from pipeline.dicom.structure_codes import Anatomy, codes_of
 from pipeline.dicom.structures import (
     carry,
     date_and_time,
@@ -109,7 +109,7 @@ def make_seg(
     """The object: a segment for each name of the label map, numbered from 1 by value.
 
     labelmap: on the grid of series.instances. kind: BINARY, or LABELMAP (2024), which few
-    programs know yet. anatomy: codes of names that pipeline.dicom.anatomy does not know.
+    programs know yet. anatomy: codes of names that pipeline.dicom.structure_codes does not know.
     Raises ConfigError for a name without codes, and LdctError for a source without names or
     for structures whose names say who the patient is.
     """
@@ -191,7 +191,7 @@ def _segments(
     found = []
     for number, value in enumerate(sorted(labelmap.names), start=1):
         name = labelmap.names[value]
-        meant = anatomy.get(name) or anatomy_of(name)
+        meant = anatomy.get(name) or codes_of(name)
         found.append(_segment(number, name, meant, algorithm))
     return found
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.dicom.anatomy import known
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.intake import Intake
+from pipeline.dicom.structure_codes import known
 from pipeline.image_itk import suffix_of
 from pipeline.labelmap import Canvas, LabelMap
 from pipeline.labels import lidc, rtstruct, seg

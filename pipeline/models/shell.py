@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from pipeline.config import Component, Normalize, RunConfig, build
+from pipeline.components import build
+from pipeline.config import Component, Normalize, RunConfig
 
 
 class Shell(nn.Module):

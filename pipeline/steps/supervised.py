@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from pipeline.steps import Batch, Step
 
 
 class Supervised(Step):
-    """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay.
+    """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay, if any.
 
     Owns the optimiser and the schedule. The loss is taken on normalised values (HU / scale),
     so that a learning rate means the same for every normalisation. `residual` is read by the
@@ -27,13 +28,16 @@ class Supervised(Step):
         settings: Train,
         *,
         residual: bool = True,
+        decay: Literal["cosine", "none"] = "cosine",
     ) -> None:
+        if decay not in ("cosine", "none"):
+            raise ValueError(f"decay must be cosine or none, got {decay}")
         self.model = model
         self.loss = loss
         self.settings = settings
         self.scale = model.scale
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
-        self.schedule = _warmed_cosine(self.optimiser, settings)
+        self.schedule = _warmed(self.optimiser, settings, decay)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
         output_hu = self.model(batch["input"])
@@ -58,12 +62,13 @@ class Supervised(Step):
         self.schedule.load_state_dict(state["schedule"])
 
 
-def _warmed_cosine(
-    optimiser: torch.optim.Optimizer, settings: Train
+def _warmed(
+    optimiser: torch.optim.Optimizer, settings: Train, decay: str
 ) -> torch.optim.lr_scheduler.LRScheduler:
     warmup = min(settings.warmup, settings.iterations - 1)
+    lowest = 1e-3 if decay == "cosine" else 1.0  # a cosine down to where it began is none
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.iterations - warmup, eta_min=settings.lr * 1e-3
+        optimiser, settings.iterations - warmup, eta_min=settings.lr * lowest
     )
     if not warmup:
         return cosine

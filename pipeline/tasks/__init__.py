@@ -17,9 +17,11 @@ from torch.utils.data import Dataset
 
 from pipeline.config import Gate, RunConfig
 from pipeline.discover import Source
+from pipeline.errors import ConfigError
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.infer import Progress
 from pipeline.report.figures import Panel
+from pipeline.selection import Selection
 from pipeline.store import Store
 
 #: Keys of stored series by the side of the split that their patients are on.
@@ -53,6 +55,12 @@ class Task(ABC):
     ) -> Dataset:
         """Items of the training, `length` of them; item i depends on the seed and i alone."""
 
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+        """What chooses the weights on validation series; None: the last ones are the result."""
+        if config.train.validate_every is not None:
+            raise ConfigError(f"train.validate_every: not for the task {config.task}")
+        return None
+
     @abstractmethod
     def evaluate(
         self,
@@ -85,6 +93,11 @@ class Task(ABC):
 
     @abstractmethod
     def panels(
-        self, model: nn.Module, store: Store, keys: list[str], config: RunConfig
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
     ) -> list[Panel]:
-        """Pictures for the report."""
+        """Pictures for the report; `figures` are evaluate's."""

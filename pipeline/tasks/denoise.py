@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.config import Gate, RunConfig
-from pipeline.dataset import TEST, TRAIN, PatchPairs
+from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs
 from pipeline.degrade import degrade_store
 from pipeline.discover import Source
 from pipeline.evaluate import evaluate_store, judge
@@ -16,6 +16,7 @@ from pipeline.export import Export, Exported, ModelCard, export_denoised
 from pipeline.infer import Progress
 from pipeline.report.figures import Panel
 from pipeline.report.panels import choose_panels
+from pipeline.selection import Selection, selection_of
 from pipeline.store import Store
 from pipeline.tasks import Sides, Task
 
@@ -29,13 +30,17 @@ class Denoise(Task):
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         realisations = {key: config.data.realisations for key in keys.get(TRAIN, [])}
-        realisations |= dict.fromkeys(keys.get(TEST, []), 1)
+        looked_at = keys.get(VALIDATION, []) if config.train.validate_every else []
+        realisations |= dict.fromkeys([*keys.get(TEST, []), *looked_at], 1)
         degrade_store(store, realisations, config, progress)
 
     def training_data(
         self, store: Store, keys: list[str], config: RunConfig, length: int
     ) -> PatchPairs:
         return PatchPairs(store, keys, config, length)
+
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+        return selection_of(store, config, keys)
 
     def evaluate(
         self,
@@ -66,6 +71,11 @@ class Denoise(Task):
         return export_denoised(model, card, source, to, progress)
 
     def panels(
-        self, model: nn.Module, store: Store, keys: list[str], config: RunConfig
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
     ) -> list[Panel]:
-        return choose_panels(model, store, keys, config)
+        return choose_panels(model, store, keys, config, figures)
