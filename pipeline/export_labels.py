@@ -23,6 +23,13 @@ SEG, LABELMAP, RTSTRUCT = "seg", "labelmap", "rtstruct"
 FORMS = (SEG, LABELMAP, RTSTRUCT)
 
 
+def require_form(form: str) -> str:
+    """Raises ConfigError for what is not one of FORMS."""
+    if form not in FORMS:
+        raise ConfigError(f"no form {form!r} of labels: choose one of {', '.join(FORMS)}")
+    return form
+
+
 def export_labels(
     labelmap: LabelMap,
     source: Source,
@@ -39,8 +46,7 @@ def export_labels(
     operation give the same bytes. Returns what to report; raises LdctError for an object that
     fails its check, which is not handed over.
     """
-    if form not in FORMS:
-        raise ConfigError(f"no form {form!r} of labels: choose one of {', '.join(FORMS)}")
+    require_form(form)
     if not isinstance(source, Series):
         return _export_file(labelmap, source, folder, operation)
     with replacing_folder(folder) as partial:

@@ -70,6 +70,7 @@ ORGANS = {
     "stomach": "Stomach",
     "subclavian_artery": "SubclavianArtery",
     "superior_vena_cava": "SuperiorVenaCava",
+    "vena_cava": "VenaCava",
     "thyroid_gland": "Thyroid",
     "trachea": "Trachea",
     "urinary_bladder": "Bladder",

@@ -28,7 +28,10 @@ from pipeline.store import Store
 #: Keys of stored series by the side of the split that their patients are on.
 Sides = dict[str, list[str]]
 
-_TASKS = {"denoise": "pipeline.tasks.denoise.Denoise"}
+_TASKS = {
+    "denoise": "pipeline.tasks.denoise.Denoise",
+    "segment": "pipeline.tasks.segment.Segment",
+}
 
 
 def task_of(config: RunConfig) -> Task:
@@ -39,6 +42,14 @@ def task_of(config: RunConfig) -> Task:
 
 class Task(ABC):
     """One kind of work on images, stage by stage; holds no state."""
+
+    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+        """Whether a stored series has what training and evaluation need of it."""
+        return True
+
+    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+        """The run with what it leaves to the training series filled in."""
+        return config
 
     @abstractmethod
     def prepare(
@@ -94,6 +105,7 @@ class Task(ABC):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         """The model over one source, handed over as it came; see pipeline.export."""
