@@ -64,7 +64,9 @@ def apply(
     ] = False,
     labels: Annotated[
         str,
-        typer.Option(help="A segmenter's result of a DICOM series: seg, labelmap or rtstruct."),
+        typer.Option(
+            help="A segmenter's result of a DICOM series: seg, labelmap, rtstruct or nifti."
+        ),
     ] = "seg",
     intake: Intake = None,
     json_: Json = False,

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.dicom.derived.write import DENOISED, Operation
 from pipeline.dicom.findings import SeriesRefusedError, Unreadable
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
 from pipeline.export import Export, Exported, ModelCard, require_names
-from pipeline.export_labels import export_labels
+from pipeline.export_labels import export_labels, segmentation_by
 from pipeline.image_files import read_image
 from pipeline.infer import Progress
 from pipeline.infer_segmentation import segment
@@ -54,17 +53,3 @@ def export_segmented(
     labelmap = found_in(reading.volume)
     told = export_labels(labelmap, reading.series, to.folder, operation, form=to.labels)
     return told, reading.refusals
-
-
-def segmentation_by(card: ModelCard) -> Operation:
-    return Operation(
-        label=f"AI SEGMENTED {card.name} v{card.version}",
-        description=(
-            f"Segmentation by neural network. Model {card.name} version {card.version}, weights "
-            f"SHA-256 {card.weights_sha256}. AI-derived, not for primary diagnosis."
-        ),
-        code=DENOISED,
-        equipment=card.name,
-        equipment_version=f"{card.version} sha256:{card.weights_sha256[:16]}",
-        identity=f"{card.name}/{card.version}/{card.weights_sha256}",
-    )

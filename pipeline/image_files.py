@@ -188,26 +188,33 @@ def write_image(volume: Volume, path: Path) -> None:
     """
     if not np.isfinite(volume.image_hu).all():
         raise LdctError(f"{path}: the image holds values that are not numbers; nothing written")
-    write_voxels(np.asarray(volume.image_hu, np.float32), volume, path)
+    values = np.asarray(volume.image_hu, np.float32)
+    write_voxels(values, volume.affine_lps, volume.slice_origins_mm, path)
 
 
 def write_voxels(
-    values: NDArray, volume: Volume, path: Path, *, told: Mapping[str, str] | None = None
+    values: NDArray,
+    affine_lps: NDArray[np.float64],
+    slice_origins_mm: NDArray[np.float64],
+    path: Path,
+    *,
+    told: Mapping[str, str] | None = None,
 ) -> None:
     """Write values [slices, rows, columns] in the place of a volume's, as write_image does.
 
-    told: what an NRRD file says in free keys, and a NIfTI file in an extension each.
+    affine_lps and slice_origins_mm: as in a Volume. told: what an NRRD file says in
+    free keys, and a NIfTI file in an extension each.
     """
     if not path.name.endswith(WRITTEN):
         raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
-    even = _even_origins(volume.affine_lps, len(values))
-    off_mm = np.linalg.norm(volume.slice_origins_mm - even, axis=1).max()
+    even = _even_origins(affine_lps, len(values))
+    off_mm = np.linalg.norm(slice_origins_mm - even, axis=1).max()
     if off_mm > PLACE_TOLERANCE_MM:
         reason = f"slices up to {off_mm:.2f} mm off an even grid, which only DICOM can hold"
         raise LdctError(f"{path}: {reason}; nothing written")
     with replacing(path) as partial:
         write = _write_nifti if suffix_of(path) in NIFTI else _write_itk
-        write(values, volume.affine_lps, partial, told or {})
+        write(values, affine_lps, partial, told or {})
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
             raise LdctError(f"{path} exists and holds something else; choose another name")
 

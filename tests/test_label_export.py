@@ -23,10 +23,23 @@ from helpers_labels import (
 from pipeline.dicom.derived.check import Checked, check_tree
 from pipeline.dicom.series import find_series
 from pipeline.errors import ConfigError, LdctError, NothingUsableError
-from pipeline.export_labels import FORMS, export_labels
+from pipeline.export import ModelCard
+from pipeline.export_labels import (
+    FORMS,
+    LABELMAP,
+    NIFTI,
+    RTSTRUCT,
+    SEG,
+    export_labels,
+    segmentation_by,
+)
 from pipeline.labelmap import LabelMap
 from pipeline.labels.files import read_mask
 from pipeline.labels.grid import Grid
+
+#: The forms that are DICOM objects, which can be checked and need names.
+OBJECTS = (SEG, LABELMAP, RTSTRUCT)
+CARD = ModelCard("organs", 3, "0123456789abcdef" * 4, "c", "d", 1000)
 
 
 def exported(tmp_path: Path, form: str = "seg", **attributes) -> Path:
@@ -41,7 +54,7 @@ def checked(tmp_path: Path) -> list[Checked]:
     return check_tree(tmp_path / "out", tmp_path / "in")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", OBJECTS)
 @pytest.mark.parametrize("attributes", [{}, tilted()], ids=["upright", "tilted"])
 def test_what_is_handed_over_passes_its_check(tmp_path, form, attributes):
     exported(tmp_path, form, **attributes)
@@ -174,8 +187,47 @@ def test_an_image_file_has_a_label_file_of_its_own_format(tmp_path, suffix):
     assert_same_structures(read_mask(written, Grid.of(even_volume(affine))), structures())
 
 
+@pytest.mark.parametrize("attributes", [{}, tilted()], ids=["upright", "tilted"])
+def test_a_series_has_a_label_file_in_its_place_on_request(tmp_path, attributes):
+    series = make_series(tmp_path / "in", **attributes)
+    export_labels(structures(), series, tmp_path / "out", SEGMENTED, form=NIFTI)
+    (written,) = (tmp_path / "out").iterdir()
+    found = read_mask(written, Grid.of_series(series))
+    assert_same_structures(found, structures())
+    assert "warnings" not in found.source
+
+
+@pytest.mark.parametrize("form", OBJECTS)
+def test_an_object_tells_the_model_that_made_it(tmp_path, form):
+    series = make_series(tmp_path / "in")
+    export_labels(structures(), series, tmp_path / "out" / form, segmentation_by(CARD), form=form)
+    (path,) = (tmp_path / "out" / form).iterdir()
+    dataset = pydicom.dcmread(path)
+    assert dataset.SeriesDescription.startswith("AI SEGMENTED organs v3")
+    assert dataset.ManufacturerModelName == "organs"
+    assert dataset.SoftwareVersions[1] == "3 sha256:0123456789abcdef"
+    for segment in dataset.get("SegmentSequence") or ():
+        if not segment.get("SegmentationAlgorithmIdentificationSequence"):
+            continue  # the background of a label map
+        (made_by,) = segment.SegmentationAlgorithmIdentificationSequence
+        assert made_by.AlgorithmName == "organs"
+        assert made_by.AlgorithmVersion == "3 sha256:0123456789abcdef"
+        assert CARD.weights_sha256 in made_by.AlgorithmParameters
+    assert checked(tmp_path)[0].passed
+
+
+@pytest.mark.parametrize("form", OBJECTS)
+def test_nothing_found_is_a_result_too(tmp_path, form):
+    """A series without a nodule: the object says which structure was looked for."""
+    series = make_series(tmp_path / "in")
+    nothing = LabelMap(np.zeros(SHAPE, np.uint8), {1: "nodule"})
+    export_labels(nothing, series, tmp_path / "out" / form, SEGMENTED, form=form)
+    (found,) = checked(tmp_path)
+    assert found.problems == []
+
+
 def test_another_form_is_wrong_usage(tmp_path):
-    with pytest.raises(ConfigError, match="one of seg, labelmap, rtstruct"):
+    with pytest.raises(ConfigError, match="one of seg, labelmap, rtstruct, nifti"):
         export_labels(structures(), make_series(tmp_path), tmp_path / "o", SEGMENTED, form="x")
 
 
@@ -183,7 +235,7 @@ def test_labels_of_another_shape_are_a_mistake_of_the_caller(tmp_path):
     series = make_series(tmp_path / "in")
     wrong = replace(structures(), labels=np.zeros((2, 3, 4), np.uint8))
     for form in FORMS:
-        with pytest.raises(ValueError, match="for a series of"):
+        with pytest.raises(ValueError, match=r"for an? (series|image) of"):
             export_labels(wrong, series, tmp_path / "out", SEGMENTED, form=form)
     assert not (tmp_path / "out").exists()
 
@@ -205,7 +257,7 @@ def test_slices_of_several_frames_of_reference_are_told(tmp_path):
 
 def test_a_label_map_without_structures_is_not_written(tmp_path):
     nothing = LabelMap(np.zeros(SHAPE, np.uint8), {})
-    for form in FORMS:
+    for form in OBJECTS:
         with pytest.raises(LdctError, match="no structure to write"):
             export_labels(
                 nothing, make_series(tmp_path / form), tmp_path / "o", SEGMENTED, form=form

@@ -72,7 +72,7 @@ def test_labels_written_come_back_with_their_names(tmp_path, suffix):
     volume = even_volume(affine_of("oblique"))
     path = tmp_path / f"labels{suffix}"
     for _ in range(2):  # the same file again is harmless
-        write_labels(structures(), volume, path)
+        write_labels(structures(), Grid.of(volume), path)
     found = read_mask(path, Grid.of(volume))
     np.testing.assert_array_equal(found.labels, structures().labels)
     if suffix != ".mha":
@@ -85,7 +85,7 @@ def test_other_programs_find_the_labels_in_the_same_place(tmp_path, suffix):
     labels = structures().labels
     affine = affine_of()
     path = tmp_path / f"labels{suffix}"
-    write_labels(structures(), even_volume(affine), path)
+    write_labels(structures(), Grid.of(even_volume(affine)), path)
     image = SimpleITK.ReadImage(str(path))
     for index in np.argwhere(labels)[::97].tolist():
         place_mm = affine @ [*index[::-1], 1]
@@ -101,7 +101,7 @@ def test_other_programs_find_the_labels_in_the_same_place(tmp_path, suffix):
 def test_overlapping_structures_fit_no_label_file(tmp_path):
     labels = replace(structures(), names={2: "a", 5: "b"}, overlaps={9: (2, 5)})
     with pytest.raises(ValueError, match="overlap"):
-        write_labels(labels, even_volume(affine_of()), tmp_path / "a.nii")
+        write_labels(labels, Grid.of(even_volume(affine_of())), tmp_path / "a.nii")
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_uneven_slices_fit_no_label_file(tmp_path):
     volume = even_volume(affine_of())
     volume.slice_origins_mm[3, 2] += 0.4
     with pytest.raises(LdctError, match=r"0\.40 mm off an even grid"):
-        write_labels(structures(), volume, tmp_path / "a.nii")
+        write_labels(structures(), Grid.of(volume), tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize("axis", range(3))

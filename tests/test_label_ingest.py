@@ -19,12 +19,17 @@ from helpers_labels import (
     structures,
     tilted,
 )
+from helpers_pairs import write_dose
 
+from pipeline.config import Pairs
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.rtstruct import write_rtstruct
 from pipeline.dicom.seg import LABELMAP, write_seg
+from pipeline.dicom.series import find_series
 from pipeline.errors import NothingUsableError
 from pipeline.ingest import IngestReport, ingest
+from pipeline.labelmap import LabelMap
+from pipeline.labels.files import write_labels
 from pipeline.labels.grid import Grid
 from pipeline.store import Store
 
@@ -214,6 +219,37 @@ def test_labels_of_an_image_without_names_are_used(tmp_path, test_data):
     # Its rows and slices run against the series', as its affine says.
     np.testing.assert_array_equal(found, np.asarray(stored).T[:, ::-1])
     assert isinstance(found, np.memmap)
+
+
+@pytest.mark.parametrize("as_seg", [True, False], ids=["seg", "rtstruct"])
+def test_labels_of_a_real_pair_are_of_its_full_dose_series(tmp_path, as_seg):
+    """One slice more at low dose: its volume is what both have, and so are the labels."""
+    places = [0.0, 5.0, 10.0]
+    write_dose(tmp_path / "in" / "low", "low dose", [*places, 15.0], noise_hu=20.0)
+    write_dose(tmp_path / "in" / "full", "full dose", places)
+    series = find_series(tmp_path / "in" / "full").series[0]
+    drawn = np.zeros((3, 48, 48), np.uint8)
+    drawn[1, 10:20, 5:30] = 1
+    write = write_seg if as_seg else write_rtstruct
+    write(LabelMap(drawn, {1: "liver"}), series, SEGMENTED, tmp_path / "in" / "labels")
+    store = Store(tmp_path / "store")
+    report = ingest(tmp_path / "in", store, key=KEY, pairs=Pairs())
+    (told,) = report.labels
+    assert told["warnings"] == []
+    np.testing.assert_array_equal(store.load_labels(told["series"], told["labels"]).labels, drawn)
+
+
+def test_a_value_named_after_the_patient_loses_its_name_and_it_is_told(tmp_path):
+    series = make_series(tmp_path / "in" / "ct", PatientName="Geheim^Gisela")
+    grid = Grid.of_series(series)
+    named = LabelMap(structures().labels, {2: "Tumour of Gisela Geheim", 5: "liver"})
+    write_labels(named, grid, tmp_path / "in" / "labels.nii.gz")
+    report, _ = run(tmp_path)
+    (told,) = report.labels
+    assert told["structures"] == ["label 2", "liver"]
+    assert told["warnings"] == ["the name of value 2 says who the patient is: left out"]
+    stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert not any(b"Geheim" in path.read_bytes() for path in stored)
 
 
 def test_other_xml_stays_what_it_was(tmp_path):

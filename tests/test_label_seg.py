@@ -423,6 +423,11 @@ def test_codes_are_those_of_the_standards_own_groups():
         ("nodule", "27925004", None, None),
         ("kidney_cyst_left", "367643001", "Left", "Kidney"),
         ("liver-tumour", "108369006", None, "Liver"),
+        ("lung nodules", "27925004", None, "Lung"),
+        ("bones", "3138006", None, None),
+        ("back_muscles", "127954009", None, None),
+        ("vertebrae", "51282000", None, None),
+        ("body", "38266002", None, None),
     ],
 )
 def test_names_find_their_codes(name, value, side, region):

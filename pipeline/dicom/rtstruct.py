@@ -34,11 +34,11 @@ from pipeline.dicom.structures import (
     first_header,
     frames_of_reference,
     object_uid,
+    require_fit,
     require_safe,
     save,
     several_frames,
 )
-from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
 from pipeline.labelmap import LabelMap
 from pipeline.versions import SOFTWARE, VERSION
@@ -77,11 +77,7 @@ def make_rtstruct(labelmap: LabelMap, series: Series, operation: Operation) -> D
     labelmap: on the grid of series.instances. Raises LdctError for a source without names or
     for structures whose names say who the patient is.
     """
-    shape = (len(series.instances), int(series.header.Rows), int(series.header.Columns))
-    if labelmap.labels.shape != shape:
-        raise ValueError(f"labels {labelmap.labels.shape} for a series of {shape}")
-    if not labelmap.names:
-        raise LdctError("no structure to write: the label map names none")
+    require_fit(labelmap, series)
     operation = replace(operation, product=f"structures {operation.product}".strip())
     source = first_header(series)
     require_safe(labelmap.names.values(), source.dataset)

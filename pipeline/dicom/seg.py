@@ -39,11 +39,11 @@ from pipeline.dicom.structures import (
     first_header,
     frames_of_reference,
     object_uid,
+    require_fit,
     require_safe,
     save,
     several_frames,
 )
-from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
 from pipeline.labelmap import LabelMap
 from pipeline.versions import SOFTWARE, VERSION
@@ -113,28 +113,22 @@ def make_seg(
     Raises ConfigError for a name without codes, and LdctError for a source without names or
     for structures whose names say who the patient is.
     """
-    shape = (len(series.instances), int(series.header.Rows), int(series.header.Columns))
-    if labelmap.labels.shape != shape:
-        raise ValueError(f"labels {labelmap.labels.shape} for a series of {shape}")
+    require_fit(labelmap, series)
     if kind is LABELMAP and labelmap.overlaps:
         raise ValueError("structures overlap, which LABELMAP cannot hold: write BINARY")
-    if not labelmap.names:
-        raise LdctError("no structure to write: the label map names none")
     if kind is LABELMAP:
         operation = replace(operation, product="label map")  # an object of its own
     source = first_header(series)
     require_safe(labelmap.names.values(), source.dataset)
-    segments = _segments(labelmap, operation, anatomy or {})
-    number = series_number(source.dataset, operation)
     segmentation = Segmentation(
         source_images=_slices(series),
         pixel_array=_pixels(labelmap),
         segmentation_type=kind,
-        segment_descriptions=segments,
+        segment_descriptions=_segments(labelmap, operation, anatomy or {}),
         series_instance_uid=derived_uid(
             str(series.header.SeriesInstanceUID), operation, series.part
         ),
-        series_number=number,
+        series_number=series_number(source.dataset, operation),
         sop_instance_uid=object_uid(series, operation),
         instance_number=1,
         manufacturer=SOFTWARE,

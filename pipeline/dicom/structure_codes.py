@@ -2,7 +2,7 @@
 
 Categories are of CID 7150, types of CID 7151 and those it includes, sides of CID 244. A name
 that the dictionary has no concept for takes a wider one that holds it: a rib is coded as rib
-and side, and its number stays in the segment's label.
+and side, a muscle of the back as skeletal muscle; the name itself is the segment's label.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ORGANS = {
     "aorta": "Aorta",
     "atrial_appendage_left": "LeftAuricularAppendage",
     "autochthon": "SkeletalMuscle",
+    "body": "EntireBody",
     "brachiocephalic_trunk": "BrachiocephalicTrunk",
     "brachiocephalic_vein": "BrachiocephalicVein",
     "brain": "Brain",
@@ -74,6 +75,7 @@ ORGANS = {
     "thyroid_gland": "Thyroid",
     "trachea": "Trachea",
     "urinary_bladder": "Bladder",
+    "vertebra": "Vertebra",
     "vertebrae_s1": "Sacrum",
     **{f"vertebrae_c{n}": f"C{n}Vertebra" for n in range(1, 8)},
     **{f"vertebrae_t{n}": f"T{n}Vertebra" for n in range(1, 13)},
@@ -88,6 +90,15 @@ PAIRS = {
     "kidneys": "kidney",
     "lungs": "lung",
     "ribs": "rib",
+}
+#: What groups of structures are called, by the name that says the same here.
+ALSO = {
+    "back_muscles": "autochthon",
+    "bladder": "urinary_bladder",
+    "bones": "bone",
+    "gluteal_muscles": "gluteus_maximus",
+    "muscles": "muscle",
+    "vertebrae": "vertebra",
 }
 TISSUES = {"bone": "BoneTissue", "fat": "AdiposeTissue", "muscle": "MuscleTissue"}
 #: May follow an organ's name, which then is where it was found: `kidney_cyst_left`.
@@ -125,14 +136,15 @@ def codes_of(name: str) -> Anatomy:
     if found is None:
         raise ConfigError(
             f"no code for the structure {name!r}: name it as one of {', '.join(sorted(ORGANS))}, "
-            f"with _left or _right, or of {', '.join([*PAIRS, *TISSUES, *LESIONS])}, or give "
-            "its codes"
+            f"with _left or _right, or of {', '.join([*PAIRS, *ALSO, *TISSUES, *LESIONS])}, or "
+            "give its codes"
         )
     return found
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    plain = re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    return ALSO.get(plain, plain)
 
 
 def _anatomy(name: str) -> Anatomy | None:
@@ -148,6 +160,7 @@ def _anatomy(name: str) -> Anatomy | None:
     if re.fullmatch(r"rib_\d+", base):
         base = "rib"
     organ, _, last = base.rpartition("_")
+    last = last if last in LESIONS else last.removesuffix("s")
     if last in LESIONS and organ in ("", *ORGANS):
         region = _concept(ORGANS[organ]) if organ else None
         return Anatomy(ABNORMAL, _concept(LESIONS[last]), side, region)

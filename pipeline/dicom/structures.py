@@ -26,6 +26,7 @@ from pipeline.dicom.requirements import NAMES
 from pipeline.dicom.series import Series
 from pipeline.dicom.sources import read_dataset
 from pipeline.errors import LdctError
+from pipeline.labelmap import LabelMap
 
 #: What the Patient and General Study modules must have, if empty (type 2).
 OF_PATIENT_AND_STUDY = (
@@ -67,6 +68,15 @@ def first_header(series: Series) -> AsRead:
         raise LdctError(f"the source cannot be read any more: {fault.reason}") from fault
     del header.PixelData
     return AsRead(header)
+
+
+def require_fit(labelmap: LabelMap, series: Series) -> None:
+    """Raises ValueError for labels of another grid, LdctError for a label map without names."""
+    shape = (len(series.instances), int(series.header.Rows), int(series.header.Columns))
+    if labelmap.labels.shape != shape:
+        raise ValueError(f"labels {labelmap.labels.shape} for a series of {shape}")
+    if not labelmap.names:
+        raise LdctError("no structure to write: the label map names none")
 
 
 def frames_of_reference(series: Series) -> list[str]:

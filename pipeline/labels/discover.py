@@ -89,8 +89,8 @@ def _judged(
     except Unreadable as fault:
         return [], fault.refusal(refusal.path)
     except Exception as error:  # damaged files raise many kinds
-        damaged = Unreadable(f"labels that cannot be read ({type(error).__name__})")
-        return [], damaged.refusal(refusal.path)
+        damage = Unreadable(f"labels that cannot be read ({type(error).__name__})")
+        return [], damage.refusal(refusal.path)
     if keys is None:
         return [], refusal
     if not keys:

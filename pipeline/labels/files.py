@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.phi import identity_in
 from pipeline.image_files import NIFTI, format_of, read_stored, write_voxels
 from pipeline.image_itk import ITK, opened, suffix_of
 from pipeline.labelmap import LARGEST_VALUE, LabelMap, smallest, values_in
 from pipeline.labels.grid import Grid, place
 from pipeline.labels.xml import parsed
-from pipeline.volume import Volume
 
 #: More different values than this are no structures but an image of grey values.
 MOST_STRUCTURES = 240
@@ -41,17 +41,22 @@ def read_mask(
     slices, rows, columns = labels.shape
     placed = place(labels, Grid.even((slices, rows, columns), affine), image, resample=resample)
     given = dict(names or {}) | names_in(path)
-    named = {value: f"label {value}" for value in sorted(values_in(labels) - {0})} | given
-    return LabelMap(
-        np.ascontiguousarray(placed.values),
-        named,
-        {"kind": MASK, "format": format_of(path), **_told(warnings, placed.done)},
-    )
+    telling = _telling(given, image)
+    safe = {value: name for value, name in given.items() if value not in telling}
+    named = {value: f"label {value}" for value in sorted({*values_in(labels), *telling} - {0})}
+    told = [*warnings, placed.done]
+    told += [f"the name of value {value} says who the patient is: left out" for value in telling]
+    source = {"kind": MASK, "format": format_of(path)}
+    warned = {"warnings": list(filter(None, told))} if any(told) else {}
+    return LabelMap(np.ascontiguousarray(placed.values), named | safe, source | warned)
 
 
-def _told(warnings: list[str], done: str) -> dict[str, list[str]]:
-    told = [*warnings, *([done] if done else [])]
-    return {"warnings": told} if told else {}
+def _telling(names: Mapping[int, str], image: Grid) -> list[int]:
+    """The values whose names say who the patient is, as far as the image itself knows that."""
+    if image.series is None:
+        return []
+    header = image.series.instances[0].load()
+    return [value for value, name in names.items() if identity_in(name, header)]
 
 
 def labels_of(values: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
@@ -98,19 +103,19 @@ def _names_in_nrrd(path: Path) -> dict[int, str]:
     return names
 
 
-def write_labels(labelmap: LabelMap, volume: Volume, path: Path) -> None:
-    """Write a label map in the place of its volume, with the names of its values.
+def write_labels(labelmap: LabelMap, image: Grid, path: Path) -> None:
+    """Write a label map in the place of its image, with the names of its values.
 
     Raises as write_image does, and ValueError for structures that overlap: one value a voxel
     is all that these formats have.
     """
     if labelmap.overlaps:
         raise ValueError("structures overlap: group them, or write DICOM SEG")
-    if labelmap.labels.shape != volume.image_hu.shape:
-        raise ValueError(f"labels {labelmap.labels.shape} for an image {volume.image_hu.shape}")
+    if labelmap.labels.shape != image.shape:
+        raise ValueError(f"labels {labelmap.labels.shape} for an image of {image.shape}")
     nifti = suffix_of(path) in NIFTI
     told = _label_table(labelmap.names) if nifti else _slicer_keys(labelmap.names)
-    write_voxels(labelmap.labels, volume, path, told=told)
+    write_voxels(labelmap.labels, image.affine_lps, image.slice_origins_mm, path, told=told)
 
 
 def _label_table(names: Mapping[int, str]) -> dict[str, str]:
