@@ -64,9 +64,7 @@ def apply(
     ] = False,
     labels: Annotated[
         str,
-        typer.Option(
-            help="A segmenter's result of a DICOM series: seg, labelmap, rtstruct or nifti."
-        ),
+        typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
     ] = "seg",
     intake: Intake = None,
     json_: Json = False,

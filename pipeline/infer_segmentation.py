@@ -44,7 +44,8 @@ def segment(
 
     model: HU to logits (pipeline.models.segmenter), run where its weights are, in fp32. What
     the scanner did not measure is background. progress gets the slices done. Raises LdctError
-    for unevenly spaced slices, where the model gives another number of classes, or values that are not numbers.
+    for unevenly spaced slices, and where the model gives another number of classes, or values
+    that are not numbers.
     """
     _require_even(volume)
     grid = WorkingGrid.of(volume, settings.spacing_mm)

@@ -12,6 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, degradation_digest
 from pipeline.dataset_segmentation import LabelPatches, cache_working, load_working
 from pipeline.degrade import degrade_store
+from pipeline.dicom.structure_codes import codes_of
 from pipeline.discover import Source
 from pipeline.downstream import FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.evaluate_segmentation import evaluate_labels, judge_classes
@@ -50,6 +51,8 @@ class Segment(Task):
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         settings, wanted = complete(config.segmentation), [*keys[TRAIN], *keys[TEST]]
+        for name in settings.classes:
+            codes_of(name)  # after hours of training, no result must fail for want of a code
         labelmaps = {key: stored_labels(store, key, settings.labels) for key in wanted}
         groups = {**settings.classes, "ignored": list(settings.ignored)}
         require_known(groups, [labelmap.names for labelmap in labelmaps.values()])
