@@ -22,7 +22,7 @@ from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
 from pipeline.downstream import low_dose_figures
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
@@ -63,6 +63,8 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
     usable = {
         record["patient"] for key, record in records.items() if task.usable(store, key, config)
     }
+    if patients and usable.isdisjoint(patients):
+        raise NothingUsableError(task.nothing_usable(config))
     sides = split_patients(
         [patient for patient in patients if patient in usable],
         config.data.split,

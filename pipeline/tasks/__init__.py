@@ -47,6 +47,10 @@ class Task(ABC):
         """Whether a stored series has what training and evaluation need of it."""
         return True
 
+    def nothing_usable(self, config: RunConfig) -> str:
+        """What to tell where no series is usable."""
+        return f"no series is usable for the task {config.task}"
+
     def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
         """The run with what it leaves to the training series filled in."""
         return config

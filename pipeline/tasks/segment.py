@@ -38,6 +38,13 @@ class Segment(Task):
             store, key, config.segmentation.labels
         )
 
+    def nothing_usable(self, config: RunConfig) -> str:
+        kind = config.segmentation.labels if config.segmentation else ""
+        return (
+            f"no series has labels of the kind {kind!r}: put the label files beside the images "
+            "before ingest, and see in its report why one was refused"
+        )
+
     def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
         """Grid, patch, grey ranges and network by the training series, where they are left to
         planning."""
