@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.draw import polygon
 
 from pipeline.contours import cross, filled, traced
 
@@ -18,6 +21,25 @@ def test_a_square_between_pixels_holds_the_pixels_within():
     expected = np.zeros((8, 8), bool)
     expected[2:5, 2:5] = True
     np.testing.assert_array_equal(mask, expected)
+
+
+def test_any_outline_is_filled_as_scikit_image_fills_it():
+    """Even-odd, self-crossing and reaching beyond the image; corners on no pixel's middle."""
+    generator = np.random.default_rng(0)
+    for points in (3, 4, 7, 30):
+        for _ in range(20):
+            outline = generator.uniform(-8, 48, (points, 2))
+            expected = np.zeros((40, 36), bool)
+            expected[polygon(outline[:, 1], outline[:, 0], expected.shape)] = True
+            np.testing.assert_array_equal(filled([outline], (40, 36)), expected)
+
+
+def test_areas_with_a_common_side_share_no_pixel():
+    """Sides through the middles of pixels: every pixel is of one area."""
+    left, right = square(2, 5), square(2, 5) + np.array([3, 0])
+    both = filled([left], (9, 9)).astype(int) + filled([right], (9, 9))
+    assert both.max() == 1
+    assert both.sum() == 3 * 6
 
 
 def test_columns_come_first_in_a_point():
@@ -73,3 +95,15 @@ def test_straight_lines_take_two_points():
     mask[5:25, 5:25] = True
     (outline,) = traced(mask)
     assert len(outline) == 8  # corners are cut at half pixels
+
+
+def test_a_thousand_islands_are_judged_by_their_neighbours_alone():
+    """As thresholded noise has them: pairs that are far apart cost nothing."""
+    islands = np.zeros((200, 200), bool)
+    islands[2::6, 2::6] = True
+    outlines = traced(islands)
+    assert len(outlines) == 33**2
+    started = time.perf_counter()
+    assert not cross(outlines, islands.shape)
+    assert time.perf_counter() - started < 20  # whole masks took minutes
+    assert cross([*outlines, square(0.5, 4.5), square(3.5, 9.5)], islands.shape)

@@ -21,7 +21,6 @@ from helpers_labels import (
 )
 from helpers_pairs import write_dose
 
-from pipeline.config import Pairs
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.rtstruct import write_rtstruct
 from pipeline.dicom.seg import LABELMAP, write_seg
@@ -31,6 +30,7 @@ from pipeline.ingest import IngestReport, ingest
 from pipeline.labelmap import LabelMap
 from pipeline.labels.files import write_labels
 from pipeline.labels.grid import Grid
+from pipeline.settings import Pairs
 from pipeline.store import Store
 
 

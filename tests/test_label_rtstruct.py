@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers_dicom import copy_slices, in_order, only_series
+from helpers_dicom import copy_slices, ct_slice, in_order, only_series, save
 from helpers_labels import (
     COLUMN_MM,
     ROW_MM,
@@ -24,7 +24,9 @@ from helpers_labels import (
     tilted,
 )
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
+from pipeline.dicom.derived.check import check_structures
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.rtstruct import FILE, make_rtstruct, write_rtstruct
 from pipeline.dicom.series import find_series
@@ -286,3 +288,26 @@ def test_a_real_tilted_series_round_trips_and_is_clean(test_data, tmp_path, requ
         for file in (path, series.instances[0].path)
     ]
     assert errors[0] <= errors[1]
+
+
+def test_contours_of_more_than_64_kilobytes_are_written_and_read(tmp_path):
+    """As of a body with many holes. Others write such contours without VR, in explicit VR."""
+    rows, columns = 512, 512
+    stored = np.full((rows, columns), 1000, np.int16)
+    for index in range(3):
+        save(ct_slice(index, stored), tmp_path / "in" / f"{index}.dcm")
+    series = find_series(tmp_path / "in").series[0]
+    labels = np.ones((3, rows, columns), np.uint8)
+    labels[1, 5::20, 5::20] = 0  # 676 holes in one slice
+    sieve = LabelMap(labels, {1: "body"})
+    path = written(series, tmp_path / "out", sieve)
+    (largest,) = [c for c in contours(pydicom.dcmread(path)) if c.NumberOfContourPoints > 1000]
+    assert len("\\".join(map(str, largest.ContourData))) > 2**16
+    explicit = pydicom.dcmread(path)
+    explicit.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with pytest.warns(UserWarning, match="64 kByte"):
+        explicit.save_as(tmp_path / "explicit.dcm", implicit_vr=False, little_endian=True)
+    for file in (path, tmp_path / "explicit.dcm"):
+        found = read_rtstruct(file, Grid.of_series(series))
+        np.testing.assert_array_equal(found.labels, labels)
+    assert check_structures(tmp_path / "explicit.dcm", series, name="x").problems == []

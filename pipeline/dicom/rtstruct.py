@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from pipeline.contours import Outline, traced
 from pipeline.dicom.derived.write import (
@@ -117,7 +117,8 @@ def _describe(dataset: Dataset, source: AsRead, series: Series, operation: Opera
     dataset.StructureSetDescription = operation.description[:1024]
     dataset.StructureSetDate, dataset.StructureSetTime = date_and_time(source.dataset)
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # Explicit VR has no length for the contour of a large structure with many holes.
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 

@@ -125,12 +125,7 @@ def make_seg(
         pixel_array=_pixels(labelmap),
         segmentation_type=kind,
         segment_descriptions=_segments(labelmap, operation, anatomy or {}),
-        series_instance_uid=derived_uid(
-            str(series.header.SeriesInstanceUID), operation, series.part
-        ),
-        series_number=series_number(source.dataset, operation),
-        sop_instance_uid=object_uid(series, operation),
-        instance_number=1,
+        **_place_in_study(source, operation, series),
         manufacturer=SOFTWARE,
         manufacturer_model_name=operation.equipment[:64],
         software_versions=VERSION,
@@ -141,6 +136,17 @@ def make_seg(
     _name_frames(segmentation, series)
     _settle(segmentation, source, operation, series)
     return segmentation
+
+
+def _place_in_study(source: AsRead, operation: Operation, series: Series) -> dict[str, Any]:
+    """The object's own UIDs and numbers, by highdicom's names."""
+    original = str(series.header.SeriesInstanceUID)
+    return {
+        "series_instance_uid": derived_uid(original, operation, series.part),
+        "series_number": series_number(source.dataset, operation),
+        "sop_instance_uid": object_uid(series, operation),
+        "instance_number": 1,
+    }
 
 
 def _slices(series: Series) -> list[Dataset]:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
@@ -99,17 +101,21 @@ def carry(source: AsRead, derived: Dataset) -> None:
     The last thing to be done to an object: its elements are then written as they are here,
     and those of the source as they were read.
     """
+    implicit, little_endian = derived.file_meta.TransferSyntaxUID.is_implicit_VR, True
     correct_ambiguous_vr(derived, True)
     for name in OF_PATIENT_AND_STUDY:
         setattr(derived, name, "")
     study = {_tag(name) for name in (*STUDY, "SpecificCharacterSet")}
-    same = source.dataset.original_encoding == (False, True)  # as it will be written again
+    same = source.dataset.original_encoding == (implicit, little_endian)
+    # Without VR, values are the same bytes; the items of sequences are not.
+    as_good = implicit and source.dataset.original_encoding[1] == little_endian
     for tag, element in source.elements.items():
         if tag.group in (0x0010, 0x0012) or tag in study:
-            derived[tag] = copy.deepcopy(element if same else source.dataset[tag])
+            kept = same or (as_good and not is_sequence(source.dataset, tag))
+            derived[tag] = copy.deepcopy(element if kept else source.dataset[tag])
             if is_sequence(derived, tag):
                 _remove_private(derived[tag].value)
-    derived.set_original_encoding(False, True, source.dataset.original_character_set)
+    derived.set_original_encoding(implicit, little_endian, source.dataset.original_character_set)
 
 
 def _remove_private(items: Iterable[Dataset]) -> None:
@@ -144,6 +150,18 @@ def object_uid(series: Series, operation: Operation) -> str:
     """The UID of the one object of a derived series, another one than the series' own."""
     of_object = replace(operation, product=f"{operation.product} object")
     return derived_uid(str(series.header.SeriesInstanceUID), of_object, series.part)
+
+
+def contour_points(contour: Dataset) -> NDArray[np.float64]:
+    """[points, 3] in mm. Explicit VR has no length for more than 64 KB of decimals: such
+    contours come without VR (PS3.5 6.2.2), which leaves bytes.
+
+    Raises ValueError for what is not three numbers each.
+    """
+    told = contour.get("ContourData") or ()
+    if isinstance(told, bytes):
+        told = told.decode("ascii").split("\\")
+    return np.array(told, float).reshape(-1, 3)
 
 
 def save(dataset: Dataset, folder: Path, name: str) -> None:

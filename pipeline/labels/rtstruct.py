@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pipeline.contours import Outline, cross, filled
 from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of
 from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.structures import frames_of_reference
+from pipeline.dicom.structures import contour_points, frames_of_reference
 from pipeline.labelmap import Canvas, LabelMap
 from pipeline.labels.grid import SAME_PLACE, Grid
 from pipeline.labels.references import (
@@ -106,7 +106,7 @@ def _structures(dataset: Dataset) -> list[_Structure]:
 
 def _add(structure: _Structure, contour: Dataset) -> None:
     try:
-        points = np.array(contour.get("ContourData") or (), float).reshape(-1, 3)
+        points = contour_points(contour)
     except ValueError as error:
         raise Unreadable("contour points are three numbers each", "ContourData") from error
     if not np.isfinite(points).all():

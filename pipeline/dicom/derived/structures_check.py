@@ -33,7 +33,7 @@ from pipeline.dicom.headers import LABEL_MAP_SEGMENTATION, Instance
 from pipeline.dicom.requirements import normal_of, numbers
 from pipeline.dicom.series import Series
 from pipeline.dicom.sources import read_dataset
-from pipeline.dicom.structures import OF_PATIENT_AND_STUDY
+from pipeline.dicom.structures import OF_PATIENT_AND_STUDY, contour_points
 
 #: Of the rules for derived images, those that hold for every derived object.
 OF_EVERY_OBJECT = (
@@ -185,7 +185,7 @@ def _frames(dataset: Dataset) -> Iterator[tuple[ImageKey, NDArray[np.float64]]]:
 def _contours(dataset: Dataset) -> Iterator[tuple[ImageKey, NDArray[np.float64]]]:
     for roi in dataset.get("ROIContourSequence") or ():
         for contour in roi.get("ContourSequence") or ():
-            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            points = contour_points(contour)
             for item in contour.get("ContourImageSequence") or ():
                 yield key_of(item), points
 
