@@ -9,22 +9,26 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 import yaml
 from conftest import Ended
 
-from pipeline.config import load_config, parse_config
+from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.dataset_segmentation import LabelPatches, cache_working, load_working
 from pipeline.dicom.series import find_series
 from pipeline.errors import ConfigError, LdctError
 from pipeline.identity import installation_key
 from pipeline.infer_segmentation import segment
 from pipeline.ingest import ingest
+from pipeline.labelmap import LabelMap
 from pipeline.labels.grid import Grid
 from pipeline.labels.seg import read_seg
 from pipeline.models.shell import build_model
 from pipeline.plan_segmentation import planned
-from pipeline.segmentation import Segmentation
+from pipeline.segmentation import Segmentation, complete
 from pipeline.store import Store
 from pipeline.stored_labels import stored_labels
+from pipeline.train import train
 from pipeline.volume import Volume
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -185,7 +189,47 @@ def test_uneven_slices_are_refused() -> None:
         segment(build_model(config), volume, config.segmentation)
 
 
-@pytest.mark.parametrize("name", ["segment_organs.yaml"])
-def test_the_configurations_that_come_with_the_software_build(name: str) -> None:
-    config = load_config(CONFIGS / name)
-    assert build_model(config).output_shape[1] == len(config.segmentation.classes) + 1  # type: ignore[union-attr]
+SEGMENTERS = [
+    path for path in sorted(CONFIGS.glob("*.yaml")) if load_config(path).task == "segment"
+]
+
+
+@pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)
+def test_the_configurations_that_come_with_the_software_learn(path: Path, tmp_path: Path) -> None:
+    """Planned for a small patient, each takes a step that moves its weights."""
+    config = load_config(path, ["train.iterations=1", "train.batch=1", "train.workers=0"])
+    section = config.segmentation
+    assert section is not None
+    labels = np.zeros((24, 40, 40), np.uint8)
+    names = {}
+    for value, members in enumerate(section.classes.values(), start=1):
+        number = members[0] if isinstance(members[0], int) else value
+        names[number] = str(members[0])
+        labels[4:20, 2 + 2 * value : 12 + 2 * value, 4:30] = number
+    store = Store(tmp_path / "store")
+    image_hu = np.where(labels > 0, 60.0, -900.0).astype(np.float32)
+    origins = np.outer(np.arange(24), [0.0, 0.0, 3.0])
+    small = Volume(image_hu, np.ones(labels.shape, bool), np.diag([3.0, 3, 3, 1]), origins)
+    store.add(small, key="s-0", patient="p-0")
+    labelmap = LabelMap(labels, names)
+    store.add_labels("s-0", section.labels, labelmap)
+    config = planned(store, ["s-0"], config)
+    settings = complete(config.segmentation)
+    cache_working(store, "s-0", labelmap, settings)
+    volume = load_working(store, "s-0", labelmap, settings)
+    before = build_weights(config)
+    model = train(
+        config,
+        LabelPatches([volume], settings, seed=0, length=1),
+        folder=tmp_path,
+        log=lambda metrics, iteration: None,
+        data_digest="0" * 64,
+    )
+    after = model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert model.output_shape[1] == len(section.classes) + 1
+
+
+def build_weights(config: RunConfig) -> dict[str, torch.Tensor]:
+    torch.manual_seed(config.train.seed)
+    return {name: value.clone() for name, value in build_model(config).state_dict().items()}
