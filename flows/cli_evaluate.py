@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Json, writable
+from flows.options import Json, Strength, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -59,6 +59,7 @@ def evaluate(
             "model's training. `ldct simulate --photons auto` tells a real scanner's."
         ),
     ] = None,
+    strength: Strength = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
@@ -88,6 +89,7 @@ def evaluate(
         sweep=sweep,
         phantoms=phantoms,
         photons_per_ray=photons,
+        strength=strength,
     )
     report = evaluate_flow(wanted, out)
     if json_:

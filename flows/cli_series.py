@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Intake, Json, Out, Source, StoreFolder, end, writable
+from flows.options import Intake, Json, Out, Source, StoreFolder, Strength, end, writable
 from pipeline.errors import ConfigError
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
@@ -61,6 +61,7 @@ def apply(
     difference: Annotated[
         bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
     ] = False,
+    strength: Strength = None,
     intake: Intake = None,
     json_: Json = False,
 ) -> None:
@@ -81,6 +82,7 @@ def apply(
         intake=parse_intake(intake),
         compress=compress,
         difference=difference,
+        strength=strength,
     )
     _show(report, json_, lambda: applied_table(report, out))
     end(report["quarantined"])

@@ -33,8 +33,8 @@ PAGE = "evaluation.html"
 class Wanted:
     """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
 
-    convention and photons_per_ray (of the phantoms' scanner): None for those of the model's
-    configuration.
+    convention, photons_per_ray (of the phantoms' scanner) and strength: None for those of the
+    model's configuration.
     """
 
     model: str
@@ -46,6 +46,7 @@ class Wanted:
     sweep: Sweep | None = None
     phantoms: bool = False
     photons_per_ray: float | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         if bool(self.input) != bool(self.target) or (self.store and self.input):
@@ -69,10 +70,14 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
 
     def body() -> dict[str, Any]:
         pair = [only_series(path) for path in (wanted.input, wanted.target) if path]
-        model, card, raw = stages.load_stage(wanted.model)
+        model, card, raw = stages.load_stage(wanted.model, wanted.strength)
         config = parse_config(raw)
         convention = wanted.convention or CONVENTIONS[config.convention]
-        report: dict[str, Any] = {"model": card.uri, "config": config.resolved()}
+        report: dict[str, Any] = {
+            "model": card.uri,
+            "strength": card.strength,
+            "config": config.resolved(),
+        }
         panels: list[Panel] = []
         if wanted.store:
             found, panels = _on_store(

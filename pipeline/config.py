@@ -177,6 +177,9 @@ class RunConfig(Strict):
     degradation: Component | None = None
     model: Component
     normalize_hu: Normalize = Normalize()
+    #: The share of the network's correction that the trained model applies; the rest of the noise
+    #: stays, and with it the texture that readers know. Training and its loss know only the whole.
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     step: Component
     loss: Component
     train: Train
