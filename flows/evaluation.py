@@ -9,7 +9,7 @@ from typing import Any
 from flows import stages
 from flows.progress import Stage
 from flows.single import in_flow, only_series
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import RunConfig, Split, parse_config
 from pipeline.conventions import CONVENTIONS, Convention
 from pipeline.dataset import TEST, TRAIN
 from pipeline.degrade import degrade_store
@@ -18,7 +18,9 @@ from pipeline.evaluate import evaluate_pair, evaluate_store
 from pipeline.evaluate_baselines import evaluate_baselines, tuning_keys
 from pipeline.evaluate_phantoms import SLICES, images_on_phantoms, measure_on_phantoms, sweep_doses
 from pipeline.files import write_json
+from pipeline.identity import installation_key
 from pipeline.models.shell import Shell
+from pipeline.published import listed_sides
 from pipeline.quality.sweep import Sweep
 from pipeline.report import write_evaluation
 from pipeline.report.figures import Panel
@@ -108,8 +110,7 @@ def _on_store(
     model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
 ) -> tuple[dict[str, Any], list[Panel]]:
     """Figures of the test patients, of the baselines where they are wanted, and pictures."""
-    patients = sorted({record["patient"] for record in store.records().values()})
-    sides = stages.split_stage(store, config, patients)
+    sides = _sides(store, config)
     keys = stages.keys_by_side(store, sides)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
@@ -131,6 +132,28 @@ def _on_store(
                 progress=stage.show,
             )
     return found, choose_panels(model, store, keys[TEST], config, figures)
+
+
+def _sides(store: Store, config: RunConfig) -> dict[str, str]:
+    """Side by patient of a store that need not be the one that the model was trained on.
+
+    Of a published split, those cases that the store has; a store with none of them is split as
+    any other is, since none of its patients was trained on.
+    """
+    patients = sorted({record["patient"] for record in store.records().values()})
+    split = config.data.split
+    if split.by == "patient":
+        return stages.split_stage(store, config, patients)
+    listed = listed_sides(patients, split, key=installation_key())
+    if not listed:
+        data = config.data.model_copy(update={"split": Split()})
+        return stages.split_stage(store, config.model_copy(update={"data": data}), patients)
+    if TEST not in listed.values():
+        raise ConfigError(
+            f"{store.path} has {len(listed)} cases of the split {split.by}, which the model was "
+            "trained by, and no test case among them"
+        )
+    return listed
 
 
 def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, Any]:
