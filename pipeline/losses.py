@@ -24,7 +24,8 @@ class RangeWeightedMSE(nn.Module):
     of `mean_ranges`, such as those of tissues: a constant offset hardly shows beside the noise
     in a square error, but it is a bias in HU. The range is told from the target smoothed over
     `mean_smoothing` pixels: told from single noisy pixels, a tissue would be made of the
-    target's own noise, and the network would learn to follow it.
+    target's own noise, and the network would learn to follow it. Rims, where smoothing passes
+    through one tissue's values between two others, are left out, as in the metrics.
 
     `similarity_weight` adds 1 - SSIM of output and target, both clipped to [low, high], as
     pipeline.metrics.ssim has it: a square error alone gives fine structure away for smoothness.
@@ -78,8 +79,18 @@ class RangeWeightedMSE(nn.Module):
             padding=self.mean_smoothing // 2,
             count_include_pad=False,
         )
-        offsets = [_mean_square_offset(error, smooth, *range_) for range_ in self.mean_ranges]
-        return torch.stack(offsets).sum()
+        return sum(
+            (_mean_square_offset(error, self._within(smooth, *r)) for r in self.mean_ranges),
+            start=error.new_zeros(()),
+        )
+
+    def _within(self, smooth: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        """Where a smoothed target lies in a range, without rims: see metrics.tissue_masks."""
+        inside = ((smooth >= low) & (smooth <= high)).float()
+        if self.mean_smoothing == 1:
+            return inside
+        core = 1 - functional.max_pool2d(1 - inside, 3, stride=1, padding=1)
+        return functional.max_pool2d(core, 3, stride=1, padding=1)
 
 
 def _mean_similarity(
@@ -101,12 +112,9 @@ def _mean_similarity(
     return similarity.mean()
 
 
-def _mean_square_offset(
-    error: torch.Tensor, tissue: torch.Tensor, low: float, high: float
-) -> torch.Tensor:
-    """The square of each patch's mean error where `tissue` lies in the range, by the share of
-    the patch that does, averaged over the batch."""
-    inside = (tissue >= low) & (tissue <= high)
+def _mean_square_offset(error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """The square of each patch's mean error where `inside` is 1, by the share of the patch that
+    it is, averaged over the batch."""
     voxels = inside.sum(dim=(1, 2, 3))
     offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
     return (voxels / inside[0].numel() * offset.square()).mean()

@@ -110,6 +110,20 @@ def test_similarity_falls_where_structure_is_smoothed_away() -> None:
     assert float((smooth.grad * (target - smooth.detach())).sum()) < 0, "back to the structure"
 
 
+def test_a_rim_between_two_tissues_is_not_a_third() -> None:
+    """Smoothed over 5 pixels, the step from air to tissue has one column at -0.16."""
+    target = torch.full((1, 1, 16, 16), 0.05)
+    target[..., :8] = -1.0
+    output = target + 0.1
+    settings = {"mean_weight": 5.0, "mean_smoothing": 5}
+    fat = RangeWeightedMSE(-0.2, 0.3, mean_ranges=[(-0.2, -0.1)], **settings)
+    torch.testing.assert_close(fat(output, target), RangeWeightedMSE(-0.2, 0.3)(output, target))
+    soft = RangeWeightedMSE(-0.2, 0.3, mean_ranges=[(0.0, 0.12)], **settings)
+    share = 6 / 16  # columns 10 to 15, out of reach of the air
+    expected = RangeWeightedMSE(-0.2, 0.3)(output, target) + 5 * share * 0.1**2
+    torch.testing.assert_close(soft(output, target), expected)
+
+
 def test_weights_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="weights >= 0"):
         RangeWeightedMSE(low=0, high=1, similarity_weight=-1)
