@@ -8,7 +8,8 @@ are tuned on the others, so that each gets the favour that training gives to a n
 is measured as it is, and not on patients it was trained on; --train trains a network for each
 patient held back. conventions: one slice in every published convention. phantoms and dose: what
 `ldct evaluate --phantoms --dose-sweep` measures. Writes results/quality.json, quality.md and the
-curves beside this file.
+curves beside this file. What was measured of a patient is kept in --work, so that a run that was
+cut goes on from there; BM3D, half a minute a slice, is quicker with --step 10.
 
 BM3D comes from the `bm3d` package, whose licence is for non-commercial use: it is not among the
 project's dependencies; install benchmarks/requirements.txt.
@@ -23,7 +24,7 @@ import os
 import platform
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from flows.progress import Stage
 from flows.registry import Registry
 from flows.single import train_flow
 from pipeline.baselines import BASELINES, Baseline
-from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.config import RunConfig, digest, load_config, parse_config
 from pipeline.conventions import CONVENTIONS
 from pipeline.dataset import degradation_digest
 from pipeline.degrade import degrade_store
@@ -45,6 +46,7 @@ from pipeline.dicom.series import find_series
 from pipeline.evaluate import evaluate_store, over_patients
 from pipeline.evaluate_baselines import evaluate_baselines
 from pipeline.evaluate_phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
+from pipeline.files import write_json
 from pipeline.infer import apply_model
 from pipeline.masks import body_mask
 from pipeline.quality.sweep import Sweep
@@ -73,6 +75,14 @@ class Contender:
     label: str
     references: dict[str, str]
     note: str
+    strength: float | None = None
+
+    def load(self, patient: str | None = None) -> tuple[Any, RunConfig]:
+        """The model for a patient held back, or for phantoms the first one."""
+        reference = self.references[patient or next(iter(self.references))]
+        model, _, raw = Registry.default().load(reference)
+        model.strength = self.strength or model.strength
+        return model, parse_config(raw)
 
 
 def main() -> None:
@@ -88,7 +98,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--step", type=int, default=1, help="take every so many slices")
     parser.add_argument("--regions", type=int, default=400, help="of the dose sweep, for each rod")
+    parser.add_argument("--strength", type=float, help="of the networks, in place of their own")
     parser.add_argument("--no-baselines", action="store_true")
+    parser.add_argument("--no-bm3d", action="store_true", help="of the baselines, the slow one")
     arguments = parser.parse_args()
 
     store = stored_patients(arguments.data / "ct", arguments.work, arguments.step)
@@ -97,9 +109,13 @@ def main() -> None:
         degrade_store(store, dict.fromkeys(PATIENTS, 1), config, stage.count)
     contenders = [given(reference, store) for reference in arguments.model]
     contenders += [trained(path, arguments.set, store) for path in arguments.train]
+    if arguments.strength:
+        contenders = [at_strength(contender, arguments.strength) for contender in contenders]
+    classical = [] if arguments.no_baselines else list(BASELINES.values())
+    classical += [] if arguments.no_baselines or arguments.no_bm3d else bm3d()
 
     measures: dict[str, Callable[[], Any]] = {
-        "patients": lambda: patients(store, config, contenders, not arguments.no_baselines),
+        "patients": lambda: patients(store, config, contenders, classical),
         "conventions": lambda: conventions(store, config, contenders),
         "phantoms": lambda: {c.label: phantoms(c) for c in contenders},
         "dose": lambda: {c.label: dose(c, arguments.regions) for c in contenders},
@@ -157,38 +173,25 @@ def trained(path: Path, settings: list[str], store: Store) -> Contender:
     return Contender(label, references, f"{path.name}, trained anew for each patient held back")
 
 
-def load(reference: str) -> tuple[Any, RunConfig]:
-    model, _, raw = Registry.default().load(reference)
-    return model, parse_config(raw)
+def at_strength(contender: Contender, strength: float) -> Contender:
+    label = f"{contender.label} at strength {strength:g}"
+    return replace(contender, label=label, strength=strength)
 
 
 def patients(
-    store: Store, config: RunConfig, contenders: list[Contender], baselines: bool
+    store: Store, config: RunConfig, contenders: list[Contender], classical: list[Baseline]
 ) -> dict[str, Any]:
     """By denoiser {"overall", "patients"}, and for baselines the strength for each patient."""
     summaries: dict[str, dict[str, Any]] = defaultdict(dict)
     tuning: dict[str, dict[str, Any]] = defaultdict(dict)
-    classical = [*BASELINES.values(), *bm3d()] if baselines else []
     for name in PATIENTS:
-        others = [other for other in PATIENTS if other != name]
-        with Stage(f"baselines, {name}", unit="slices") as stage:
-            found = evaluate_baselines(
-                store,
-                config,
-                train=others,
-                test=[name],
-                baselines=classical,
-                progress=stage.show,
-            )
-        for label, figures in found.items():
-            summaries[label][name] = figures["patients"][name]
-            tuning[label][name] = figures["tuning"]
+        for baseline in classical:
+            figures = baseline_figures(baseline, store, config, name)
+            summaries[baseline.name][name] = figures["patients"][name]
+            tuning[baseline.name][name] = figures["tuning"]
         for contender in contenders:
             if name in contender.references:
-                model, _ = load(contender.references[name])
-                total = store.record(name)["shape"][0]
-                with Stage(f"{contender.label}, {name}", unit="slices", total=total) as stage:
-                    figures = evaluate_store(model, store, [name], config, stage.advance)
+                figures = network_figures(contender, store, config, name)
                 summaries[contender.label][name] = figures["patients"][name]
     # A mean over other patients than its neighbour's would compare nothing.
     common = [name for name in PATIENTS if all(name in each for each in summaries.values())]
@@ -203,6 +206,53 @@ def patients(
         }
         for label, each in summaries.items()
     }
+
+
+def baseline_figures(
+    baseline: Baseline, store: Store, config: RunConfig, name: str
+) -> dict[str, Any]:
+    def measure() -> dict[str, Any]:
+        others = [other for other in PATIENTS if other != name]
+        with Stage(f"{baseline.name}, {name}", unit="slices") as stage:
+            found = evaluate_baselines(
+                store,
+                config,
+                train=others,
+                test=[name],
+                baselines=[baseline],
+                progress=stage.show,
+            )
+        return found[baseline.name]
+
+    settings = [baseline.name, baseline.strengths, config.degradation]
+    return kept(store, f"{baseline.name}-{name}", settings, measure)
+
+
+def network_figures(
+    contender: Contender, store: Store, config: RunConfig, name: str
+) -> dict[str, Any]:
+    model, _ = contender.load(name)
+
+    def measure() -> dict[str, Any]:
+        total = store.record(name)["shape"][0]
+        with Stage(f"{contender.label}, {name}", unit="slices", total=total) as stage:
+            return evaluate_store(model, store, [name], config, stage.advance)
+
+    _, card, _ = Registry.default().load(contender.references[name])
+    settings = [card.weights_sha256, model.strength, config.degradation]
+    return kept(store, f"{card.name}-{name}", settings, measure)
+
+
+def kept(
+    store: Store, label: str, settings: list[Any], measure: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What `measure` gives, from the last run where that measured the same."""
+    path = store.path / "measured" / f"{label}-{digest(repr(settings))[:12]}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    figures = measure()
+    write_json(path, figures)
+    return figures
 
 
 def bm3d() -> list[Baseline]:
@@ -230,7 +280,7 @@ def conventions(
     images = {"undenoised": np.array(degraded[index], dtype=np.float32)}
     for contender in contenders:
         if SHOWN in contender.references:
-            model, _ = load(contender.references[SHOWN])
+            model, _ = contender.load(SHOWN)
             images[contender.label] = apply_model(model, images["undenoised"][None])[0]
     body = body_mask(target_hu) & volume.valid[index]
     return [
@@ -252,7 +302,7 @@ def conventions(
 
 
 def phantoms(contender: Contender) -> dict[str, Any]:
-    model, config = load(next(iter(contender.references.values())))
+    model, config = contender.load()
     with Stage(
         f"phantoms, {contender.label}", unit="images", total=images_on_phantoms(16)
     ) as stage:
@@ -260,7 +310,7 @@ def phantoms(contender: Contender) -> dict[str, Any]:
 
 
 def dose(contender: Contender, regions: int) -> dict[str, Any]:
-    model, config = load(next(iter(contender.references.values())))
+    model, config = contender.load()
     sweep = Sweep(doses=DOSES, regions=regions)
     with Stage(f"dose sweep, {contender.label}", unit="images", total=sweep.images) as stage:
         return sweep_doses(model, config, sweep, progress=stage.advance)

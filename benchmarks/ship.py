@@ -31,7 +31,7 @@ def main() -> None:
         raise SystemExit(f"{reference}: the weights changed on the way, nothing to ship")
     told = {
         name: getattr(card, name)
-        for name in ("weights_sha256", "config_digest", "data_digest", "parameters")
+        for name in ("weights_sha256", "config_digest", "data_digest", "parameters", "strength")
     }
     (folder / "card.json").write_text(json.dumps(told, indent=2) + "\n")
     shown = next(row for row in registry.show(card.name) if row["version"] == card.version)

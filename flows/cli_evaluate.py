@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Denoiser, Json, writable
+from flows.options import Denoiser, Json, Strength, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -60,6 +60,7 @@ def evaluate(
         ),
     ] = None,
     denoiser: Denoiser = None,
+    strength: Strength = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
@@ -90,6 +91,7 @@ def evaluate(
         phantoms=phantoms,
         photons_per_ray=photons,
         denoiser=denoiser,
+        strength=strength,
     )
     report = evaluate_flow(wanted, out)
     if json_:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Intake, Json, Out, Source, StoreFolder, end, writable
+from flows.options import Intake, Json, Out, Source, StoreFolder, Strength, end, writable
 from pipeline.errors import ConfigError
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
@@ -66,6 +66,7 @@ def apply(
         str,
         typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
     ] = "seg",
+    strength: Strength = None,
     intake: Intake = None,
     json_: Json = False,
 ) -> None:
@@ -88,6 +89,7 @@ def apply(
         compress=compress,
         difference=difference,
         labels=labels,
+        strength=strength,
     )
     _show(report, json_, lambda: applied_table(report, out))
     end(report["quarantined"])

@@ -19,11 +19,14 @@ from pipeline.evaluate import evaluate_pair, evaluate_store
 from pipeline.evaluate_baselines import evaluate_baselines, tuning_keys
 from pipeline.evaluate_phantoms import SLICES, images_on_phantoms, measure_on_phantoms, sweep_doses
 from pipeline.files import write_json
+from pipeline.identity import installation_key
 from pipeline.models.shell import Shell
+from pipeline.published import listed_sides
 from pipeline.quality.sweep import Sweep
 from pipeline.report import write_evaluation
 from pipeline.report.figures import Panel
 from pipeline.report.panels import choose_panels
+from pipeline.settings import Split
 from pipeline.store import Store
 
 REPORT = "evaluation.json"
@@ -34,8 +37,8 @@ PAGE = "evaluation.html"
 class Wanted:
     """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
 
-    convention and photons_per_ray (of the phantoms' scanner): None for those of the model's
-    configuration.
+    convention, photons_per_ray (of the phantoms' scanner) and strength: None for those of the
+    model's configuration.
     """
 
     model: str
@@ -48,6 +51,7 @@ class Wanted:
     phantoms: bool = False
     photons_per_ray: float | None = None
     denoiser: str | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         if bool(self.input) != bool(self.target) or (self.store and self.input):
@@ -73,12 +77,16 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
 
     def body() -> dict[str, Any]:
         pair = [only_series(path) for path in (wanted.input, wanted.target) if path]
-        model, card, raw = stages.load_stage(wanted.model)
+        model, card, raw = stages.load_stage(wanted.model, wanted.strength)
         config = parse_config(raw)
         if config.task != "denoise":
             return _of_other_task(model, card.uri, config, wanted, out)
         convention = wanted.convention or CONVENTIONS[config.convention]
-        report: dict[str, Any] = {"model": card.uri, "config": config.resolved()}
+        report: dict[str, Any] = {
+            "model": card.uri,
+            "strength": card.strength,
+            "config": config.resolved(),
+        }
         panels: list[Panel] = []
         if wanted.store:
             found, panels = _on_store(
@@ -135,8 +143,7 @@ def _of_other_task(
 
 def _test_keys(store: Store, config: RunConfig) -> list[str]:
     """Series of the test patients, ready to be evaluated on."""
-    patients = sorted({record["patient"] for record in store.records().values()})
-    sides = stages.split_stage(store, config, patients)
+    sides = _sides(store, config)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     return stages.keys_by_side(store, config, sides)[TEST]
 
@@ -145,8 +152,7 @@ def _on_store(
     model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
 ) -> tuple[dict[str, Any], list[Panel]]:
     """Figures of the test patients, of the baselines where they are wanted, and pictures."""
-    patients = sorted({record["patient"] for record in store.records().values()})
-    sides = stages.split_stage(store, config, patients)
+    sides = _sides(store, config)
     keys = stages.keys_by_side(store, config, sides)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
@@ -168,6 +174,28 @@ def _on_store(
                 progress=stage.show,
             )
     return found, choose_panels(model, store, keys[TEST], config, figures)
+
+
+def _sides(store: Store, config: RunConfig) -> dict[str, str]:
+    """Side by patient of a store that need not be the one that the model was trained on.
+
+    Of a published split, those cases that the store has; a store with none of them is split as
+    any other is, since none of its patients was trained on.
+    """
+    patients = sorted({record["patient"] for record in store.records().values()})
+    split = config.data.split
+    if split.by == "patient":
+        return stages.split_stage(store, config, patients)
+    listed = listed_sides(patients, split, key=installation_key())
+    if not listed:
+        data = config.data.model_copy(update={"split": Split()})
+        return stages.split_stage(store, config.model_copy(update={"data": data}), patients)
+    if TEST not in listed.values():
+        raise ConfigError(
+            f"{store.path} has {len(listed)} cases of the split {split.by}, which the model was "
+            "trained by, and no test case among them"
+        )
+    return listed
 
 
 def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, Any]:

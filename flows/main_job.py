@@ -148,7 +148,7 @@ def _apply_all(
             config,
             ingested.sources[key],
             key=key,
-            to=Export(out / f"{key}-{card.name}-v{card.version}"),
+            to=Export(out / f"{key}-{card.slug}"),
         )
         ingested.refusals.extend(refusals)
         if done is None:

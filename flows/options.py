@@ -46,6 +46,14 @@ Intake = Annotated[
         "alone. May be given several times.",
     ),
 ]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        help="The share of the model's correction to apply, above 0 and at most 1: input + "
+        "strength * (denoised - input). By default that of its configuration.",
+    ),
+]
 
 
 def writable(out: Path) -> None:

@@ -122,6 +122,7 @@ class Registry:
             "config_digest": digest(config.resolved()),
             "data_digest": data_digest,
             "parameters": str(sum(p.numel() for p in model.network.parameters())),
+            "strength": str(config.strength),
             "gate": "passed" if verdict["passed"] else "failed",
             "headline": json.dumps(task_of(config).headline(figures)),
         }
@@ -256,6 +257,7 @@ def _card(version: ModelVersion) -> ModelCard:
         config_digest=tags["config_digest"],
         data_digest=tags["data_digest"],
         parameters=int(tags["parameters"]),
+        strength=float(tags.get("strength", 1)),  # versions of old have none
     )
 
 
@@ -267,6 +269,7 @@ def _row(version: ModelVersion) -> dict[str, Any]:
         "aliases": list(version.aliases),
         "created": created.isoformat(timespec="seconds"),
         "gate": version.tags.get("gate", ""),
+        "strength": float(version.tags.get("strength", 1)),
         "headline": json.loads(version.tags.get("headline", "{}")),
         "data_digest": version.tags.get("data_digest", ""),
         "config_digest": version.tags.get("config_digest", ""),

@@ -76,22 +76,27 @@ def apply_flow(
     compress: str,
     difference: bool,
     labels: str,
+    strength: float | None = None,
 ) -> dict[str, Any]:
-    """A registered model over every CT of a source; writes OUT/<series>/ and report.json."""
+    """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
+
+    strength: None for that of the model's configuration.
+    """
     to = Export(out, compress, difference, require_form(labels))
 
     def body() -> dict[str, Any]:
-        model, card, raw = stages.load_stage(reference)
+        model, card, raw = stages.load_stage(reference, strength)
         config = parse_config(raw)
 
         def one(source: Source, key: str) -> Exported:
-            folder = out / f"{key}-{card.name}-v{card.version}"
+            folder = out / f"{key}-{card.slug}"
             return stages.apply_stage(
                 model, card, config, source, key=key, to=replace(to, folder=folder)
             )
 
         done = _each(source, out, intake, one)
-        return {"model": card.uri, "weights_sha256": card.weights_sha256} | done
+        told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
+        return {"model": card.uri, **told} | done
 
     return in_flow("ldct-apply", body)
 

@@ -7,6 +7,7 @@ task inputs are neither hashed nor persisted here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
@@ -169,9 +170,17 @@ def register_stage(
 
 
 @stage_task("load")
-def load_stage(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load_stage(
+    reference: str, strength: float | None = None
+) -> tuple[Shell, ModelCard, dict[str, Any]]:
+    """A registered model, its card and its configuration; at another strength where asked."""
     with Stage("load from the registry"):
-        return Registry.default().load(reference)
+        model, card, raw = Registry.default().load(reference)
+    if strength is not None:
+        raw = {**raw, "strength": strength}
+        model.strength = parse_config(raw, source="--strength").strength
+        card = replace(card, strength=model.strength)
+    return model, card, raw
 
 
 @stage_task("apply")

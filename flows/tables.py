@@ -70,13 +70,15 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
     failed = [check for check in gate["checks"] if not check["passed"]]
     verdict = "passed its gate" if gate["passed"] else "did not pass its gate"
     alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-    out_console.print(f"Model {model['name']} version {model['version']}{alias} {verdict}.")
+    strength = model["strength"]
+    partly = "" if strength == 1 else f" at strength {strength:g}"
+    out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {verdict}.")
     for check in failed:
         out_console.print(f"  {check['check']}: {number(check['figure'], 2)}, {check['limit']}")
 
 
 def applied_table(report: dict[str, Any], out: Path) -> None:
-    table = Table(title="Derived series")
+    table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
     for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
     for row in report["exported"]:
@@ -157,7 +159,7 @@ def model_details(rows: list[dict[str, Any]]) -> None:
     """Every version, newest first: digests, gate, figures per patient, configuration."""
     for row in rows:
         out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
-        for key in ("created", "data_digest", "config_digest", "weights_sha256"):
+        for key in ("created", "strength", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
         task_figures(row["config"]["task"], row["figures"])
         for check in row["gate"]["checks"]:

@@ -35,6 +35,7 @@ class Trained:
                 "aliases": aliases,
                 "weights_sha256": self.card.weights_sha256,
                 "parameters": self.card.parameters,
+                "strength": self.card.strength,
                 "uri": self.card.uri,
             },
             "data_digest": self.card.data_digest,

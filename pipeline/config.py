@@ -22,7 +22,7 @@ from pipeline.units import Window
 TaskName = Literal["denoise", "segment"]
 #: Sections that only the runs of one task have.
 OF_TASK: dict[TaskName, tuple[str, ...]] = {
-    "denoise": ("normalize_hu", "metrics", "convention", "phantoms"),
+    "denoise": ("normalize_hu", "strength", "metrics", "convention", "phantoms"),
     "segment": ("segmentation",),
 }
 
@@ -45,6 +45,9 @@ class RunConfig(Strict):
     ) = None
     model: Component
     normalize_hu: Normalize = Normalize()
+    #: The share of the network's correction that the trained model applies; the rest of the noise
+    #: stays, and with it the texture that readers know. Training and its loss know only the whole.
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     step: Component
     loss: Component
     train: Train

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.metrics.regression import compute_ssim_and_cs
 from torch import nn
 from torch.nn import functional
+
+from pipeline.metrics import SSIM_K1, SSIM_K2, SSIM_WINDOW_PIXELS
 
 
 class RangeWeightedMSE(nn.Module):
@@ -21,7 +24,11 @@ class RangeWeightedMSE(nn.Module):
     of `mean_ranges`, such as those of tissues: a constant offset hardly shows beside the noise
     in a square error, but it is a bias in HU. The range is told from the target smoothed over
     `mean_smoothing` pixels: told from single noisy pixels, a tissue would be made of the
-    target's own noise, and the network would learn to follow it.
+    target's own noise, and the network would learn to follow it. Rims, where smoothing passes
+    through one tissue's values between two others, are left out, as in the metrics.
+
+    `similarity_weight` adds 1 - SSIM of output and target, both clipped to [low, high], as
+    pipeline.metrics.ssim has it: a square error alone gives fine structure away for smoothness.
     """
 
     def __init__(
@@ -33,18 +40,20 @@ class RangeWeightedMSE(nn.Module):
         mean_weight: float = 0.0,
         mean_ranges: Sequence[tuple[float, float]] = (),
         mean_smoothing: int = 1,
+        similarity_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if any(first >= last for first, last in mean_ranges):
             raise ValueError(f"expected low < high in each of mean_ranges, got {mean_ranges}")
-        if mean_weight < 0:
-            raise ValueError(f"expected mean_weight >= 0, got {mean_weight}")
+        if mean_weight < 0 or similarity_weight < 0:
+            raise ValueError(f"expected weights >= 0, got {mean_weight} and {similarity_weight}")
         if low >= high or not 0 <= elsewhere <= 1:
             raise ValueError(
                 f"expected low < high and elsewhere in [0, 1], got {low}, {high}, {elsewhere}"
             )
         self.low, self.high = low, high
-        self.elsewhere, self.mean_weight = elsewhere, mean_weight
+        self.elsewhere = elsewhere
+        self.mean_weight, self.similarity_weight = mean_weight, similarity_weight
         if mean_smoothing < 1 or mean_smoothing % 2 == 0:
             raise ValueError(f"expected an odd mean_smoothing, got {mean_smoothing}")
         self.mean_smoothing = mean_smoothing
@@ -55,8 +64,14 @@ class RangeWeightedMSE(nn.Module):
         weight = torch.where(inside, 1.0, self.elsewhere)
         error = output - target
         loss = (weight * error.square()).mean()
-        if not self.mean_weight:
-            return loss
+        if self.mean_weight:
+            loss = loss + self.mean_weight * self._offsets(error, target)
+        if self.similarity_weight:
+            similarity = _mean_similarity(output, target, self.low, self.high)
+            loss = loss + self.similarity_weight * (1 - similarity)
+        return loss
+
+    def _offsets(self, error: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         smooth = functional.avg_pool2d(
             target,
             self.mean_smoothing,
@@ -64,16 +79,42 @@ class RangeWeightedMSE(nn.Module):
             padding=self.mean_smoothing // 2,
             count_include_pad=False,
         )
-        offsets = [_mean_square_offset(error, smooth, *range_) for range_ in self.mean_ranges]
-        return loss + self.mean_weight * torch.stack(offsets).sum()
+        return sum(
+            (_mean_square_offset(error, self._within(smooth, *r)) for r in self.mean_ranges),
+            start=error.new_zeros(()),
+        )
+
+    def _within(self, smooth: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        """Where a smoothed target lies in a range, without rims: see metrics.tissue_masks."""
+        inside = ((smooth >= low) & (smooth <= high)).float()
+        if self.mean_smoothing == 1:
+            return inside
+        core = 1 - functional.max_pool2d(1 - inside, 3, stride=1, padding=1)
+        return functional.max_pool2d(core, 3, stride=1, padding=1)
 
 
-def _mean_square_offset(
-    error: torch.Tensor, tissue: torch.Tensor, low: float, high: float
+def _mean_similarity(
+    output: torch.Tensor, target: torch.Tensor, low: float, high: float
 ) -> torch.Tensor:
-    """The square of each patch's mean error where `tissue` lies in the range, by the share of
-    the patch that does, averaged over the batch."""
-    inside = (tissue >= low) & (tissue <= high)
+    """Mean SSIM of a batch, both clipped to the range and counted from its lower end."""
+    with torch.autocast(output.device.type, enabled=False):  # variances of bf16 are all rounding
+        shown = (image.float().clamp(low, high) - low for image in (output, target))
+        similarity, _ = compute_ssim_and_cs(
+            *shown,
+            spatial_dims=2,
+            kernel_type="uniform",
+            kernel_size=(SSIM_WINDOW_PIXELS, SSIM_WINDOW_PIXELS),
+            kernel_sigma=(0.0, 0.0),
+            data_range=high - low,
+            k1=SSIM_K1,
+            k2=SSIM_K2,
+        )
+    return similarity.mean()
+
+
+def _mean_square_offset(error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """The square of each patch's mean error where `inside` is 1, by the share of the patch that
+    it is, averaged over the batch."""
     voxels = inside.sum(dim=(1, 2, 3))
     offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
     return (voxels / inside[0].numel() * offset.square()).mean()

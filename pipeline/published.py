@@ -62,6 +62,13 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
+def listed_sides(patients: list[str], settings: Split, *, key: bytes) -> dict[str, str]:
+    """Side by patient, of those whom the split named `settings.by` lists; of none, maybe."""
+    listed = PUBLISHED[settings.by].sides
+    sides = {patient_pseudonym(key, case): side for case, side in listed.items()}
+    return {patient: sides[patient] for patient in patients if patient in sides}
+
+
 def published_sides(patients: list[str], settings: Split, *, key: bytes) -> dict[str, str]:
     """Side by patient, of those whom the split named `settings.by` lists.
 
@@ -69,7 +76,6 @@ def published_sides(patients: list[str], settings: Split, *, key: bytes) -> dict
     off, or where nobody is left to train on or to test.
     """
     listed = PUBLISHED[settings.by].sides
-    sides = {patient_pseudonym(key, case): side for case, side in listed.items()}
     missing = [case for case in listed if patient_pseudonym(key, case) not in patients]
     if missing and settings.complete:
         raise ConfigError(
@@ -77,7 +83,7 @@ def published_sides(patients: list[str], settings: Split, *, key: bytes) -> dict
             f"usable in the data, such as {', '.join(missing[:3])}; fetch them, or set "
             "data.split.complete=false: the figures are then not those of the publication"
         )
-    present = {patient: sides[patient] for patient in patients if patient in sides}
+    present = listed_sides(patients, settings, key=key)
     for side in (TRAIN, TEST):
         if side not in present.values():
             raise ConfigError(f"data.split: no {side} case of {settings.by} is in the data")

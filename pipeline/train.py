@@ -88,6 +88,7 @@ def train(
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
+    model.strength = 1.0  # or the network would learn to make up for it
     step = build(
         config.step,
         key="step",
@@ -102,12 +103,13 @@ def train(
     loop.run(dataset, start=done, log=log)
     if selection is not None:
         model.load_state_dict(selection.weights)
+    model.strength = config.strength
     return place(model, "cpu", channels_last=False).eval()
 
 
 def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
-    """So that another gate or window does not train the same weights once more."""
-    judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register")
+    """So that another gate, window or strength does not train the same weights once more."""
+    judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register", "strength")
     return {key: value for key, value in config.resolved().items() if key not in judged_later}
 
 

@@ -545,6 +545,20 @@ def test_the_check_that_fails_is_on_record(figures: dict[str, Any], failed: int)
     assert found == [failed]
 
 
+def test_the_gain_must_be_reached_in_every_window() -> None:
+    figures = overall(before=20.0, after=22.5, bone=0.0)
+    lung = {"input": {"psnr": 30.0}, "output": {"psnr": 30.4}}
+    figures["windows"]["lung"] = lung
+    verdict = judge(figures, Gate(psnr_gain_db=1.0))
+    assert not verdict["passed"]
+    assert [(c["check"], c["passed"]) for c in verdict["checks"][:2]] == [
+        ("PSNR gain in window soft_tissue, dB", True),
+        ("PSNR gain in window lung, dB", False),
+    ]
+    lung["output"]["psnr"] = 31.5
+    assert judge(figures, Gate(psnr_gain_db=1.0))["passed"]
+
+
 def test_the_limits_themselves_pass() -> None:
     assert judge(overall(before=20.0, after=21.0, bone=2.0), Gate())["passed"] is True
 

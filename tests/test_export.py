@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -366,3 +367,17 @@ def test_the_differences_operation_is_told_apart_from_the_models():
     assert difference.identity == operation.identity
     assert difference.product != operation.product
     assert difference.description.endswith(operation.description)
+
+
+def test_a_derived_series_says_its_strength_and_is_another_one(small, tmp_path):
+    half = replace(CARD, strength=0.5)
+    for folder, card in (("whole", CARD), ("half", half)):
+        export_denoised(Smoothing(), card, small, Export(tmp_path / folder))
+    whole, mixed = (pydicom.dcmread(tmp_path / f / "CT.0001.dcm") for f in ("whole", "half"))
+    assert mixed.SeriesDescription.startswith("AI DENOISED redcnn v2 STRENGTH 0.5")
+    assert "Strength 0.5: output = input + 0.5 * (denoised - input)" in mixed.DerivationDescription
+    assert "trength" not in whole.SeriesDescription + whole.DerivationDescription
+    assert mixed.SOPInstanceUID != whole.SOPInstanceUID
+    assert mixed.SeriesInstanceUID != whole.SeriesInstanceUID
+    assert half.slug == "redcnn-v2-strength0.5"
+    assert CARD.slug == "redcnn-v2"

@@ -321,12 +321,19 @@ def test_identity_model_leaves_a_real_series_unchanged(
     np.testing.assert_array_equal(after.affine_lps, before.affine_lps)
 
 
-def test_portable_model_takes_any_size_without_pickle() -> None:
-    raw = identity_config().resolved()
-    raw["model"] = {"target": "pipeline.models.redcnn.REDCNN", "args": {"channels": 4}}
+@pytest.mark.parametrize(
+    ("arguments", "strength"), [({}, 1.0), ({"stride": 2, "kernel": 3, "padding": True}, 0.5)]
+)
+def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength: float) -> None:
+    raw = identity_config().resolved() | {"strength": strength}
+    raw["model"] = {
+        "target": "pipeline.models.redcnn.REDCNN",
+        "args": {"channels": 4, **arguments},
+    }
     config = parse_config(raw)
     card = register(config)
-    mine, _, _ = Registry.default().load(card.uri)
+    mine, loaded, _ = Registry.default().load(card.uri)
+    assert (mine.strength, loaded.strength) == (strength, strength)
     portable = mlflow.pytorch.load_model(card.uri)
     for shape in ((1, 1, 64, 64), (3, 1, 100, 75), (2, 1, 41, 512)):
         image_hu = torch.randn(shape) * 300

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from pipeline.losses import RangeWeightedMSE
+from pipeline.metrics import ssim
+from pipeline.units import Window
 
 TARGET = torch.tensor([-1.0, -0.2, 0.0, 0.3, 0.8])
 
@@ -82,3 +84,46 @@ def test_tissue_is_told_from_the_smoothed_target():
     smooth = RangeWeightedMSE(-1, 1, mean_smoothing=5, **settings)(output, target) - plain
     # The output is the true mean: no bias, whatever the noisy pixels seem to say.
     assert float(smooth) < 2e-4 < 1e-3 < float(raw)
+
+
+def test_similarity_is_that_of_the_metrics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = 0.15 * torch.randn(1, 1, 40, 36, generator=generator) + 0.05
+    output = target + 0.05 * torch.randn(target.shape, generator=generator)
+    plain = RangeWeightedMSE(low=-0.16, high=0.24)(output, target)
+    with_similarity = RangeWeightedMSE(low=-0.16, high=0.24, similarity_weight=2.0)(output, target)
+    image_hu, target_hu = (1000 * i[0, 0].numpy() for i in (output, target))
+    # The metric divides variances by n - 1, MONAI by n.
+    expected = 1 - ssim(image_hu, target_hu, Window(40, 400))
+    assert float(with_similarity - plain) / 2 == pytest.approx(expected, abs=2e-3)
+    assert expected > 0.05
+
+
+def test_similarity_falls_where_structure_is_smoothed_away() -> None:
+    target = 0.1 * torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.avg_pool2d(target, 5, 1, 2, count_include_pad=False).requires_grad_()
+    loss = RangeWeightedMSE(low=-0.16, high=0.24, similarity_weight=1.0)
+    assert float(loss(target, target).detach()) == pytest.approx(0, abs=1e-6)
+    structure = loss(smooth, target) - RangeWeightedMSE(low=-0.16, high=0.24)(smooth, target)
+    structure.backward()
+    assert float(structure.detach()) > 0.5
+    assert float((smooth.grad * (target - smooth.detach())).sum()) < 0, "back to the structure"
+
+
+def test_a_rim_between_two_tissues_is_not_a_third() -> None:
+    """Smoothed over 5 pixels, the step from air to tissue has one column at -0.16."""
+    target = torch.full((1, 1, 16, 16), 0.05)
+    target[..., :8] = -1.0
+    output = target + 0.1
+    settings = {"mean_weight": 5.0, "mean_smoothing": 5}
+    fat = RangeWeightedMSE(-0.2, 0.3, mean_ranges=[(-0.2, -0.1)], **settings)
+    torch.testing.assert_close(fat(output, target), RangeWeightedMSE(-0.2, 0.3)(output, target))
+    soft = RangeWeightedMSE(-0.2, 0.3, mean_ranges=[(0.0, 0.12)], **settings)
+    share = 6 / 16  # columns 10 to 15, out of reach of the air
+    expected = RangeWeightedMSE(-0.2, 0.3)(output, target) + 5 * share * 0.1**2
+    torch.testing.assert_close(soft(output, target), expected)
+
+
+def test_weights_below_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="weights >= 0"):
+        RangeWeightedMSE(low=0, high=1, similarity_weight=-1)

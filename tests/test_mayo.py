@@ -20,7 +20,7 @@ from skimage.metrics import structural_similarity
 from torch import nn
 from torch.utils.data import Dataset
 
-from flows import cli
+from flows import cli, evaluation, stages
 from pipeline.components import build
 from pipeline.config import load_config
 from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs, split_patients
@@ -28,7 +28,7 @@ from pipeline.dicom.anatomy import anatomy_of
 from pipeline.dicom.series import find_series
 from pipeline.errors import ConfigError
 from pipeline.evaluate import evaluate_store
-from pipeline.identity import patient_pseudonym
+from pipeline.identity import installation_key, patient_pseudonym
 from pipeline.ingest import ingest
 from pipeline.metrics import ssim
 from pipeline.models.shell import HUModel, Identity, build_model
@@ -88,6 +88,31 @@ def test_a_case_that_is_not_there_is_named_before_any_training() -> None:
 def test_nobody_to_test_on_is_named() -> None:
     with pytest.raises(ConfigError, match="no test case"):
         split_patients([patient_pseudonym(KEY, "C095")], BY_LIST, key=KEY, recorded={})
+
+
+def test_a_model_of_a_published_split_is_evaluated_on_other_stores_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cases of the split that are there, tested as listed; strangers split as any are."""
+    monkeypatch.setattr(stages, "split_stage", stages.split_stage.fn)
+    config = load_config(CONFIG, [])
+
+    def sides(name: str, *patients: str) -> dict[str, str]:
+        store = Store(tmp_path / name)
+        for number, patient in enumerate(patients):
+            volume = volume_of(np.stack([body_slice() + number]))
+            store.add(volume, key=f"s-{number}", patient=patient)
+        return evaluation._sides(store, config)
+
+    known = {case: patient_pseudonym(installation_key(), case) for case in ("C121", "C095")}
+    assert sides("test alone", known["C121"]) == {known["C121"]: TEST}
+    found = sides("both", *known.values(), "p-stranger")
+    assert found == {known["C121"]: TEST, known["C095"]: TRAIN}
+    strangers = sides("strangers", "p-1", "p-2", "p-3")
+    assert sorted(strangers) == ["p-1", "p-2", "p-3"]
+    assert TEST in strangers.values()
+    with pytest.raises(ConfigError, match="no test case among them"):
+        sides("trained on", known["C095"])
 
 
 @pytest.mark.parametrize("choice", [{"test": 0.3}, {"validation": ["p-1"]}])

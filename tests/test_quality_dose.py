@@ -300,6 +300,12 @@ def test_an_open_interval_says_so() -> None:
     json.dumps(answer, allow_nan=False)
 
 
+def test_an_interval_of_one_answer_is_told_as_such() -> None:
+    for ends, told in ((NEVER, "none throughout"), (AT_LOWEST, "at most 0.1 throughout")):
+        answer = describe_crossing(np.full(20, ends), (0.1, 1.0), 0.95)
+        assert answer["interval_in_words"] == told
+
+
 def test_the_interval_of_the_equivalent_dose_covers_the_truth() -> None:
     """Channel outputs whose true d' is 3 sqrt(dose), denoised 3.9 sqrt(dose): 0.592."""
     doses, draw, covered = np.array([0.1, 0.25, 0.5, 1.0]), np.random.default_rng(5), 0

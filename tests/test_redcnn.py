@@ -101,3 +101,42 @@ def test_every_parameter_learns() -> None:
 def test_impossible_settings_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="kernel odd"):
         REDCNN(**options)
+
+
+@pytest.mark.parametrize("size", [(24, 20), (47, 33), (16, 100), (1, 1)])
+def test_steps_of_two_keep_any_size(size: tuple[int, int]) -> None:
+    network = small(padding=True, stride=2)
+    assert network(image(*size)).shape == (2, 1, *size)
+
+
+def test_steps_of_two_cost_a_quarter_between_and_see_twice_as_far() -> None:
+    reach, work = {}, {}
+    for stride in (1, 2):
+        network = small(padding=True, stride=stride)
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, 0.01)
+        places: list[int] = []
+        for layer in network.encoder[1:]:
+            layer.register_forward_hook(lambda *seen: places.append(seen[-1][0, 0].numel()))  # noqa: B023
+        point = torch.zeros(1, 1, 128, 128)
+        point[..., 64, 64] = 100
+        changed = (network(point) - network(0 * point)).abs() > 1e-9
+        reach[stride] = int(changed.any(dim=2).sum())
+        work[stride] = sum(places)
+    assert reach[1] == 21
+    assert reach[2] >= 34
+    assert work[2] < 0.27 * work[1]
+
+
+def test_steps_of_two_hand_the_input_through_and_learn() -> None:
+    network = small(padding=True, stride=2)
+    network(image()).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+    zero(network.decoder[4])
+    assert torch.equal(network(image(47, 33)), image(47, 33))
+
+
+@pytest.mark.parametrize("options", [{"stride": 3, "padding": True}, {"stride": 2}])
+def test_impossible_steps_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="stride must be"):
+        REDCNN(**options)

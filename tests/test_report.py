@@ -360,6 +360,37 @@ def test_models_compared_stand_in_the_table(page, report):
     assert "tuned" not in shown
 
 
+def test_one_patient_is_not_called_all(page, report):
+    other = {"overall": some_figures()}
+    html = page({**report, "compared": {"redcnn@pretrained": other}})
+    assert ">all<" not in html
+    assert html.count("soft_tissue<small>") == 1, "one block of rows, the compared model in it"
+    assert ">all<small>2 patients" in page({**report, "metrics": two_patients()})
+
+
+def test_a_window_that_not_all_patients_have_counts_its_own(page, report):
+    metrics = two_patients()
+    metrics["overall"]["windows"]["soft_tissue"]["patients"] = 1
+    metrics["overall"]["unmeasured"] = [{"series": "s-9", "anatomy": "knee"}]
+    shown = Reader(page({**report, "metrics": metrics})).shown
+    assert re.search(r"shown in this window\s*1 patient\b", shown)
+    assert "no window for their anatomy: s-9 (knee)." in shown
+
+
+def test_a_split_that_is_not_whole_is_told(page, report):
+    told = "split eulig2024: 12 of its 150 cases; the figures are not those of the publication"
+    assert told not in Reader(page(report)).shown
+    assert told in Reader(page({**report, "published_split": {"told": told}})).shown
+
+
+def test_the_strength_is_told_where_it_is_not_whole(page, report, evaluation_page):
+    report["model"]["strength"] = 1.0
+    assert "at strength" not in Reader(page(report)).shown
+    report["model"]["strength"] = 0.4
+    assert "version 3 at strength 0.4" in Reader(page(report)).shown
+    assert "Evaluation of models:/redcnn/3 at strength 0.4" in evaluation_page(strength=0.4)
+
+
 def test_without_intervals_the_page_says_why(page, report):
     report["metrics"]["overall"]["intervals"] = {"level": 0.95, "windows": None}
     assert "No intervals: they take two patients." in Reader(page(report)).shown

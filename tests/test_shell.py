@@ -119,3 +119,33 @@ def test_a_model_must_be_a_network_and_a_loss_too() -> None:
         build_model(parse_config(run_data(model=fan_beam.model_dump())))
     with pytest.raises(ConfigError, match="loss"):
         build_loss(fan_beam)
+
+
+def denoiser(strength: float, *, residual: bool = True) -> HUModel:
+    torch.manual_seed(0)
+    network = REDCNN(channels=4, kernel=3, padding=True, input_skip=False)
+    return HUModel(network, normalize=NORMALIZE, residual=residual, strength=strength)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_at_full_strength_the_output_is_the_network_s_bit_for_bit(residual: bool) -> None:
+    image_hu = 200 * torch.randn(2, 1, 31, 17, generator=torch.Generator().manual_seed(1))
+    model = denoiser(1.0, residual=residual)
+    predicted = model.network(image_hu / 1000) * 1000
+    assert torch.equal(model(image_hu), image_hu + predicted if residual else predicted)
+
+
+def test_strength_goes_straight_from_the_input_to_the_denoised() -> None:
+    denoised_hu = denoiser(1.0)(EXTREMES)
+    for strength in (0.1, 0.25, 0.5, 0.9):
+        expected = EXTREMES + strength * (denoised_hu - EXTREMES)
+        torch.testing.assert_close(denoiser(strength)(EXTREMES), expected, atol=2e-3, rtol=0)
+    assert torch.equal(denoiser(0.0)(EXTREMES), EXTREMES)
+
+
+def test_the_configuration_sets_the_strength_within_its_range() -> None:
+    assert build_model(run_config()).strength == 1
+    assert build_model(run_config(strength=0.4)).strength == 0.4
+    for strength in (0.0, -0.1, 1.01):
+        with pytest.raises(ConfigError, match="strength"):
+            run_config(strength=strength)

@@ -310,3 +310,13 @@ def test_another_gate_or_window_does_not_train_again(tmp_path: Path) -> None:
     again = trained(parse_config(raw), tmp_path)
     assert len(checkpoints(tmp_path)) == began == 1
     assert same_weights(first, again)
+
+
+def test_strength_is_for_use_and_not_for_training(tmp_path: Path) -> None:
+    """Trained at half strength, a network would learn to take off twice the noise."""
+    whole = trained(run_config(), tmp_path / "whole")
+    half = trained(run_config(strength=0.5), tmp_path / "half")
+    assert same_weights(whole, half)
+    assert (whole.strength, half.strength) == (1, 0.5)
+    trained(run_config(strength=0.5), tmp_path / "whole")
+    assert len(checkpoints(tmp_path / "whole")) == 1, "the same training, not another one"

@@ -17,12 +17,14 @@ class Shell(nn.Module):
     """What is trained, registered and applied: a network behind the units that people use.
 
     input_shape, output_shape: of a batch, -1 where any size will do. scale: what losses
-    divide by.
+    divide by. strength: the share of what the network would change that is changed, above 0
+    and at most 1.
     """
 
     input_shape: tuple[int, ...] = (-1, 1, -1, -1)
     output_shape: tuple[int, ...] = (-1, 1, -1, -1)
     scale: float = 1.0
+    strength: float = 1.0
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -36,19 +38,29 @@ class HUModel(Shell):
     `residual` the network predicts the corruption and the input is added in full precision
     (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
     by `adds_input`, has done it already.
+
+    At a `strength` below 1 the output is input + strength * (denoised - input).
     """
 
-    def __init__(self, network: nn.Module, *, normalize: Normalize, residual: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        normalize: Normalize,
+        residual: bool,
+        strength: float = 1.0,
+    ) -> None:
         super().__init__(network)
+        self.strength = strength
         self.centre = normalize.centre
         self.scale = normalize.scale
         self.adds_input = residual and not getattr(network, "adds_input", False)
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
-        predicted = self.network((image_hu - self.centre) / self.scale).float()
-        if self.adds_input:
-            return image_hu + predicted * self.scale
-        return predicted * self.scale + self.centre
+        predicted = self.network((image_hu - self.centre) / self.scale).float() * self.scale
+        denoised_hu = predicted + (image_hu if self.adds_input else self.centre)
+        # Exact at 1: lerp then gives its second image bit for bit.
+        return torch.lerp(image_hu, denoised_hu, self.strength)
 
 
 class Identity(nn.Module):
@@ -62,7 +74,9 @@ def denoiser(config: RunConfig) -> HUModel:
     """A network from HU to HU in its shell."""
     network = build(config.model, key="model", base=nn.Module)
     residual = bool(config.step.args.get("residual", False))
-    return HUModel(network, normalize=config.normalize_hu, residual=residual)
+    return HUModel(
+        network, normalize=config.normalize_hu, residual=residual, strength=config.strength
+    )
 
 
 #: What makes the shell of each task's networks.

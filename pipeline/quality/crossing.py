@@ -64,7 +64,7 @@ def describe_crossing(
         "answer": _words(estimate, doses[0]),
         "dose": _number(estimate),
         "interval": [_number(low), _number(high)],
-        "interval_in_words": f"{_words(low, doses[0])} to {_words(high, doses[0])}",
+        "interval_in_words": _between(_words(low, doses[0]), _words(high, doses[0])),
         "confidence": confidence,
         "share_of_replicates_none": float(np.mean(replicates == NEVER)),
         "share_of_replicates_at_lowest": float(np.mean(replicates == AT_LOWEST)),
@@ -76,6 +76,10 @@ def _words(dose: float, lowest: float) -> str:
     if dose == NEVER:
         return "none"
     return f"at most {lowest:g}" if dose == AT_LOWEST else f"{dose:.2f}"
+
+
+def _between(low: str, high: str) -> str:
+    return f"{low} throughout" if low == high else f"{low} to {high}"
 
 
 def _number(dose: float) -> float | None:
