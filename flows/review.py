@@ -10,10 +10,13 @@ from rich.table import Table
 
 from flows.registry import Registry
 from flows.tables_figures import NONE, number, out_console
-from pipeline.review.cases import Collection
+from pipeline.evaluate import READER_STUDY
 from pipeline.review.decisions import audit_of
 from pipeline.review.readers import open_study, unblinded
 from pipeline.review.statistics import study_statistics
+
+#: The whole result, in the version's run.
+ARTIFACT = "reader-study.json"
 
 
 def study_result(root: Path, *, margin: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -24,9 +27,27 @@ def study_result(root: Path, *, margin: float) -> tuple[dict[str, Any], list[dic
     return result, rows
 
 
-def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> str:
-    """Write the result to the version: a tag for the gate, and the whole as an artifact."""
-    return registry.record_reader_study(reference, result)
+def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the result to a model version: whole to its run, in short as a tag.
+
+    Where the version's gate waits for nothing but its readers, and they found it not inferior in
+    every criterion, it passes now and gets its alias.
+    """
+    version, client = registry.find(reference), registry.client
+    passed = all(row["non_inferior"] is True for row in result["criteria"].values())
+    client.log_text(version.run_id, json.dumps(result, indent=2), ARTIFACT)
+    verdict = "passed" if passed else "failed"
+    client.set_model_version_tag(version.name, version.version, "reader_study", verdict)
+    checks = registry.recorded(version)["gate"]["checks"]
+    others = [check for check in checks if check["check"] != READER_STUDY]
+    if len(others) < len(checks):
+        gate = passed and all(check["passed"] for check in others)
+        client.set_model_version_tag(
+            version.name, version.version, "gate", "passed" if gate else "failed"
+        )
+        had = registry.find(f"{version.name}/{version.version}").aliases
+        registry.give_alias(client, version, passed=gate and not had)
+    return {"name": version.name, "version": int(version.version), "reader_study": verdict}
 
 
 def study_table(result: dict[str, Any]) -> None:

@@ -153,6 +153,8 @@ class Gate(Strict):
 
     psnr_gain_db: float = 1.0
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
+    #: No alias before readers found the images not inferior (`ldct review stats --model`).
+    reader_study: bool = False
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:
         """The limit for a tissue; None where it is not judged."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import threading
+import time
 from typing import Any
 
 from pipeline.dicom.findings import Unreadable
@@ -68,17 +69,18 @@ class Review:
 
     def geometry(self, sid: str) -> dict[str, Any]:
         """Where a series' planes lie; raises KeyError for a name that is none."""
-        planes = self._shown(sid).planes
+        planes = self.shown(sid).planes
         return {"hu_step": planes.hu_step, **planes.geometry.facts()}
 
     def chunk(self, sid: str, direction: str, number: int) -> tuple[bytes, str]:
         """Consecutive planes as little-endian int16, and as JSON which cannot be shown, and why."""
         if direction not in DIRECTIONS:
             raise KeyError(direction)
-        chunk = self._shown(sid).planes.chunk(direction, number)
+        chunk = self.shown(sid).planes.chunk(direction, number)
         return chunk.planes.astype("<i2", copy=False).tobytes(), json.dumps(chunk.faults)
 
-    def _shown(self, sid: str) -> Shown:
+    def shown(self, sid: str) -> Shown:
+        """A series by its name; raises KeyError for one that is none."""
         if sid in self._blinded:
             return self._blinded[sid]
         cid, _, role = sid.rpartition(".")
@@ -96,6 +98,12 @@ class Review:
                 threading.Thread(target=self._measure, args=(case,), daemon=True).start()
         return self._changes[cid]
 
+    def measured(self, cid: str) -> dict[str, Any]:
+        """The same, waited for."""
+        while (found := self.changes(cid))["done"] < found["of"]:
+            time.sleep(0.05)
+        return found
+
     def _measure(self, case: Case) -> None:
         found = self._changes[case.cid]
         original, denoised = (case.shown[role].planes for role in (ORIGINAL, DENOISED))
@@ -104,8 +112,10 @@ class Review:
                 found["slices"].append(slice_change(original, denoised, number))
             except (Unreadable, OSError, ValueError) as fault:
                 found["slices"].append({"slice": number, "mean_hu": None, "fault": str(fault)})
-            found["done"] = number + 1
+            if number + 1 < found["of"]:
+                found["done"] = number + 1
         found["flags"] = flags_of(found["slices"])
+        found["done"] = found["of"]
 
     def opened(self, cid: str, body: dict[str, Any]) -> None:
         reader = readers.require_reader(str(body.get("reader", "")))
