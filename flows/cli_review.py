@@ -53,6 +53,10 @@ def add_review_commands(app: typer.Typer) -> None:
 def open_page(
     folder: Folder,
     source: Sources = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", help="A segmentation to lay over: NIfTI, NRRD, DICOM SEG."),
+    ] = None,
     static: Annotated[
         Path | None,
         typer.Option("--static", help="Write the page with its data here, for a disk, and end."),
@@ -68,7 +72,9 @@ def open_page(
     from pipeline.identity import installation_key
     from pipeline.review.cases import collect
 
-    collection = collect(folder.resolve(), source or [], key=installation_key())
+    collection = collect(
+        folder.resolve(), source or [], key=installation_key(), labels=labels or []
+    )
     if static is not None:
         from flows.progress import Stage
         from pipeline.review.disk import write_disk

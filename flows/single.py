@@ -29,6 +29,7 @@ from pipeline.export import Export, Exported, export_simulated
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
 from pipeline.physics.lowdose import LowDoseCT
+from pipeline.review.found import SOURCE
 from pipeline.store import Store
 
 REPORT = "report.json"
@@ -87,6 +88,7 @@ def apply_flow(
             )
 
         done = _each(source, out, intake, one)
+        write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
         return {"model": card.uri, "weights_sha256": card.weights_sha256} | done
 
     return in_flow("ldct-apply", body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -25,3 +26,17 @@ def load_assets(folder: Path | None = None) -> dict[str, tuple[bytes, str]]:
             "which needs node and npm"
         )
     return {name: ((folder / name).read_bytes(), kind) for name, kind in FILES.items()}
+
+
+REPORT = "report.html"
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_BUTTON = re.compile("<!-- review -->.*?<!-- /review -->", re.DOTALL)
+
+
+def report_page(root: Path) -> bytes | None:
+    """The run's report with a link to the review page in its button's place; None without one."""
+    try:
+        text = (root / REPORT).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return _BUTTON.sub('<a class="review" href="/">Open the review page</a>', text).encode()

@@ -13,37 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-
-from pipeline.dicom.derived.lineage import (
-    ImageKey,
-    is_difference,
-    keys_of,
-    own_equipment,
-    references,
-)
-from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.derived.lineage import ImageKey, keys_of
 from pipeline.dicom.headers import DESCRIPTIVE
-from pipeline.dicom.intake import Intake
 from pipeline.dicom.read import patient_key, series_key
-from pipeline.dicom.series import Series, find_series
-from pipeline.dicom.sources import read_dataset
-from pipeline.errors import NothingUsableError
+from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.review.found import (
+    DENOISED,
+    DIFFERENCE,
+    LOW_DOSE,
+    ORIGINAL,
+    Found,
+    facts_of,
+    found_in,
+    model_of,
+    recorded_sources,
+    source_of,
+)
+from pipeline.review.overlay import Labels, read_labels
 from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
 from pipeline.store import INDEX, REAL, Store
 from pipeline.volume import Volume
 
-ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, LABELS = (
-    "original",
-    "denoised",
-    "low_dose",
-    "full_dose",
-    "labels",
-)
-REPORT, REQUEST = "report.json", "request.json"
-SIMULATED = "SIMULATED "
-#: Lost slices are told as a warning here: a reader must see what there is.
-LENIENT = Intake(gaps="slices")
+FULL_DOSE, LABELS = "full_dose", "labels"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,7 @@ class Case:
     model: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
     flags: tuple[str, ...] = ()
+    frame_of_reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,79 +69,49 @@ class Collection:
     refusals: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A series with the whole header of its first slice, which says what it was made from."""
+def collect(
+    root: Path, sources: Iterable[Path] = (), *, key: bytes, labels: Iterable[Path] = ()
+) -> Collection:
+    """Every case below `root`. key: the installation's, for the pseudonyms. labels: files to lay
+    over the series that they are of, besides the DICOM Segmentations below the folders.
 
-    series: Series
-    header: Dataset
-
-    @property
-    def kind(self) -> str:
-        if is_difference(self.header):
-            return "difference"
-        if not own_equipment(self.header):
-            return ORIGINAL
-        told = str(self.header.get("SeriesDescription") or "")
-        return LOW_DOSE if told.startswith(SIMULATED) else DENOISED
-
-
-def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collection:
-    """Every case below `root`. key: the installation's, for the pseudonyms.
-
-    Raises NothingUsableError where there is nothing to look at.
+    Raises NothingUsableError where there is nothing to look at, ConfigError for a label file
+    that cannot be read or is of no series here.
     """
     if not root.is_dir():
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
-    found, refusals = _found_in([root, *sources, *_recorded_source(root)])
+    found, refusals, segmentations = found_in([root, *sources, *recorded_sources(root)])
     by_image = {image: each for each in found for image in keys_of(each.series)}
     shelf = _Shelf(_report(root), _store(root), key, {})
     cases = [shelf.case(each, by_image) for each in found if each.kind == DENOISED]
     if not cases:
-        cases = [shelf.case(each, by_image) for each in found if each.kind != "difference"]
+        cases = [shelf.case(each, by_image) for each in found if each.kind != DIFFERENCE]
     if not cases:
         cases = shelf.stored_cases()
     if not cases:
         reasons = f": {refusals[0]['reason']}" if refusals else ""
         raise NothingUsableError(f"{root} holds no series to review{reasons}")
+    for path in labels:
+        if not _laid_over(cases, read_labels(path)):
+            raise ConfigError(f"{path} is of no series here: other places or frame of reference")
+    for path in segmentations:
+        try:
+            _laid_over(cases, read_labels(path))
+        except ConfigError as error:
+            refusals.append({"file": path.name, "reason": str(error)})
     return Collection(root, {case.cid: case for case in cases}, refusals)
 
 
-def _found_in(roots: list[Path]) -> tuple[list[_Found], list[dict[str, Any]]]:
-    found: list[_Found] = []
-    refusals: list[dict[str, Any]] = []
-    for root in roots:
-        discovery = find_series(root, intake=LENIENT)
-        refusals += [told for r in discovery.refusals if (told := _told(r, root))]
-        for series in discovery.series:
-            try:
-                header = _whole_header(series)
-            except Unreadable as fault:
-                refusals.append(fault.refusal(series.instances[0].path).as_dict(root))
-                continue
-            found.append(_Found(series, header))
-    return found, refusals
-
-
-def _told(refusal: Refusal, root: Path) -> dict[str, Any] | None:
-    return refusal.as_dict(root) if refusal.fate is Fate.QUARANTINED else None
-
-
-def _whole_header(series: Series) -> Dataset:
-    first = series.instances[0]
-    if first.frame is not None:
-        return first.load()
-    return read_dataset(first.path, stop_before_pixels=True)
-
-
-def _recorded_source(root: Path) -> list[Path]:
-    """Where the originals of this folder were read from, if the command wrote it down."""
-    try:
-        recorded = json.loads((root / REQUEST).read_text(encoding="utf-8"))
-        source = Path(recorded["data"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [source] if source.exists() else []
+def _laid_over(cases: list[Case], labels: Labels) -> bool:
+    """Add labels to every case that they are of."""
+    any_case = False
+    for case in cases:
+        first = next(iter(case.shown.values()))
+        if labels.is_of(first.planes.geometry, case.frame_of_reference):
+            facts = {"names": labels.names}
+            case.shown[LABELS] = Shown(labels.planes(first.planes.geometry), facts)
+            any_case = True
+    return any_case
 
 
 def _report(root: Path) -> dict[str, Any]:
@@ -174,15 +137,15 @@ class _Shelf:
     key: bytes
     opened: dict[str, Shown]
 
-    def case(self, found: _Found, by_image: dict[ImageKey, _Found]) -> Case:
+    def case(self, found: Found, by_image: dict[ImageKey, Found]) -> Case:
         series, name = found.series, series_key(found.series, self.key)
         folder = series.instances[0].path.parent
         row = self._row(folder)
         shown: dict[str, Shown] = {}
-        source = _source_of(found, by_image)
+        source = source_of(found, by_image)
         if source is not None:
             shown[ORIGINAL] = self._series(source)
-            before = _source_of(source, by_image)
+            before = source_of(source, by_image)
             if before is not None:
                 shown[FULL_DOSE] = self._series(before)
         elif row.get("series"):
@@ -197,7 +160,8 @@ class _Shelf:
             cid=name,
             patient=patient_key(series, self.key),
             shown=_in_order(shown),
-            model=_model(found.header),
+            model=model_of(found.header),
+            frame_of_reference=str(found.header.get("FrameOfReferenceUID") or ""),
             folder=None if is_original else folder,
             flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
         )
@@ -215,11 +179,11 @@ class _Shelf:
             for name, record in self.store.records().items()
         ]
 
-    def _series(self, found: _Found) -> Shown:
+    def _series(self, found: Found) -> Shown:
         name = series_key(found.series, self.key)
         if name not in self.opened:
             self.opened[name] = Shown(
-                planes_of_series(found.series), _facts(found.header), found.series.warnings
+                planes_of_series(found.series), facts_of(found.header), found.series.warnings
             )
         return self.opened[name]
 
@@ -251,13 +215,6 @@ def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
     return {role: shown[role] for role in order if role in shown}
 
 
-def _source_of(found: _Found, by_image: dict[ImageKey, _Found]) -> _Found | None:
-    if not own_equipment(found.header):
-        return None
-    named = (by_image.get(image) for image in references(found.header))
-    return next((each for each in named if each is not None), None)
-
-
 def _unlike(shown: dict[str, Shown]) -> tuple[str, ...]:
     """Originals and derived images lie at the same places, or the reader is told."""
     if not {ORIGINAL, DENOISED} <= shown.keys():
@@ -277,26 +234,3 @@ def _flags_of(row: dict[str, Any]) -> list[str]:
     if check.get("problems"):
         flags.append(f"{check['problems']} problems found by the check of derived series")
     return flags
-
-
-def _model(header: Dataset) -> dict[str, str]:
-    """Which model made a derived series, as the series itself says."""
-    items = own_equipment(header)
-    if not items:
-        return {}
-    versions = items[-1].get("SoftwareVersions") or []
-    return {
-        "name": str(items[-1].get("ManufacturerModelName") or ""),
-        "version": str(versions[-1] if versions else ""),
-        "told": str(header.get("DerivationDescription") or ""),
-    }
-
-
-def _facts(header: Dataset) -> dict[str, Any]:
-    """What is known of a series without identity."""
-    found = {name: header.get(name) for name in DESCRIPTIVE}
-    return {
-        name: str(value) if isinstance(value, str | int | float) else "\\".join(map(str, value))
-        for name, value in found.items()
-        if value not in (None, "")
-    }

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import ConfigError
 from pipeline.files import write_json
-from pipeline.review.cases import DENOISED, ORIGINAL
 from pipeline.review.decisions import READER
+from pipeline.review.found import DENOISED, ORIGINAL
 from pipeline.review.journal import FOLDER, Journal
 
 STUDY, READINGS = "study.json", "readings"
@@ -110,7 +110,7 @@ def plan(study: Study, reader: str) -> list[Item]:
 
 def require_reader(reader: str) -> str:
     """Raises ConfigError for a name that is none."""
-    if not READER.match(reader):
+    if not READER.fullmatch(reader):
         raise ConfigError("a reader's name is 1 to 32 letters, digits, - or _")
     return reader
 
@@ -121,6 +121,7 @@ def readings_of(root: Path, reader: str) -> Journal:
 
 def save(root: Path, study: Study, reader: str, score: Score) -> None:
     """Append a score; raises ConfigError for an item that is not the reader's."""
+    require_reader(reader)
     if score.item not in {item.item for item in plan(study, reader)}:
         raise ConfigError(f"{reader} has no item {score.item}")
     unknown = (score.left.keys() | score.right.keys()) - set(CRITERIA)

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from pipeline.errors import LdctError
-from pipeline.review.assets import load_assets
+from pipeline.review.assets import REPORT, REPORT_POLICY, load_assets, report_page
 from pipeline.review.cases import Collection
 from pipeline.review.service import Review
 
@@ -55,7 +55,8 @@ class Door(BaseHTTPMiddleware):
             response = self._entered(request.query_params["token"])
         if response is None:
             response = await call_next(request)
-        response.headers.update(HEADERS)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     def _refused(self, request: Request) -> Response | None:
@@ -98,6 +99,7 @@ def make_app(collection: Collection, *, token: str, assets: Path | None = None) 
         for name, (content, kind) in files.items()
     ]
     routes += [
+        Route(f"/{REPORT}", api.report),
         Route("/api/worklist", api.worklist),
         Route("/api/changes/{cid}", api.changes),
         Route("/api/geometry/{sid}", api.geometry),
@@ -136,6 +138,14 @@ class _Api:
 
     def __init__(self, review: Review) -> None:
         self.review = review
+
+    def report(self, request: Request) -> Response:
+        """The run's own page: it loads nothing and runs nothing."""
+        page = report_page(self.review.root)
+        if page is None:
+            raise LookupError(REPORT)
+        policy = {"Content-Security-Policy": REPORT_POLICY}
+        return Response(page, media_type="text/html; charset=utf-8", headers=policy)
 
     def worklist(self, request: Request) -> Response:
         return JSONResponse(self.review.worklist())

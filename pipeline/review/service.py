@@ -12,9 +12,11 @@ from typing import Any
 from pipeline.dicom.findings import Unreadable
 from pipeline.errors import ConfigError
 from pipeline.review import readers
-from pipeline.review.cases import DENOISED, ORIGINAL, Case, Collection, Shown
+from pipeline.review.assets import REPORT
+from pipeline.review.cases import Case, Collection, Shown
 from pipeline.review.decisions import Decision, audit_of, decide, decisions, read_policy
 from pipeline.review.figures import flags_of, slice_change
+from pipeline.review.found import DENOISED, ORIGINAL
 from pipeline.review.geometry import DIRECTIONS
 from pipeline.review.planes import CHUNK, PADDING
 from pipeline.versions import VERSION
@@ -46,6 +48,7 @@ class Review:
             "cases": [self._case(case, decided) for case in self.collection.cases.values()],
             "refused": self.collection.refusals,
             "criteria": readers.CRITERIA,
+            "report": (self.root / REPORT).is_file(),
         }
 
     def _case(self, case: Case, decided: dict[str, dict[str, Any]]) -> dict[str, Any]:

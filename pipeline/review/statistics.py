@@ -8,7 +8,6 @@ percentile bootstraps over cases, the unit that was sampled.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -16,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import cohen_kappa_score
 
 from pipeline.errors import NothingUsableError
+from pipeline.review.found import DENOISED, ORIGINAL
 from pipeline.review.readers import CRITERIA
 
 #: Half a point of five: the largest loss that is taken for none.
 MARGIN = 0.5
 DRAWS = 2000
 LEVEL = 0.95
-LIKERT = (1, 2, 3, 4, 5)
+#: Signs are counted out for so many cases at most: 65536 ways.
+MOST_EXACT = 16
 
 Row = dict[str, Any]
 
@@ -54,14 +54,15 @@ def _criterion(
     rows: list[Row], first: list[Row], name: str, *, margin: float, seed: int
 ) -> dict[str, Any]:
     differences = _by_case(first, lambda row: row[f"denoised {name}"] - row[f"original {name}"])
-    low, high = _interval(differences, np.mean, seed)
+    counted = np.column_stack([np.ones_like(differences), differences])
+    low, high = _interval(counted, lambda sums: sums[:, 1] / sums[:, 0], seed)
     return {
         "original": round(float(np.mean([row[f"original {name}"] for row in first])), 3),
         "denoised": round(float(np.mean([row[f"denoised {name}"] for row in first])), 3),
         "difference": round(float(differences.mean()), 3),
         "interval": [low, high],
         "non_inferior": None if low is None else bool(low > -margin),
-        "wilcoxon_p": _wilcoxon(differences),
+        "wilcoxon_p": wilcoxon_p(differences),
         "intra_reader_kappa": _kappa(_repeats(rows, name), seed),
         "inter_reader_kappa": _kappa(_pairs_of_readers(first, name), seed),
     }
@@ -76,16 +77,19 @@ def _by_case(rows: list[Row], value: Callable[[Row], float]) -> NDArray[np.float
 
 
 def _interval(
-    values: NDArray, statistic: Callable[[NDArray], float], seed: int
+    sums: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray], seed: int
 ) -> tuple[float | None, float | None]:
-    """A percentile bootstrap over the first axis; (None, None) of fewer than two."""
-    if len(values) < 2:
+    """A percentile bootstrap over cases; (None, None) of fewer than two.
+
+    sums: [cases, sums]. statistic: of [draws, sums], the sums over the cases drawn.
+    """
+    cases = len(sums)
+    if cases < 2:
         return None, None
     generator = np.random.default_rng(seed)
-    drawn = [
-        statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(DRAWS)
-    ]
-    finite = np.array([value for value in drawn if np.isfinite(value)])
+    times = generator.multinomial(cases, np.full(cases, 1 / cases), size=DRAWS)
+    drawn = statistic(times @ sums)
+    finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return None, None
     tail = (1 - LEVEL) / 2
@@ -93,60 +97,85 @@ def _interval(
     return round(float(low), 3), round(float(high), 3)
 
 
-def _wilcoxon(differences: NDArray[np.float64]) -> float | None:
-    """Two-sided; None where there is nothing to test."""
-    if len(differences) < 2 or not differences.any():
+def wilcoxon_p(differences: NDArray[np.float64]) -> float | None:
+    """Two-sided; None where there is nothing to test. Exact for few cases, ties or not, which
+    SciPy counts a thousand times slower; SciPy's normal approximation for many."""
+    measured = differences != 0
+    count = int(measured.sum())
+    if len(differences) < 2 or not count:
         return None
-    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+    if count > MOST_EXACT:
+        found = stats.wilcoxon(differences, zero_method="pratt", method="asymptotic")
+        return float(found.pvalue)
+    ranks = stats.rankdata(np.abs(differences))[measured]  # Pratt: zeros take ranks, no part
+    signs = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    middle = ranks.sum() / 2
+    seen = abs(ranks[differences[measured] > 0].sum() - middle)
+    return float(np.mean(np.abs(signs @ ranks - middle) >= seen - 1e-9))
 
 
-def _repeats(rows: list[Row], name: str) -> NDArray[np.int64]:
-    """[pairs, 2]: the same reader's scores of the same image, first and again."""
+#: Scores given twice, by case: the pairs of one case are drawn together.
+Pairs = dict[str, list[tuple[int, int]]]
+
+
+def _repeats(rows: list[Row], name: str) -> Pairs:
+    """The same reader's scores of the same image, first and again."""
     firsts = {(row["reader"], row["case"]): row for row in rows if not row["repeat"]}
-    pairs = [
-        (firsts[row["reader"], row["case"]][f"{image} {name}"], row[f"{image} {name}"])
-        for row in rows
-        if row["repeat"] and (row["reader"], row["case"]) in firsts
-        for image in ("original", "denoised")
-    ]
-    return np.array(pairs, dtype=int).reshape(-1, 2)
+    pairs: Pairs = {}
+    for row in rows:
+        first = firsts.get((row["reader"], row["case"]))
+        if row["repeat"] and first:
+            pairs.setdefault(row["case"], []).extend(_both(first, row, name))
+    return pairs
 
 
-def _pairs_of_readers(first: list[Row], name: str) -> NDArray[np.int64]:
-    """[pairs, 2]: two readers' scores of the same image, for every two readers."""
-    by_case: dict[str, list[Row]] = {}
-    for row in first:
-        by_case.setdefault(row["case"], []).append(row)
-    pairs = [
-        (one[f"{image} {name}"], other[f"{image} {name}"])
-        for _, rows in sorted(by_case.items())
-        for one, other in combinations(sorted(rows, key=lambda row: row["reader"]), 2)
-        for image in ("original", "denoised")
-    ]
-    return np.array(pairs, dtype=int).reshape(-1, 2)
+def _pairs_of_readers(first: list[Row], name: str) -> Pairs:
+    """Two readers' scores of the same image, for every two readers."""
+    pairs: Pairs = {}
+    for one, other in combinations(sorted(first, key=lambda row: row["reader"]), 2):
+        if one["case"] == other["case"]:
+            pairs.setdefault(one["case"], []).extend(_both(one, other, name))
+    return pairs
 
 
-def _kappa(pairs: NDArray[np.int64], seed: int) -> dict[str, Any] | None:
+def _both(one: Row, other: Row, name: str) -> list[tuple[int, int]]:
+    return [(one[f"{image} {name}"], other[f"{image} {name}"]) for image in (ORIGINAL, DENOISED)]
+
+
+def _kappa(pairs: Pairs, seed: int) -> dict[str, Any] | None:
     """Quadratic-weighted kappa of scores given twice; None without pairs."""
-    if not len(pairs):
+    if not pairs:
         return None
-    value = weighted_kappa(pairs)
-    low, high = _interval(pairs, weighted_kappa, seed)
-    finite = bool(np.isfinite(value))
+    sums = np.array([_moments(np.array(given, float)) for _, given in sorted(pairs.items())])
+    value = weighted_kappa(sums.sum(axis=0, keepdims=True))[0]
+    low, high = _interval(sums, weighted_kappa, seed)
     return {
-        "kappa": round(float(value), 3) if finite else None,
+        "kappa": round(float(value), 3) if np.isfinite(value) else None,
         "interval": [low, high],
-        "pairs": len(pairs),
+        "pairs": sum(map(len, pairs.values())),
     }
 
 
-def weighted_kappa(pairs: NDArray[np.int64]) -> float:
-    """Of [pairs, 2] Likert scores; not a number where all are one value: chance explains it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of 0 / 0, which is told by the value
-        return float(
-            cohen_kappa_score(pairs[:, 0], pairs[:, 1], labels=LIKERT, weights="quadratic")
-        )
+def _moments(pairs: NDArray[np.float64]) -> list[float]:
+    """Of [pairs, 2]: count, sums, sums of squares, and of squared differences."""
+    one, other = pairs.T
+    disagreement = (one - other) ** 2
+    parts = (np.ones_like(one), one, other, one**2, other**2, disagreement)
+    return [float(part.sum()) for part in parts]
+
+
+def weighted_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cohen's kappa with quadratic weights, from [any, 6] sums as _moments gives them.
+
+    1 - D / E: D the mean squared difference of the pairs, E that of independent scores, which is
+    both variances and the squared difference of both means. Not a number where all scores are
+    one value: chance alone explains them.
+    """
+    count = sums[:, 0]
+    one, other, one_squared, other_squared, seen = (sums[:, k] / count for k in range(1, 6))
+    chance = one_squared - one**2 + other_squared - other**2 + (one - other) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance > 1e-12, 1 - seen / chance, np.nan)
 
 
 def _preference(first: list[Row]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ export class Controls {
     return {
       " ": actions.flip, o: actions.original, d: actions.difference, m: actions.slab,
       n: actions.next, p: actions.previous, w: actions.worst, "?": actions.help,
-      f: () => viewer.fit(), "+": () => viewer.zoom(1.25), "=": () => viewer.zoom(1.25), "-": () => viewer.zoom(0.8),
+      l: () => viewer.toggleLabels(), f: () => viewer.fit(), "+": () => viewer.zoom(1.25), "=": () => viewer.zoom(1.25), "-": () => viewer.zoom(0.8),
       r: () => this.#regionHere(), Escape: () => this.#clear(),
     }[event.key];
   }

@@ -18,6 +18,7 @@ async function start() {
   init({ rendering: { useCPURendering: true } });
   startImages(await worklist.load());
   $("#label").textContent = worklist.label;
+  $("#to-report").hidden = !worklist.report || !source.writable;
   $("#to-study").hidden = !source.writable;
   document.querySelectorAll("dialog .close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   addEventListener("hashchange", route);

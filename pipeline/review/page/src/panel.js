@@ -2,6 +2,7 @@
 
 import { Enums } from "@cornerstonejs/core";
 import { faults, imageId, seriesOf } from "./images.js";
+import { Overlay } from "./overlay.js";
 import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -29,6 +30,7 @@ export class Panel {
     this.state = state;
     this.canvasHost = element.querySelector(".canvas");
     this.svg = element.querySelector("svg");
+    this.overlay = new Overlay(element.querySelector(".overlay"));
     engine.enableElement({
       viewportId: id,
       type: Enums.ViewportType.STACK,
@@ -97,6 +99,12 @@ export class Panel {
       this.fault = String(error?.message ?? error?.error?.message ?? error);
     }
     this.drawTexts();
+    await this.drawLabels();
+  }
+
+  async drawLabels() {
+    const { series, labelsShown } = this.state;
+    if (series.labels && this.plane) await this.overlay.show(this, series.labels.sid, labelsShown);
   }
 
   // Series whose planes are of one size stay in one stack: a flip between them is then a step
@@ -193,6 +201,7 @@ export class Panel {
     if (region) marks.push(...this.#circle(region));
     if (distance) marks.push(...this.#line(distance));
     this.svg.replaceChildren(...marks, ...this.#bar());
+    this.overlay.place(this);
   }
 
   #perMm() {

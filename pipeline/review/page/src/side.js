@@ -2,6 +2,7 @@
 
 import { source } from "./data.js";
 import { make, reader, say } from "./dom.js";
+import { colourOf } from "./overlay.js";
 import { TITLES } from "./panel.js";
 import { decisionText, worstSlices } from "./worklist.js";
 
@@ -21,7 +22,10 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
     worst,
     each.folder && source.writable ? decisionForm(each, worklist, next) : "",
     modelFacts(each.model),
-    ...Object.entries(each.series).map(([role, series]) => seriesFacts(role, series, geometry(series.sid))),
+    each.series.labels ? legend(each.series.labels.facts.names) : "",
+    ...Object.entries(each.series)
+      .filter(([role]) => role !== "labels")
+      .map(([role, series]) => seriesFacts(role, series, geometry(series.sid))),
   );
   fillWorst(worst, each, worklist, viewer);
 }
@@ -68,6 +72,15 @@ function decisionForm(each, worklist, next) {
   );
 }
 
+function legend(names) {
+  const rows = Object.entries(names).map(([label, name]) => {
+    const swatch = make("span", { class: "swatch" });
+    swatch.style.backgroundColor = `rgb(${colourOf(Number(label))})`;
+    return make("li", {}, swatch, name);
+  });
+  return make("section", {}, make("h3", {}, "Segmentation (L: off, on)"), make("ul", { class: "legend" }, ...rows));
+}
+
 function modelFacts(model) {
   if (!model.name) return "";
   return make("section", {}, make("h3", {}, "Model"), pairs({ name: model.name, version: model.version }), make("p", { class: "told" }, model.told));
@@ -81,7 +94,7 @@ function seriesFacts(role, series, geometry) {
     size: `${slices.count} × ${slices.rows} × ${slices.columns}`,
     "pixel mm": slices.spacing_mm.map((mm) => mm.toFixed(3)).join(" × "),
     "slice step mm": slices.count > 1 ? step : "one slice",
-    ...(geometry.tilt_degrees > 0.1 ? { "gantry tilt": `${geometry.tilt_degrees}°; planes across are cut upright` } : {}),
+    ...(geometry.tilt_degrees > 0.1 ? { "gantry tilt": `${geometry.tilt_degrees}°; planes across are cut upright, slabs of slices run along the table` } : {}),
     ...(geometry.evenly_spaced ? {} : { "uneven spacing": "planes across are interpolated between slices" }),
     ...(geometry.hu_step === 1 ? {} : { "HU shown in steps of": geometry.hu_step }),
     ...known,

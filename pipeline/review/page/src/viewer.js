@@ -25,6 +25,7 @@ export class Viewer {
       region: null,
       distance: null,
       cursor: null,
+      labelsShown: true,
     };
     this.roles = roles;
   }
@@ -139,6 +140,11 @@ export class Viewer {
   setSlab(mm, mode) {
     this.state.slab = { mm, mode };
     return this.shown();
+  }
+
+  toggleLabels() {
+    this.state.labelsShown = !this.state.labelsShown;
+    return Promise.all(this.panels.map((panel) => panel.drawLabels()));
   }
 
   fit() {
