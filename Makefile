@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PAGE := pipeline/review/page
+BUILT := pipeline/review/built/app.js
 
-.PHONY: demo test install lint format clean
+.PHONY: demo test install page lint format clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -12,7 +14,15 @@ demo: install
 test: install lint
 	$(BIN)/python -m pytest -m "not slow"
 
+# The review page is the one thing that wants node; the rest goes on without it.
 install: $(INSTALLED)
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory page || \
+	    { command -v npm >/dev/null && exit 1; echo "no npm: \`ldct review\` has no page until \`make page\`"; }
+
+page: $(BUILT)
+
+$(BUILT): $(PAGE)/package-lock.json $(PAGE)/build.mjs $(wildcard $(PAGE)/src/*)
+	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 # Everything is pinned in one lock; a second run finds the stamp newer and does nothing.
 $(INSTALLED): requirements.lock pyproject.toml
@@ -33,4 +43,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PAGE)/node_modules $(dir $(BUILT)) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

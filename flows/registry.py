@@ -129,12 +129,13 @@ class Registry:
         if not client.search_registered_models(filter_string=f"name='{name}'"):
             client.create_registered_model(name)
         version = client.create_model_version(name, source, run_id=run.run_id, tags=tags)
-        self._give_alias(client, version, passed=verdict["passed"])
+        self.give_alias(client, version, passed=verdict["passed"])
         return _card(version)
 
-    def _give_alias(
+    def give_alias(
         self, client: mlflow.MlflowClient, version: ModelVersion, *, passed: bool
     ) -> None:
+        """The first version that passes becomes the champion, later ones the challenger."""
         if not passed:
             return
         aliases = client.get_registered_model(version.name).aliases
@@ -186,10 +187,13 @@ class Registry:
         rows = []
         for row in sorted(found, key=lambda v: -int(v.version)):
             version = self.client.get_model_version(name, row.version)
-            folder = self._download(version)
-            recorded = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-            rows.append({**_row(version), **recorded, "config": _config(folder)})
+            config = _config(self._download(version))
+            rows.append({**_row(version), **self.recorded(version), "config": config})
         return rows
+
+    def recorded(self, version: ModelVersion) -> dict[str, Any]:
+        """The figures and the gate's verdict of a version as they were registered."""
+        return json.loads((self._download(version) / FIGURES).read_text(encoding="utf-8"))
 
     def list(self) -> list[dict[str, Any]]:
         """A row for each version of each model."""
@@ -270,6 +274,7 @@ def _row(version: ModelVersion) -> dict[str, Any]:
         "created": created.isoformat(timespec="seconds"),
         "gate": version.tags.get("gate", ""),
         "strength": float(version.tags.get("strength", 1)),
+        "reader_study": version.tags.get("reader_study", ""),
         "headline": json.loads(version.tags.get("headline", "{}")),
         "data_digest": version.tags.get("data_digest", ""),
         "config_digest": version.tags.get("config_digest", ""),

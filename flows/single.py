@@ -30,6 +30,7 @@ from pipeline.export_labels import require_form
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
 from pipeline.physics.lowdose import LowDoseCT
+from pipeline.review.found import SOURCE
 from pipeline.settings import Pairs
 from pipeline.store import Store
 
@@ -95,6 +96,7 @@ def apply_flow(
             )
 
         done = _each(source, out, intake, one)
+        write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
         told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
         return {"model": card.uri, **told} | done
 

@@ -33,6 +33,9 @@ __all__ = [
     "summarise",
 ]
 
+#: The check that `ldct review stats --model` settles.
+READER_STUDY = "reader study"
+
 
 def evaluate_store(
     model: nn.Module,
@@ -167,6 +170,15 @@ def judge(overall: dict[str, Any], gate: Gate) -> dict[str, Any]:
                     "passed": abs(bias_hu) <= limit_hu,
                 }
             )
+    if gate.reader_study:
+        checks.append(
+            {
+                "check": READER_STUDY,
+                "figure": None,
+                "limit": "non-inferior in every criterion",
+                "passed": False,
+            }
+        )
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 

@@ -147,6 +147,8 @@ class Gate(Strict):
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
     #: Of a segmenter: the mean over classes, or of each class that is named.
     min_dice: Share | dict[str, Share] = 0.7
+    #: No alias before readers found the images not inferior (`ldct review stats --model`).
+    reader_study: bool = False
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:
         """The limit for a tissue; None where it is not judged."""

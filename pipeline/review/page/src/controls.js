@@ -1,0 +1,179 @@
+// Mouse, touch, wheel and keys on the panels.
+
+const RADIUS_MM = 10;
+const PAGE = 10;
+const DIRECTIONS = { a: "axial", c: "coronal", s: "sagittal" };
+
+export const TOOLS = ["window", "scroll", "pan", "region", "distance"];
+
+export class Controls {
+  tool = "window";
+  #fingers = new Map();
+  #began = null;
+  #wheel = 0;
+
+  constructor(viewer, actions) {
+    this.viewer = viewer;
+    this.actions = actions;
+    const { host } = viewer;
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
+    host.addEventListener("pointerdown", (event) => this.#down(event), { signal });
+    host.addEventListener("pointermove", (event) => this.#move(event), { signal });
+    host.addEventListener("pointerup", (event) => this.#up(event), { signal });
+    host.addEventListener("pointercancel", (event) => this.#up(event), { signal });
+    host.addEventListener("pointerleave", () => viewer.setCursor(null), { signal });
+    host.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
+    host.addEventListener("wheel", (event) => this.#wheeled(event), { signal, passive: false });
+    document.addEventListener("keydown", (event) => this.#key(event), { signal });
+  }
+
+  #listening;
+
+  close() {
+    this.#listening.abort();
+  }
+
+  #panel(event) {
+    const element = event.target.closest?.(".panel");
+    return this.viewer.panels.find((panel) => panel.element === element);
+  }
+
+  #down(event) {
+    const panel = this.#panel(event);
+    if (!panel || event.target.closest("select, button")) return;
+    event.preventDefault();
+    document.activeElement?.blur?.();
+    panel.canvasHost.setPointerCapture?.(event.pointerId);
+    this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    const { window, camera } = this.viewer.state;
+    this.#began = {
+      panel,
+      at: [event.clientX, event.clientY],
+      position: panel.positionAt(event.clientX, event.clientY),
+      window: { ...window },
+      focus: camera.focus,
+      index: this.viewer.index,
+      tool: this.#toolOf(event),
+      last: [event.clientX, event.clientY],
+      spread: this.#spread(),
+    };
+  }
+
+  #toolOf(event) {
+    if (event.pointerType === "touch" && this.tool === "window") return "scroll";
+    return ["", "pan", "zoom"][event.button] || this.tool;
+  }
+
+  #move(event) {
+    const panel = this.#panel(event) ?? this.#began?.panel;
+    if (panel) this.viewer.setCursor(panel.positionAt(event.clientX, event.clientY));
+    if (!this.#fingers.has(event.pointerId)) return;
+    this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (this.#fingers.size === 2) this.#pinched();
+    else this.#dragged(event);
+  }
+
+  #dragged(event) {
+    const { panel, at, last, window, index, tool, position } = this.#began;
+    const [dx, dy] = [event.clientX - at[0], event.clientY - at[1]];
+    const here = panel.positionAt(event.clientX, event.clientY);
+    const { viewer } = this;
+    if (tool === "window") viewer.setWindow(window.centre + dy, window.width + 2 * dx);
+    if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6));
+    if (tool === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
+    if (tool === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
+    if (tool === "region") viewer.setRegion(position, Math.max(1, distance(position, here)));
+    if (tool === "distance") viewer.setDistance(position, here);
+    this.#began.last = [event.clientX, event.clientY];
+  }
+
+  #spread() {
+    const [one, other] = [...this.#fingers.values()];
+    return other ? Math.hypot(one[0] - other[0], one[1] - other[1]) : 0;
+  }
+
+  // Two fingers: apart to enlarge, together along to move.
+  #pinched() {
+    const began = this.#began;
+    const [one, other] = [...this.#fingers.values()];
+    const middle = [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
+    const spread = this.#spread();
+    if (began.middle) {
+      this.viewer.zoom(spread / began.spread);
+      this.viewer.pan(began.panel, middle[0] - began.middle[0], middle[1] - began.middle[1]);
+    }
+    Object.assign(began, { middle, spread });
+  }
+
+  #up(event) {
+    this.#fingers.delete(event.pointerId);
+    if (!this.#fingers.size) this.#began = null;
+  }
+
+  #wheeled(event) {
+    if (!this.#panel(event)) return;
+    event.preventDefault();
+    if (event.ctrlKey) return this.viewer.zoom(1.002 ** -event.deltaY);
+    // A wheel's notch is about 100, a touch pad sends many small ones.
+    this.#wheel += event.deltaMode === 1 ? event.deltaY * 33 : event.deltaY;
+    const steps = Math.trunc(this.#wheel / 50);
+    this.#wheel -= steps * 50;
+    if (steps) this.viewer.scroll(Math.abs(steps) <= 2 ? Math.sign(steps) : steps);
+  }
+
+  #key(event) {
+    if (event.target.closest?.("input, select, textarea, dialog") || event.ctrlKey || event.metaKey) return;
+    const act = this.#actionOf(event);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  #actionOf(event) {
+    const { viewer, actions } = this;
+    if (event.altKey || event.shiftKey) {
+      const moved = this.#shifted(event);
+      if (moved) return moved;
+    }
+    if (event.key === " " && event.target.closest?.("button, a, summary")) return null;
+    if (/^[1-9]$/.test(event.key)) return () => actions.preset(Number(event.key));
+    if (event.key in DIRECTIONS) return () => actions.direction(DIRECTIONS[event.key]);
+    const steps = {
+      ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -PAGE, PageDown: PAGE,
+      Home: -Infinity, End: Infinity,
+    }[event.key];
+    if (steps) return () => viewer.goTo(viewer.index + steps);
+    return {
+      " ": actions.flip, o: actions.original, d: actions.difference, m: actions.slab,
+      n: actions.next, p: actions.previous, w: actions.worst, "?": actions.help,
+      l: () => viewer.toggleLabels(), f: () => viewer.fit(), "+": () => viewer.zoom(1.25), "=": () => viewer.zoom(1.25), "-": () => viewer.zoom(0.8),
+      r: () => this.#regionHere(), Escape: () => this.#clear(),
+    }[event.key];
+  }
+
+  // Shift and an arrow move the picture, Alt and an arrow the region.
+  #shifted(event) {
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
+    if (dx === undefined) return null;
+    const { viewer } = this;
+    if (event.shiftKey) return () => viewer.pan(viewer.panels[0], -40 * dx, -40 * dy);
+    const { region } = viewer.state;
+    if (!region) return null;
+    const { row_axis, column_axis } = viewer.stack;
+    const moved = region.centre.map((v, k) => v + 2 * (dx * row_axis[k] + dy * column_axis[k]));
+    return () => viewer.setRegion(moved, region.radius);
+  }
+
+  #regionHere() {
+    const { viewer } = this;
+    viewer.setRegion(viewer.state.cursor ?? viewer.state.camera.focus ?? viewer.panels[0].centre(), RADIUS_MM);
+  }
+
+  #clear() {
+    this.viewer.setRegion(null);
+    this.viewer.setDistance(null);
+  }
+}
+
+const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);

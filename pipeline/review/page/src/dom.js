@@ -1,0 +1,47 @@
+// Small things that every view needs.
+
+export const $ = (selector, within = document) => within.querySelector(selector);
+
+export function view(template) {
+  const main = $("#main");
+  main.replaceChildren(document.getElementById(template).content.cloneNode(true));
+  return main;
+}
+
+// make("td", { class: "n" }, "12")
+export function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export function say(text) {
+  $("#said").textContent = text;
+}
+
+const KEPT = "ldct-reader";
+
+export function reader() {
+  const input = $("#reader");
+  return input.checkValidity() ? input.value : "";
+}
+
+export function keepReader() {
+  const input = $("#reader");
+  try {
+    input.value = localStorage.getItem(KEPT) ?? "";
+  } catch {
+    // no storage: named anew each time
+  }
+  input.addEventListener("change", () => {
+    try {
+      localStorage.setItem(KEPT, input.value);
+    } catch {
+      // as above
+    }
+  });
+}

@@ -1,0 +1,68 @@
+// Where the page begins: the worklist, a case, or the reader study, by what follows the #.
+
+import { init } from "@cornerstonejs/core";
+import { CaseView } from "./case.js";
+import { source } from "./data.js";
+import { $, keepReader, make, reader, say } from "./dom.js";
+import { seriesOf, startImages } from "./images.js";
+import { caseSide } from "./side.js";
+import { Study } from "./study.js";
+import { Worklist, worstSlices } from "./worklist.js";
+
+const worklist = new Worklist();
+let open = null; // the view that must be closed before another opens
+
+async function start() {
+  keepReader();
+  // Drawn by the library's own CPU path: the same pixels everywhere, a graphics card or none.
+  init({ rendering: { useCPURendering: true } });
+  startImages(await worklist.load());
+  $("#label").textContent = worklist.label;
+  $("#to-report").hidden = !worklist.report || !source.writable;
+  $("#to-study").hidden = !source.writable;
+  document.querySelectorAll("dialog .close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
+  addEventListener("hashchange", route);
+  await route();
+}
+
+async function route() {
+  const [name, cid] = location.hash.slice(1).split("/");
+  open?.close();
+  open = null;
+  say("");
+  const each = worklist.cases.find((row) => row.case === cid);
+  try {
+    if (name === "case" && each) await openCase(each);
+    else if (name === "study") await openStudy();
+    else worklist.show();
+  } catch (error) {
+    say(`cannot be shown: ${error.message}`);
+  }
+  document.body.dataset.ready = location.hash || "#worklist";
+}
+
+async function openCase(each) {
+  const go = (step) => {
+    const next = worklist.neighbour(each.case, step);
+    location.hash = next ? `case/${next}` : "worklist";
+  };
+  const view = new CaseView(each.series, {
+    go,
+    changes: async () => worstSlices(await worklist.changes(each.case)),
+    side: (host) => caseSide(host, each, { worklist, viewer: () => view.viewer, geometry: seriesOf, next: go }),
+  });
+  open = view;
+  globalThis.ldctView = view; // what tests ask for the state of the viewer
+  await view.open();
+  if (source.writable && reader()) source.post(`opened/${each.case}`, { reader: reader() }).catch((error) => say(error.message));
+}
+
+async function openStudy() {
+  const study = new Study(worklist.criteria);
+  open = study;
+  await study.open();
+}
+
+start().catch((error) => {
+  $("#main").replaceChildren(make("p", { class: "fault" }, `The page cannot start: ${error.message}`));
+});

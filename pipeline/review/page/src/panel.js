@@ -1,0 +1,239 @@
+// One panel: the viewer library draws the plane, an SVG over it the texts and the measurements.
+
+import { Enums } from "@cornerstonejs/core";
+import { faults, imageId, seriesOf } from "./images.js";
+import { Overlay } from "./overlay.js";
+import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+// A colour image is drawn as it is through this window.
+const AS_IT_IS = { lower: 0, upper: 255 };
+export const TITLES = {
+  original: "original",
+  denoised: "denoised · AI-derived",
+  difference: `denoised − original, ±${DIFFERENCE_LIMIT_HU} HU · AI-derived`,
+  low_dose: "low dose",
+  full_dose: "full dose",
+  left: "left",
+  right: "right",
+};
+
+export class Panel {
+  #stacked = "";
+  #wanted = null;
+  #busy = null;
+  plane = null; // { sid, index, stack } of what is on the screen
+
+  constructor(engine, element, id, role, state) {
+    this.element = element;
+    this.role = role;
+    this.state = state;
+    this.canvasHost = element.querySelector(".canvas");
+    this.svg = element.querySelector("svg");
+    this.overlay = new Overlay(element.querySelector(".overlay"));
+    engine.enableElement({
+      viewportId: id,
+      type: Enums.ViewportType.STACK,
+      element: this.canvasHost,
+    });
+    this.viewport = engine.getViewport(id);
+  }
+
+  // The series behind the role; a difference has the denoised one's places.
+  sid(role = this.role) {
+    const { series } = this.state;
+    if (role !== "difference") return series[role]?.sid;
+    return `${series.denoised.sid}-minus-${series.original.sid}`;
+  }
+
+  get opened() {
+    return seriesOf(this.sid().split("-minus-")[0]);
+  }
+
+  get stack() {
+    return this.opened.stacks[this.state.direction];
+  }
+
+  // Show the state's position; calls that come while one is drawn are folded into the last.
+  show() {
+    this.#wanted = true;
+    this.#busy ??= this.#drain().finally(() => (this.#busy = null));
+    return this.#busy;
+  }
+
+  async #drain() {
+    while (this.#wanted) {
+      this.#wanted = null;
+      await this.#draw();
+    }
+  }
+
+  async #draw() {
+    const { direction, position, slab } = this.state;
+    const stack = this.stack;
+    const sid = this.sid();
+    const { index, off } = stack.nearest(position);
+    const alike = this.#alike(stack);
+    const name = `${alike}|${direction}|${slab.mm}|${slab.mode}`;
+    const at = alike.indexOf(sid) * stack.count + index;
+    const apart = off > stack.widest / 2 + 0.05;
+    try {
+      const voi = this.role === "difference" ? AS_IT_IS : this.#voi();
+      if (name !== this.#stacked) {
+        const ids = alike.flatMap((each) => stack.origins_mm.map((_, i) => imageId(each, direction, i, slab)));
+        this.#stacked = "";
+        await this.viewport.setStack(ids, at);
+        this.viewport.setProperties({ voiRange: voi });
+        this.plane = { sid, direction, index, stack };
+        this.#stacked = name;
+        this.applyCamera();
+      } else {
+        this.viewport.setProperties({ voiRange: voi });
+        await this.viewport.setImageIdIndex(at);
+        this.plane = { sid, direction, index, stack };
+      }
+      this.fault = faults.get(imageId(sid, direction, index, slab));
+      if (apart) this.fault = "this series has no plane at this position";
+    } catch (error) {
+      this.plane = { sid, direction, index, stack };
+      this.fault = String(error?.message ?? error?.error?.message ?? error);
+    }
+    this.drawTexts();
+    await this.drawLabels();
+  }
+
+  async drawLabels() {
+    const { series, labelsShown } = this.state;
+    if (series.labels && this.plane) await this.overlay.show(this, series.labels.sid, labelsShown);
+  }
+
+  // Series whose planes are of one size stay in one stack: a flip between them is then a step
+  // in it, in place.
+  #alike(stack) {
+    const roles = Object.keys(this.state.series).filter((role) => role !== "labels");
+    if (roles.includes("original") && roles.includes("denoised")) roles.push("difference");
+    const size = (each) => [each.count, each.rows, each.columns, ...each.spacing_mm].join();
+    return roles
+      .map((role) => this.sid(role))
+      .filter((sid) => size(seriesOf(sid.split("-minus-")[0]).stacks[this.state.direction]) === size(stack));
+  }
+
+  #voi() {
+    const { centre, width } = this.state.window;
+    return { lower: centre - width / 2, upper: centre + width / 2 };
+  }
+
+  applyWindow() {
+    if (!this.plane || this.role === "difference") return;
+    this.viewport.setProperties({ voiRange: this.#voi() });
+    this.viewport.render();
+  }
+
+  // Screen pixels per mm at which the whole plane fits.
+  fitting() {
+    const { rows, columns, spacing_mm } = this.stack;
+    const { width, height } = this.viewport.getCanvas();
+    return Math.min(width / (columns * spacing_mm[1]), height / (rows * spacing_mm[0]));
+  }
+
+  centre() {
+    const { rows, columns } = this.stack;
+    const { index } = this.stack.nearest(this.state.position);
+    return this.stack.position(index, (columns - 1) / 2, (rows - 1) / 2);
+  }
+
+  // One scale and one place for all panels, in mm, whatever their pixels.
+  applyCamera() {
+    if (!this.plane || !this.viewport.getImageData()) return;
+    const { camera } = this.state;
+    const scale = this.fitting() * camera.zoom * Math.min(...this.plane.stack.spacing_mm);
+    this.viewport.setCamera({ scale });
+    this.viewport.setCamera({ focalPoint: this.#counted(camera.focus ?? this.centre()) });
+    this.viewport.render();
+    this.drawMarks();
+  }
+
+  // Patient position of a point of the page; null beside the plane's canvas.
+  positionAt(clientX, clientY) {
+    if (!this.plane || !this.viewport.getImageData()) return null;
+    const box = this.canvasHost.getBoundingClientRect();
+    const world = this.viewport.canvasToWorld([clientX - box.left, clientY - box.top]);
+    const [column, row] = this.plane.stack.pixel(this.plane.index, [...world]);
+    return this.plane.stack.position(this.plane.index, column - 0.5, row - 0.5);
+  }
+
+  // Where a patient position lies on the panel, in its CSS pixels.
+  canvasOf(position) {
+    return this.viewport.worldToCanvas(this.#counted(position));
+  }
+
+  // A place as the library counts it: from a pixel's corner.
+  #counted(position) {
+    const { stack, index } = this.plane;
+    const [column, row] = stack.pixel(index, position);
+    return stack.position(index, column + 0.5, row + 0.5);
+  }
+
+  drawTexts() {
+    const { index, stack } = this.plane;
+    const { slab, window } = this.state;
+    const place = stack.along[index].toFixed(1);
+    const thick = slab.mm > 0 ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}` : "";
+    const text = (name, value) => (this.element.querySelector(`.${name}`).textContent = value);
+    text("where", `${stack.name} ${index + 1} / ${stack.count}${thick} · ${place} mm`);
+    text("level", this.role === "difference" ? "blue darker · orange brighter" : `C ${window.centre} W ${window.width}`);
+    text("side-left", sideOf(stack.row_axis.map((v) => -v)));
+    text("side-right", sideOf(stack.row_axis));
+    text("side-top", sideOf(stack.column_axis.map((v) => -v)));
+    text("side-bottom", sideOf(stack.column_axis));
+    const fault = this.element.querySelector(".fault");
+    fault.hidden = !this.fault;
+    fault.textContent = this.fault ? `Cannot be shown: ${this.fault}` : "";
+    this.element.dataset.index = index;
+    this.drawMarks();
+  }
+
+  // The region, the distance and a scale bar.
+  drawMarks() {
+    if (!this.plane) return;
+    const { region, distance } = this.state;
+    const marks = [];
+    if (region) marks.push(...this.#circle(region));
+    if (distance) marks.push(...this.#line(distance));
+    this.svg.replaceChildren(...marks, ...this.#bar());
+    this.overlay.place(this);
+  }
+
+  #perMm() {
+    const dpr = this.viewport.getCanvas().width / this.canvasHost.clientWidth || 1;
+    return (this.fitting() * this.state.camera.zoom) / dpr;
+  }
+
+  #circle({ centre, radius }) {
+    const [cx, cy] = this.canvasOf(centre);
+    return [shape("circle", { cx, cy, r: radius * this.#perMm(), class: "mark" })];
+  }
+
+  #line({ from, to, mm }) {
+    const [x1, y1] = this.canvasOf(from);
+    const [x2, y2] = this.canvasOf(to);
+    const label = shape("text", { x: x2 + 8, y: y2, class: "mark-text" });
+    label.textContent = `${mm.toFixed(1)} mm`;
+    return [shape("line", { x1, y1, x2, y2, class: "mark" }), label];
+  }
+
+  #bar() {
+    const length = 50 * this.#perMm();
+    const y = this.canvasHost.clientHeight - 12;
+    const x = this.canvasHost.clientWidth - length - 12;
+    const label = shape("text", { x: x + length / 2, y: y - 5, class: "bar-text" });
+    label.textContent = "50 mm";
+    return [shape("line", { x1: x, y1: y, x2: x + length, y2: y, class: "bar" }), label];
+  }
+}
+
+function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}

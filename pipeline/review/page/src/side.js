@@ -1,0 +1,108 @@
+// Beside the panels: which slices to look at, accept or reject, what is known of series and model.
+
+import { source } from "./data.js";
+import { make, reader, say } from "./dom.js";
+import { colourOf } from "./overlay.js";
+import { TITLES } from "./panel.js";
+import { decisionText, worstSlices } from "./worklist.js";
+
+const SHOWN = 8;
+const NAMES = {
+  ImageType: "image type", ConvolutionKernel: "kernel", KVP: "kVp", SliceThickness: "thickness mm",
+  XRayTubeCurrent: "mA", Exposure: "mAs", BodyPartExamined: "body part", Manufacturer: "maker",
+  ManufacturerModelName: "scanner", PatientPosition: "position", GantryDetectorTilt: "tilt by its tag",
+  LossyImageCompression: "lossy", Dose: "dose",
+};
+
+export function caseSide(host, each, { worklist, viewer, geometry, next }) {
+  const worst = make("div", { class: "worst" });
+  host.replaceChildren(
+    make("h3", {}, `Case ${each.case}, patient ${each.patient}`),
+    each.flags.length ? make("ul", { class: "flags" }, ...each.flags.map((flag) => make("li", {}, flag))) : "",
+    worst,
+    each.folder && source.writable ? decisionForm(each, worklist, next) : "",
+    modelFacts(each.model),
+    each.series.labels ? legend(each.series.labels.facts.names) : "",
+    ...Object.entries(each.series)
+      .filter(([role]) => role !== "labels")
+      .map(([role, series]) => seriesFacts(role, series, geometry(series.sid))),
+  );
+  fillWorst(worst, each, worklist, viewer);
+}
+
+async function fillWorst(host, each, worklist, viewer) {
+  const found = await worklist.changes(each.case);
+  if (!found.of || !host.isConnected) return;
+  const buttons = worstSlices(found).slice(0, SHOWN).map(({ slice, mean_hu, sd_hu, block_hu }) =>
+    make("button", { type: "button", title: `mean ${mean_hu} HU, SD ${sd_hu} HU`, onclick: () => viewer().goTo(slice) }, `${slice + 1}: ${block_hu}`),
+  );
+  const more = found.done < found.of ? ` (${found.done} of ${found.of} measured)` : "";
+  host.replaceChildren(make("h3", {}, `Changed most, slice: HU${more}`), ...buttons);
+  if (found.done < found.of) setTimeout(() => fillWorst(host, each, worklist, viewer), 1000);
+}
+
+function decisionForm(each, worklist, next) {
+  const reason = make("textarea", { rows: 2, maxlength: 500, "aria-label": "Reason", placeholder: "reason (a rejection needs one)" });
+  const told = make("p", { class: each.decision?.act }, decisionText(each.decision));
+  const decide = async (verdict) => {
+    if (!reader()) return say("write your name first, top right");
+    try {
+      const row = await source.post(`decision/${each.case}`, { reader: reader(), verdict, reason: reason.value });
+      worklist.replace(row);
+      told.className = row.decision.act;
+      told.textContent = decisionText(row.decision);
+      say(`${verdict}ed`);
+    } catch (error) {
+      say(error.message);
+    }
+  };
+  return make(
+    "section",
+    { "aria-label": "Decision" },
+    make("h3", {}, "Decision"),
+    told,
+    reason,
+    make(
+      "div",
+      { class: "buttons" },
+      make("button", { type: "button", id: "accept", onclick: () => decide("accept") }, "Accept"),
+      make("button", { type: "button", id: "reject", onclick: () => decide("reject") }, "Reject"),
+      make("button", { type: "button", onclick: () => next(1) }, "Next case"),
+    ),
+  );
+}
+
+function legend(names) {
+  const rows = Object.entries(names).map(([label, name]) => {
+    const swatch = make("span", { class: "swatch" });
+    swatch.style.backgroundColor = `rgb(${colourOf(Number(label))})`;
+    return make("li", {}, swatch, name);
+  });
+  return make("section", {}, make("h3", {}, "Segmentation (L: off, on)"), make("ul", { class: "legend" }, ...rows));
+}
+
+function modelFacts(model) {
+  if (!model.name) return "";
+  return make("section", {}, make("h3", {}, "Model"), pairs({ name: model.name, version: model.version }), make("p", { class: "told" }, model.told));
+}
+
+function seriesFacts(role, series, geometry) {
+  const { slices } = geometry.stacks;
+  const known = Object.fromEntries(Object.entries(series.facts).map(([name, value]) => [NAMES[name] ?? name, value]));
+  const step = slices.step === slices.widest || slices.widest - slices.step < 0.01 ? slices.step.toFixed(2) : `${slices.step.toFixed(2)} to ${slices.widest.toFixed(2)}`;
+  const facts = {
+    size: `${slices.count} × ${slices.rows} × ${slices.columns}`,
+    "pixel mm": slices.spacing_mm.map((mm) => mm.toFixed(3)).join(" × "),
+    "slice step mm": slices.count > 1 ? step : "one slice",
+    ...(geometry.tilt_degrees > 0.1 ? { "gantry tilt": `${geometry.tilt_degrees}°; planes across are cut upright, slabs of slices run along the table` } : {}),
+    ...(geometry.evenly_spaced ? {} : { "uneven spacing": "planes across are interpolated between slices" }),
+    ...(geometry.hu_step === 1 ? {} : { "HU shown in steps of": geometry.hu_step }),
+    ...known,
+  };
+  const warnings = series.warnings.map((warning) => make("li", {}, warning));
+  return make("details", {}, make("summary", {}, `Series: ${TITLES[role] ?? role}`), pairs(facts), warnings.length ? make("ul", { class: "flags" }, ...warnings) : "");
+}
+
+function pairs(facts) {
+  return make("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
+}

@@ -1,0 +1,234 @@
+// The viewer of one case, or of one pair of a reader study: linked panels and their state.
+
+import { RenderingEngine } from "@cornerstonejs/core";
+import { differenceOf, numbersOf, openSeries, prefetch, seriesOf } from "./images.js";
+import { Panel, TITLES } from "./panel.js";
+import { dot, isPadding, minus, norm, regionFigures } from "./planes.js";
+
+const AHEAD = 12; // planes fetched before they are asked for
+
+let engine;
+
+export class Viewer {
+  panels = [];
+
+  constructor(host, series, { roles, onChange }) {
+    this.host = host;
+    this.onChange = onChange ?? (() => {});
+    this.state = {
+      series,
+      direction: "slices",
+      position: [0, 0, 0],
+      window: { centre: 40, width: 400 },
+      camera: { zoom: 1, focus: null },
+      slab: { mm: 0, mode: "mip" },
+      region: null,
+      distance: null,
+      cursor: null,
+      labelsShown: true,
+    };
+    this.roles = roles;
+  }
+
+  async open() {
+    const sids = Object.entries(this.state.series).filter(([role]) => role !== "labels");
+    await Promise.all(sids.map(([, { sid }]) => openSeries(sid)));
+    engine?.destroy();
+    engine = new RenderingEngine("review");
+    const middle = this.reference.stacks.slices;
+    const index = Math.floor(middle.count / 2);
+    this.state.position = middle.position(index, (middle.columns - 1) / 2, (middle.rows - 1) / 2);
+    this.setRoles(this.roles);
+    this.resizing = new ResizeObserver(() => this.resized());
+    this.resizing.observe(this.host);
+    await this.shown();
+  }
+
+  close() {
+    this.resizing?.disconnect();
+    engine?.destroy();
+    engine = undefined;
+  }
+
+  get reference() {
+    return seriesOf(Object.values(this.state.series)[0].sid);
+  }
+
+  get stack() {
+    return this.reference.stacks[this.state.direction];
+  }
+
+  get index() {
+    return this.stack.nearest(this.state.position).index;
+  }
+
+  // Lay out a panel for each role.
+  setRoles(roles) {
+    this.roles = roles;
+    this.panels.forEach((_, k) => engine.disableElement(`panel-${k}`));
+    this.host.replaceChildren(...roles.map(() => panelElement()));
+    this.host.dataset.count = roles.length;
+    this.panels = roles.map((role, k) => new Panel(engine, this.host.children[k], `panel-${k}`, role, this.state));
+    this.panels.forEach((panel) => this.#titled(panel));
+    return this.shown();
+  }
+
+  setRole(k, role) {
+    this.panels[k].role = role;
+    this.roles[k] = role;
+    this.#titled(this.panels[k]);
+    return this.shown();
+  }
+
+  #titled(panel) {
+    panel.element.querySelector(".title").textContent = TITLES[panel.role] ?? panel.role;
+    panel.element.dataset.role = panel.role;
+    panel.element.setAttribute("aria-label", TITLES[panel.role] ?? panel.role);
+  }
+
+  resized() {
+    engine?.resize(true, true);
+    this.panels.forEach((panel) => panel.applyCamera());
+  }
+
+  async shown() {
+    await Promise.all(this.panels.map((panel) => panel.show()));
+    this.onChange();
+    this.#ahead();
+  }
+
+  #ahead() {
+    const { direction, slab } = this.state;
+    const reach = AHEAD + Math.ceil(slab.mm / this.stack.step / 2);
+    const index = this.index;
+    const sids = new Set(this.panels.flatMap((panel) => panel.sid().split("-minus-")));
+    for (const sid of sids) {
+      for (const to of [index + reach, index - reach]) prefetch(sid, direction, to);
+    }
+  }
+
+  // Go to a plane by its number in the first series; the others follow by position.
+  goTo(index) {
+    const stack = this.stack;
+    const held = Math.max(0, Math.min(stack.count - 1, index));
+    const along = dot(this.state.position, stack.normal);
+    const shift = stack.along[held] - along;
+    this.state.position = this.state.position.map((v, k) => v + stack.normal[k] * shift);
+    return this.shown();
+  }
+
+  scroll(steps) {
+    return this.goTo(this.index + steps);
+  }
+
+  setWindow(centre, width) {
+    this.state.window = { centre: Math.round(centre), width: Math.max(1, Math.round(width)) };
+    this.panels.forEach((panel) => {
+      panel.applyWindow();
+      if (panel.plane) panel.drawTexts();
+    });
+    this.onChange();
+  }
+
+  setDirection(direction) {
+    this.state.direction = direction;
+    this.state.camera = { zoom: 1, focus: null };
+    this.state.region = this.state.distance = null;
+    return this.shown();
+  }
+
+  setSlab(mm, mode) {
+    this.state.slab = { mm, mode };
+    return this.shown();
+  }
+
+  toggleLabels() {
+    this.state.labelsShown = !this.state.labelsShown;
+    return Promise.all(this.panels.map((panel) => panel.drawLabels()));
+  }
+
+  fit() {
+    this.state.camera = { zoom: 1, focus: null };
+    this.panels.forEach((panel) => panel.applyCamera());
+  }
+
+  zoom(factor) {
+    const { camera } = this.state;
+    camera.zoom = Math.max(0.5, Math.min(20, camera.zoom * factor));
+    this.panels.forEach((panel) => panel.applyCamera());
+  }
+
+  // Move the picture by so many CSS pixels of a panel.
+  pan(panel, dx, dy) {
+    const box = panel.canvasHost.getBoundingClientRect();
+    const middle = [box.left + box.width / 2, box.top + box.height / 2];
+    this.state.camera.focus = panel.positionAt(middle[0] - dx, middle[1] - dy);
+    this.panels.forEach((each) => each.applyCamera());
+  }
+
+  setRegion(centre, radius) {
+    this.state.region = centre && { centre, radius };
+    this.panels.forEach((panel) => panel.drawMarks());
+    this.onChange();
+  }
+
+  setDistance(from, to) {
+    this.state.distance = from && { from, to, mm: norm(minus(to, from)) };
+    this.panels.forEach((panel) => panel.drawMarks());
+    this.onChange();
+  }
+
+  setCursor(position) {
+    this.state.cursor = position;
+    this.onChange();
+  }
+
+  // HU of each panel's image at a position: by role; null beside it or where nothing was measured.
+  async valuesAt(position) {
+    const found = await this.#planes();
+    return found.map(({ role, hu, stack, index }) => {
+      const [column, row] = stack.pixel(index, position).map(Math.round);
+      const inside = column >= 0 && row >= 0 && column < stack.columns && row < stack.rows;
+      const value = inside && hu ? hu(row * stack.columns + column) : NaN;
+      return { role, hu: Number.isNaN(value) ? null : value };
+    });
+  }
+
+  async regionFigures() {
+    const { region } = this.state;
+    const found = await this.#planes();
+    return found.map(({ role, hu, stack, index }) => {
+      if (!hu) return { role, count: 0 };
+      return { role, ...regionFigures(hu, stack, stack.pixel(index, region.centre), region.radius) };
+    });
+  }
+
+  // The planes on the screen as functions from pixel number to HU, one for each role shown, and
+  // always the original and the denoised where there are both.
+  async #planes() {
+    const { series, direction, slab, position } = this.state;
+    const roles = new Set(this.roles);
+    if (series.original && series.denoised) ["original", "denoised", "difference"].forEach((role) => roles.add(role));
+    const panel = this.panels[0];
+    return Promise.all(
+      [...roles].map(async (role) => {
+        const sids = panel.sid(role).split("-minus-");
+        const { stacks, hu_step } = seriesOf(sids[0]);
+        const stack = stacks[direction];
+        const { index } = stack.nearest(position);
+        if (sids.length === 2) {
+          const { hu } = await differenceOf(sids, direction, index, slab);
+          return { role, stack, index, hu: hu && ((i) => hu[i]) };
+        }
+        const { numbers, fault } = await numbersOf(sids[0], direction, index, slab);
+        const value = (i) => (isPadding(numbers[i]) ? NaN : numbers[i] * hu_step);
+        return { role, stack, index, hu: fault ? null : value };
+      }),
+    );
+  }
+}
+
+function panelElement() {
+  const template = document.getElementById("panel");
+  return template.content.firstElementChild.cloneNode(true);
+}

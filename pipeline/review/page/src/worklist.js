@@ -1,0 +1,112 @@
+// The worklist: cases with what was done to them, flags, and what was decided. Those with flags
+// come first; within a case the viewer goes to the slices that changed most.
+
+import { source } from "./data.js";
+import { $, make, view } from "./dom.js";
+
+export class Worklist {
+  cases = [];
+  #changes = new Map();
+
+  async load() {
+    const told = await source.worklist();
+    Object.assign(this, told);
+    this.label = told.label;
+    return told;
+  }
+
+  // What is listed, in its order: not decided first, then by flags.
+  listed() {
+    const { text, show } = this.chosen ?? { text: "", show: "all" };
+    const rank = (each) => (each.decision ? 1000 : 0) - each.flags.length;
+    return this.cases
+      .filter((each) => JSON.stringify([each.case, each.patient, each.model, each.flags]).toLowerCase().includes(text))
+      .filter((each) => ({ all: true, open: !each.decision, flagged: each.flags.length > 0 })[show] ?? each.decision?.act === show)
+      .sort((a, b) => rank(a) - rank(b));
+  }
+
+  neighbour(cid, step) {
+    const listed = this.listed();
+    const at = listed.findIndex((each) => each.case === cid);
+    return listed[at + step]?.case;
+  }
+
+  replace(row) {
+    this.cases = this.cases.map((each) => (each.case === row.case ? row : each));
+  }
+
+  show() {
+    const main = view("worklist-view");
+    const policy = this.policy === "accepted" ? "Only accepted series are sent to the PACS." : "The policy does not ask for acceptance before sending.";
+    $("#policy").textContent = policy;
+    const choose = () => {
+      this.chosen = { text: $("#filter").value.toLowerCase(), show: $("#show").value };
+      this.#rows(main);
+    };
+    if (this.chosen) {
+      $("#filter").value = this.chosen.text;
+      $("#show").value = this.chosen.show;
+    }
+    $("#filter").addEventListener("input", choose);
+    $("#show").addEventListener("change", choose);
+    this.#rows(main);
+    this.#refused();
+  }
+
+  #rows(main) {
+    const rows = this.listed().map((each) => this.#row(each));
+    const none = make("tr", {}, make("td", { colspan: 7 }, "nothing to show"));
+    $("tbody", main).replaceChildren(...(rows.length ? rows : [none]));
+  }
+
+  #row(each) {
+    const flags = each.flags.map((flag) => make("li", {}, flag));
+    const change = make("td", { class: "n" }, "…");
+    this.#measured(each, change);
+    return make(
+      "tr",
+      {},
+      make("td", {}, make("a", { href: `#case/${each.case}` }, each.case)),
+      make("td", {}, each.patient),
+      make("td", { class: "n" }, String(each.slices)),
+      make("td", {}, each.model.name ? `${each.model.name} ${each.model.version.split(" ")[0]}` : "not derived"),
+      make("td", {}, flags.length ? make("ul", { class: "flags" }, ...flags) : "none"),
+      change,
+      make("td", { class: each.decision?.act }, decisionText(each.decision)),
+    );
+  }
+
+  async #measured(each, cell) {
+    const found = await this.changes(each.case);
+    const worst = worstSlices(found)[0];
+    cell.textContent = worst ? `${worst.block_hu} HU in slice ${worst.slice + 1}` : found.of ? "measuring…" : "–";
+    if (found.done < found.of) setTimeout(() => cell.isConnected && this.#measured(each, cell), 1000);
+  }
+
+  async changes(cid) {
+    const kept = this.#changes.get(cid);
+    if (kept) return kept;
+    const found = await source.changes(cid);
+    if (found.done === found.of) {
+      this.#changes.set(cid, found);
+      const row = this.cases.find((each) => each.case === cid);
+      row.flags = [...new Set([...row.flags, ...found.flags])];
+    }
+    return found;
+  }
+
+  #refused() {
+    $("#refused").hidden = !this.refused.length;
+    const told = ({ file, reason, attribute, value }) => [file, reason, attribute, value].filter(Boolean).join(": ");
+    $("#refused ul").replaceChildren(...this.refused.map((row) => make("li", {}, told(row))));
+  }
+}
+
+export function worstSlices({ slices }) {
+  return slices.filter((row) => row.mean_hu !== null).toSorted((a, b) => b.block_hu - a.block_hu);
+}
+
+export function decisionText(decision) {
+  if (!decision) return "open";
+  return `${decision.act}ed by ${decision.reader}${decision.reason ? `: ${decision.reason}` : ""}`;
+}
