@@ -33,7 +33,7 @@ class Supervised(Step):
         self.settings = settings
         self.scale = model.scale
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
-        self.schedule = _warmed_cosine(self.optimiser, settings)
+        self.schedule = warmed_cosine(self.optimiser, settings)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
         output_hu = self.model(batch["input"])
@@ -58,9 +58,10 @@ class Supervised(Step):
         self.schedule.load_state_dict(state["schedule"])
 
 
-def _warmed_cosine(
+def warmed_cosine(
     optimiser: torch.optim.Optimizer, settings: Train
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    """The rate over settings.iterations updates: a ramp of settings.warmup, then half a cosine."""
     warmup = min(settings.warmup, settings.iterations - 1)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, settings.iterations - warmup, eta_min=settings.lr * 1e-3
