@@ -67,7 +67,9 @@ def _root_of_covariance(centred: Samples) -> NDArray[np.float64]:
     return (directions.T * scales) @ directions
 
 
-def precision_recall(generated: Samples, real: Samples, *, neighbours: int = 3) -> tuple[float, float]:
+def precision_recall(
+    generated: Samples, real: Samples, *, neighbours: int = 3
+) -> tuple[float, float]:
     """(precision, recall) of Kynkaanniemi et al., NeurIPS 2019.
 
     Precision: the share of generated samples that lie within the reach of a real one, its
@@ -75,10 +77,15 @@ def precision_recall(generated: Samples, real: Samples, *, neighbours: int = 3) 
     share of real samples within the reach of a generated one; low where kinds are missing.
     """
     _check(generated, real, at_least=neighbours + 1)
-    apart = cdist(generated, real)
-    precision = (apart <= _reach(real, neighbours)).any(axis=1).mean()
-    recall = (apart.T <= _reach(generated, neighbours)).any(axis=1).mean()
-    return float(precision), float(recall)
+    precision = _within_reach(generated, real, neighbours)
+    recall = _within_reach(real, generated, neighbours)
+    return precision, recall
+
+
+def _within_reach(samples: Samples, others: Samples, neighbours: int) -> float:
+    """The share of samples that lie within the reach of one of the others."""
+    reach = _reach(others, neighbours)
+    return float((cdist(samples, others) <= reach).any(axis=1).mean())
 
 
 def _reach(samples: Samples, neighbours: int) -> NDArray[np.float64]:
@@ -90,10 +97,10 @@ def memorised(generated: Samples, training: Samples, held_back: Samples) -> dict
     """Does the generator give training images back? A matter of privacy as well.
 
     "copies": the share of generated samples nearer to a training sample than any held-back
-    real one is; by chance one in as many as are held back. "nearer_to_training": the share whose nearest training
-    sample is nearer than the nearest of as many held-back ones; 0.5 where the generator knows
-    the training set no better than its distribution (Meehan et al., AISTATS 2020, ask the same
-    of distances). Needs real images that the training has not seen.
+    real one is; by chance one in as many as are held back. "nearer_to_training": the share whose
+    nearest training sample is nearer than the nearest of as many held-back ones; 0.5 where the
+    generator knows the training set no better than its distribution (Meehan et al., AISTATS
+    2020, ask the same of distances). Needs real images that the training has not seen.
     """
     _check(generated, training, at_least=1)
     _check(generated, held_back, at_least=1)

@@ -143,9 +143,7 @@ def test_images_that_are_all_alike_have_no_diversity() -> None:
 @pytest.mark.parametrize("side", [11, 16, 21, 24, 48, 80, 98, 99, 160, 176])
 def test_ms_ssim_takes_every_side_from_eleven_pixels(side: int) -> None:
     images = np.random.default_rng(0).random((2, side, side))
-    found = ms_ssim_diversity(
-        images, data_range=1.0, pairs=2, generator=np.random.default_rng(0)
-    )
+    found = ms_ssim_diversity(images, data_range=1.0, pairs=2, generator=np.random.default_rng(0))
     assert 0.5 < found <= 1
 
 

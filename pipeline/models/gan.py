@@ -6,6 +6,8 @@ in tanh, so `normalize_hu` must bring the images into [-1, 1].
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -128,7 +130,7 @@ def with_spectral_norm(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def sample_hu(model: HUModel, count: int, *, generator: torch.Generator) -> torch.Tensor:
     """`count` new images in HU, [count, image_channels, rows, columns], on the model's device."""
-    network = model.network
+    network: Any = model.network
     latent = torch.randn(count, network.latent, generator=generator)
     draw = network.decode if isinstance(network, VAEGAN) else network
     device = next(network.parameters()).device

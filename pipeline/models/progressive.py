@@ -8,6 +8,7 @@ the weights keep it.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -66,9 +67,7 @@ class ProgressiveGenerator(Levels):
         self.latent = latent
         widths = self.widths
         self.first = Scaled(nn.ConvTranspose2d(latent, widths[0], 4), fan_in=latent)
-        self.blocks = nn.ModuleList(
-            Block(into, out) for into, out in zip(widths, widths[1:], strict=False)
-        )
+        self.blocks = nn.ModuleList(Block(into, out) for into, out in pairwise(widths))
         self.to_image = nn.ModuleList(
             Scaled(nn.Conv2d(width, image_channels, 1), fan_in=width)
             for width in widths[len(widths) - 1 - self.last :]
@@ -109,8 +108,7 @@ class ProgressiveDiscriminator(Levels):
             for width in widths[len(widths) - 1 - self.last :]
         )
         self.blocks = nn.ModuleList(
-            Block(into, out, normalise=False)
-            for out, into in zip(widths, widths[1:], strict=False)
+            Block(into, out, normalise=False) for out, into in pairwise(widths)
         )
         self.final = nn.Sequential(
             Scaled(nn.Conv2d(widths[0] + 1, widths[0], 3, padding=1), fan_in=9 * (widths[0] + 1)),

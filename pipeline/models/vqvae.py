@@ -44,6 +44,10 @@ class VQVAE(nets.VQVAE):
             ddp_sync=False,
         )
         self.pixels_per_code = 2 ** len(channels)
+        # [left or above, that code or the rim, the code itself]; see pipeline.codec.
+        counts = torch.zeros(2, num_embeddings + 1, num_embeddings, dtype=torch.int64)
+        self.register_buffer("follows", counts)
+        self.follows: torch.Tensor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.rebuild(image)[0]
@@ -54,12 +58,21 @@ class VQVAE(nets.VQVAE):
         return rebuilt[..., : image.shape[-2], : image.shape[-1]], commitment
 
     def codes(self, image: torch.Tensor) -> torch.Tensor:
-        """Indices into the code book, [batch, rows / pixels_per_code, columns / ...], rounded up."""
+        """Indices into the book, one for pixels_per_code squared: [batch, rows, columns]."""
         return self.index_quantize(self.padded(image))
 
     def image(self, codes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """The image [batch, 1, *shape] of codes."""
         return self.decode_samples(codes)[..., : shape[0], : shape[1]]
+
+    @torch.no_grad()
+    def count(self, codes: torch.Tensor) -> None:
+        """Add what stands beside and below what in codes [batch, rows, columns]."""
+        rim = self.follows.shape[2]
+        around = pad(codes, (1, 0, 1, 0), value=rim)
+        ones = torch.ones_like(codes)
+        for which, before in enumerate((around[:, 1:, :-1], around[:, :-1, 1:])):
+            self.follows[which].index_put_((before, codes), ones, accumulate=True)
 
     def padded(self, image: torch.Tensor) -> torch.Tensor:
         rows, columns = (-length % self.pixels_per_code for length in image.shape[-2:])

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from pipeline.config import Component, Train, build
+from pipeline.errors import ConfigError
 from pipeline.models.gan import with_spectral_norm
 from pipeline.models.shell import HUModel
 from pipeline.steps import Batch, Step
@@ -86,17 +87,19 @@ class Adversarial(Step):
     def __init__(
         self,
         model: HUModel,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
         settings: Train,
         *,
         discriminator: dict[str, Any],
         objective: dict[str, Any],
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         average: float = 0.999,
         momentum: float = 0.5,
     ) -> None:
+        if loss is not None:
+            raise ConfigError("loss: the players' losses are the objective's; leave it out")
         if not 0 <= average < 1:
             raise ValueError(f"expected average in [0, 1), got {average}")
-        self.average, self.settings, self.loss = average, settings, loss
+        self.average, self.settings = average, settings
         self.rival = Rival.model_validate(discriminator)
         self.objective: Objective = build(
             Component.model_validate(objective), key="step.args.objective", base=Objective
@@ -168,8 +171,9 @@ class Adversarial(Step):
 
     def fake(self, batch: Batch) -> torch.Tensor:
         """As many images as the batch has, normalised, from the generator as it is."""
-        latent = self.draw(len(batch["target"]), self.generator.network.latent)
-        return self.generator.network(latent.to(batch["target"].device))
+        network: Any = self.generator.network
+        latent = self.draw(len(batch["target"]), network.latent)
+        return network(latent.to(batch["target"].device))
 
     def draw(self, *shape: int) -> torch.Tensor:
         """Normal numbers from the step's own generator, the same on every device."""
@@ -206,10 +210,11 @@ class Adversarial(Step):
         """Move the kept model towards the generator."""
         turns = self.generator_turns(self.done)
         stays = min(self.average, turns / (9 + turns))
-        for kept, new in zip(self.kept.parameters(), self.generator.parameters(), strict=True):
-            kept.lerp_(new, 1 - stays)
-        for kept, new in zip(self.kept.buffers(), self.generator.buffers(), strict=True):
-            kept.copy_(new)
+        pairs = zip(self.kept.parameters(), self.generator.parameters(), strict=True)
+        for mean, weights in pairs:
+            mean.lerp_(weights, 1 - stays)
+        for old, new in zip(self.kept.buffers(), self.generator.buffers(), strict=True):
+            old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
         return {

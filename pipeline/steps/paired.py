@@ -21,6 +21,7 @@ from pipeline.models.shell import HUModel
 from pipeline.steps import Batch
 from pipeline.steps.adversarial import Adversarial, Player, Told
 from pipeline.steps.objectives import Judge
+from pipeline.units import Window
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -40,12 +41,16 @@ class PairedAdversarial(Adversarial):
     channels (pix2pix, Isola et al., CVPR 2017, with MONAI's PatchDiscriminator); otherwise the
     image alone, one channel.
 
+    `loss` is taken on normalised values, as in Supervised. Discriminator and features look
+    through `window`, (centre, width) in HU, brought to [-1, 1]: texture of 20 HU would be lost
+    beside bone and air. Without one they see all, normalised.
+
     The first `rehearsal` iterations are the generator's alone, by `loss`. A perceptual weight
     needs them, and `features`: a network with a part named `encode`, such as MONAI's
-    AutoEncoder, which in those iterations learns to rebuild the targets by the same loss and is
-    frozen then. The distance of what it encodes is the perceptual loss (Yang et al., IEEE TMI
-    2018, with a Wasserstein critic; they took VGG, which has seen photographs), counted in
-    the target's own variance of features.
+    AutoEncoder, which in those iterations learns to rebuild the targets, and is frozen then. The
+    mean square distance of what it encodes is the perceptual loss (Yang et al., IEEE TMI 2018,
+    with a Wasserstein critic; they took VGG, which has seen photographs), in units of
+    the features' variance in the targets.
     """
 
     def __init__(
@@ -58,22 +63,24 @@ class PairedAdversarial(Adversarial):
         objective: dict[str, Any],
         weights: dict[str, float],
         conditional: bool = False,
+        window: tuple[float, float] | None = None,
         features: dict[str, Any] | None = None,
         rehearsal: int = 0,
         residual: bool = True,
-        **options: float,
+        **options: Any,
     ) -> None:
         self.weights = Weights.model_validate(weights)
         self.conditional, self.rehearsal = conditional, rehearsal
+        self.window = None if window is None else Window(*window)
         if self.weights.perceptual and not (features and rehearsal):
             raise ConfigError(
                 "step.args: a perceptual weight needs features and a rehearsal to train them in"
             )
         super().__init__(
-            model, loss, settings, discriminator=discriminator, objective=objective, **options
+            model, settings, discriminator=discriminator, objective=objective, **options
         )
-        self.paired_loss = loss
-        self.features: nn.Module | None = None
+        self.loss = loss
+        self.features: Any = None
         if self.weights.perceptual and features:
             component = Component.model_validate(features)
             network = build(component, key="step.args.features", base=nn.Module)
@@ -91,17 +98,27 @@ class PairedAdversarial(Adversarial):
         return min(iterations, self.rehearsal) + super().generator_turns(game)
 
     def fake(self, batch: Batch) -> torch.Tensor:
-        return self.normalised(self.generator(batch["input"]))
+        return self.seen(self.generator(batch["input"]))
+
+    def real(self, batch: Batch) -> torch.Tensor:
+        return self.seen(batch["target"])
+
+    def seen(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """Images as discriminator and features see them."""
+        if self.window is None:
+            return self.normalised(image_hu)
+        return ((image_hu - self.window.centre) * (2 / self.window.width)).clamp(-1, 1)
 
     def judge(self, batch: Batch) -> Judge:
         if not self.conditional:
             return self.scores
-        condition = self.normalised(batch["input"])
+        condition = self.seen(batch["input"])
         return lambda image: self.scores(torch.cat([image, condition], dim=1))
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
-        fake, real = self.fake(batch), self.real(batch)
-        content = self.paired_loss(fake, real)
+        output_hu = self.generator(batch["input"])
+        fake, real = self.seen(output_hu), self.real(batch)
+        content = self.loss(output_hu / self.scale, batch["target"] / self.scale)
         told = {"loss": content.item()}
         if self.rehearses:
             return content + self._features_loss(real), told
@@ -118,11 +135,10 @@ class PairedAdversarial(Adversarial):
     def _features_loss(self, real: torch.Tensor) -> torch.Tensor:
         if self.features is None:
             return real.new_zeros(())
-        return self.paired_loss(self.features(real), real)
+        return mse_loss(self.features(real), real)
 
     def perceptual(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Mean square distance of features, in the variance of the real ones."""
-        assert self.features is not None
         self.features.requires_grad_(False)
         of_real = self.features.encode(real)
         return mse_loss(self.features.encode(fake), of_real) / of_real.var().clamp(min=1e-12)

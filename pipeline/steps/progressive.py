@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,11 +25,10 @@ class Progressive(Adversarial):
     def __init__(
         self,
         model: HUModel,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
         settings: Train,
         **options: Any,
     ) -> None:
-        super().__init__(model, loss, settings, **options)
+        super().__init__(model, settings, **options)
         networks = (self.kept.network, self.generator.network, self.discriminator)
         self.growing = [network for network in networks if isinstance(network, Levels)]
         if len(self.growing) != len(networks):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn.functional import mse_loss
 
 from pipeline.config import Strict, Train
+from pipeline.errors import ConfigError
+from pipeline.models.gan import VAEGAN
 from pipeline.models.shell import HUModel
 from pipeline.steps import Batch
 from pipeline.steps.adversarial import Adversarial, Told
@@ -36,17 +37,19 @@ class VAEGANStep(Adversarial):
     def __init__(
         self,
         model: HUModel,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
         settings: Train,
         *,
         weights: dict[str, float] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model, loss, settings, **options)
+        if not isinstance(model.network, VAEGAN):
+            raise ConfigError("step: VAEGANStep needs pipeline.models.gan.VAEGAN")
+        super().__init__(model, settings, **options)
         self.weights = Weights.model_validate(weights or {})
+        self.network: Any = self.generator.network
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
-        image, network = self.real(batch), self.generator.network
+        image, network = self.real(batch), self.network
         mean, log_variance = network.encode(image)
         divergence = divergence_from_normal(mean, log_variance)
         code = self._near(mean, log_variance)
@@ -68,7 +71,7 @@ class VAEGANStep(Adversarial):
 
     def fake(self, batch: Batch) -> torch.Tensor:
         """Reconstructions of half the batch, and as many images from random codes."""
-        network = self.generator.network
+        network = self.network
         mean, log_variance = network.encode(self.real(batch))
         codes = self._near(mean, log_variance)
         half = len(codes) // 2

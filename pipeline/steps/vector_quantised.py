@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 
 from pipeline.config import Train
+from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
+from pipeline.models.vqvae import VQVAE
 from pipeline.steps import Batch
 from pipeline.steps.supervised import Supervised
 
@@ -20,6 +22,9 @@ class VectorQuantised(Supervised):
     encoder gave somewhere in the batch, with the mean for its use (Dhariwal et al. 2020, section
     3.2): else a few codes do all the work. A code nobody uses must fall below `alive` within
     one such period, so it belongs to the network's decay: 0.95^30 is 0.21.
+
+    In the last `counted` part of the training, when the rate is nearly nothing, it counts which
+    code stands beside which: what pipeline.codec expects of an image.
     """
 
     def __init__(
@@ -30,32 +35,47 @@ class VectorQuantised(Supervised):
         *,
         revive_every: int = 30,
         alive: float = 0.3,
+        counted: float = 0.1,
     ) -> None:
+        if not isinstance(model.network, VQVAE):
+            raise ConfigError("step: VectorQuantised needs a model of pipeline.models.vqvae")
         super().__init__(model, loss, settings, residual=False)
+        self.network = model.network
         self.revive_every, self.alive = revive_every, alive
+        self.counts_from = round((1 - counted) * settings.iterations)
         self.random = torch.Generator().manual_seed(settings.seed)
         self.done = 0
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        network = self.model.network
         image = (batch["target"] - self.model.centre) / self.scale
-        if self.done % self.revive_every == 0:
-            self._revive(network, image)
-        rebuilt, commitment = network.rebuild(image)
+        if self.done % self.revive_every == 0 and self.done < self.counts_from:
+            self._revive(image)
+        if self.done >= self.counts_from:
+            self._count(image)
+        rebuilt, commitment = self.network.rebuild(image)
         loss = self.loss(rebuilt, image)
         ((loss + commitment) * share).backward()
         return {
             "loss": loss.item(),
             "commitment": commitment.item(),
-            "codes_in_use": float(network.quantizer.perplexity),
+            "codes_in_use": float(self.network.quantizer.perplexity),
         }
 
     @torch.no_grad()
-    def _revive(self, network: torch.nn.Module, image: torch.Tensor) -> None:
-        book = network.quantizer.quantizer
+    def _count(self, image: torch.Tensor) -> None:
+        # In training mode asking for codes would move the book.
+        self.network.eval()
+        self.network.count(self.network.codes(image))
+        self.network.train()
+
+    @torch.no_grad()
+    def _revive(self, image: torch.Tensor) -> None:
+        book = self.network.quantizer.quantizer
         sizes = book.ema_cluster_size
         idle = torch.nonzero(sizes <= self.alive * sizes.mean()).flatten()
-        given = network.encode(network.padded(image)).movedim(1, -1).flatten(0, -2).float()
+        given = (
+            self.network.encode(self.network.padded(image)).movedim(1, -1).flatten(0, -2).float()
+        )
         chosen = torch.randint(len(given), (len(idle),), generator=self.random)
         fresh = given[chosen.to(given.device)]
         size = sizes.mean() if self.done else len(given) / len(sizes)

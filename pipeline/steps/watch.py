@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+_SOUND = {"diversity": 1.0, "told_apart": 0.5, "certainty": 0.5}
 #: What one more turn counts in the running means.
 _SHARE = 0.05
 #: Generated batches whose images differ less than this share of what real ones do have collapsed.
 COLLAPSED = 0.25
-#: A discriminator that tells so many pairs apart leaves its opponent nothing to learn from.
-SATURATED = 0.99
+#: A discriminator that is so sure on average leaves its opponent little to learn from.
+SATURATED = 0.98
 
 
 class Watch:
@@ -18,8 +19,10 @@ class Watch:
     diversity: the spread over a generated batch, pixel by pixel, over that of the real batch.
     It sees a collapse onto a few images; a class that is missing shows in
     pipeline.metrics_generative alone. told_apart: the share of pairs whose real image has the
-    higher score, 0.5 for a discriminator that guesses. An alarm is 1 where the mean has crossed
-    its limit; the second one rings only where the loss `vanishes` then.
+    higher score, 0.5 for a discriminator that guesses. certainty: the probability that it gives
+    to the truth, for losses that take scores as log odds, whose gradient `vanishes` as it nears
+    1. An alarm is 1 where the mean has crossed its limit. The means start from a sound game, so
+    that a fresh generator, which draws grey, has some thirty turns before it rings.
     """
 
     def __init__(self, *, vanishes: bool) -> None:
@@ -36,15 +39,19 @@ class Watch:
         of_real, of_fake = (scores.detach().float().flatten(1).mean(1) for scores in (real, fake))
         higher = (of_real[:, None] > of_fake).float() + 0.5 * (of_real[:, None] == of_fake)
         self._add("told_apart", float(higher.mean()))
+        if self.vanishes:
+            right = torch.sigmoid(torch.cat([of_real, -of_fake]))
+            self._add("certainty", float(right.mean()))
 
     def figures(self) -> dict[str, float]:
         collapsed = self.means.get("diversity", 1.0) < COLLAPSED
-        saturated = self.vanishes and self.means.get("told_apart", 0.5) > SATURATED
+        saturated = self.means.get("certainty", 0.5) > SATURATED
         alarms = {"collapse_alarm": float(collapsed), "saturation_alarm": float(saturated)}
         return {**self.means, **alarms}
 
     def _add(self, name: str, value: float) -> None:
-        self.means[name] = (1 - _SHARE) * self.means.get(name, value) + _SHARE * value
+        mean = self.means.get(name, _SOUND[name])
+        self.means[name] = (1 - _SHARE) * mean + _SHARE * value
 
 
 def _spread(images: torch.Tensor) -> float:
