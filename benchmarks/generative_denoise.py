@@ -46,8 +46,9 @@ SHARES = (0.25, 0.5, 0.75)
 SHOWN_SLICE, SHOWN_PLACE, SHOWN_SIDE = 25, (190, 130), 160
 
 
-def denoise(data: Path, work: Path, results: Path) -> dict[str, Any]:
+def denoise(data: Path, work: Path, results: Path, iterations: int | None = None) -> dict[str, Any]:
     """Train the arms, evaluate them on the test patient and on scans of a water phantom."""
+    quick = [f"train.iterations={iterations}"] if iterations else []
     store, patients = stored(data, work / "store")
     models: dict[str, HUModel] = {}
     figures: dict[str, Any] = {}
@@ -55,7 +56,7 @@ def denoise(data: Path, work: Path, results: Path) -> dict[str, Any]:
     for name, (config_name, changes) in ARMS.items():
         config = load_config(
             CONFIGS / f"{config_name}.yaml",
-            [f"data.split.test=[{patients[TEST]['patient']}]", *changes],
+            [f"data.split.test=[{patients[TEST]['patient']}]", *changes, *quick],
         )
         began = time.process_time()
         models[name] = trained(config, store, patients, work / "training")

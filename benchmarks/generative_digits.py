@@ -47,7 +47,7 @@ GAMES: dict[str, dict[str, Any]] = {
 RIVAL = {"target": "pipeline.models.gan.Discriminator", "args": {"size": 8, "channels": 64}}
 
 
-def digits(work: Path, results: Path, iterations: int) -> dict[str, Any]:
+def digits(work: Path, results: Path, iterations: int = 12000) -> dict[str, Any]:
     """Train every game on 70 % of the digits; figures on the rest."""
     data = load_digits()
     images = data.images.astype(np.float32)
@@ -59,7 +59,7 @@ def digits(work: Path, results: Path, iterations: int) -> dict[str, Any]:
         "classifier_accuracy_on_held_back": judge.score(flat(held_back), held_back_labels),
         "training": len(training),
         "held_back": len(held_back),
-        "real against real": compared(training, training, held_back, judge),
+        "real digits": compared(training, training, held_back, judge),
     }
     rows = []
     for number, (name, options) in enumerate(GAMES.items()):
