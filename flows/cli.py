@@ -17,10 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_evaluate import add_evaluate_command
 from flows.cli_series import add_series_commands
 from flows.options import Config, Json, Out, Settings, StoreFolder, end, writable
 from flows.progress import console
-from pipeline.errors import ConfigError, LdctError
+from pipeline.errors import LdctError
 
 app = typer.Typer(
     name="ldct",
@@ -31,7 +32,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
-add_series_commands(app)
 
 
 @app.command()
@@ -39,6 +39,10 @@ def run(
     config: Config,
     data: Annotated[Path, typer.Option("--data", help="A folder tree of DICOM files.")],
     out: Out,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="Measure this model too on the held-back patients."),
+    ] = None,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
@@ -50,7 +54,7 @@ def run(
     from pipeline.config import load_config
 
     settings = load_config(config, set_)
-    _finish_run(settings, data, out, json_)
+    _finish_run(settings, data, out, json_, compare or [])
 
 
 @app.command()
@@ -63,21 +67,21 @@ def demo(
 
     Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
     """
-    from flows.demo import demo_config, write_patients
+    from flows.demo import PRETRAINED, demo_config, write_patients
 
     settings = demo_config(set_)
     writable(out)
     write_patients(out / "patients")
-    _finish_run(settings, out / "patients", out, json_)
+    _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
 
 
-def _finish_run(settings: Any, data: Path, out: Path, json_: bool) -> None:
+def _finish_run(settings: Any, data: Path, out: Path, json_: bool, compare: list[str]) -> None:
     writable(out)
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
 
-    request = str(Request(settings.resolved(), str(data), str(out)).save())
+    request = str(Request(settings.resolved(), str(data), str(out), compare).save())
     report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
@@ -96,7 +100,8 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
 
     settings = load_config(config, set_)
     from flows.single import train_flow
-    from flows.tables import figures_table, model_line
+    from flows.tables import model_line
+    from flows.tables_figures import figures_table
 
     result = train_flow(settings, store)
     if json_:
@@ -104,30 +109,6 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     else:
         figures_table(result["metrics"])
         model_line(result["model"], result["gate"])
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
-    store: Annotated[Path | None, typer.Option("--store", help="A store.")] = None,
-    input_: Annotated[Path | None, typer.Option("--input", help="A low-dose series.")] = None,
-    target: Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")] = None,
-    json_: Json = False,
-) -> None:
-    """Figures of a registered model on a store's test patients, or on a real pair of series."""
-    from flows.single import evaluate_pair_flow, evaluate_store_flow
-    from flows.tables import figures_table
-
-    if store and not (input_ or target):
-        figures = evaluate_store_flow(model, store)
-    elif input_ and target and not store:
-        figures = evaluate_pair_flow(model, input_, target)
-    else:
-        raise ConfigError("give either --store, or --input together with --target")
-    if json_:
-        print(json.dumps({**figures["overall"]["windows"], "details": figures}))
-    else:
-        figures_table(figures)
 
 
 @models_app.callback()
@@ -158,6 +139,10 @@ def models_show(
         print(json.dumps({"name": name, "versions": rows}))
     else:
         model_details(rows)
+
+
+add_evaluate_command(app)
+add_series_commands(app)
 
 
 def main() -> None:

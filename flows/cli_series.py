@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.options import Intake, Json, Out, Source, StoreFolder, end, writable
+from pipeline.errors import ConfigError
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
 Compress = Annotated[
@@ -17,6 +18,7 @@ Compress = Annotated[
     typer.Option("--compress", help="Of the derived pixels, without loss: none, j2k, jpegls, rle."),
 ]
 UNCOMPRESSED = "none"
+AUTO = "auto"
 
 
 def add_series_commands(app: typer.Typer) -> None:
@@ -24,16 +26,29 @@ def add_series_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def ingest(source: Source, store: StoreFolder, intake: Intake = None, json_: Json = False) -> None:
+def ingest(
+    source: Source,
+    store: StoreFolder,
+    intake: Intake = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="Only full-dose series that have a low-dose one at the same places, which becomes "
+            "their input. SeriesDescription or a folder says 'full dose', 'low dose'.",
+        ),
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Find the CT volumes below SOURCE, check them, and store them in HU.
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
     from flows.single import ingest_flow
     from flows.tables import ingest_table
-    from pipeline.config import parse_intake
+    from pipeline.config import Pairs, parse_intake
 
-    report = ingest_flow(source, store, parse_intake(intake))
+    report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
     _show(report, json_, lambda: ingest_table(report))
     end(report["quarantined"])
 
@@ -75,7 +90,14 @@ def simulate(
     source: Source,
     out: Out,
     dose: Annotated[float, typer.Option(help="Dose fraction, above 0 and at most 1.")],
-    photons: Annotated[float, typer.Option(help="Photons per ray at full dose.")] = 1.5e5,
+    photons: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER|auto",
+            help="Photons per ray at full dose; auto measures them, and the kernel, in each "
+            "volume's own noise.",
+        ),
+    ] = "1.5e5",
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     compress: Compress = UNCOMPRESSED,
     intake: Intake = None,
@@ -84,19 +106,19 @@ def simulate(
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
     writable(out)
     from flows.single import simulate_flow
-    from flows.tables import applied_table
+    from flows.tables import simulated_table
     from pipeline.config import parse_intake
     from pipeline.physics.lowdose import LowDoseCT
 
     report = simulate_flow(
         source,
         out,
-        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=photons),
+        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=_photons(photons)),
         seed=seed,
         intake=parse_intake(intake),
         compress=compress,
     )
-    _show(report, json_, lambda: applied_table(report, out))
+    _show(report, json_, lambda: simulated_table(report, out))
     end(report["quarantined"])
 
 
@@ -159,6 +181,16 @@ def deidentify(
     report = deidentify_flow(source, out, key_file=key_file, options=options)
     _show(report, json_, lambda: deidentified_table(report, out))
     end(report["quarantined"])
+
+
+def _photons(text: str) -> float | None:
+    """None for auto: measured in the image."""
+    if text == AUTO:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--photons {text}: give a number such as 1.5e5, or {AUTO}") from None
 
 
 def _show(report: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:

@@ -16,6 +16,8 @@ from pipeline.physics.phantom import patient_phantom
 PATIENTS = 6
 SLICES = 12
 SEED = 2024
+#: Shown beside the model that the demo trains.
+PRETRAINED = "redcnn@pretrained"
 #: The patients are invented, so their key need not be secret: every demo splits alike.
 KEY = b"the demo's patients are invented"
 

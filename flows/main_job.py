@@ -7,7 +7,7 @@ a patient, reaches Prefect's database.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,34 @@ from flows import stages
 from flows.clock import Clock
 from flows.sealed import sealed
 from flows.training import train_and_register
-from pipeline.config import parse_config
+from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
+from pipeline.errors import ConfigError
 from pipeline.export import Export, ModelCard
 from pipeline.files import write_json
 from pipeline.ingest import IngestReport
+from pipeline.published import coverage
 from pipeline.store import Store
 from pipeline.versions import versions
 
 REQUEST = "request.json"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+#: The side of a patient whom a published split does not list.
+UNUSED = "unused"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to run, on what, to where: written to OUT before the flow starts."""
+    """What to run, on what, to where: written to OUT before the flow starts.
+
+    compare: other models to measure on the same held-back patients.
+    """
 
     config: dict[str, Any]
     data: str
     out: str
+    compare: list[str] = field(default_factory=list)
 
     def save(self) -> Path:
         path = Path(self.out) / REQUEST
@@ -61,22 +69,30 @@ def main_job(request: str) -> dict[str, Any]:
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 
-    ingested = clock.run("ingest", stages.ingest_stage, Path(asked.data), store, config.data.intake)
+    data = config.data
+    ingested = clock.run(
+        "ingest", stages.ingest_stage, Path(asked.data), store, data.intake, data.pairs
+    )
     patients = sorted({row["patient"] for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
     model, card, _ = clock.run("load", stages.load_stage, trained.card.uri)
     held_back = stages.keys_by_side(store, sides)[TEST]
+    compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
     exported = clock.run(
-        "apply and export", _apply_all, model, card, ingested, held_back, out / "derived"
+        "apply and export", _apply_all, model, card, config, ingested, held_back, out / "derived"
     )
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
         "task": config.task,
         **clock.facts(),
         **trained.facts(),
+        "compared": compared,
+        "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
+        **coverage(data.split, sides),
         **_with_sides(ingested.as_dict(), sides),
         "exported": exported,
         "config": config.resolved(),
@@ -89,8 +105,26 @@ def main_job(request: str) -> dict[str, Any]:
     return report
 
 
+def _compare(
+    references: list[str], store: Store, config: RunConfig, keys: list[str]
+) -> dict[str, Any]:
+    """Figures of other models of the same task, by reference."""
+    found = {}
+    for reference in references:
+        model, _, raw = stages.load_stage(reference)
+        if raw["task"] != config.task:
+            raise ConfigError(f"{reference} is for the task {raw['task']}, not {config.task}")
+        found[reference] = stages.evaluate_stage(model, store, config, keys)
+    return found
+
+
 def _apply_all(
-    model: Any, card: ModelCard, ingested: IngestReport, keys: list[str], out: Path
+    model: Any,
+    card: ModelCard,
+    config: RunConfig,
+    ingested: IngestReport,
+    keys: list[str],
+    out: Path,
 ) -> list[dict[str, Any]]:
     """Each held-back series of this run's source through the registered model."""
     exported = []
@@ -101,6 +135,7 @@ def _apply_all(
         done, refusals = stages.apply_stage(
             model,
             card,
+            config,
             ingested.sources[key],
             key=key,
             to=Export(out / f"{key}-{card.name}-v{card.version}"),
@@ -115,7 +150,7 @@ def _apply_all(
 
 
 def _with_sides(ingested: dict[str, Any], sides: dict[str, str]) -> dict[str, Any]:
-    rows = [{**row, "side": sides[row["patient"]]} for row in ingested["series"]]
+    rows = [{**row, "side": sides.get(row["patient"], UNUSED)} for row in ingested["series"]]
     return {**ingested, "series": rows}
 
 

@@ -34,7 +34,7 @@ Intake = Annotated[
         "--intake",
         metavar="NAME=CHOICE",
         help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
-        "unidentified=folder. May be given several times.",
+        "unidentified=folder; skip_folders=WORD leaves folders alone. May be given several times.",
     ),
 ]
 

@@ -31,7 +31,10 @@ from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.export import ModelCard
 from pipeline.models.saved import CONFIG, load_model, save_model
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
+from pipeline.pretrained import ALIAS as PRETRAINED
+from pipeline.pretrained import load_pretrained
+from pipeline.tasks import task_of
 from pipeline.versions import versions
 
 CHAMPION = "champion"
@@ -39,6 +42,8 @@ CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES = "figures.json"
 SQLITE = "sqlite:///"
+#: Of an example's sides; a power of two, which every network takes.
+_EXAMPLE_SIZE = 64
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
 
 
@@ -94,7 +99,7 @@ class Registry:
 
     def register(
         self,
-        model: HUModel,
+        model: Shell,
         run: TrackedRun,
         config: RunConfig,
         *,
@@ -118,7 +123,7 @@ class Registry:
             "data_digest": data_digest,
             "parameters": str(sum(p.numel() for p in model.network.parameters())),
             "gate": "passed" if verdict["passed"] else "failed",
-            "headline": json.dumps(_headline(figures)),
+            "headline": json.dumps(task_of(config).headline(figures)),
         }
         if not client.search_registered_models(filter_string=f"name='{name}'"):
             client.create_registered_model(name)
@@ -160,8 +165,14 @@ class Registry:
                 f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
             )
 
-    def load(self, reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
-        """A registered model, ready to take HU, its card and its configuration."""
+    def load(self, reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+        """A model ready to take HU, its card and its configuration.
+
+        NAME@pretrained is the one that comes with the software, in no registry.
+        """
+        match = REFERENCE.match(reference)
+        if match and match["alias"] == PRETRAINED:
+            return load_pretrained(match["name"])
         version = self.find(reference)
         folder = self._download(version)
         card = _card(version)
@@ -209,19 +220,23 @@ class TrackedRun:
         self.client.log_batch(self.run_id, metrics=rows)
 
 
-def _log_portable(model: HUModel, run_id: str) -> str:
+def _log_portable(model: Shell, run_id: str) -> str:
     """Log the model as pt2 (traced, no pickle) for any size and batch; returns its URI.
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.
     """
-    anything = Schema([TensorSpec(np.dtype("float32"), (-1, 1, -1, -1))])
+    batch, *sizes = model.input_shape
+    example = np.zeros(
+        (2, *(_EXAMPLE_SIZE if size == -1 else size for size in sizes)), dtype=np.float32
+    )
+    given = Schema([TensorSpec(np.dtype("float32"), (batch, *sizes))])
     with mlflow.start_run(run_id=run_id):
         # The requirements are given, since MLflow's own search for them takes 20 s.
         logged = mlflow.pytorch.log_model(
             model,
             name="model",
-            signature=ModelSignature(anything, anything),
-            input_example=np.zeros((2, 1, 64, 64), dtype=np.float32),
+            signature=ModelSignature(given, given),
+            input_example=example,
             pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
         )
     return logged.model_uri
@@ -254,12 +269,6 @@ def _row(version: ModelVersion) -> dict[str, Any]:
         "config_digest": version.tags.get("config_digest", ""),
         "weights_sha256": version.tags.get("weights_sha256", ""),
     }
-
-
-def _headline(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the first window: what a list of models has room for."""
-    name, window = next(iter(figures["overall"]["windows"].items()))
-    return {"window": name, **{key: value for key, value in window.items() if key != "hu_bias"}}
 
 
 def _config(folder: Path) -> dict[str, Any]:

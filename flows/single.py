@@ -1,4 +1,4 @@
-"""The stages one by one: what `ldct ingest`, `train`, `evaluate`, `apply`, `simulate` run.
+"""The stages one by one: what `ldct ingest`, `train`, `apply`, `simulate`, `deidentify` run.
 
 Each is a Prefect flow without parameters: paths, which may name a patient, stay out of
 Prefect's database.
@@ -18,15 +18,13 @@ from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
-from pipeline.config import RunConfig, parse_config
-from pipeline.dataset import TEST
+from pipeline.config import Pairs, RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.discover import Source, discover, source_key
 from pipeline.errors import LdctError, NothingUsableError
-from pipeline.evaluate import evaluate_pair
 from pipeline.export import Export, Exported, export_simulated
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
@@ -41,10 +39,14 @@ def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return opened(flow(name=name)(sealed(name)(body)))
 
 
-def ingest_flow(source: Path, store_folder: Path, intake: Intake) -> dict[str, Any]:
+def ingest_flow(
+    source: Path, store_folder: Path, intake: Intake, pairs: Pairs | None = None
+) -> dict[str, Any]:
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
-    return in_flow("ldct-ingest", lambda: stages.ingest_stage(source, store, intake).as_dict())
+    return in_flow(
+        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).as_dict()
+    )
 
 
 def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
@@ -62,36 +64,6 @@ def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
     return in_flow("ldct-train", body)
 
 
-def evaluate_store_flow(reference: str, store_folder: Path) -> dict[str, Any]:
-    """A registered model's figures on the test patients of a store."""
-
-    def body() -> dict[str, Any]:
-        store = Store.existing(store_folder)
-        model, _, raw = stages.load_stage(reference)
-        config = parse_config(raw)
-        patients = sorted({record["patient"] for record in store.records().values()})
-        sides = stages.split_stage(store, config, patients)
-        keys = stages.keys_by_side(store, sides)[TEST]
-        stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
-        return stages.evaluate_stage(model, store, config, keys)
-
-    return in_flow("ldct-evaluate", body)
-
-
-def evaluate_pair_flow(reference: str, input_: Path, target: Path) -> dict[str, Any]:
-    """A registered model's figures on a low-dose and a full-dose series of one scan."""
-
-    def body() -> dict[str, Any]:
-        pair = [_only_series(path) for path in (input_, target)]
-        model, _, raw = stages.load_stage(reference)
-        with Stage("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
-            return evaluate_pair(
-                model, pair[0], pair[1], windows=parse_config(raw).windows, progress=stage.advance
-            )
-
-    return in_flow("ldct-evaluate", body)
-
-
 def apply_flow(
     reference: str,
     source: Path,
@@ -105,11 +77,14 @@ def apply_flow(
     to = Export(out, compress, difference)
 
     def body() -> dict[str, Any]:
-        model, card, _ = stages.load_stage(reference)
+        model, card, raw = stages.load_stage(reference)
+        config = parse_config(raw)
 
         def one(source: Source, key: str) -> Exported:
             folder = out / f"{key}-{card.name}-v{card.version}"
-            return stages.apply_stage(model, card, source, key=key, to=replace(to, folder=folder))
+            return stages.apply_stage(
+                model, card, config, source, key=key, to=replace(to, folder=folder)
+            )
 
         done = _each(source, out, intake, one)
         return {"model": card.uri, "weights_sha256": card.weights_sha256} | done
@@ -130,7 +105,11 @@ def simulate_flow(
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
         done = _each(source, out, intake, one)
-        return {"dose_fraction": physics.dose_fraction, "seed": seed} | done
+        return {
+            "dose_fraction": physics.dose_fraction,
+            "noise": physics.description,
+            "seed": seed,
+        } | done
 
     return in_flow("ldct-simulate", body)
 
@@ -161,10 +140,11 @@ def _each(
         name = source_key(item, key)
         try:
             done, refused = one(item, name)
-        except StageFailedError as failure:
-            if not isinstance(failure.original, LdctError):
+        except (StageFailedError, LdctError) as failure:
+            original = failure.original if isinstance(failure, StageFailedError) else failure
+            if not isinstance(original, LdctError):
                 raise
-            failed.append({"series": name, "reason": str(failure.original)})
+            failed.append({"series": name, "reason": str(original)})
             continue
         refusals.extend(refused)
         if done:
@@ -185,7 +165,8 @@ def _require_series(discovery: Discovery) -> None:
         raise NothingUsableError(nothing_usable(discovery.root, discovery.refusals))
 
 
-def _only_series(path: Path) -> Series:
+def only_series(path: Path) -> Series:
+    """The one series of a folder; raises LdctError where there are more."""
     discovery = find_series(path)
     _require_series(discovery)
     if len(discovery.series) != 1:

@@ -16,20 +16,19 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, PatchPairs, split_patients
-from pipeline.degrade import degrade_store
+from pipeline.config import Pairs, RunConfig
+from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
-from pipeline.evaluate import evaluate_store
-from pipeline.export import Export, Exported, ModelCard, export_denoised
+from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms, measure_on_phantoms
+from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.report import save_overview, write_report
-from pipeline.report.panels import choose_panels
 from pipeline.store import Store
+from pipeline.tasks import task_of
 from pipeline.train import train
 
 Curve = list[dict[str, float]]
@@ -47,10 +46,12 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 
 
 @stage_task("ingest")
-def ingest_stage(source: Path, store: Store, intake: Intake) -> IngestReport:
+def ingest_stage(
+    source: Path, store: Store, intake: Intake, pairs: Pairs | None = None
+) -> IngestReport:
     with Stage("ingest", unit="files") as stage:
         key = installation_key()
-        return ingest(source, store, key=key, intake=intake, progress=stage.show)
+        return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
 
 
 @stage_task("split")
@@ -65,18 +66,21 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
 
 @stage_task("degrade")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
-    keys = keys_by_side(store, sides)
-    realisations = {key: config.data.realisations for key in keys[TRAIN]}
-    realisations |= {key: 1 for key in keys[TEST]}
     with Stage("degrade", unit="series") as stage:
-        degrade_store(store, realisations, config, stage.count)
+        task_of(config).prepare(store, keys_by_side(store, sides), config, stage.count)
 
 
 @stage_task("train")
 def train_stage(
-    store: Store, config: RunConfig, keys: list[str], *, folder: Path, run: TrackedRun
-) -> tuple[HUModel, Curve]:
-    settings = config.train
+    store: Store,
+    config: RunConfig,
+    keys: list[str],
+    *,
+    validation: list[str],
+    folder: Path,
+    run: TrackedRun,
+) -> tuple[Shell, Curve]:
+    settings, task = config.train, task_of(config)
     patches = settings.iterations * settings.batch * settings.accumulate
     curve: Curve = []
     with Stage("train", unit="it", total=settings.iterations) as stage:
@@ -86,23 +90,38 @@ def train_stage(
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        dataset = PatchPairs(store, keys, config, patches)
-        model = train(config, dataset, folder=folder, log=log, data_digest=store.data_digest(keys))
+        model = train(
+            config,
+            task.training_data(store, keys, config, patches),
+            folder=folder,
+            log=log,
+            data_digest=store.data_digest([*keys, *validation]),
+            selection=task.selection(store, config, validation),
+        )
     return model, curve
 
 
 @stage_task("evaluate")
 def evaluate_stage(
-    model: HUModel, store: Store, config: RunConfig, keys: list[str]
+    model: Shell, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     slices = sum(store.record(key)["shape"][0] for key in keys)
     with Stage("evaluate", unit="slices", total=slices) as stage:
-        return evaluate_store(model, store, keys, config, stage.advance)
+        return task_of(config).evaluate(model, store, keys, config, stage.advance)
+
+
+@stage_task("phantoms")
+def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
+    """Noise texture and sharpness for the report; None where the run leaves them out."""
+    if not config.phantoms:
+        return None
+    with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
+        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=stage.advance)
 
 
 @stage_task("register")
 def register_stage(
-    model: HUModel,
+    model: Shell,
     run: TrackedRun,
     config: RunConfig,
     *,
@@ -117,25 +136,25 @@ def register_stage(
 
 
 @stage_task("load")
-def load_stage(reference: str) -> tuple[HUModel, ModelCard, dict[str, Any]]:
+def load_stage(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
     with Stage("load from the registry"):
         return Registry.default().load(reference)
 
 
 @stage_task("apply")
 def apply_stage(
-    model: HUModel, card: ModelCard, source: Source, *, key: str, to: Export
+    model: Shell, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
 ) -> Exported:
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
     with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
-        return export_denoised(model, card, source, to, stage.advance)
+        return task_of(config).export(model, card, source, to, stage.advance)
 
 
 @stage_task("report")
 def report_stage(
     report: dict[str, Any],
-    model: HUModel,
+    model: Shell,
     store: Store,
     config: RunConfig,
     *,
@@ -144,7 +163,7 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = choose_panels(model, store, keys, config)
+        panels = task_of(config).panels(model, store, keys, config, report["metrics"])
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))
@@ -152,7 +171,7 @@ def report_stage(
 
 def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:
     """Series keys on each side; a patient without a side in this run is on none."""
-    found: dict[str, list[str]] = {side: [] for side in (TRAIN, "validation", TEST)}
+    found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
         if record["patient"] in sides:
             found[sides[record["patient"]]].append(key)

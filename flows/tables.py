@@ -9,17 +9,21 @@ from typing import Any
 
 import yaml
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-out_console = Console()
-NONE = "–"
+from flows.tables_figures import NONE, figures_table, number, out_console
+from pipeline.quality.summary import rounded
 
 
 def run_table(report: dict[str, Any], out: Path) -> None:
     """The end of a run: series, figures, and where everything is."""
     ingest_table(report)
+    if "published_split" in report:
+        out_console.print(report["published_split"]["told"], highlight=False)
     figures_table(report["metrics"])
+    for reference, figures in report["compared"].items():
+        out_console.print(f"Beside it, {reference} on the same patients:")
+        figures_table(figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)
@@ -61,31 +65,6 @@ def _refusals(report: dict[str, Any]) -> None:
             out_console.print(f"{fate}: {count} file(s), such as {example}: {reason}", markup=False)
 
 
-def figures_table(figures: dict[str, Any]) -> None:
-    """Input against output for each window; the bias of each tissue."""
-    overall = figures["overall"]
-    table = Table(
-        title=f"{overall['patients']} held-back patient(s); {overall['aggregation']}",
-        caption=f"PSNR, SSIM: {overall['psnr_and_ssim']}. RMSE: {overall['rmse']}.",
-    )
-    for column in ("window (centre/width HU)", "", "PSNR dB", "SSIM", "RMSE HU"):
-        table.add_column(column, justify="left" if column in ("", "window") else "right")
-    for name, window in overall["windows"].items():
-        place = f"{name} ({window['centre_hu']:g}/{window['width_hu']:g})"
-        for kind in ("input", "output"):
-            row = window[kind]
-            table.add_row(
-                place if kind == "input" else "",
-                "undenoised" if kind == "input" else "denoised",
-                number(row["psnr"], 2),
-                number(row["ssim"], 4),
-                number(row["rmse_hu"], 1),
-            )
-    out_console.print(table)
-    bias = ", ".join(f"{k} {number(v, 2)}" for k, v in overall["hu_bias"]["output"].items())
-    out_console.print(f"HU bias after denoising: {bias}")
-
-
 def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
     failed = [check for check in gate["checks"] if not check["passed"]]
     verdict = "passed its gate" if gate["passed"] else "did not pass its gate"
@@ -102,6 +81,26 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
     for row in report["exported"]:
         folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
         table.add_row(folder, str(row["instances"]), str(row["clipped_pixels"]), remarks)
+    out_console.print(table)
+    _refusals(report)
+
+
+def simulated_table(report: dict[str, Any], out: Path) -> None:
+    """As applied_table, and how the noise was set for each."""
+    table = Table(title=f"Derived series at dose {report['dose_fraction']:g}: {report['noise']}")
+    for column in ("folder", "instances", "photons per ray", "noise HU", "kernel", "remarks"):
+        table.add_column(column, overflow="fold")
+    for row in report["exported"]:
+        set_to = row["calibration"]
+        cutoff = set_to["kernel_cutoff"]
+        table.add_row(
+            str(out / row["folder"]),
+            str(row["instances"]),
+            f"{rounded(set_to['photons_per_ray'])} {'measured' if set_to['measured'] else 'given'}",
+            number(set_to["measured_noise_hu"], 1),
+            "bare ramp" if cutoff is None else f"Hann to {cutoff:.2f}",
+            "; ".join([*row["warnings"], *set_to["notes"]]),
+        )
     out_console.print(table)
     _refusals(report)
 
@@ -172,10 +171,6 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")
         out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
-
-
-def number(value: float | None, digits: int) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def _change(headline: dict[str, Any], figure: str, digits: int) -> str:

@@ -10,10 +10,10 @@ from flows import stages
 from flows.clock import Clock
 from flows.registry import Registry
 from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN
-from pipeline.evaluate import judge
+from pipeline.dataset import TEST, TRAIN, VALIDATION
 from pipeline.export import ModelCard
 from pipeline.store import Store
+from pipeline.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,17 @@ def train_and_register(
     data_digest = store.data_digest(keys[TRAIN])
     with Registry.default().run(config, data_digest=data_digest) as run:
         model, curve = clock.run(
-            "train", stages.train_stage, store, config, keys[TRAIN], folder=folder, run=run
+            "train",
+            stages.train_stage,
+            store,
+            config,
+            keys[TRAIN],
+            validation=keys[VALIDATION] if config.train.validate_every else [],
+            folder=folder,
+            run=run,
         )
         figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
-        verdict = judge(figures["overall"], config.register_.gate)
+        verdict = task_of(config).judge(figures, config.register_.gate)
         card = clock.run(
             "register",
             stages.register_stage,

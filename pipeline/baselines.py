@@ -7,7 +7,7 @@ package is not free for all uses, comes from benchmarks/ as one more Baseline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -107,8 +107,10 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def tune(baseline: Baseline, input_hu: Image, target_hu: Image, window: Window) -> Tuned:
-    """The strength of the highest mean PSNR in `window` over [slices, rows, columns].
+def tune(
+    baseline: Baseline, input_hu: Collection[Image], target_hu: Collection[Image], window: Window
+) -> Tuned:
+    """The strength of the highest mean PSNR in `window` over slices [rows, columns] of any size.
 
     The grid is extended while its end is the best, then the best's two gaps are halved once.
     The slices must be others than those that are reported, or the baseline is flattered.
@@ -119,7 +121,8 @@ def tune(baseline: Baseline, input_hu: Image, target_hu: Image, window: Window) 
         """Try what was not tried; the best of all so far."""
         for strength in strengths:
             if strength not in tried:
-                tried[strength] = _mean_psnr(baseline(input_hu, strength), target_hu, window)
+                outputs = [baseline(one[None], strength)[0] for one in input_hu]
+                tried[strength] = _mean_psnr(outputs, target_hu, window)
         return max(tried, key=lambda strength: tried[strength])
 
     best = score(baseline.strengths)
@@ -136,6 +139,8 @@ def tune(baseline: Baseline, input_hu: Image, target_hu: Image, window: Window) 
     return Tuned(baseline, best, dict(sorted(tried.items())))
 
 
-def _mean_psnr(output_hu: Image, target_hu: Image, window: Window) -> float:
-    pairs = zip(output_hu, target_hu, strict=True)
+def _mean_psnr(
+    outputs_hu: Collection[Image], targets_hu: Collection[Image], window: Window
+) -> float:
+    pairs = zip(outputs_hu, targets_hu, strict=True)
     return float(np.mean([psnr_db(output, target, window) for output, target in pairs]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -17,18 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
 from pipeline.units import Window
-
-#: Where a `target:` may come from. A module outside this list is never imported, so a
-#: configuration cannot reach arbitrary code.
-ALLOWED_MODULES = (
-    "pipeline.losses",
-    "pipeline.models",
-    "pipeline.physics",
-    "pipeline.steps",
-    "monai.networks.nets",
-    "monai.losses",
-    "torch.nn",
-)
 
 TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -46,11 +33,29 @@ class Component(Strict):
 
 
 class Split(Strict):
-    """Who is held back: a fraction of the patients, or their keys (`p-...`, see `ldct ingest`)."""
+    """Who is held back: a fraction of the patients, or their keys (`p-...`, see `ldct ingest`).
 
-    by: Literal["patient"] = "patient"
-    test: Annotated[float, Field(gt=0, lt=1)] | list[str] = 0.2
-    validation: Fraction | list[str] = 0.1
+    Or, by a published split's name (pipeline.published), its lists of cases, which leave nothing
+    to choose; `complete` then asks for every case of theirs.
+    """
+
+    by: Literal["patient", "eulig2024"] = "patient"
+    test: Annotated[float, Field(gt=0, lt=1)] | list[str] | None = None
+    validation: Fraction | list[str] | None = None
+    complete: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen_or_published(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("by", "patient") == "patient":
+            chosen = {name: value for name, value in given.items() if value is not None}
+            return {"test": 0.2, "validation": 0.1, **chosen}
+        for side in ("test", "validation"):
+            if given.get(side) is not None:
+                raise ValueError(f"by {given['by']}: its lists say who is on the {side} side")
+        return given
 
     @model_validator(mode="after")
     def _sides_apart(self) -> Split:
@@ -59,15 +64,38 @@ class Split(Strict):
                 raise ValueError("test: name at least one patient, or give a fraction")
             if isinstance(self.validation, list) and set(self.test) & set(self.validation):
                 raise ValueError("a patient cannot be in both test and validation")
-        elif isinstance(self.validation, float) and self.test + self.validation >= 1:
+        elif (
+            isinstance(self.test, float)
+            and isinstance(self.validation, float)
+            and self.test + self.validation >= 1
+        ):
             raise ValueError("test and validation together leave nobody to train on")
         return self
+
+
+class Pairs(Strict):
+    """Real low-dose series as the inputs of full-dose ones, matched by the places of their slices.
+
+    Which dose a series has, these words say, in its SeriesDescription or else in the folders it
+    lies in below the source, in any case. The defaults are the public Mayo set's.
+    """
+
+    input: Annotated[str, Field(min_length=1)] = "low dose"
+    target: Annotated[str, Field(min_length=1)] = "full dose"
 
 
 class Data(Strict):
     split: Split = Split()
     intake: Intake = Intake()
+    #: In place of a degradation.
+    pairs: Pairs | None = None
     patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
+    #: Where patches are cut: within the body's bounding box, or anywhere in the slice.
+    region: Literal["body", "slice"] = "body"
+    #: What is drawn with the same chance: any slice, or any patient and then a slice of theirs.
+    sampling: Literal["slices", "patients"] = "slices"
+    #: Patches are turned and flipped at random.
+    augment: bool = True
     #: Independent noise draws kept for each slice.
     realisations: Annotated[int, Field(ge=1, le=16)] = 1
     #: The inserted noise is scaled at random within this range, per patch.
@@ -109,6 +137,9 @@ class Train(Strict):
     accumulate: Annotated[int, Field(ge=1)] = 1
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    #: Iterations between looks at the validation patients; the weights that did best there are
+    #: the result. None: the last ones are (pipeline.selection).
+    validate_every: Annotated[int, Field(ge=1)] | None = None
     log_every: Annotated[int, Field(ge=1)] = 20
     workers: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
@@ -142,7 +173,8 @@ class RunConfig(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     task: Literal["denoise"]
     data: Data = Data()
-    degradation: Component
+    #: What made the inputs of the targets; None where `data.pairs` has real ones.
+    degradation: Component | None = None
     model: Component
     normalize_hu: Normalize = Normalize()
     step: Component
@@ -156,6 +188,10 @@ class RunConfig(Strict):
         "hu_bias",
     ]
     windows: dict[str, Window]
+    #: How the held-back patients are measured (pipeline.conventions); some have own windows.
+    convention: Literal["ldct", "ldct_body", "eulig2024", "redcnn", "range4096"] = "ldct"
+    #: Noise texture and sharpness on phantoms in the report.
+    phantoms: bool = True
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")
@@ -165,6 +201,15 @@ class RunConfig(Strict):
         for name, (centre, width) in self.windows.items():
             if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
                 raise ValueError(f"windows.{name}: expected a centre and a positive width in HU")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_inputs(self) -> RunConfig:
+        data = self.data
+        if (self.degradation is None) == (data.pairs is None):
+            raise ValueError("name a degradation, or data.pairs: one of them makes the inputs")
+        if data.pairs and (data.realisations > 1 or data.partner == "draw"):
+            raise ValueError("data.pairs: a real series is one draw: no realisations, no partner")
         return self
 
     def resolved(self) -> dict[str, Any]:
@@ -254,44 +299,3 @@ def digest(data: Any) -> str:
     """SHA-256 of plain data, independent of key order."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
-    """Make the object a component names; `given` are arguments that code supplies.
-
-    Raises ConfigError where the class lies outside ALLOWED_MODULES, is not a `base`, or does
-    not take the arguments.
-    """
-    kind = _resolve(component.target, key)
-    if not (inspect.isclass(kind) and issubclass(kind, base)):
-        raise ConfigError(f"{key}.target: {component.target} is not a {base.__name__}")
-    arguments = {**component.args, **given}
-    try:
-        inspect.signature(kind).bind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
-
-
-def _resolve(target: str, key: str) -> Any:
-    module_name, _, attribute = target.rpartition(".")
-    refusal = ConfigError(
-        f"{key}.target: {target} is not allowed; name a class from {', '.join(ALLOWED_MODULES)}"
-    )
-    if not _allowed(module_name):
-        raise refusal
-    try:
-        resolved = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}.target: there is no {target}") from error
-    # A module may re-export what it imported itself: where the class lives decides.
-    if not _allowed(getattr(resolved, "__module__", "")):
-        raise refusal
-    return resolved
-
-
-def _allowed(module_name: str) -> bool:
-    return any(module_name == m or module_name.startswith(m + ".") for m in ALLOWED_MODULES)

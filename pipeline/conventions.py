@@ -33,7 +33,8 @@ REGIONS = {"slice": "whole slice", "body": "within the body"}
 class Convention:
     """How a slice becomes figures, and figures of slices one figure.
 
-    windows: by name; empty for those of the run's configuration. aggregation: what counts
+    windows: by name; empty for those of the run's configuration. by_anatomy: they are named
+    for anatomies, and a patient has the one of the anatomy scanned. aggregation: what counts
     the same, patients or slices. region: where PSNR and SSIM are taken. ssim: `ssim` or
     `ssim_padded` of pipeline.metrics. rmse_window: RMSE over the whole
     slice, clipped to it; None for RMSE within the body, nothing clipped. vif_window: VIF on
@@ -43,11 +44,21 @@ class Convention:
     name: str
     source: str
     windows: dict[str, Window] = field(default_factory=dict)
+    by_anatomy: bool = False
     aggregation: Literal["patients", "slices"] = "patients"
     region: Literal["slice", "body"] = "slice"
     ssim: Literal["uniform", "padded"] = "uniform"
     rmse_window: Window | None = None
     vif_window: Window | None = None
+
+    def windows_for(self, run: dict[str, Window], anatomy: str) -> dict[str, Window]:
+        """The windows to measure a series in, of a run with windows `run`.
+
+        None of them where the convention goes by anatomy and has none for this one.
+        """
+        if not self.by_anatomy:
+            return self.windows or run
+        return {name: window for name, window in self.windows.items() if name == anatomy}
 
     def figures(
         self,
@@ -130,6 +141,7 @@ CONVENTIONS: dict[str, Convention] = {
             "abdomen": Window(49.5, 399),
             "neuro": Window(39.5, 79),
         },
+        by_anatomy=True,
         aggregation="slices",
         rmse_window=_EULIG_RANGE,
         vif_window=_EULIG_RANGE,

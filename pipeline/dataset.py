@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pipeline.config import Component, RunConfig, Split, digest
+from pipeline.config import RunConfig, Split, digest
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.identity import unit_interval
 from pipeline.masks import body_mask, bounding_box
-from pipeline.store import Store
+from pipeline.published import TEST, TRAIN, VALIDATION, published_sides
+from pipeline.store import REAL, Store
 from pipeline.transforms import training_transforms
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def split_patients(
@@ -25,10 +24,13 @@ def split_patients(
 ) -> dict[str, str]:
     """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
 
+    A published split is its lists alone; patients that they do not name are on no side.
     A small cohort whose hash puts nobody on a side that must not be empty gives it the next
     patient in hash order. Raises ConfigError for a listed patient who is not there, and
     NothingUsableError where training and test cannot both have one.
     """
+    if settings.by != "patient":
+        return published_sides(patients, settings, key=key)
     wanted = {TEST: settings.test, VALIDATION: settings.validation}
     listed = {p: side for side, who in wanted.items() if isinstance(who, list) for p in who}
     for patient in listed:
@@ -80,15 +82,17 @@ def _fill(sides: dict[str, str], empty: str, *, settled: Set[str]) -> None:
 
 
 def degradation_digest(config: RunConfig, realisation: int) -> str:
-    """Names a cached input: what was done, and which draw of the noise."""
-    component: Component = config.degradation
-    return digest([component.model_dump(), config.train.seed, realisation])
+    """Names a cached input: what was done, and which draw of the noise; or that it is real."""
+    if config.degradation is None:
+        return REAL
+    return digest([config.degradation.model_dump(), config.train.seed, realisation])
 
 
 @dataclass(frozen=True)
 class _Slice:
     """A slice's target, its noise draws, where to cut patches, and the slices beside it."""
 
+    patient: str
     target: NDArray[np.float32]
     inputs: tuple[NDArray[np.float32], ...]
     box: tuple[slice, slice]
@@ -100,8 +104,9 @@ class PatchPairs(Dataset):
 
     Item i is a function of the seed and i alone: workers, restarts and machines all see the
     same patches. Slices are drawn uniformly, patches within the body's bounding box; slices
-    without a body are left out. Where `data.partner` asks for it, an item has a second noisy
-    image, "partner", of the same place: another noise draw, or a slice beside it.
+    without a body are left out. `data.sampling` and `data.region` may say otherwise. Where
+    `data.partner` asks for it, an item has a second noisy image, "partner", of the same place:
+    another noise draw, or a slice beside it.
     """
 
     def __init__(self, store: Store, keys: list[str], config: RunConfig, length: int) -> None:
@@ -116,6 +121,10 @@ class PatchPairs(Dataset):
                 raise NothingUsableError("data.partner: no training series has two slices")
         if not self.slices:
             raise NothingUsableError("no slice of the training series shows a body")
+        self.by_patient: list[list[_Slice]] = []
+        if config.data.sampling == "patients":
+            patients = dict.fromkeys(found.patient for found in self.slices)
+            self.by_patient = [[f for f in self.slices if f.patient == p] for p in patients]
 
     def __len__(self) -> int:
         return self.length
@@ -124,7 +133,10 @@ class PatchPairs(Dataset):
         if not 0 <= item < self.length:
             raise IndexError(item)
         generator = np.random.default_rng((self.seed, item))
-        chosen = self.slices[generator.integers(len(self.slices))]
+        slices = self.slices
+        if self.by_patient:
+            slices = self.by_patient[generator.integers(len(self.by_patient))]
+        chosen = slices[generator.integers(len(slices))]
         draw = int(generator.integers(len(chosen.inputs)))
         self.transforms.set_random_state(seed=int(generator.integers(2**31)))
         shown = [(chosen.inputs[draw], chosen.target)]
@@ -164,10 +176,14 @@ def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
         for realisation in range(config.data.realisations)
     ]
     found: dict[int, _Slice] = {}
+    patient = store.record(key)["patient"]
     for index, image_hu in enumerate(volume.image_hu):
-        box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
+        box: tuple[slice, slice] | None = slice(None), slice(None)
+        if config.data.region == "body":
+            box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
         if box is not None:
-            found[index] = _Slice(image_hu, tuple(degraded[index] for degraded in inputs), box)
+            draws = tuple(degraded[index] for degraded in inputs)
+            found[index] = _Slice(patient, image_hu, draws, box)
     return [
         replace(one, beside=tuple(found[i] for i in (index - 1, index + 1) if i in found))
         for index, one in found.items()

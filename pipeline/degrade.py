@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.config import RunConfig, build
+from pipeline.components import build
+from pipeline.config import RunConfig
 from pipeline.dataset import degradation_digest
-from pipeline.store import Store
+from pipeline.errors import ConfigError
+from pipeline.store import REAL, Store
 
 
 def degrade_store(
@@ -20,8 +22,12 @@ def degrade_store(
     """Cache each series' inputs, so that training never waits for physics.
 
     realisations: how many draws of the noise each series key needs. Each draw depends on the
-    run's seed, the series and its number alone. Returns how many had to be made.
+    run's seed, the series and its number alone. Returns how many had to be made: none of real
+    pairs, whose inputs are ingested. Raises ConfigError where a series has no real input.
     """
+    if config.degradation is None:
+        _require_real_inputs(store, list(realisations))
+        return 0
     degradation = build(config.degradation, key="degradation", base=object)
     wanted = [(key, number) for key, count in realisations.items() for number in range(count)]
     made = 0
@@ -35,3 +41,12 @@ def degrade_store(
             made += 1
         progress(done, len(wanted))
     return made
+
+
+def _require_real_inputs(store: Store, keys: list[str]) -> None:
+    lacking = [key for key in keys if not store.degraded_path(key, REAL).exists()]
+    if lacking:
+        raise ConfigError(
+            f"data.pairs: {len(lacking)} of {len(keys)} series in the store {store.path}, such as "
+            f"{lacking[0]}, have no low-dose partner; ingest with `--pairs` into a store of its own"
+        )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config import Gate, RunConfig
-from pipeline.conventions import HOUSE, Convention
+from pipeline.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.dataset import degradation_digest
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
+from pipeline.errors import NothingUsableError
 from pipeline.evaluate_overall import over_patients, summarise
 from pipeline.evaluate_patients import PatientFigures
 from pipeline.infer import Progress, apply_model
@@ -21,6 +24,7 @@ from pipeline.units import Window
 
 __all__ = [
     "PatientFigures",
+    "evaluate_denoiser",
     "evaluate_pair",
     "evaluate_store",
     "judge",
@@ -36,30 +40,70 @@ def evaluate_store(
     config: RunConfig,
     progress: Progress = lambda slices: None,
     *,
-    convention: Convention = HOUSE,
+    convention: Convention | None = None,
 ) -> dict[str, Any]:
     """{"overall", "patients"} for stored series, the cached degraded image as the input.
 
-    In the run's windows, unless the convention has its own; `metrics` of the run says which
-    figures besides PSNR, SSIM, RMSE and HU bias.
+    By the run's convention where none is given, in the run's windows unless the convention has
+    its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
+    overall["unmeasured"] names series of an anatomy for which the convention has no window.
     """
+    return evaluate_denoiser(
+        lambda input_hu: apply_model(model, input_hu, progress=progress),
+        store,
+        keys,
+        config,
+        convention=convention,
+    )
+
+
+def evaluate_denoiser(
+    denoise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    *,
+    convention: Convention | None = None,
+) -> dict[str, Any]:
+    """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
     records = store.records()
-    windows = convention.windows or config.windows
+    convention = convention or CONVENTIONS[config.convention]
+    anatomies = {key: _anatomy(records[key]["provenance"]) for key in keys}
+    shown = {k: convention.windows_for(config.windows, a) for k, a in anatomies.items()}
+    unmeasured = [{"series": k, "anatomy": anatomies[k]} for k in keys if not shown[k]]
+    if unmeasured and len(unmeasured) == len(keys):
+        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
     figures: dict[str, PatientFigures] = {}
-    for key in keys:
+    for key, windows in shown.items():
+        if not windows:
+            continue
         volume = store.load(key)
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
-        patient = figures.setdefault(
-            records[key]["patient"], PatientFigures(windows, config.metrics, convention)
-        )
+        name = records[key]["patient"]
+        if name in figures and figures[name].windows != windows:
+            name = f"{name} {anatomies[key]}"
+        patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
         patient.add(
             input_hu=input_hu,
-            output_hu=apply_model(model, input_hu, progress=progress),
+            output_hu=denoise(input_hu),
             target_hu=volume.image_hu,
             valid=volume.valid,
             series=key,
         )
-    return summarise(figures)
+    summary = summarise(figures)
+    summary["overall"]["unmeasured"] = unmeasured
+    return summary
+
+
+def _anatomy(provenance: dict[str, Any]) -> str:
+    return provenance.get("anatomy") or "unknown"
+
+
+def _no_window(convention: Convention, anatomy: str) -> str:
+    return (
+        f"convention {convention.name} goes by anatomy ({', '.join(convention.windows)}), and that "
+        f"of the series is {anatomy} (BodyPartExamined)"
+    )
 
 
 def evaluate_pair(
@@ -76,12 +120,17 @@ def evaluate_pair(
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
     Slice numbers in the figures are those of the target. Raises LdctError where the series do
-    not show the same places.
+    not show the same places, and NothingUsableError where the convention has no window for
+    their anatomy.
     """
     low, full = read_volume(input_).volume, read_volume(target).volume
     match = match_slices(low, full)
     input_hu = low.image_hu[match.input]
-    patient = PatientFigures(convention.windows or windows, also, convention)
+    anatomy = _anatomy(full.provenance)
+    shown = convention.windows_for(windows, anatomy)
+    if not shown:
+        raise NothingUsableError(_no_window(convention, anatomy))
+    patient = PatientFigures(shown, also, convention)
     patient.add(
         input_hu=input_hu,
         output_hu=apply_model(model, input_hu, progress=progress),

@@ -36,18 +36,42 @@ def over_patients(
     generator: np.random.Generator | None = None,
 ) -> dict[str, Any]:
     """The mean of several patients' summaries, as the convention counts them, with
-    confidence intervals over patients and the worst slices."""
+    confidence intervals over patients and the worst slices.
+
+    Patients need not share their windows: each window's figures are of those who have it.
+    """
     summaries = list(patients.values())
     by_slices = convention.aggregation == "slices"
     weights = [float(s["slices"]) if by_slices else 1.0 for s in summaries]
-    trees = [{k: s[k] for k in ("windows", "hu_bias")} for s in summaries]
     return {
         **convention.stated(),
         "patients": len(summaries),
         "slices": sum(s["slices"] for s in summaries),
-        **_mean_tree(trees, weights),
+        "windows": {
+            window: _of_window(window, summaries, weights)
+            for window in _windows(summaries, list(convention.windows))
+        },
+        "hu_bias": _mean_tree([s["hu_bias"] for s in summaries], weights, may_lack=True),
         "intervals": intervals(patients, weights, generator or np.random.default_rng(SEED)),
         "worst_slices": worst_slices(patients),
+    }
+
+
+def _windows(summaries: list[dict[str, Any]], order: list[str]) -> list[str]:
+    """Every window that a patient has, those of `order` first."""
+    found = dict.fromkeys(window for s in summaries for window in s["windows"])
+    return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
+
+
+def _of_window(
+    window: str, summaries: list[dict[str, Any]], weights: list[float]
+) -> dict[str, Any]:
+    rows = [(s, w) for s, w in zip(summaries, weights, strict=True) if window in s["windows"]]
+    mean_row = _mean_tree([s["windows"][window] for s, _ in rows], [w for _, w in rows])
+    return {
+        **mean_row,
+        "patients": len(rows),
+        "slices": sum(s["slices"] for s, _ in rows),
     }
 
 
@@ -77,32 +101,43 @@ def intervals(
 
     Patients are drawn with replacement, all slices of one together, since slices of a patient
     resemble each other; every figure sees the same draws, so that `change` is paired.
-    `windows` is None, and `method` says why, for fewer than two patients.
+    `windows` is None, and `method` says why, for fewer than two patients. A figure that a patient
+    lacks, or that one patient alone has, has [None, None].
     """
     stated = {"level": LEVEL, "patients": len(patients)}
     if len(patients) < 2:
         return {**stated, "method": "one patient", "windows": None}
-    drawn = generator.integers(len(patients), size=(RESAMPLINGS, len(patients)))
     summaries = list(patients.values())
-
-    def of(window: str, kind: str, figure: str) -> list[float | None]:
-        values = [s["windows"][window][kind][figure] for s in summaries]
-        return _interval(values, np.asarray(weights), drawn)
-
-    windows = {
-        name: {
-            kind: {figure: of(name, kind, figure) for figure in window[kind]}
-            for kind in (*KINDS, "change")
-        }
-        for name, window in summaries[0]["windows"].items()
-    }
+    windows = {}
+    drawn: dict[int, NDArray[np.int64]] = {}
+    for name in _windows(summaries, []):
+        having = [n for n, s in enumerate(summaries) if name in s["windows"]]
+        count = len(having)
+        if count not in drawn:
+            drawn[count] = generator.integers(count, size=(RESAMPLINGS, count))
+        rows = [summaries[n]["windows"][name] for n in having]
+        windows[name] = _intervals_of(rows, np.asarray(weights)[having], drawn[count])
     method = f"percentile bootstrap over patients, {RESAMPLINGS} resamplings"
     return {**stated, "method": method, "windows": windows}
+
+
+def _intervals_of(
+    rows: list[dict[str, Any]], weights: NDArray[np.float64], drawn: NDArray[np.int64]
+) -> dict[str, Any]:
+    return {
+        kind: {
+            figure: _interval([row[kind][figure] for row in rows], weights, drawn)
+            for figure in rows[0][kind]
+        }
+        for kind in (*KINDS, "change")
+    }
 
 
 def _interval(
     values: list[float | None], weights: NDArray[np.float64], drawn: NDArray[np.int64]
 ) -> list[float | None]:
+    if len(values) < 2:
+        return [None, None]
     figures = np.array([math.nan if value is None else value for value in values])
     means = (figures * weights)[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
     tail = (1 - LEVEL) / 2
@@ -114,10 +149,10 @@ def worst_slices(patients: Summaries, count: int = WORST_SLICES) -> dict[str, An
 
     Each names its patient, series, index along the normal from 0, and figures.
     """
-    first = next(iter(patients.values()))
     worst = {}
-    for window in first["windows"]:
-        slices = [row for name, s in patients.items() for row in _slices(name, s, window)]
+    for window in _windows(list(patients.values()), []):
+        having = {name: s for name, s in patients.items() if window in s["windows"]}
+        slices = [row for name, s in having.items() for row in _slices(name, s, window)]
         known = [row for row in slices if row["output_psnr"] is not None]
         gained = [row for row in known if row["psnr_change"] is not None]
         worst[window] = {

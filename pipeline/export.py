@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.discover import Source
 from pipeline.files import replacing_folder
 from pipeline.image_files import read_image, write_image, written_suffix
 from pipeline.infer import Progress, apply_model
+from pipeline.physics.calibrate import Calibration
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.versions import VERSION
 from pipeline.volume import Volume
@@ -42,7 +43,8 @@ class ModelCard:
 
     @property
     def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
+        """As the registry takes it; version 0 is the one that comes with the software."""
+        return f"models:/{self.name}/{self.version}" if self.version else f"{self.name}@pretrained"
 
     def operation(self) -> Operation:
         return Operation(
@@ -86,49 +88,73 @@ def export_denoised(
     Returns what to report of it (None if all of it is refused) and what is refused. Raises
     LdctError for a derived series that fails its check, which is not handed over.
     """
+    operation = card.operation()
     return _export(
         source,
         to,
-        card.operation(),
-        lambda volume: apply_model(model, volume.image_hu, progress=progress),
+        lambda volume: Derived(apply_model(model, volume.image_hu, progress=progress), operation),
     )
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
-    """A low-dose copy of a source as export_denoised's; the same seed gives the same noise."""
-    operation = Operation(
+    """A low-dose copy of a source as export_denoised's; the same seed gives the same noise.
+
+    What is reported includes "calibration": the scanner's setting, given or measured. Raises
+    CalibrationError where it had to be measured and could not be.
+    """
+
+    def compute(volume: Volume) -> Derived:
+        scan = physics.calibration(volume)
+        image_hu = physics(volume, np.random.default_rng(seed), scan)
+        operation = _simulation(physics, scan, seed)
+        return Derived(image_hu, operation, {"calibration": scan.facts()})
+
+    return _export(source, to, compute)
+
+
+def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
+    told = physics.description
+    if physics.photons_per_ray is None:
+        told += f" ({scan.photons_per_ray:.3g} measured, {scan.measured_noise_hu:.1f} HU of noise)"
+    return Operation(
         label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
         description=(
             f"Simulated at dose fraction {physics.dose_fraction:g} by noise insertion (Yu et al. "
-            f"2012), {physics.photons_per_ray:g} photons per ray at full dose, electronic noise "
-            f"{physics.electronic_noise:g} quanta, seed {seed}. Not for diagnosis."
+            f"2012), {told}, seed {seed}. Not for diagnosis."
         ),
         code=DOSE_SIMULATED,
         equipment="dose simulation",
         equipment_version=VERSION,
         identity=f"{physics!r}/{seed}",
     )
-    return _export(
-        source, to, operation, lambda volume: physics(volume, np.random.default_rng(seed))
-    )
 
 
-Compute = Callable[[Volume], NDArray[np.float32]]
+@dataclass(frozen=True)
+class Derived:
+    """What was made of a volume: image_hu [slices, rows, columns], by what, and what to tell."""
+
+    image_hu: NDArray[np.float32]
+    operation: Operation
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _export(source: Source, to: Export, operation: Operation, compute: Compute) -> Exported:
+Compute = Callable[[Volume], Derived]
+
+
+def _export(source: Source, to: Export, compute: Compute) -> Exported:
     if isinstance(source, Series):
-        return _export_series(source, to, operation, compute)
-    return _export_image(source, to, operation, compute)
+        return _export_series(source, to, compute)
+    return _export_image(source, to, compute)
 
 
-def _export_series(series: Series, to: Export, operation: Operation, compute: Compute) -> Exported:
+def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
     try:
         _require_names(series)
         reading = read_volume(series)
     except SeriesRefusedError as refused:
         return None, refused.refusals
-    written = (compute(reading.volume), reading.series, operation)
+    derived = compute(reading.volume)
+    written = (derived.image_hu, reading.series, derived.operation)
     report = _hand_over(
         to.folder, reading.series, lambda folder: write_slices(*written, folder, syntax=to.syntax)
     )
@@ -138,7 +164,7 @@ def _export_series(series: Series, to: Export, operation: Operation, compute: Co
             reading.series,
             lambda folder: write_difference(*written, folder, syntax=to.syntax),
         )
-    return report, reading.refusals
+    return {**report, **derived.facts}, reading.refusals
 
 
 def _require_names(series: Series) -> None:
@@ -153,19 +179,21 @@ def _require_names(series: Series) -> None:
         raise SeriesRefusedError(nameless)
 
 
-def _export_image(path: Path, to: Export, operation: Operation, compute: Compute) -> Exported:
+def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     try:
         volume = read_image(path)
     except Unreadable as fault:
         return None, [fault.refusal(path)]
-    derived = replace(volume, image_hu=compute(volume))
+    derived = compute(volume)
     # The source's own name may be a patient's; the label keeps the result apart from it.
-    name = operation.label.lower().replace(" ", "-").replace("%", "")
-    write_image(derived, to.folder / f"{name}{written_suffix(path)}")
+    name = derived.operation.label.lower().replace(" ", "-").replace("%", "")
+    changed = replace(volume, image_hu=derived.image_hu)
+    write_image(changed, to.folder / f"{name}{written_suffix(path)}")
     return {
         "folder": to.folder.name,
         "instances": len(volume.image_hu),
         "clipped_pixels": 0,
+        **derived.facts,
     }, []
 
 

@@ -69,6 +69,11 @@ def pseudonym(key: bytes, prefix: str, *parts: str) -> str:
     return f"{prefix}-{hmac.new(key, message, hashlib.sha256).hexdigest()[:12]}"
 
 
+def patient_pseudonym(key: bytes, patient_id: str, issuer: str = "") -> str:
+    """A patient's pseudonym on this installation, of PatientID and IssuerOfPatientID."""
+    return pseudonym(key, "p", patient_id, issuer)
+
+
 def unit_interval(key: bytes, patient: str) -> float:
     """A patient's fixed place in [0, 1), which decides the side of the split."""
     drawn = hmac.new(key, b"split\0" + patient.encode(), hashlib.sha256).digest()

@@ -7,14 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable, by_fate, nothing_usable
+from pipeline.config import Pairs
+from pipeline.dicom.findings import (
+    Fate,
+    Refusal,
+    SeriesRefusedError,
+    Unreadable,
+    by_fate,
+    nothing_usable,
+)
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.read import patient_key, read_volume
 from pipeline.dicom.series import Series
-from pipeline.discover import Source, discover, image_key, source_key
+from pipeline.discover import Found, Source, discover, image_key, source_key
 from pipeline.errors import NothingUsableError
 from pipeline.geometry import prepared
 from pipeline.image_files import read_image
+from pipeline.pairs import Pair, find_pairs, read_pair
 from pipeline.store import Store
 from pipeline.volume import Volume
 
@@ -26,7 +35,8 @@ DESCRIPTION = ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
 @dataclass
 class IngestReport:
     """What went where. `sources` leads back to the source files, in memory only: the store
-    and the report know series by their keys."""
+    and the report know series by their keys. Of a real pair it leads to the low-dose series,
+    which is what a model is for."""
 
     root: Path
     series: list[dict[str, Any]] = field(default_factory=list)
@@ -43,40 +53,70 @@ def ingest(
     *,
     key: bytes,
     intake: Intake = Intake(),  # noqa: B008  (frozen)
+    pairs: Pairs | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
-    """Store every usable CT volume below `root`; one is in memory at a time.
+    """Store every usable CT volume below `root`; one, or one pair, is in memory at a time.
 
-    Raises NothingUsableError where nothing could be used, naming the commonest reason.
+    pairs: store full-dose series with their low-dose partners, and nothing else (see
+    pipeline.pairs). Raises NothingUsableError where nothing could be used, naming the
+    commonest reason.
     """
     found = discover(root, lambda files: progress("reading headers", files, 0), intake=intake)
     report = IngestReport(found.root, refusals=list(found.refusals))
-    for done, source in enumerate(found.sources, start=1):
+    sources: list[Source | Pair] = [*found.sources]
+    if pairs is not None:
+        sources = _paired(found, pairs, report)
+    for done, source in enumerate(sources, start=1):
         try:
             item = _item(source, key)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
         else:
             _store(item, store, intake, report)
-        progress("storing series", done, len(found.sources))
+        progress("storing series", done, len(sources))
     if not report.series:
         raise NothingUsableError(nothing_usable(report.root, report.refusals))
     return report
 
 
+def _paired(found: Found, words: Pairs, report: IngestReport) -> list[Source | Pair]:
+    pairs, refusals = find_pairs(found.series, words, found.root)
+    nameless = "an image file names neither patient nor dose: it has no partner"
+    report.refusals += refusals
+    report.refusals += [Refusal(image, Fate.EXCLUDED, nameless) for image in found.images]
+    return [*pairs]
+
+
 @dataclass(frozen=True)
 class _Item:
-    """A volume on its way into the store: under which names, and where it came from."""
+    """A volume on its way into the store: under which names, and where it came from.
+
+    real_input and pair: the low-dose partner, and what the report says of it.
+    """
 
     volume: Volume
     name: str
     patient: str
     source: Source
     refusals: list[Refusal]
+    real_input: Volume | None = None
+    pair: dict[str, Any] = field(default_factory=dict)
 
 
-def _item(source: Source, key: bytes) -> _Item:
+def _item(source: Source | Pair, key: bytes) -> _Item:
     """Raises SeriesRefusedError where nothing of the source can be used."""
+    if isinstance(source, Pair):
+        both = read_pair(source)
+        return _Item(
+            both.target.volume,
+            source_key(source.target, key),
+            patient_key(source.target, key),
+            both.source,
+            both.refusals,
+            both.input.volume,
+            {"input": source_key(source.input, key), **both.facts},
+        )
     if isinstance(source, Series):
         reading = read_volume(source)
         names = source_key(reading.series, key), patient_key(source, key)
@@ -92,7 +132,8 @@ def _item(source: Source, key: bytes) -> _Item:
 def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> None:
     report.refusals.extend(item.refusals)
     volume = prepared(item.volume, intake)
-    is_new = store.add(volume, key=item.name, patient=item.patient)
+    real_input = None if item.real_input is None else prepared(item.real_input, intake)
+    is_new = store.add(volume, key=item.name, patient=item.patient, real_input=real_input)
     report.sources[item.name] = item.source
     report.series.append(
         {
@@ -102,5 +143,6 @@ def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> N
             "new": is_new,
             "description": {k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
             "warnings": [*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
+            **({"pair": item.pair} if item.pair else {}),
         }
     )

@@ -2,10 +2,10 @@
 
 A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy`
 (where the scanner measured), `volumes/KEY.json` (what is known of the series) and
-`degraded/KEY.DIGEST.npy` (cached inputs). Patients and series appear under keyed hashes; no
-name, ID, date or UID of the source is kept. Every file is written whole or not at all, a
-series' record last, so a kill leaves either the series or nothing; storing the same series
-again changes nothing.
+`degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
+a lower dose). Patients and series appear under keyed hashes; no name, ID, date or UID of the
+source is kept. Every file is written whole or not at all, a series' record last, so a kill
+leaves either the series or nothing; storing the same series again changes nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from pipeline.volume import Volume
 
 INDEX = "index.json"
 VERSION = 2
+#: Names the cached input that a real low-dose series is.
+REAL = "real"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -59,21 +61,37 @@ class Store:
             raise NothingUsableError(f"the store {path} holds no series")
         return store
 
-    def add(self, volume: Volume, *, key: str, patient: str) -> bool:
-        """Store a volume under its series key; False where it was there already, the same."""
-        paths = (self._volume_path(key), self._valid_path(key), self._record_path(key))
+    def add(
+        self, volume: Volume, *, key: str, patient: str, real_input: Volume | None = None
+    ) -> bool:
+        """Store a volume under its series key; False where it was there already, the same.
+
+        real_input: the same slices as the scanner shows them at a lower dose.
+        """
+        paths = [self._volume_path(key), self._valid_path(key), self._record_path(key)]
+        digests = {}
+        if real_input is not None:
+            paths.append(self.degraded_path(key, REAL))
+            digests["input_digest"] = volume_digest(real_input)
         with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
             digest = pool.submit(volume_digest, volume)
-            there = all(path.exists() for path in paths)
-            if there and self.record(key)["digest"] == digest.result():
-                return False
-            # From here on the old series is gone: its record must not vouch for the new voxels.
+            if all(path.exists() for path in paths):
+                digests["digest"] = digest.result()
+                if digests.items() <= self.record(key).items():
+                    return False
+            # From here on the old series is gone: its record must not vouch for the new voxels,
+            # and what was made of it is no input of the new ones.
             self._record_path(key).unlink(missing_ok=True)
+            for stale in (self.path / "degraded").glob(f"{key}.*"):
+                stale.unlink()
             with replacing(self._volume_path(key)) as partial:
                 _save_nifti(partial, volume)
             _save_array(self._valid_path(key), volume.valid)
+            if real_input is not None:
+                self.save_degraded(key, REAL, real_input.image_hu)
         record = {
             "patient": patient,
+            **digests,
             "digest": digest.result(),
             "shape": list(volume.image_hu.shape),
             "affine_lps": volume.affine_lps.tolist(),
@@ -125,8 +143,9 @@ class Store:
         return np.load(self.degraded_path(key, digest), mmap_mode="r")
 
     def data_digest(self, keys: list[str]) -> str:
-        """One digest for a set of series, whatever their order."""
-        digests = sorted(self.record(key)["digest"] for key in keys)
+        """One digest for a set of series and their real inputs, whatever their order."""
+        records = [self.record(key) for key in keys]
+        digests = sorted(record["digest"] + record.get("input_digest", "") for record in records)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def _volume_path(self, key: str) -> Path:

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from pipeline.config import RunConfig, Train, build, digest
+from pipeline.components import build
+from pipeline.config import RunConfig, Train, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
-from pipeline.models.shell import HUModel, build_loss, build_model, place
+from pipeline.models.shell import Shell, build_loss, build_model, place
+from pipeline.selection import Selection
 from pipeline.steps import Batch, Step
 
 Log = Callable[[dict[str, float], int], None]
@@ -65,14 +67,21 @@ def _cpu_has_fast_bf16() -> bool:
 
 
 def train(
-    config: RunConfig, dataset: Dataset, *, folder: Path, log: Log, data_digest: str
-) -> HUModel:
+    config: RunConfig,
+    dataset: Dataset,
+    *,
+    folder: Path,
+    log: Log,
+    data_digest: str,
+    selection: Selection | None = None,
+) -> Shell:
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
     dataset: item i is the i-th training pair, {"input", "target"}, each [1, rows, columns] in
     HU; iterations x accumulate x batch of them are taken. folder: where the checkpoint is kept,
     under the digest of configuration and data, so that another run never takes it up. log
     gets metrics and the iteration; a resumed training first repeats what was logged before.
+    selection: chooses the weights to return; by default the last ones are.
     """
     settings = config.train
     device = choose_device(settings)
@@ -87,15 +96,17 @@ def train(
         settings=settings,
     )
     identity = digest([_what_training_depends_on(config), data_digest])
-    loop = Loop(model, step, device, settings, Checkpoint(folder, identity))
+    loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection)
     done = loop.resume(log)
     loop.run(dataset, start=done, log=log)
+    if selection is not None:
+        model.load_state_dict(selection.weights)
     return place(model, "cpu", channels_last=False).eval()
 
 
 def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
     """So that another gate or window does not train the same weights once more."""
-    judged_later = ("name", "metrics", "windows", "register")
+    judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register")
     return {key: value for key, value in config.resolved().items() if key not in judged_later}
 
 
@@ -103,11 +114,12 @@ def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
 class Loop:
     """The state of a training: the model and the step that moves it."""
 
-    model: HUModel
+    model: Shell
     step: Step
     device: Device
     settings: Train
     checkpoint: Checkpoint
+    selection: Selection | None = None
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
@@ -124,15 +136,23 @@ class Loop:
                 with torch.autocast(self.device.kind, torch.bfloat16, enabled=self.device.bf16):
                     metrics |= self.step.backward(batch, share=1 / settings.accumulate)
             metrics |= self.step.update()
-            if iteration % settings.log_every == 0 or iteration == settings.iterations:
+            is_last = iteration == settings.iterations
+            looked = self._look(iteration, is_last)
+            if iteration % settings.log_every == 0 or is_last or looked:
+                metrics |= looked
                 seconds = time.perf_counter() - began
                 patches = (iteration - start) * settings.batch * settings.accumulate
                 metrics["patches_per_s"] = patches / seconds
                 metrics["waiting_fraction"] = waited / seconds
                 self.logged.append((iteration, metrics))
                 log(metrics, iteration)
-            if iteration % settings.checkpoint_every == 0 or iteration == settings.iterations:
+            if iteration % settings.checkpoint_every == 0 or is_last:
                 self.save(iteration)
+
+    def _look(self, iteration: int, is_last: bool) -> dict[str, float]:
+        if self.selection is None:
+            return {}
+        return self.selection.look(self.model, iteration, last=is_last)
 
     def _batches(self, dataset: Dataset, start: int) -> Iterator[Batch]:
         settings = self.settings
@@ -162,6 +182,7 @@ class Loop:
             "model": self.model.state_dict(),
             "step": self.step.state_dict(),
             "generators": _generators(self.device),
+            "selection": self.selection.state_dict() if self.selection else {},
         }
         with replacing(self.checkpoint.path) as partial:
             torch.save(state, partial)
@@ -175,6 +196,8 @@ class Loop:
         self.model.load_state_dict(state["model"])
         self.step.load_state_dict(state["step"])
         _set_generators(state["generators"])
+        if self.selection:
+            self.selection.load_state_dict(state["selection"])
         self.logged = state["logged"]
         for iteration, metrics in self.logged:
             log(metrics, iteration)

@@ -29,12 +29,15 @@ def training_transforms(settings: Data) -> Compose:
     Patches that are not square are flipped but not turned, so that they keep their shape.
     """
     square = settings.patch[0] == settings.patch[1]
+    turns = [
+        RandRotate90d(PAIR, prob=0.75 if square else 0.0),
+        RandFlipd(PAIR, prob=0.5, spatial_axis=0),
+        RandFlipd(PAIR, prob=0.5, spatial_axis=1),
+    ]
     return Compose(
         [
             RandSpatialCropd(PAIR, settings.patch, random_size=False),
-            RandRotate90d(PAIR, prob=0.75 if square else 0.0),
-            RandFlipd(PAIR, prob=0.5, spatial_axis=0),
-            RandFlipd(PAIR, prob=0.5, spatial_axis=1),
+            *(turns if settings.augment else []),
             RandScaleNoised(settings.noise_scale),
         ]
     )

@@ -49,12 +49,12 @@ def require_program() -> Callable[[str], str]:
 
 
 @pytest.fixture(autouse=True)
-def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has a patient key of its own: none touches the user's.
 
     Always the same one, since it decides who is held back: a test that fails fails again.
     """
-    key_file = tmp_path / "patient.key"
+    key_file = tmp_path_factory.mktemp("key") / "patient.key"
     key_file.write_bytes(b"a key for tests, of 32 bytes and more")
     monkeypatch.setenv("LDCT_KEY_FILE", str(key_file))
 

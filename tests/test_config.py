@@ -11,7 +11,8 @@ import yaml
 from helpers_images import run_data, tiny_train
 from torch import nn
 
-from pipeline.config import Component, build, digest, load_config, parse_config
+from pipeline.components import build
+from pipeline.config import Component, digest, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.shell import build_model
 from pipeline.physics.lowdose import LowDoseCT

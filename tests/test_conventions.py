@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from helpers_images import body_slice
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from pipeline.config import RunConfig
 from pipeline.conventions import ALWAYS, CONVENTIONS, ON_REQUEST, convention
 from pipeline.errors import ConfigError
 from pipeline.masks import body_mask
@@ -114,6 +117,18 @@ def test_only_what_is_asked_for_is_computed() -> None:
     assert tuple(figures("ldct", Window(40, 400))) == ALWAYS
     everything = figures("ldct", Window(40, 400), also=["hu_bias", *ON_REQUEST])
     assert tuple(everything) == (*ALWAYS, *ON_REQUEST)
+
+
+def test_a_run_names_any_of_them() -> None:
+    assert set(get_args(RunConfig.model_fields["convention"].annotation)) == set(CONVENTIONS)
+
+
+def test_an_anatomy_has_its_own_window_and_no_other() -> None:
+    run = {"w": Window(1, 2)}
+    assert list(CONVENTIONS["eulig2024"].windows_for(run, "neuro")) == ["neuro"]
+    assert CONVENTIONS["eulig2024"].windows_for(run, "") == {}
+    assert CONVENTIONS["ldct"].windows_for(run, "") == run
+    assert list(CONVENTIONS["redcnn"].windows_for(run, "neuro")) == ["abdomen"]
 
 
 def test_each_says_what_its_figures_are() -> None:

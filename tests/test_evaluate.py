@@ -41,6 +41,7 @@ from pipeline.masks import body_mask
 from pipeline.match import match_slices
 from pipeline.metrics import psnr_db, rmse_hu, ssim
 from pipeline.metrics_perceptual import gmsd, vif
+from pipeline.store import Store
 from pipeline.units import TISSUE_RANGES_HU, Window
 from pipeline.volume import Volume
 
@@ -417,15 +418,18 @@ def test_the_worst_slices_come_first() -> None:
 
 
 def test_a_published_convention_weighs_slices(tmp_path: Path) -> None:
-    store, config = tiny_store(tmp_path, patients=1, slices=3), run_config()
-    store.add(volume_of(body_slice()[None]), key="s-9", patient="p-9")
+    store, config = Store(tmp_path), run_config()
+    for number, slices in ((0, 3), (9, 1)):
+        volume = volume_of(np.stack([body_slice()] * slices))
+        volume.provenance["anatomy"] = "abdomen"
+        store.add(volume, key=f"s-{number}", patient=f"p-{number}")
     add_inputs(store, config, noise_hu=10)
     loud = noisy(store.load("s-9").image_hu, 80)
     store.save_degraded("s-9", degradation_digest(config, 0), loud)
     found = evaluate_store(
         Offset(), store, ["s-0", "s-9"], config, convention=CONVENTIONS["eulig2024"]
     )
-    assert list(found["overall"]["windows"]) == ["chest", "abdomen", "neuro"]
+    assert list(found["overall"]["windows"]) == ["abdomen"]
     each = {
         name: patient["windows"]["abdomen"]["input"]["psnr"]
         for name, patient in found["patients"].items()
@@ -435,6 +439,20 @@ def test_a_published_convention_weighs_slices(tmp_path: Path) -> None:
     assert found["overall"]["slices"] == 4
     assert "slices" in found["overall"]["aggregation"]
     assert found["overall"]["convention"] == "eulig2024"
+
+
+def test_no_convention_guesses_an_anatomy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, config = tiny_store(tmp_path, patients=1), run_config()
+    add_inputs(store, config)
+    eulig = CONVENTIONS["eulig2024"]
+    with pytest.raises(NothingUsableError, match=r"chest, abdomen, neuro.*unknown"):
+        evaluate_store(Offset(), store, ["s-0"], config, convention=eulig)
+    low, full = at([0.0, 2.0]), at([0.0, 2.0])
+    with pytest.raises(NothingUsableError, match="BodyPartExamined"):
+        evaluated(monkeypatch, low, full, convention=eulig)
+    full = replace(full, provenance={"anatomy": "neuro"})
+    found = evaluated(monkeypatch, low, full, convention=eulig)
+    assert list(found["overall"]["windows"]) == ["neuro"]
 
 
 def at(places_mm: list[float], *, pixel_mm: float = 1.0, size: int = 64) -> Volume:

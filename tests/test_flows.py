@@ -90,7 +90,7 @@ def identity_config() -> RunConfig:
             "task": "denoise",
             "degradation": {
                 "target": "pipeline.physics.lowdose.LowDoseCT",
-                "args": {"dose_fraction": 0.5},
+                "args": {"dose_fraction": 0.5, "detectors": 96, "views": 90},
             },
             "model": {"target": "pipeline.models.shell.Identity"},
             "step": {"target": "pipeline.steps.supervised.Supervised", "args": {"residual": False}},
@@ -258,11 +258,89 @@ def test_stages_by_their_own_commands(
     assert set(pair["soft_tissue"]) >= {"input", "output", "hu_bias"}
     assert set(pair["soft_tissue"]["input"]) == {"psnr", "ssim", "rmse_hu"}
 
+    beside = ldct(
+        "evaluate", f"{name}/1", "--store", store, "--convention", "redcnn", "--baselines",
+        "--out", tmp_path / "evaluation",
+    )  # fmt: skip
+    assert beside.code == 0, beside.err
+    for said in ("convention redcnn", "abdomen (40/400)", "whole slice, clipped to [-160, 240] HU"):
+        assert said in " ".join(beside.out.split())
+    told = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert told["figures"]["overall"]["convention"] == "redcnn"
+    assert set(told["baselines"]) == {"gaussian", "bilateral", "non_local_means", "total_variation"}
+    assert "non local means" in (tmp_path / "evaluation" / "evaluation.html").read_text()
+
     listed = ldct("models", "--json").json["models"]
     assert [(row["name"], row["version"]) for row in listed] == [(name, 1)]
     shown = ldct("models", "show", name, "--json").json["versions"][0]
     assert shown["data_digest"] == trained.json["data_digest"]
     assert shown["config"]["train"]["iterations"] == 6
+
+
+def test_an_identity_model_is_worth_full_dose_on_phantoms(
+    ldct: Callable[..., Ended], identity_model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "evaluation"
+    arguments = ("evaluate", identity_model, "--dose-sweep", "0.5", "--phantoms", "--out", out)
+    ended = ldct(*arguments, "--photons", 2e5, "--json")
+    assert ended.code == 0, ended.err
+    found = ended.json
+    assert found == json.loads((out / "evaluation.json").read_text())
+    assert found["dose_sweep"]["doses"] == [0.5, 1.0]
+    assert found["dose_sweep"]["photons_per_ray_at_full_dose"] == 2e5
+    assert found["dose_sweep"]["equivalent_dose_all_rods"]["answer"] == "1.00"
+    noise_hu = [
+        found["phantoms"][arm]["noise_power"]["noise_hu"] for arm in ("undenoised", "denoised")
+    ]
+    assert noise_hu[1] == pytest.approx(noise_hu[0], rel=1e-4)
+    assert {path.name for path in out.iterdir()} == {
+        "evaluation.json", "evaluation.html", "dose-curve.png", "noise-power.png", "transfer.png",
+    }  # fmt: skip
+    table = ldct("evaluate", identity_model, "--dose-sweep", "0.5").out
+    assert "all rods" in table
+    assert "'none': not even denoised full dose does" in " ".join(table.split())
+
+
+def test_photons_are_measured_or_given_and_the_derived_series_says_which(
+    ldct: Callable[..., Ended], test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in", 2)
+    photons = {}
+    for choice in ("auto", "2e5"):
+        out = tmp_path / choice
+        ended = ldct(
+            "simulate", tmp_path / "in", "--dose", 0.5, "--photons", choice, "--out", out, "--json"
+        )
+        assert ended.code == 0, ended.err
+        row = ended.json["exported"][0]
+        assert row["calibration"]["measured"] == (choice == "auto")
+        photons[choice] = row["calibration"]["photons_per_ray"]
+        header = pydicom.dcmread(next((out / row["folder"]).glob("*.dcm")))
+        said = "own noise" if choice == "auto" else "200000 photons per ray at full dose"
+        assert said in header.DerivationDescription
+        assert said in ended.json["noise"]
+    assert photons["2e5"] == 2e5
+    assert 1e5 < photons["auto"] < 2e6
+
+
+def test_a_series_that_cannot_be_calibrated_does_not_stop_the_others(
+    ldct: Callable[..., Ended], test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1006", tmp_path / "in" / "real", 1)
+    # Water alone, without the noise that could be measured.
+    for file in some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in" / "flat", 1):
+        header = pydicom.dcmread(file)
+        rows, columns = np.indices((header.Rows, header.Columns)) - header.Rows / 2
+        pixels = np.where(np.hypot(rows, columns) < 150, 1024, 24)
+        header.PixelData = pixels.astype("<i2").tobytes()
+        header.save_as(file)
+    ended = ldct(
+        "simulate", tmp_path / "in", "--dose", 0.5, "--photons", "auto", "--out", tmp_path / "out"
+    )
+    assert ended.code == 1
+    assert "1 series not handed over" in ended.err
+    assert "(--photons); 1 others were" in ended.err
+    assert len(list((tmp_path / "out").glob("*/*.dcm"))) == 1
 
 
 def test_identity_model_leaves_a_real_series_unchanged(
@@ -344,6 +422,28 @@ def test_bad_input_ends_with_one_line_and_its_code(
     assert ended.code == code, ended.err
     assert says in ended.err
     assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["simulate", "in", "--dose", "1", "--photons", "x", "--out", "out"], "--photons x"),
+        (["evaluate", "nobody", "--store", "s", "--convention", "best"], "eulig2024"),
+        (["evaluate", "nobody"], "nothing to evaluate on"),
+        (["evaluate", "nobody", "--phantoms", "--baselines"], "--baselines needs"),
+        (["evaluate", "nobody", "--input", "low"], "--target"),
+        (["evaluate", "nobody", "--dose-sweep", "0.5;1"], "0.1,0.25,0.5,1"),
+        (["evaluate", "nobody", "--dose-sweep", "2"], "(0, 1]"),
+        (["evaluate", "nobody", "--phantoms", "--photons", "-1"], "positive"),
+    ],
+)
+def test_wrong_usage_is_told_before_any_work(
+    ldct: Callable[..., Ended], arguments: list[str], says: str
+) -> None:
+    ended = ldct(*arguments)
+    assert ended.code == 2, ended.err
+    assert says in ended.err
     assert ended.out == ""
 
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 from pipeline.errors import ConfigError, LdctError
 from pipeline.physics.detector import Exposure
 from pipeline.physics.fanbeam import FanBeam, filtered_backprojection, forward_project
+from pipeline.physics.lowdose import LowDoseCT
 from pipeline.physics.phantom_quality import Grid, RodKind, water_phantom
 from pipeline.quality.channels import channel_outputs, laguerre_gauss
 from pipeline.quality.crossing import AT_LOWEST, NEVER, crossing_doses, describe_crossing
@@ -22,8 +23,8 @@ from pipeline.quality.dose_equivalence import Denoiser, dose_equivalence, slice_
 from pipeline.quality.observer import bootstrap_d_prime, known_d_prime, resampling_weights
 from pipeline.quality.phantom_figures import phantom_figures
 from pipeline.quality.regions import cut_regions
-from pipeline.quality.scan import Scanner, scan
-from pipeline.quality.sweep import Sweep
+from pipeline.quality.scan import Scanner, scan, scan_each
+from pipeline.quality.sweep import Sweep, parse_doses
 from pipeline.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 
 GEOMETRY = FanBeam(detectors=368, views=240)
@@ -103,6 +104,21 @@ def test_quanta_s_noise_falls_with_the_root_of_the_dose() -> None:
     assert 2.5 < ratio < 4.0  # electronics alone would make it 4
     with pytest.raises(ConfigError, match="dose fraction"):
         images.at_dose(0.0)
+
+
+def test_slices_scanned_together_are_those_scanned_in_turn() -> None:
+    slices_hu = np.stack([slice_hu(kind, SWEEP) for kind in (None, SWEEP.rods[0])])
+    options = {
+        "pixel_mm": 1.25,
+        "scanner": replace(SCANNER, electronic_noise=20.0),
+        "realisations": 18,  # 74 sinograms: more than one block of them
+    }
+    together = scan_each(slices_hu, generator=generator(), **options)
+    draws = generator()
+    for found, image_hu in zip(together, slices_hu, strict=True):
+        alone = scan(image_hu, generator=draws, **options)
+        np.testing.assert_array_equal(found.at_dose(0.3), alone.at_dose(0.3))
+        assert found.fewest_quanta == alone.fewest_quanta
 
 
 def test_a_bowtie_takes_quanta_from_the_rim() -> None:
@@ -268,6 +284,12 @@ def test_crossings_in_log_dose() -> None:
     assert found[4] == pytest.approx(0.5 * 2 ** (math.log(2) / math.log(3)))
 
 
+def test_a_curve_that_differs_in_the_last_digits_is_the_same() -> None:
+    doses, target = np.array([0.25, 1.0]), np.array([2.0, 2.0])
+    curves = np.array([[1.0, 2.0 * (1 - 1e-6)], [1.0, 2.0 * (1 - 5e-3)]])
+    assert crossing_doses(doses, curves, target).tolist() == [1.0, NEVER]
+
+
 def test_an_open_interval_says_so() -> None:
     crossings = np.array([0.5, AT_LOWEST, AT_LOWEST, 0.3, 0.5, 0.6, NEVER])
     answer = describe_crossing(crossings, (0.1, 1.0), 0.9)
@@ -326,3 +348,26 @@ def test_phantom_figures_show_what_a_filter_does() -> None:
             assert abs(bias["bias_hu"]) < 2
         cnr = arm["contrast_to_noise"]["10 mm / 3 HU"]
         assert cnr["contrast_hu"] == pytest.approx(3.0, abs=0.8)
+
+
+def test_the_scanner_of_a_degradation_has_its_settings() -> None:
+    physics = LowDoseCT(
+        0.1, photons_per_ray=2e5, electronic_noise=5.0, cutoff=1.3, detectors=100, views=90,
+        bowtie_mm=300.0,
+    )  # fmt: skip
+    scanner = Scanner.like(physics)
+    assert (scanner.photons_per_ray, scanner.electronic_noise, scanner.cutoff) == (2e5, 5.0, 1.3)
+    assert scanner.geometry == FanBeam(100, 90)
+    assert scanner.exposure == Exposure(bowtie_mm=300.0)
+    assert Scanner.like(physics, photons_per_ray=7e4).photons_per_ray == 7e4
+    measured = Scanner.like(replace(physics, photons_per_ray=None, cutoff=None))
+    assert (measured.photons_per_ray, measured.cutoff) == (1.5e5, math.inf)
+    with pytest.raises(ConfigError, match="positive"):
+        Scanner.like(physics, photons_per_ray=0.0)
+
+
+def test_doses_are_read_from_a_list() -> None:
+    assert parse_doses("0.1,.25, 1") == (0.1, 0.25, 1.0)
+    for wrong in ("", "a", "0.1;0.2"):
+        with pytest.raises(ConfigError, match=r"0\.1,0\.25,0\.5,1"):
+            parse_doses(wrong)

@@ -13,9 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_images import run_config
 from PIL import Image
 
-from pipeline.report import Panel, save_overview, write_report
+from pipeline.evaluate_phantoms import measure_on_phantoms, sweep_doses
+from pipeline.models.shell import Identity
+from pipeline.physics.phantom_quality import Grid, RodKind
+from pipeline.quality.sweep import Sweep
+from pipeline.report import Panel, charts, save_overview, write_evaluation, write_report
 from pipeline.report.figures import centre_crop, difference_levels, difference_png, grey_levels
 from pipeline.report.html import duration, fixed, grouped
 from pipeline.units import Window
@@ -39,6 +44,7 @@ def a_panel(**changes: Any) -> Panel:
         },
         "window_name": "soft_tissue",
         "window": WINDOW,
+        "pixel_mm": 0.8,
     }
     return Panel(**{**parts, **changes})
 
@@ -90,6 +96,40 @@ def page(tmp_path: Path) -> Callable[..., str]:
     def write(report: dict[str, Any], panels: list[Panel] | None = None, curve: Any = ()) -> str:
         path = tmp_path / "report.html"
         write_report(report, panels=panels or [], curve=list(curve), path=path)
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> dict[str, Any]:
+    """Small phantoms, and a model that changes nothing."""
+    return measure_on_phantoms(Identity(), run_config(), slices=2)
+
+
+@pytest.fixture(scope="module")
+def sweep() -> dict[str, Any]:
+    small = Sweep(
+        doses=(0.25,),
+        rods=(RodKind(8, 60),),
+        regions=16,
+        places=8,
+        ring_radius_mm=32.0,
+        body_radius_mm=55.0,
+        grid=Grid(matrix=96, pixel_mm=1.25),
+        region_pixels=17,
+        channels=3,
+        bootstraps=20,
+    )
+    return sweep_doses(Identity(), run_config(), small)
+
+
+@pytest.fixture
+def evaluation_page(tmp_path: Path) -> Callable[..., str]:
+    def write(**parts: Any) -> str:
+        path = tmp_path / "evaluation.html"
+        report = {"model": "models:/redcnn/3", "config": {"name": "denoise_redcnn"}, **parts}
+        write_evaluation(report, panels=[], path=path)
         return path.read_text(encoding="utf-8")
 
     return write
@@ -213,13 +253,13 @@ def test_a_run_that_stopped_early_still_gives_its_page(page):
 @pytest.mark.parametrize("loss", [None, math.nan, 0.0, -1.0])
 def test_a_curve_without_usable_losses_works(page, report, loss):
     curve = [{"iteration": 1, "loss": loss, "learning_rate": 1e-3, "patches_per_s": None}]
-    assert 'class="chart"' in page(report, curve=curve)
+    assert 'alt="Training loss' in page(report, curve=curve)
 
 
 def test_without_a_training_log_the_page_says_so(page, report):
     html = page(report, curve=[])
     assert "No training log" in html
-    assert 'class="chart"' not in html
+    assert 'alt="Training loss' not in html
 
 
 def test_the_difference_map_is_signed_and_its_scale_is_fixed():
@@ -284,9 +324,108 @@ def test_durations_read_well(seconds, text):
 
 
 def test_the_overview_is_a_picture_for_the_readme(tmp_path):
-    path = tmp_path / "overview.png"
+    path = tmp_path / "out" / "overview.png"
+    path.parent.mkdir()
     save_overview([a_panel()], path)
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width == 1600
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def two_patients() -> dict[str, Any]:
+    """Figures with intervals, as two patients or more have them."""
+    metrics = {"overall": {"aggregation": "mean", "patients": 2, **some_figures()}}
+    metrics["patients"] = {name: {"slices": 9, **some_figures()} for name in ("p-b", "p-c")}
+    bounds = {"psnr": [28.11, 30.22], "ssim": [0.8, 0.9], "rmse_hu": [20, 30]}
+    metrics["overall"]["intervals"] = {
+        "level": 0.95,
+        "method": "percentile bootstrap over patients",
+        "windows": {"soft_tissue": dict.fromkeys(("input", "output", "change"), bounds)},
+    }
+    return metrics
+
+
+def test_intervals_stand_beside_the_mean_of_all_patients(page, report):
+    shown = Reader(page({**report, "metrics": two_patients()})).shown
+    assert "28.11 to 30.22" in shown
+    assert "95 % interval, percentile bootstrap over patients" in shown.replace("\xa0", " ")
+
+
+def test_models_compared_stand_in_the_table(page, report):
+    other = {"overall": some_figures()}
+    other["overall"]["windows"]["soft_tissue"]["output"] = {"psnr": 25.55}
+    shown = Reader(page({**report, "compared": {"redcnn@pretrained": other}})).shown
+    assert re.search(r"redcnn@pretrained\s+25\.55", shown)
+    assert "tuned" not in shown
+
+
+def test_without_intervals_the_page_says_why(page, report):
+    report["metrics"]["overall"]["intervals"] = {"level": 0.95, "windows": None}
+    assert "No intervals: they take two patients." in Reader(page(report)).shown
+
+
+def test_the_profile_tells_its_row_and_marks_it(page, report):
+    html = page(report, [a_panel()])
+    assert "row 41 of 80, within the frame" in Reader(html).shown
+    # The middle of the row with index 40.
+    assert re.search(r'class="line" style="top: 50\.62%', html)
+
+
+def test_the_worst_slices_are_told_from_the_usual_ones(page, report, tmp_path):
+    worst = a_panel(remark="lowest PSNR of all", output_hu=a_panel().target_hu + 90)
+    assert Reader(page(report, [worst, a_panel()])).shown.count("lowest PSNR of all") == 1
+    for name, panels in (("both", [worst, a_panel()]), ("usual", [a_panel()])):
+        save_overview(panels, tmp_path / name)
+    # The picture for the README is of a usual slice.
+    assert (tmp_path / "both").read_bytes() == (tmp_path / "usual").read_bytes()
+
+
+def test_phantoms_are_shown_where_they_were_measured(page, report, phantoms):
+    assert "Noise texture and sharpness" not in page(report)
+    html = page({**report, "phantoms": phantoms})
+    shown = Reader(html).shown
+    assert "dose 0.25 of 150,000 photons per ray" in shown
+    noise = phantoms["full_dose"]["noise_power"]["noise_hu"]
+    assert f"{noise:.1f}" in shown
+    assert html.count("data:image/png") == page(report).count("data:image/png") + 2
+
+
+def test_an_evaluation_fetches_nothing_and_says_all(evaluation_page, sweep, phantoms, tmp_path):
+    baseline = {"tuning": {"strength": 0.84, "unit": "sigma in pixels"}, "overall": some_figures()}
+    baseline["overall"]["windows"]["soft_tissue"]["output"] = {"psnr": 25.55}
+    html = evaluation_page(
+        figures=two_patients(),
+        baselines={"gaussian": baseline},
+        dose_sweep=sweep,
+        phantoms=phantoms,
+    )
+    reader = Reader(html)
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in reader.links)
+    targets = {link[1:] for link in reader.links if link.startswith("#")}
+    assert targets <= set(re.findall(r'id="([^"]+)"', html))
+    answer = sweep["equivalent_dose_all_rods"]["answer"]
+    for text in (f"together: {answer}", "25.55", "sigma in pixels 0.84", "28.11 to 30.22"):
+        assert text in " ".join(reader.shown.split()).replace(" ,", ",")
+    for name in ("dose-curve.png", "noise-power.png", "transfer.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.format == "PNG"
+
+
+def test_an_answer_of_none_is_said_and_explained(evaluation_page, sweep):
+    none = {"answer": "none", "dose": None, "interval_in_words": "0.90 to none"}
+    shown = Reader(evaluation_page(dose_sweep={**sweep, "equivalent_dose_all_rods": none})).shown
+    assert "not even denoised full dose does" in shown
+    assert re.search(r"together:\s+none", shown)
+
+
+def test_what_was_not_measured_has_no_section(evaluation_page):
+    shown = Reader(evaluation_page()).shown
+    for heading in ("Detectability", "Noise texture", "HU bias", "Slices"):
+        assert heading not in shown
+
+
+def test_bias_of_no_tissue_has_no_chart():
+    assert charts.bias_png(None) is None
+    assert charts.bias_png({"input": {"lung": None}, "output": {"lung": None}}) is None
+    assert charts.bias_png({"input": {"lung": 1.0}, "output": {"lung": -2.0}}) is not None

@@ -76,6 +76,7 @@ SPLITTING = (
 
 OTHER = (
     "SpecificCharacterSet",
+    "SeriesDescription",  # read to tell doses apart (pipeline.pairs); never stored or told
     "SOPClassUID",
     "Modality",
     "IssuerOfPatientID",
@@ -91,11 +92,12 @@ OTHER = (
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 )
-WANTED = frozenset(
-    tag
+#: Keywords by tag.
+WANTED = {
+    tag: name
     for name in (*REQUIRED, *DESCRIPTIVE, *SPLITTING, *OTHER)
     if (tag := tag_for_keyword(name)) is not None
-)
+}
 
 #: Values of ImageType that mark pages and overviews stored as CT images.
 NO_SLICE = {
@@ -171,16 +173,17 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
     if is_multi_frame_ct(_sop_class(header)):
         frames = frame_headers(read_dataset(path, stop_before_pixels=True))
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
-    others = [other for slice_header, _ in slices if (other := _other_object(slice_header))]
-    if len(others) == len(slices):
+    others = [_other_object(slice_header) for slice_header, _ in slices]
+    if others[0] and all(others):
         return Refusal(path, Fate.EXCLUDED, *others[0])
     found = []
-    for slice_header, frame in slices:
-        if _other_object(slice_header):
+    for (slice_header, frame), other in zip(slices, others, strict=True):
+        if other:
             continue  # a localizer's frame among slices
-        list(slice_header)  # a value that cannot be decoded shows here, not later
-        require_slice(slice_header)
-        found.append(Instance(path, slice_header, position_mm(slice_header), frame, pixels))
+        # All of them at once: a value that cannot be decoded shows here, not later.
+        values = {WANTED.get(tag): slice_header[tag].value for tag in list(slice_header.keys())}
+        require_slice(values)
+        found.append(Instance(path, slice_header, position_mm(values), frame, pixels))
     return found
 
 

@@ -22,3 +22,5 @@ class Intake(BaseModel):
     #: Slices whose patient, study or series is not named: refuse them, or take all those of one
     #: folder as one series of one patient, for training and never for export.
     unidentified: Literal["refuse", "folder"] = "refuse"
+    #: Folders with this in their name, in any case, are not entered; "" enters all.
+    skip_folders: str = ""

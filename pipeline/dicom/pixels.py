@@ -1,9 +1,8 @@
 """From stored values to HU and back to where they came from, one slice at a time.
 
-A stored value is its container's bits; which of them count, what they are worth in HU and
-which of them mean "nothing was measured" is one table of 65,536 entries, shared by all the
-slices that agree on it: exact for any slope, and as fast as memory. PS3.5 section 8.1.1,
-PS3.3 C.7.6.3.1, C.7.5.1.1.2 (padding), C.11.1.1.2 (rescale).
+A stored value is those of its container's bits that count; HU follow from it exactly for any
+slope, and some values mean "nothing was measured". PS3.5 section 8.1.1, PS3.3 C.7.6.3.1,
+C.7.5.1.1.2 (padding), C.11.1.1.2 (rescale).
 """
 
 from __future__ import annotations
@@ -49,32 +48,11 @@ class Coding:
     def dtype(self) -> np.dtype:
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
 
-    @functools.cached_property
-    def tables(self) -> Tables:
-        return _tables(self)
-
-
-@dataclass(frozen=True)
-class Tables:
-    """By container, as an unsigned index: stored value, HU (air where padding), measured?"""
-
-    value: NDArray
-    hu: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
-@functools.lru_cache(maxsize=16)
-def _tables(coding: Coding) -> Tables:
-    container = np.arange(1 << coding.allocated).astype(f"u{coding.allocated // 8}")
-    container = container.view(coding.dtype)
-    value = container.astype(np.int64) & ((1 << coding.bits) - 1)
-    if coding.signed:
-        value = np.where(value >> (coding.bits - 1), value - (1 << coding.bits), value)
-    valid = np.ones(container.shape, dtype=bool)
-    for low, high in coding.padding:
-        valid &= ~(((container >= low) & (container <= high)) | ((value >= low) & (value <= high)))
-    hu = np.where(valid, value * np.float64(coding.slope) + coding.intercept, AIR_HU)
-    return Tables(value.astype(coding.dtype), hu.astype(np.float32), valid)
+    @property
+    def is_whole(self) -> bool:
+        """HU, and what leads to them, are whole numbers that float32 holds exactly."""
+        whole = self.slope.is_integer() and self.intercept.is_integer()
+        return whole and abs(self.slope) * 2**self.allocated + abs(self.intercept) <= 2**24
 
 
 @dataclass(frozen=True)
@@ -96,36 +74,47 @@ class StoredPixels:
     def intercept(self) -> float:
         return self.coding.intercept
 
+    @functools.cached_property
+    def value(self) -> NDArray:
+        """The bits that count, with their sign."""
+        unused = self.coding.allocated - self.coding.bits
+        return (self.containers << unused) >> unused if unused else self.containers
+
+    @functools.cached_property
+    def padded(self) -> NDArray[np.bool_]:
+        """Where container or value is padding: nothing was measured."""
+        padded = self.is_padding(self.containers)
+        return padded if self.value is self.containers else padded | self.is_padding(self.value)
+
     @property
-    def index(self) -> NDArray:
-        """The containers as places in the coding's tables."""
-        return self.containers.view(f"u{self.containers.dtype.itemsize}")
+    def valid(self) -> NDArray[np.bool_]:
+        return ~self.padded
 
     @property
     def stored(self) -> NDArray:
         """Stored values; where nothing was measured, the container as it was found."""
-        return np.where(self.valid, self.coding.tables.value[self.index], self.containers)
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        return self.coding.tables.valid[self.index]
+        return np.where(self.padded, self.containers, self.value)
 
     @property
     def image_hu(self) -> NDArray[np.float32]:
         """HU, with air where nothing was measured."""
-        return self.coding.tables.hu[self.index]
+        image_hu, valid = np.empty(self.value.shape, np.float32), np.empty(self.value.shape, bool)
+        self.fill(image_hu, valid)
+        return image_hu
 
     def fill(self, image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Write HU and the mask of what was measured into arrays of the slice's shape."""
-        index, tables = self.index, self.coding.tables
-        np.take(tables.hu, index, out=image_hu, mode="clip")
-        np.take(tables.valid, index, out=valid, mode="clip")
+        number = np.float32 if self.coding.is_whole else np.float64
+        scaled = self.value * number(self.slope)
+        np.add(scaled, number(self.intercept), out=image_hu, casting="same_kind")
+        image_hu[self.padded] = AIR_HU
+        np.logical_not(self.padded, out=valid)
 
     def is_padding(self, values: NDArray) -> NDArray[np.bool_]:
         """Which of these stored values would be taken for padding."""
         found = np.zeros(values.shape, dtype=bool)
         for low, high in self.coding.padding:
-            found |= (values >= low) & (values <= high)
+            found |= values == low if low == high else (values >= low) & (values <= high)
         return found
 
 
@@ -224,8 +213,7 @@ def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
     A fill is masked and restored on export; foreign bits, such as an overlay's (PS3.5 8.1.1),
     are left out and told.
     """
-    tables = pixels.coding.tables
-    foreign = (pixels.containers != tables.value[pixels.index]) & pixels.valid
+    foreign = (pixels.containers != pixels.value) & pixels.valid
     values = np.unique(pixels.containers[foreign])
     if len(values) == 0:
         return pixels
@@ -237,5 +225,6 @@ def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
 def _corner_below_any_ct_number(pixels: StoredPixels) -> int | None:
     """Padding that nobody declared: scanners fill what lies outside their circle."""
     corners = pixels.containers[[0, 0, -1, -1], [0, -1, 0, -1]]
-    below = pixels.coding.tables.hu[pixels.index[0, 0]] < LOWEST_CT_HU
-    return int(corners[0]) if below and (corners == corners[0]).all() else None
+    hu = np.float32(pixels.value[0, 0] * pixels.slope + pixels.intercept)
+    undeclared = hu < LOWEST_CT_HU and not pixels.padded[0, 0]
+    return int(corners[0]) if undeclared and (corners == corners[0]).all() else None

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dicom.anatomy import anatomy_of
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.headers import DESCRIPTIVE, Instance
 from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.requirements import numbers, optional_number
 from pipeline.dicom.series import Series
 from pipeline.dicom.splitting import group_key
-from pipeline.identity import pseudonym
+from pipeline.identity import patient_pseudonym, pseudonym
 from pipeline.volume import Volume
 
 #: Decoders and files both make a thread wait; more threads than cores gain nothing.
@@ -31,6 +32,20 @@ class Reading:
     volume: Volume
     series: Series
     refusals: list[Refusal]
+
+    def of_slices(self, numbers: NDArray[np.int64]) -> Reading:
+        """These slices alone; the series is checked again, and says if that leaves gaps."""
+        if len(numbers) == len(self.series.instances):
+            return self
+        fewer = self.series.keeping(tuple(self.series.instances[n] for n in numbers))
+        told = dict.fromkeys((*self.series.warnings, *fewer.warnings))
+        series = replace(fewer, warnings=tuple(told))
+        volume = self.volume
+        return replace(
+            self,
+            series=series,
+            volume=_volume(series, volume.image_hu[numbers], volume.valid[numbers]),
+        )
 
 
 def read_volume(series: Series) -> Reading:
@@ -50,14 +65,23 @@ def read_volume(series: Series) -> Reading:
         series = _remaining(series, [series.instances[n] for n in good], refusals)
         image_hu, valid = image_hu[good], valid[good]
     series = replace(series, warnings=(*series.warnings, *sorted(told)))
-    volume = Volume(
+    return Reading(_volume(series, image_hu, valid), series, refusals)
+
+
+def outline(series: Series) -> Volume:
+    """Where a series' voxels are, by its headers alone: empty voxels, which take no memory."""
+    shape = (len(series.instances), series.header.Rows, series.header.Columns)
+    return _volume(series, np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.False_, shape))
+
+
+def _volume(series: Series, image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> Volume:
+    return Volume(
         image_hu=image_hu,
         valid=valid,
         affine_lps=affine_lps(series),
         slice_origins_mm=np.stack([instance.origin_mm for instance in series.instances]),
         provenance=_provenance(series),
     )
-    return Reading(volume, series, refusals)
 
 
 def _read_into(
@@ -109,7 +133,7 @@ def affine_lps(series: Series) -> NDArray[np.float64]:
 def patient_key(series: Series, key: bytes) -> str:
     """The patient's pseudonym on this installation."""
     issuer = str(series.header.get("IssuerOfPatientID") or "")
-    return pseudonym(key, "p", str(series.header.PatientID), issuer)
+    return patient_pseudonym(key, str(series.header.PatientID), issuer)
 
 
 def series_key(series: Series, key: bytes) -> str:
@@ -124,6 +148,7 @@ def _provenance(series: Series) -> dict:
     return {
         "source": "DICOM",
         **{name: value for name, value in facts.items() if value not in (None, "")},
+        "anatomy": anatomy_of(series),
         "warnings": list(series.warnings),
         "evenly_spaced": series.evenly_spaced,
     }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.findings import Unreadable
+
+#: Values by keyword: a data set, or the plain mapping of one that is asked for many of them.
+Header: TypeAlias = Dataset | Mapping[str, Any]
 
 #: Without these a slice has no place, no values or no name to refer to.
 REQUIRED = (
@@ -37,7 +42,7 @@ COSINE_TOLERANCE = 1e-3
 LARGEST_MATRIX = 8192
 
 
-def require_slice(header: Dataset) -> None:
+def require_slice(header: Header) -> None:
     """Raises Unreadable where an attribute that a slice needs is not there or makes no sense."""
     missing = [name for name in REQUIRED if is_empty(header, name)]
     if missing:
@@ -48,23 +53,24 @@ def require_slice(header: Dataset) -> None:
     for name in NAMES:
         if not isinstance(header.get(name), str):
             raise Unreadable("expected one name", name)
+    allocated = _whole(header, "BitsAllocated", 8, 16)
     for name, low, high in (
         ("Rows", 1, LARGEST_MATRIX),
         ("Columns", 1, LARGEST_MATRIX),
-        ("BitsStored", 1, int(_whole(header, "BitsAllocated", 8, 16))),
+        ("BitsStored", 1, allocated),
         ("PixelRepresentation", 0, 1),
     ):
         _whole(header, name, low, high)
-    if header.BitsAllocated not in (8, 16):
-        raise Unreadable("expected 8 or 16", "BitsAllocated", header.BitsAllocated)
-    if header.get("Modality", "CT") != "CT":
-        raise Unreadable("a CT image by its class, but not by this", "Modality", header.Modality)
-    if header.get("SamplesPerPixel", 1) != 1:
-        raise Unreadable("not a grey image", "SamplesPerPixel", header.SamplesPerPixel)
+    if allocated not in (8, 16):
+        raise Unreadable("expected 8 or 16", "BitsAllocated", allocated)
+    if (modality := header.get("Modality", "CT")) != "CT":
+        raise Unreadable("a CT image by its class, but not by this", "Modality", modality)
+    if (samples := header.get("SamplesPerPixel", 1)) != 1:
+        raise Unreadable("not a grey image", "SamplesPerPixel", samples)
     _require_hu(header)
 
 
-def _require_hu(header: Dataset) -> None:
+def _require_hu(header: Header) -> None:
     rescale_type = str(header.get("RescaleType") or "HU").strip()
     if rescale_type != "HU":
         raise Unreadable("the values are not HU (PS3.3 C.11.1.1.2)", "RescaleType", rescale_type)
@@ -74,33 +80,32 @@ def _require_hu(header: Dataset) -> None:
         numbers(header, name, 1)
 
 
-def is_empty(header: Dataset, name: str) -> bool:
-    tag = tag_for_keyword(name)
-    if tag is None or tag not in header:
-        return True
-    value = header.get_item(tag).value
+def is_empty(header: Header, name: str) -> bool:
+    value = header.get(name)
     return value is None or (isinstance(value, (bytes, str)) and not value.strip())
 
 
-def _whole(header: Dataset, name: str, low: int, high: int) -> int:
+def _whole(header: Header, name: str, low: int, high: int) -> int:
     value = header.get(name)
     if not isinstance(value, int) or not low <= value <= high:
         raise Unreadable(f"expected a whole number from {low} to {high}", name, value)
     return value
 
 
-def numbers(header: Dataset, name: str, count: int) -> NDArray[np.float64]:
+def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
     """An attribute of decimal strings as `count` finite numbers; raises Unreadable."""
+    value = header.get(name)
+    parts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     try:
-        values = np.atleast_1d(np.array(_parts(header, name), dtype=float))
+        values = [float(part) for part in parts]
     except (TypeError, ValueError) as error:
         raise Unreadable(f"{name} must hold {count} numbers", name) from error
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise Unreadable(f"{name} must hold {count} numbers", name, values.tolist())
-    return values
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise Unreadable(f"{name} must hold {count} numbers", name, values)
+    return np.array(values)
 
 
-def optional_number(header: Dataset, name: str) -> float | None:
+def optional_number(header: Header, name: str) -> float | None:
     """An attribute that bears witness only: its number, None where there is none."""
     try:
         number = float(str(header.get(name)))
@@ -109,31 +114,23 @@ def optional_number(header: Dataset, name: str) -> float | None:
     return number if np.isfinite(number) and abs(number) < 2**31 else None
 
 
-def _parts(header: Dataset, name: str) -> object:
-    """The value, spared pydicom's slow decimal objects where it is still undecoded."""
-    tag = tag_for_keyword(name)
-    raw = header.get_item(tag) if tag is not None and tag in header else None
-    if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
-        return [float(part) for part in raw.value.decode("ascii").rstrip("\0").split("\\")]
-    return header.get(name)
-
-
-def normal_of(header: Dataset) -> NDArray[np.float64]:
+def normal_of(header: Header) -> NDArray[np.float64]:
     """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
     cosines = numbers(header, "ImageOrientationPatient", 6)
     row, column = cosines[:3], cosines[3:]
-    products = np.array([row @ row, column @ column, row @ column])
-    if np.abs(products - [1, 1, 0]).max() > COSINE_TOLERANCE:
+    errors = abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)
+    if max(errors) > COSINE_TOLERANCE:
         raise Unreadable(
             "the row and column directions are not orthogonal unit vectors",
             "ImageOrientationPatient",
             np.round(cosines, 4).tolist(),
         )
-    normal = np.cross(row, column)
+    (r1, r2, r3), (c1, c2, c3) = row, column  # np.cross takes longer than all the rest
+    normal = np.array((r2 * c3 - r3 * c2, r3 * c1 - r1 * c3, r1 * c2 - r2 * c1))
     return normal / np.linalg.norm(normal)
 
 
-def position_mm(header: Dataset) -> float:
+def position_mm(header: Header) -> float:
     normal = normal_of(header)
     spacing_mm = numbers(header, "PixelSpacing", 2)
     if spacing_mm.min() <= 0:

@@ -73,7 +73,7 @@ def find_series(
     root = root.parent if root.name == "DICOMDIR" else root
     discovery = Discovery(root)
     groups: dict[Key, list[Instance]] = defaultdict(list)
-    for count, path in enumerate(files_below(root), start=1):
+    for count, path in enumerate(files_below(root, skip=intake.skip_folders), start=1):
         progress(count)
         found = _read(path, intake)
         if isinstance(found, list):
@@ -90,6 +90,8 @@ def find_series(
 
 
 def _read(path: Path, intake: Intake) -> list[Instance] | Refusal:
+    if intake.skip_folders and path.is_dir():
+        return Refusal(path, Fate.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}")
     try:
         return read_instances(path, unidentified=intake.unidentified)
     except Unreadable as fault:

@@ -25,16 +25,20 @@ ARCHIVE = ".zip"
 PREAMBLE = 132
 
 
-def files_below(root: Path) -> Iterator[Path]:
+def files_below(root: Path, *, skip: str = "") -> Iterator[Path]:
     """Every file below `root` in a fixed order, members of archives included; hidden ones not.
 
-    An archive that cannot be opened is yielded itself. Links to folders are not followed.
+    An archive that cannot be opened is yielded itself, and so is a folder with `skip` in its
+    name, which is not entered. Links to folders are not followed.
     """
     if root.is_file():
         yield from _members(root)
         return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        skipped = [name for name in folders if skip and skip.casefold() in name.casefold()]
+        yield from (Path(folder) / name for name in skipped)
+        folders[:] = [name for name in folders if name not in skipped]
         for name in sorted(names):
             if not name.startswith("."):
                 yield from _members(Path(folder) / name)

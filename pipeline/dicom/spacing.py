@@ -68,6 +68,12 @@ def spacing_of(instances: Sequence[Instance], numbers_elsewhere: Set[int] = froz
     return Spacing(even, tuple(warnings), lost, lost_numbers)
 
 
+def is_even(instances: Sequence[Instance]) -> bool:
+    """Whether the slices are on one grid, as a 3-D volume needs."""
+    origins = np.stack([instance.origin_mm for instance in instances])
+    return _off_grid_mm(origins) <= POSITION_TOLERANCE_MM
+
+
 def _grid_steps(steps_mm: NDArray[np.float64]) -> NDArray[np.int64] | None:
     """Each step as a whole number of the smallest; None where they are on no common grid."""
     ratios = steps_mm / steps_mm.min()

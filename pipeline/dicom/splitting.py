@@ -14,7 +14,7 @@ from pipeline.dicom.findings import Fate, Refusal, Unreadable
 from pipeline.dicom.headers import SPLITTING, Instance
 from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.requirements import numbers
-from pipeline.dicom.spacing import POSITION_TOLERANCE_MM, spacing_of
+from pipeline.dicom.spacing import POSITION_TOLERANCE_MM, is_even
 
 #: A part of fewer slices is a shot of a step-and-shoot scan, not a volume.
 SMALLEST_PART = 3
@@ -84,10 +84,10 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
     whole = Part(tuple(ordered))
     if _shares_places(ordered):
         return next((parts for name in SPLITTING if (parts := _split(ordered, name))), [whole])
-    if len(ordered) < 2 * SMALLEST_PART or spacing_of(ordered).even:
+    if len(ordered) < 2 * SMALLEST_PART or is_even(ordered):
         return [whole]
     parts = _split(ordered, "AcquisitionNumber")
-    return parts if parts and all(spacing_of(p.instances).even for p in parts) else [whole]
+    return parts if parts and all(is_even(part.instances) for part in parts) else [whole]
 
 
 def _split(ordered: Sequence[Instance], name: str) -> list[Part] | None:

@@ -1,4 +1,4 @@
-"""HU in, HU out: the shell that every registered network lives in."""
+"""The shell that every registered network lives in: HU in, and what the task gives out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from pipeline.config import Component, Normalize, RunConfig, build
+from pipeline.components import build
+from pipeline.config import Component, Normalize, RunConfig
 
 
-class HUModel(nn.Module):
+class Shell(nn.Module):
+    """What is trained, registered and applied: a network behind the units that people use.
+
+    input_shape: of a batch, -1 where any size will do. scale: what losses divide by.
+    """
+
+    input_shape: tuple[int, ...] = (-1, 1, -1, -1)
+    scale: float = 1.0
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+class HUModel(Shell):
     """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
 
     Normalisation lives in here, so nobody can do it wrongly outside. With
@@ -20,8 +35,7 @@ class HUModel(nn.Module):
     """
 
     def __init__(self, network: nn.Module, *, normalize: Normalize, residual: bool) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.centre = normalize.centre
         self.scale = normalize.scale
         self.adds_input = residual and not getattr(network, "adds_input", False)
@@ -40,14 +54,14 @@ class Identity(nn.Module):
         return image
 
 
-def build_model(config: RunConfig) -> HUModel:
+def build_model(config: RunConfig) -> Shell:
     """The run's network in its shell, freshly initialised from torch's global generator."""
     network = build(config.model, key="model", base=nn.Module)
     residual = bool(config.step.args.get("residual", False))
     return HUModel(network, normalize=config.normalize_hu, residual=residual)
 
 
-def place(model: HUModel, device: str, *, channels_last: bool) -> HUModel:
+def place(model: Shell, device: str, *, channels_last: bool) -> Shell:
     """Move a model to a device and lay out its weights; channels_last suits convolutions."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]

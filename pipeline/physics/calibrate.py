@@ -76,6 +76,21 @@ class Calibration:
     patches: int = 0
     notes: tuple[str, ...] = ()
 
+    def facts(self) -> dict[str, Any]:
+        """For the record, as JSON can hold it; the cutoff of the bare ramp is None."""
+        return {
+            "measured": self.patches > 0,
+            "photons_per_ray": self.photons_per_ray,
+            "slice_photons_per_ray": [
+                min(self.slice_photons_per_ray),
+                max(self.slice_photons_per_ray),
+            ],
+            "kernel_cutoff": self.cutoff if math.isfinite(self.cutoff) else None,
+            "measured_noise_hu": self.measured_noise_hu if self.patches else None,
+            "flat_patches": self.patches,
+            "notes": list(self.notes),
+        }
+
     @classmethod
     def given(cls, photons_per_ray: float, *, slices: int, cutoff: float) -> Calibration:
         """A setting that is known, the same for every slice."""
@@ -185,7 +200,7 @@ def measured_scan(
     if not kept:
         raise CalibrationError(
             f"no slice has {LEAST_PATCHES} flat patches of tissue from which its noise could be "
-            "measured: give photons_per_ray"
+            "measured: give photons_per_ray (--photons)"
         )
     image_hu = volume.image_hu[list(kept)]
     fewer = replace(geometry, views=min(_VIEWS, geometry.views))
@@ -203,7 +218,7 @@ def measured_scan(
     if _noise_hu(scan) < LEAST_NOISE_HU:
         raise CalibrationError(
             f"flat tissue shows less than {LEAST_NOISE_HU} HU of noise, none that a scanner makes: "
-            "give photons_per_ray"
+            "give photons_per_ray (--photons)"
         )
     return scan
 

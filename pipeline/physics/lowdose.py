@@ -94,15 +94,18 @@ class LowDoseCT:
             cutoff=math.inf if self.cutoff is None else self.cutoff,
         )
 
-    def __call__(self, volume: Volume, generator: np.random.Generator) -> FloatArray:
+    def __call__(
+        self, volume: Volume, generator: np.random.Generator, scan: Calibration | None = None
+    ) -> FloatArray:
         """Low-dose image_hu [slices, rows, columns]; padding stays as it is.
 
-        Dose 1 returns the image bit for bit.
+        scan: what `calibration` told of the volume, where that is known already. Dose 1 returns
+        the image bit for bit.
         """
         low_dose_hu = volume.image_hu.astype(np.float32, copy=True)
         if self.dose_fraction == 1:
             return low_dose_hu
-        scan = self.calibration(volume)
+        scan = scan or self.calibration(volume)
         # A generator a slice: neither blocks nor threads change the draws.
         generators = generator.spawn(low_dose_hu.shape[0])
         for start in range(0, low_dose_hu.shape[0], SLICES_PER_BLOCK):

@@ -13,6 +13,9 @@ Numbers = NDArray[np.float64]
 AT_LOWEST, NEVER = 0.0, np.inf
 #: A d' of 0 has no logarithm; below this an observer guesses (AUC 0.51).
 _LEAST_D_PRIME = 0.05
+#: Two d' that differ by less than this share are the same: a model that changes nothing but the
+#: last digit must not be worth less than full dose.
+_SAME_D_PRIME = 1e-3
 
 
 def crossing_doses(doses: Numbers, d_prime: Numbers, target: Numbers) -> Numbers:
@@ -34,13 +37,14 @@ def crossing_doses(doses: Numbers, d_prime: Numbers, target: Numbers) -> Numbers
 
 
 def _crossing(log_doses: Numbers, curve: Numbers, level: float) -> float:
-    below = np.flatnonzero(curve < level)
+    below = np.flatnonzero(curve < level - _SAME_D_PRIME)
     if not below.size:
         return AT_LOWEST
     last = int(below[-1])
     if last == curve.size - 1:
         return NEVER
     share = (level - curve[last]) / (curve[last + 1] - curve[last])
+    share = min(share, 1.0)
     return float(np.exp(log_doses[last] + share * (log_doses[last + 1] - log_doses[last])))
 
 

@@ -7,7 +7,6 @@ which the denoised images reach the undenoised full dose's d' is the answer, 'no
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,7 @@ from pipeline.quality.observer import (
     with_internal_noise,
 )
 from pipeline.quality.regions import cut_regions
-from pipeline.quality.scan import Scan, Scanner, scan
+from pipeline.quality.scan import Scan, Scanner, scan_each
 from pipeline.quality.sweep import Sweep, conditions
 
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -86,16 +85,15 @@ def _look(
     if denoiser is not None:
         arms[DENOISED] = denoiser
     seen: list[Seen] = [{} for _ in sweep.rods]
-    fewest_quanta = math.inf
-    for kind in (None, *sweep.rods):
-        images = scan(
-            slice_hu(kind, sweep),
-            pixel_mm=sweep.grid.pixel_mm,
-            scanner=scanner,
-            realisations=sweep.slices,
-            generator=generator,
-        )
-        fewest_quanta = min(fewest_quanta, images.fewest_quanta)
+    kinds = (None, *sweep.rods)
+    scans = scan_each(
+        np.stack([slice_hu(kind, sweep) for kind in kinds]),
+        pixel_mm=sweep.grid.pixel_mm,
+        scanner=scanner,
+        realisations=sweep.slices,
+        generator=generator,
+    )
+    for kind, images in zip(kinds, scans, strict=True):
         readers = range(len(sweep.rods)) if kind is None else [sweep.rods.index(kind)]
         outputs = _read(images, arms, [sweep.rods[reader] for reader in readers], sweep, progress)
         for index, reader in enumerate(readers):
@@ -104,7 +102,7 @@ def _look(
                 seen[reader][arm, name] = np.stack(outputs[index, arm])
     if sweep.internal_noise:
         seen = [_as_a_reader_sees(outputs, sweep, generator) for outputs in seen]
-    return seen, fewest_quanta
+    return seen, min(images.fewest_quanta for images in scans)
 
 
 def _read(

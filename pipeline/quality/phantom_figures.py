@@ -30,11 +30,12 @@ from pipeline.physics.phantom_quality import (
 from pipeline.quality.contrast import contrast_to_noise, uniformity
 from pipeline.quality.noise_power import less_mean_of_repeats, noise_power
 from pipeline.quality.regions import cut_regions, tile_places_mm
-from pipeline.quality.scan import Scanner, scan
+from pipeline.quality.scan import Scanner, scan_each
 from pipeline.quality.transfer import edge_transfer, rod_transfer, wire_transfer
 
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Stack = NDArray[np.float32]
+Measure = Callable[[Stack, QualityPhantom], dict[str, Any]]
 
 #: Contrasts of the large rods, HU above water: air, fat, soft tissue, bone.
 ROD_CONTRASTS_HU = (-1000.0, -100.0, 60.0, 900.0)
@@ -42,6 +43,10 @@ _ROD_RADIUS_MM = 12.5
 _RING_MM = 60.0
 _REACH_MM = 8.0
 _NPS_PIXELS = 64
+
+
+#: Water, low and high contrast, edge, wire: a denoiser is given so many times `slices` images.
+PHANTOMS = 5
 
 
 def phantom_figures(
@@ -63,20 +68,15 @@ def phantom_figures(
     arms: dict[str, dict[str, Any]] = {"undenoised": {}, "full_dose": {}}
     if denoiser is not None:
         arms["denoised"] = {}
-    for phantom, measure in (
-        (water_phantom(grid), _water),
-        (rod_phantom(ring_of_rods(LOW_CONTRAST_RODS, radius_mm=_RING_MM), grid), _low_contrast),
-        (rod_phantom(_large_rods(), grid), _high_contrast),
-        (edge_phantom(SLANTED_EDGE, grid), _edge),
-        (wire_phantom(THIN_WIRE, grid), _wire),
-    ):
-        images = scan(
-            phantom.volume.image_hu[0],
-            pixel_mm=grid.pixel_mm,
-            scanner=scanner,
-            realisations=slices,
-            generator=generator,
-        )
+    phantoms = _phantoms(grid)
+    scans = scan_each(
+        np.stack([phantom.volume.image_hu[0] for phantom, _ in phantoms]),
+        pixel_mm=grid.pixel_mm,
+        scanner=scanner,
+        realisations=slices,
+        generator=generator,
+    )
+    for (phantom, measure), images in zip(phantoms, scans, strict=True):
         low_hu = images.at_dose(dose_fraction)
         arms["undenoised"].update(measure(low_hu, phantom))
         arms["full_dose"].update(measure(images.at_dose(1.0), phantom))
@@ -89,10 +89,22 @@ def phantom_figures(
         "dose_fraction": dose_fraction,
         "slices_per_phantom": slices,
         "pixel_mm": grid.pixel_mm,
-        "body_diameter_mm": 2 * phantom.truth.body_radius_mm,
+        "body_diameter_mm": 2 * phantoms[0][0].truth.body_radius_mm,
         **scanner.conditions,
         **arms,
     }
+
+
+def _phantoms(grid: Grid) -> list[tuple[QualityPhantom, Measure]]:
+    """Each phantom, and what is measured on it."""
+    rods = ring_of_rods(LOW_CONTRAST_RODS, radius_mm=_RING_MM)
+    return [
+        (water_phantom(grid), _water),
+        (rod_phantom(rods, grid), _low_contrast),
+        (rod_phantom(_large_rods(), grid), _high_contrast),
+        (edge_phantom(SLANTED_EDGE, grid), _edge),
+        (wire_phantom(THIN_WIRE, grid), _wire),
+    ]
 
 
 def _water(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:

@@ -68,6 +68,14 @@ class Sweep:
         return tuple((snap(x), snap(y)) for x, y in ring_mm(self.places, self.ring_radius_mm))
 
 
+def parse_doses(text: str) -> tuple[float, ...]:
+    """Dose fractions from `0.1,0.25,1`; ConfigError where they are none."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"doses are written as 0.1,0.25,0.5,1, got {text!r}") from None
+
+
 def conditions(sweep: Sweep, scanner: Scanner, fewest_quanta: float) -> dict[str, Any]:
     """All that the figures depend on, with units."""
     pixel_mm, count = sweep.grid.pixel_mm, sweep.slices * sweep.places

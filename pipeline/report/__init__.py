@@ -1,6 +1,6 @@
-"""The review page of a run, `report.html`: self-contained, for engineers and radiologists."""
+"""The review pages of runs and evaluations: self-contained, for engineers and radiologists."""
 
 from pipeline.report.figures import Panel, save_overview
-from pipeline.report.html import write_report
+from pipeline.report.html import write_evaluation, write_report
 
-__all__ = ["Panel", "save_overview", "write_report"]
+__all__ = ["Panel", "save_overview", "write_evaluation", "write_report"]

@@ -1,4 +1,4 @@
-"""Pictures for the review page: slices in a window, signed differences, the training curve.
+"""Pictures for the review page: slices in a window and signed differences.
 
 Slices become 8-bit PNGs at their own resolution, one pixel a pixel: a plotting library would
 resample them, and noise texture is what a reader judges.
@@ -7,14 +7,12 @@ resample them, and noise texture is what a reader judges.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -43,7 +41,8 @@ class Panel:
     """One slice of one held-back patient; images in HU, each [rows, columns].
 
     `figures` has, for "input" and "output", this slice's psnr (dB), ssim and rmse_hu in
-    `window`; any may be None.
+    `window`; any may be None. pixel_mm is the distance between columns. remark: why it is
+    shown, empty for a slice like any other.
     """
 
     title: str
@@ -53,6 +52,8 @@ class Panel:
     figures: Mapping[str, Mapping[str, float | None]]
     window_name: str
     window: Window
+    pixel_mm: float
+    remark: str = ""
 
     @property
     def difference_hu(self) -> NDArray:
@@ -111,49 +112,12 @@ def centre_crop(image_hu: NDArray) -> tuple[slice, slice]:
     return sides[0], sides[1]
 
 
-def curve_png(curve: list[dict[str, Any]]) -> bytes:
-    """Training loss (log axis) over iterations, learning rate faint on a second axis."""
-    iterations = [point["iteration"] for point in curve]
-    figure = Figure(figsize=(13, 3.6), dpi=140, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlabel="iteration", ylabel="loss (network units, log)")
-    rates = axes.twinx()
-    rates.plot(iterations, _plottable(curve, "learning_rate"), color="#b08968", alpha=0.6, lw=1.2)
-    rates.set_ylabel("learning rate", color="#8a6a4c")
-    rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    rates.set_ylim(bottom=0)
-    loss = _plottable(curve, "loss")
-    # A single point draws no line.
-    axes.plot(iterations, loss, color="#1f5f8b", lw=1.4, marker="." if len(loss) < 20 else "")
-    if np.isfinite(loss).any():
-        axes.set_yscale("log")
-    axes.grid(which="both", alpha=0.2)
-    _above(axes, rates)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _plottable(curve: list[dict[str, Any]], key: str) -> list[float]:
-    """Values that a log axis can take; NaN, a gap in the line, for the others."""
-    values = [point.get(key) for point in curve]
-    return [
-        value if value is not None and math.isfinite(value) and value > 0 else math.nan
-        for value in values
-    ]
-
-
-def _above(front: Axes, back: Axes) -> None:
-    front.set_zorder(back.get_zorder() + 1)
-    front.patch.set_visible(False)
-
-
 def save_overview(panels: list[Panel], path: Path) -> None:
-    """One PNG, 1600 pixels wide, of the first panel: the whole slice above its enlarged centre.
+    """One PNG, 1600 pixels wide, of the first usual panel: the whole slice above its centre.
 
     Columns: full dose, low dose, denoised, denoised minus full dose with its scale in HU.
     """
-    panel = panels[0]
+    panel = next((panel for panel in panels if not panel.remark), panels[0])
     regions = ((slice(None), slice(None)), centre_crop(panel.target_hu))
     figure, grid = _overview_grid(panel.target_hu.shape)
     for row, region in enumerate(regions):

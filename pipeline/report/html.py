@@ -1,4 +1,4 @@
-"""The review page: everything in one file, nothing fetched, nothing run."""
+"""The review pages: everything in one file, nothing fetched, nothing run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import math
 from collections import Counter
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ import yaml
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
 from numpy.typing import NDArray
 
-from pipeline.files import write_text
-from pipeline.report import figures
+from pipeline.files import replacing, write_text
+from pipeline.quality.summary import (
+    NONE_MEANS,
+    equivalent_doses,
+    phantom_conditions,
+    phantom_rows,
+    sweep_conditions,
+)
+from pipeline.report import charts, figures
 from pipeline.report.figures import Panel
 from pipeline.units import TISSUE_RANGES_HU
 
@@ -32,23 +40,99 @@ def write_report(
     `report` is what report.json holds, `curve` the training log: iteration, loss,
     learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
     """
-    template = _environment().get_template("template.html")
-    html = template.render(
+    _write(
+        "report.html",
+        path,
         report=report,
-        panels=[_pictures(panel) for panel in panels],
-        colour_bar=_data_uri(figures.colour_bar_png()),
-        difference_limit_hu=figures.DIFFERENCE_LIMIT_HU,
-        enlargement=figures.ENLARGEMENT,
-        tissues=TISSUE_RANGES_HU,
-        curve=_data_uri(figures.curve_png(curve)) if curve else None,
+        **_measured(report.get("metrics"), panels, report.get("config")),
+        others=report.get("compared") or {},
+        phantoms=_phantoms(report.get("phantoms")),
+        curve=_data_uri(charts.training_png(curve)) if curve else None,
         speed=_median([point.get("patches_per_s") for point in curve]),
         sides=Counter((report.get("split") or {}).values()),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),
-        config_yaml=_as_yaml(report.get("config")),
     )
+
+
+def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path) -> None:
+    """Write the page of `ldct evaluate` to `path`, and its curves as PNG beside it.
+
+    `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
+    "dose_sweep" and "phantoms" those that were measured.
+    """
+    _write(
+        "evaluation.html",
+        path,
+        report=report,
+        **_measured(report.get("figures"), panels, report.get("config")),
+        others=report.get("baselines") or {},
+        phantoms=_phantoms(report.get("phantoms")),
+        sweep=_sweep(report.get("dose_sweep")),
+    )
+    for name, png in evaluation_charts(report).items():
+        with replacing(path.with_name(name)) as partial:
+            partial.write_bytes(png)
+
+
+def evaluation_charts(report: dict[str, Any]) -> dict[str, bytes]:
+    """The curves of a dose sweep and of phantoms, PNG by file name."""
+    found = {}
+    if sweep := report.get("dose_sweep"):
+        found["dose-curve.png"] = charts.dose_png(sweep)
+    if phantoms := report.get("phantoms"):
+        found["noise-power.png"] = charts.noise_power_png(phantoms)
+        found["transfer.png"] = charts.transfer_png(phantoms)
+    return found
+
+
+def _write(template: str, path: Path, **shown: Any) -> None:
+    html = _environment().get_template(template).render(**shown)
     # File names may hold bytes that are no text, which UTF-8 refuses.
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _measured(metrics: dict[str, Any] | None, panels: list[Panel], config: Any) -> dict[str, Any]:
+    """What both pages show of patients: figures, pictures, configuration."""
+    overall = (metrics or {}).get("overall") or {}
+    dose = ((config or {}).get("degradation") or {}).get("args", {}).get("dose_fraction")
+    return {
+        "metrics": metrics,
+        "overall": overall,
+        "windows": overall.get("windows") or {},
+        "patients": (metrics or {}).get("patients") or {},
+        "bias_chart": _data_uri(charts.bias_png(overall.get("hu_bias"))),
+        "panels": [_pictures(panel) for panel in panels],
+        "colour_bar": _data_uri(figures.colour_bar_png()),
+        "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
+        "enlargement": figures.ENLARGEMENT,
+        "dose": dose,
+        "config_yaml": _as_yaml(config),
+    }
+
+
+def _phantoms(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    rows = phantom_rows(found)
+    return {
+        "conditions": phantom_conditions(found),
+        "noise_power": _data_uri(charts.noise_power_png(found)),
+        "transfer": _data_uri(charts.transfer_png(found)),
+        "groups": [(group, list(each)) for group, each in groupby(rows, lambda row: row.group)],
+    }
+
+
+def _sweep(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    return {
+        **found,
+        "conditions": sweep_conditions(found),
+        "chart": _data_uri(charts.dose_png(found)),
+        "answers": equivalent_doses(found),
+        "none_means": NONE_MEANS,
+    }
 
 
 def _as_yaml(config: Any) -> str:
@@ -66,7 +150,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(fixed=fixed, duration=duration, day=day)
-    environment.globals["change"] = change
+    environment.globals.update(change=change, tissues=TISSUE_RANGES_HU)
     return environment
 
 
@@ -144,7 +228,8 @@ def _median(values: list[Any]) -> float | None:
 
 
 def _pictures(panel: Panel) -> dict[str, Any]:
-    """A panel as the template needs it: four columns, each the whole slice and its centre."""
+    """A panel as the template needs it: four columns, each the whole slice and its centre, and
+    a profile along the middle row of that centre."""
     crop = figures.centre_crop(panel.target_hu)
     images = [
         ("full dose", "reference", panel.target_hu),
@@ -159,10 +244,24 @@ def _pictures(panel: Panel) -> dict[str, Any]:
     columns.append(
         _column("denoised − full dose", "difference", figures.difference_png, levels, crop)
     )
-    return {"panel": panel, "columns": columns, "box": _percent(crop, panel.target_hu)}
+    rows = len(panel.target_hu)
+    row = (crop[0].start + crop[0].stop) // 2
+    profile = charts.profile_png(
+        target_hu=panel.target_hu[row, crop[1]],
+        input_hu=panel.input_hu[row, crop[1]],
+        output_hu=panel.output_hu[row, crop[1]],
+        pixel_mm=panel.pixel_mm,
+    )
+    return {
+        "panel": panel,
+        "columns": columns,
+        "box": _percent(crop, panel.target_hu),
+        "line": {"row": row + 1, "rows": rows, "top": f"{100 * (row + 0.5) / rows:.2f}%"},
+        "profile": _data_uri(profile),
+    }
 
 
-def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> dict[str, str]:
+def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> dict[str, Any]:
     return {
         "title": title,
         "kind": kind,
@@ -182,5 +281,7 @@ def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
     }
 
 
-def _data_uri(png: bytes) -> str:
+def _data_uri(png: bytes | None) -> str | None:
+    if png is None:
+        return None
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

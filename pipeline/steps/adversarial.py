@@ -12,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from pipeline.config import Component, Train, build
+from pipeline.components import build
+from pipeline.config import Component, Train
 from pipeline.errors import ConfigError
 from pipeline.models.gan import with_spectral_norm
 from pipeline.models.shell import HUModel

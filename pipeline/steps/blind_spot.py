@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from pipeline.config import Train
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.steps import Batch
 from pipeline.steps.masked import Masked
 
@@ -28,7 +28,7 @@ class BlindSpot(Masked):
 
     def __init__(
         self,
-        model: HUModel,
+        model: Shell,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

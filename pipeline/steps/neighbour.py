@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 
 from pipeline.config import Train
 from pipeline.errors import ConfigError
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.steps import Batch
 from pipeline.steps.masked import Masked
 
@@ -30,7 +30,7 @@ class Neighbour(Masked):
 
     def __init__(
         self,
-        model: HUModel,
+        model: Shell,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config import Train
 from pipeline.errors import ConfigError
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.steps import Batch
 from pipeline.steps.supervised import Supervised
 
@@ -29,7 +29,7 @@ class Noise2Noise(Supervised):
 
     def __init__(
         self,
-        model: HUModel,
+        model: Shell,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from pipeline.config import Component, Strict, Train, build
+from pipeline.components import build
+from pipeline.config import Component, Strict, Train
 from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
 from pipeline.steps import Batch

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
 
 from pipeline.config import Train
-from pipeline.models.shell import HUModel
+from pipeline.models.shell import Shell
 from pipeline.steps import Batch, Step
 
 
 class Supervised(Step):
-    """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay.
+    """Minimise loss(model(input), target) with Adam and a warmed-up cosine decay, if any.
 
     Owns the optimiser and the schedule. The loss is taken on normalised values (HU / scale),
     so that a learning rate means the same for every normalisation. `residual` is read by the
@@ -22,18 +23,21 @@ class Supervised(Step):
 
     def __init__(
         self,
-        model: HUModel,
+        model: Shell,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,
         residual: bool = True,
+        decay: Literal["cosine", "none"] = "cosine",
     ) -> None:
+        if decay not in ("cosine", "none"):
+            raise ValueError(f"decay must be cosine or none, got {decay}")
         self.model = model
         self.loss = loss
         self.settings = settings
         self.scale = model.scale
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
-        self.schedule = warmed_cosine(self.optimiser, settings)
+        self.schedule = warmed_cosine(self.optimiser, settings, decay)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
         output_hu = self.model(batch["input"])
@@ -59,12 +63,13 @@ class Supervised(Step):
 
 
 def warmed_cosine(
-    optimiser: torch.optim.Optimizer, settings: Train
+    optimiser: torch.optim.Optimizer, settings: Train, decay: str = "cosine"
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The rate over settings.iterations updates: a ramp of settings.warmup, then half a cosine."""
+    """The rate over settings.iterations updates: a ramp of settings.warmup, then `decay`."""
     warmup = min(settings.warmup, settings.iterations - 1)
+    lowest = 1e-3 if decay == "cosine" else 1.0  # a cosine down to where it began is none
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.iterations - warmup, eta_min=settings.lr * 1e-3
+        optimiser, settings.iterations - warmup, eta_min=settings.lr * lowest
     )
     if not warmup:
         return cosine

@@ -1,0 +1,291 @@
+"""Every figure of image quality that the README quotes: `python benchmarks/quality.py`.
+
+    python benchmarks/quality.py --data ../shared/data --model redcnn@pretrained
+    python benchmarks/quality.py --data ../shared/data --train configs/denoise_redcnn.yaml
+
+patients: each patient of data/ct is held back in turn; the classical baselines, BM3D among them,
+are tuned on the others, so that each gets the favour that training gives to a network. --model
+is measured as it is, and not on patients it was trained on; --train trains a network for each
+patient held back. conventions: one slice in every published convention. phantoms and dose: what
+`ldct evaluate --phantoms --dose-sweep` measures. Writes results/quality.json, quality.md and the
+curves beside this file.
+
+BM3D comes from the `bm3d` package, whose licence is for non-commercial use: it is not among the
+project's dependencies; install benchmarks/requirements.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality_tables import markdown
+
+import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
+from flows.progress import Stage
+from flows.registry import Registry
+from flows.single import train_flow
+from pipeline.baselines import BASELINES, Baseline
+from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.conventions import CONVENTIONS
+from pipeline.dataset import degradation_digest
+from pipeline.degrade import degrade_store
+from pipeline.dicom.intake import Intake
+from pipeline.dicom.read import read_volume
+from pipeline.dicom.series import find_series
+from pipeline.evaluate import evaluate_store, over_patients
+from pipeline.evaluate_baselines import evaluate_baselines
+from pipeline.evaluate_phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
+from pipeline.infer import apply_model
+from pipeline.masks import body_mask
+from pipeline.quality.sweep import Sweep
+from pipeline.report.html import evaluation_charts
+from pipeline.store import Store
+from pipeline.versions import versions
+from pipeline.volume import Volume
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+#: Bodies: a head, scanned by other rules and shown in another window, is another table.
+PATIENTS = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "abdomen-ge-crlm1006", "torso-siemens")
+#: Whose middle slice is shown in every convention.
+SHOWN = "abdomen-ge-crlm1006"
+PARTS = ("patients", "conventions", "phantoms", "dose")
+DOSES = (0.1, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network by its references in the registry: which one for which patient held back.
+
+    A patient whom it was trained on is not among them. note: what is known of its training.
+    """
+
+    label: str
+    references: dict[str, str]
+    note: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/quality"), help="kept between runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME@ALIAS")
+    parser.add_argument("--train", action="append", default=[], type=Path, metavar="CONFIG")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="of --train")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--step", type=int, default=1, help="take every so many slices")
+    parser.add_argument("--regions", type=int, default=400, help="of the dose sweep, for each rod")
+    parser.add_argument("--no-baselines", action="store_true")
+    arguments = parser.parse_args()
+
+    store = stored_patients(arguments.data / "ct", arguments.work, arguments.step)
+    config = load_config(ROOT / "configs" / "denoise_redcnn.yaml", arguments.set)
+    with Stage("degrade", unit="series") as stage:
+        degrade_store(store, dict.fromkeys(PATIENTS, 1), config, stage.count)
+    contenders = [given(reference, store) for reference in arguments.model]
+    contenders += [trained(path, arguments.set, store) for path in arguments.train]
+
+    measures: dict[str, Callable[[], Any]] = {
+        "patients": lambda: patients(store, config, contenders, not arguments.no_baselines),
+        "conventions": lambda: conventions(store, config, contenders),
+        "phantoms": lambda: {c.label: phantoms(c) for c in contenders},
+        "dose": lambda: {c.label: dose(c, arguments.regions) for c in contenders},
+    }
+    results: dict[str, Any] = {part: measures[part]() for part in PARTS if part in arguments.parts}
+    results |= {
+        "networks": {contender.label: contender.note for contender in contenders},
+        "degradation": config.degradation.model_dump(),
+        "slices": {name: store.record(name)["shape"][0] for name in PATIENTS},
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "versions": versions(),
+    }
+    write(results, arguments.results)
+
+
+def stored_patients(data: Path, work: Path, step: int) -> Store:
+    """Every `step`-th slice of each patient, under the name of the folder it came from."""
+    store = Store(work / f"store-{step}")
+    for name in PATIENTS:
+        (series,) = find_series(data / name, intake=Intake(unidentified="folder")).series
+        volume = read_volume(series).volume
+        part = Volume(
+            volume.image_hu[::step],
+            volume.valid[::step],
+            volume.affine_lps,
+            volume.slice_origins_mm[::step],
+            volume.provenance,
+        )
+        store.add(part, key=name, patient=name)
+    return store
+
+
+def given(reference: str, store: Store) -> Contender:
+    """A network as it is; whom it was trained on is told by its data digest."""
+    _, card, _ = Registry.default().load(reference)
+    seen = [
+        held
+        for count in range(1, len(PATIENTS) + 1)
+        for held in itertools.combinations(PATIENTS, count)
+        if store.data_digest(list(held)) == card.data_digest
+    ]
+    told = f"trained on {', '.join(seen[0])}" if seen else "trained on none of these alone"
+    fair = [name for name in PATIENTS if not seen or name not in seen[0]]
+    return Contender(reference, dict.fromkeys(fair, reference), f"{card.uri}, {told}")
+
+
+def trained(path: Path, settings: list[str], store: Store) -> Contender:
+    """A network for each patient held back, trained on the others; goes on where it was cut."""
+    references = {}
+    for name in PATIENTS:
+        split = [f"data.split.test=[{name}]", "data.split.validation=0.0"]
+        fold = load_config(path, [*split, *settings])
+        references[name] = train_flow(fold, store.path)["model"]["uri"]
+    label = load_config(path, settings).register_.name
+    return Contender(label, references, f"{path.name}, trained anew for each patient held back")
+
+
+def load(reference: str) -> tuple[Any, RunConfig]:
+    model, _, raw = Registry.default().load(reference)
+    return model, parse_config(raw)
+
+
+def patients(
+    store: Store, config: RunConfig, contenders: list[Contender], baselines: bool
+) -> dict[str, Any]:
+    """By denoiser {"overall", "patients"}, and for baselines the strength for each patient."""
+    summaries: dict[str, dict[str, Any]] = defaultdict(dict)
+    tuning: dict[str, dict[str, Any]] = defaultdict(dict)
+    classical = [*BASELINES.values(), *bm3d()] if baselines else []
+    for name in PATIENTS:
+        others = [other for other in PATIENTS if other != name]
+        with Stage(f"baselines, {name}", unit="slices") as stage:
+            found = evaluate_baselines(
+                store,
+                config,
+                train=others,
+                test=[name],
+                baselines=classical,
+                progress=stage.show,
+            )
+        for label, figures in found.items():
+            summaries[label][name] = figures["patients"][name]
+            tuning[label][name] = figures["tuning"]
+        for contender in contenders:
+            if name in contender.references:
+                model, _ = load(contender.references[name])
+                total = store.record(name)["shape"][0]
+                with Stage(f"{contender.label}, {name}", unit="slices", total=total) as stage:
+                    figures = evaluate_store(model, store, [name], config, stage.advance)
+                summaries[contender.label][name] = figures["patients"][name]
+    # A mean over other patients than its neighbour's would compare nothing.
+    common = [name for name in PATIENTS if all(name in each for each in summaries.values())]
+    return {
+        label: {
+            "overall": brief(
+                over_patients({n: s for n, s in each.items() if n in (common or each)})
+            ),
+            "over": common or list(each),
+            "patients": {name: brief(summary) for name, summary in each.items()},
+            "tuning": tuning[label],
+        }
+        for label, each in summaries.items()
+    }
+
+
+def bm3d() -> list[Baseline]:
+    """BM3D as one more baseline, where it is installed."""
+    try:
+        from bm3d import bm3d as denoise
+    except ImportError:
+        print("BM3D is left out: pip install -r benchmarks/requirements.txt")
+        return []
+
+    def one(image_hu: Any, sigma_hu: float) -> Any:
+        return denoise(np.asarray(image_hu, dtype=np.float64), sigma_hu)
+
+    return [Baseline("bm3d", "sigma in HU", (112.0, 168.0, 252.0, 378.0), one)]
+
+
+def conventions(
+    store: Store, config: RunConfig, contenders: list[Contender]
+) -> list[dict[str, Any]]:
+    """One slice in every convention: undenoised, and by each network that may be shown it."""
+    volume = store.load(SHOWN)
+    index = len(volume.image_hu) // 2
+    target_hu = np.array(volume.image_hu[index], dtype=np.float32)
+    degraded = store.load_degraded(SHOWN, degradation_digest(config, 0))
+    images = {"undenoised": np.array(degraded[index], dtype=np.float32)}
+    for contender in contenders:
+        if SHOWN in contender.references:
+            model, _ = load(contender.references[SHOWN])
+            images[contender.label] = apply_model(model, images["undenoised"][None])[0]
+    body = body_mask(target_hu) & volume.valid[index]
+    return [
+        {
+            "convention": name,
+            "source": convention.source,
+            "window": window_name,
+            "centre_hu": window.centre,
+            "width_hu": window.width,
+            "slice": index,
+            "figures": {
+                label: convention.figures(image_hu, target_hu, body, window)
+                for label, image_hu in images.items()
+            },
+        }
+        for name, convention in CONVENTIONS.items()
+        for window_name, window in (convention.windows or config.windows).items()
+    ]
+
+
+def phantoms(contender: Contender) -> dict[str, Any]:
+    model, config = load(next(iter(contender.references.values())))
+    with Stage(
+        f"phantoms, {contender.label}", unit="images", total=images_on_phantoms(16)
+    ) as stage:
+        return measure_on_phantoms(model, config, slices=16, progress=stage.advance)
+
+
+def dose(contender: Contender, regions: int) -> dict[str, Any]:
+    model, config = load(next(iter(contender.references.values())))
+    sweep = Sweep(doses=DOSES, regions=regions)
+    with Stage(f"dose sweep, {contender.label}", unit="images", total=sweep.images) as stage:
+        return sweep_doses(model, config, sweep, progress=stage.advance)
+
+
+def brief(summary: dict[str, Any]) -> dict[str, Any]:
+    """Without the figures of every slice."""
+    return {k: v for k, v in summary.items() if k not in ("per_slice", "worst_slices")}
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quality.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = markdown(results)
+    (folder / "quality.md").write_text(text)
+    for label in results["networks"]:
+        measured = {
+            "dose_sweep": results.get("dose", {}).get(label),
+            "phantoms": results.get("phantoms", {}).get(label),
+        }
+        for name, png in evaluation_charts(measured).items():
+            safe = label.replace("/", "-").replace("@", "-").replace(":", "")
+            (folder / f"quality-{safe}-{name}").write_bytes(png)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

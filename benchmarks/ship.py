@@ -1,0 +1,47 @@
+"""Make a registered model one that comes with the software: `python benchmarks/ship.py MODEL`.
+
+Writes pretrained/NAME: config.yaml, weights.safetensors, figures.json and card.json, as the
+registry holds them. MODEL_CARD.md, for people, is written by people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
+from flows.registry import Registry
+from pipeline.models.saved import save_model
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+#: A file of the repository that every clone carries.
+MOST_BYTES = 5_000_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("model", help="NAME/VERSION or NAME@alias")
+    reference = parser.parse_args().model
+    registry = Registry.default()
+    model, card, config = registry.load(reference)
+    folder = PRETRAINED / card.name
+    digest = save_model(model, config, folder)
+    if digest != card.weights_sha256:
+        raise SystemExit(f"{reference}: the weights changed on the way, nothing to ship")
+    told = {
+        name: getattr(card, name)
+        for name in ("weights_sha256", "config_digest", "data_digest", "parameters")
+    }
+    (folder / "card.json").write_text(json.dumps(told, indent=2) + "\n")
+    shown = next(row for row in registry.show(card.name) if row["version"] == card.version)
+    overall = shown["figures"]["overall"]
+    (folder / "figures.json").write_text(json.dumps(overall, indent=2) + "\n")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    if size > MOST_BYTES:
+        raise SystemExit(f"{folder} has {size} bytes, more than {MOST_BYTES}")
+    print(f"{folder}: {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What `ldct evaluate` runs: one model, and whatever its user wants measured of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows import stages
+from flows.progress import Stage
+from flows.single import in_flow, only_series
+from pipeline.config import RunConfig, parse_config
+from pipeline.conventions import CONVENTIONS, Convention
+from pipeline.dataset import TEST, TRAIN
+from pipeline.degrade import degrade_store
+from pipeline.errors import ConfigError
+from pipeline.evaluate import evaluate_pair, evaluate_store
+from pipeline.evaluate_baselines import evaluate_baselines, tuning_keys
+from pipeline.evaluate_phantoms import SLICES, images_on_phantoms, measure_on_phantoms, sweep_doses
+from pipeline.files import write_json
+from pipeline.models.shell import Shell
+from pipeline.quality.sweep import Sweep
+from pipeline.report import write_evaluation
+from pipeline.report.figures import Panel
+from pipeline.report.panels import choose_panels
+from pipeline.store import Store
+
+REPORT = "evaluation.json"
+PAGE = "evaluation.html"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
+
+    convention and photons_per_ray (of the phantoms' scanner): None for those of the model's
+    configuration.
+    """
+
+    model: str
+    store: Path | None = None
+    input: Path | None = None
+    target: Path | None = None
+    convention: Convention | None = None
+    baselines: bool = False
+    sweep: Sweep | None = None
+    phantoms: bool = False
+    photons_per_ray: float | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.input) != bool(self.target) or (self.store and self.input):
+            raise ConfigError("give either --store, or --input together with --target")
+        if self.baselines and not self.store:
+            raise ConfigError("--baselines needs a --store, on whose training patients to tune")
+        if self.photons_per_ray is not None and self.photons_per_ray <= 0:
+            raise ConfigError(f"--photons must be positive, got {self.photons_per_ray:g}")
+        if not (self.store or self.input or self.sweep or self.phantoms):
+            raise ConfigError(
+                "nothing to evaluate on: give --store, --input and --target, --dose-sweep or "
+                "--phantoms"
+            )
+
+
+def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
+    """{"model", "figures", "baselines", "dose_sweep", "phantoms"}, each where it was wanted.
+
+    Written to OUT as evaluation.json, evaluation.html and PNG, if there is an OUT.
+    """
+
+    def body() -> dict[str, Any]:
+        pair = [only_series(path) for path in (wanted.input, wanted.target) if path]
+        model, card, raw = stages.load_stage(wanted.model)
+        config = parse_config(raw)
+        convention = wanted.convention or CONVENTIONS[config.convention]
+        report: dict[str, Any] = {"model": card.uri, "config": config.resolved()}
+        panels: list[Panel] = []
+        if wanted.store:
+            found, panels = _on_store(
+                model, config, convention, Store.existing(wanted.store), baselines=wanted.baselines
+            )
+            report |= found
+        if pair:
+            with Stage("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
+                report["figures"] = evaluate_pair(
+                    model,
+                    pair[0],
+                    pair[1],
+                    windows=config.windows,
+                    progress=stage.advance,
+                    also=config.metrics,
+                    convention=convention,
+                )
+        report |= _on_phantoms(model, config, wanted)
+        if out:
+            write_json(out / REPORT, report)
+            write_evaluation(report, panels=panels, path=out / PAGE)
+        return report
+
+    return in_flow("ldct-evaluate", body)
+
+
+def _on_store(
+    model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
+) -> tuple[dict[str, Any], list[Panel]]:
+    """Figures of the test patients, of the baselines where they are wanted, and pictures."""
+    patients = sorted({record["patient"] for record in store.records().values()})
+    sides = stages.split_stage(store, config, patients)
+    keys = stages.keys_by_side(store, sides)
+    stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
+    slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
+    with Stage("evaluate", unit="slices", total=slices) as stage:
+        figures = evaluate_store(
+            model, store, keys[TEST], config, stage.advance, convention=convention
+        )
+    found: dict[str, Any] = {"figures": figures}
+    if baselines:
+        with Stage("degrade for tuning", unit="series") as stage:
+            degrade_store(store, dict.fromkeys(tuning_keys(keys[TRAIN]), 1), config, stage.count)
+        with Stage("baselines", unit="slices") as stage:
+            found["baselines"] = evaluate_baselines(
+                store,
+                config,
+                train=keys[TRAIN],
+                test=keys[TEST],
+                convention=convention,
+                progress=stage.show,
+            )
+    return found, choose_panels(model, store, keys[TEST], config, figures)
+
+
+def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if wanted.sweep:
+        with Stage("dose sweep", unit="images", total=wanted.sweep.images) as stage:
+            found["dose_sweep"] = sweep_doses(
+                model,
+                config,
+                wanted.sweep,
+                photons_per_ray=wanted.photons_per_ray,
+                progress=stage.advance,
+            )
+    if wanted.phantoms:
+        with Stage("phantoms", unit="images", total=images_on_phantoms(SLICES)) as stage:
+            found["phantoms"] = measure_on_phantoms(
+                model, config, photons_per_ray=wanted.photons_per_ray, progress=stage.advance
+            )
+    return found

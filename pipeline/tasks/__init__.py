@@ -1,0 +1,103 @@
+"""What changes from task to task: everything else is shared by all.
+
+A task is one module here, named by `task:` in a run's YAML. It says what is made ready for
+training, what an item of the training is, what is measured and judged, how a result goes back
+to whoever sent the source, and what the report shows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from pipeline.config import Gate, RunConfig
+from pipeline.discover import Source
+from pipeline.errors import ConfigError
+from pipeline.export import Export, Exported, ModelCard
+from pipeline.infer import Progress
+from pipeline.report.figures import Panel
+from pipeline.selection import Selection
+from pipeline.store import Store
+
+#: Keys of stored series by the side of the split that their patients are on.
+Sides = dict[str, list[str]]
+
+_TASKS = {"denoise": "pipeline.tasks.denoise.Denoise"}
+
+
+def task_of(config: RunConfig) -> Task:
+    """The task that a run's configuration names."""
+    module, _, name = _TASKS[config.task].rpartition(".")
+    return getattr(importlib.import_module(module), name)()
+
+
+class Task(ABC):
+    """One kind of work on images, stage by stage; holds no state."""
+
+    @abstractmethod
+    def prepare(
+        self,
+        store: Store,
+        keys: Sides,
+        config: RunConfig,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Make and cache in the store what training and evaluation will read."""
+
+    @abstractmethod
+    def training_data(
+        self, store: Store, keys: list[str], config: RunConfig, length: int
+    ) -> Dataset:
+        """Items of the training, `length` of them; item i depends on the seed and i alone."""
+
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+        """What chooses the weights on validation series; None: the last ones are the result."""
+        if config.train.validate_every is not None:
+            raise ConfigError(f"train.validate_every: not for the task {config.task}")
+        return None
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        """{"overall", "patients"} of stored series that training has not seen."""
+
+    @abstractmethod
+    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
+        """{"passed", "checks"}: each check with its figure and its limit."""
+
+    @abstractmethod
+    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """What a list of models has room for."""
+
+    @abstractmethod
+    def export(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        source: Source,
+        to: Export,
+        progress: Progress = lambda slices: None,
+    ) -> Exported:
+        """The model over one source, handed over as it came; see pipeline.export."""
+
+    @abstractmethod
+    def panels(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
+    ) -> list[Panel]:
+        """Pictures for the report; `figures` are evaluate's."""

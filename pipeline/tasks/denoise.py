@@ -1,0 +1,81 @@
+"""Denoising: a target image gets noise, a model takes it off, figures in HU say how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from pipeline.config import Gate, RunConfig
+from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs
+from pipeline.degrade import degrade_store
+from pipeline.discover import Source
+from pipeline.evaluate import evaluate_store, judge
+from pipeline.export import Export, Exported, ModelCard, export_denoised
+from pipeline.infer import Progress
+from pipeline.report.figures import Panel
+from pipeline.report.panels import choose_panels
+from pipeline.selection import Selection, selection_of
+from pipeline.store import Store
+from pipeline.tasks import Sides, Task
+
+
+class Denoise(Task):
+    def prepare(
+        self,
+        store: Store,
+        keys: Sides,
+        config: RunConfig,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        realisations = {key: config.data.realisations for key in keys.get(TRAIN, [])}
+        looked_at = keys.get(VALIDATION, []) if config.train.validate_every else []
+        realisations |= dict.fromkeys([*keys.get(TEST, []), *looked_at], 1)
+        degrade_store(store, realisations, config, progress)
+
+    def training_data(
+        self, store: Store, keys: list[str], config: RunConfig, length: int
+    ) -> PatchPairs:
+        return PatchPairs(store, keys, config, length)
+
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+        return selection_of(store, config, keys)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        return evaluate_store(model, store, keys, config, progress)
+
+    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
+        return judge(figures["overall"], gate)
+
+    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """The figures of the first window."""
+        name, window = next(iter(figures["overall"]["windows"].items()))
+        return {"window": name, **{key: value for key, value in window.items() if key != "hu_bias"}}
+
+    def export(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        source: Source,
+        to: Export,
+        progress: Progress = lambda slices: None,
+    ) -> Exported:
+        return export_denoised(model, card, source, to, progress)
+
+    def panels(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        figures: dict[str, Any],
+    ) -> list[Panel]:
+        return choose_panels(model, store, keys, config, figures)

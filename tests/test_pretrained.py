@@ -1,0 +1,72 @@
+"""The models that come with the software: whole, small, told of, and good for something."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_images import volume_of
+
+from pipeline.config import parse_config
+from pipeline.errors import ConfigError
+from pipeline.infer import apply_model
+from pipeline.metrics import psnr_db
+from pipeline.physics.lowdose import LowDoseCT
+from pipeline.physics.phantom import patient_phantom
+from pipeline.pretrained import load_pretrained
+from pipeline.units import SOFT_TISSUE
+
+ROOT = Path(__file__).parents[1] / "pretrained"
+NAMES = sorted(path.parent.name for path in ROOT.glob("*/card.json"))
+
+
+def test_there_is_one() -> None:
+    assert "redcnn" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
+    model, card, raw = load_pretrained(name)
+    assert card.uri == f"{name}@pretrained"
+    assert card.parameters == sum(p.numel() for p in model.parameters())
+    assert parse_config(raw).register_.name == name
+    assert sum(path.stat().st_size for path in (ROOT / name).iterdir()) < 5_000_000
+    told = (ROOT / name / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for said in ("Licence", "Limits", "Not for diagnosis", card.weights_sha256[:16]):
+        assert said in told, said
+    assert json.loads((ROOT / name / "figures.json").read_text())["patients"] >= 1
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no pretrained model nobody; there are: .*redcnn"):
+        load_pretrained("nobody")
+
+
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "redcnn"
+    folder.mkdir()
+    for path in (ROOT / "redcnn").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = folder / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    monkeypatch.setattr("pipeline.pretrained.resources.files", lambda package: tmp_path)
+    with pytest.raises(Exception, match="changed or damaged"):
+        load_pretrained("redcnn")
+
+
+def test_it_takes_noise_off_a_body_it_has_never_seen() -> None:
+    generator = np.random.default_rng(7)
+    phantom = patient_phantom(generator, slices=2)
+    volume = volume_of(phantom.image_hu, pixel_mm=phantom.spacing_mm[1:])
+    physics = LowDoseCT(dose_fraction=0.25, photons_per_ray=5e4)
+    noisy_hu = physics(volume, generator)
+    model, _, _ = load_pretrained("redcnn")
+    before, after = (
+        psnr_db(image_hu[0], volume.image_hu[0], SOFT_TISSUE)
+        for image_hu in (noisy_hu, apply_model(model, noisy_hu))
+    )
+    assert after > before + 5
