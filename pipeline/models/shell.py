@@ -41,10 +41,18 @@ class HUModel(Shell):
         self.adds_input = residual and not getattr(network, "adds_input", False)
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
-        predicted = self.network((image_hu - self.centre) / self.scale).float()
+        predicted = self.network(self.normalised(image_hu)).float()
         if self.adds_input:
             return image_hu + predicted * self.scale
-        return predicted * self.scale + self.centre
+        return self.in_hu(predicted)
+
+    def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """HU as the network sees them."""
+        return (image_hu - self.centre) / self.scale
+
+    def in_hu(self, normalised: torch.Tensor) -> torch.Tensor:
+        """What the network gives, in HU."""
+        return normalised * self.scale + self.centre
 
 
 class Identity(nn.Module):
