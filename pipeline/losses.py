@@ -83,6 +83,7 @@ def _mean_square_offset(
     return (voxels / inside[0].numel() * offset.square()).mean()
 
 
+<<<<<<< ours
 class MultiScaleSSIM(nn.Module):
     """share (1 - MS-SSIM) + (1 - share) mean absolute error, as Zhao et al., IEEE TCI 2017.
 
@@ -101,3 +102,16 @@ class MultiScaleSSIM(nn.Module):
         one, other = ((image - self.low) / (self.high - self.low) for image in (output, target))
         alike = compute_ms_ssim(one, other, spatial_dims=2, weights=_FOUR_SCALES).mean()
         return self.share * (1 - alike) + (1 - self.share) * (one - other).abs().mean()
+=======
+class CosineDistance(nn.Module):
+    """1 - the cosine between output and target, each image a vector; mean over the batch.
+
+    Tells patterns apart and not how strong they are: an image and its double are the same.
+    For what is read by its shape, under any exposure or gain; HU are not, so there it serves
+    beside another loss.
+    """
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        likeness = functional.cosine_similarity(output.flatten(1), target.flatten(1), dim=1)
+        return 1 - likeness.mean()
+>>>>>>> theirs

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.losses import RangeWeightedMSE
+from pipeline.losses import CosineDistance, RangeWeightedMSE
 
 TARGET = torch.tensor([-1.0, -0.2, 0.0, 0.3, 0.8])
 
@@ -82,3 +82,14 @@ def test_tissue_is_told_from_the_smoothed_target():
     smooth = RangeWeightedMSE(-1, 1, mean_smoothing=5, **settings)(output, target) - plain
     # The output is the true mean: no bias, whatever the noisy pixels seem to say.
     assert float(smooth) < 2e-4 < 1e-3 < float(raw)
+
+
+def test_the_cosine_compares_patterns_and_not_their_strength() -> None:
+    stripes = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).expand(2, 1, 2, 2)
+    loss = CosineDistance()
+    assert float(loss(3 * stripes, stripes)) == pytest.approx(0, abs=1e-6)
+    assert float(loss(-stripes, stripes)) == pytest.approx(2)
+    assert float(loss(stripes.transpose(2, 3), stripes)) == pytest.approx(1)
+    # Each image by itself: one right and one reversed are half right.
+    both = torch.cat([stripes[:1], -5 * stripes[:1]])
+    assert float(loss(both, stripes)) == pytest.approx(1)

@@ -3,6 +3,11 @@
 A convolutional one needs no module: name `monai.networks.nets.AutoEncoder` in the YAML. A
 denoising one (Vincent et al., ICML 2008) is any of them whose input is corrupted and whose
 target is not, under the plain supervised step.
+
+Which loss: `torch.nn.MSELoss` seeks the mean of what may be there, so that it blurs where the
+code does not say, and is what PCA minimises; `torch.nn.L1Loss` seeks the median, keeps edges
+sharper and is not ruled by a few large errors such as metal or bone; `pipeline.losses.
+CosineDistance` compares patterns whatever their strength, and is blind to HU.
 """
 
 from __future__ import annotations
