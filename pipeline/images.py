@@ -85,7 +85,7 @@ def _piece(
 ) -> NDArray[np.float32]:
     if patch is None:
         return image
-    spare = np.array(image.shape) - patch
+    spare = np.array(image.shape) - np.array(patch)
     if spare.min() < 0:
         raise ValueError(f"a patch of {patch} is larger than an image of {image.shape}")
     row, column = generator.integers(spare + 1)

@@ -83,7 +83,6 @@ def _mean_square_offset(
     return (voxels / inside[0].numel() * offset.square()).mean()
 
 
-<<<<<<< ours
 class MultiScaleSSIM(nn.Module):
     """share (1 - MS-SSIM) + (1 - share) mean absolute error, as Zhao et al., IEEE TCI 2017.
 
@@ -102,7 +101,8 @@ class MultiScaleSSIM(nn.Module):
         one, other = ((image - self.low) / (self.high - self.low) for image in (output, target))
         alike = compute_ms_ssim(one, other, spatial_dims=2, weights=_FOUR_SCALES).mean()
         return self.share * (1 - alike) + (1 - self.share) * (one - other).abs().mean()
-=======
+
+
 class CosineDistance(nn.Module):
     """1 - the cosine between output and target, each image a vector; mean over the batch.
 
@@ -114,4 +114,3 @@ class CosineDistance(nn.Module):
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         likeness = functional.cosine_similarity(output.flatten(1), target.flatten(1), dim=1)
         return 1 - likeness.mean()
->>>>>>> theirs

@@ -48,7 +48,7 @@ class Pictures:
         return self._chosen(~held_back), self._chosen(held_back)
 
     def _chosen(self, which: NDArray[np.bool_]) -> Pictures:
-        numbers = np.flatnonzero(which)
+        numbers = np.flatnonzero(which).tolist()
         return Pictures(
             [self.images[n] for n in numbers],
             self.labels[numbers],

@@ -49,7 +49,7 @@ def test_a_linear_autoencoder_spans_the_subspace_of_pca(tmp_path: Path) -> None:
         step=mean_square,
         normalize=Normalize(centre=0, scale=1),
         iterations=300,
-        lr=2e-2,
+        lr=5e-2,
     )
     network = model.network
     assert isinstance(network, DenseAutoencoder)
@@ -96,8 +96,8 @@ def test_an_overcomplete_one_copies_what_it_is_shown(sides, tmp_path: Path) -> N
         training,
         tmp_path,
         step=mean_square,
-        iterations=200,
-        lr=3e-3,
+        iterations=400,
+        lr=1e-2,
         batch=32,
     )
     noisy = GaussianNoise(5.0).corrupted(test, np.random.default_rng(1))

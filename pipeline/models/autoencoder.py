@@ -39,7 +39,8 @@ class DenseAutoencoder(nn.Module):
         active: int | None = None,
     ) -> None:
         super().__init__()
-        if min(*image_size, codes) < 1 or not 1 <= (active or codes) <= codes:
+        passing = codes if active is None else active
+        if min(*image_size, codes) < 1 or not 1 <= passing <= codes:
             raise ValueError(
                 "image_size and codes must be positive and active between 1 and codes, got "
                 f"{image_size}, {codes} and {active}"

@@ -29,6 +29,8 @@ class Variational(Supervised):
     warmed up, whatever is trained on.
     """
 
+    model: HUModel
+
     def __init__(
         self,
         model: HUModel,

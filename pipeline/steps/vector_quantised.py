@@ -27,6 +27,8 @@ class VectorQuantised(Supervised):
     code stands beside which: what pipeline.codec expects of an image.
     """
 
+    model: HUModel
+
     def __init__(
         self,
         model: HUModel,
@@ -40,14 +42,14 @@ class VectorQuantised(Supervised):
         if not isinstance(model.network, VQVAE):
             raise ConfigError("step: VectorQuantised needs a model of pipeline.models.vqvae")
         super().__init__(model, loss, settings, residual=False)
-        self.network = model.network
+        self.network: VQVAE = model.network
         self.revive_every, self.alive = revive_every, alive
         self.counts_from = round((1 - counted) * settings.iterations)
         self.random = torch.Generator().manual_seed(settings.seed)
         self.done = 0
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        image = (batch["target"] - self.model.centre) / self.scale
+        image = self.model.normalised(batch["target"])
         if self.done % self.revive_every == 0 and self.done < self.counts_from:
             self._revive(image)
         if self.done >= self.counts_from:
