@@ -46,7 +46,8 @@ def ingest(
     """
     from flows.single import ingest_flow
     from flows.tables import ingest_table
-    from pipeline.config import Pairs, parse_intake
+    from pipeline.config import parse_intake
+    from pipeline.settings import Pairs
 
     report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
     _show(report, json_, lambda: ingest_table(report))

@@ -18,7 +18,7 @@ from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
-from pipeline.config import Pairs, RunConfig, parse_config
+from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
 from pipeline.dicom.intake import Intake
@@ -29,6 +29,7 @@ from pipeline.export import Export, Exported, export_simulated
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
 from pipeline.physics.lowdose import LowDoseCT
+from pipeline.settings import Pairs
 from pipeline.store import Store
 
 REPORT = "report.json"

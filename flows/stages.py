@@ -16,23 +16,22 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import Pairs, RunConfig
+from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
-from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms, measure_on_phantoms
+from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
 from pipeline.models.shell import Shell
-from pipeline.report import save_overview, write_report
+from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.tasks import task_of
 from pipeline.train import train
 
 Curve = list[dict[str, float]]
-OVERVIEW = "overview.png"
 
 
 def stage_task(name: str) -> Callable[[Callable], Any]:
@@ -112,11 +111,9 @@ def evaluate_stage(
 
 @stage_task("phantoms")
 def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
-    """Noise texture and sharpness for the report; None where the run leaves them out."""
-    if not config.phantoms:
-        return None
+    """What phantoms show of the model, for the report."""
     with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
-        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=stage.advance)
+        return task_of(config).on_phantoms(model, config, stage.advance)
 
 
 @stage_task("register")
@@ -163,10 +160,7 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = task_of(config).panels(model, store, keys, config, report["metrics"])
-        write_report(report, panels=panels, curve=curve, path=path)
-        if panels:
-            save_overview(panels, path.with_name(OVERVIEW))
+        task_of(config).write_report(report, model, store, keys, config, curve=curve, path=path)
 
 
 def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:

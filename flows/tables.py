@@ -134,21 +134,18 @@ def deidentified_table(report: dict[str, Any], out: Path) -> None:
 
 
 def models_table(rows: list[dict[str, Any]]) -> None:
-    """A row for each version; figures of its first window, input → output."""
-    # Eight columns have to fit a terminal of 80.
+    """A row for each version, with what its task finds worth telling."""
+    # Six columns have to fit a terminal of 80.
     table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("name", "v", "alias", "gate", "window", "PSNR dB", "SSIM", "date"):
-        table.add_column(column, no_wrap=True)
+    for column in ("name", "v", "alias", "gate", "figures", "date"):
+        table.add_column(column, no_wrap=column != "figures")
     for row in rows:
-        first = row["headline"]
         table.add_row(
             row["name"],
             str(row["version"]),
             ", ".join(row["aliases"]),
             row["gate"],
-            f"{first['centre_hu']:g}/{first['width_hu']:g}" if first else NONE,
-            _change(first, "psnr", 1),
-            _change(first, "ssim", 2),
+            row["headline"].get("text", NONE),
             row["created"][:10],
         )
     out_console.print(table)
@@ -171,10 +168,3 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")
         out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
-
-
-def _change(headline: dict[str, Any], figure: str, digits: int) -> str:
-    if not headline:
-        return NONE
-    before, after = (headline[kind][figure] for kind in ("input", "output"))
-    return f"{number(before, digits)} → {number(after, digits)}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Pairs
 from pipeline.dicom.findings import (
     Fate,
     Refusal,
@@ -24,6 +23,7 @@ from pipeline.errors import NothingUsableError
 from pipeline.geometry import prepared
 from pipeline.image_files import read_image
 from pipeline.pairs import Pair, find_pairs, read_pair
+from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.volume import Volume
 

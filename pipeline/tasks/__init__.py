@@ -10,18 +10,19 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config import Gate, RunConfig
+from pipeline.config import RunConfig
 from pipeline.discover import Source
 from pipeline.errors import ConfigError
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.infer import Progress
-from pipeline.report.figures import Panel
 from pipeline.selection import Selection
+from pipeline.settings import Gate
 from pipeline.store import Store
 
 #: Keys of stored series by the side of the split that their patients are on.
@@ -78,7 +79,13 @@ class Task(ABC):
 
     @abstractmethod
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
-        """What a list of models has room for."""
+        """What a list of models has room for; "text" says it in a few words."""
+
+    def on_phantoms(
+        self, model: nn.Module, config: RunConfig, progress: Progress = lambda images: None
+    ) -> dict[str, Any] | None:
+        """What phantoms show of the model, for the report; None where there is nothing."""
+        return None
 
     @abstractmethod
     def export(
@@ -92,12 +99,18 @@ class Task(ABC):
         """The model over one source, handed over as it came; see pipeline.export."""
 
     @abstractmethod
-    def panels(
+    def write_report(
         self,
+        report: dict[str, Any],
         model: nn.Module,
         store: Store,
         keys: list[str],
         config: RunConfig,
-        figures: dict[str, Any],
-    ) -> list[Panel]:
-        """Pictures for the report; `figures` are evaluate's."""
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        """The run's page at `path`, with pictures of the stored series `keys`.
+
+        report: what report.json holds; curve: the training log (pipeline.report.write_report).
+        """
