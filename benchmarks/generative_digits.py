@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from pipeline.config import Normalize, Train
+from pipeline.latent import sample
 from pipeline.metrics_generative import (
     frechet_distance,
     memorised,
@@ -22,7 +23,7 @@ from pipeline.metrics_generative import (
     ms_ssim_diversity,
     precision_recall,
 )
-from pipeline.models.gan import Generator, sample_hu
+from pipeline.models.gan import Generator
 from pipeline.steps.adversarial import Adversarial
 
 SAMPLES = 5000
@@ -95,7 +96,7 @@ def play(
     model, curve = fit(
         lambda: Generator(latent=64, size=8, channels=64), step, items, settings, LEVELS, folder
     )
-    drawn = sample_hu(model, SAMPLES, generator=torch.Generator().manual_seed(1))
+    drawn = sample(model, SAMPLES, torch.Generator().manual_seed(1))
     alarms = {
         name: float(np.mean([metrics[name] for metrics in curve]))
         for name in ("collapse_alarm", "saturation_alarm")

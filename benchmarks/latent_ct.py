@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline import latent
 from pipeline.config import Normalize
 from pipeline.evaluate_latent import lower_bound, pca_reconstruction, reconstruction_figures
+from pipeline.generation import Jitter
 from pipeline.identity import installation_key
 from pipeline.images import (
     WITH_LUNGS,
@@ -83,7 +84,7 @@ CT_NETWORKS: dict[str, Callable[[], VAE]] = {
 
 
 def ct_items(training: StoredSlices, length: int) -> ImageItems:
-    turned = jitter(angle=0.15, scale=0.15, shift_pixels=10, mirror=True)
+    turned = jitter(Jitter(turn_degrees=8.6, zoom=0.15, shift_pixels=10, mirror=True))
     return ImageItems(training, lung_labels(training), seed=0, length=length, augment=turned)
 
 

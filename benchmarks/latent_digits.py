@@ -192,13 +192,13 @@ def draw_digits(
         10,
         "From a held-back digit (left) to another (right), straight in 10 latents.",
     )
-    order = latent.latent_use(free, images).by_information()
+    order = latent.latent_use(free, images).by_variance()
     moved = [latent.traverse(codes[one_of_each[3]], number, steps=9) for number in order]
     save(
         "traversals",
         latent.decode(free, torch.cat(moved)),
         9,
-        "A row for each latent, the most informative first: -3 to +3 sigma, the others fixed.",
+        "A row for each latent, the one that varies most first: -3 to +3 sigma, the others fixed.",
     )
     wide = torch.from_numpy(stroke_pixels(test) > np.median(stroke_pixels(test)))
     bold = latent.attribute_vector(codes, wide)

@@ -37,8 +37,13 @@ app.add_typer(models_app, name="models")
 @app.command()
 def run(
     config: Config,
-    data: Annotated[Path, typer.Option("--data", help="A folder tree of DICOM files.")],
     out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder tree of DICOM files; none for a run on pictures it names."
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option("--compare", help="Measure this model too on the held-back patients."),
@@ -75,13 +80,17 @@ def demo(
     _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
 
 
-def _finish_run(settings: Any, data: Path, out: Path, json_: bool, compare: list[str]) -> None:
+def _finish_run(
+    settings: Any, data: Path | None, out: Path, json_: bool, compare: list[str]
+) -> None:
     writable(out)
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
 
-    request = str(Request(settings.resolved(), str(data), str(out), compare).save())
+    request = str(
+        Request(settings.resolved(), str(data) if data else None, str(out), compare).save()
+    )
     report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
@@ -100,14 +109,13 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
 
     settings = load_config(config, set_)
     from flows.single import train_flow
-    from flows.tables import model_line
-    from flows.tables_figures import figures_table
+    from flows.tables import model_line, task_table
 
     result = train_flow(settings, store)
     if json_:
         print(json.dumps(result))
     else:
-        figures_table(result["metrics"])
+        task_table(settings.task, result["metrics"])
         model_line(result["model"], result["gate"])
 
 

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from flows.tables_figures import NONE, figures_table, number, out_console
+from flows.tables_generation import generation_table
 from pipeline.quality.summary import rounded
 
 
@@ -20,10 +21,10 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     ingest_table(report)
     if "published_split" in report:
         out_console.print(report["published_split"]["told"], highlight=False)
-    figures_table(report["metrics"])
+    task_table(report["task"], report["metrics"])
     for reference, figures in report["compared"].items():
         out_console.print(f"Beside it, {reference} on the same patients:")
-        figures_table(figures)
+        task_table(report["task"], figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)
@@ -42,6 +43,11 @@ def run_table(report: dict[str, Any], out: Path) -> None:
         "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db",
     )
     out_console.print(table)
+
+
+def task_table(task: str, figures: dict[str, Any]) -> None:
+    """The figures of a model, as its task tells them."""
+    {"denoise": figures_table, "generate": generation_table}[task](figures)
 
 
 def ingest_table(report: dict[str, Any]) -> None:
@@ -157,13 +163,13 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
         for key in ("created", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
-        figures_table(row["figures"])
+        task_table(row["config"]["task"], row["figures"])
         for check in row["gate"]["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
             out_console.print(
                 f"{mark}: {check['check']} {number(check['figure'], 2)} ({check['limit']})"
             )
-        patients = {k: v["windows"] for k, v in row["figures"]["patients"].items()}
+        patients = {k: v.get("windows") for k, v in row["figures"]["patients"].items()}
         out_console.print("per patient:")
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")

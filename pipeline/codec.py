@@ -71,14 +71,14 @@ class Codec:
         """Indices into the code book [rows, columns] of an image."""
         given = torch.from_numpy(np.array(image, dtype=np.float32))[None, None]
         with torch.inference_mode():
-            values = (given - self.model.centre) / self.model.scale
+            values = self.model.normalised(given)
             return self.network.codes(values.to(self._device))[0].cpu().numpy()
 
     def image(self, codes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.float32]:
         """The image [*shape] of codes."""
         with torch.inference_mode():
             values = self.network.image(torch.from_numpy(codes)[None].to(self._device), shape)
-            return (values[0, 0] * self.model.scale + self.model.centre).float().cpu().numpy()
+            return self.model.in_hu(values[0, 0]).float().cpu().numpy()
 
     @property
     def _device(self) -> torch.device:

@@ -15,16 +15,20 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
+from pipeline.generation import Generation
 from pipeline.segmentation import Segmentation
 from pipeline.settings import Component, Data, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
-TaskName = Literal["denoise", "segment"]
-#: Sections that only the runs of one task have.
+TaskName = Literal["denoise", "segment", "generate"]
+#: Sections that not the runs of every task have.
 OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("normalize_hu", "metrics", "convention", "phantoms"),
     "segment": ("segmentation",),
+    "generate": ("generation", "normalize_hu"),
 }
+#: Which a run of the task must have.
+_NEEDED = {"segment": ("segmentation", "loss"), "generate": ("generation",), "denoise": ("loss",)}
 
 
 class RunConfig(Strict):
@@ -37,10 +41,12 @@ class RunConfig(Strict):
     #: learns with it too, and is tested on what it makes.
     degradation: Component | None = None
     segmentation: Segmentation | None = None
+    generation: Generation | None = None
     model: Component
     normalize_hu: Normalize = Normalize()
     step: Component
-    loss: Component
+    #: None for steps whose loss is their network's or their objective's.
+    loss: Component | None = None
     train: Train
     #: The first four are reported at every evaluation, the others where they are named.
     metrics: tuple[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"], ...] = (
@@ -70,8 +76,9 @@ class RunConfig(Strict):
         foreign = sorted(self.model_fields_set & self._foreign())
         if foreign:
             raise ValueError(f"{foreign[0]}: not for the task {self.task}")
-        if self.task == "segment" and self.segmentation is None:
-            raise ValueError("segmentation: say which classes, and on what grid")
+        for name in _NEEDED[self.task]:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: the task {self.task} needs it")
         return self
 
     @model_validator(mode="after")
@@ -93,7 +100,7 @@ class RunConfig(Strict):
 
     def _foreign(self) -> set[str]:
         """Sections of the other tasks."""
-        return {name for task, names in OF_TASK.items() if task != self.task for name in names}
+        return {name for names in OF_TASK.values() for name in names} - {*OF_TASK[self.task]}
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

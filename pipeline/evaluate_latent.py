@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from pipeline.latent import CHUNK
-from pipeline.metrics import psnr_db, ssim
+from pipeline.metrics import Image, psnr_db, ssim
 from pipeline.models.distributions import Gaussian
 from pipeline.models.shell import HUModel
 from pipeline.models.vae import VAE
@@ -36,10 +37,11 @@ def lower_bound(
     network = model.network
     if not isinstance(network, VAE):
         raise TypeError(f"{type(network).__name__} has no posterior, so no evidence lower bound")
+    device = next(model.parameters()).device
     likelihoods, divergences = [], []
     for start in range(0, len(images), CHUNK):
-        part = model.normalised(images[start : start + CHUNK])
-        label = None if labels is None else labels[start : start + CHUNK]
+        part = model.normalised(images[start : start + CHUNK].to(device))
+        label = None if labels is None else labels[start : start + CHUNK].to(device)
         posterior = network.encode(part, label)
         raw = network.raw(posterior.sample(generator), label)
         likelihoods.append(network.likelihood.log_prob(raw, part))
@@ -59,9 +61,9 @@ def lower_bound(
 
 
 def reconstruction_figures(
-    output: NDArray[np.float32], target: NDArray[np.float32], window: Window
+    output: Sequence[Image] | Image, target: Sequence[Image] | Image, window: Window
 ) -> dict[str, float]:
-    """{"psnr", "ssim"} in `window`, mean over images, both [count, rows, columns]."""
+    """{"psnr", "ssim"} in `window`, mean over images [rows, columns], equally many of both."""
     pairs = list(zip(output, target, strict=True))
     return {
         "psnr": float(np.mean([psnr_db(image, truth, window) for image, truth in pairs])),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 import torch
-from monai.transforms import Compose, RandAffine, RandFlip
+from monai.transforms import Compose, RandAffine, RandFlip, Randomizable
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from pipeline.corruptions import Corruption
+from pipeline.errors import ConfigError
+from pipeline.generation import Jitter, LabelName
 from pipeline.masks import body_mask
 from pipeline.store import Store
 from pipeline.units import TISSUE_RANGES_HU
@@ -92,48 +95,55 @@ def _piece(
     return image[row : row + patch[0], column : column + patch[1]]
 
 
-def jitter(*, angle: float, scale: float, shift_pixels: float, mirror: bool) -> Compose:
-    """Random turns (radians), zooms by 1 +- scale, shifts and, if asked for, left-right flips.
+def jitter(settings: Jitter) -> Compose | None:
+    """What a configuration asks for; None where that is nothing.
 
     A few hundred slices of a few patients are then many, of many builds; beyond the image lies
     what its rim shows.
     """
-    return Compose(
-        [
-            RandFlip(prob=0.5 if mirror else 0.0, spatial_axis=1),
+    moves: list[Randomizable] = []
+    if settings.mirror:
+        moves.append(RandFlip(prob=0.5, spatial_axis=1))
+    if settings.turn_degrees or settings.zoom or settings.shift_pixels:
+        moves.append(
             RandAffine(
                 prob=1.0,
-                rotate_range=angle,
-                scale_range=(scale, scale),
-                translate_range=(shift_pixels, shift_pixels),
+                rotate_range=math.radians(settings.turn_degrees),
+                scale_range=(settings.zoom, settings.zoom),
+                translate_range=(settings.shift_pixels, settings.shift_pixels),
                 padding_mode="border",
-            ),
-        ]
-    )
+            )
+        )
+    return Compose(moves) if moves else None
 
 
 class StoredSlices:
     """Slices of stored series in HU, resampled to `size` when they are first asked for.
 
     The whole field of view becomes the image, so that a pixel's size differs from series to
-    series. `patients` has each slice's patient.
+    series. Without a size they are as stored. `patients` and `places` have each slice's patient
+    and (series, number in it); `given` the labels that pictures came with, else nothing.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], size: tuple[int, int]) -> None:
-        volumes = [store.load(key) for key in keys]
-        places = [(v, i) for v in volumes for i in range(len(v.image_hu))]
-        patients = [store.record(key)["patient"] for key in keys]
-        self.patients = [p for p, v in zip(patients, volumes, strict=True) for _ in v.image_hu]
-        self._length = len(places)
-        self._slice = lru_cache(SLICES_KEPT)(
-            lambda n: resampled(np.asarray(places[n][0].image_hu[places[n][1]]), size)
-        )
+    def __init__(self, store: Store, keys: Sequence[str], size: tuple[int, int] | None) -> None:
+        volumes = {key: store.load(key) for key in keys}
+        self.places = [(key, n) for key, v in volumes.items() for n in range(len(v.image_hu))]
+        patients = {key: str(store.record(key)["patient"]) for key in keys}
+        self.patients = [patients[key] for key, _ in self.places]
+        self.given = [n for v in volumes.values() for n in v.provenance.get("labels", ())]
+
+        def read(number: int) -> NDArray[np.float32]:
+            key, place = self.places[number]
+            image_hu = np.asarray(volumes[key].image_hu[place], dtype=np.float32)
+            return image_hu if size is None else resampled(image_hu, size)
+
+        self._slice = lru_cache(SLICES_KEPT)(read)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.places)
 
     def __getitem__(self, number: int) -> NDArray[np.float32]:
-        if not 0 <= number < self._length:
+        if not 0 <= number < len(self):
             raise IndexError(number)
         return self._slice(number)
 
@@ -154,6 +164,15 @@ def lung_share(image_hu: NDArray[np.float32]) -> float:
     body_hu = fine_hu[body_mask(fine_hu)]
     low, high = TISSUE_RANGES_HU["lung"]
     return float(np.mean((body_hu >= low) & (body_hu <= high))) if body_hu.size else 0.0
+
+
+def labels_of(images: StoredSlices, kind: LabelName) -> NDArray[np.int64]:
+    """A label for each image; raises ConfigError where there is none of that kind."""
+    if kind == "lungs":
+        return lung_labels(images)
+    if kind == "given" and len(images.given) != len(images):
+        raise ConfigError("generation.label: given, but these images came without labels")
+    return np.array(images.given if kind == "given" else [0] * len(images), dtype=np.int64)
 
 
 def lung_labels(images_hu: Images) -> NDArray[np.int64]:

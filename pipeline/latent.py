@@ -2,11 +2,13 @@
 
 For every model whose network has `encode` and `decode`: variational autoencoders, where a code
 is the mean of the posterior, and plain ones. Images are in the model's own units, HU or grey
-levels, [count, 1, rows, columns]; codes are [count, *latent_shape].
+levels, [count, 1, rows, columns]; codes are [count, *latent_shape]. Both are given and taken on
+the CPU, wherever the model is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +30,16 @@ def encode(
     model: HUModel, images: torch.Tensor, labels: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The code of each image."""
-    parts = [_encoded(model, *chunk) for chunk in _chunks(images, labels)]
-    return torch.cat([p.mean if isinstance(p, Posterior) else p for p in parts])
+    parts = [_encoded(model, *chunk) for chunk in _chunks(model, images, labels)]
+    return torch.cat([(p.mean if isinstance(p, Posterior) else p).cpu() for p in parts])
 
 
 @torch.inference_mode()
 def decode(model: HUModel, codes: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
     """The image of each code, in the model's units."""
     network: Any = model.network
-    parts = [network.decode(*_given(*chunk)).float() for chunk in _chunks(codes, labels)]
-    return model.in_hu(torch.cat(parts))
+    parts = [network.decode(*_given(*chunk)).float() for chunk in _chunks(model, codes, labels)]
+    return model.in_hu(torch.cat(parts)).cpu()
 
 
 def reconstruct(
@@ -56,8 +58,7 @@ def sample(
     """Images of codes drawn from the standard normal prior; one for each label, if given."""
     network: Any = model.network
     codes = torch.randn((count, *network.latent_shape), generator=generator)
-    device = next(model.parameters()).device
-    return decode(model, codes.to(device), labels)
+    return decode(model, codes, labels)
 
 
 def codes_like(codes: torch.Tensor, count: int, *, components: int, seed: int) -> torch.Tensor:
@@ -125,9 +126,9 @@ class LatentUse:
         """How many latents have means that vary by more than `threshold`."""
         return int((self.variance > threshold).sum())
 
-    def by_information(self) -> list[int]:
-        """Latents, the one that tells most first."""
-        return self.kl.argsort(descending=True).tolist()
+    def by_variance(self) -> list[int]:
+        """Latents, the one first whose means differ most from image to image."""
+        return self.variance.argsort(descending=True).tolist()
 
 
 @torch.inference_mode()
@@ -135,9 +136,9 @@ def latent_use(
     model: HUModel, images: torch.Tensor, labels: torch.Tensor | None = None
 ) -> LatentUse:
     """What a variational autoencoder's latents are used for, measured on images."""
-    posteriors = [_encoded(model, *chunk) for chunk in _chunks(images, labels)]
-    kl = torch.cat([posterior.kl().flatten(1) for posterior in posteriors])
-    means = torch.cat([posterior.mean.flatten(1) for posterior in posteriors])
+    posteriors = [_encoded(model, *chunk) for chunk in _chunks(model, images, labels)]
+    kl = torch.cat([posterior.kl().flatten(1).cpu() for posterior in posteriors])
+    means = torch.cat([posterior.mean.flatten(1).cpu() for posterior in posteriors])
     return LatentUse(kl.mean(dim=0), means.var(dim=0, correction=0))
 
 
@@ -152,9 +153,9 @@ def _given(images: torch.Tensor, labels: torch.Tensor | None) -> tuple[torch.Ten
 
 
 def _chunks(
-    images: torch.Tensor, labels: torch.Tensor | None
-) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-    return [
-        (images[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK])
-        for i in range(0, len(images), CHUNK)
-    ]
+    model: HUModel, images: torch.Tensor, labels: torch.Tensor | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    device = next(model.parameters()).device
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        yield images[part].to(device), None if labels is None else labels[part].to(device)

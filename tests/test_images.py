@@ -10,6 +10,7 @@ import torch
 from helpers_images import body_slice, tiny_store, volume_of
 
 from pipeline.corruptions import GaussianNoise, MaskedPixels
+from pipeline.generation import Jitter
 from pipeline.images import (
     WITH_LUNGS,
     WITHOUT_LUNGS,
@@ -35,7 +36,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_an_item_is_a_function_of_seed_and_number_alone() -> None:
-    moved = jitter(angle=0.2, scale=0.1, shift_pixels=2, mirror=True)
+    moved = jitter(Jitter(turn_degrees=11, zoom=0.1, shift_pixels=2, mirror=True))
     settings = {"augment": moved, "corruption": GaussianNoise(0.1)}
     forwards = [items(**settings)[n] for n in range(50)]
     again = items(**settings)

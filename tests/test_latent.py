@@ -128,7 +128,7 @@ def test_latents_are_ordered_by_what_they_tell_and_idle_ones_are_not_active(
     torch.testing.assert_close(use.kl, torch.tensor([0.0, 0.5 * 4 / 2]))
     assert use.active() == 1
     assert use.active(threshold=1.5) == 0
-    assert use.by_information() == [1, 0]
+    assert use.by_variance() == [1, 0]
 
 
 def test_an_even_way_has_no_cliff_and_a_jump_is_one() -> None:

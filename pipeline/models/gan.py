@@ -6,13 +6,11 @@ in tanh, so `normalize_hu` must bring the images into [-1, 1].
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pipeline.models.shell import HUModel
+from pipeline.models.distributions import Posterior
 
 #: The side of a generator's first and a discriminator's last feature map.
 SMALLEST = 4
@@ -31,7 +29,8 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         doublings = _doublings(size)
-        self.latent = latent
+        self.latent_shape = (latent,)
+        self.image_size = (size, size)
         width = channels * 2 ** (doublings - 1)
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, SMALLEST, bias=False)]
         for _ in range(doublings - 1):
@@ -51,6 +50,10 @@ class Generator(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.layers(latent[:, :, None, None]))
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """The same, by the name that pipeline.latent asks for."""
+        return self(latent)
 
 
 class Discriminator(nn.Module):
@@ -103,20 +106,21 @@ class VAEGAN(nn.Module):
     ) -> None:
         super().__init__()
         shape = {"channels": channels, "image_channels": image_channels}
-        self.latent = latent
+        self.latent_shape = (latent,)
+        self.image_size = (size, size)
         self.encoder = Discriminator(size, **shape, batch_norm=True, outputs=2 * latent)
         self.decoder = Generator(latent, size, **shape)
 
-    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log variance of the codes, each [batch, latent]."""
+    def encode(self, image: torch.Tensor) -> Posterior:
+        """The codes that an image may have, [batch, latent]."""
         mean, log_variance = self.encoder(image)[-1].flatten(1).chunk(2, dim=1)
-        return mean, log_variance
+        return Posterior(mean, log_variance)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.decoder(latent)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.decode(self.encode(image)[0])
+        return self.decode(self.encode(image).mean)
 
 
 def with_spectral_norm(network: nn.Module) -> nn.Module:
@@ -125,16 +129,6 @@ def with_spectral_norm(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             spectral_norm(module)
     return network
-
-
-@torch.no_grad()
-def sample_hu(model: HUModel, count: int, *, generator: torch.Generator) -> torch.Tensor:
-    """`count` new images in HU, [count, image_channels, rows, columns], on the model's device."""
-    network: Any = model.network
-    latent = torch.randn(count, network.latent, generator=generator)
-    draw = network.decode if isinstance(network, VAEGAN) else network
-    device = next(network.parameters()).device
-    return draw(latent.to(device)) * model.scale + model.centre
 
 
 def initialise(module: nn.Module) -> None:

@@ -64,7 +64,8 @@ class ProgressiveGenerator(Levels):
         image_channels: int = 1,
     ) -> None:
         super().__init__(smallest, largest, channels=channels, most_channels=most_channels)
-        self.latent = latent
+        self.latent_shape = (latent,)
+        self.image_size = (largest, largest)
         widths = self.widths
         self.first = Scaled(nn.ConvTranspose2d(latent, widths[0], 4), fan_in=latent)
         self.blocks = nn.ModuleList(Block(into, out) for into, out in pairwise(widths))
@@ -83,6 +84,10 @@ class ProgressiveGenerator(Levels):
         if share < 1:
             image = torch.lerp(enlarged(self.to_image[doublings - 1](before)), image, share)
         return torch.tanh(image)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """The same, by the name that pipeline.latent asks for."""
+        return self(latent)
 
 
 class ProgressiveDiscriminator(Levels):

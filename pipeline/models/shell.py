@@ -77,6 +77,7 @@ def denoiser(config: RunConfig) -> HUModel:
 _SHELLS = {
     "denoise": "pipeline.models.shell.denoiser",
     "segment": "pipeline.models.segmenter.segmenter",
+    "generate": "pipeline.models.generative.generative",
 }
 
 

@@ -65,6 +65,10 @@ class VAE(nn.Module, ABC):
         """The expected image of each code [batch, *latent_shape]."""
         return self.likelihood.mean(self.raw(latent, label))
 
+    def drawn(self, latent: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """The same for labels that are one-hot already [batch, labels]."""
+        return self.likelihood.mean(self._decoded(latent, condition))
+
     def raw(self, latent: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
         """What the likelihood takes: the expected image, or its logits for Bernoulli."""
         return self._decoded(latent, self._condition(label, latent))

@@ -40,19 +40,26 @@ def write_report(
     `report` is what report.json holds, `curve` the training log: iteration, loss,
     learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
     """
-    _write(
+    write_page(
         "report.html",
         path,
-        report=report,
-        **_measured(report.get("metrics"), panels, report.get("config")),
+        **run_facts(report, curve) | _measured(report.get("metrics"), panels, report.get("config")),
         others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
-        curve=_data_uri(charts.training_png(curve)) if curve else None,
-        speed=_median([point.get("patches_per_s") for point in curve]),
-        sides=Counter((report.get("split") or {}).values()),
-        quarantined=grouped(report.get("quarantined") or []),
-        excluded=grouped(report.get("excluded") or []),
     )
+
+
+def run_facts(report: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page of every task's run tells: training, data, reproducibility."""
+    return {
+        "report": report,
+        "curve": data_uri(charts.training_png(curve)) if curve else None,
+        "speed": _median([point.get("patches_per_s") for point in curve]),
+        "sides": Counter((report.get("split") or {}).values()),
+        "quarantined": grouped(report.get("quarantined") or []),
+        "excluded": grouped(report.get("excluded") or []),
+        "config_yaml": _as_yaml(report.get("config")),
+    }
 
 
 def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path) -> None:
@@ -61,7 +68,7 @@ def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path)
     `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
     "dose_sweep" and "phantoms" those that were measured.
     """
-    _write(
+    write_page(
         "evaluation.html",
         path,
         report=report,
@@ -86,7 +93,8 @@ def evaluation_charts(report: dict[str, Any]) -> dict[str, bytes]:
     return found
 
 
-def _write(template: str, path: Path, **shown: Any) -> None:
+def write_page(template: str, path: Path, **shown: Any) -> None:
+    """Render a template of this folder to `path`."""
     html = _environment().get_template(template).render(**shown)
     # File names may hold bytes that are no text, which UTF-8 refuses.
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
@@ -101,9 +109,9 @@ def _measured(metrics: dict[str, Any] | None, panels: list[Panel], config: Any) 
         "overall": overall,
         "windows": overall.get("windows") or {},
         "patients": (metrics or {}).get("patients") or {},
-        "bias_chart": _data_uri(charts.bias_png(overall.get("hu_bias"))),
+        "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
         "panels": [_pictures(panel) for panel in panels],
-        "colour_bar": _data_uri(figures.colour_bar_png()),
+        "colour_bar": data_uri(figures.colour_bar_png()),
         "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
         "enlargement": figures.ENLARGEMENT,
         "dose": dose,
@@ -117,8 +125,8 @@ def _phantoms(found: dict[str, Any] | None) -> dict[str, Any] | None:
     rows = phantom_rows(found)
     return {
         "conditions": phantom_conditions(found),
-        "noise_power": _data_uri(charts.noise_power_png(found)),
-        "transfer": _data_uri(charts.transfer_png(found)),
+        "noise_power": data_uri(charts.noise_power_png(found)),
+        "transfer": data_uri(charts.transfer_png(found)),
         "groups": [(group, list(each)) for group, each in groupby(rows, lambda row: row.group)],
     }
 
@@ -129,7 +137,7 @@ def _sweep(found: dict[str, Any] | None) -> dict[str, Any] | None:
     return {
         **found,
         "conditions": sweep_conditions(found),
-        "chart": _data_uri(charts.dose_png(found)),
+        "chart": data_uri(charts.dose_png(found)),
         "answers": equivalent_doses(found),
         "none_means": NONE_MEANS,
     }
@@ -257,7 +265,7 @@ def _pictures(panel: Panel) -> dict[str, Any]:
         "columns": columns,
         "box": _percent(crop, panel.target_hu),
         "line": {"row": row + 1, "rows": rows, "top": f"{100 * (row + 0.5) / rows:.2f}%"},
-        "profile": _data_uri(profile),
+        "profile": data_uri(profile),
     }
 
 
@@ -265,8 +273,8 @@ def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> d
     return {
         "title": title,
         "kind": kind,
-        "whole": _data_uri(to_png(levels)),
-        "centre": _data_uri(to_png(levels[crop])),
+        "whole": data_uri(to_png(levels)),
+        "centre": data_uri(to_png(levels[crop])),
     }
 
 
@@ -281,7 +289,8 @@ def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
     }
 
 
-def _data_uri(png: bytes | None) -> str | None:
+def data_uri(png: bytes | None) -> str | None:
+    """A PNG within the page itself."""
     if png is None:
         return None
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -107,7 +107,6 @@ class Adversarial(Step):
         )
         self.kept = model
         self.generator = copy.deepcopy(model)
-        self.centre, self.scale = model.centre, model.scale
         self.discriminator = self._build_discriminator(model)
         turns = self.generator_turns(settings.iterations)
         self.players = {
@@ -173,7 +172,7 @@ class Adversarial(Step):
     def fake(self, batch: Batch) -> torch.Tensor:
         """As many images as the batch has, normalised, from the generator as it is."""
         network: Any = self.generator.network
-        latent = self.draw(len(batch["target"]), network.latent)
+        latent = self.draw(len(batch["target"]), *network.latent_shape)
         return network(latent.to(batch["target"].device))
 
     def draw(self, *shape: int) -> torch.Tensor:
@@ -182,10 +181,7 @@ class Adversarial(Step):
 
     def real(self, batch: Batch) -> torch.Tensor:
         """The batch's images as the discriminator sees them."""
-        return self.normalised(batch["target"])
-
-    def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
-        return (image_hu - self.centre) / self.scale
+        return self.kept.normalised(batch["target"])
 
     def judge(self, batch: Batch) -> Judge:
         """From normalised images to scores."""

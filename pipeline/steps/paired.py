@@ -107,7 +107,7 @@ class PairedAdversarial(Adversarial):
     def seen(self, image_hu: torch.Tensor) -> torch.Tensor:
         """Images as discriminator and features see them."""
         if self.window is None:
-            return self.normalised(image_hu)
+            return self.kept.normalised(image_hu)
         return ((image_hu - self.window.centre) * (2 / self.window.width)).clamp(-1, 1)
 
     def judge(self, batch: Batch) -> Judge:
@@ -119,7 +119,7 @@ class PairedAdversarial(Adversarial):
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
         output_hu = self.generator(batch["input"])
         fake, real = self.seen(output_hu), self.real(batch)
-        content = self.loss(output_hu / self.scale, batch["target"] / self.scale)
+        content = self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
         told = {"loss": content.item()}
         if self.rehearses:
             return content + self._features_loss(real), told

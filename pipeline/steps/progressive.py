@@ -41,7 +41,7 @@ class Progressive(Adversarial):
         return {**super().backward(batch, share=share), "level": level}
 
     def real(self, batch: Batch) -> torch.Tensor:
-        images, network = self.normalised(batch["target"]), self.growing[0]
+        images, network = self.kept.normalised(batch["target"]), self.growing[0]
         doublings, share = network.stage
         at_work = reduced(images, network.last - doublings)
         if share == 1:

@@ -50,12 +50,12 @@ class VAEGANStep(Adversarial):
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
         image, network = self.real(batch), self.network
-        mean, log_variance = network.encode(image)
-        divergence = divergence_from_normal(mean, log_variance)
-        code = self._near(mean, log_variance)
+        posterior = network.encode(image)
+        divergence = posterior.kl().sum(dim=1).mean()
+        code = posterior.sample(self.random)
         rebuilt = network.decode(code)
         features = mse_loss(self.features(rebuilt), self.features(image))
-        played = network.decode(torch.cat([code.detach(), self._random_like(mean)]))
+        played = network.decode(torch.cat([code.detach(), self._random_like(code)]))
         self.watch.see_images(image, played[len(image) :])
         adversarial = self.objective.generator(self.scores(played))
         loss = (
@@ -72,8 +72,7 @@ class VAEGANStep(Adversarial):
     def fake(self, batch: Batch) -> torch.Tensor:
         """Reconstructions of half the batch, and as many images from random codes."""
         network = self.network
-        mean, log_variance = network.encode(self.real(batch))
-        codes = self._near(mean, log_variance)
+        codes = network.encode(self.real(batch)).sample(self.random)
         half = len(codes) // 2
         return network.decode(torch.cat([codes[:half], self._random_like(codes[half:])]))
 
@@ -81,14 +80,5 @@ class VAEGANStep(Adversarial):
         """The discriminator's last layer before the scores."""
         return self.discriminator(image)[-2]
 
-    def _near(self, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-        return mean + torch.exp(0.5 * log_variance) * self._random_like(mean)
-
     def _random_like(self, codes: torch.Tensor) -> torch.Tensor:
         return self.draw(*codes.shape).to(codes.device)
-
-
-def divergence_from_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL of diagonal Gaussians [batch, latent] to the standard normal, nats, mean over images."""
-    each = log_variance.exp() + mean.square() - 1 - log_variance
-    return 0.5 * each.sum(dim=1).mean()
