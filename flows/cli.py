@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_evaluate import add_evaluate_command
+from flows.cli_latent import add_latent_commands
 from flows.cli_series import add_series_commands
 from flows.options import Config, Json, Out, Settings, StoreFolder, end, writable
 from flows.progress import console
@@ -151,6 +152,7 @@ def models_show(
 
 add_evaluate_command(app)
 add_series_commands(app)
+add_latent_commands(app)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline import latent
 from pipeline.dicom.synthetic_series import MARKING
 from pipeline.errors import ConfigError
+from pipeline.images import StoredSlices
 from pipeline.models.generative import Generative
 from pipeline.models.vae import VAE
 from pipeline.report.generated import RECONSTRUCTED
@@ -77,17 +78,30 @@ def reconstructions(model: Generative, known: Known) -> Grid:
     return Grid(_flat(both), len(known.images), caption, RECONSTRUCTED)
 
 
-def interpolations(model: Generative, ends: torch.Tensor, told: torch.Tensor, steps: int) -> Grid:
+def interpolations(
+    model: Generative,
+    ends: torch.Tensor,
+    told: torch.Tensor,
+    steps: int,
+    *,
+    marking: str = RECONSTRUCTED,
+) -> Grid:
     """A row from each code of the first half to its partner in the second; labels by row."""
     pairs = zip(*ends.chunk(2), strict=True)
     ways = torch.cat([latent.interpolate(first, last, steps) for first, last in pairs])
     labels = told.repeat_interleave(steps) if model.labels else None
     caption = f"From one code (left) to another (right) in {steps} equal steps."
-    return Grid(_flat(latent.decode(model, ways, labels)), steps, caption)
+    return Grid(_flat(latent.decode(model, ways, labels)), steps, caption, marking)
 
 
 def traversals(
-    model: Generative, code: torch.Tensor, told: torch.Tensor, order: list[int], steps: int
+    model: Generative,
+    code: torch.Tensor,
+    told: torch.Tensor,
+    order: list[int],
+    steps: int,
+    *,
+    marking: str = RECONSTRUCTED,
 ) -> Grid:
     """A row for each latent of `order`, from -3 to +3 sigma, the others as in `code`; label [1]."""
     moved = torch.cat([latent.traverse(code, n, steps=steps, span=SPAN) for n in order])
@@ -96,7 +110,7 @@ def traversals(
         f"A row for each latent, the one that varies most first: {-SPAN:g} to {SPAN:+g} sigma, "
         "the others fixed."
     )
-    return Grid(_flat(latent.decode(model, moved, labels)), steps, caption)
+    return Grid(_flat(latent.decode(model, moved, labels)), steps, caption, marking)
 
 
 def arithmetic(
@@ -121,6 +135,31 @@ def latent_order(model: Generative, known: Known | None) -> list[int]:
     if known is not None and isinstance(model.network, VAE):
         return latent.latent_use(model, known.images, known.told(model)).by_variance()
     return list(range(math.prod(model.latent_shape)))
+
+
+def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> Known:
+    """Some images, evenly through the series, cut to the size of the smallest."""
+    numbers = np.unique(np.linspace(0, len(images) - 1, count).astype(int)).tolist()
+    found = [images[number] for number in numbers]
+    rows, columns = np.min([image.shape for image in found], axis=0)
+    stacked = np.stack([image[:rows, :columns] for image in found])
+    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
+
+
+def labels_asked(labels: NDArray[np.int64], count: int) -> torch.Tensor:
+    """Every label in turn."""
+    return torch.from_numpy(np.resize(np.unique(labels), count))
+
+
+def starting_codes(
+    model: Generative, known: Known | None, count: int, *, seed: int
+) -> torch.Tensor:
+    """An even number of codes: of the images, or random ones where there are no images."""
+    if known is not None:
+        codes = known.codes(model)
+        return codes[: len(codes) // 2 * 2][:count]
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((count, *model.latent_shape), generator=generator)
 
 
 def _through(model: Generative, images: torch.Tensor) -> torch.Tensor:

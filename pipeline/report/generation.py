@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline import latent_grids
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.images import StoredSlices
-from pipeline.latent_grids import Grid, Known
+from pipeline.latent_grids import Grid, chosen, labels_asked, starting_codes
 from pipeline.models.generative import Generative
 from pipeline.report import charts
 from pipeline.report.generated import save_grid
@@ -43,40 +42,18 @@ def report_grids(
         asked = labels_asked(labels, SAMPLES)
         found["samples"] = latent_grids.samples(model, asked, seed=seed)
     try:
-        ends = starting_codes(model, known, 2 * ROWS, seed=seed)
+        ends = starting_codes(model, known if model.encodes else None, 2 * ROWS, seed=seed)
         order = latent_grids.latent_order(model, known if model.encodes else None)
     except ConfigError:  # codes without a fixed shape have no space to walk in
         return found
     told = known.labels[:ROWS]
-    found["interpolations"] = latent_grids.interpolations(model, ends, told, STEPS)
+    marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
+    found["interpolations"] = latent_grids.interpolations(model, ends, told, STEPS, marking=marking)
     if model.has_prior:
         found["traversals"] = latent_grids.traversals(
-            model, ends[0], known.labels[:1], order[: 2 * ROWS], STEPS
+            model, ends[0], told[:1], order[: 2 * ROWS], STEPS, marking=marking
         )
     return found
-
-
-def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> Known:
-    """Some images, evenly through the series, cut to the size of the smallest."""
-    numbers = np.unique(np.linspace(0, len(images) - 1, count).astype(int)).tolist()
-    found = [images[number] for number in numbers]
-    rows, columns = np.min([image.shape for image in found], axis=0)
-    stacked = np.stack([image[:rows, :columns] for image in found])
-    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
-
-
-def labels_asked(labels: NDArray[np.int64], count: int) -> torch.Tensor:
-    """Every label in turn."""
-    return torch.from_numpy(np.resize(np.unique(labels), count))
-
-
-def starting_codes(model: Generative, known: Known, count: int, *, seed: int) -> torch.Tensor:
-    """Codes of the images, as many as there are; random ones of a network that draws only."""
-    if model.encodes:
-        codes = known.codes(model)
-        return codes[: len(codes) // 2 * 2][:count]
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((count, *model.latent_shape), generator=generator)
 
 
 def write_generation(
