@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from pipeline import latent
 from pipeline.codec import Codec
+from pipeline.components import build
 from pipeline.config import RunConfig
+from pipeline.corruptions import Corruption
 from pipeline.dataset import TRAIN
 from pipeline.evaluate_latent import lower_bound, pca_reconstruction, reconstruction_figures
 from pipeline.evaluate_samples import sample_figures
 from pipeline.generation import Generation
 from pipeline.images import StoredSlices, labels_of
 from pipeline.infer import Progress, apply_model
+from pipeline.metrics_perceptual import ms_ssim
 from pipeline.models.generative import Generative
 from pipeline.models.vae import VAE
 from pipeline.models.vqvae import VQVAE
@@ -43,7 +46,7 @@ def stored_images(
 ) -> tuple[StoredSlices, NDArray[np.int64]]:
     """Images of stored series as the run sees them, and their labels."""
     settings = generation_of(config)
-    images = StoredSlices(store, keys, settings.image_size)
+    images = StoredSlices(store, keys, settings.image_size, clip=settings.clip)
     return images, labels_of(images, settings.label)
 
 
@@ -74,6 +77,7 @@ def evaluate_generation(
     if model.encodes:
         output = reconstructions(model, truth, labels, progress)
         overall["windows"] = in_windows(output, truth, config)
+        overall |= _denoising(model, truth, labels, config)
         for patient, found in patients.items():
             own = [number for number, of in enumerate(images.patients) if of == patient]
             found["windows"] = in_windows([output[n] for n in own], [truth[n] for n in own], config)
@@ -82,7 +86,7 @@ def evaluate_generation(
     training = [trained_on[number] for number in np.sort(chosen).tolist()]
     overall |= _of_codes(model, truth, labels, training, config)
     if isinstance(model.network, VQVAE):
-        overall["files"] = file_figures(model, truth)
+        overall["files"] = file_figures(model, truth, first_window(config)[1])
     if model.has_prior:
         overall["samples"] = sample_figures(
             model, training, their_labels[np.sort(chosen)], truth, config
@@ -106,6 +110,22 @@ def reconstructions(
             output.append(apply_model(model, image[None])[0])
         progress(1)
     return output
+
+
+def _denoising(
+    model: Generative, truth: Images, labels: NDArray[np.int64], config: RunConfig
+) -> dict[str, Any]:
+    """What a denoising autoencoder makes of images that its corruption has spoilt."""
+    if config.degradation is None:
+        return {}
+    corruption: Corruption = build(config.degradation, key="degradation", base=Corruption)
+    generator = np.random.default_rng(config.train.seed)
+    spoilt = [corruption.corrupted(image, generator) for image in truth]
+    restored = reconstructions(model, spoilt, labels)
+    return {
+        "corrupted": in_windows(spoilt, truth, config),
+        "restored": in_windows(restored, truth, config),
+    }
 
 
 def in_windows(output: Images, target: Images, config: RunConfig) -> dict[str, Any]:
@@ -147,16 +167,19 @@ def _of_codes(
     return found
 
 
-def file_figures(model: Generative, images: Images) -> dict[str, float]:
-    """Bits a pixel of whole compressed files, and whether each came back as the network's own."""
+def file_figures(model: Generative, images: Images, window: Window) -> dict[str, Any]:
+    """Bits a pixel of whole compressed files, whether each came back exactly, and MS-SSIM."""
     codec = Codec(model)
     files = [codec.compress(image) for image in images]
     pixels = sum(image.size for image in images)
+    expanded = [codec.expand(file) for file in files]
     exact = [
-        np.array_equal(codec.expand(file), codec.image(codec.codes(image), image.shape))
-        for image, file in zip(images, files, strict=True)
+        np.array_equal(back, codec.image(codec.codes(image), image.shape))
+        for image, back in zip(images, expanded, strict=True)
     ]
+    likeness = [ms_ssim(back, image, window) for image, back in zip(images, expanded, strict=True)]
     return {
+        "ms_ssim": _finite(float(np.mean(likeness))),
         "bits_per_pixel": 8 * sum(map(len, files)) / pixels,
         "bytes": float(np.mean([len(file) for file in files])),
         "decoded_exactly": float(np.mean(exact)),

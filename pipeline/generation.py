@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.settings import Positive, Strict
+from pipeline.units import Window
 
 Side = Annotated[int, Field(ge=1)]
 Size = tuple[Side, Side]
@@ -51,6 +52,8 @@ class Generation(Strict):
     source: Literal["series", "digits", "photographs"] = "series"
     #: Whole images, resampled to this; None: pieces of data.patch, at the images' own size.
     image_size: Size | None = None
+    #: Values are cut off at this window's ends, so that nothing is spent on what lies outside.
+    clip: Window | None = None
     label: LabelName = "none"
     jitter: Jitter = Jitter()
     #: Drawn at evaluation, where the network can draw.

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation import Jitter, LabelName
 from pipeline.masks import body_mask
 from pipeline.store import Store
-from pipeline.units import TISSUE_RANGES_HU
+from pipeline.units import TISSUE_RANGES_HU, Window
 
 #: A slice shows lungs where so large a part of the body is lung by its HU.
 LUNG_SHARE = 0.05
@@ -121,11 +121,18 @@ class StoredSlices:
     """Slices of stored series in HU, resampled to `size` when they are first asked for.
 
     The whole field of view becomes the image, so that a pixel's size differs from series to
-    series. Without a size they are as stored. `patients` and `places` have each slice's patient
+    series. Without a size they are as stored; with `clip`, cut off at that window's ends. `patients` and `places` have each slice's patient
     and (series, number in it); `given` the labels that pictures came with, else nothing.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], size: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[str],
+        size: tuple[int, int] | None,
+        *,
+        clip: Window | None = None,
+    ) -> None:
         volumes = {key: store.load(key) for key in keys}
         self.places = [(key, n) for key, v in volumes.items() for n in range(len(v.image_hu))]
         patients = {key: str(store.record(key)["patient"]) for key in keys}
@@ -135,7 +142,8 @@ class StoredSlices:
         def read(number: int) -> NDArray[np.float32]:
             key, place = self.places[number]
             image_hu = np.asarray(volumes[key].image_hu[place], dtype=np.float32)
-            return image_hu if size is None else resampled(image_hu, size)
+            image_hu = image_hu if size is None else resampled(image_hu, size)
+            return image_hu if clip is None else image_hu.clip(clip.low_hu, clip.high_hu)
 
         self._slice = lru_cache(SLICES_KEPT)(read)
 
