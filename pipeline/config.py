@@ -27,8 +27,15 @@ OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "segment": ("segmentation",),
     "generate": ("generation", "normalize_hu"),
 }
-#: Which a run of the task must have.
-_NEEDED = {"segment": ("segmentation", "loss"), "generate": ("generation",), "denoise": ("loss",)}
+#: Sections that a run of the task must have, and what they are for.
+_NEEDED: dict[TaskName, dict[str, str]] = {
+    "denoise": {"loss": "say what to minimise"},
+    "segment": {
+        "segmentation": "say which classes, and on what grid",
+        "loss": "say what to minimise",
+    },
+    "generate": {"generation": "say which images, and of what size"},
+}
 
 
 class RunConfig(Strict):
@@ -76,9 +83,9 @@ class RunConfig(Strict):
         foreign = sorted(self.model_fields_set & self._foreign())
         if foreign:
             raise ValueError(f"{foreign[0]}: not for the task {self.task}")
-        for name in _NEEDED[self.task]:
+        for name, told in _NEEDED[self.task].items():
             if getattr(self, name) is None:
-                raise ValueError(f"{name}: the task {self.task} needs it")
+                raise ValueError(f"{name}: {told}")
         return self
 
     @model_validator(mode="after")

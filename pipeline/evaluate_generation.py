@@ -30,6 +30,8 @@ from pipeline.units import Window
 
 #: Training images that samples, and principal components, are compared with.
 COMPARED = 2000
+#: In a network at once: four slices of 512 x 512.
+LARGEST_BATCH_PIXELS = 2**20
 
 Images = list[NDArray[np.float32]]
 
@@ -101,15 +103,14 @@ def reconstructions(
     progress: Progress = lambda slices: None,
 ) -> Images:
     """Each image through the network and back, without randomness."""
-    output = []
-    for image, label in zip(images, labels, strict=True):
-        if model.labels:
-            given, told = torch.from_numpy(image)[None, None], torch.tensor([label])
-            output.append(latent.reconstruct(model, given, told)[0, 0].numpy())
-        else:
-            output.append(apply_model(model, image[None])[0])
-        progress(1)
-    return output
+    if model.labels:
+        given, told = torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(labels)
+        progress(len(images))
+        return list(latent.reconstruct(model, given, told)[:, 0].numpy())
+    if len({image.shape for image in images}) > 1:
+        return [apply_model(model, image[None], progress=progress)[0] for image in images]
+    batch = max(1, min(64, LARGEST_BATCH_PIXELS // images[0].size))
+    return list(apply_model(model, np.stack(images), batch=batch, progress=progress))
 
 
 def _denoising(

@@ -121,8 +121,9 @@ class StoredSlices:
     """Slices of stored series in HU, resampled to `size` when they are first asked for.
 
     The whole field of view becomes the image, so that a pixel's size differs from series to
-    series. Without a size they are as stored; with `clip`, cut off at that window's ends. `patients` and `places` have each slice's patient
-    and (series, number in it); `given` the labels that pictures came with, else nothing.
+    series. Without a size they are as stored; with `clip`, cut off at the ends of that window.
+    `patients` and `places` have each slice's patient and (series, number in it); `given` the
+    labels that pictures came with, else nothing.
     """
 
     def __init__(

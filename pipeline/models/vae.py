@@ -176,7 +176,10 @@ class ConvVAE(VAE):
 
     def _encoded(self, image: torch.Tensor, condition: torch.Tensor) -> Halves:
         planes = condition[:, :, None, None].expand(-1, -1, *self.image_size)
-        return self.body.encode_forward(torch.cat([image, planes], dim=1))
+        # MONAI's own encode_forward takes the channels-first layout alone.
+        hidden = self.body.intermediate(self.body.encode(torch.cat([image, planes], dim=1)))
+        flat = hidden.flatten(1)
+        return self.body.mu(flat), self.body.logvar(flat)
 
     def _decoded(self, latent: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return self.body.decode_forward(torch.cat([latent, condition], dim=1), use_sigmoid=False)
