@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from generative_compression import compression
 from generative_denoise import denoise
-from generative_digits import digits
+from generative_digits import GAMES, digits
 from generative_tables import TABLES
 
 from pipeline.versions import versions
@@ -35,9 +35,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("out/benchmark"))
     parser.add_argument("--iterations", type=int, help="of each training, for a quick look")
+    parser.add_argument("--games", nargs="+", choices=list(GAMES), help="of the digits; all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # what the seconds in the tables mean
     options: dict[str, Any] = {"work": arguments.work, "results": RESULTS}
+    if arguments.part == "digits" and arguments.games:
+        options["games"] = arguments.games
     if arguments.part != "digits":
         options["data"] = arguments.data
     if arguments.iterations:

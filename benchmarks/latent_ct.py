@@ -50,6 +50,7 @@ CT = Normalize(centre=-500, scale=500)
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    options.add_argument("--networks", nargs="+", choices=list(CT_NETWORKS), default=["conv"])
     arguments = options.parse_args()
     timed("latent_ct", lambda: ct_part(arguments), arguments)
 
@@ -66,7 +67,7 @@ def ct_part(arguments: argparse.Namespace) -> dict[str, Any]:
     test = StoredSlices(store, [keys[TEST]], SIZE)
     results: dict[str, Any] = {"latents": {}, "pca": {}}
     target = np.stack([test[number] for number in range(len(test))])
-    models = {name: ct_model(name, training, arguments) for name in CT_NETWORKS}
+    models = {name: ct_model(name, training, arguments) for name in arguments.networks}
     for name, model in models.items():
         results["latents"][name] = ct_figures(model, target, lung_labels(test))
     components = sorted({row["numbers_per_image"] for row in results["latents"].values()})
@@ -78,7 +79,7 @@ def ct_part(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 CT_NETWORKS: dict[str, Callable[[], VAE]] = {
-    "conv": lambda: ConvVAE(SIZE, 128, channels=(32, 64, 64, 64), labels=2, sigma=0.1),
+    "conv": lambda: ConvVAE(SIZE, 64, channels=(16, 32, 64, 64), labels=2, sigma=0.1),
     "spatial": lambda: SpatialVAE(SIZE, 2, channels=(8, 16, 32, 32, 32), sigma=0.1),
 }
 
@@ -95,7 +96,7 @@ def ct_model(name: str, training: StoredSlices, arguments: argparse.Namespace) -
         lambda length: ct_items(training, length),
         normalize=CT,
         arguments=arguments,
-        train={"iterations": 1200, "batch": 16, "lr": 2e-3, "warmup": 20},
+        train={"iterations": 2500, "batch": 8, "lr": 2e-3, "warmup": 20},
         warmup=300,
     )
 

@@ -46,7 +46,7 @@ def report_grids(
         order = latent_grids.latent_order(model, known if model.encodes else None)
     except ConfigError:  # codes without a fixed shape have no space to walk in
         return found
-    told = known.labels[:ROWS]
+    told = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
     marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
     found["interpolations"] = latent_grids.interpolations(model, ends, told, STEPS, marking=marking)
     if model.has_prior:
