@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,6 @@ def digits(
     for number, (name, options) in enumerate(GAMES.items()):
         if name not in games:
             continue
-        began = time.process_time()
         turns = round(iterations * options.get("share", 1))
         drawn, alarms = play(training, options, turns, work / f"digits-{number}")
         figures[name] = {
@@ -78,7 +76,6 @@ def digits(
             "shares": shares(drawn, judge),
             "alarms": alarms,
             "iterations": turns,
-            "cpu_seconds": time.process_time() - began,
         }
         rows.append(drawn[:20])
     picture_grid([training[:20], *rows], results / "generative_digits.png", low=0, high=16, zoom=6)

@@ -17,8 +17,8 @@ def digits_table(figures: Figures) -> list[str]:
         f"({figures['held_back']}) for the rest.",
         "",
         "| | classes | largest share | MMD of pixels | Frechet | precision | recall | copies "
-        "| nearer to training | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| nearer to training |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
         if not isinstance(row, dict):
@@ -29,7 +29,7 @@ def digits_table(figures: Figures) -> list[str]:
         lines.append(
             f"| {name} | {told} | {row['mmd_of_pixels']:.4f} "
             f"| {row['frechet_of_classifier_features']:.1f} | {row['precision']:.2f} "
-            f"| {row['recall']:.2f} | {privacy} | {row.get('cpu_seconds', 0):.0f} |"
+            f"| {row['recall']:.2f} | {privacy} |"
         )
     return lines
 
