@@ -11,8 +11,8 @@ import yaml
 from rich import box
 from rich.table import Table
 
-from flows.tables_figures import NONE, figures_table, number, out_console
-from flows.tables_generation import generation_table
+from flows.tables_figures import NONE, number, out_console
+from flows.tables_tasks import task_figures
 from pipeline.quality.summary import rounded
 
 
@@ -21,17 +21,17 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     ingest_table(report)
     if "published_split" in report:
         out_console.print(report["published_split"]["told"], highlight=False)
-    task_table(report["task"], report["metrics"])
+    task_figures(report["task"], report["metrics"])
     for reference, figures in report["compared"].items():
         out_console.print(f"Beside it, {reference} on the same patients:")
-        task_table(report["task"], figures)
+        task_figures(report["task"], figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")  # a path cut short is no path
     for row in report["exported"]:
-        table.add_row("derived series", str(out / row["folder"]), "open the folder in a viewer")
+        table.add_row("derived", str(out / row["folder"]), "open the folder in a viewer")
     table.add_row("report", str(out / "report.html"), "open it in a browser")
     table.add_row("figures", str(out / "report.json"), "")
     table.add_row(
@@ -43,11 +43,6 @@ def run_table(report: dict[str, Any], out: Path) -> None:
         "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db",
     )
     out_console.print(table)
-
-
-def task_table(task: str, figures: dict[str, Any]) -> None:
-    """The figures of a model, as its task tells them."""
-    {"denoise": figures_table, "generate": generation_table}[task](figures)
 
 
 def ingest_table(report: dict[str, Any]) -> None:
@@ -82,11 +77,12 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
 
 def applied_table(report: dict[str, Any], out: Path) -> None:
     table = Table(title="Derived series")
-    for column in ("folder", "instances", "clipped pixels", "remarks"):
+    for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
     for row in report["exported"]:
         folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
-        table.add_row(folder, str(row["instances"]), str(row["clipped_pixels"]), remarks)
+        counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
+        table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)
     _refusals(report)
 
@@ -163,13 +159,16 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
         for key in ("created", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
-        task_table(row["config"]["task"], row["figures"])
+        task_figures(row["config"]["task"], row["figures"])
         for check in row["gate"]["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
             out_console.print(
                 f"{mark}: {check['check']} {number(check['figure'], 2)} ({check['limit']})"
             )
-        patients = {k: v.get("windows") for k, v in row["figures"]["patients"].items()}
+        patients = {
+            key: patient.get("windows") or patient.get("classes")
+            for key, patient in row["figures"]["patients"].items()
+        }
         out_console.print("per patient:")
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
 from pipeline.generation import Generation
-from pipeline.segmentation import Segmentation
+from pipeline.segmentation import Planned, Segmentation, which
 from pipeline.settings import Component, Data, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
@@ -47,7 +47,13 @@ class RunConfig(Strict):
     #: What made the inputs of the targets; None where `data.pairs` has real ones. A segmenter
     #: learns with it too, and is tested on what it makes.
     degradation: Component | None = None
-    segmentation: Segmentation | None = None
+    segmentation: (
+        Annotated[
+            Annotated[Segmentation, Tag("given")] | Annotated[Planned, Tag("to plan")],
+            Discriminator(which),
+        ]
+        | None
+    ) = None
     generation: Generation | None = None
     model: Component
     normalize_hu: Normalize = Normalize()

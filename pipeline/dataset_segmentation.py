@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config import digest
 from pipeline.errors import NothingUsableError
+from pipeline.labelmap import LabelMap
 from pipeline.segmentation import IGNORED, Segmentation
 from pipeline.store import Store
 from pipeline.transforms_segmentation import patch_with_rim, segmentation_transforms
@@ -24,45 +26,66 @@ CENTRES = 20_000
 class Labelled:
     """A series on its working grid, [slices, rows, columns].
 
-    labels: as the label map has them, before they are made into classes. noise_hu: what the
-    degradation added, if there is one. ignored: working slices whose labels are held back.
+    labels: the label map's values, before they are made into classes; table: the class number
+    of each value. noise_hu: what the degradation added, if there is one.
     """
 
     image_hu: NDArray[np.float32]
     labels: NDArray[np.integer]
+    table: NDArray[np.uint8]
     noise_hu: NDArray[np.float32] | None = None
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        return self.table[self.labels]
 
 
 def cache_working(
     store: Store,
     key: str,
-    labels: NDArray[np.integer],
+    labelmap: LabelMap,
     settings: Segmentation,
     *,
-    degraded_hu: NDArray[np.float32] | None = None,
+    degraded: str | None = None,
 ) -> None:
-    """Keep a stored series and its labels, both on its own grid, on the working grid.
+    """Keep a stored series and its labels on the working grid, where they are not there yet.
 
-    degraded_hu: the series after its degradation, whose noise training will add again.
+    degraded: the digest of the cached series after its degradation, whose noise training will
+    add again.
     """
     volume = store.load(key)
     grid = WorkingGrid.of(volume, settings.spacing_mm)
-    arrays = {"image": grid.to_working(volume.image_hu), "labels": grid.labels_to_working(labels)}
-    if degraded_hu is not None:
-        arrays["noise"] = grid.to_working(degraded_hu) - arrays["image"]
-    for name, array in arrays.items():
-        store.save_degraded(key, _working_digest(settings, name), array)
+    image_hu = grid.to_working(volume.image_hu)
+    made: dict[str, Callable[[], NDArray]] = {
+        _working_digest(settings, "image"): lambda: image_hu,
+        _working_digest(settings, labelmap.digest): lambda: grid.labels_to_working(labelmap.labels),
+    }
+    if degraded is not None:
+        noisy = store.load_degraded(key, degraded)
+        made[_working_digest(settings, degraded)] = lambda: grid.to_working(noisy) - image_hu
+    for name, make in made.items():
+        if not store.degraded_path(key, name).exists():
+            store.save_degraded(key, name, make())
 
 
-def load_working(store: Store, key: str, settings: Segmentation) -> Labelled:
+def load_working(
+    store: Store,
+    key: str,
+    labelmap: LabelMap,
+    settings: Segmentation,
+    *,
+    degraded: str | None = None,
+) -> Labelled:
     """What cache_working kept, memory-mapped."""
-    noise = _working_digest(settings, "noise")
+
+    def kept(what: str) -> NDArray:
+        return store.load_degraded(key, _working_digest(settings, what))
+
     return Labelled(
-        image_hu=store.load_degraded(key, _working_digest(settings, "image")),
-        labels=np.load(store.degraded_path(key, _working_digest(settings, "labels")), "r"),
-        noise_hu=store.load_degraded(key, noise)
-        if store.degraded_path(key, noise).exists()
-        else None,
+        image_hu=kept("image"),
+        labels=kept(labelmap.digest),
+        table=settings.table(labelmap),
+        noise_hu=None if degraded is None else kept(degraded),
     )
 
 
@@ -105,7 +128,7 @@ class LabelPatches(Dataset):
         patch = self.transforms(cut)
         labels = patch["labels"].numpy().round().astype(np.int64)
         outside = labels < 0
-        target = self.settings.classes_of(labels.clip(0))
+        target = self.volumes[number].table[labels.clip(0)]
         target[outside] = IGNORED
         return {"input": patch["input"].float().contiguous(), "target": torch.from_numpy(target)}
 
@@ -145,6 +168,6 @@ class LabelPatches(Dataset):
 
 def _centres(volume: Labelled, settings: Segmentation) -> list[NDArray[np.int64]]:
     """For each class that a volume shows, flat indices of its voxels, evenly thinned out."""
-    classes = settings.classes_of(np.asarray(volume.labels))
+    classes = volume.classes
     found = (np.flatnonzero(classes == number) for number in range(1, settings.channels))
     return [flat[:: -(-len(flat) // CENTRES)] for flat in found if len(flat)]

@@ -15,6 +15,8 @@ from pipeline.infer_segmentation import segment
 from pipeline.metrics_segmentation import FIGURES, structure_figures
 from pipeline.segmentation import IGNORED, Segmentation
 from pipeline.store import Store
+from pipeline.stored_labels import stored_labels
+from pipeline.volume import Volume
 
 Figures = dict[str, float | None]
 #: Figures by class, of one series or one patient.
@@ -27,20 +29,20 @@ def evaluate_labels(
     keys: list[str],
     settings: Segmentation,
     *,
-    labels_of: Callable[[str], NDArray[np.integer]],
+    image_of: Callable[[str], Volume] | None = None,
     progress: Progress = lambda slices: None,
 ) -> dict[str, Any]:
-    """{"overall", "patients"} of stored series, each on its own grid.
+    """{"overall", "patients"} of stored series, each on its own grid, against its label map.
 
-    labels_of gives a series' label map on its own grid. A patient's figures are the mean over
-    their series.
+    image_of: what is segmented in the place of a stored series. A patient's figures are the
+    mean over their series.
     """
     records = store.records()
     series: dict[str, dict[str, Classes]] = {}
     for key in keys:
-        volume = store.load(key)
+        volume = (image_of or store.load)(key)
         found = segment(model, volume, settings, progress=progress)
-        truth = settings.classes_of(labels_of(key))
+        truth = settings.classes_of(stored_labels(store, key, settings.labels))
         figures = class_figures(found, truth, settings, volume.spacing_mm)
         series.setdefault(records[key]["patient"], {})[key] = figures
     return summarise_classes(series)

@@ -27,6 +27,8 @@ from pipeline.working_grid import WorkingGrid
 Progress = Callable[[int], None]
 #: A result's slices are made by so many at a time; so are those of a network in two dimensions.
 BLOCK_SLICES = 8
+#: Slices may lie this part of their spacing beside the even grid.
+MOST_UNEVEN = 0.5
 #: Windows that the network sees at once.
 WINDOWS = 2
 
@@ -42,8 +44,10 @@ def segment(
 
     model: HU to logits (pipeline.models.segmenter), run where its weights are, in fp32. What
     the scanner did not measure is background. progress gets the slices done. Raises LdctError
-    where the model gives another number of classes, or values that are not numbers.
+    for unevenly spaced slices, and where the model gives another number of classes, or values
+    that are not numbers.
     """
+    _require_even(volume)
     grid = WorkingGrid.of(volume, settings.spacing_mm)
     oriented = np.empty(grid.oriented_shape, dtype=np.uint8)
     finished = _Finished(_probabilities(model, volume.image_hu, grid, settings))
@@ -54,6 +58,19 @@ def segment(
         oriented[block] = torch.from_numpy(probability).argmax(dim=0).numpy()
         progress(block.stop - block.start)
     return np.where(volume.valid, grid.from_oriented(oriented), np.uint8(0))
+
+
+def _require_even(volume: Volume) -> None:
+    """Raises LdctError where slices are not where the volume's even grid has them."""
+    expected = volume.affine_lps[:3, 3] + np.outer(
+        np.arange(len(volume.image_hu)), volume.affine_lps[:3, 2]
+    )
+    off_mm = float(np.abs(volume.slice_origins_mm - expected).max())
+    if off_mm > MOST_UNEVEN * volume.spacing_mm[0]:
+        raise LdctError(
+            f"slices lie up to {off_mm:.2f} mm from even spacing: a segmenter needs an even "
+            "series; ingest it with --intake uneven=resample"
+        )
 
 
 class _Finished:

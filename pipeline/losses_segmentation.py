@@ -1,20 +1,22 @@
 """Losses between class scores and a label map, where MONAI's differ from the course's.
 
 All take logits [batch, classes, ...] and class numbers [batch, 1, ...], the background being
-class 0; voxels numbered IGNORED count nowhere. Generalised Dice, focal and the others of
-monai.losses take the same pair with `to_onehot_y: true, softmax: true`.
+class 0; voxels numbered IGNORED count nowhere. `Known` makes generalised Dice, focal and the
+others of monai.losses take the same pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.components import build
 from pipeline.segmentation import IGNORED
+from pipeline.settings import Component
 
 
 class SoftDice(nn.Module):
@@ -101,6 +103,34 @@ class DiceCrossEntropy(nn.Module):
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         dice, cross_entropy = self.weights
         return dice * self.dice(logits, target) + cross_entropy * self.cross_entropy(logits, target)
+
+
+class Known(nn.Module):
+    """A loss of monai.losses over the voxels that are known: `loss` is its dotted path.
+
+    Raises ConfigError for a loss that a configuration may not name, or other arguments than it
+    takes. Where nothing is known the network counts as certain of a background that is there,
+    which adds nothing to the overlap or the error of any class. The background is no class of
+    its own unless `args` has include_background: its share would then grow by what is not known.
+    """
+
+    CERTAIN = 30.0  # the logit; softmax then rounds to 1 in float32
+
+    def __init__(self, loss: str, args: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        # MONAI's focal loss alone calls it use_softmax.
+        softmax = "use_softmax" if loss.endswith(".FocalLoss") else "softmax"
+        given = {"include_background": False, softmax: True, **(args or {})}
+        component = Component(target=loss, args=given)
+        self.loss = build(component, key="loss", base=nn.Module, to_onehot_y=True)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        unknown = target == IGNORED
+        background = torch.zeros_like(logits)
+        background[:, 0] = self.CERTAIN
+        return self.loss(
+            torch.where(unknown, background, logits.float()), target.masked_fill(unknown, 0)
+        )
 
 
 def _one_hot(target: torch.Tensor, classes: int) -> torch.Tensor:

@@ -236,4 +236,4 @@ def _coarser(spacing_mm: Spacing) -> Spacing:
 
 def _rounded(range_hu: tuple[float, float]) -> tuple[float, float]:
     low, high = range_hu
-    return float(math.floor(low)), float(math.ceil(high))
+    return float(math.floor(low)), float(max(math.ceil(high), math.floor(low) + 1))

@@ -137,6 +137,7 @@ class Train(Strict):
 
 
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Gate(Strict):
@@ -144,6 +145,8 @@ class Gate(Strict):
 
     psnr_gain_db: float = 1.0
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
+    #: Of a segmenter: the mean over classes, or of each class that is named.
+    min_dice: Share | dict[str, Share] = 0.7
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:
         """The limit for a tissue; None where it is not judged."""

@@ -16,9 +16,11 @@ from pipeline.infer import apply_model
 from pipeline.models.shell import build_model
 from pipeline.train import train
 
-ALL = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-#: Those of the task generate are in test_generate.py.
-CONFIGS = [path for path in ALL if load_config(path).task == "denoise"]
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+    if load_config(path).task == "denoise"
+]
 
 
 def test_there_are_configurations() -> None:

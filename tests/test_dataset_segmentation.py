@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.dataset_segmentation import Labelled, LabelPatches, cache_working, load_working
-from pipeline.errors import NothingUsableError
+from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.labelmap import LabelMap
 from pipeline.segmentation import IGNORED, Segmentation
 from pipeline.store import Store
 from pipeline.transforms_segmentation import RandEnhancementd, RandGammad, RandNoiseFieldd
@@ -41,18 +42,23 @@ def settings(**changes: object) -> Segmentation:
     return Segmentation.model_validate(given | changes)
 
 
-def patient(*, noise_hu: float | None = None) -> Labelled:
+def patient(given: Segmentation, *, noise_hu: float | None = None) -> Labelled:
     """Air, a large liver and a spleen of 27 voxels; each of one value."""
     labels = np.zeros((20, 40, 40), dtype=np.uint8)
     labels[4:16, 5:30, 5:20] = LIVER
     labels[10:13, 30:33, 30:33] = SPLEEN
     image_hu = np.choose(labels, [-1000, 120, 0, 0, 0, 60]).astype(np.float32)
     noise = None if noise_hu is None else np.full(labels.shape, noise_hu, dtype=np.float32)
-    return Labelled(image_hu, labels, noise)
+    return Labelled(image_hu, labels, given.table(labelmap(labels)), noise)
+
+
+def labelmap(labels: NDArray) -> LabelMap:
+    return LabelMap(labels, {LIVER: "liver", SPLEEN: "spleen"})
 
 
 def patches(length: int = 40, seed: int = 3, **changes: object) -> LabelPatches:
-    return LabelPatches([patient(noise_hu=20)], settings(**changes), seed=seed, length=length)
+    given = settings(**changes)
+    return LabelPatches([patient(given, noise_hu=20)], given, seed=seed, length=length)
 
 
 def test_an_item_is_a_function_of_its_number() -> None:
@@ -146,8 +152,19 @@ def test_low_dose_noise_is_added_by_a_random_share() -> None:
 
 
 def test_without_a_class_there_is_nothing_to_learn() -> None:
+    given = settings(classes={"bladder": [21]})
     with pytest.raises(NothingUsableError, match="classes"):
-        LabelPatches([patient()], settings(classes={"bladder": [21]}), seed=0, length=1)
+        LabelPatches([patient(given)], given, seed=0, length=1)
+
+
+def test_structures_go_by_name_or_by_value() -> None:
+    by_name = settings(classes={"organs": ["Liver", SPLEEN]})
+    table = by_name.table(labelmap(np.zeros((1, 1, 1), np.uint8)))
+    assert table[[0, LIVER, SPLEEN, 7]].tolist() == [0, 1, 1, 0]
+    with pytest.raises(ConfigError, match="claim"):
+        settings(classes={"a": ["liver"], "b": [LIVER]}).table(
+            labelmap(np.zeros((1, 1, 1), np.uint8))
+        )
 
 
 def test_each_structure_gets_a_contrast_of_its_own() -> None:
@@ -196,12 +213,23 @@ def volume_of(image_hu: NDArray) -> Volume:
 def test_the_working_grid_is_made_once_and_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     image_hu = np.arange(6 * 10 * 12).reshape(6, 10, 12)
-    labels = np.full((6, 10, 12), LIVER, dtype=np.uint8)
+    labels = labelmap(np.full((6, 10, 12), LIVER, dtype=np.uint8))
     store.add(volume_of(image_hu), key="s-0", patient="p-0")
-    cache_working(store, "s-0", labels, settings(), degraded_hu=image_hu + np.float32(7))
-    kept = load_working(store, "s-0", settings())
+    store.save_degraded("s-0", "noisy", image_hu + np.float32(7))
+    cache_working(store, "s-0", labels, settings(), degraded="noisy")
+    kept = load_working(store, "s-0", labels, settings(), degraded="noisy")
     assert kept.image_hu.shape == kept.labels.shape == (6, 5, 6)
-    assert (kept.labels == LIVER).all()
+    assert (kept.classes == 1).all()
     assert kept.noise_hu is not None
     assert np.allclose(kept.noise_hu, 7, atol=1e-3)
     assert float(kept.image_hu.mean()) == pytest.approx(image_hu.mean())
+
+
+def test_other_labels_of_the_same_image_are_kept_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(volume_of(np.zeros((6, 10, 12))), key="s-0", patient="p-0")
+    livers, spleens = (labelmap(np.full((6, 10, 12), v, np.uint8)) for v in (LIVER, SPLEEN))
+    for labels in (livers, spleens):
+        cache_working(store, "s-0", labels, settings())
+    assert (load_working(store, "s-0", livers, settings()).classes == 1).all()
+    assert (load_working(store, "s-0", spleens, settings()).classes == 2).all()

@@ -9,7 +9,8 @@ import torch
 from monai.losses import DiceFocalLoss, DiceLoss, FocalLoss, GeneralizedDiceLoss
 from torch import nn
 
-from pipeline.losses_segmentation import DiceCrossEntropy, PixelCrossEntropy, SoftDice
+from pipeline.errors import ConfigError
+from pipeline.losses_segmentation import DiceCrossEntropy, Known, PixelCrossEntropy, SoftDice
 from pipeline.segmentation import IGNORED
 
 OURS = [SoftDice(), SoftDice(over_batch=False), PixelCrossEntropy(), DiceCrossEntropy()]
@@ -152,6 +153,27 @@ def test_a_small_class_weighs_as_much_as_a_large_one() -> None:
     cross_entropy = PixelCrossEntropy()(missed, target) - PixelCrossEntropy()(found, target)
     assert dice.item() == pytest.approx(0.5, abs=0.02)
     assert cross_entropy.item() == pytest.approx(5 * 3 / 400, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["GeneralizedDiceLoss", "FocalLoss", "DiceFocalLoss"])
+def test_monai_s_losses_pass_over_what_is_not_known(name: str) -> None:
+    loss = Known(f"monai.losses.{name}")
+    logits, target = random_pair()
+    expected = loss(logits, target)
+    hidden = target.clone()
+    hidden[:, :, 3:] = IGNORED
+    told = loss(logits, hidden)
+    (gradient,) = torch.autograd.grad(told, logits)
+    assert gradient[:, :, :3].abs().sum() > 0
+    assert not gradient[:, :, 3:].any()
+    assert told.item() != pytest.approx(expected.item(), abs=1e-4)
+    other = torch.where(hidden == IGNORED, logits.detach() + 5, logits.detach())
+    assert loss(other, hidden).item() == pytest.approx(told.item(), abs=1e-6)
+
+
+def test_only_losses_that_a_configuration_may_name_are_wrapped() -> None:
+    with pytest.raises(ConfigError, match="not allowed"):
+        Known("os.system")
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -12,7 +12,7 @@ from pipeline.components import build
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.models.shell import Shell
-from pipeline.segmentation import Segmentation
+from pipeline.segmentation import Segmentation, complete
 from pipeline.settings import Component
 
 
@@ -81,6 +81,4 @@ def build_segmenter(
 
 def segmenter(config: RunConfig) -> SegmentationModel:
     """The run's network in its shell."""
-    if config.segmentation is None:
-        raise ConfigError("segmentation: say which classes, and on what grid")
-    return build_segmenter(config.model, config.segmentation)
+    return build_segmenter(config.model, complete(config.segmentation))

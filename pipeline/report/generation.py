@@ -16,7 +16,7 @@ from pipeline.latent_grids import Grid, chosen, labels_asked, starting_codes
 from pipeline.models.generative import Generative
 from pipeline.report import charts
 from pipeline.report.generated import save_grid
-from pipeline.report.html import data_uri, run_facts, write_page
+from pipeline.report.html import data_uri, write_run_page
 
 SAMPLES = 64
 RECONSTRUCTED = 8
@@ -79,12 +79,11 @@ def write_generation(
         )
         pictures[name] = {"caption": grid.caption, "picture": data_uri(png.read_bytes())}
     parts = [name for name in PARTS if curve and name in curve[-1]]
-    write_page(
+    write_run_page(
         "generation.html",
-        path,
-        **run_facts(report, curve),
-        overall=report["metrics"]["overall"],
-        patients=report["metrics"]["patients"],
+        report,
+        curve=curve,
+        path=path,
         grids=pictures,
         parts=data_uri(charts.parts_png(curve, parts)) if parts else None,
         alarms=alarm_shares(curve),

@@ -40,26 +40,34 @@ def write_report(
     `report` is what report.json holds, `curve` the training log: iteration, loss,
     learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
     """
-    write_page(
+    write_run_page(
         "report.html",
-        path,
-        **run_facts(report, curve) | _measured(report.get("metrics"), panels, report.get("config")),
+        report,
+        curve=curve,
+        path=path,
+        **_pictured(report.get("metrics"), panels),
         others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
     )
 
 
-def run_facts(report: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the page of every task's run tells: training, data, reproducibility."""
-    return {
-        "report": report,
-        "curve": data_uri(charts.training_png(curve)) if curve else None,
-        "speed": _median([point.get("patches_per_s") for point in curve]),
-        "sides": Counter((report.get("split") or {}).values()),
-        "quarantined": grouped(report.get("quarantined") or []),
-        "excluded": grouped(report.get("excluded") or []),
-        "config_yaml": _as_yaml(report.get("config")),
-    }
+def write_run_page(
+    template: str, report: dict[str, Any], *, curve: list[dict[str, Any]], path: Path, **shown: Any
+) -> None:
+    """A run's page from a template that is report.html, or extends it: `shown` is what the
+    task's own blocks need."""
+    _write(
+        template,
+        path,
+        report=report,
+        **_measured(report.get("metrics"), report.get("config")),
+        curve=data_uri(charts.training_png(curve)) if curve else None,
+        speed=_median([point.get("patches_per_s") for point in curve]),
+        sides=Counter((report.get("split") or {}).values()),
+        quarantined=grouped(report.get("quarantined") or []),
+        excluded=grouped(report.get("excluded") or []),
+        **shown,
+    )
 
 
 def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path) -> None:
@@ -68,11 +76,12 @@ def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path)
     `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
     "dose_sweep" and "phantoms" those that were measured.
     """
-    write_page(
+    _write(
         "evaluation.html",
         path,
         report=report,
-        **_measured(report.get("figures"), panels, report.get("config")),
+        **_measured(report.get("figures"), report.get("config")),
+        **_pictured(report.get("figures"), panels),
         others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
@@ -93,29 +102,35 @@ def evaluation_charts(report: dict[str, Any]) -> dict[str, bytes]:
     return found
 
 
-def write_page(template: str, path: Path, **shown: Any) -> None:
-    """Render a template of this folder to `path`."""
+def _write(template: str, path: Path, **shown: Any) -> None:
     html = _environment().get_template(template).render(**shown)
     # File names may hold bytes that are no text, which UTF-8 refuses.
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _measured(metrics: dict[str, Any] | None, panels: list[Panel], config: Any) -> dict[str, Any]:
-    """What both pages show of patients: figures, pictures, configuration."""
+def _measured(metrics: dict[str, Any] | None, config: Any) -> dict[str, Any]:
+    """What all pages show: figures and configuration."""
     overall = (metrics or {}).get("overall") or {}
     dose = ((config or {}).get("degradation") or {}).get("args", {}).get("dose_fraction")
     return {
         "metrics": metrics,
         "overall": overall,
-        "windows": overall.get("windows") or {},
         "patients": (metrics or {}).get("patients") or {},
+        "dose": dose,
+        "config_yaml": _as_yaml(config),
+    }
+
+
+def _pictured(metrics: dict[str, Any] | None, panels: list[Panel]) -> dict[str, Any]:
+    """What the pages of denoisers show: windows, bias, slices."""
+    overall = (metrics or {}).get("overall") or {}
+    return {
+        "windows": overall.get("windows") or {},
         "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
         "panels": [_pictures(panel) for panel in panels],
         "colour_bar": data_uri(figures.colour_bar_png()),
         "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
         "enlargement": figures.ENLARGEMENT,
-        "dose": dose,
-        "config_yaml": _as_yaml(config),
     }
 
 

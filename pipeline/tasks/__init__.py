@@ -32,6 +32,7 @@ Sides = dict[str, list[str]]
 _TASKS = {
     "denoise": "pipeline.tasks.denoise.Denoise",
     "generate": "pipeline.tasks.generate.Generate",
+    "segment": "pipeline.tasks.segment.Segment",
 }
 
 
@@ -63,6 +64,18 @@ class Task(ABC):
             raise ConfigError("--data: name a folder; this run learns from your data")
         data = config.data
         return ingest(root, store, key=key, intake=data.intake, pairs=data.pairs, progress=progress)
+
+    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+        """Whether a stored series has what training and evaluation need of it."""
+        return True
+
+    def nothing_usable(self, config: RunConfig) -> str:
+        """What to tell where no series is usable."""
+        return f"no series is usable for the task {config.task}"
+
+    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+        """The run with what it leaves to the training series filled in."""
+        return config
 
     @abstractmethod
     def prepare(
@@ -118,6 +131,7 @@ class Task(ABC):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         """The model over one source, handed over as it came; see pipeline.export."""

@@ -77,6 +77,7 @@ class Denoise(Task):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         return export_denoised(model, card, source, to, progress)

@@ -112,6 +112,7 @@ class Generate(Task):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         raise ConfigError(f"{card.uri} draws images; it changes none: see `ldct latent`")
