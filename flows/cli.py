@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_evaluate import add_evaluate_command
+from flows.cli_latent import add_latent_commands
 from flows.cli_review import add_review_commands
 from flows.cli_series import add_series_commands
 from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
@@ -38,8 +39,13 @@ app.add_typer(models_app, name="models")
 @app.command()
 def run(
     config: Config,
-    data: Annotated[Path, typer.Option("--data", help="A folder tree of DICOM files.")],
     out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder tree of DICOM files; none for a run on pictures it names."
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option("--compare", help="Measure this model too on the held-back patients."),
@@ -79,7 +85,7 @@ def demo(
 
 def _finish_run(
     settings: Any,
-    data: Path,
+    data: Path | None,
     out: Path,
     json_: bool,
     compare: list[str],
@@ -90,7 +96,8 @@ def _finish_run(
     from flows.sealed import opened
     from flows.tables import run_table
 
-    request = str(Request(settings.resolved(), str(data), str(out), compare, denoiser).save())
+    source = str(data) if data else None
+    request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
     report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
@@ -153,6 +160,7 @@ def models_show(
 add_evaluate_command(app)
 add_series_commands(app)
 add_review_commands(app)
+add_latent_commands(app)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from pipeline.files import write_json
 from pipeline.ingest import IngestReport
 from pipeline.published import coverage
 from pipeline.store import Store
+from pipeline.tasks import task_of
 from pipeline.versions import versions
 
 REQUEST = "request.json"
@@ -40,12 +41,13 @@ UNUSED = "unused"
 class Request:
     """What to run, on what, to where: written to OUT before the flow starts.
 
-    compare: other models to measure on the same held-back patients. denoiser: of a segmenter's
-    run, the model that the low-dose images are denoised with before they are segmented, too.
+    data: None for a run that brings its own. compare: other models to measure on the same
+    held-back patients. denoiser: of a segmenter's run, the model that the low-dose images are
+    denoised with before they are segmented, too.
     """
 
     config: dict[str, Any]
-    data: str
+    data: str | None
     out: str
     compare: list[str] = field(default_factory=list)
     denoiser: str | None = None
@@ -72,10 +74,8 @@ def main_job(request: str) -> dict[str, Any]:
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 
-    data = config.data
-    ingested = clock.run(
-        "ingest", stages.ingest_stage, Path(asked.data), store, data.intake, data.pairs
-    )
+    source = None if asked.data is None else Path(asked.data)
+    ingested = clock.run("ingest", stages.run_ingest_stage, source, store, config)
     patients = sorted({row["patient"] for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     config = stages.plan_stage(store, config, sides)
@@ -88,8 +88,9 @@ def main_job(request: str) -> dict[str, Any]:
             "downstream", stages.downstream_stage, model, asked.denoiser, store, config, held_back
         )
         trained.figures["overall"]["doses"][DENOISED] = found
+    applied_to = held_back if task_of(config).takes_series else []
     exported = clock.run(
-        "apply and export", _apply_all, model, card, config, ingested, held_back, out / "derived"
+        "apply and export", _apply_all, model, card, config, ingested, applied_to, out / "derived"
     )
     phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
@@ -102,7 +103,7 @@ def main_job(request: str) -> dict[str, Any]:
         "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
-        **coverage(data.split, sides),
+        **coverage(config.data.split, sides),
         **_with_sides(ingested.as_dict(), sides),
         "exported": exported,
         "config": config.resolved(),

@@ -56,6 +56,15 @@ def ingest_stage(
         return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
 
 
+@stage_task("ingest")
+def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> IngestReport:
+    """What the run's task learns from; a source may be no folder of the user's."""
+    with Stage("ingest", unit="files") as stage:
+        return task_of(config).ingest(
+            source, store, config, key=installation_key(), progress=stage.show
+        )
+
+
 @stage_task("split")
 def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
     """Side by patient, recorded in the store so that nobody changes sides; who has no series

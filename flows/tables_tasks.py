@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from flows.tables_figures import figures_table, number, out_console
+from flows.tables_generation import generation_table
 
 
 def task_figures(task: str, figures: dict[str, Any]) -> None:
@@ -31,4 +32,4 @@ def classes_table(figures: dict[str, Any]) -> None:
         out_console.print(f"Dice at {image}: {number(found['dice'], 3)}")
 
 
-_TABLES = {"denoise": figures_table, "segment": classes_table}
+_TABLES = {"denoise": figures_table, "segment": classes_table, "generate": generation_table}

@@ -67,7 +67,7 @@ def train_and_register(
             run=run,
         )
         figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
-        verdict = task_of(config).judge(figures, config.register_.gate)
+        verdict = task_of(config).judge(figures, config)
         card = clock.run(
             "register",
             stages.register_stage,

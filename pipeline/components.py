@@ -12,6 +12,7 @@ from pipeline.settings import Component
 #: Where a `target:` may come from. A module outside this list is never imported, so a
 #: configuration cannot reach arbitrary code.
 ALLOWED_MODULES = (
+    "pipeline.corruptions",
     "pipeline.losses",
     "pipeline.losses_segmentation",
     "pipeline.models",

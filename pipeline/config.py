@@ -15,15 +15,26 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
+from pipeline.generation import Generation
 from pipeline.segmentation import Planned, Segmentation, which
 from pipeline.settings import Component, Data, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
-TaskName = Literal["denoise", "segment"]
-#: Sections that only the runs of one task have.
+TaskName = Literal["denoise", "segment", "generate"]
+#: Sections that not the runs of every task have.
 OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("normalize_hu", "strength", "metrics", "convention", "phantoms"),
     "segment": ("segmentation",),
+    "generate": ("generation", "normalize_hu"),
+}
+#: Sections that a run of the task must have, and what they are for.
+_NEEDED: dict[TaskName, dict[str, str]] = {
+    "denoise": {"loss": "say what to minimise"},
+    "segment": {
+        "segmentation": "say which classes, and on what grid",
+        "loss": "say what to minimise",
+    },
+    "generate": {"generation": "say which images, and of what size"},
 }
 
 
@@ -43,13 +54,15 @@ class RunConfig(Strict):
         ]
         | None
     ) = None
+    generation: Generation | None = None
     model: Component
     normalize_hu: Normalize = Normalize()
     #: The share of the network's correction that the trained model applies; the rest of the noise
     #: stays, and with it the texture that readers know. Training and its loss know only the whole.
     strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     step: Component
-    loss: Component
+    #: None for steps whose loss is their network's or their objective's.
+    loss: Component | None = None
     train: Train
     #: The first four are reported at every evaluation, the others where they are named.
     metrics: tuple[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"], ...] = (
@@ -79,8 +92,9 @@ class RunConfig(Strict):
         foreign = sorted(self.model_fields_set & self._foreign())
         if foreign:
             raise ValueError(f"{foreign[0]}: not for the task {self.task}")
-        if self.task == "segment" and self.segmentation is None:
-            raise ValueError("segmentation: say which classes, and on what grid")
+        for name, told in _NEEDED[self.task].items():
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: {told}")
         return self
 
     @model_validator(mode="after")
@@ -102,7 +116,7 @@ class RunConfig(Strict):
 
     def _foreign(self) -> set[str]:
         """Sections of the other tasks."""
-        return {name for task, names in OF_TASK.items() if task != self.task for name in names}
+        return {name for names in OF_TASK.values() for name in names} - {*OF_TASK[self.task]}
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.metrics import compute_ms_ssim
 from monai.metrics.regression import compute_ssim_and_cs
 from torch import nn
 from torch.nn import functional
 
 from pipeline.metrics import SSIM_K1, SSIM_K2, SSIM_WINDOW_PIXELS
+
+#: MS-SSIM's weights without the coarsest scale's, brought to a sum of 1.
+_FOUR_SCALES = tuple(weight / 0.8667 for weight in (0.0448, 0.2856, 0.3001, 0.2363))
 
 
 class RangeWeightedMSE(nn.Module):
@@ -118,3 +122,36 @@ def _mean_square_offset(error: torch.Tensor, inside: torch.Tensor) -> torch.Tens
     voxels = inside.sum(dim=(1, 2, 3))
     offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
     return (voxels / inside[0].numel() * offset.square()).mean()
+
+
+class MultiScaleSSIM(nn.Module):
+    """share (1 - MS-SSIM) + (1 - share) mean absolute error, as Zhao et al., IEEE TCI 2017.
+
+    The likeness of structure decides, the absolute error keeps levels. Values from low to high,
+    normalised; the error counts in units of that range. MS-SSIM is MONAI's, at the four finest of
+    its five scales, which patches of 99 pixels a side and more have room for.
+    """
+
+    def __init__(self, low: float = -1.0, high: float = 1.0, *, share: float = 0.84) -> None:
+        super().__init__()
+        if low >= high or not 0 <= share <= 1:
+            raise ValueError(f"expected low < high, share in [0, 1], got {low}, {high}, {share}")
+        self.low, self.high, self.share = low, high, share
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        one, other = ((image - self.low) / (self.high - self.low) for image in (output, target))
+        alike = compute_ms_ssim(one, other, spatial_dims=2, weights=_FOUR_SCALES).mean()
+        return self.share * (1 - alike) + (1 - self.share) * (one - other).abs().mean()
+
+
+class CosineDistance(nn.Module):
+    """1 - the cosine between output and target, each image a vector; mean over the batch.
+
+    Tells patterns apart and not how strong they are: an image and its double are the same.
+    For what is read by its shape, under any exposure or gain; HU are not, so there it serves
+    beside another loss.
+    """
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        likeness = functional.cosine_similarity(output.flatten(1), target.flatten(1), dim=1)
+        return 1 - likeness.mean()

@@ -94,7 +94,7 @@ def train(
         key="step",
         base=Step,
         model=torch.compile(model) if settings.compile else model,
-        loss=build_loss(config.loss),
+        **({"loss": build_loss(config.loss)} if config.loss else {}),
         settings=settings,
     )
     identity = digest([_what_training_depends_on(config), data_digest])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.losses import RangeWeightedMSE
+from pipeline.losses import CosineDistance, RangeWeightedMSE
 from pipeline.metrics import ssim
 from pipeline.units import Window
 
@@ -127,3 +127,14 @@ def test_a_rim_between_two_tissues_is_not_a_third() -> None:
 def test_weights_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="weights >= 0"):
         RangeWeightedMSE(low=0, high=1, similarity_weight=-1)
+
+
+def test_the_cosine_compares_patterns_and_not_their_strength() -> None:
+    stripes = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).expand(2, 1, 2, 2)
+    loss = CosineDistance()
+    assert float(loss(3 * stripes, stripes)) == pytest.approx(0, abs=1e-6)
+    assert float(loss(-stripes, stripes)) == pytest.approx(2)
+    assert float(loss(stripes.transpose(2, 3), stripes)) == pytest.approx(1)
+    # Each image by itself: one right and one reversed are half right.
+    both = torch.cat([stripes[:1], -5 * stripes[:1]])
+    assert float(loss(both, stripes)) == pytest.approx(1)

@@ -57,10 +57,20 @@ class HUModel(Shell):
         self.adds_input = residual and not getattr(network, "adds_input", False)
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
-        predicted = self.network((image_hu - self.centre) / self.scale).float() * self.scale
-        denoised_hu = predicted + (image_hu if self.adds_input else self.centre)
+        predicted = self.network(self.normalised(image_hu)).float()
+        denoised_hu = (
+            image_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)
+        )
         # Exact at 1: lerp then gives its second image bit for bit.
         return torch.lerp(image_hu, denoised_hu, self.strength)
+
+    def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """HU as the network sees them."""
+        return (image_hu - self.centre) / self.scale
+
+    def in_hu(self, normalised: torch.Tensor) -> torch.Tensor:
+        """What the network gives, in HU."""
+        return normalised * self.scale + self.centre
 
 
 class Identity(nn.Module):
@@ -83,6 +93,7 @@ def denoiser(config: RunConfig) -> HUModel:
 _SHELLS = {
     "denoise": "pipeline.models.shell.denoiser",
     "segment": "pipeline.models.segmenter.segmenter",
+    "generate": "pipeline.models.generative.generative",
 }
 
 

@@ -29,19 +29,34 @@ def training_png(curve: list[dict[str, Any]]) -> bytes:
     iterations = [point["iteration"] for point in curve]
     figure = _figure(13, 3.6)
     axes = figure.add_subplot()
-    axes.set(xlabel="iteration", ylabel="loss (network units, log)")
+    axes.set(xlabel="iteration", ylabel="loss (network units)")
     rates = axes.twinx()
     rates.plot(iterations, _plottable(curve, "learning_rate"), color="#b08968", alpha=0.6, lw=1.2)
     rates.set_ylabel("learning rate", color="#8a6a4c")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     rates.set_ylim(bottom=0)
-    loss = _plottable(curve, "loss")
+    loss = _finite(curve, "loss")
+    # A likelihood or a critic's mean may fall below nothing; no logarithm then.
+    if logarithmic := not np.nanmin([*loss, 0.0]) < 0:
+        loss = _plottable(curve, "loss")
     # A single point draws no line.
     axes.plot(iterations, loss, color="#1f5f8b", lw=1.4, marker="." if len(loss) < 20 else "")
-    if np.isfinite(loss).any():
+    if logarithmic and np.isfinite(loss).any():
         axes.set_yscale("log")
     axes.grid(which="both", alpha=0.2)
     _above(axes, rates)
+    return _png(figure)
+
+
+def parts_png(curve: list[dict[str, Any]], names: list[str]) -> bytes:
+    """One panel for each named figure of the training log over iterations."""
+    iterations = [point["iteration"] for point in curve]
+    figure = _figure(13, 2.8)
+    for number, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), number)
+        axes.plot(iterations, _finite(curve, name), color="#1f5f8b", lw=1.2)
+        axes.set_title(name.replace("_", " "), fontsize=10)
+        axes.grid(alpha=0.2)
     return _png(figure)
 
 
@@ -205,11 +220,12 @@ def _arms(figures: dict[str, Any]) -> list[str]:
 
 def _plottable(curve: list[dict[str, Any]], key: str) -> list[float]:
     """Values that a log axis can take; NaN, a gap in the line, for the others."""
+    return [value if value > 0 else math.nan for value in _finite(curve, key)]
+
+
+def _finite(curve: list[dict[str, Any]], key: str) -> list[float]:
     values = [point.get(key) for point in curve]
-    return [
-        value if value is not None and math.isfinite(value) and value > 0 else math.nan
-        for value in values
-    ]
+    return [v if v is not None and math.isfinite(v) else math.nan for v in values]
 
 
 def _above(front: Axes, back: Axes) -> None:

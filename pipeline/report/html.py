@@ -305,6 +305,7 @@ def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
 
 
 def data_uri(png: bytes | None) -> str | None:
+    """A PNG within the page itself."""
     if png is None:
         return None
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -37,7 +37,7 @@ class Supervised(Step):
         self.settings = settings
         self.scale = model.scale
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
-        self.schedule = _warmed(self.optimiser, settings, decay)
+        self.schedule = warmed_cosine(self.optimiser, settings, decay)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
         output_hu = self.model(batch["input"])
@@ -62,9 +62,10 @@ class Supervised(Step):
         self.schedule.load_state_dict(state["schedule"])
 
 
-def _warmed(
-    optimiser: torch.optim.Optimizer, settings: Train, decay: str
+def warmed_cosine(
+    optimiser: torch.optim.Optimizer, settings: Train, decay: str = "cosine"
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    """The rate over settings.iterations updates: a ramp of settings.warmup, then `decay`."""
     warmup = min(settings.warmup, settings.iterations - 1)
     lowest = 1e-3 if decay == "cosine" else 1.0  # a cosine down to where it began is none
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(

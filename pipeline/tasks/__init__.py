@@ -21,8 +21,9 @@ from pipeline.discover import Source
 from pipeline.errors import ConfigError
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.infer import Progress
+from pipeline.ingest import IngestReport, ingest
+from pipeline.ingest import Progress as IngestProgress
 from pipeline.selection import Selection
-from pipeline.settings import Gate
 from pipeline.store import Store
 
 #: Keys of stored series by the side of the split that their patients are on.
@@ -30,6 +31,7 @@ Sides = dict[str, list[str]]
 
 _TASKS = {
     "denoise": "pipeline.tasks.denoise.Denoise",
+    "generate": "pipeline.tasks.generate.Generate",
     "segment": "pipeline.tasks.segment.Segment",
 }
 
@@ -41,7 +43,27 @@ def task_of(config: RunConfig) -> Task:
 
 
 class Task(ABC):
-    """One kind of work on images, stage by stage; holds no state."""
+    """One kind of work on images, stage by stage; holds no state.
+
+    takes_series: whether a model's result for a source is an image of the same place.
+    """
+
+    takes_series = True
+
+    def ingest(
+        self,
+        root: Path | None,
+        store: Store,
+        config: RunConfig,
+        *,
+        key: bytes,
+        progress: IngestProgress = lambda what, done, total: None,
+    ) -> IngestReport:
+        """Store the run's images, as pipeline.ingest does what lies below `root`."""
+        if root is None:
+            raise ConfigError("--data: name a folder; this run learns from your data")
+        data = config.data
+        return ingest(root, store, key=key, intake=data.intake, pairs=data.pairs, progress=progress)
 
     def usable(self, store: Store, key: str, config: RunConfig) -> bool:
         """Whether a stored series has what training and evaluation need of it."""
@@ -89,7 +111,7 @@ class Task(ABC):
         """{"overall", "patients"} of stored series that training has not seen."""
 
     @abstractmethod
-    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         """{"passed", "checks"}: each check with its figure and its limit."""
 
     @abstractmethod

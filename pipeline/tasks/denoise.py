@@ -19,7 +19,6 @@ from pipeline.infer import Progress
 from pipeline.report import save_overview, write_report
 from pipeline.report.panels import choose_panels
 from pipeline.selection import Selection, selection_of
-from pipeline.settings import Gate
 from pipeline.store import Store
 from pipeline.tasks import Sides, Task
 
@@ -57,8 +56,8 @@ class Denoise(Task):
     ) -> dict[str, Any]:
         return evaluate_store(model, store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
-        return judge(figures["overall"], gate)
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+        return judge(figures["overall"], config.register_.gate)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures of the first window."""

@@ -23,7 +23,6 @@ from pipeline.labels.groups import require_known
 from pipeline.plan_segmentation import planned
 from pipeline.report.segmentation import choose_overlays, save_overlay, write_segmentation_report
 from pipeline.segmentation import complete
-from pipeline.settings import Gate
 from pipeline.store import Store
 from pipeline.stored_labels import has_labels, stored_labels
 from pipeline.tasks import Sides, Task
@@ -102,8 +101,8 @@ class Segment(Task):
             figures["overall"]["doses"] = {FULL_DOSE: full, LOW_DOSE: low}
         return figures
 
-    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
-        return judge_classes(figures["overall"], gate.min_dice)
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+        return judge_classes(figures["overall"], config.register_.gate.min_dice)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Mean Dice over the classes."""

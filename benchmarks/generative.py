@@ -1,0 +1,58 @@
+"""What adversaries and code books do here, in figures and pictures.
+
+    python benchmarks/generative.py digits
+    python benchmarks/generative.py compression --data ../shared/data
+    python benchmarks/generative.py denoise --data ../shared/data
+
+Each writes results/generative_PART.json and .md and pictures beside this file. Trainings are
+short (the figures say how many seconds of one core) and go on from `--work` where they were
+stopped. Needs scikit-learn for the digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from generative_compression import compression
+from generative_denoise import denoise
+from generative_digits import GAMES, digits
+from generative_tables import TABLES
+
+from pipeline.versions import versions
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+PARTS = {"digits": digits, "compression": compression, "denoise": denoise}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/benchmark"))
+    parser.add_argument("--iterations", type=int, help="of each training, for a quick look")
+    parser.add_argument("--games", nargs="+", choices=list(GAMES), help="of the digits; all")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # what the seconds in the tables mean
+    options: dict[str, Any] = {"work": arguments.work, "results": RESULTS}
+    if arguments.part == "digits" and arguments.games:
+        options["games"] = arguments.games
+    if arguments.part != "digits":
+        options["data"] = arguments.data
+    if arguments.iterations:
+        options["iterations"] = arguments.iterations
+    figures = PARTS[arguments.part](**options)
+    told = {"figures": figures, "versions": versions()}
+    path = RESULTS / f"generative_{arguments.part}.json"
+    path.write_text(json.dumps(told, indent=2) + "\n")
+    table = "\n".join(TABLES[arguments.part](figures)) + "\n"
+    path.with_suffix(".md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""VQ-VAE against JPEG and JPEG 2000, in bytes on disk, on CT slices and on photographs.
+
+Grey levels of 8 bits for all: CT in window 40/400. The VQ-VAE learns for MS-SSIM, by which all
+are judged; PSNR stands beside it. Its weights are not counted, its header is.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+from generative_training import Arrays, fit, picture_grid
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import rgb2gray
+from sklearn.datasets import load_sample_images
+
+from pipeline.codec import Codec
+from pipeline.dicom.intake import Intake
+from pipeline.dicom.read import read_volume
+from pipeline.dicom.series import find_series
+from pipeline.losses import MultiScaleSSIM
+from pipeline.metrics import psnr_db
+from pipeline.metrics_perceptual import ms_ssim
+from pipeline.models.vqvae import VQVAE
+from pipeline.report.figures import grey_levels
+from pipeline.settings import Normalize, Train
+from pipeline.steps.vector_quantised import VectorQuantised
+from pipeline.units import SOFT_TISSUE, Window
+
+GREYS = Window(127.5, 255)
+LEVELS = Normalize(centre=127.5, scale=127.5)
+TRAINING_CT = ("chest-ge-lidc0001", "abdomen-ge-crlm1004")
+TEST_CT = "abdomen-ge-crlm1006"
+TEST_EVERY = 5
+TRAINING_PHOTOGRAPHS = (
+    *("chelsea", "rocket", "coins", "moon", "clock", "brick", "grass", "gravel", "page", "text"),
+    *("hubble_deep_field", "immunohistochemistry", "retina", "cell"),
+)
+TEST_PHOTOGRAPHS = ("camera", "astronaut", "coffee")
+#: Networks by what they keep: channels of each halving, codes in the book.
+BOOKS: dict[str, dict[str, Any]] = {
+    "VQ-VAE, 8 x 8 pixels, 256 codes": {"channels": (32, 64, 64), "num_embeddings": 256},
+    "VQ-VAE, 16 x 16 pixels, 256 codes": {"channels": (32, 64, 64, 64), "num_embeddings": 256},
+}
+QUALITIES = (1, 3, 5, 7, 9, 12, 15, 20, 25, 30)
+RATIOS = (800, 400, 200, 130, 100, 80, 60, 50, 40, 30)
+PATCH, BATCH = 112, 4
+REFERENCES = ("JPEG", "JPEG 2000")
+
+Grey = NDArray[np.float32]
+Way = Callable[[Grey], tuple[int, Grey]]
+
+
+def compression(data: Path, work: Path, results: Path, iterations: int = 1500) -> dict[str, Any]:
+    """Points (bits a pixel, MS-SSIM, PSNR) of every way on both kinds of image."""
+    figures = {}
+    for kind, (training, test) in {"ct": ct(data), "photographs": photographs()}.items():
+        curves = {
+            "JPEG": [point(lambda image, q=q: jpeg(image, q), test) for q in QUALITIES],
+            "JPEG 2000": [point(lambda image, r=r: jpeg_2000(image, r), test) for r in RATIOS],
+        }
+        shown = [test[len(test) // 2]]
+        for name, options in BOOKS.items():
+            slug = f"{kind}-{2 ** len(options['channels'])}-{options['num_embeddings']}"
+            codec, seconds = book(training, options, iterations, work / f"compression-{slug}")
+            found = point(lambda image, codec=codec: round_trip(codec, image), test)
+            found |= coded(codec, test) | {"cpu_seconds": seconds}
+            found |= {f"{other}_ms_ssim": at_rate(curves[other], found) for other in REFERENCES}
+            curves[name] = [found]
+            shown.append(round_trip(codec, shown[0])[1])
+        rate = curves[next(iter(BOOKS))][0]["bits_per_pixel"]
+        shown += [
+            nearest(way, settings, shown[0], rate=rate)
+            for way, settings in ((jpeg, QUALITIES), (jpeg_2000, RATIOS))
+        ]
+        cut = [image[128:384, 128:384] for image in shown]
+        picture_grid([cut], results / f"generative_compression_{kind}.png", low=0, high=255)
+        figures[kind] = curves
+    return figures
+
+
+def ct(data: Path) -> tuple[list[Grey], list[Grey]]:
+    """Slices in window 40/400 as grey levels: two patients to learn from, every fifth of one."""
+
+    def greys(name: str) -> list[Grey]:
+        (series,) = find_series(data / "ct" / name, intake=Intake()).series
+        image_hu = read_volume(series).volume.image_hu
+        return [grey_levels(one, SOFT_TISSUE).astype(np.float32) for one in image_hu]
+
+    return [one for name in TRAINING_CT for one in greys(name)], greys(TEST_CT)[::TEST_EVERY]
+
+
+def photographs() -> tuple[list[Grey], list[Grey]]:
+    """scikit-image's and scikit-learn's, in grey; others to learn from than to test."""
+
+    def grey(image: NDArray) -> Grey:
+        return np.rint(255 * rgb2gray(image)).astype(np.float32) if image.ndim == 3 else image
+
+    def named(names: tuple[str, ...]) -> list[Grey]:
+        return [grey(getattr(skimage.data, name)()).astype(np.float32) for name in names]
+
+    others = [grey(image) for image in load_sample_images().images]
+    return [*named(TRAINING_PHOTOGRAPHS), *others], named(TEST_PHOTOGRAPHS)
+
+
+def book(
+    training: list[Grey], options: dict[str, Any], iterations: int, folder: Path
+) -> tuple[Codec, float]:
+    """A codec learnt from patches of the training images, and the seconds it took."""
+    settings = Train(
+        iterations=iterations,
+        batch=BATCH,
+        lr=1e-3,
+        warmup=50,
+        clip_gradient_norm=1.0,
+        device="cpu",
+        precision="fp32",
+        checkpoint_every=100,
+    )
+    items = Arrays(training, length=iterations * BATCH, patch=PATCH)
+    began = time.process_time()
+    model, _ = fit(
+        lambda: VQVAE(**options),
+        lambda model, train: VectorQuantised(model, MultiScaleSSIM(), train),
+        items,
+        settings,
+        LEVELS,
+        folder,
+    )
+    return Codec(model), time.process_time() - began
+
+
+def point(way: Way, test: list[Grey]) -> dict[str, float]:
+    """A way's means over the test images: bits a pixel of the whole file, MS-SSIM, PSNR."""
+    found = [(image, *way(image)) for image in test]
+    return {
+        "bits_per_pixel": float(np.mean([8 * size / image.size for image, size, _ in found])),
+        "ms_ssim": float(np.mean([ms_ssim(back, image, GREYS) for image, _, back in found])),
+        "psnr_db": float(np.mean([psnr_db(back, image, GREYS) for image, _, back in found])),
+    }
+
+
+def round_trip(codec: Codec, image: Grey) -> tuple[int, Grey]:
+    """Through a real file: its bytes, and what they expand to, as grey levels."""
+    file = codec.compress(image)
+    return len(file), np.rint(codec.expand(file).clip(0, 255))
+
+
+def coded(codec: Codec, test: list[Grey]) -> dict[str, float]:
+    """The same codes by other coders, bits a pixel; and their entropy, one by one."""
+    codes = [codec.codes(image).astype(np.uint8) for image in test]
+    pixels = sum(image.size for image in test)
+    counts = np.bincount(np.concatenate([each.ravel() for each in codes]))
+    shares = counts[counts > 0] / counts.sum()
+    return {
+        "zlib": sum(8 * len(zlib.compress(each.tobytes(), 9)) for each in codes) / pixels,
+        "lzma": sum(8 * len(lzma.compress(each.tobytes())) for each in codes) / pixels,
+        "entropy_of_single_codes": float(-(counts[counts > 0] * np.log2(shares)).sum() / pixels),
+        "eight_bits_a_code": 8 * sum(each.size for each in codes) / pixels,
+    }
+
+
+def jpeg(image: Grey, quality: int) -> tuple[int, Grey]:
+    """Pillow's (libjpeg), progressive and with its own Huffman tables: the smaller files."""
+    return _pillow(image, "JPEG", quality=quality, optimize=True, progressive=True)
+
+
+def jpeg_2000(image: Grey, ratio: float) -> tuple[int, Grey]:
+    """OpenJPEG's codestream without the container, irreversible wavelet."""
+    return _pillow(
+        image,
+        "JPEG2000",
+        quality_mode="rates",
+        quality_layers=[ratio],
+        irreversible=True,
+        no_jp2=True,
+    )
+
+
+def _pillow(image: Grey, form: str, **options: Any) -> tuple[int, Grey]:
+    file = io.BytesIO()
+    Image.fromarray(image.astype(np.uint8)).save(file, form, **options)
+    size = file.tell()
+    file.seek(0)
+    return size, np.asarray(Image.open(file), dtype=np.float32)
+
+
+def at_rate(curve: list[dict[str, float]], found: dict[str, float]) -> float | None:
+    """A curve's MS-SSIM at the rate of another point, on a line; None beyond its rates."""
+    rates = [each["bits_per_pixel"] for each in curve]
+    order = np.argsort(rates)
+    if not min(rates) <= found["bits_per_pixel"] <= max(rates):
+        return None
+    values = np.array([each["ms_ssim"] for each in curve])
+    return float(np.interp(found["bits_per_pixel"], np.array(rates)[order], values[order]))
+
+
+def nearest(
+    way: Callable[[Grey, Any], tuple[int, Grey]], settings: tuple, image: Grey, *, rate: float
+) -> Grey:
+    """What a way makes of an image at the setting whose file is nearest to the rate."""
+    tried = [way(image, setting) for setting in settings]
+    return min(tried, key=lambda one: abs(8 * one[0] / image.size - rate))[1]

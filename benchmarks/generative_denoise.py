@@ -1,0 +1,168 @@
+"""Denoisers trained against a discriminator, beside the same network trained without.
+
+What is traded: PSNR for the noise texture of full dose.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from generative_training import log_to_stderr, picture_grid
+from numpy.typing import NDArray
+
+from pipeline.config import RunConfig, load_config
+from pipeline.dataset import PatchPairs, degradation_digest
+from pipeline.degrade import degrade_store
+from pipeline.evaluate import evaluate_store
+from pipeline.identity import installation_key
+from pipeline.infer import apply_model
+from pipeline.ingest import ingest
+from pipeline.models.shell import HUModel, build_model
+from pipeline.physics.phantom_quality import Grid, water_phantom
+from pipeline.quality.noise_power import NoisePower, less_mean_of_repeats, noise_power
+from pipeline.quality.regions import cut_regions, tile_places_mm
+from pipeline.quality.scan import Scanner, scan
+from pipeline.store import Store
+from pipeline.train import train
+from pipeline.units import SOFT_TISSUE
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004")
+TEST = "abdomen-ge-crlm1006"
+DOSE = 0.25
+#: A rehearsal that never ends is plain supervised training, here of as many updates.
+ALONE = "step={target: pipeline.steps.supervised.Supervised, args: {residual: true}}"
+ARMS: dict[str, tuple[str, list[str]]] = {
+    "RED-CNN, mean square error": ("denoise_pix2pix", [ALONE, "train.iterations=2600"]),
+    "RED-CNN, WGAN and perceptual": ("denoise_wgan_perceptual", []),
+    "RED-CNN, pix2pix": ("denoise_pix2pix", []),
+}
+#: Mixtures of the first arm's weights and another's: a trade-off without further training.
+SHARES = (0.25, 0.5, 0.75)
+SHOWN_SLICE, SHOWN_PLACE, SHOWN_SIDE = 25, (190, 130), 160
+
+
+def denoise(data: Path, work: Path, results: Path, iterations: int | None = None) -> dict[str, Any]:
+    """Train the arms, evaluate them on the test patient and on scans of a water phantom."""
+    quick = [f"train.iterations={iterations}"] if iterations else []
+    store, patients = stored(data, work / "store")
+    models: dict[str, HUModel] = {}
+    figures: dict[str, Any] = {}
+    phantom = water_scans()
+    for name, (config_name, changes) in ARMS.items():
+        config = load_config(
+            CONFIGS / f"{config_name}.yaml",
+            [f"data.split.test=[{patients[TEST]['patient']}]", *changes, *quick],
+        )
+        began = time.process_time()
+        models[name] = trained(config, store, patients, work / "training")
+        seconds = time.process_time() - began
+        figures[name] = measured(models[name], store, patients, config, phantom)
+        figures[name]["cpu_seconds"] = seconds
+    first, *others = ARMS
+    for name in others:
+        for share in SHARES:
+            mixed = mixture(models[first], models[name], share, config)
+            figures[f"{name}, {share:.0%}"] = measured(mixed, store, patients, config, phantom)
+    figures["undenoised phantom"] = texture(phantom["low"], phantom["full"])
+    show(models, store, patients, config, results)
+    return figures
+
+
+def stored(data: Path, folder: Path) -> tuple[Store, dict[str, dict[str, str]]]:
+    store = Store(folder)
+    key = installation_key()
+    names = (*TRAINING, TEST)
+    return store, {name: ingest(data / "ct" / name, store, key=key).series[0] for name in names}
+
+
+def trained(
+    config: RunConfig, store: Store, patients: dict[str, dict[str, str]], folder: Path
+) -> HUModel:
+    keys = [patients[name]["series"] for name in TRAINING]
+    draws = {key: config.data.realisations for key in keys} | {patients[TEST]["series"]: 1}
+    degrade_store(store, draws, config)
+    items = PatchPairs(store, keys, config, config.train.iterations * config.train.batch)
+    log = log_to_stderr(config.name, config.train.iterations)
+    return train(config, items, folder=folder, log=log, data_digest=store.data_digest(keys))
+
+
+def measured(
+    model: HUModel,
+    store: Store,
+    patients: dict[str, dict[str, str]],
+    config: RunConfig,
+    phantom: dict[str, NDArray[np.float32]],
+) -> dict[str, Any]:
+    """Figures of the test patient, and the texture left in a phantom of water."""
+    overall = evaluate_store(model, store, [patients[TEST]["series"]], config)["overall"]
+    return {
+        "patient": overall,
+        "phantom": texture(apply_model(model, phantom["low"]), phantom["full"]),
+    }
+
+
+def mixture(one: HUModel, other: HUModel, share: float, config: RunConfig) -> HUModel:
+    """A model with weights between two that began alike (Wang et al., ECCV 2018 workshops)."""
+    model = build_model(config).eval()
+    weights = other.state_dict()
+    model.load_state_dict(
+        {name: torch.lerp(value, weights[name], share) for name, value in one.state_dict().items()}
+    )
+    return model
+
+
+def water_scans() -> dict[str, NDArray[np.float32]]:
+    grid = Grid()
+    images = scan(
+        water_phantom(grid).volume.image_hu[0],
+        pixel_mm=grid.pixel_mm,
+        scanner=Scanner(),
+        realisations=12,
+        generator=np.random.default_rng(0),
+    )
+    return {"low": images.at_dose(DOSE), "full": images.at_dose(1.0)}
+
+
+def texture(image_hu: NDArray[np.float32], full_hu: NDArray[np.float32]) -> dict[str, float]:
+    """Noise strength, and how far its spectrum has moved from full dose's."""
+    found, wanted = spectrum(image_hu), spectrum(full_hu)
+    peaks = found.peak_frequency_per_mm, wanted.peak_frequency_per_mm
+    means = found.mean_frequency_per_mm, wanted.mean_frequency_per_mm
+    return {
+        "noise_hu": float(np.sqrt(found.variance_hu2)),
+        "full_dose_noise_hu": float(np.sqrt(wanted.variance_hu2)),
+        "peak_per_mm": peaks[0],
+        "peak_shift": peaks[0] / peaks[1] - 1,
+        "mean_frequency_shift": means[0] / means[1] - 1,
+    }
+
+
+def spectrum(image_hu: NDArray[np.float32]) -> NoisePower:
+    pixel_mm = Grid().pixel_mm
+    places = tile_places_mm(half_width_mm=25, step_mm=32 * pixel_mm)
+    noise_hu = less_mean_of_repeats(image_hu)
+    regions = cut_regions(noise_hu, places, pixel_mm=pixel_mm, size_pixels=64)
+    return noise_power(regions, pixel_mm=(pixel_mm, pixel_mm))
+
+
+def show(
+    models: dict[str, HUModel],
+    store: Store,
+    patients: dict[str, dict[str, str]],
+    config: RunConfig,
+    results: Path,
+) -> None:
+    """Full dose, low dose and every arm: a part of one slice in window 40/400, enlarged."""
+    key = patients[TEST]["series"]
+    input_hu = np.array(store.load_degraded(key, degradation_digest(config, 0))[[SHOWN_SLICE]])
+    target_hu = np.array(store.load(key).image_hu[[SHOWN_SLICE]])
+    outputs = [apply_model(model, input_hu) for model in models.values()]
+    rows, columns = (slice(first, first + SHOWN_SIDE) for first in SHOWN_PLACE)
+    row = [image_hu[0, rows, columns] for image_hu in (target_hu, input_hu, *outputs)]
+    window = {"low": SOFT_TISSUE.low_hu, "high": SOFT_TISSUE.high_hu}
+    picture_grid([row], results / "generative_denoise.png", **window, zoom=2)

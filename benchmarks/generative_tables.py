@@ -1,0 +1,108 @@
+"""The figures of benchmarks/generative.py as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Figures = dict[str, Any]
+
+
+def digits_table(figures: Figures) -> list[str]:
+    lines = [
+        "scikit-learn's digits, 8 x 8: 70 % to learn from, figures against the rest. Frechet",
+        "distance of the hidden layer of a classifier trained here, which is right on "
+        f"{figures['classifier_accuracy_on_held_back']:.1%} of",
+        "the digits held back. 5000 samples for classes and copies, as many as are held back",
+        f"({figures['held_back']}) for the rest.",
+        "",
+        "| | classes | largest share | MMD of pixels | Frechet | precision | recall | copies "
+        "| nearer to training |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in figures.items():
+        if not isinstance(row, dict):
+            continue
+        shares = row.get("shares")
+        told = f"{sum(share > 0.01 for share in shares)} | {max(shares):.1%}" if shares else "10 | "
+        privacy = f"{row['copies']:.4f} | {row['nearer_to_training']:.3f}" if shares else " | "
+        lines.append(
+            f"| {name} | {told} | {row['mmd_of_pixels']:.4f} "
+            f"| {row['frechet_of_classifier_features']:.1f} | {row['precision']:.2f} "
+            f"| {row['recall']:.2f} | {privacy} |"
+        )
+    return lines
+
+
+def compression_table(figures: Figures) -> list[str]:
+    lines = [
+        "Bits a pixel of real files, header included, and what they expand to; 8-bit grey, CT in",
+        "window 40/400. `at this rate`: MS-SSIM of the other coder's files at the same rate, on a",
+        "line between its two nearest.",
+    ]
+    for kind, curves in figures.items():
+        lines += [
+            "",
+            f"| {kind} | bits a pixel | MS-SSIM | JPEG at this rate | JPEG 2000 at this rate "
+            "| PSNR dB | CPU s |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, points in curves.items():
+            for row in points:
+                others = (row.get(f"{other}_ms_ssim") for other in ("JPEG", "JPEG 2000"))
+                told = " | ".join("" if other is None else f"{other:.4f}" for other in others)
+                lines.append(
+                    f"| {name} | {row['bits_per_pixel']:.4f} | {row['ms_ssim']:.4f} | {told} "
+                    f"| {row['psnr_db']:.2f} | {row.get('cpu_seconds', 0):.0f} |"
+                )
+    lines += ["", "The same codes by other coders, bits a pixel:", ""]
+    lines += [
+        "| | this codec | entropy of single codes | zlib | LZMA | 8 bits a code |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, curves in figures.items():
+        for name, (row, *_) in curves.items():
+            if "zlib" in row:
+                lines.append(
+                    f"| {kind}, {name} | {row['bits_per_pixel']:.4f} "
+                    f"| {row['entropy_of_single_codes']:.4f} | {row['zlib']:.4f} "
+                    f"| {row['lzma']:.4f} | {row['eight_bits_a_code']:.4f} |"
+                )
+    return lines
+
+
+def denoise_table(figures: Figures) -> list[str]:
+    lines = [
+        "25 % dose, window 40/400, the 51 slices of abdomen-ge-crlm1006; noise in a scanned",
+        "water phantom of 200 mm, whose full dose has "
+        f"{figures['undenoised phantom']['full_dose_noise_hu']:.1f} HU. Shifts of the noise",
+        "spectrum's peak and mean frequency are shares of full dose's. `25 %` and so on: weights",
+        "between the first row's and the named ones'.",
+        "",
+        "| | PSNR dB | SSIM | RMSE HU | bias in soft tissue HU | noise HU | peak shift "
+        "| mean frequency shift | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in figures.items():
+        phantom = row.get("phantom", row)
+        texture = (
+            f"{phantom['noise_hu']:.1f} | {phantom['peak_shift']:+.0%} "
+            f"| {phantom['mean_frequency_shift']:+.0%}"
+        )
+        if "patient" not in row:
+            lines.append(f"| {name} | | | | | {texture} | |")
+            continue
+        output = row["patient"]["windows"]["soft_tissue"]["output"]
+        bias = row["patient"]["hu_bias"]["output"]["soft_tissue"]
+        lines.append(
+            f"| {name} | {output['psnr']:.2f} | {output['ssim']:.4f} | {output['rmse_hu']:.1f} "
+            f"| {bias:+.2f} | {texture} | {row.get('cpu_seconds', 0):.0f} |"
+        )
+    return lines
+
+
+TABLES: dict[str, Callable[[Figures], list[str]]] = {
+    "digits": digits_table,
+    "compression": compression_table,
+    "denoise": denoise_table,
+}

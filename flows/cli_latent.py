@@ -1,0 +1,151 @@
+"""`ldct latent`: what a generative model's space of codes holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import Json, Out, writable
+
+latent_app = typer.Typer(
+    help="Draw, restore and mix images with a generative model. Grids as PNG in OUT.",
+    no_args_is_help=True,
+)
+
+Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="Start from this data set's images; else from random codes."),
+]
+Images = Annotated[Path, typer.Option("--store", help="The data set whose images to start from.")]
+Seed = Annotated[int, typer.Option(help="Of the random codes.")]
+Label = Annotated[
+    int | None, typer.Option(help="Ask a conditional model for this; else for each in turn.")
+]
+Dicom = Annotated[
+    bool, typer.Option("--dicom", help="Also as a CT series, marked SYNTHETIC in every header.")
+]
+Nifti = Annotated[bool, typer.Option("--nifti", help="Also as NIfTI, marked SYNTHETIC.")]
+Steps = Annotated[int, typer.Option(help="Images in a row.")]
+Rows = Annotated[int, typer.Option(help="Rows of images.")]
+
+
+def add_latent_commands(app: typer.Typer) -> None:
+    app.add_typer(latent_app, name="latent")
+
+
+@latent_app.command()
+def sample(
+    model: Model,
+    out: Out,
+    count: Annotated[int, typer.Option(help="How many images.")] = 64,
+    label: Label = None,
+    seed: Seed = 0,
+    dicom: Dicom = False,
+    nifti: Nifti = False,
+    json_: Json = False,
+) -> None:
+    """Images of nobody, from random codes."""
+    asked = {"count": count, "label": label, "seed": seed}
+    _show("sample", model, out, asked, dicom=dicom, nifti=nifti, json_=json_)
+
+
+@latent_app.command()
+def reconstruct(
+    model: Model,
+    out: Out,
+    store: Images,
+    count: Annotated[int, typer.Option(help="How many images.")] = 8,
+    json_: Json = False,
+) -> None:
+    """Stored images, and below them what is left after the way through the code."""
+    _show("reconstruct", model, out, {"count": count}, store=store, json_=json_)
+
+
+@latent_app.command()
+def interpolate(
+    model: Model,
+    out: Out,
+    store: Store = None,
+    rows: Rows = 4,
+    steps: Steps = 9,
+    label: Label = None,
+    seed: Seed = 0,
+    dicom: Dicom = False,
+    nifti: Nifti = False,
+    json_: Json = False,
+) -> None:
+    """Straight ways from one code to another."""
+    asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
+    _show("interpolate", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
+
+
+@latent_app.command()
+def traverse(
+    model: Model,
+    out: Out,
+    store: Store = None,
+    rows: Rows = 8,
+    steps: Steps = 9,
+    label: Label = None,
+    seed: Seed = 0,
+    dicom: Dicom = False,
+    nifti: Nifti = False,
+    json_: Json = False,
+) -> None:
+    """One latent after the other moved from -3 to +3 sigma; with a store, by their variance."""
+    asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
+    _show("traverse", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
+
+
+@latent_app.command()
+def arithmetic(
+    model: Model,
+    out: Out,
+    store: Images,
+    attribute: Annotated[
+        str,
+        typer.Option(help="lungs, label=N, or a CSV file whose lines series,slice have it."),
+    ],
+    rows: Rows = 6,
+    json_: Json = False,
+) -> None:
+    """Give images an attribute: add to their codes what sets those that have it apart."""
+    asked = {"count": rows, "attribute": attribute}
+    _show("arithmetic", model, out, asked, store=store, json_=json_)
+
+
+@latent_app.command()
+def plot(model: Model, out: Out, store: Images, json_: Json = False) -> None:
+    """The codes of stored images in the two latents that vary most, coloured by label."""
+    writable(out)
+    from flows.latent import plot_latents
+
+    _tell(plot_latents(model, store, out), json_)
+
+
+def _show(
+    name: str,
+    model: str,
+    out: Path,
+    asked: dict[str, Any],
+    *,
+    store: Path | None = None,
+    dicom: bool = False,
+    nifti: bool = False,
+    json_: bool,
+) -> None:
+    writable(out)
+    from flows.latent import show_latents
+
+    _tell(show_latents(name, model, out, asked, store=store, dicom=dicom, nifti=nifti), json_)
+
+
+def _tell(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print("\n".join(report["files"]))

@@ -1,0 +1,52 @@
+"""What `ldct latent` runs: a registered model, a view of its codes, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.progress import Stage
+from flows.registry import Registry
+from pipeline.config import RunConfig, parse_config
+from pipeline.export import ModelCard
+from pipeline.latent_views import Wanted, generative_model, plot_codes, view, write_view
+from pipeline.models.generative import Generative
+from pipeline.store import Store
+
+
+def show_latents(
+    name: str,
+    reference: str,
+    out: Path,
+    asked: dict[str, Any],
+    *,
+    store: Path | None,
+    dicom: bool,
+    nifti: bool,
+) -> dict[str, Any]:
+    """{"model", "files"}; asked: fields of pipeline.latent_views.Wanted."""
+    wanted = Wanted(**asked)
+    model, card, config = _load(reference)
+    opened = None if store is None else Store.existing(store)
+    with Stage(name):
+        grid = view(name, model, config, opened, wanted)
+        made_by = f"{card.name} v{card.version} sha256:{card.weights_sha256[:16]}"
+        paths = write_view(
+            grid, name, out, config, made_by=made_by, seed=wanted.seed, dicom=dicom, nifti=nifti
+        )
+    return {"model": card.uri, "files": [str(path) for path in paths]}
+
+
+def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
+    """{"model", "files"}"""
+    model, card, config = _load(reference)
+    path = out / "plot.png"
+    with Stage("plot"):
+        plot_codes(model, config, Store.existing(store), path)
+    return {"model": card.uri, "files": [str(path)]}
+
+
+def _load(reference: str) -> tuple[Generative, ModelCard, RunConfig]:
+    model, card, raw = Registry.default().load(reference)
+    config = parse_config(raw)
+    return generative_model(model, config, reference=reference), card, config

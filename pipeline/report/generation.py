@@ -1,0 +1,99 @@
+"""The page of a generative run: grids of what the model keeps and draws, and its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import latent_grids
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.images import StoredSlices
+from pipeline.latent_grids import Grid, chosen, labels_asked, starting_codes
+from pipeline.models.generative import Generative
+from pipeline.report import charts
+from pipeline.report.generated import save_grid
+from pipeline.report.html import data_uri, write_run_page
+
+SAMPLES = 64
+RECONSTRUCTED = 8
+ROWS, STEPS = 4, 9
+#: Of the training log, where a step tells them.
+PARTS = (
+    *("reconstruction", "kl", "divergence", "discriminator_loss", "perceptual_loss"),
+    *("diversity", "told_apart", "certainty", "codes_in_use"),
+)
+ALARMS = ("collapse_alarm", "saturation_alarm")
+
+
+def report_grids(
+    model: Generative, images: StoredSlices, labels: NDArray[np.int64], config: RunConfig
+) -> dict[str, Grid]:
+    """Every grid that the model has, by the name of its file."""
+    seed = config.train.seed
+    known = chosen(images, labels, RECONSTRUCTED)
+    found: dict[str, Grid] = {}
+    if model.encodes:
+        found["reconstructions"] = latent_grids.reconstructions(model, known)
+    if model.has_prior:
+        asked = labels_asked(labels, SAMPLES)
+        found["samples"] = latent_grids.samples(model, asked, seed=seed)
+    try:
+        ends = starting_codes(model, known if model.encodes else None, 2 * ROWS, seed=seed)
+        order = latent_grids.latent_order(model, known if model.encodes else None)
+    except ConfigError:  # codes without a fixed shape have no space to walk in
+        return found
+    told = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
+    marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
+    found["interpolations"] = latent_grids.interpolations(model, ends, told, STEPS, marking=marking)
+    if model.has_prior:
+        found["traversals"] = latent_grids.traversals(
+            model, ends[0], told[:1], order[: 2 * ROWS], STEPS, marking=marking
+        )
+    return found
+
+
+def write_generation(
+    report: dict[str, Any],
+    grids: dict[str, Grid],
+    config: RunConfig,
+    *,
+    curve: list[dict[str, float]],
+    path: Path,
+) -> None:
+    """Write the page to `path`, and the grids as PNG beside it. curve: the training log."""
+    window = next(iter(config.windows.values()))
+    pictures = {}
+    for name, grid in grids.items():
+        png = path.with_name(f"{name}.png")
+        save_grid(
+            grid.images,
+            png,
+            window=window,
+            columns=grid.columns,
+            caption=grid.caption,
+            marking=grid.marking,
+        )
+        pictures[name] = {"caption": grid.caption, "picture": data_uri(png.read_bytes())}
+    parts = [name for name in PARTS if curve and name in curve[-1]]
+    write_run_page(
+        "generation.html",
+        report,
+        curve=curve,
+        path=path,
+        grids=pictures,
+        parts=data_uri(charts.parts_png(curve, parts)) if parts else None,
+        alarms=alarm_shares(curve),
+    )
+
+
+def alarm_shares(curve: list[dict[str, float]]) -> dict[str, float]:
+    """In which share of the logged iterations each alarm rang; nothing where none is kept."""
+    return {
+        name: float(np.mean([point.get(name, 0.0) for point in curve]))
+        for name in ALARMS
+        if any(name in point for point in curve)
+    }

@@ -1,0 +1,139 @@
+"""Generation: images to codes and back, and images of nobody from random codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.components import build
+from pipeline.config import RunConfig
+from pipeline.corruptions import Corruption
+from pipeline.discover import Source
+from pipeline.errors import ConfigError
+from pipeline.evaluate_generation import (
+    evaluate_generation,
+    generation_of,
+    judge_generation,
+    stored_images,
+)
+from pipeline.export import Export, Exported, ModelCard
+from pipeline.images import ImageItems, jitter
+from pipeline.infer import Progress
+from pipeline.ingest import IngestReport
+from pipeline.ingest import Progress as IngestProgress
+from pipeline.models.generative import Generative
+from pipeline.pictures import store_pictures
+from pipeline.report.generation import report_grids, write_generation
+from pipeline.store import Store
+from pipeline.tasks import Sides, Task
+
+
+class Generate(Task):
+    takes_series = False
+
+    def ingest(
+        self,
+        root: Path | None,
+        store: Store,
+        config: RunConfig,
+        *,
+        key: bytes,
+        progress: IngestProgress = lambda what, done, total: None,
+    ) -> IngestReport:
+        """CT below `root`, or the pictures that the run names; giving both is refused."""
+        source = generation_of(config).source
+        if source == "series":
+            return super().ingest(root, store, config, key=key, progress=progress)
+        if root is not None:
+            raise ConfigError(f"--data: this run learns from {source} (generation.source)")
+        return store_pictures(source, store, progress)
+
+    def prepare(
+        self,
+        store: Store,
+        keys: Sides,
+        config: RunConfig,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Nothing: images are resampled, turned and corrupted as they are drawn."""
+
+    def training_data(
+        self, store: Store, keys: list[str], config: RunConfig, length: int
+    ) -> ImageItems:
+        settings = generation_of(config)
+        images, labels = stored_images(store, keys, config)
+        corruption: Corruption | None = None
+        if config.degradation:
+            corruption = build(config.degradation, key="degradation", base=Corruption)
+        return ImageItems(
+            images,
+            labels,
+            seed=config.train.seed,
+            length=length,
+            corruption=corruption,
+            augment=jitter(settings.jitter),
+            patch=config.data.patch if settings.image_size is None else None,
+        )
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        return evaluate_generation(_generative(model), store, keys, config, progress)
+
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+        return judge_generation(figures["overall"], config)
+
+    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Reconstruction in the first window, and how varied and good samples are."""
+        overall = figures["overall"]
+        told = []
+        for name, window in list(overall.get("windows", {}).items())[:1]:
+            if window["psnr"] is not None:
+                told.append(f"{name}: {window['psnr']:.1f} dB, SSIM {window['ssim']:.2f}")
+        if drawn := overall.get("samples"):
+            told.append(
+                f"samples: precision {drawn['precision']:.2f}, recall {drawn['recall']:.2f}"
+            )
+        if files := overall.get("files"):
+            told.append(f"{files['bits_per_pixel']:.3f} bits a pixel")
+        return {"text": "; ".join(told)}
+
+    def export(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        source: Source,
+        to: Export,
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> Exported:
+        raise ConfigError(f"{card.uri} draws images; it changes none: see `ldct latent`")
+
+    def write_report(
+        self,
+        report: dict[str, Any],
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        images, labels = stored_images(store, keys, config)
+        grids = report_grids(_generative(model), images, labels, config)
+        write_generation(report, grids, config, curve=curve, path=path)
+
+
+def _generative(model: nn.Module) -> Generative:
+    if not isinstance(model, Generative):
+        raise TypeError(f"{type(model).__name__} is no shell of the task generate")
+    return model
