@@ -42,7 +42,7 @@ class Labels:
 
     @cached_property
     def _to_index(self) -> NDArray[np.float64]:
-        return np.linalg.inv(self.affine_lps)
+        return np.asarray(np.linalg.inv(self.affine_lps), dtype=np.float64)
 
     def is_of(self, geometry: Geometry, frame_of_reference: str) -> bool:
         """Whether these are labels of a series."""
