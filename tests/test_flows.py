@@ -377,7 +377,7 @@ def test_a_strength_is_told_wherever_the_result_goes(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "strength"), [({}, 1.0), ({"stride": 2, "kernel": 3, "padding": True}, 0.5)]
+    ("arguments", "strength"), [({}, 1.0), ({"kernel": 3, "padding": True}, 0.5)]
 )
 def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength: float) -> None:
     raw = identity_config().resolved() | {"strength": strength}
