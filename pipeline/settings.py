@@ -134,6 +134,8 @@ class Train(Strict):
     log_every: Annotated[int, Field(ge=1)] = 20
     workers: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
+    #: A folder with the weights.safetensors of the same network, from which the training starts.
+    start_from: str | None = None
 
 
 Positive = Annotated[float, Field(gt=0)]

@@ -19,6 +19,7 @@ from pipeline.components import build
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
+from pipeline.models.saved import load_weights
 from pipeline.models.shell import Shell, build_loss, build_model, place
 from pipeline.selection import Selection
 from pipeline.settings import Train
@@ -88,6 +89,8 @@ def train(
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
+    if settings.start_from is not None:
+        load_weights(model, Path(settings.start_from))
     model.strength = 1.0  # or the network would learn to make up for it
     step = build(
         config.step,

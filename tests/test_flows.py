@@ -321,8 +321,26 @@ def test_identity_model_leaves_a_real_series_unchanged(
     np.testing.assert_array_equal(after.affine_lps, before.affine_lps)
 
 
+def test_a_strength_is_told_wherever_the_result_goes(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "chest-ge-lidc0001", tmp_path / "in", 3)
+    arguments = ("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    refused = ldct(*arguments, "--strength", 1.5)
+    assert refused.code == 2
+    assert "--strength: strength: Input should be less than or equal to 1" in refused.err
+    ended = ldct(*arguments, "--strength", 0.5)
+    assert ended.code == 0, ended.err
+    assert ended.json["strength"] == 0.5
+    folder = tmp_path / "out" / ended.json["exported"][0]["folder"]
+    assert folder.name.endswith("-strength0.5")
+    derived = pydicom.dcmread(next(folder.glob("*.dcm")))
+    assert "STRENGTH 0.5" in derived.SeriesDescription
+    assert ldct(*arguments).json["exported"][0]["folder"] != folder.name, "beside it, not over it"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "strength"), [({}, 1.0), ({"stride": 2, "kernel": 3, "padding": True}, 0.5)]
+    ("arguments", "strength"), [({}, 1.0), ({"kernel": 3, "padding": True}, 0.5)]
 )
 def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength: float) -> None:
     raw = identity_config().resolved() | {"strength": strength}

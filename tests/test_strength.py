@@ -59,7 +59,7 @@ def test_noise_falls_with_strength_and_its_peak_with_it(water: Scans, shipped: S
     undenoised = spectrum(water[0.25]).variance_hu2 ** 0.5
     assert noise_hu[0] == pytest.approx(undenoised, rel=0.02)
     assert noise_hu[-1] < 0.35 * undenoised
-    assert peaks[-1] < 0.6 * peaks[0], "what this trades: at full strength the noise is blotchy"
+    assert peaks[-1] < 0.6 * peaks[0], "the trade: what is left at full strength is blotchy"
 
 
 def test_the_configuration_for_texture_keeps_the_peak_of_full_dose(
@@ -68,4 +68,4 @@ def test_the_configuration_for_texture_keeps_the_peak_of_full_dose(
     shipped.strength = load_config(TEXTURE).strength
     found, full = spectrum(apply_model(shipped, water[0.25])), spectrum(water[1.0])
     assert abs(found.peak_frequency_per_mm / full.peak_frequency_per_mm - 1) < 0.2
-    assert found.variance_hu2 < 0.8**2 * spectrum(water[0.25]).variance_hu2
+    assert found.variance_hu2 < 0.87**2 * spectrum(water[0.25]).variance_hu2

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 import pipeline.train as training
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError
+from pipeline.models.saved import save_model
 from pipeline.models.shell import HUModel
 from pipeline.settings import Train
 from pipeline.steps.supervised import Supervised
@@ -320,3 +321,25 @@ def test_strength_is_for_use_and_not_for_training(tmp_path: Path) -> None:
     assert (whole.strength, half.strength) == (1, 0.5)
     trained(run_config(strength=0.5), tmp_path / "whole")
     assert len(checkpoints(tmp_path / "whole")) == 1, "the same training, not another one"
+
+
+def test_a_training_may_start_from_weights(tmp_path: Path) -> None:
+    first = trained(run_config(), tmp_path / "first")
+    save_model(first, run_config().resolved(), tmp_path / "saved")
+    settings = tiny_train(iterations=1, lr=1e-12, start_from=str(tmp_path / "saved"))
+    second = trained(run_config(train=settings), tmp_path / "second")
+    for one, other in zip(weights(first), weights(second), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=0)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    settings = tiny_train(start_from=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"train.start_from: .*nowhere"):
+        trained(run_config(train=settings), tmp_path / "a")
+    first = trained(run_config(), tmp_path / "first")
+    save_model(first, run_config().resolved(), tmp_path / "saved")
+    wider = run_data()["model"]
+    wider = {**wider, "args": {**wider["args"], "channels": 6}}
+    settings = tiny_train(start_from=str(tmp_path / "saved"))
+    with pytest.raises(ConfigError, match=r"train.start_from: .*size mismatch"):
+        trained(run_config(model=wider, train=settings), tmp_path / "b")

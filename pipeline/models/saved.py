@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import parse_config
-from pipeline.errors import LdctError
+from pipeline.errors import ConfigError, LdctError
 from pipeline.models.shell import Shell, build_model, place
 
 CONFIG = "config.yaml"
@@ -42,6 +42,15 @@ def load_model(folder: Path, *, weights_sha256: str) -> Shell:
     model.load_state_dict(load_file(folder / WEIGHTS))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return place(model, device, channels_last=True).eval()
+
+
+def load_weights(model: Shell, folder: Path) -> None:
+    """The weights of a saved model into one just built; ConfigError where they do not fit."""
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"train.start_from: {folder / WEIGHTS}: {reason}") from error
 
 
 def file_sha256(path: Path) -> str:
