@@ -14,14 +14,16 @@ from itertools import product
 from pathlib import Path
 
 import highdicom
+import nibabel
 import numpy as np
 import SimpleITK
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.sources import read_dataset
 from pipeline.errors import ConfigError
-from pipeline.image_files import is_image_file
+from pipeline.image_files import LPS_TO_RAS, NIFTI, is_image_file, suffix_of
 from pipeline.review.geometry import Geometry
 from pipeline.review.planes import Planes
 
@@ -86,20 +88,24 @@ def read_labels(path: Path) -> Labels:
     """Raises ConfigError where the file is no label map."""
     try:
         return _read_image(path) if is_image_file(path) else _read_seg(path)
-    except (RuntimeError, ValueError, AttributeError, Unreadable, OSError) as error:
+    except (RuntimeError, ValueError, AttributeError, Unreadable, OSError, ImageFileError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} cannot be read as labels: {reason}") from error
 
 
 def _read_image(path: Path) -> Labels:
-    image = SimpleITK.ReadImage(str(path))
-    values = SimpleITK.GetArrayFromImage(image)
+    """NIfTI by nibabel, as ITK refuses the sheared affine of a tilted series."""
+    if suffix_of(path) in NIFTI:
+        nifti = nibabel.load(path)
+        values, affine = np.asanyarray(nifti.dataobj).T, LPS_TO_RAS @ nifti.affine
+    else:
+        image = SimpleITK.ReadImage(str(path))
+        values, affine = SimpleITK.GetArrayFromImage(image), np.eye(4)
+        affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+        affine[:3, 3] = image.GetOrigin()
     if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
         raise ValueError("expected whole numbers in three dimensions")
-    affine = np.eye(4)
-    turn = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    affine[:3, :3] = turn[:, ::-1]  # ITK counts columns first
-    affine[:3, 3] = image.GetOrigin()
+    affine[:3, :3] = affine[:3, 2::-1]  # both count columns first
     return Labels(values.astype(np.int16), affine, {})
 
 
