@@ -20,7 +20,7 @@ import typer
 from flows.cli_evaluate import add_evaluate_command
 from flows.cli_review import add_review_commands
 from flows.cli_series import add_series_commands
-from flows.options import Config, Json, Out, Settings, StoreFolder, end, writable
+from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
 from flows.progress import console
 from pipeline.errors import LdctError
 
@@ -44,6 +44,7 @@ def run(
         list[str] | None,
         typer.Option("--compare", help="Measure this model too on the held-back patients."),
     ] = None,
+    denoiser: Denoiser = None,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
@@ -55,7 +56,7 @@ def run(
     from pipeline.config import load_config
 
     settings = load_config(config, set_)
-    _finish_run(settings, data, out, json_, compare or [])
+    _finish_run(settings, data, out, json_, compare or [], denoiser)
 
 
 @app.command()
@@ -76,13 +77,20 @@ def demo(
     _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
 
 
-def _finish_run(settings: Any, data: Path, out: Path, json_: bool, compare: list[str]) -> None:
+def _finish_run(
+    settings: Any,
+    data: Path,
+    out: Path,
+    json_: bool,
+    compare: list[str],
+    denoiser: str | None = None,
+) -> None:
     writable(out)
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
 
-    request = str(Request(settings.resolved(), str(data), str(out), compare).save())
+    request = str(Request(settings.resolved(), str(data), str(out), compare, denoiser).save())
     report = opened(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
@@ -102,13 +110,13 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     settings = load_config(config, set_)
     from flows.single import train_flow
     from flows.tables import model_line
-    from flows.tables_figures import figures_table
+    from flows.tables_tasks import task_figures
 
     result = train_flow(settings, store)
     if json_:
         print(json.dumps(result))
     else:
-        figures_table(result["metrics"])
+        task_figures(result["task"], result["metrics"])
         model_line(result["model"], result["gate"])
 
 

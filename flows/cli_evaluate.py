@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Json, writable
+from flows.options import Denoiser, Json, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -59,6 +59,7 @@ def evaluate(
             "model's training. `ldct simulate --photons auto` tells a real scanner's."
         ),
     ] = None,
+    denoiser: Denoiser = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
@@ -88,6 +89,7 @@ def evaluate(
         sweep=sweep,
         phantoms=phantoms,
         photons_per_ray=photons,
+        denoiser=denoiser,
     )
     report = evaluate_flow(wanted, out)
     if json_:
@@ -101,7 +103,7 @@ def evaluate(
 def _as_json(report: dict[str, Any]) -> dict[str, Any]:
     """Figures by window first, as scripts know them; then all the rest."""
     figures = report.get("figures")
-    if not figures:
+    if not figures or "windows" not in figures["overall"]:
         return report
     rest = {name: part for name, part in report.items() if name != "figures"}
     return {**figures["overall"]["windows"], "details": figures, **rest}

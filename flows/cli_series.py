@@ -46,7 +46,8 @@ def ingest(
     """
     from flows.single import ingest_flow
     from flows.tables import ingest_table
-    from pipeline.config import Pairs, parse_intake
+    from pipeline.config import parse_intake
+    from pipeline.settings import Pairs
 
     report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
     _show(report, json_, lambda: ingest_table(report))
@@ -61,12 +62,17 @@ def apply(
     difference: Annotated[
         bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
     ] = False,
+    labels: Annotated[
+        str,
+        typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
+    ] = "seg",
     intake: Intake = None,
     json_: Json = False,
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
 
-    Image files (NIfTI, NRRD, MetaImage) give image files. A derived series is checked before
+    A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
+    image files. A derived series is checked before
     it is handed over; one that fails is not written.
     """
     writable(out)
@@ -81,6 +87,7 @@ def apply(
         intake=parse_intake(intake),
         compress=compress,
         difference=difference,
+        labels=labels,
     )
     _show(report, json_, lambda: applied_table(report, out))
     end(report["quarantined"])

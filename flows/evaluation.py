@@ -13,6 +13,7 @@ from pipeline.config import RunConfig, parse_config
 from pipeline.conventions import CONVENTIONS, Convention
 from pipeline.dataset import TEST, TRAIN
 from pipeline.degrade import degrade_store
+from pipeline.downstream import DENOISED
 from pipeline.errors import ConfigError
 from pipeline.evaluate import evaluate_pair, evaluate_store
 from pipeline.evaluate_baselines import evaluate_baselines, tuning_keys
@@ -46,6 +47,7 @@ class Wanted:
     sweep: Sweep | None = None
     phantoms: bool = False
     photons_per_ray: float | None = None
+    denoiser: str | None = None
 
     def __post_init__(self) -> None:
         if bool(self.input) != bool(self.target) or (self.store and self.input):
@@ -54,6 +56,8 @@ class Wanted:
             raise ConfigError("--baselines needs a --store, on whose training patients to tune")
         if self.photons_per_ray is not None and self.photons_per_ray <= 0:
             raise ConfigError(f"--photons must be positive, got {self.photons_per_ray:g}")
+        if self.denoiser and not self.store:
+            raise ConfigError("--denoiser needs a --store, whose test patients it denoises")
         if not (self.store or self.input or self.sweep or self.phantoms):
             raise ConfigError(
                 "nothing to evaluate on: give --store, --input and --target, --dose-sweep or "
@@ -71,6 +75,8 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
         pair = [only_series(path) for path in (wanted.input, wanted.target) if path]
         model, card, raw = stages.load_stage(wanted.model)
         config = parse_config(raw)
+        if config.task != "denoise":
+            return _of_other_task(model, card.uri, config, wanted, out)
         convention = wanted.convention or CONVENTIONS[config.convention]
         report: dict[str, Any] = {"model": card.uri, "config": config.resolved()}
         panels: list[Panel] = []
@@ -99,13 +105,49 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
     return in_flow("ldct-evaluate", body)
 
 
+def _of_other_task(
+    model: Shell, uri: str, config: RunConfig, wanted: Wanted, out: Path | None
+) -> dict[str, Any]:
+    """Figures of the test patients, and of what a denoiser does for them."""
+    if wanted.store is None or any(
+        (wanted.sweep, wanted.phantoms, wanted.baselines, wanted.convention)
+    ):
+        raise ConfigError(
+            f"{uri} is for the task {config.task}: give --store, and nothing that is for denoisers"
+        )
+    store = Store.existing(wanted.store)
+    keys = _test_keys(store, config)
+    figures = stages.evaluate_stage(model, store, config, keys)
+    if wanted.denoiser:
+        figures["overall"].setdefault("doses", {})[DENOISED] = stages.downstream_stage(
+            model, wanted.denoiser, store, config, keys
+        )
+    report = {
+        "model": uri,
+        "config": config.resolved(),
+        "denoiser": wanted.denoiser,
+        "figures": figures,
+    }
+    if out:
+        write_json(out / REPORT, report)
+    return report
+
+
+def _test_keys(store: Store, config: RunConfig) -> list[str]:
+    """Series of the test patients, ready to be evaluated on."""
+    patients = sorted({record["patient"] for record in store.records().values()})
+    sides = stages.split_stage(store, config, patients)
+    stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
+    return stages.keys_by_side(store, config, sides)[TEST]
+
+
 def _on_store(
     model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
 ) -> tuple[dict[str, Any], list[Panel]]:
     """Figures of the test patients, of the baselines where they are wanted, and pictures."""
     patients = sorted({record["patient"] for record in store.records().values()})
     sides = stages.split_stage(store, config, patients)
-    keys = stages.keys_by_side(store, sides)
+    keys = stages.keys_by_side(store, config, sides)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
     with Stage("evaluate", unit="slices", total=slices) as stage:

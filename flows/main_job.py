@@ -20,6 +20,7 @@ from flows.sealed import sealed
 from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
+from pipeline.downstream import DENOISED
 from pipeline.errors import ConfigError
 from pipeline.export import Export, ModelCard
 from pipeline.files import write_json
@@ -39,13 +40,15 @@ UNUSED = "unused"
 class Request:
     """What to run, on what, to where: written to OUT before the flow starts.
 
-    compare: other models to measure on the same held-back patients.
+    compare: other models to measure on the same held-back patients. denoiser: of a segmenter's
+    run, the model that the low-dose images are denoised with before they are segmented, too.
     """
 
     config: dict[str, Any]
     data: str
     out: str
     compare: list[str] = field(default_factory=list)
+    denoiser: str | None = None
 
     def save(self) -> Path:
         path = Path(self.out) / REQUEST
@@ -75,10 +78,16 @@ def main_job(request: str) -> dict[str, Any]:
     )
     patients = sorted({row["patient"] for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
+    config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
     model, card, _ = clock.run("load", stages.load_stage, trained.card.uri)
-    held_back = stages.keys_by_side(store, sides)[TEST]
+    held_back = stages.keys_by_side(store, config, sides)[TEST]
     compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
+    if asked.denoiser:
+        found = clock.run(
+            "downstream", stages.downstream_stage, model, asked.denoiser, store, config, held_back
+        )
+        trained.figures["overall"]["doses"][DENOISED] = found
     exported = clock.run(
         "apply and export", _apply_all, model, card, config, ingested, held_back, out / "derived"
     )
@@ -89,6 +98,7 @@ def main_job(request: str) -> dict[str, Any]:
         **clock.facts(),
         **trained.facts(),
         "compared": compared,
+        "denoiser": asked.denoiser,
         "phantoms": phantoms,
         "versions": versions(),
         "split": sides,

@@ -17,6 +17,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
 Config = Annotated[Path, typer.Argument(help="A YAML of configs/: one complete run.")]
+Denoiser = Annotated[
+    str | None,
+    typer.Option(
+        "--denoiser",
+        metavar="MODEL",
+        help="Of a segmenter: does this denoiser help it on low-dose images?",
+    ),
+]
 Source = Annotated[
     Path,
     typer.Argument(
@@ -34,7 +42,8 @@ Intake = Annotated[
         "--intake",
         metavar="NAME=CHOICE",
         help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
-        "unidentified=folder; skip_folders=WORD leaves folders alone. May be given several times.",
+        "unidentified=folder, labels=nearest, fractions=half; skip_folders=WORD leaves folders "
+        "alone. May be given several times.",
     ),
 ]
 

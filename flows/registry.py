@@ -229,17 +229,20 @@ def _log_portable(model: Shell, run_id: str) -> str:
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.
     """
-    batch, *sizes = model.input_shape
+    sizes = model.input_shape[1:]
     example = np.zeros(
         (2, *(_EXAMPLE_SIZE if size == -1 else size for size in sizes)), dtype=np.float32
     )
-    given = Schema([TensorSpec(np.dtype("float32"), (batch, *sizes))])
+    given, made = (
+        Schema([TensorSpec(np.dtype("float32"), shape)])
+        for shape in (model.input_shape, model.output_shape)
+    )
     with mlflow.start_run(run_id=run_id):
         # The requirements are given, since MLflow's own search for them takes 20 s.
         logged = mlflow.pytorch.log_model(
             model,
             name="model",
-            signature=ModelSignature(given, given),
+            signature=ModelSignature(given, made),
             input_example=example,
             pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
         )

@@ -18,7 +18,7 @@ from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
-from pipeline.config import Pairs, RunConfig, parse_config
+from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
 from pipeline.dicom.intake import Intake
@@ -26,10 +26,12 @@ from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.discover import Source, discover, source_key
 from pipeline.errors import LdctError, NothingUsableError
 from pipeline.export import Export, Exported, export_simulated
+from pipeline.export_labels import require_form
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.found import SOURCE
+from pipeline.settings import Pairs
 from pipeline.store import Store
 
 REPORT = "report.json"
@@ -59,8 +61,9 @@ def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
         sides = stages.split_stage(store, config, patients)
         folder = store_folder / "training"
         clock = Clock()
-        trained = train_and_register(store, config, sides, folder=folder, clock=clock)
-        return {**clock.facts(), **trained.facts()}
+        planned = stages.plan_stage(store, config, sides)
+        trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
+        return {"task": config.task, **clock.facts(), **trained.facts()}
 
     return in_flow("ldct-train", body)
 
@@ -73,9 +76,10 @@ def apply_flow(
     intake: Intake,
     compress: str,
     difference: bool,
+    labels: str,
 ) -> dict[str, Any]:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json."""
-    to = Export(out, compress, difference)
+    to = Export(out, compress, difference, require_form(labels))
 
     def body() -> dict[str, Any]:
         model, card, raw = stages.load_stage(reference)

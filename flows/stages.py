@@ -16,23 +16,24 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import Stage
 from flows.registry import Registry, TrackedRun
 from flows.sealed import sealed
-from pipeline.config import Pairs, RunConfig
+from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
-from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms, measure_on_phantoms
+from pipeline.downstream import low_dose_figures
+from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
 from pipeline.models.shell import Shell
-from pipeline.report import save_overview, write_report
+from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.tasks import task_of
 from pipeline.train import train
 
 Curve = list[dict[str, float]]
-OVERVIEW = "overview.png"
 
 
 def stage_task(name: str) -> Callable[[Callable], Any]:
@@ -56,18 +57,35 @@ def ingest_stage(
 
 @stage_task("split")
 def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
-    """Side by patient, recorded in the store so that nobody changes sides."""
+    """Side by patient, recorded in the store so that nobody changes sides; who has no series
+    that the task can use is on none."""
+    task, records = task_of(config), store.records()
+    usable = {
+        record["patient"] for key, record in records.items() if task.usable(store, key, config)
+    }
+    if patients and usable.isdisjoint(patients):
+        raise NothingUsableError(task.nothing_usable(config))
     sides = split_patients(
-        patients, config.data.split, key=installation_key(), recorded=store.split()
+        [patient for patient in patients if patient in usable],
+        config.data.split,
+        key=installation_key(),
+        recorded=store.split(),
     )
     store.record_split(sides)
     return sides
 
 
+@stage_task("plan")
+def plan_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> RunConfig:
+    """The run with what it leaves to the training data filled in."""
+    with Stage("plan"):
+        return task_of(config).plan(store, keys_by_side(store, config, sides), config)
+
+
 @stage_task("degrade")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
     with Stage("degrade", unit="series") as stage:
-        task_of(config).prepare(store, keys_by_side(store, sides), config, stage.count)
+        task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
 
 
 @stage_task("train")
@@ -110,13 +128,28 @@ def evaluate_stage(
         return task_of(config).evaluate(model, store, keys, config, stage.advance)
 
 
+@stage_task("downstream")
+def downstream_stage(
+    model: Shell, reference: str, store: Store, config: RunConfig, keys: list[str]
+) -> dict[str, Any]:
+    """A segmenter's figures on low-dose images that another model has denoised."""
+    if config.task != "segment":
+        raise ConfigError(f"a denoiser goes before a segmenter, not before the task {config.task}")
+    denoiser, _, raw = Registry.default().load(reference)
+    if raw["task"] != "denoise":
+        raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
+    slices = sum(store.record(key)["shape"][0] for key in keys)
+    with Stage("denoise, then segment", unit="slices", total=slices) as stage:
+        return low_dose_figures(
+            model, store, keys, config, denoiser=denoiser, progress=stage.advance
+        )
+
+
 @stage_task("phantoms")
 def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
-    """Noise texture and sharpness for the report; None where the run leaves them out."""
-    if not config.phantoms:
-        return None
+    """What phantoms show of the model, for the report."""
     with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
-        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=stage.advance)
+        return task_of(config).on_phantoms(model, config, stage.advance)
 
 
 @stage_task("register")
@@ -148,7 +181,7 @@ def apply_stage(
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
     with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
-        return task_of(config).export(model, card, source, to, stage.advance)
+        return task_of(config).export(model, card, source, to, config, stage.advance)
 
 
 @stage_task("report")
@@ -163,16 +196,15 @@ def report_stage(
     path: Path,
 ) -> None:
     with Stage("report"):
-        panels = task_of(config).panels(model, store, keys, config, report["metrics"])
-        write_report(report, panels=panels, curve=curve, path=path)
-        if panels:
-            save_overview(panels, path.with_name(OVERVIEW))
+        task_of(config).write_report(report, model, store, keys, config, curve=curve, path=path)
 
 
-def keys_by_side(store: Store, sides: dict[str, str]) -> dict[str, list[str]]:
-    """Series keys on each side; a patient without a side in this run is on none."""
+def keys_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> dict[str, list[str]]:
+    """Series keys on each side, of those that the task can use; a patient without a side in
+    this run is on none."""
+    task = task_of(config)
     found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
-        if record["patient"] in sides:
+        if record["patient"] in sides and task.usable(store, key, config):
             found[sides[record["patient"]]].append(key)
     return found

@@ -11,7 +11,8 @@ import yaml
 from rich import box
 from rich.table import Table
 
-from flows.tables_figures import NONE, figures_table, number, out_console
+from flows.tables_figures import NONE, number, out_console
+from flows.tables_tasks import task_figures
 from pipeline.quality.summary import rounded
 
 
@@ -20,17 +21,17 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     ingest_table(report)
     if "published_split" in report:
         out_console.print(report["published_split"]["told"], highlight=False)
-    figures_table(report["metrics"])
+    task_figures(report["task"], report["metrics"])
     for reference, figures in report["compared"].items():
         out_console.print(f"Beside it, {reference} on the same patients:")
-        figures_table(figures)
+        task_figures(report["task"], figures)
     model_line(report["model"], report["gate"])
     model = report["model"]
     table = Table(title="Where it is, and how to look at it", show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")  # a path cut short is no path
     for row in report["exported"]:
-        table.add_row("derived series", str(out / row["folder"]), "open the folder in a viewer")
+        table.add_row("derived", str(out / row["folder"]), "open the folder in a viewer")
     table.add_row("report", str(out / "report.html"), "open it in a browser")
     table.add_row("figures", str(out / "report.json"), "")
     table.add_row(
@@ -76,11 +77,12 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
 
 def applied_table(report: dict[str, Any], out: Path) -> None:
     table = Table(title="Derived series")
-    for column in ("folder", "instances", "clipped pixels", "remarks"):
+    for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
     for row in report["exported"]:
         folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
-        table.add_row(folder, str(row["instances"]), str(row["clipped_pixels"]), remarks)
+        counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
+        table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)
     _refusals(report)
 
@@ -134,21 +136,18 @@ def deidentified_table(report: dict[str, Any], out: Path) -> None:
 
 
 def models_table(rows: list[dict[str, Any]]) -> None:
-    """A row for each version; figures of its first window, input → output."""
-    # Eight columns have to fit a terminal of 80.
+    """A row for each version, with what its task finds worth telling."""
+    # Six columns have to fit a terminal of 80.
     table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("name", "v", "alias", "gate", "window", "PSNR dB", "SSIM", "date"):
-        table.add_column(column, no_wrap=True)
+    for column in ("name", "v", "alias", "gate", "figures", "date"):
+        table.add_column(column, no_wrap=column != "figures")
     for row in rows:
-        first = row["headline"]
         table.add_row(
             row["name"],
             str(row["version"]),
             ", ".join(row["aliases"]),
             row["gate"],
-            f"{first['centre_hu']:g}/{first['width_hu']:g}" if first else NONE,
-            _change(first, "psnr", 1),
-            _change(first, "ssim", 2),
+            row["headline"].get("text", NONE),
             row["created"][:10],
         )
     out_console.print(table)
@@ -160,21 +159,17 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
         for key in ("created", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
-        figures_table(row["figures"])
+        task_figures(row["config"]["task"], row["figures"])
         for check in row["gate"]["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
             out_console.print(
                 f"{mark}: {check['check']} {number(check['figure'], 2)} ({check['limit']})"
             )
-        patients = {k: v["windows"] for k, v in row["figures"]["patients"].items()}
+        patients = {
+            key: patient.get("windows") or patient.get("classes")
+            for key, patient in row["figures"]["patients"].items()
+        }
         out_console.print("per patient:")
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")
         out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
-
-
-def _change(headline: dict[str, Any], figure: str, digits: int) -> str:
-    if not headline:
-        return NONE
-    before, after = (headline[kind][figure] for kind in ("input", "output"))
-    return f"{number(before, digits)} → {number(after, digits)}"

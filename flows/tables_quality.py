@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from flows.tables_figures import NONE, figures_table, number, out_console
+from flows.tables_tasks import task_figures
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -21,7 +22,10 @@ from pipeline.quality.summary import (
 def evaluation_tables(report: dict[str, Any], out: Path | None) -> None:
     """All that was measured, and where it was written."""
     if "figures" in report:
-        figures_table(report["figures"], report.get("baselines"))
+        if report["config"]["task"] == "denoise":
+            figures_table(report["figures"], report.get("baselines"))
+        else:
+            task_figures(report["config"]["task"], report["figures"])
     if "dose_sweep" in report:
         sweep_tables(report["dose_sweep"])
     if "phantoms" in report:

@@ -51,7 +51,7 @@ def train_and_register(
 
     folder keeps the checkpoint, from which an interrupted training goes on.
     """
-    keys = stages.keys_by_side(store, sides)
+    keys = stages.keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])
     with Registry.default().run(config, data_digest=data_digest) as run:

@@ -6,13 +6,14 @@ import importlib
 import inspect
 from typing import Any
 
-from pipeline.config import Component
 from pipeline.errors import ConfigError
+from pipeline.settings import Component
 
 #: Where a `target:` may come from. A module outside this list is never imported, so a
 #: configuration cannot reach arbitrary code.
 ALLOWED_MODULES = (
     "pipeline.losses",
+    "pipeline.losses_segmentation",
     "pipeline.models",
     "pipeline.physics",
     "pipeline.steps",

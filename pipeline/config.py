@@ -11,184 +11,50 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
+from pipeline.segmentation import Planned, Segmentation, which
+from pipeline.settings import Component, Data, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
-TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Component(Strict):
-    """A class by its dotted path, and its arguments."""
-
-    target: str
-    args: dict[str, Any] = {}
-
-
-class Split(Strict):
-    """Who is held back: a fraction of the patients, or their keys (`p-...`, see `ldct ingest`).
-
-    Or, by a published split's name (pipeline.published), its lists of cases, which leave nothing
-    to choose; `complete` then asks for every case of theirs.
-    """
-
-    by: Literal["patient", "eulig2024"] = "patient"
-    test: Annotated[float, Field(gt=0, lt=1)] | list[str] | None = None
-    validation: Fraction | list[str] | None = None
-    complete: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _chosen_or_published(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if given.get("by", "patient") == "patient":
-            chosen = {name: value for name, value in given.items() if value is not None}
-            return {"test": 0.2, "validation": 0.1, **chosen}
-        for side in ("test", "validation"):
-            if given.get(side) is not None:
-                raise ValueError(f"by {given['by']}: its lists say who is on the {side} side")
-        return given
-
-    @model_validator(mode="after")
-    def _sides_apart(self) -> Split:
-        if isinstance(self.test, list):
-            if not self.test:
-                raise ValueError("test: name at least one patient, or give a fraction")
-            if isinstance(self.validation, list) and set(self.test) & set(self.validation):
-                raise ValueError("a patient cannot be in both test and validation")
-        elif (
-            isinstance(self.test, float)
-            and isinstance(self.validation, float)
-            and self.test + self.validation >= 1
-        ):
-            raise ValueError("test and validation together leave nobody to train on")
-        return self
-
-
-class Pairs(Strict):
-    """Real low-dose series as the inputs of full-dose ones, matched by the places of their slices.
-
-    Which dose a series has, these words say, in its SeriesDescription or else in the folders it
-    lies in below the source, in any case. The defaults are the public Mayo set's.
-    """
-
-    input: Annotated[str, Field(min_length=1)] = "low dose"
-    target: Annotated[str, Field(min_length=1)] = "full dose"
-
-
-class Data(Strict):
-    split: Split = Split()
-    intake: Intake = Intake()
-    #: In place of a degradation.
-    pairs: Pairs | None = None
-    patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
-    #: Where patches are cut: within the body's bounding box, or anywhere in the slice.
-    region: Literal["body", "slice"] = "body"
-    #: What is drawn with the same chance: any slice, or any patient and then a slice of theirs.
-    sampling: Literal["slices", "patients"] = "slices"
-    #: Patches are turned and flipped at random.
-    augment: bool = True
-    #: Independent noise draws kept for each slice.
-    realisations: Annotated[int, Field(ge=1, le=16)] = 1
-    #: The inserted noise is scaled at random within this range, per patch.
-    noise_scale: tuple[float, float] = (1.0, 1.0)
-    #: A second noisy image in each item, for steps without a clean target: another draw of the
-    #: same slice, or the slice beside it.
-    partner: Literal["none", "draw", "neighbour"] = "none"
-
-    @model_validator(mode="after")
-    def _draws_for_partners(self) -> Data:
-        if self.partner == "draw" and self.realisations < 2:
-            raise ValueError("partner: draw needs realisations of at least 2")
-        return self
-
-    @model_validator(mode="after")
-    def _range_in_order(self) -> Data:
-        if not 0 <= self.noise_scale[0] <= self.noise_scale[1]:
-            raise ValueError(f"noise_scale: expected 0 <= low <= high, got {self.noise_scale}")
-        return self
-
-
-class Normalize(Strict):
-    """network value = (HU - centre) / scale"""
-
-    centre: float = 0.0
-    scale: Annotated[float, Field(gt=0)] = 1000.0
-
-
-class Train(Strict):
-    iterations: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)] = 16
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 0
-    #: `auto` is bf16 where the hardware computes it fast, else fp32.
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
-    #: Iterations between looks at the validation patients; the weights that did best there are
-    #: the result. None: the last ones are (pipeline.selection).
-    validate_every: Annotated[int, Field(ge=1)] | None = None
-    log_every: Annotated[int, Field(ge=1)] = 20
-    workers: Annotated[int, Field(ge=0)] = 0
-    seed: int = 0
-
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Gate(Strict):
-    """What a version must reach to get an alias; the bias for every tissue, or tissue by tissue."""
-
-    psnr_gain_db: float = 1.0
-    max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
-    #: No alias before readers found the images not inferior (`ldct review stats --model`).
-    reader_study: bool = False
-
-    def max_abs_bias_hu(self, tissue: str) -> float | None:
-        """The limit for a tissue; None where it is not judged."""
-        limit = self.max_abs_hu_bias
-        if not isinstance(limit, dict):
-            return limit
-        return next((bound for name, bound in limit.items() if name == tissue), None)
-
-
-class Register(Strict):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-    gate: Gate = Gate()
+TaskName = Literal["denoise", "segment"]
+#: Sections that only the runs of one task have.
+OF_TASK: dict[TaskName, tuple[str, ...]] = {
+    "denoise": ("normalize_hu", "metrics", "convention", "phantoms"),
+    "segment": ("segmentation",),
+}
 
 
 class RunConfig(Strict):
     """A complete run. With its seed, the data's digest and the versions it reproduces it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    task: Literal["denoise"]
+    task: TaskName
     data: Data = Data()
-    #: What made the inputs of the targets; None where `data.pairs` has real ones.
+    #: What made the inputs of the targets; None where `data.pairs` has real ones. A segmenter
+    #: learns with it too, and is tested on what it makes.
     degradation: Component | None = None
+    segmentation: (
+        Annotated[
+            Annotated[Segmentation, Tag("given")] | Annotated[Planned, Tag("to plan")],
+            Discriminator(which),
+        ]
+        | None
+    ) = None
     model: Component
     normalize_hu: Normalize = Normalize()
     step: Component
     loss: Component
     train: Train
     #: The first four are reported at every evaluation, the others where they are named.
-    metrics: list[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"]] = [
+    metrics: tuple[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"], ...] = (
         "psnr",
         "ssim",
         "rmse",
         "hu_bias",
-    ]
+    )
     windows: dict[str, Window]
     #: How the held-back patients are measured (pipeline.conventions); some have own windows.
     convention: Literal["ldct", "ldct_body", "eulig2024", "redcnn", "range4096"] = "ldct"
@@ -206,8 +72,21 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _of_its_task(self) -> RunConfig:
+        foreign = sorted(self.model_fields_set & self._foreign())
+        if foreign:
+            raise ValueError(f"{foreign[0]}: not for the task {self.task}")
+        if self.task == "segment" and self.segmentation is None:
+            raise ValueError("segmentation: say which classes, and on what grid")
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_inputs(self) -> RunConfig:
         data = self.data
+        if self.task != "denoise":
+            if data.pairs:
+                raise ValueError(f"data.pairs: not for the task {self.task}")
+            return self
         if (self.degradation is None) == (data.pairs is None):
             raise ValueError("name a degradation, or data.pairs: one of them makes the inputs")
         if data.pairs and (data.realisations > 1 or data.partner == "draw"):
@@ -215,8 +94,12 @@ class RunConfig(Strict):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting, defaults included, as plain data for YAML and JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Every setting of the task, defaults included, as plain data for YAML and JSON."""
+        return self.model_dump(mode="json", by_alias=True, exclude=self._foreign())
+
+    def _foreign(self) -> set[str]:
+        """Sections of the other tasks."""
+        return {name for task, names in OF_TASK.items() if task != self.task for name in names}
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pipeline.config import RunConfig, Split, digest
+from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.identity import unit_interval
 from pipeline.masks import body_mask, bounding_box
 from pipeline.published import TEST, TRAIN, VALIDATION, published_sides
+from pipeline.settings import Split
 from pipeline.store import REAL, Store
 from pipeline.transforms import training_transforms
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config import Gate, RunConfig
+from pipeline.config import RunConfig
 from pipeline.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.dataset import degradation_digest
 from pipeline.dicom.read import read_volume
@@ -19,6 +19,7 @@ from pipeline.evaluate_overall import over_patients, summarise
 from pipeline.evaluate_patients import PatientFigures
 from pipeline.infer import Progress, apply_model
 from pipeline.match import match_slices
+from pipeline.settings import Gate
 from pipeline.store import Store
 from pipeline.units import Window
 

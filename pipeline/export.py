@@ -65,11 +65,12 @@ class ModelCard:
 class Export:
     """How to hand over: where, how DICOM pixels are encoded (a key of encode.SYNTAXES, all
     lossless), and whether what was changed follows as a series of its own, in
-    `folder`-difference."""
+    `folder`-difference; labels of a series in which form (export_labels.FORMS)."""
 
     folder: Path
     syntax: str = UNCOMPRESSED
     difference: bool = False
+    labels: str = "seg"
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)
@@ -149,7 +150,7 @@ def _export(source: Source, to: Export, compute: Compute) -> Exported:
 
 def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
     try:
-        _require_names(series)
+        require_names(series)
         reading = read_volume(series)
     except SeriesRefusedError as refused:
         return None, refused.refusals
@@ -167,7 +168,7 @@ def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
     return {**report, **derived.facts}, reading.refusals
 
 
-def _require_names(series: Series) -> None:
+def require_names(series: Series) -> None:
     """Raises SeriesRefusedError where there is no SOP instance that a result could refer to."""
     reason = "named by its folder, since it names nobody: for training only, not for export"
     nameless = [

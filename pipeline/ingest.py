@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Pairs
 from pipeline.dicom.findings import (
     Fate,
     Refusal,
@@ -23,7 +22,10 @@ from pipeline.discover import Found, Source, discover, image_key, source_key
 from pipeline.errors import NothingUsableError
 from pipeline.geometry import prepared
 from pipeline.image_files import read_image
+from pipeline.labels.discover import discover_labels, grid_of
+from pipeline.labels.read import Choices, on_volume, read_labels
 from pipeline.pairs import Pair, find_pairs, read_pair
+from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.volume import Volume
 
@@ -36,15 +38,18 @@ DESCRIPTION = ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
 class IngestReport:
     """What went where. `sources` leads back to the source files, in memory only: the store
     and the report know series by their keys. Of a real pair it leads to the low-dose series,
-    which is what a model is for."""
+    which is what a model is for, and `stored` to the full-dose one, which labels are of."""
 
     root: Path
     series: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
+    stored: dict[str, Source] = field(default_factory=dict)
+    labels: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"series": self.series, **by_fate(self.refusals, self.root)}
+        told = {"series": self.series, "labels": self.labels}
+        return {**told, **by_fate(self.refusals, self.root)}
 
 
 def ingest(
@@ -56,7 +61,8 @@ def ingest(
     pairs: Pairs | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
-    """Store every usable CT volume below `root`; one, or one pair, is in memory at a time.
+    """Store every usable CT volume below `root`, one, or one pair, in memory at a time, and its
+    labels.
 
     pairs: store full-dose series with their low-dose partners, and nothing else (see
     pipeline.pairs). Raises NothingUsableError where nothing could be used, naming the
@@ -77,6 +83,7 @@ def ingest(
         progress("storing series", done, len(sources))
     if not report.series:
         raise NothingUsableError(nothing_usable(report.root, report.refusals))
+    _store_labels(store, intake, report)
     return report
 
 
@@ -92,7 +99,8 @@ def _paired(found: Found, words: Pairs, report: IngestReport) -> list[Source | P
 class _Item:
     """A volume on its way into the store: under which names, and where it came from.
 
-    real_input and pair: the low-dose partner, and what the report says of it.
+    target: what it is of, where that is another series than the source. real_input and pair:
+    the low-dose partner, and what the report says of it.
     """
 
     volume: Volume
@@ -100,6 +108,7 @@ class _Item:
     patient: str
     source: Source
     refusals: list[Refusal]
+    target: Series | None = None
     real_input: Volume | None = None
     pair: dict[str, Any] = field(default_factory=dict)
 
@@ -114,6 +123,7 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
             patient_key(source.target, key),
             both.source,
             both.refusals,
+            both.target.series,
             both.input.volume,
             {"input": source_key(source.input, key), **both.facts},
         )
@@ -135,6 +145,7 @@ def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> N
     real_input = None if item.real_input is None else prepared(item.real_input, intake)
     is_new = store.add(volume, key=item.name, patient=item.patient, real_input=real_input)
     report.sources[item.name] = item.source
+    report.stored[item.name] = item.target or item.source
     report.series.append(
         {
             "series": item.name,
@@ -146,3 +157,26 @@ def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> N
             **({"pair": item.pair} if item.pair else {}),
         }
     )
+
+
+def _store_labels(store: Store, intake: Intake, report: IngestReport) -> None:
+    """Put what is labels among the refused files beside the volumes that they are of."""
+    choices = Choices.of(intake)
+    found = discover_labels(report.refusals, report.stored, choices)
+    report.refusals = found.refusals
+    for files in found.files:
+        own = grid_of(report.stored[files.image])
+        try:
+            labelmap = on_volume(read_labels(files, own, choices), own, store.load(files.image))
+        except Unreadable as fault:
+            report.refusals.extend(fault.refusal(path) for path in files.paths)
+            continue
+        report.labels.append(
+            {
+                "series": files.image,
+                "labels": files.kind,
+                "structures": labelmap.present(),
+                "new": store.add_labels(files.image, files.kind, labelmap),
+                "warnings": labelmap.source.get("warnings", []),
+            }
+        )

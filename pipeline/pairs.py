@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.config import Pairs
 from pipeline.dicom.findings import Fate, Refusal, SeriesRefusedError, count_of
 from pipeline.dicom.read import Reading, outline, read_volume
 from pipeline.dicom.series import Series
 from pipeline.errors import LdctError
 from pipeline.match import Match, match_slices
+from pipeline.settings import Pairs
 from pipeline.units import AIR_HU
 from pipeline.volume import Volume
 

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Split
 from pipeline.errors import ConfigError
 from pipeline.identity import patient_pseudonym
+from pipeline.settings import Split
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 

@@ -1,7 +1,8 @@
 """The data set on disk: HU volumes as NIfTI, memory-mapped, and an index.
 
 A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy`
-(where the scanner measured), `volumes/KEY.json` (what is known of the series) and
+(where the scanner measured), `volumes/KEY.json` (what is known of the series),
+`labels/KEY.NAME.npy` and `.json` (label maps on the volume's grid) and
 `degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
 a lower dose). Patients and series appear under keyed hashes; no name, ID, date or UID of the
 source is kept. Every file is written whole or not at all, a series' record last, so a kill
@@ -13,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.files import replacing, write_json
+from pipeline.labelmap import LabelMap
 from pipeline.volume import Volume
 
 INDEX = "index.json"
@@ -124,6 +127,55 @@ class Store:
             provenance=record["provenance"],
         )
 
+    def add_labels(self, key: str, name: str, labelmap: LabelMap) -> bool:
+        """Store a label map beside its volume; False where it was there already, the same.
+
+        name: lower-case letters, digits, `_` and `-`. Raises ValueError for another name, and
+        for labels of another shape than the volume's.
+        """
+        volume = self.record(key)
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ValueError(f"a name of labels is of lower-case letters and digits, got {name!r}")
+        if list(labelmap.labels.shape) != volume["shape"]:
+            raise ValueError(f"labels {labelmap.labels.shape} for a volume {volume['shape']}")
+        path = self._labels_path(key, name)
+        facts = {"digest": labelmap.digest, "grid": _grid_digest(volume)}
+        told = path.with_suffix(".json")
+        if path.exists() and told.exists():
+            known = json.loads(told.read_text(encoding="utf-8"))
+            if known | facts == known and known["source"] == labelmap.source:
+                return False
+        told.unlink(missing_ok=True)  # until the new labels are whole, nothing vouches for them
+        _save_array(path, labelmap.labels)
+        meaning = {"names": labelmap.names, "overlaps": labelmap.overlaps}
+        write_json(told, {**facts, **meaning, "source": labelmap.source})
+        return True
+
+    def label_names(self, key: str) -> list[str]:
+        """Of the label maps that a series has."""
+        found = (self.path / "labels").glob(f"{key}.*.json")
+        return sorted(path.name.split(".")[1] for path in found)
+
+    def load_labels(self, key: str, name: str) -> LabelMap:
+        """A stored label map, memory-mapped.
+
+        Raises NothingUsableError where there is none, or where the volume has come to lie on
+        another grid since.
+        """
+        path = self._labels_path(key, name)
+        if name not in self.label_names(key):
+            there = ", ".join(self.label_names(key)) or "none"
+            raise NothingUsableError(f"series {key} has no labels {name!r}; it has: {there}")
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if record["grid"] != _grid_digest(self.record(key)):
+            raise NothingUsableError(f"labels {name!r} of {key} are of another grid: ingest again")
+        return LabelMap(
+            labels=np.load(path, mmap_mode="r"),
+            names={int(value): text for value, text in record["names"].items()},
+            source=record["source"],
+            overlaps={int(value): tuple(of) for value, of in record["overlaps"].items()},
+        )
+
     def split(self) -> dict[str, str]:
         """Side by patient, as recorded so far."""
         return self._read_index().get("split", {})
@@ -157,6 +209,9 @@ class Store:
     def _valid_path(self, key: str) -> Path:
         return self.path / "volumes" / f"{key}.valid.npy"
 
+    def _labels_path(self, key: str, name: str) -> Path:
+        return self.path / "labels" / f"{key}.{name}.npy"
+
     def _read_index(self) -> dict[str, Any]:
         try:
             return json.loads((self.path / INDEX).read_text(encoding="utf-8"))
@@ -181,6 +236,12 @@ def volume_digest(volume: Volume) -> str:
     for part in (volume.image_hu, volume.valid, volume.affine_lps, volume.slice_origins_mm):
         summary.update(np.ascontiguousarray(part).data)
     return summary.hexdigest()
+
+
+def _grid_digest(record: dict[str, Any]) -> str:
+    """Of where a volume's voxels lie, whatever they hold."""
+    place = [record[name] for name in ("shape", "affine_lps", "slice_origins_mm")]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
 def _save_nifti(path: Path, volume: Volume) -> None:

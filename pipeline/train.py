@@ -16,11 +16,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from pipeline.components import build
-from pipeline.config import RunConfig, Train, digest
+from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
 from pipeline.models.shell import Shell, build_loss, build_model, place
 from pipeline.selection import Selection
+from pipeline.settings import Train
 from pipeline.steps import Batch, Step
 
 Log = Callable[[dict[str, float], int], None]

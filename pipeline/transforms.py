@@ -15,7 +15,7 @@ from monai.transforms import (
     RandSpatialCropd,
 )
 
-from pipeline.config import Data
+from pipeline.settings import Data
 
 PAIR = ("input", "target")
 

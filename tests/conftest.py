@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
+from flows import cli
 from pipeline.dicom.phantom_series import write_phantom_series
 from pipeline.physics.phantom import patient_phantom
 
@@ -76,3 +79,48 @@ def phantom_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
         phantom = patient_phantom(np.random.default_rng(number), slices=2, matrix=128)
         write_phantom_series(phantom, folder / str(number), patient_number=number, seed=7)
     return folder
+
+
+class Ended:
+    """How a command ended: its exit code and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ldct(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    prefect_server: None,
+    own_registry: None,
+) -> Callable[..., Ended]:
+    """Run `ldct ...` in this process, on the session's Prefect server."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["ldct", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capfd.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has a registry of its own, made as a user's is: under ./mlruns."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield
+    import mlflow
+
+    mlflow.set_tracking_uri(None)

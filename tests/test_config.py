@@ -12,10 +12,11 @@ from helpers_images import run_data, tiny_train
 from torch import nn
 
 from pipeline.components import build
-from pipeline.config import Component, digest, load_config, parse_config
+from pipeline.config import digest, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.shell import build_model
 from pipeline.physics.lowdose import LowDoseCT
+from pipeline.settings import Component
 
 #: DESIGN.md, "One run, as YAML", word for word: a contract.
 DESIGN_YAML = """\
@@ -82,7 +83,9 @@ def test_a_misspelled_required_key_is_named_too() -> None:
         (run_data(register={"name": "a", "gate": {"psnr_gain": 1}}), "'psnr_gain_db'"),
         (run_data(train=tiny_train(batch=0)), "train.batch"),
         (run_data(train=tiny_train(precision="fp16")), "train.precision"),
-        (run_data(task="segment"), "task"),
+        (run_data(task="segments"), "task"),
+        (run_data(task="segment"), "segmentation: say which"),
+        (run_data(task="segment", phantoms=True), "phantoms: not for the task segment"),
         (run_data(data={"split": {"test": 1.0}}), "data.split.test"),
     ],
 )

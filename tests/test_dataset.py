@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers_images import add_inputs, run_config, tiny_store, tiny_train, volume_of
 
-from pipeline.config import RunConfig, Split
+from pipeline.config import RunConfig
 from pipeline.dataset import (
     TEST,
     TRAIN,
@@ -22,6 +22,7 @@ from pipeline.dataset import (
 )
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.identity import unit_interval
+from pipeline.settings import Split
 from pipeline.store import Store
 
 KEY = bytes(range(32))

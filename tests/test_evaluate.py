@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 import pipeline.evaluate as evaluation
-from pipeline.config import Gate
 from pipeline.conventions import CONVENTIONS
 from pipeline.dataset import degradation_digest
 from pipeline.errors import LdctError, NothingUsableError
@@ -41,6 +40,7 @@ from pipeline.masks import body_mask
 from pipeline.match import match_slices
 from pipeline.metrics import psnr_db, rmse_hu, ssim
 from pipeline.metrics_perceptual import gmsd, vif
+from pipeline.settings import Gate
 from pipeline.store import Store
 from pipeline.units import TISSUE_RANGES_HU, Window
 from pipeline.volume import Volume

@@ -7,8 +7,7 @@ import json
 import resource
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -16,8 +15,9 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from conftest import Ended
 
-from flows import cli, options
+from flows import options
 from flows.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.read import read_volume
@@ -37,44 +37,7 @@ SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo.yaml")
 
 
-class Ended:
-    """How a command ended: its exit code and what it printed."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def ldct(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, prefect_server: None
-) -> Callable[..., Ended]:
-    """Run `ldct ...` in this process, on the session's Prefect server."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["ldct", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a registry of its own, made as a user's is: under ./mlruns."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    yield
-    mlflow.set_tracking_uri(None)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from helpers_images import body_slice, run_config
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config import Normalize
 from pipeline.errors import LdctError
 from pipeline.infer import apply_model
 from pipeline.models.shell import HUModel, Identity, build_model
+from pipeline.settings import Normalize
 
 
 def slices(count: int = 5) -> NDArray[np.float32]:

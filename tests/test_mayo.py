@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from flows import cli
 from pipeline.components import build
-from pipeline.config import Component, Data, Pairs, Split, load_config
+from pipeline.config import load_config
 from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs, split_patients
 from pipeline.dicom.anatomy import anatomy_of
 from pipeline.dicom.series import find_series
@@ -35,6 +35,7 @@ from pipeline.models.shell import HUModel, Identity, build_model
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.published import PUBLISHED, coverage
 from pipeline.selection import RANGE_HU, Selection
+from pipeline.settings import Component, Data, Pairs, Split
 from pipeline.steps import Step
 from pipeline.store import Store
 from pipeline.train import train

@@ -13,13 +13,14 @@ from helpers_dicom import KEY, ROOT_UID
 from helpers_images import run_config, run_data, tiny_store, tiny_train
 from helpers_pairs import NOISE_HU, write_dose
 
-from pipeline.config import Pairs, RunConfig, parse_config, parse_intake
+from pipeline.config import RunConfig, parse_config, parse_intake
 from pipeline.dataset import PatchPairs, degradation_digest
 from pipeline.degrade import degrade_store
 from pipeline.dicom.series import find_series
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.ingest import IngestReport, ingest
 from pipeline.pairs import dose_of, find_pairs
+from pipeline.settings import Pairs
 from pipeline.store import REAL, Store
 from pipeline.units import AIR_HU
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from pipeline.config import RunConfig, Train, load_config, parse_config
+from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.dataset import PatchPairs, degradation_digest
 from pipeline.errors import ConfigError, NothingUsableError
 from pipeline.models.shell import build_loss, build_model
+from pipeline.settings import Train
 from pipeline.steps.blind_spot import BlindSpot
 from pipeline.steps.neighbour import Neighbour
 from pipeline.steps.noise2noise import Noise2Noise

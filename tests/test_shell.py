@@ -7,10 +7,11 @@ import torch
 from helpers_images import run_config, run_data
 from torch import nn
 
-from pipeline.config import Component, Normalize, parse_config
+from pipeline.config import parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.redcnn import REDCNN
 from pipeline.models.shell import HUModel, Identity, build_loss, build_model
+from pipeline.settings import Component, Normalize
 
 EXTREMES = torch.tensor([-32768.0, -1024, -1000, 0, 0.25, 40, 3071, 30000]).view(1, 1, 2, 4)
 NORMALIZE = Normalize(centre=0, scale=1000)

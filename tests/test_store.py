@@ -12,6 +12,7 @@ import pytest
 
 import pipeline.store
 from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.labelmap import LabelMap
 from pipeline.store import Store
 from pipeline.volume import Volume
 
@@ -220,3 +221,77 @@ def test_a_kill_while_a_series_is_replaced_leaves_no_false_record(tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             store.add(volume_of(2), key="s-1", patient="p-1")
     assert store.records() == {}
+
+
+def labels_of(seed: int = 0, shape: tuple[int, int, int] = (4, 6, 5)) -> LabelMap:
+    values = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint8)
+    names, source = {1: "liver", 2: "tumor"}, {"kind": "test", "warnings": ["a thing"]}
+    return LabelMap(values, names, source, overlaps={3: (1, 2)})
+
+
+def test_labels_come_back_beside_their_volume_memory_mapped(tmp_path):
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    assert store.add_labels("s-1", "seg", labels_of())
+    found = Store.existing(tmp_path).load_labels("s-1", "seg")
+    np.testing.assert_array_equal(found.labels, labels_of().labels)
+    assert isinstance(found.labels, np.memmap)
+    for name in ("names", "overlaps", "source", "digest"):
+        assert getattr(found, name) == getattr(labels_of(), name)
+    assert store.label_names("s-1") == ["seg"]
+    assert list(store.records()) == ["s-1"]
+
+
+def test_storing_the_same_labels_again_changes_nothing(tmp_path):
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    store.add_labels("s-1", "seg", labels_of())
+    before = contents(tmp_path)
+    assert not store.add_labels("s-1", "seg", labels_of())
+    assert contents(tmp_path) == before
+    assert store.add_labels("s-1", "seg", labels_of(1))
+    np.testing.assert_array_equal(store.load_labels("s-1", "seg").labels, labels_of(1).labels)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_kill_while_labels_are_stored_leaves_the_old_ones_or_none(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    store.add_labels("s-1", "seg", labels_of())
+    for broken in ("_save_array", "write_json"):
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline.store, broken, killed)
+            with pytest.raises(KeyboardInterrupt):
+                store.add_labels("s-1", "seg", labels_of(1))
+        with pytest.raises(NothingUsableError, match="no labels 'seg'"):
+            store.load_labels("s-1", "seg")
+    assert store.add_labels("s-1", "seg", labels_of(1))
+
+
+def test_labels_of_a_volume_that_has_moved_since_are_refused(tmp_path):
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    store.add_labels("s-1", "seg", labels_of())
+    moved = volume_of()
+    moved.slice_origins_mm[2, 1] += 1.0
+    store.add(moved, key="s-1", patient="p-1")
+    with pytest.raises(NothingUsableError, match="of another grid: ingest again"):
+        store.load_labels("s-1", "seg")
+    assert store.add_labels("s-1", "seg", labels_of())
+    assert store.load_labels("s-1", "seg").names == labels_of().names
+
+
+def test_labels_that_do_not_fit_or_have_no_safe_name_are_not_stored(tmp_path):
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    with pytest.raises(ValueError, match="for a volume"):
+        store.add_labels("s-1", "seg", labels_of(shape=(4, 6, 6)))
+    for name in ("", "../x", "Seg", "a.b"):
+        with pytest.raises(ValueError, match="lower-case"):
+            store.add_labels("s-1", name, labels_of())
+    assert store.label_names("s-1") == []
+    with pytest.raises(NothingUsableError, match="it has: none"):
+        store.load_labels("s-1", "seg")

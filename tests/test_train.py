@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import pipeline.train as training
-from pipeline.config import RunConfig, Train, parse_config
+from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
+from pipeline.settings import Train
 from pipeline.steps.supervised import Supervised
 from pipeline.train import choose_device, train
 

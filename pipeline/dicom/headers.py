@@ -112,6 +112,9 @@ NO_SLICE = {
 LOSSY_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
 
+#: Label Map Segmentation Storage (2024): not in pydicom's list yet.
+LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
+
 #: How names given here begin; no real object's name does, and none is ever exported.
 UNIDENTIFIED = "unidentified."
 
@@ -228,7 +231,7 @@ def _other_object(header: Dataset) -> tuple[str, str, str] | None:
     """(reason, attribute, value) of an object that is whole but no CT slice, else None."""
     kind = _sop_class(header)
     # A class that is not in the standard's list is a damaged one, not another object.
-    if kind != CTImageStorage and kind in UID_dictionary:
+    if kind != CTImageStorage and (kind in UID_dictionary or kind == LABEL_MAP_SEGMENTATION):
         return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
     for value in header.get("ImageType") or ():
         if value in NO_SLICE:

@@ -22,5 +22,9 @@ class Intake(BaseModel):
     #: Slices whose patient, study or series is not named: refuse them, or take all those of one
     #: folder as one series of one patient, for training and never for export.
     unidentified: Literal["refuse", "folder"] = "refuse"
+    #: Labels on another grid than their image's: refuse them, or take the nearest voxel's.
+    labels: Literal["refuse", "nearest"] = "refuse"
+    #: Segmentations that hold fractions: refuse them, or take what is half and more.
+    fractions: Literal["refuse", "half"] = "refuse"
     #: Folders with this in their name, in any case, are not entered; "" enters all.
     skip_folders: str = ""

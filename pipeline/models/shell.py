@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from pipeline.components import build
-from pipeline.config import Component, Normalize, RunConfig
+from pipeline.config import RunConfig
+from pipeline.settings import Component, Normalize
 
 
 class Shell(nn.Module):
     """What is trained, registered and applied: a network behind the units that people use.
 
-    input_shape: of a batch, -1 where any size will do. scale: what losses divide by.
+    input_shape, output_shape: of a batch, -1 where any size will do. scale: what losses
+    divide by.
     """
 
     input_shape: tuple[int, ...] = (-1, 1, -1, -1)
+    output_shape: tuple[int, ...] = (-1, 1, -1, -1)
     scale: float = 1.0
 
     def __init__(self, network: nn.Module) -> None:
@@ -54,16 +58,30 @@ class Identity(nn.Module):
         return image
 
 
-def build_model(config: RunConfig) -> Shell:
-    """The run's network in its shell, freshly initialised from torch's global generator."""
+def denoiser(config: RunConfig) -> HUModel:
+    """A network from HU to HU in its shell."""
     network = build(config.model, key="model", base=nn.Module)
     residual = bool(config.step.args.get("residual", False))
     return HUModel(network, normalize=config.normalize_hu, residual=residual)
 
 
+#: What makes the shell of each task's networks.
+_SHELLS = {
+    "denoise": "pipeline.models.shell.denoiser",
+    "segment": "pipeline.models.segmenter.segmenter",
+}
+
+
+def build_model(config: RunConfig) -> Shell:
+    """The run's network in its shell, freshly initialised from torch's global generator."""
+    module, _, name = _SHELLS[config.task].rpartition(".")
+    return getattr(importlib.import_module(module), name)(config)
+
+
 def place(model: Shell, device: str, *, channels_last: bool) -> Shell:
     """Move a model to a device and lay out its weights; channels_last suits convolutions."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    last = torch.channels_last_3d if len(model.input_shape) == 5 else torch.channels_last
+    layout = last if channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
 

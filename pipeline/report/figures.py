@@ -93,6 +93,11 @@ def colour_bar_png() -> bytes:
     return difference_png(np.arange(256, dtype=np.uint8)[None])
 
 
+def png_of(picture: Levels) -> bytes:
+    """Grey [rows, columns], or RGB [rows, columns, 3]."""
+    return _png(Image.fromarray(picture))
+
+
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")

@@ -40,18 +40,33 @@ def write_report(
     `report` is what report.json holds, `curve` the training log: iteration, loss,
     learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
     """
-    _write(
+    write_run_page(
         "report.html",
-        path,
-        report=report,
-        **_measured(report.get("metrics"), panels, report.get("config")),
+        report,
+        curve=curve,
+        path=path,
+        **_pictured(report.get("metrics"), panels),
         others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
-        curve=_data_uri(charts.training_png(curve)) if curve else None,
+    )
+
+
+def write_run_page(
+    template: str, report: dict[str, Any], *, curve: list[dict[str, Any]], path: Path, **shown: Any
+) -> None:
+    """A run's page from a template that is report.html, or extends it: `shown` is what the
+    task's own blocks need."""
+    _write(
+        template,
+        path,
+        report=report,
+        **_measured(report.get("metrics"), report.get("config")),
+        curve=data_uri(charts.training_png(curve)) if curve else None,
         speed=_median([point.get("patches_per_s") for point in curve]),
         sides=Counter((report.get("split") or {}).values()),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),
+        **shown,
     )
 
 
@@ -65,7 +80,8 @@ def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path)
         "evaluation.html",
         path,
         report=report,
-        **_measured(report.get("figures"), panels, report.get("config")),
+        **_measured(report.get("figures"), report.get("config")),
+        **_pictured(report.get("figures"), panels),
         others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
@@ -92,22 +108,29 @@ def _write(template: str, path: Path, **shown: Any) -> None:
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _measured(metrics: dict[str, Any] | None, panels: list[Panel], config: Any) -> dict[str, Any]:
-    """What both pages show of patients: figures, pictures, configuration."""
+def _measured(metrics: dict[str, Any] | None, config: Any) -> dict[str, Any]:
+    """What all pages show: figures and configuration."""
     overall = (metrics or {}).get("overall") or {}
     dose = ((config or {}).get("degradation") or {}).get("args", {}).get("dose_fraction")
     return {
         "metrics": metrics,
         "overall": overall,
-        "windows": overall.get("windows") or {},
         "patients": (metrics or {}).get("patients") or {},
-        "bias_chart": _data_uri(charts.bias_png(overall.get("hu_bias"))),
-        "panels": [_pictures(panel) for panel in panels],
-        "colour_bar": _data_uri(figures.colour_bar_png()),
-        "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
-        "enlargement": figures.ENLARGEMENT,
         "dose": dose,
         "config_yaml": _as_yaml(config),
+    }
+
+
+def _pictured(metrics: dict[str, Any] | None, panels: list[Panel]) -> dict[str, Any]:
+    """What the pages of denoisers show: windows, bias, slices."""
+    overall = (metrics or {}).get("overall") or {}
+    return {
+        "windows": overall.get("windows") or {},
+        "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
+        "panels": [_pictures(panel) for panel in panels],
+        "colour_bar": data_uri(figures.colour_bar_png()),
+        "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
+        "enlargement": figures.ENLARGEMENT,
     }
 
 
@@ -117,8 +140,8 @@ def _phantoms(found: dict[str, Any] | None) -> dict[str, Any] | None:
     rows = phantom_rows(found)
     return {
         "conditions": phantom_conditions(found),
-        "noise_power": _data_uri(charts.noise_power_png(found)),
-        "transfer": _data_uri(charts.transfer_png(found)),
+        "noise_power": data_uri(charts.noise_power_png(found)),
+        "transfer": data_uri(charts.transfer_png(found)),
         "groups": [(group, list(each)) for group, each in groupby(rows, lambda row: row.group)],
     }
 
@@ -129,7 +152,7 @@ def _sweep(found: dict[str, Any] | None) -> dict[str, Any] | None:
     return {
         **found,
         "conditions": sweep_conditions(found),
-        "chart": _data_uri(charts.dose_png(found)),
+        "chart": data_uri(charts.dose_png(found)),
         "answers": equivalent_doses(found),
         "none_means": NONE_MEANS,
     }
@@ -257,7 +280,7 @@ def _pictures(panel: Panel) -> dict[str, Any]:
         "columns": columns,
         "box": _percent(crop, panel.target_hu),
         "line": {"row": row + 1, "rows": rows, "top": f"{100 * (row + 0.5) / rows:.2f}%"},
-        "profile": _data_uri(profile),
+        "profile": data_uri(profile),
     }
 
 
@@ -265,8 +288,8 @@ def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> d
     return {
         "title": title,
         "kind": kind,
-        "whole": _data_uri(to_png(levels)),
-        "centre": _data_uri(to_png(levels[crop])),
+        "whole": data_uri(to_png(levels)),
+        "centre": data_uri(to_png(levels[crop])),
     }
 
 
@@ -281,7 +304,7 @@ def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
     }
 
 
-def _data_uri(png: bytes | None) -> str | None:
+def data_uri(png: bytes | None) -> str | None:
     if png is None:
         return None
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

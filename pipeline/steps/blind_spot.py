@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import max_pool2d
 
-from pipeline.config import Train
 from pipeline.models.shell import Shell
+from pipeline.settings import Train
 from pipeline.steps import Batch
 from pipeline.steps.masked import Masked
 

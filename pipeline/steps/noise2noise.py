@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.models.shell import Shell
+from pipeline.settings import Train
 from pipeline.steps import Batch
 from pipeline.steps.supervised import Supervised
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pipeline.config import Train
 from pipeline.models.shell import Shell
+from pipeline.settings import Train
 from pipeline.steps import Batch, Step
 
 

@@ -10,24 +10,28 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config import Gate, RunConfig
+from pipeline.config import RunConfig
 from pipeline.discover import Source
 from pipeline.errors import ConfigError
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.infer import Progress
-from pipeline.report.figures import Panel
 from pipeline.selection import Selection
+from pipeline.settings import Gate
 from pipeline.store import Store
 
 #: Keys of stored series by the side of the split that their patients are on.
 Sides = dict[str, list[str]]
 
-_TASKS = {"denoise": "pipeline.tasks.denoise.Denoise"}
+_TASKS = {
+    "denoise": "pipeline.tasks.denoise.Denoise",
+    "segment": "pipeline.tasks.segment.Segment",
+}
 
 
 def task_of(config: RunConfig) -> Task:
@@ -38,6 +42,18 @@ def task_of(config: RunConfig) -> Task:
 
 class Task(ABC):
     """One kind of work on images, stage by stage; holds no state."""
+
+    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+        """Whether a stored series has what training and evaluation need of it."""
+        return True
+
+    def nothing_usable(self, config: RunConfig) -> str:
+        """What to tell where no series is usable."""
+        return f"no series is usable for the task {config.task}"
+
+    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+        """The run with what it leaves to the training series filled in."""
+        return config
 
     @abstractmethod
     def prepare(
@@ -78,7 +94,13 @@ class Task(ABC):
 
     @abstractmethod
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
-        """What a list of models has room for."""
+        """What a list of models has room for; "text" says it in a few words."""
+
+    def on_phantoms(
+        self, model: nn.Module, config: RunConfig, progress: Progress = lambda images: None
+    ) -> dict[str, Any] | None:
+        """What phantoms show of the model, for the report; None where there is nothing."""
+        return None
 
     @abstractmethod
     def export(
@@ -87,17 +109,24 @@ class Task(ABC):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         """The model over one source, handed over as it came; see pipeline.export."""
 
     @abstractmethod
-    def panels(
+    def write_report(
         self,
+        report: dict[str, Any],
         model: nn.Module,
         store: Store,
         keys: list[str],
         config: RunConfig,
-        figures: dict[str, Any],
-    ) -> list[Panel]:
-        """Pictures for the report; `figures` are evaluate's."""
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        """The run's page at `path`, with pictures of the stored series `keys`.
+
+        report: what report.json holds; curve: the training log (pipeline.report.write_report).
+        """

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pipeline.config import Gate, RunConfig
+from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs
 from pipeline.degrade import degrade_store
 from pipeline.discover import Source
 from pipeline.evaluate import evaluate_store, judge
+from pipeline.evaluate_phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export import Export, Exported, ModelCard, export_denoised
 from pipeline.infer import Progress
-from pipeline.report.figures import Panel
+from pipeline.report import save_overview, write_report
 from pipeline.report.panels import choose_panels
 from pipeline.selection import Selection, selection_of
+from pipeline.settings import Gate
 from pipeline.store import Store
 from pipeline.tasks import Sides, Task
+
+OVERVIEW = "overview.png"
 
 
 class Denoise(Task):
@@ -58,7 +63,14 @@ class Denoise(Task):
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures of the first window."""
         name, window = next(iter(figures["overall"]["windows"].items()))
-        return {"window": name, **{key: value for key, value in window.items() if key != "hu_bias"}}
+        before, after = window["input"], window["output"]
+        text = (
+            f"{window['centre_hu']:g}/{window['width_hu']:g}: "
+            f"{_told(before['psnr'], 1)} → {_told(after['psnr'], 1)} dB, "
+            f"SSIM {_told(before['ssim'], 2)} → {_told(after['ssim'], 2)}"
+        )
+        kept = {key: value for key, value in window.items() if key != "hu_bias"}
+        return {"text": text, "window": name, **kept}
 
     def export(
         self,
@@ -66,16 +78,35 @@ class Denoise(Task):
         card: ModelCard,
         source: Source,
         to: Export,
+        config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         return export_denoised(model, card, source, to, progress)
 
-    def panels(
+    def on_phantoms(
+        self, model: nn.Module, config: RunConfig, progress: Progress = lambda images: None
+    ) -> dict[str, Any] | None:
+        """Noise texture and sharpness; None where the run leaves them out."""
+        if not config.phantoms:
+            return None
+        return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=progress)
+
+    def write_report(
         self,
+        report: dict[str, Any],
         model: nn.Module,
         store: Store,
         keys: list[str],
         config: RunConfig,
-        figures: dict[str, Any],
-    ) -> list[Panel]:
-        return choose_panels(model, store, keys, config, figures)
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        panels = choose_panels(model, store, keys, config, report["metrics"])
+        write_report(report, panels=panels, curve=curve, path=path)
+        if panels:
+            save_overview(panels, path.with_name(OVERVIEW))
+
+
+def _told(figure: float | None, decimals: int) -> str:
+    return "–" if figure is None else f"{figure:.{decimals}f}"

@@ -10,14 +10,21 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.derived.examine import ONE_TO_ONE, UID_LIKE, Examination, Problem
-from pipeline.dicom.derived.lineage import claims_to_be_derived, keys_of, references
+from pipeline.dicom.derived.lineage import (
+    STRUCTURES,
+    claims_to_be_derived,
+    keys_of,
+    references,
+    structures_of,
+)
+from pipeline.dicom.derived.structures_check import examine_structures
 from pipeline.dicom.derived.validators import Validation, attribute_of, files_of, validate
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
@@ -74,6 +81,12 @@ def check_series(folder: Path, source: Series, *, name: str = "") -> Checked:
     return _check(folder, paths, source, name=name or folder.name, scratch=folder.parent)
 
 
+def check_structures(path: Path, source: Series, *, name: str) -> Checked:
+    """A SEG or RTSTRUCT object, beside the series that it is of."""
+    problems, validation = examine_structures(path, path.name, source, scratch=path.parent.parent)
+    return Checked(name, 1, problems, validation)
+
+
 def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
     """Every derived series below `root`, beside those below `source` that they name, if given.
 
@@ -87,7 +100,11 @@ def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
     found = []
     for number, (paths, headers) in enumerate(_derived_below(root), start=1):
         origin = _source_of(headers, candidates)
-        checked = _check(root, paths, origin, name=_name(root, paths[0], number), uids=uids)
+        name = _name(root, paths[0], number)
+        if headers[0].get("SOPClassUID") in STRUCTURES:
+            checked = _check_objects(paths, origin, name)
+        else:
+            checked = _check(root, paths, origin, name=name, uids=uids)
         if source and origin is None:
             rule, remedy = ONE_TO_ONE
             told = "names no image of the source"
@@ -117,6 +134,17 @@ def _check(
         for program, finding in validation.new
     ]
     return Checked(name, len(paths), examination.problems + new, validation)
+
+
+def _check_objects(paths: list[Path], source: Series | None, name: str) -> Checked:
+    """SEG or RTSTRUCT objects of one series."""
+    problems: list[Problem] = []
+    validation = Validation((), 0, 0)
+    for number, path in enumerate(paths, start=1):
+        shown = f"file {number}" if UID_LIKE.search(path.name) else path.name
+        found, validation = examine_structures(path, shown, source)
+        problems += found
+    return Checked(name, len(paths), problems, replace(validation, of=len(paths)))
 
 
 def _validated(origins: dict[Path, Instance], of: int, scratch: Path | None) -> Validation:
@@ -160,9 +188,14 @@ def _header(path: Path) -> Dataset | None:
 
 def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | None:
     """The series that has most of the images that the headers name."""
-    named = {key for header in headers for key in references(header)}
-    best = max(candidates, key=lambda series: len(named & keys_of(series).keys()), default=None)
-    return best if best and named & keys_of(best).keys() else None
+    named = {uid for header in headers for uid, _ in references(header)}
+    named |= {uid for header in headers for uid in structures_of(header)[1]}
+
+    def shared(series: Series) -> int:
+        return len(named & {uid for uid, _ in keys_of(series)})
+
+    best = max(candidates, key=shared, default=None)
+    return best if best and shared(best) else None
 
 
 def _name(root: Path, path: Path, number: int) -> str:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from pipeline.dicom.derived.write import PROCESSED_SOURCE, SUBTRACTED
+from pipeline.dicom.elements import with_items
 from pipeline.dicom.enhanced import source_reference
-from pipeline.dicom.headers import Instance
+from pipeline.dicom.headers import LABEL_MAP_SEGMENTATION, Instance
 from pipeline.dicom.series import Series
 from pipeline.versions import SOFTWARE
 
 #: How the description of a derived series begins, so that nobody takes it for the original.
 MARKINGS = ("AI ", "SIMULATED ", "DIFFERENCE ")
 DIFFERENCE = "DIFFERENCE"
+
+#: Objects that hold structures of images, by their class.
+SEGMENTATIONS = (SegmentationStorage, LABEL_MAP_SEGMENTATION)
+STRUCTURES = (*SEGMENTATIONS, RTStructureSetStorage)
+#: Where these name the images that they are of: the first one that is there.
+NAMED_IN = (
+    "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ROIContourSequence",
+)
 
 ImageKey = tuple[str, int]
 
@@ -39,6 +52,17 @@ def key_of(reference: Dataset) -> ImageKey:
     return str(reference.get("ReferencedSOPInstanceUID", "")), frame
 
 
+def structures_of(header: Dataset) -> tuple[set[str], set[str]]:
+    """UIDs of the series and of the images that a SEG or RTSTRUCT says that it is of."""
+    for name in NAMED_IN:
+        items = [item for group in header.get(name) or () for item in with_items(group)]
+        series = {str(item.get("SeriesInstanceUID") or "") for item in items} - {""}
+        images = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items} - {""}
+        if series or images:
+            return series, images - {str(header.get("StudyInstanceUID"))}
+    return set(), set()
+
+
 def references(header: Dataset) -> list[ImageKey]:
     """The images that the header says it was derived from."""
     return [key_of(item) for item in header.get("SourceImageSequence") or ()]
@@ -51,7 +75,10 @@ def keys_of(series: Series) -> dict[ImageKey, Instance]:
 
 def claims_to_be_derived(header: Dataset) -> bool:
     """Whether anything in the header says so. Scanners give originals source images too, but
-    with no purpose of ours."""
+    with no purpose of ours; segmentations are always derived, and only ours are judged."""
+    ours = own_equipment(header) or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
+    if header.get("SOPClassUID") in STRUCTURES:
+        return bool(ours)
     purposes = (
         code_of(purpose)
         for item in header.get("SourceImageSequence") or ()
@@ -61,7 +88,6 @@ def claims_to_be_derived(header: Dataset) -> bool:
         list(header.get("ImageType") or ())[:1] == ["DERIVED"]
         or header.get("DerivationDescription")
         or header.get("DerivationCodeSequence")
-        or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
-        or own_equipment(header)
+        or ours
         or PROCESSED_SOURCE[:2] in purposes
     )

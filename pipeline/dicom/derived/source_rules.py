@@ -95,12 +95,12 @@ class SourceRule:
     find: Callable[[Beside], Iterator[Finding]]
 
 
-def _tags(keywords: tuple[str, ...]) -> set[BaseTag]:
+def tags_of(keywords: tuple[str, ...]) -> set[BaseTag]:
     return {Tag(tag_for_keyword(keyword) or 0) for keyword in keywords}
 
 
 def _geometry(beside: Beside) -> Iterator[Finding]:
-    yield from beside.changed(_tags(GEOMETRY))
+    yield from beside.changed(tags_of(GEOMETRY))
 
 
 def _patient(beside: Beside) -> Iterator[Finding]:
@@ -110,22 +110,22 @@ def _patient(beside: Beside) -> Iterator[Finding]:
 
 
 def _study(beside: Beside) -> Iterator[Finding]:
-    yield from beside.changed(_tags(STUDY))
+    yield from beside.changed(tags_of(STUDY))
 
 
 def _window(beside: Beside) -> Iterator[Finding]:
     if not is_difference(beside.derived):
-        yield from beside.changed(_tags(WINDOW))
+        yield from beside.changed(tags_of(WINDOW))
 
 
 def _values(beside: Beside) -> Iterator[Finding]:
     if not is_difference(beside.derived):
-        yield from beside.changed(_tags(VALUES))
+        yield from beside.changed(tags_of(VALUES))
 
 
 def _lossy(beside: Beside) -> Iterator[Finding]:
     if beside.source.get("LossyImageCompression"):
-        yield from beside.changed(_tags(LOSSY))
+        yield from beside.changed(tags_of(LOSSY))
     elif lost_something(beside.source) and beside.derived.get("LossyImageCompression") != "01":
         yield "LossyImageCompression", ""
 

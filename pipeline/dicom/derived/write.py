@@ -207,13 +207,13 @@ def derive_header(
     derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, operation)
     derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, operation, part)
     derived.SeriesNumber = series_number(source, operation)
-    derived.SeriesDescription = _series_description(source, operation, part)
+    derived.SeriesDescription = series_description(source, operation, part)
     derived.DerivationDescription = operation.description[:1024]
     derived.DerivationCodeSequence = [code_item(*operation.code)]
     derived.SourceImageSequence = [_as_source(source_reference(instance.header, instance.frame))]
     derived.ContributingEquipmentSequence = [
         *(source.get("ContributingEquipmentSequence") or []),
-        _equipment(operation),
+        equipment_item(operation),
     ]
     if source.get("HighBit") != source.BitsStored - 1:
         derived.HighBit = source.BitsStored - 1  # reading has moved the values down
@@ -260,7 +260,7 @@ def series_number(source: Dataset, operation: Operation) -> int:
     return number - 100 if number == original else number
 
 
-def _series_description(source: Dataset, operation: Operation, part: str) -> str:
+def series_description(source: Dataset, operation: Operation, part: str = "") -> str:
     """What was done comes first. An original description that names the patient is left out."""
     original = str(source.get("SeriesDescription") or "")
     kept = "" if identity_in(original, source) else original
@@ -287,7 +287,8 @@ def _as_source(reference: Dataset) -> Dataset:
     return reference
 
 
-def _equipment(operation: Operation) -> Dataset:
+def equipment_item(operation: Operation) -> Dataset:
+    """What this software contributed (PS3.3 C.12.1.1.5)."""
     equipment = Dataset()
     equipment.Manufacturer = SOFTWARE
     equipment.ManufacturerModelName = operation.equipment[:64]

@@ -1,0 +1,1 @@
+"""Labels in: masks, DICOM SEG and RTSTRUCT, LIDC outlines, each put on its image by geometry."""

@@ -1,0 +1,166 @@
+"""Which of a source's files are labels, and of which image: by what DICOM names, or by place.
+
+Files are candidates because ingest had no use for them as images. One that fits an image stops
+being refused; of one that does not, or fits several, it is said why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dicom.derived.lineage import (
+    SEGMENTATIONS,
+    STRUCTURES,
+    keys_of,
+    structures_of,
+)
+from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.series import Series
+from pipeline.discover import Source
+from pipeline.image_files import NOT_HU, is_image_file, read_place, read_stored
+from pipeline.labels import lidc
+from pipeline.labels.files import labels_of
+from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_like
+from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
+from pipeline.labels.references import read_object
+
+NOT_HERE = "labels of images that are not here"
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """Which files label which image, and the refusals that are left."""
+
+    files: list[LabelFiles]
+    refusals: list[Refusal]
+
+
+def discover_labels(
+    refusals: list[Refusal], images: Mapping[str, Source], choices: Choices
+) -> FoundLabels:
+    """The label files among what was refused, each with its image: images by key.
+
+    DICOM SEG, RTSTRUCT and LIDC outlines name their images; masks lie on the grid of exactly
+    one image, or, to be resampled, overlap exactly one.
+    """
+    if not any(map(_kind, refusals)):
+        return FoundLabels([], refusals)
+    grids = {key: grid_of(source) for key, source in images.items()}
+    found: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    rest: list[Refusal] = []
+    for refusal in refusals:
+        kind = _kind(refusal)
+        keys, left = _judged(refusal, kind, grids, choices) if kind else ([], refusal)
+        rest += [left] if left else []
+        for key in keys:
+            found[kind, key].append(refusal.path)
+    files = [LabelFiles(kind, key, tuple(paths)) for (kind, key), paths in found.items()]
+    return FoundLabels(files, rest)
+
+
+def grid_of(source: Source) -> Grid:
+    """Where the voxels of a series or of an image file lie, by headers alone."""
+    if isinstance(source, Series):
+        return Grid.of_series(source)
+    return Grid.even(*read_place(source))
+
+
+def _kind(refusal: Refusal) -> str:
+    """What kind of labels a refused file may be, "" for none."""
+    if refusal.attribute == "SOPClassUID":
+        is_seg = refusal.value in SEGMENTATIONS
+        return SEG if is_seg else RTSTRUCT if refusal.value in STRUCTURES else ""
+    if refusal.path.suffix.lower() == ".xml" and refusal.fate is Fate.EXCLUDED:
+        return LIDC
+    return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
+
+
+def _judged(
+    refusal: Refusal, kind: str, grids: Mapping[str, Grid], choices: Choices
+) -> tuple[list[str], Refusal | None]:
+    """Keys of the images that a file labels, or why it is refused."""
+    try:
+        keys = _images_of(refusal.path, kind, grids, choices)
+    except Unreadable as fault:
+        return [], fault.refusal(refusal.path)
+    except Exception as error:  # damaged files raise many kinds
+        damage = Unreadable(f"labels that cannot be read ({type(error).__name__})")
+        return [], damage.refusal(refusal.path)
+    if keys is None:
+        return [], refusal
+    if not keys:
+        told = "ReferencedSOPInstanceUID"
+        return [], replace(refusal, reason=NOT_HERE, attribute=told, value="")
+    return keys, None
+
+
+def _images_of(
+    path: Path, kind: str, grids: Mapping[str, Grid], choices: Choices
+) -> list[str] | None:
+    """Keys of the images that a file labels; None for a file that is no labels after all.
+
+    Raises Unreadable for damaged labels, and for a mask whose image cannot be told.
+    """
+    if kind == MASK:
+        return _images_in_place(path, grids, choices)
+    if kind == LIDC:
+        try:
+            series, named = lidc.named_in(path)
+        except Unreadable:  # some other XML
+            return None
+    else:
+        series, named = structures_of(read_object(path, stop_before_pixels=True))
+    return [key for key, grid in grids.items() if _has(grid, series, named)]
+
+
+def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
+    if grid.series is None:
+        return False
+    if named:
+        return any(uid in named for uid, _ in keys_of(grid.series))
+    return str(grid.series.header.SeriesInstanceUID) in series
+
+
+def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str] | None:
+    try:
+        labels_of(read_stored(path)[0])
+    except Unreadable:  # an image of grey values: refused as one
+        return None
+    own = Grid.even(*read_place(path))
+    keys = [key for key, grid in grids.items() if _same(own, grid)]
+    if not keys and choices.resample:
+        keys = [key for key, grid in grids.items() if gap_mm(own, grid) == 0]
+    if len(keys) > 1:
+        told = f"labels that fit {len(keys)} images, {' and '.join(sorted(keys))}"
+        raise Unreadable(f"{told}: ingest each image with its own labels", "affine")
+    if not keys:
+        raise Unreadable(f"labels on the grid of no image here; {_nearest(own, grids)}", "affine")
+    return keys
+
+
+def _turned(own: Grid, image: Grid) -> Grid:
+    return turned_like(np.broadcast_to(np.uint8(0), own.shape), own, image)[1]
+
+
+def _same(own: Grid, image: Grid) -> bool:
+    turned = _turned(own, image)
+    if turned.shape != image.shape:
+        return False
+    return farthest_mm(turned.corners_mm, image.corners_mm) <= image.tolerance_mm
+
+
+def _nearest(own: Grid, grids: Mapping[str, Grid]) -> str:
+    """What keeps labels from the image that they come nearest to."""
+    turned = {key: _turned(own, grid) for key, grid in grids.items()}
+
+    def misfit(key: str) -> tuple[bool, float]:
+        first, last = turned[key].corners_mm[[0, -1]], grids[key].corners_mm[[0, -1]]
+        return turned[key].shape != grids[key].shape, farthest_mm(first, last)
+
+    best = min(grids, key=misfit)
+    return f"of {best}, {mismatch(turned[best], grids[best])}"

@@ -1,0 +1,102 @@
+"""The label files of an image as one label map, on the grid of its volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.intake import Intake
+from pipeline.dicom.structure_codes import known
+from pipeline.image_itk import suffix_of
+from pipeline.labelmap import Canvas, LabelMap
+from pipeline.labels import lidc, rtstruct, seg
+from pipeline.labels.files import read_mask
+from pipeline.labels.grid import EXACT_MM, Grid, farthest_mm, resampled
+from pipeline.volume import Volume
+
+#: Kinds of label files, by which a store knows the label maps of a series.
+MASK, SEG, RTSTRUCT, LIDC = "mask", "seg", "rtstruct", "lidc"
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Files of one kind that are labels of one image: `image` is its key."""
+
+    kind: str
+    image: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may choose for labels: on another grid, take the nearest voxel's; from which
+    fraction on a voxel of a fractional segmentation belongs to its segment."""
+
+    resample: bool = False
+    threshold: float | None = None
+
+    @classmethod
+    def of(cls, intake: Intake) -> Choices:
+        half = 0.5 if intake.fractions == "half" else None
+        return cls(resample=intake.labels == "nearest", threshold=half)
+
+
+def read_labels(files: LabelFiles, image: Grid, choices: Choices) -> LabelMap:
+    """The labels of one kind of an image, as one label map.
+
+    Raises Unreadable where a file cannot be used, and where two name a structure alike.
+    """
+    try:
+        maps = [_read(path, files.kind, image, choices) for path in files.paths]
+        return maps[0] if len(maps) == 1 else _together(maps)
+    except Unreadable:
+        raise
+    except Exception as error:  # damaged files raise many kinds
+        raise Unreadable(f"labels that cannot be read ({type(error).__name__})") from error
+
+
+def on_volume(labelmap: LabelMap, own: Grid, volume: Volume) -> LabelMap:
+    """Labels of a source's grid on that of its volume, which may have been resampled since."""
+    to = Grid.of(volume)
+    same = own.shape == to.shape and farthest_mm(own.corners_mm, to.corners_mm) <= EXACT_MM
+    if same:
+        return labelmap
+    placed = resampled(labelmap.labels, own, to)
+    told = [*labelmap.source.get("warnings", []), f"with its image {placed.done}"]
+    return replace(labelmap, labels=placed.values, source={**labelmap.source, "warnings": told})
+
+
+def _read(path: Path, kind: str, image: Grid, choices: Choices) -> LabelMap:
+    if kind == SEG:
+        return seg.read_seg(path, image, threshold=choices.threshold, resample=choices.resample)
+    if kind == RTSTRUCT:
+        return rtstruct.read_rtstruct(path, image, between_slices=choices.resample)
+    if kind == LIDC:
+        return lidc.read_lidc(path, image)
+    labelmap = read_mask(path, image, resample=choices.resample)
+    stem = path.name[: -len(suffix_of(path))]
+    if len(labelmap.names) == 1 and known(stem):
+        # One file for each structure, named after it, as TotalSegmentator's data come.
+        return replace(labelmap, names=dict.fromkeys(labelmap.names, stem))
+    return labelmap
+
+
+def _together(maps: list[LabelMap]) -> LabelMap:
+    """Label maps of one image as one, their structures numbered in the order of their names."""
+    named = sorted(
+        (name, place, value) for place, m in enumerate(maps) for value, name in m.names.items()
+    )
+    names = [name for name, _, _ in named]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise Unreadable(f"several files name a structure {twice!r}: keep one of them", "name")
+    canvas = Canvas(maps[0].labels.shape, dict(enumerate(names, start=1)))
+    for number, (_, place, value) in enumerate(named, start=1):
+        for plane in np.flatnonzero(maps[place].mask(value).any(axis=(1, 2))):
+            canvas.paint(int(plane), maps[place].mask(value, int(plane)), number)
+    warnings = sorted({w for m in maps for w in m.source.get("warnings", [])})
+    source = {"kind": maps[0].source["kind"], "files": len(maps)}
+    return canvas.labelmap(source | ({"warnings": warnings} if warnings else {}))

@@ -1,0 +1,67 @@
+"""What DICOM labels say they belong to, checked against a series: told by attribute, not UID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.derived.lineage import ImageKey, keys_of
+from pipeline.dicom.findings import Unreadable
+from pipeline.dicom.phi import identity_in
+from pipeline.dicom.series import Series
+from pipeline.dicom.sources import read_dataset
+from pipeline.dicom.structures import frames_of_reference
+from pipeline.labels.grid import Grid
+
+
+def read_object(path: Any, **options: Any) -> Dataset:
+    """A DICOM object; raises Unreadable for a damaged one."""
+    try:
+        return read_dataset(path, **options)
+    except Unreadable:
+        raise
+    except Exception as error:  # damaged streams raise many kinds
+        raise Unreadable(f"damaged file ({type(error).__name__})") from error
+
+
+def series_of(image: Grid) -> Series:
+    """Raises Unreadable for an image that is no DICOM series."""
+    if image.series is None:
+        raise Unreadable("the labels name DICOM images, and this image is a file without names")
+    return image.series
+
+
+def require_same(dataset: Dataset, series: Series) -> None:
+    """Raises Unreadable for another study or frame of reference than the series', if both say."""
+    study = str(series.header.get("StudyInstanceUID") or "")
+    for name, known in (
+        ("StudyInstanceUID", [study] if study else []),
+        ("FrameOfReferenceUID", frames_of_reference(series)),
+    ):
+        told = str(dataset.get(name) or "")
+        if told and known and told not in known:
+            raise Unreadable("another one than the image's: labels of something else", name)
+
+
+def require_some(named: Iterable[ImageKey], series: Series, attribute: str) -> int:
+    """How many of the images that are named the series lacks; Unreadable where it lacks all.
+
+    Another part of the same DICOM series may be what holds the rest.
+    """
+    images = set(named)
+    missing = len(images - keys_of(series).keys())
+    if images and missing == len(images):
+        raise Unreadable(f"none of {len(images)} images that it names is in the series", attribute)
+    return missing
+
+
+def unlike_others(names: list[str], dataset: Dataset) -> list[str]:
+    """Names of structures that identify nobody and differ from each other."""
+    safe = [name if name and not identity_in(name, dataset) else "" for name in names]
+    found: list[str] = []
+    for number, name in enumerate(safe, start=1):
+        name = name or f"structure {number}"
+        found.append(f"{name} ({number})" if name in found else name)
+    return found

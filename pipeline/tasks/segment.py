@@ -1,0 +1,144 @@
+"""Segmentation: structures of a label map are learned, and found in other patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.config import RunConfig
+from pipeline.dataset import TEST, TRAIN, degradation_digest
+from pipeline.dataset_segmentation import LabelPatches, cache_working, load_working
+from pipeline.degrade import degrade_store
+from pipeline.dicom.structure_codes import codes_of
+from pipeline.discover import Source
+from pipeline.downstream import FULL_DOSE, LOW_DOSE, low_dose_figures
+from pipeline.evaluate_segmentation import evaluate_labels, judge_classes
+from pipeline.export import Export, Exported, ModelCard
+from pipeline.export_segmentation import export_segmented
+from pipeline.infer import Progress
+from pipeline.labels.groups import require_known
+from pipeline.plan_segmentation import planned
+from pipeline.report.segmentation import choose_overlays, save_overlay, write_segmentation_report
+from pipeline.segmentation import complete
+from pipeline.settings import Gate
+from pipeline.store import Store
+from pipeline.stored_labels import has_labels, stored_labels
+from pipeline.tasks import Sides, Task
+
+OVERVIEW = "overview.png"
+
+
+class Segment(Task):
+    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+        """Whether a series has the label map that the run names."""
+        return config.segmentation is not None and has_labels(
+            store, key, config.segmentation.labels
+        )
+
+    def nothing_usable(self, config: RunConfig) -> str:
+        kind = config.segmentation.labels if config.segmentation else ""
+        return (
+            f"no series has labels of the kind {kind!r}: put the label files beside the images "
+            "before ingest, and see in its report why one was refused"
+        )
+
+    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+        """Grid, patch, grey ranges and network by the training series, where they are left to
+        planning."""
+        return planned(store, keys[TRAIN], config)
+
+    def prepare(
+        self,
+        store: Store,
+        keys: Sides,
+        config: RunConfig,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        settings, wanted = complete(config.segmentation), [*keys[TRAIN], *keys[TEST]]
+        for name in settings.classes:
+            codes_of(name)  # after hours of training, no result must fail for want of a code
+        labelmaps = {key: stored_labels(store, key, settings.labels) for key in wanted}
+        groups = {**settings.classes, "ignored": list(settings.ignored)}
+        require_known(groups, [labelmap.names for labelmap in labelmaps.values()])
+        if config.degradation is not None:
+            degrade_store(store, dict.fromkeys(wanted, 1), config, progress)
+        for key in keys[TRAIN]:
+            cache_working(store, key, labelmaps[key], settings, degraded=_degraded(config))
+
+    def training_data(
+        self, store: Store, keys: list[str], config: RunConfig, length: int
+    ) -> LabelPatches:
+        settings = complete(config.segmentation)
+        volumes = [
+            load_working(
+                store,
+                key,
+                stored_labels(store, key, settings.labels),
+                settings,
+                degraded=_degraded(config),
+            )
+            for key in keys
+        ]
+        return LabelPatches(volumes, settings, seed=config.train.seed, length=length)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        """Figures on the series as they are; overall["doses"] has those beside the ones on what
+        the run's degradation leaves, where there is one."""
+        settings = complete(config.segmentation)
+        figures = evaluate_labels(model, store, keys, settings, progress=progress)
+        if config.degradation is not None:
+            low = low_dose_figures(model, store, keys, config, progress=progress)
+            full = dict(figures["overall"])
+            figures["overall"]["doses"] = {FULL_DOSE: full, LOW_DOSE: low}
+        return figures
+
+    def judge(self, figures: dict[str, Any], gate: Gate) -> dict[str, Any]:
+        return judge_classes(figures["overall"], gate.min_dice)
+
+    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Mean Dice over the classes."""
+        overall = figures["overall"]
+        dice, count = overall["dice"], len(overall["classes"])
+        told = "–" if dice is None else f"{dice:.3f}"
+        return {"text": f"Dice {told}, mean of {count} classes", "dice": dice}
+
+    def export(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        source: Source,
+        to: Export,
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> Exported:
+        return export_segmented(model, card, source, to, complete(config.segmentation), progress)
+
+    def write_report(
+        self,
+        report: dict[str, Any],
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        overlays = choose_overlays(model, store, keys, config)
+        write_segmentation_report(report, overlays=overlays, curve=curve, path=path)
+        if overlays:
+            save_overlay(overlays[0], path.with_name(OVERVIEW))
+
+
+def _degraded(config: RunConfig) -> str | None:
+    return None if config.degradation is None else degradation_digest(config, 0)
