@@ -22,7 +22,9 @@ Folder = Annotated[
 ]
 Sources = Annotated[
     list[Path] | None,
-    typer.Option("--source", help="Where the originals are, if not in DIR. May be given again."),
+    typer.Option(
+        "--source", help="Where originals or segmentations are, if not in DIR. May be given again."
+    ),
 ]
 OPEN = "open"
 LOOPBACK = "127.0.0.1"
@@ -53,10 +55,6 @@ def add_review_commands(app: typer.Typer) -> None:
 def open_page(
     folder: Folder,
     source: Sources = None,
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option("--labels", help="A segmentation to lay over: NIfTI, NRRD, DICOM SEG."),
-    ] = None,
     static: Annotated[
         Path | None,
         typer.Option("--static", help="Write the page with its data here, for a disk, and end."),
@@ -72,9 +70,7 @@ def open_page(
     from pipeline.identity import installation_key
     from pipeline.review.cases import collect
 
-    collection = collect(
-        folder.resolve(), source or [], key=installation_key(), labels=labels or []
-    )
+    collection = collect(folder.resolve(), source or [], key=installation_key())
     if static is not None:
         from flows.progress import Stage
         from pipeline.review.disk import write_disk

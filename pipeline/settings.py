@@ -149,7 +149,7 @@ class Gate(Strict):
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
     #: Of a segmenter: the mean over classes, or of each class that is named.
     min_dice: Share | dict[str, Share] = 0.7
-    #: No alias before readers found the images not inferior (`ldct review stats --model`).
+    #: Of a denoiser: no alias before readers found its images not inferior (`ldct review stats`).
     reader_study: bool = False
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:

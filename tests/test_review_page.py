@@ -377,7 +377,7 @@ def test_a_case_is_accepted_with_the_keyboard_alone(tab: Tab, collection: Collec
             tab.key("Shift+Tab" if backwards else "Tab")
         pytest.fail(f"the keyboard does not reach {selector}")
 
-    focus("tbody a")
+    focus("#main tbody a")
     tab.ask("delete document.body.dataset.ready")
     tab.key("Enter")
     tab.until("Boolean(document.body.dataset.ready)")
@@ -397,10 +397,10 @@ def test_a_case_is_accepted_with_the_keyboard_alone(tab: Tab, collection: Collec
 
 def test_the_worklist_filters_and_puts_flags_first(tab: Tab) -> None:
     tab.go("worklist")
-    tab.until("document.querySelectorAll('tbody tr').length", 4)
+    tab.until("document.querySelectorAll('#main tbody tr').length", 4)
     tab.page.fill("#filter", "tilt")
-    tab.until("document.querySelectorAll('tbody tr').length", 1)
-    assert "gantry tilt" in tab.ask("document.querySelector('tbody').textContent")
+    tab.until("document.querySelectorAll('#main tbody tr').length", 1)
+    assert "gantry tilt" in tab.ask("document.querySelector('#main tbody').textContent")
     tab.page.fill("#filter", "")
 
 

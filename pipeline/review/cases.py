@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dicom.derived.lineage import ImageKey, keys_of
+from pipeline.dicom.findings import Fate
 from pipeline.dicom.headers import DESCRIPTIVE
 from pipeline.dicom.read import patient_key, series_key
-from pipeline.errors import ConfigError, NothingUsableError
+from pipeline.errors import NothingUsableError
 from pipeline.review.found import (
     DENOISED,
     DIFFERENCE,
@@ -29,7 +30,7 @@ from pipeline.review.found import (
     recorded_sources,
     source_of,
 )
-from pipeline.review.overlay import Labels, read_labels
+from pipeline.review.overlay import overlays
 from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
 from pipeline.store import INDEX, REAL, Store
 from pipeline.volume import Volume
@@ -57,7 +58,6 @@ class Case:
     model: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
     flags: tuple[str, ...] = ()
-    frame_of_reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,49 +69,36 @@ class Collection:
     refusals: list[dict[str, Any]]
 
 
-def collect(
-    root: Path, sources: Iterable[Path] = (), *, key: bytes, labels: Iterable[Path] = ()
-) -> Collection:
-    """Every case below `root`. key: the installation's, for the pseudonyms. labels: files to lay
-    over the series that they are of, besides the DICOM Segmentations below the folders.
+def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collection:
+    """Every case below `root`, with the originals and segmentations that are there or in
+    `sources`. key: the installation's, for the pseudonyms.
 
-    Raises NothingUsableError where there is nothing to look at, ConfigError for a label file
-    that cannot be read or is of no series here.
+    Raises NothingUsableError where there is nothing to look at.
     """
     if not root.is_dir():
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
-    found, refusals, segmentations = found_in([root, *sources, *recorded_sources(root)])
+    found, refused = found_in([root, *sources, *recorded_sources(root)])
     by_image = {image: each for each in found for image in keys_of(each.series)}
-    shelf = _Shelf(_report(root), _store(root), key, {})
+    originals = {
+        series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
+    }
+    labels, left = overlays([refusal for _, refusal in refused], originals)
+    shelf = _Shelf(_report(root), _store(root), key, labels, {})
     cases = [shelf.case(each, by_image) for each in found if each.kind == DENOISED]
     if not cases:
         cases = [shelf.case(each, by_image) for each in found if each.kind != DIFFERENCE]
     if not cases:
         cases = shelf.stored_cases()
+    folders = {refusal.path: folder for folder, refusal in refused}
+    refusals = [
+        refusal.as_dict(folders.get(refusal.path, root))
+        for refusal in left
+        if refusal.fate is Fate.QUARANTINED
+    ]
     if not cases:
         reasons = f": {refusals[0]['reason']}" if refusals else ""
         raise NothingUsableError(f"{root} holds no series to review{reasons}")
-    for path in labels:
-        if not _laid_over(cases, read_labels(path)):
-            raise ConfigError(f"{path} is of no series here: other places or frame of reference")
-    for path in segmentations:
-        try:
-            _laid_over(cases, read_labels(path))
-        except ConfigError as error:
-            refusals.append({"file": path.name, "reason": str(error)})
     return Collection(root, {case.cid: case for case in cases}, refusals)
-
-
-def _laid_over(cases: list[Case], labels: Labels) -> bool:
-    """Add labels to every case that they are of."""
-    any_case = False
-    for case in cases:
-        first = next(iter(case.shown.values()))
-        if labels.is_of(first.planes.geometry, case.frame_of_reference):
-            facts = {"names": labels.names}
-            case.shown[LABELS] = Shown(labels.planes(first.planes.geometry), facts)
-            any_case = True
-    return any_case
 
 
 def _report(root: Path) -> dict[str, Any]:
@@ -135,6 +122,7 @@ class _Shelf:
     report: dict[str, Any]
     store: Store | None
     key: bytes
+    labels: dict[str, tuple[Planes, dict[int, str]]]
     opened: dict[str, Shown]
 
     def case(self, found: Found, by_image: dict[ImageKey, Found]) -> Case:
@@ -150,6 +138,7 @@ class _Shelf:
                 shown[FULL_DOSE] = self._series(before)
         elif row.get("series"):
             shown |= self._stored(row["series"])
+        shown |= self._labels_of(source or found)
         is_original = found.kind == ORIGINAL
         shown[ORIGINAL if is_original else found.kind] = self._series(found)
         if not is_original and ORIGINAL not in shown:
@@ -161,10 +150,13 @@ class _Shelf:
             patient=patient_key(series, self.key),
             shown=_in_order(shown),
             model=model_of(found.header),
-            frame_of_reference=str(found.header.get("FrameOfReferenceUID") or ""),
             folder=None if is_original else folder,
             flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
         )
+
+    def _labels_of(self, original: Found) -> dict[str, Shown]:
+        planes, names = self.labels.get(series_key(original.series, self.key), (None, {}))
+        return {} if planes is None else {LABELS: Shown(planes, {"names": names})}
 
     def stored_cases(self) -> list[Case]:
         if self.store is None:

@@ -15,12 +15,11 @@ from pipeline.dicom.derived.lineage import (
     own_equipment,
     references,
 )
-from pipeline.dicom.findings import Fate, Refusal, Unreadable
+from pipeline.dicom.findings import Refusal, Unreadable
 from pipeline.dicom.headers import DESCRIPTIVE
 from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Series, find_series
 from pipeline.dicom.sources import read_dataset
-from pipeline.review.overlay import is_segmentation
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
 #: Files in which `ldct run` and `ldct apply` wrote where they read from.
@@ -47,29 +46,19 @@ class Found:
         return LOW_DOSE if told.startswith(SIMULATED) else DENOISED
 
 
-def found_in(
-    roots: list[Path],
-) -> tuple[list[Found], list[dict[str, Any]], list[Path]]:
-    """Series, what was refused, and DICOM Segmentations."""
+def found_in(roots: list[Path]) -> tuple[list[Found], list[tuple[Path, Refusal]]]:
+    """Every series below the roots, and every file that is none, with the root it lies below."""
     found: list[Found] = []
-    refusals: list[dict[str, Any]] = []
-    segmentations: list[Path] = []
+    refusals: list[tuple[Path, Refusal]] = []
     for root in roots:
         discovery = find_series(root, intake=LENIENT)
-        segmentations += [r.path for r in discovery.refusals if is_segmentation(r.reason)]
-        refusals += [told for r in discovery.refusals if (told := _told(r, root))]
+        refusals += [(root, refusal) for refusal in discovery.refusals]
         for series in discovery.series:
             try:
-                header = _whole_header(series)
+                found.append(Found(series, _whole_header(series)))
             except Unreadable as fault:
-                refusals.append(fault.refusal(series.instances[0].path).as_dict(root))
-                continue
-            found.append(Found(series, header))
-    return found, refusals, segmentations
-
-
-def _told(refusal: Refusal, root: Path) -> dict[str, Any] | None:
-    return refusal.as_dict(root) if refusal.fate is Fate.QUARANTINED else None
+                refusals.append((root, fault.refusal(series.instances[0].path)))
+    return found, refusals
 
 
 def _whole_header(series: Series) -> Dataset:
