@@ -80,6 +80,12 @@ def test_ct_goes_the_whole_way_to_a_synthetic_series(
     ended = ldct("run", config, "--data", phantom_patients, "--out", out, *SMALL, *small, "--json")
     assert ended.code == 0, ended.err
     uri = ended.json["model"]["uri"]
+    # Two held-back slices tell of copies, and of nothing else.
+    assert set(ended.json["metrics"]["overall"]["samples"]) == {
+        "count",
+        "copies",
+        "nearer_to_training",
+    }
     shown = ldct("latent", "sample", uri, "--count", 3, "--out", tmp_path / "made", "--dicom")
     assert shown.code == 0, shown.err
     made = sorted((tmp_path / "made" / "synthetic-sample").iterdir())
