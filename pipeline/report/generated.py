@@ -91,9 +91,9 @@ def save_latent_plot(
     latents: tuple[int, int] = (1, 2),
 ) -> None:
     """Codes of two latents [count, 2] coloured by label [count], one panel for each title.
-    latents: their numbers, counted from 1.
 
-    The circles hold 68 and 99.7 % of a standard normal prior: 1.51 and 3.41 from its centre.
+    latents: their numbers, counted from 1. The circles hold 68 and 99.7 % of a standard normal
+    prior: 1.51 and 3.41 from its centre.
     """
     figure = Figure(figsize=(5 * len(panels), 5.2), dpi=110, layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
