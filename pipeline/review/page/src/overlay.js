@@ -46,7 +46,7 @@ export class Overlay {
 
   #clear() {
     this.#shown = "";
-    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.hidden = true;
   }
 
   place(panel) {
@@ -54,6 +54,7 @@ export class Overlay {
     const { clientWidth, clientHeight } = panel.canvasHost;
     Object.assign(this.canvas, { width: clientWidth, height: clientHeight });
     this.#drawn = Boolean(this.#shown);
+    this.canvas.hidden = !this.#drawn;
     if (!this.#shown) return;
     const { stack, index } = panel.plane;
     const corner = (column, row) => panel.canvasOf(stack.position(index, column - 0.5, row - 0.5));
