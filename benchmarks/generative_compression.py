@@ -47,6 +47,7 @@ TRAINING_PHOTOGRAPHS = (
 TEST_PHOTOGRAPHS = ("camera", "astronaut", "coffee")
 #: Networks by what they keep: channels of each halving, codes in the book.
 BOOKS: dict[str, dict[str, Any]] = {
+    "VQ-VAE, 8 x 8 pixels, 1024 codes": {"channels": (32, 64, 64), "num_embeddings": 1024},
     "VQ-VAE, 8 x 8 pixels, 256 codes": {"channels": (32, 64, 64), "num_embeddings": 256},
     "VQ-VAE, 16 x 16 pixels, 256 codes": {"channels": (32, 64, 64, 64), "num_embeddings": 256},
 }

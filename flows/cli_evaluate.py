@@ -17,54 +17,65 @@ reimplementation on Mayo 2016. range4096: the same on [-1024, 3072] HU. Figures 
 do not compare."""
 
 
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="A store, on whose test patients.")
+]
+Input = Annotated[Path | None, typer.Option("--input", help="A low-dose series.")]
+Target = Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")]
+Convention = Annotated[str | None, typer.Option(help=CONVENTIONS, metavar="NAME")]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        help="Beside Gaussian, bilateral, non-local means and total variation, each at the "
+        "strength that is best on the store's training patients. Minutes.",
+    ),
+]
+DoseSweep = Annotated[
+    str | None,
+    typer.Option(
+        "--dose-sweep",
+        metavar="DOSES",
+        help="Low-contrast detectability at dose fractions such as 0.1,0.25,0.5,1, with and "
+        "without the model: at which dose do its images show as much as full dose?",
+    ),
+]
+Phantoms = Annotated[
+    bool,
+    typer.Option(
+        "--phantoms", help="Noise texture, sharpness, HU and contrast on simulated phantoms."
+    ),
+]
+Photons = Annotated[
+    float | None,
+    typer.Option(
+        help="Photons per ray at full dose of the phantoms' scanner, by default those of the "
+        "model's training. `ldct simulate --photons auto` tells a real scanner's."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
+]
+
+
 def add_evaluate_command(app: typer.Typer) -> None:
     app.command()(evaluate)
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
-    store: Annotated[
-        Path | None, typer.Option("--store", help="A store, on whose test patients.")
-    ] = None,
-    input_: Annotated[Path | None, typer.Option("--input", help="A low-dose series.")] = None,
-    target: Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")] = None,
-    convention: Annotated[str | None, typer.Option(help=CONVENTIONS, metavar="NAME")] = None,
-    baselines: Annotated[
-        bool,
-        typer.Option(
-            "--baselines",
-            help="Beside Gaussian, bilateral, non-local means and total variation, each at the "
-            "strength that is best on the store's training patients. Minutes.",
-        ),
-    ] = False,
-    dose_sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--dose-sweep",
-            metavar="DOSES",
-            help="Low-contrast detectability at dose fractions such as 0.1,0.25,0.5,1, with and "
-            "without the model: at which dose do its images show as much as full dose?",
-        ),
-    ] = None,
-    phantoms: Annotated[
-        bool,
-        typer.Option(
-            "--phantoms", help="Noise texture, sharpness, HU and contrast on simulated phantoms."
-        ),
-    ] = False,
-    photons: Annotated[
-        float | None,
-        typer.Option(
-            help="Photons per ray at full dose of the phantoms' scanner, by default those of the "
-            "model's training. `ldct simulate --photons auto` tells a real scanner's."
-        ),
-    ] = None,
+    store: StoreOption = None,
+    input_: Input = None,
+    target: Target = None,
+    convention: Convention = None,
+    baselines: Baselines = False,
+    dose_sweep: DoseSweep = None,
+    phantoms: Phantoms = False,
+    photons: Photons = None,
     denoiser: Denoiser = None,
     strength: Strength = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
-    ] = None,
+    out: Out = None,
     json_: Json = False,
 ) -> None:
     """How well a registered model does: on patients of a store, a pair of series, phantoms.

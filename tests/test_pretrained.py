@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from helpers_images import volume_of
 
-from pipeline.config import parse_config
+from pipeline.config import digest, parse_config
 from pipeline.errors import ConfigError
 from pipeline.infer import apply_model
 from pipeline.metrics import psnr_db
+from pipeline.models.saved import WEIGHTS
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.physics.phantom import patient_phantom
 from pipeline.pretrained import load_pretrained
@@ -31,8 +32,12 @@ def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
     model, card, raw = load_pretrained(name)
     assert card.uri == f"{name}@pretrained"
     assert card.parameters == sum(p.numel() for p in model.parameters())
-    assert parse_config(raw).register_.name == name
-    assert sum(path.stat().st_size for path in (ROOT / name).iterdir()) < 5_000_000
+    config = parse_config(raw)
+    assert config.register_.name == name
+    assert card.config_digest == digest(raw)
+    if config.train.start_from:  # weights that come with the software, so that it can be redone
+        assert (ROOT.parent / config.train.start_from / WEIGHTS).is_file()
+    assert sum(path.stat().st_size for path in (ROOT / name).rglob("*")) < 5_000_000
     told = (ROOT / name / "MODEL_CARD.md").read_text(encoding="utf-8")
     for said in ("Licence", "Limits", "Not for diagnosis", card.weights_sha256[:16]):
         assert said in told, said
@@ -47,7 +52,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
 def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "redcnn"
     folder.mkdir()
-    for path in (ROOT / "redcnn").iterdir():
+    for path in filter(Path.is_file, (ROOT / "redcnn").iterdir()):
         (folder / path.name).write_bytes(path.read_bytes())
     weights = folder / "weights.safetensors"
     content = bytearray(weights.read_bytes())
