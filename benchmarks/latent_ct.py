@@ -79,7 +79,7 @@ def ct_part(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 CT_NETWORKS: dict[str, Callable[[], VAE]] = {
-    "conv": lambda: ConvVAE(SIZE, 64, channels=(16, 32, 64, 64), labels=2, sigma=0.1),
+    "conv": lambda: ConvVAE(SIZE, 64, channels=(16, 32, 64, 64), labels=2, sigma=0.8),
     "spatial": lambda: SpatialVAE(SIZE, 2, channels=(8, 16, 32, 32, 32), sigma=0.1),
 }
 
