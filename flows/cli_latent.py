@@ -41,6 +41,10 @@ def add_latent_commands(app: typer.Typer) -> None:
 def sample(
     model: Model,
     out: Out,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Draw from where the codes of this data set's images lie."),
+    ] = None,
     count: Annotated[int, typer.Option(help="How many images.")] = 64,
     label: Label = None,
     seed: Seed = 0,
@@ -50,7 +54,7 @@ def sample(
 ) -> None:
     """Images of nobody, from random codes."""
     asked = {"count": count, "label": label, "seed": seed}
-    _show("sample", model, out, asked, dicom=dicom, nifti=nifti, json_=json_)
+    _show("sample", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 
 
 @latent_app.command()
