@@ -38,7 +38,7 @@ class Blur(Linear):
         def adjoint(degraded: Image) -> Image:
             spread = self._convolved(degraded, self.kernel[::-1, ::-1], "full")
             folded = np.zeros(shape, dtype=np.float32)
-            np.add.at(folded, (..., rows[:, None], columns), spread)
+            np.add.at(folded, (..., rows[:, None], columns), spread)  # type: ignore[arg-type]
             return folded
 
         return Operator(forward, adjoint, shape)

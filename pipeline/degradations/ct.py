@@ -163,7 +163,8 @@ class MetalStreaks(Measurement):
         metal = np.stack([self._metal(one, spacing_mm, generator) for one in image_hu])
         mu_per_mm = hu_to_mu_per_mm(image_hu)
         # Metal takes the place of tissue.
-        added = self._projected(metal * (self.mu_per_mm - mu_per_mm), spacing_mm)
+        replaced = (metal * (self.mu_per_mm - mu_per_mm)).astype(np.float32)
+        added = self._projected(replaced, spacing_mm)
         tissue = self._projected(mu_per_mm, spacing_mm)
         measured = np.minimum(tissue + added / (1 + self.hardening * added.clip(0)), self.most)
         size = (image_hu.shape[1], image_hu.shape[2])
