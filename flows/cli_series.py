@@ -74,8 +74,8 @@ def apply(
 
     A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
     image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
-    own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived series is checked before
-    it is handed over; one that fails is not written.
+    own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
+    series is checked before it is handed over; one that fails is not written.
     """
     writable(out)
     from flows.single import apply_flow

@@ -83,7 +83,8 @@ def apply_flow(
 ) -> dict[str, Any]:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
-    A restorer of pictures writes each picture under its own name in OUT instead. strength: None for that of the model's configuration.
+    A restorer of pictures writes each picture under its own name in OUT instead. strength: None
+    for that of the model's configuration.
     """
     to = Export(out, compress, difference, require_form(labels))
 

@@ -179,11 +179,12 @@ def _read_tiff(path: Path) -> PictureFile:
         if len(file.pages) > 1:
             raise Unreadable("more than one picture in the file", "pages", len(file.pages))
         page: Any = file.pages[0]
-        kind = page.photometric.name
-        if kind not in ("MINISBLACK", "RGB") or page.samplesperpixel not in (1, 3):
+        kind = page.photometric
+        samples = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(kind)
+        if page.samplesperpixel != samples:
             raise Unreadable("not of grey levels or RGB: convert it", "photometric", kind)
         pixels = page.asarray()
-        if page.planarconfig.name == "SEPARATE" and pixels.ndim == 3:
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
             pixels = np.moveaxis(pixels, 0, -1)
         told: dict[str, Any] = {}
         if ORIENTATION in page.tags:
