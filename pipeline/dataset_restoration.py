@@ -30,11 +30,12 @@ class StoredPictures:
     def __init__(self, store: Store, keys: Sequence[str], config: RunConfig) -> None:
         self.store, self.config = store, config
         is_series = restoration_of(config).source == "series"
-        counts = {key: store.record(key)["shape"][0] for key in keys}
+        # Memory-mapped: of a large picture only the piece that is drawn is read.
+        self.images = {key: store.load(key).image_hu for key in keys}
         self.places = [
             Place(key, slice(first, first + 1) if is_series else slice(None))
             for key in keys
-            for first in range(counts[key] if is_series else 1)
+            for first in range(len(self.images[key]) if is_series else 1)
         ]
 
     def __len__(self) -> int:
@@ -42,7 +43,7 @@ class StoredPictures:
 
     def __getitem__(self, number: int) -> Picture:
         place = self.places[number]
-        return np.asarray(self.store.load(place.key).image_hu[place.slices], dtype=np.float32)
+        return np.asarray(self.images[place.key][place.slices], dtype=np.float32)
 
     def degraded(self, number: int) -> Picture:
         """What became of the picture, as `degrade_store` has cached it."""

@@ -149,12 +149,15 @@ def best_of_pool(
 
 
 def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> Found:
-    """Move codes from `start` by Adam; images that share no consistency do not touch each other.
+    """Move codes from `start` by Adam, in steps that fall to nought as a cosine.
 
-    Of every image the best code that was seen is kept.
+    Images that share no consistency do not touch each other. Of every image the best code that
+    was seen is kept.
     """
     codes = start.detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([codes], lr=search.lr)
+    # L1 has no slope that falls off: steps of one length would dance around the answer.
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, search.iterations)
     best, least = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
     began, done = time.perf_counter(), 0
     # The last codes are looked at too, without another move.
@@ -167,6 +170,7 @@ def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> Found:
         (gradient,) = torch.autograd.grad(losses.sum(), codes)
         codes.grad = gradient
         optimiser.step()
+        schedule.step()
     return Found(best.cpu(), least.cpu(), done, time.perf_counter() - began)
 
 
