@@ -33,8 +33,8 @@ class Downsample(Linear):
         rows, columns = (_weights(side, self.scale, self.method) for side in shape[-2:])
         smaller = (*shape[:-2], len(rows), len(columns))
         return Operator(
-            lambda image: rows @ image @ columns.T,
-            lambda degraded: rows.T @ degraded @ columns,
+            lambda image: (rows @ image @ columns.T).astype(np.float32, copy=False),
+            lambda degraded: (rows.T @ degraded @ columns).astype(np.float32, copy=False),
             smaller,
         )
 

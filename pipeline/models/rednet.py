@@ -36,7 +36,7 @@ class REDNet(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         # The correction starts small, so that thirty layers do not begin by shouting.
-        nn.init.normal_(self.decoder[-1].weight, 0.0, 1e-3)
+        nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0.0, 1e-3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         features = []

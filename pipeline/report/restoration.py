@@ -76,7 +76,7 @@ def _shown(picture: Picture, config: RunConfig) -> NDArray[np.uint8]:
         window = next(iter(config.windows.values()))
         levels = windowed(picture, window) * (255 / window.width)
     else:
-        levels = levels_of(picture, settings.colour)
+        levels = levels_of(picture, settings.colour).astype(np.float64)
     pixels = np.rint(np.broadcast_to(levels, (3, *levels.shape[1:])))
     return np.moveaxis(pixels, 0, -1).astype(np.uint8)
 
