@@ -29,11 +29,12 @@ OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "generate": ("generation", "normalize_hu"),
     "restore": ("restoration", "normalize_hu"),
 }
-#: What its gate may ask for; what a generator must reach, `generation.limits` says.
+#: What its gate may ask for; what others must reach, their `limits` say.
 GATE_OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("psnr_gain_db", "max_abs_hu_bias", "reader_study"),
     "segment": ("min_dice",),
     "generate": (),
+    "restore": (),
 }
 #: Sections that a run of the task must have, and what they are for.
 _NEEDED: dict[TaskName, dict[str, str]] = {
