@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic, richardson_lucy, wiener
 
-from pipeline.baselines import BASELINES, Baseline, tune
+from pipeline.baselines import BASELINES, Baseline, Tuned, tune
 from pipeline.config import RunConfig
 from pipeline.corruptions import Corruption
 from pipeline.dataset_restoration import StoredPictures, matching
@@ -44,20 +44,26 @@ def tuned_references(
     store: Store, training: list[str], config: RunConfig
 ) -> tuple[dict[str, Reference], dict[str, dict]]:
     """By name the references that the run asks for, and how each was tuned."""
-    names = restoration_of(config).references
-    degradation = degradation_of(config)
-    found: dict[str, Reference] = {}
-    facts: dict[str, dict] = {}
-    baselines = {name: _baseline(name, degradation) for name in names if name != "biharmonic"}
-    if baselines:
+    degradation, facts = degradation_of(config), {}
+    names = [name for name in restoration_of(config).references if name != "biharmonic"]
+    if names:
         inputs, targets = _tuning_crops(store, training, config)
         window = next(iter(config.windows.values()))
-    for name, baseline in baselines.items():
-        found[name] = tuned = tune(baseline, inputs, targets, window)
+    for name in names:
+        tuned = tune(_baseline(name, degradation), inputs, targets, window)
         facts[name] = {**tuned.facts(), "pictures": len(inputs)}
-    if "biharmonic" in names:
-        found["biharmonic"] = biharmonic
-    return found, facts
+    return references_at(facts, config), facts
+
+
+def references_at(tuning: dict[str, dict], config: RunConfig) -> dict[str, Reference]:
+    """The same at strengths that were found before, as `tuned_references` told them."""
+    degradation = degradation_of(config)
+    found: dict[str, Reference] = {}
+    for name in restoration_of(config).references:
+        found[name] = biharmonic
+        if name != "biharmonic":
+            found[name] = Tuned(_baseline(name, degradation), tuning[name]["strength"], {})
+    return found
 
 
 def biharmonic(degraded: Picture) -> Picture:

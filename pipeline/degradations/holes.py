@@ -55,14 +55,17 @@ class BoxHole(Hole):
 class FreeFormHole(Hole):
     """Strokes of a brush that turns at random, until `share` of the image is hidden.
 
-    After Yu et al., ICCV 2019. width: of the brush, as a share of the longer side.
+    After Yu et al., ICCV 2019. width: of the brush in pixels, the same in a piece of an image
+    as in the whole of it.
     """
 
-    def __init__(self, share: float = 0.2, *, width: float = 0.04) -> None:
-        self.share, self.width = _share(share), _share(width)
+    def __init__(self, share: float = 0.2, *, width: float = 8.0) -> None:
+        if not width >= 1:
+            raise ValueError(f"width must be at least 1 pixel, got {width}")
+        self.share, self.width = _share(share), width
 
     def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
-        radius = max(0.5, self.width * max(size) / 2)
+        radius = self.width / 2
         rows, columns = np.ogrid[: size[0], : size[1]]
         known = np.ones(size, dtype=bool)
         place, angle = generator.uniform(0, size), generator.uniform(0, 2 * math.pi)

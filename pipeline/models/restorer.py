@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from pipeline.components import build
 from pipeline.config import RunConfig
@@ -13,14 +13,18 @@ from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
 from pipeline.restoration import CHANNELS, Colour, Restoration
 
+#: Pixels along a side of the surroundings that a hole is filled from, at first.
+SQUARES = (33, 17, 9, 5)
+
 
 class Restorer(HUModel):
     """Takes and gives pictures in grey levels, L*a*b* or HU, [batch, channels, rows, columns].
 
     The output may have more channels and `scale` times the pixels of the input. NaN in the
-    input is a pixel that nobody knows: the network sees the centre of its values there, and in
-    one channel more what is known (1) and what is not (0). Of what the degradation leaves as
-    it was nothing changes: known pixels beside holes, and the lightness beside lost colour.
+    input is a pixel that nobody knows: the network sees what its surroundings have there
+    (`from_around`), and in one channel more what is known (1) and what is not (0). Of what the
+    degradation leaves as it was nothing changes: known pixels beside holes, and the lightness
+    beside lost colour.
 
     With `residual` the network's output is added to the input as it is, its pixels bicubic, its
     missing colours none.
@@ -40,7 +44,7 @@ class Restorer(HUModel):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         known = torch.isfinite(image)
-        filled = torch.where(known, image, self.centre)
+        filled = from_around(image, known, self.centre) if self.hides else image
         seen = self.normalised(filled)
         if self.hides:
             seen = torch.cat([seen, known[:, :1].to(seen.dtype)], dim=1)
@@ -52,6 +56,25 @@ class Restorer(HUModel):
         if self.keeps_lightness:
             output = torch.cat([filled, output[:, 1:]], dim=1)
         return torch.where(known, image, output) if self.hides else output
+
+
+def from_around(image: torch.Tensor, known: torch.Tensor, otherwise: float) -> torch.Tensor:
+    """Unknown pixels as the mean of the known ones in the smallest square that has any.
+
+    image, known: [batch, channels, rows, columns]. Beyond the largest square, `otherwise`.
+    """
+    seen = torch.where(known, image, 0.0)
+    filled = torch.full_like(seen, otherwise)
+    for side in SQUARES:
+        share = _mean(known.to(image.dtype), side)
+        filled = torch.where(share > 0, _mean(seen, side) / share.clamp(min=1e-6), filled)
+    return torch.where(known, image, filled)
+
+
+def _mean(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Over the square around each pixel, with 0 beyond the image: row by row, then columns."""
+    by_rows = avg_pool2d(image, (side, 1), 1, (side // 2, 0))
+    return avg_pool2d(by_rows, (1, side), 1, (0, side // 2))
 
 
 def lifted(image: torch.Tensor, *, channels: int, scale: int, colour: Colour) -> torch.Tensor:

@@ -13,13 +13,12 @@ from PIL import Image as PillowImage
 from pipeline.colour import levels_of
 from pipeline.config import RunConfig
 from pipeline.dataset_restoration import Picture, StoredPictures, matching
-from pipeline.evaluate_generation import training_keys
 from pipeline.files import replacing
 from pipeline.infer_restoration import restored
 from pipeline.metrics import windowed
 from pipeline.models.restorer import Restorer, degradation_of, restoration_of
 from pipeline.report.html import data_uri, write_run_page
-from pipeline.restoration_references import tuned_references, unrestored
+from pipeline.restoration_references import references_at, unrestored
 from pipeline.store import Store
 
 #: Pictures shown, their side in pixels, and the white between two images.
@@ -28,10 +27,13 @@ STRIPS = "strips"
 
 
 def restoration_strips(
-    model: Restorer, store: Store, keys: list[str], config: RunConfig
+    model: Restorer, store: Store, keys: list[str], config: RunConfig, *, tuning: dict[str, dict]
 ) -> dict[str, NDArray[np.uint8]]:
-    """By what they show, input | references | output | target of the middles of pictures."""
-    references, _ = tuned_references(store, training_keys(store), config)
+    """By what they show, input | references | output | target of the middles of pictures.
+
+    tuning: the references' strengths, as the evaluation found them.
+    """
+    references = references_at(tuning, config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
     colour = restoration_of(config).colour
     order = ["input", *references, "output", "target"]

@@ -154,7 +154,8 @@ class Restore(Task):
         curve: list[dict[str, float]],
         path: Path,
     ) -> None:
-        strips = restoration_strips(_restorer(model), store, keys, config)
+        tuning = report["metrics"]["overall"]["tuning"]
+        strips = restoration_strips(_restorer(model), store, keys, config, tuning=tuning)
         write_restoration(report, strips, curve=curve, path=path)
 
 
