@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import RunConfig
 from pipeline.dataset import degradation_digest
-from pipeline.models.restorer import restoration_of
+from pipeline.models.restorer import restoration_of, wanted_of
 from pipeline.store import Store
 
 Picture = NDArray[np.float32]
@@ -28,7 +28,7 @@ class StoredPictures:
     """Pictures by number, each [channels, rows, columns]: whole series, or the slices of CT."""
 
     def __init__(self, store: Store, keys: Sequence[str], config: RunConfig) -> None:
-        self.store, self.config = store, config
+        self.store, self.config, self.wanted = store, config, wanted_of(config)
         is_series = restoration_of(config).source == "series"
         # Memory-mapped: of a large picture only the piece that is drawn is read.
         self.images = {key: store.load(key).image_hu for key in keys}
@@ -44,6 +44,13 @@ class StoredPictures:
     def __getitem__(self, number: int) -> Picture:
         place = self.places[number]
         return np.asarray(self.images[place.key][place.slices], dtype=np.float32)
+
+    def target(self, number: int) -> Picture:
+        """What the model is to give: the picture, or what the run wants of it."""
+        picture = self[number]
+        if self.wanted is None:
+            return picture
+        return self.wanted.corrupted(picture, np.random.default_rng(number))
 
     def degraded(self, number: int) -> Picture:
         """What became of the picture, as `degrade_store` has cached it."""

@@ -45,7 +45,7 @@ def evaluate_restoration(
     found: dict[str, list[dict[str, dict[str, Figures]]]] = defaultdict(list)
     for number in range(len(pictures)):
         degraded = pictures.degraded(number)
-        target = matching(pictures[number], degraded, degradation.scale)
+        target = matching(pictures.target(number), degraded, degradation.scale)
         answers = {
             INPUT: unrestored(degraded, degradation, colour),
             OUTPUT: restored(model, degraded),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.settings import Strict
+from pipeline.settings import Component, Strict
 
 #: How pictures are seen: one channel of luma, three of grey levels, or CIE L*, a*, b*.
 Colour = Literal["grey", "rgb", "lab"]
@@ -12,7 +12,13 @@ CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "lab": 3}
 
 #: What a model is measured against (pipeline.restoration_references).
 ReferenceName = Literal[
-    "non_local_means", "total_variation", "wiener", "richardson_lucy", "biharmonic"
+    "gaussian",
+    "bilateral",
+    "non_local_means",
+    "total_variation",
+    "wiener",
+    "richardson_lucy",
+    "biharmonic",
 ]
 
 
@@ -33,5 +39,8 @@ class Restoration(Strict):
     #: bring along; `pictures`: PNG, JPEG, TIFF and NIfTI files from `--data`.
     source: Literal["series", "shipped", "pictures"] = "series"
     colour: Colour = "grey"
+    #: What the model is to give of a picture, where that is not the picture: a label map of it.
+    #: A component that spoils, such as pipeline.degradations.labels.LabelMap.
+    wanted: Component | None = None
     references: tuple[ReferenceName, ...] = ()
     limits: RestorationLimits = RestorationLimits()

@@ -46,11 +46,12 @@ def tuned_references(
     """By name the references that the run asks for, and how each was tuned."""
     degradation, facts = degradation_of(config), {}
     names = [name for name in restoration_of(config).references if name != "biharmonic"]
-    if names:
+    baselines = {name: _baseline(name, degradation) for name in names}
+    if baselines:
         inputs, targets = _tuning_crops(store, training, config)
         window = next(iter(config.windows.values()))
-    for name in names:
-        tuned = tune(_baseline(name, degradation), inputs, targets, window)
+    for name, baseline in baselines.items():
+        tuned = tune(baseline, inputs, targets, window)
         facts[name] = {**tuned.facts(), "pictures": len(inputs)}
     return references_at(facts, config), facts
 

@@ -12,9 +12,16 @@ from helpers_images import volume_of
 from pipeline.components import build
 from pipeline.corruptions import Corruption, GaussianNoise
 from pipeline.degradations import Chain, Linear
-from pipeline.degradations.blur import Blur, DefocusBlur, GaussianBlur, MotionBlur
+from pipeline.degradations.blur import (
+    Blur,
+    DefocusBlur,
+    GaussianBlur,
+    MotionBlur,
+    SharpKernel,
+)
 from pipeline.degradations.ct import LimitedAngle, MetalStreaks, MissingViews, Rings, SparseView
 from pipeline.degradations.holes import BoxHole, FreeFormHole, Hole, MissingLines, MissingPixels
+from pipeline.degradations.labels import LabelMap
 from pipeline.degradations.noise import PoissonNoise, SaltAndPepper, Speckle
 from pipeline.degradations.pictures import Grey, Jpeg, OldPhotograph
 from pipeline.degradations.resolution import Downsample
@@ -26,6 +33,7 @@ LINEAR: list[Linear] = [
     GaussianBlur(1.3),
     MotionBlur(7, 30),
     DefocusBlur(2.5),
+    SharpKernel(2.0, sigma=1.2),
     *(Downsample(scale, method=how) for scale in (2, 4, 8) for how in ("bicubic", "area")),
     BoxHole(0.3),
     FreeFormHole(0.2),
@@ -47,6 +55,7 @@ ALL: list[Corruption] = [
     Speckle(0.1),
     Jpeg(10),
     OldPhotograph(),
+    LabelMap([85, 170], [40, 128, 215], sigma=1),
     SparseView(24, **SMALL),
     LimitedAngle(120, **SMALL),
     MetalStreaks(**SMALL),
@@ -168,6 +177,29 @@ def test_blurs_are_as_wide_as_they_say() -> None:
     assert across == pytest.approx(0, abs=1e-6)
     upright = MotionBlur(13, 90).kernel
     np.testing.assert_allclose(upright, MotionBlur(13, 0).kernel.T, atol=1e-6)
+
+
+def test_a_sharp_kernel_keeps_the_mean_and_lifts_the_rest() -> None:
+    """A wave of f cycles a pixel grows by the kernel's frequency response there."""
+    frequency, sigma, boost = 0.125, 1.2, 2.0
+    wave = np.cos(2 * np.pi * frequency * np.arange(128, dtype=np.float32))
+    image = np.broadcast_to(50 + 10 * wave, (1, 128, 128)).astype(np.float32)
+    sharp = SharpKernel(boost, sigma=sigma).corrupted(image, np.random.default_rng(0))
+    inside = sharp[0, 16:112, 16:112]  # 12 whole periods
+    assert inside.mean() == pytest.approx(50, abs=0.01)
+    response = 1 + boost * (1 - np.exp(-2 * (np.pi * sigma * frequency) ** 2))
+    assert inside.std() == pytest.approx(10 / np.sqrt(2) * response, rel=0.01)
+
+
+def test_a_label_map_holds_the_values_of_its_classes() -> None:
+    ramp = np.broadcast_to(np.arange(90, dtype=np.float32), (1, 60, 90))
+    classes = LabelMap([30, 60], [1, 5, 9], sigma=1).corrupted(ramp, np.random.default_rng(0))
+    expected = np.repeat([1, 5, 9], 30)
+    assert (classes[0, :, 2:-2] == expected[2:-2]).mean() > 0.97
+    assert set(np.unique(classes)) == {1, 5, 9}
+    speck = np.full((1, 21, 21), 20, dtype=np.float32)
+    speck[0, 10, 10] = 100  # texture, no region
+    assert (LabelMap([30], [0, 1], sigma=2).corrupted(speck, np.random.default_rng(0)) == 0).all()
 
 
 def test_fewer_pixels_show_the_same() -> None:

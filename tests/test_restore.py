@@ -23,8 +23,9 @@ from pipeline.infer_restoration import restored, restored_levels
 from pipeline.ingest import IngestReport
 from pipeline.models.edsr import EDSR
 from pipeline.models.rednet import REDNet
-from pipeline.models.restorer import Restorer, degradation_of
+from pipeline.models.restorer import Restorer, degradation_of, from_around
 from pipeline.models.shell import Identity, build_model
+from pipeline.models.srcnn import SRCNN
 from pipeline.pictures_stored import shipped, shipped_names, store_picture
 from pipeline.restoration_references import biharmonic, tuned_references, unrestored
 from pipeline.store import Store
@@ -223,6 +224,16 @@ def test_edsr_enlarges(scale: int) -> None:
     )
 
 
+def test_srcnn_begins_with_no_correction() -> None:
+    network = SRCNN(2, features=8)
+    image = torch.rand(1, 1, 6, 9)
+    assert network(image).shape == (1, 1, 12, 18)
+    # A correction that starts near none: the shell adds the bicubic pixels.
+    assert float(network(image).abs().max()) < 0.05
+    published = sum(weights.numel() for weights in SRCNN(3).parameters())
+    assert published == 8032 + 64 + 32 + 1  # 9-1-5 of the paper, and biases
+
+
 # The shell
 
 
@@ -266,9 +277,24 @@ def test_holes_are_told_and_the_rest_is_left_alone() -> None:
     output = restored(shell(network, config), holed)
     known = ~np.isnan(holed)
     np.testing.assert_array_equal(output[known], image[known])
-    assert (output[~known] == 127.5).all()
     assert network.seen is not None
     np.testing.assert_array_equal(network.seen[0, 3].numpy(), known[0].astype(np.float32))
+
+
+def test_a_hole_begins_at_what_is_around_it() -> None:
+    """The smallest square that knows anything, told by hand; beyond all squares the centre."""
+    image = torch.full((1, 1, 9, 80), 10.0)
+    image[..., 4] = 40.0
+    known = torch.ones_like(image, dtype=torch.bool)
+    known[..., 4:7] = False
+    known[..., 30:] = False
+    filled = from_around(image, known, 99.0)
+    assert torch.equal(filled[known], image[known])
+    torch.testing.assert_close(filled[..., 4:7], torch.full((1, 1, 9, 3), 10.0))
+    image[:, :, :, :4] = 30.0
+    # Of the 5 x 5 around a pixel of the hole's middle one column lies on each side.
+    assert float(from_around(image, known, 99.0)[0, 0, 4, 5]) == pytest.approx(20.0)
+    assert float(filled[0, 0, 4, 70]) == 99.0
 
 
 def test_a_colouriser_keeps_the_lightness() -> None:
@@ -342,6 +368,20 @@ def test_items_are_spoilt_as_whole_pictures_are(stores: dict[str, Store]) -> Non
         there = whole[:, row // 2 : row // 2 + 16, column // 2 : column // 2 + 16]
         np.testing.assert_allclose(item["input"], there, atol=0.5)
     assert len(places) > 2
+
+
+def test_a_wanted_label_map_is_the_target(stores: dict[str, Store]) -> None:
+    rule = {"edges": [100], "values": [0, 200], "sigma": 1}
+    wanted = {"target": "pipeline.degradations.labels.LabelMap", "args": rule}
+    config = run(NOISE, restoration={"source": "pictures", "wanted": wanted})
+    keys = sides_of(stores["grey"])
+    items = task_of(config).training_data(stores["grey"], keys["train"], config, 3)
+    for item in items:
+        assert set(np.unique(item["target"])) <= {0, 200}
+        # The input is of the photograph, in levels between.
+        assert len(np.unique(item["input"])) > 100
+    pictures = StoredPictures(stores["grey"], keys["test"], config)
+    assert set(np.unique(pictures.target(0))) == {0, 200}
 
 
 def test_pictures_of_a_folder_are_stored_under_pseudonyms(tmp_path: Path) -> None:

@@ -103,6 +103,12 @@ def degradation_of(config: RunConfig) -> Corruption:
     return build(config.degradation, key="degradation", base=Corruption)
 
 
+def wanted_of(config: RunConfig) -> Corruption | None:
+    """What the run's model is to give of a picture; None for the picture itself."""
+    wanted = restoration_of(config).wanted
+    return wanted and build(wanted, key="restoration.wanted", base=Corruption)
+
+
 def restorer(config: RunConfig) -> Restorer:
     """The run's network in its shell; ConfigError where it enlarges by another scale."""
     network = build(config.model, key="model", base=nn.Module)

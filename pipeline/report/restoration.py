@@ -45,7 +45,7 @@ def restoration_strips(
             unrestored(degraded, degradation, colour),
             *(reference(degraded) for reference in references.values()),
             restored(model, degraded),
-            matching(pictures[number], degraded, degradation.scale),
+            matching(pictures.target(number), degraded, degradation.scale),
         ]
         place = pictures.places[number]
         told = f"{place.key}, {place.slices.start or 0}: {', '.join(order)}".replace("_", " ")

@@ -29,7 +29,7 @@ from pipeline.images import ImageItems
 from pipeline.infer import Progress
 from pipeline.ingest import IngestReport
 from pipeline.ingest import Progress as IngestProgress
-from pipeline.models.restorer import Restorer, degradation_of, restoration_of
+from pipeline.models.restorer import Restorer, degradation_of, restoration_of, wanted_of
 from pipeline.pictures_stored import store_picture_files, store_shipped
 from pipeline.report.restoration import restoration_strips, write_restoration
 from pipeline.store import Store
@@ -95,6 +95,7 @@ class Restore(Task):
             corruption=degradation,
             augment=_turns(config) if config.data.augment else None,
             patch=config.data.patch,
+            wanted=wanted_of(config),
         )
 
     def evaluate(
