@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.config import RunConfig, load_config
+from pipeline.dicom.intake import Intake
 from pipeline.identity import installation_key
 from pipeline.images import StoredSlices
 from pipeline.ingest import ingest
@@ -36,9 +37,9 @@ from pipeline.inpaint import (
     best_of_pool,
     find_codes,
     find_sequence,
-    flicker,
     random_start,
 )
+from pipeline.metrics import flicker
 from pipeline.models.shell import HUModel
 from pipeline.store import Store
 from pipeline.tasks import task_of
@@ -88,7 +89,8 @@ def main() -> None:
 
 
 def ingested(folder: Path, store: Store) -> str:
-    return str(ingest(folder, store, key=installation_key()).series[0]["series"])
+    report = ingest(folder, store, key=installation_key(), intake=Intake(unidentified="folder"))
+    return str(report.series[0]["series"])
 
 
 def trained(store: Store, keys: list[str], config: RunConfig, work: Path) -> HUModel:

@@ -14,7 +14,7 @@ def restoration_table(figures: dict[str, Any]) -> None:
     """Input, references and output in each window."""
     overall = figures["overall"]
     table = Table(title=f"{overall['images']} held-back pictures; {overall['aggregation']}")
-    for column in ("window (centre/width)", "", "PSNR dB", "SSIM", "chroma error"):
+    for column in ("window (centre/width)", "", "PSNR dB", "SSIM", "chroma error", "flicker"):
         table.add_column(column, justify="right" if column[:1].isupper() else "left")
     for name, window in overall["windows"].items():
         place = f"{name} ({window['centre']:g}/{window['width']:g})"
@@ -22,7 +22,13 @@ def restoration_table(figures: dict[str, Any]) -> None:
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == "output"):
             cells = number(found["psnr"], 2), number(found["ssim"], 4)
             told = answer.replace("_", " ")
-            table.add_row(place, told, *cells, number(found.get("chroma_error"), 1))
+            table.add_row(
+                place,
+                told,
+                *cells,
+                number(found.get("chroma_error"), 1),
+                number(found.get("flicker"), 2),
+            )
             place = ""
         table.add_section()
     out_console.print(table)

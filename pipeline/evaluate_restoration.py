@@ -15,14 +15,15 @@ from pipeline.dataset_restoration import Picture, StoredPictures, matching
 from pipeline.evaluate_generation import first_window, training_keys
 from pipeline.infer import Progress
 from pipeline.infer_restoration import restored
-from pipeline.metrics import psnr_db, ssim
+from pipeline.metrics import flicker, psnr_db, ssim
 from pipeline.models.restorer import Restorer, degradation_of, restoration_of
-from pipeline.restoration import Colour
 from pipeline.restoration_references import tuned_references, unrestored
 from pipeline.store import Store
 from pipeline.units import Window
 
-INPUT, OUTPUT = "input", "output"
+INPUT, OUTPUT, TARGET = "input", "output", "target"
+#: A pixel of a sequence is still where the target changes by less than this share of the window.
+STILL = 0.01
 Figures = dict[str, float]
 
 
@@ -37,23 +38,28 @@ def evaluate_restoration(
 
     Each window has "input" (what is there without restoring), "output" and one entry for each
     reference, with "psnr" and "ssim", and "chroma_error" of runs in L*a*b*; "tuning" has the
-    strengths of the references. Means over pictures. References need the store's training side.
+    strengths of the references, and runs on sequences have "flicker" (pipeline.metrics), in levels
+    or HU. Means over pictures. References need the store's training side.
     """
     references, tuning = tuned_references(store, training_keys(store), config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
     colour = restoration_of(config).colour
     found: dict[str, list[dict[str, dict[str, Figures]]]] = defaultdict(list)
+    before: dict[str, Picture] = {}
     for number in range(len(pictures)):
         degraded = pictures.degraded(number)
         target = matching(pictures.target(number), degraded, degradation.scale)
         answers = {
             INPUT: unrestored(degraded, degradation, colour),
-            OUTPUT: restored(model, degraded),
+            OUTPUT: restored(model, pictures.given(number)),
             **{name: reference(degraded) for name, reference in references.items()},
         }
-        found[pictures.patient(number)].append(
-            {name: _in_windows(image, target, config, colour) for name, image in answers.items()}
-        )
+        figures = {name: _in_windows(image, target, config) for name, image in answers.items()}
+        if pictures.neighbours is not None:
+            answers[TARGET] = target
+            _add_flicker(figures, answers, {} if pictures.begins(number) else before, config)
+            before = answers
+        found[pictures.patient(number)].append(figures)
         progress(len(target) if colour != "grey" else 1)
     every = [one for of_patient in found.values() for one in of_patient]
     return {
@@ -70,9 +76,27 @@ def evaluate_restoration(
     }
 
 
-def _in_windows(
-    image: Picture, target: Picture, config: RunConfig, colour: Colour
-) -> dict[str, Figures]:
+def _add_flicker(
+    figures: dict[str, dict[str, Figures]],
+    now: dict[str, Picture],
+    before: dict[str, Picture],
+    config: RunConfig,
+) -> None:
+    """Each answer's change from the place before where the target has none; NaN at the first."""
+    _, window = first_window(config)
+    still = np.zeros(0, dtype=bool)
+    if before:
+        still = np.abs(now[TARGET] - before[TARGET]) <= STILL * window.width
+    for answer, windows in figures.items():
+        found = math.nan
+        if still.any():
+            found = flicker(np.stack([before[answer], now[answer]]), still[None])
+        for each in windows.values():
+            each["flicker"] = found
+
+
+def _in_windows(image: Picture, target: Picture, config: RunConfig) -> dict[str, Figures]:
+    colour = restoration_of(config).colour
     extra = {"chroma_error": chroma_error(image, target)} if colour == "lab" else {}
     if restoration_of(config).source != "series":
         image, target = levels_of(image, colour), levels_of(target, colour)
@@ -96,7 +120,7 @@ def _mean(rows: list[dict[str, dict[str, Figures]]], config: RunConfig) -> dict[
             "width": place.width,
             **{
                 answer: {
-                    figure: _finite(np.mean([row[answer][window][figure] for row in rows]))
+                    figure: _finite(_known_mean([row[answer][window][figure] for row in rows]))
                     for figure in rows[0][answer][window]
                 }
                 for answer in rows[0]
@@ -104,6 +128,12 @@ def _mean(rows: list[dict[str, dict[str, Figures]]], config: RunConfig) -> dict[
         }
         for window, place in config.windows.items()
     }
+
+
+def _known_mean(values: list[float]) -> np.floating:
+    """Of the first image of a sequence no flicker is known."""
+    known = [value for value in values if not math.isnan(value)]
+    return np.mean(known) if known else np.float64(np.nan)
 
 
 def _finite(figure: np.floating) -> float | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.colour import Picture
 from pipeline.errors import ConfigError, LdctError
 from pipeline.image_files import NIFTI
-from pipeline.infer_restoration import restored_levels
+from pipeline.infer_restoration import restored_frame, restored_levels
 from pipeline.models.restorer import Restorer
-from pipeline.picture_files import find_pictures, read_picture, write_picture
+from pipeline.picture_files import PictureFile, find_pictures, read_picture, write_picture
 
 
 def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -31,11 +34,17 @@ def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
 
 def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, Any]:
     """Restore one file; returns what to report of it. Raises Unreadable for what cannot be used,
-    and LdctError for what cannot be written."""
+    and LdctError for what cannot be written.
+
+    For a model of sequences, the folder's other pictures are the frames before and after.
+    """
     picture = read_picture(source)
     if source.name.lower().endswith(NIFTI) and (model.enlarges > 1 or model.channels > 1):
         raise LdctError(f"{source.name}: NIfTI keeps neither colour nor more pixels; use PNG")
-    levels = restored_levels(model, picture.levels, unknown=picture.unknown)
+    if model.neighbours:
+        levels = restored_frame(model, frames_around(source, picture, model.neighbours))
+    else:
+        levels = restored_levels(model, picture.levels, unknown=picture.unknown)
     write_picture(picture.with_levels(levels), to)
     return {
         "channels": len(levels),
@@ -43,3 +52,26 @@ def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, Any]:
         "columns": levels.shape[2],
         "bits": picture.depth.itemsize * 8,
     }
+
+
+def frames_around(source: Path, picture: PictureFile, reach: int) -> list[Picture]:
+    """Grey levels of a frame and its neighbours by name; beyond the ends the last frame again.
+
+    Of NIfTI the slices are the frames: the file is its own sequence. Raises LdctError where
+    neighbours differ in size or channels.
+    """
+    if source.name.lower().endswith(NIFTI):
+        last = len(picture.levels) - 1
+        places = [np.clip(np.arange(last + 1) + step, 0, last) for step in steps(reach)]
+        return [picture.levels[place] for place in places]
+    paths = [path for path in find_pictures(source.parent) if path.parent == source.parent]
+    middle = paths.index(source)
+    chosen = [paths[min(max(middle + step, 0), len(paths) - 1)] for step in steps(reach)]
+    frames = [picture.levels if path == source else read_picture(path).levels for path in chosen]
+    if len({frame.shape for frame in frames}) > 1:
+        raise LdctError(f"{source.name}: the frames beside it are of another size")
+    return frames
+
+
+def steps(reach: int) -> range:
+    return range(-reach, reach + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
@@ -59,3 +61,9 @@ def restored_levels(
     seen = lab_of(seen) if model.colour == "lab" else seen
     found = levels_of(restored(model, seen), model.colour)
     return found.mean(axis=0, keepdims=True) if len(levels) == 1 else found
+
+
+def restored_frame(model: Restorer, frames: Sequence[Picture]) -> Picture:
+    """The middle one of `frames`, each [channels, rows, columns], channel by channel."""
+    stacks = np.stack(frames, axis=1)
+    return levels_of(np.concatenate([restored(model, stack) for stack in stacks]), "grey")

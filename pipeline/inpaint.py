@@ -232,12 +232,3 @@ def poisson_blended(
     blended = image.astype(np.float64)
     blended[holes] = spsolve(matrix.tocsc(), right)
     return blended.astype(np.float32)
-
-
-def flicker(frames: NDArray[np.float32], still: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of each of `frames` [count, rows, columns] to the next, where
-    nothing moves: `still` [count - 1, rows, columns]."""
-    steps = np.abs(np.diff(frames, axis=0))[still]
-    if not steps.size:
-        raise ValueError("no pixel is still from one frame to the next")
-    return float(steps.mean())

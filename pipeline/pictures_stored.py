@@ -116,6 +116,19 @@ def store_picture(
 ) -> None:
     """Add one picture in grey levels to the store and the report; LdctError without colour."""
     seen = np.ascontiguousarray(seen_as(levels, colour))
+    _store(seen, store, report, colour=colour, patient=patient, key=f"{name}-{colour}")
+
+
+def store_stack(
+    frames: Picture, store: Store, report: IngestReport, *, colour: Colour, name: str
+) -> None:
+    """Add a sequence of grey frames [frames, rows, columns], a patient of its own."""
+    _store(frames, store, report, colour=colour, patient=name, key=name)
+
+
+def _store(
+    seen: Picture, store: Store, report: IngestReport, *, colour: Colour, patient: str, key: str
+) -> None:
     volume = Volume(
         image_hu=seen,
         valid=np.ones(seen.shape, dtype=bool),
@@ -123,7 +136,6 @@ def store_picture(
         slice_origins_mm=np.arange(len(seen))[:, None] * np.array([0.0, 0.0, 1.0]),
         provenance={"source": "picture", "colour": colour, "warnings": [], "evenly_spaced": True},
     )
-    key = f"{name}-{colour}"
     is_new = store.add(volume, key=key, patient=patient)
     row: dict[str, Any] = {"series": key, "patient": patient, "slices": len(seen), "new": is_new}
     report.series.append({**row, "description": {"Manufacturer": "picture"}, "warnings": []})

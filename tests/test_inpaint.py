@@ -13,11 +13,11 @@ from pipeline.inpaint import (
     best_of_pool,
     find_codes,
     find_sequence,
-    flicker,
     pasted,
     poisson_blended,
     random_start,
 )
+from pipeline.metrics import flicker
 from pipeline.models.shell import HUModel
 from pipeline.settings import Normalize
 

@@ -26,6 +26,9 @@ class Restorer(HUModel):
     degradation leaves as it was nothing changes: known pixels beside holes, and the lightness
     beside lost colour.
 
+    Where the run asks for neighbours, the input's channels are slices or frames in a row, and
+    the output is the middle one restored.
+
     With `residual` the network's output is added to the input as it is, its pixels bicubic, its
     missing colours none.
     """
@@ -36,7 +39,8 @@ class Restorer(HUModel):
         super().__init__(network, normalize=config.normalize_hu, residual=residual)
         self.colour = restoration_of(config).colour
         self.channels = CHANNELS[self.colour]
-        self.given = degradation.channels(self.channels)
+        self.neighbours = restoration_of(config).neighbours or 0
+        self.given = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
         self.keeps_lightness = self.colour == "lab" and self.given == 1
         self.input_shape = (-1, self.given, -1, -1)
@@ -51,11 +55,19 @@ class Restorer(HUModel):
         predicted = self.network(seen).float()
         output = self.in_hu(predicted)
         if self.adds_input:
-            start = lifted(filled, channels=self.channels, scale=self.enlarges, colour=self.colour)
+            start = lifted(
+                self.middle(filled), channels=self.channels, scale=self.enlarges, colour=self.colour
+            )
             output = start + predicted * self.scale
         if self.keeps_lightness:
             output = torch.cat([filled, output[:, 1:]], dim=1)
-        return torch.where(known, image, output) if self.hides else output
+        if self.hides:
+            output = torch.where(self.middle(known), self.middle(image), output)
+        return output
+
+    def middle(self, images: torch.Tensor) -> torch.Tensor:
+        """Of a place and its neighbours, the place."""
+        return images[:, self.neighbours : images.shape[1] - self.neighbours]
 
 
 def from_around(image: torch.Tensor, known: torch.Tensor, otherwise: float) -> torch.Tensor:

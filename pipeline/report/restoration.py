@@ -44,7 +44,7 @@ def restoration_strips(
         answers = [
             unrestored(degraded, degradation, colour),
             *(reference(degraded) for reference in references.values()),
-            restored(model, degraded),
+            restored(model, pictures.given(number)),
             matching(pictures.target(number), degraded, degradation.scale),
         ]
         place = pictures.places[number]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config import RunConfig
 from pipeline.dataset import TEST, TRAIN, PatchPairs
-from pipeline.dataset_restoration import StoredPictures
+from pipeline.dataset_restoration import StoredPictures, StoredSteps
 from pipeline.degrade import degrade_store
 from pipeline.discover import Source
 from pipeline.errors import ConfigError
@@ -32,6 +32,7 @@ from pipeline.ingest import Progress as IngestProgress
 from pipeline.models.restorer import Restorer, degradation_of, restoration_of, wanted_of
 from pipeline.pictures_stored import store_picture_files, store_shipped
 from pipeline.report.restoration import restoration_strips, write_restoration
+from pipeline.sequences import store_frames, store_moving
 from pipeline.store import Store
 from pipeline.tasks import Sides, Task
 
@@ -50,12 +51,16 @@ class Restore(Task):
         settings = restoration_of(config)
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
-        if settings.source == "shipped":
+        if settings.source in ("shipped", "moving"):
             if root is not None:
                 raise ConfigError(f"--data: this run learns from {settings.source} pictures")
+            if settings.source == "moving":
+                return store_moving(store, progress)
             return store_shipped(store, settings.colour, progress)
         if root is None:
             raise ConfigError("--data: name a folder of pictures; this run learns from them")
+        if settings.source == "frames":
+            return store_frames(root, store, key=key, progress=progress)
         return store_picture_files(root, store, settings.colour, key=key, progress=progress)
 
     def usable(self, store: Store, key: str, config: RunConfig) -> bool:
@@ -83,19 +88,26 @@ class Restore(Task):
     def training_data(
         self, store: Store, keys: list[str], config: RunConfig, length: int
     ) -> Dataset:
-        degradation = degradation_of(config)
-        if degradation.reach is None:
-            return PatchPairs(store, keys, config, length)
+        degradation, neighbours = degradation_of(config), restoration_of(config).neighbours
         pictures = StoredPictures(store, keys, config)
+        if degradation.reach is None:
+            if neighbours is not None:
+                raise ConfigError(
+                    f"restoration.neighbours: not with {type(degradation).__name__}, of which no "
+                    "piece can be spoilt by itself"
+                )
+            return PatchPairs(store, keys, config, length)
+        images = pictures if neighbours is None else StoredSteps(pictures)
         return ImageItems(
-            pictures,
-            [0] * len(pictures),
+            images,
+            [0] * len(images),
             seed=config.train.seed,
             length=length,
             corruption=degradation,
             augment=_turns(config) if config.data.augment else None,
             patch=config.data.patch,
             wanted=wanted_of(config),
+            beside=neighbours or 0,
         )
 
     def evaluate(
