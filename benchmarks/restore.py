@@ -4,7 +4,8 @@ Trains each configuration of the task restore as it is in configs/, one after th
 measures it on the pictures that its split holds back beside the classical answers, each tuned on
 training pictures, and BM3D with the noise's own sigma. Runs on CT take SLICES slices of each
 series of DATA/ct, with HELD_BACK as the test. Writes results/restore.json and restore.md beside
-this file, and a strip of pictures for each run into docs/gallery. What was
+this file, and docs/gallery.md with a strip of pictures for each run. BM3D is measured where it is
+installed (benchmarks/requirements.txt). What was
 measured before, in --work, is not measured again.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import json
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,9 @@ from PIL import Image
 from restore_tables import write_tables
 
 from pipeline.config import RunConfig, digest, load_config
-from pipeline.corruptions import GaussianNoise
 from pipeline.dataset import TEST, TRAIN, split_patients
 from pipeline.dataset_restoration import StoredPictures
-from pipeline.errors import LdctError
+from pipeline.errors import ConfigError, LdctError
 from pipeline.evaluate_restoration import picture_figures
 from pipeline.identity import installation_key
 from pipeline.models.restorer import degradation_of, restoration_of
@@ -89,6 +90,8 @@ def restoring() -> list[str]:
 def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
     """Train a run's model and measure it on what the run holds back."""
     task, store, is_ct = task_of(config), Store(work / "store"), _on_ct(config)
+    if is_ct and not (data / "ct").is_dir():
+        raise ConfigError(f"{config.name} learns from CT, and {data / 'ct'} is no folder: --data")
     root = thinned(data / "ct", work.parent / "ct") if is_ct else None
     ingested = task.ingest(root, store, config, key=installation_key())
     if is_ct:
@@ -105,7 +108,7 @@ def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
     task.prepare(store, keys, config)
     model, training = trained(store, keys[TRAIN], config, work)
     overall = task.evaluate(model, store, keys[TEST], config)["overall"]
-    if isinstance(degradation_of(config), GaussianNoise) and not is_ct:
+    if config.name == "denoise_photo" and find_spec("bm3d"):
         for window in overall["windows"]:
             overall["windows"][window]["bm3d"] = bm3d_figures(store, keys[TEST], config, window)
     strips = restoration_strips(model, store, keys[TEST], config, tuning=overall["tuning"])

@@ -44,7 +44,8 @@ def tuned_references(
     store: Store, training: list[str], config: RunConfig
 ) -> tuple[dict[str, Reference], dict[str, dict]]:
     """By name the references that the run asks for, and how each was tuned."""
-    degradation, facts = degradation_of(config), {}
+    degradation = degradation_of(config)
+    facts: dict[str, dict] = {}
     names = [name for name in restoration_of(config).references if name != "biharmonic"]
     baselines = {name: _baseline(name, degradation) for name in names}
     if baselines:

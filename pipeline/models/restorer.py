@@ -118,7 +118,7 @@ def degradation_of(config: RunConfig) -> Corruption:
 def wanted_of(config: RunConfig) -> Corruption | None:
     """What the run's model is to give of a picture; None for the picture itself."""
     wanted = restoration_of(config).wanted
-    return wanted and build(wanted, key="restoration.wanted", base=Corruption)
+    return None if wanted is None else build(wanted, key="restoration.wanted", base=Corruption)
 
 
 def restorer(config: RunConfig) -> Restorer:

@@ -21,14 +21,15 @@ class SRCNN(nn.Module):
         if scale < 2:
             raise ValueError(f"scale must be at least 2, got {scale}")
         self.scale = scale
+        last = nn.Conv2d(features // 2, image_channels, 5, padding=2)
+        nn.init.normal_(last.weight, 0.0, 1e-3)
         self.layers = nn.Sequential(
             nn.Conv2d(image_channels, features, 9, padding=4),
             nn.ReLU(),
             nn.Conv2d(features, features // 2, kernel, padding=kernel // 2),
             nn.ReLU(),
-            nn.Conv2d(features // 2, image_channels, 5, padding=2),
+            last,
         )
-        nn.init.normal_(self.layers[-1].weight, 0.0, 1e-3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         larger = interpolate(image, scale_factor=self.scale, mode="bicubic", align_corners=False)
