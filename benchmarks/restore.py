@@ -5,8 +5,7 @@ measures it on the pictures that its split holds back beside the classical answe
 training pictures, and BM3D with the noise's own sigma. Runs on CT take SLICES slices of each
 series of DATA/ct, with HELD_BACK as the test. Writes results/restore.json and restore.md beside
 this file, and docs/gallery.md with a strip of pictures for each run. BM3D is measured where it is
-installed (benchmarks/requirements.txt). What was
-measured before, in --work, is not measured again.
+installed (benchmarks/requirements.txt). What was measured before, in --work, is not measured again.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import RunConfig
 from pipeline.dataset import degradation_digest
+from pipeline.errors import NothingUsableError
 from pipeline.models.restorer import restoration_of, wanted_of
 from pipeline.store import Store
 
@@ -80,8 +81,9 @@ class StoredSteps:
 
     def __init__(self, pictures: StoredPictures) -> None:
         self.pictures = pictures
-        numbers = range(1, len(pictures))
-        self.numbers = [number for number in numbers if not pictures.begins(number)]
+        self.numbers = [n for n in range(len(pictures)) if not pictures.begins(n)]
+        if not self.numbers:
+            raise NothingUsableError("no sequence of the training side has two places in a row")
 
     def __len__(self) -> int:
         return len(self.numbers)
