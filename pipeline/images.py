@@ -43,8 +43,7 @@ class ImageItems(Dataset):
     images: in HU or grey levels, each as likely as any other. augment changes the target,
     corruption what becomes of it as the input; without one, both are equal. With `patch`, an
     item is a random piece of that size, spoilt with as much around it as the image has of what
-    the corruption reaches for. `wanted` makes the target of the image, in place of itself;
-    of its channels it lacks `beside` at each end.
+    the corruption reaches for. `wanted` makes the target of the image, in place of itself.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class ImageItems(Dataset):
         augment: Compose | None = None,
         patch: tuple[int, int] | None = None,
         wanted: Corruption | None = None,
-        beside: int = 0,
     ) -> None:
         if len(images) != len(labels) or not len(images):
             raise ValueError(
@@ -66,7 +64,7 @@ class ImageItems(Dataset):
             )
         self.images, self.labels, self.seed, self.length = images, labels, seed, length
         self.corruption, self.augment, self.patch = corruption, augment, patch
-        self.wanted, self.beside = wanted, beside
+        self.wanted = wanted
 
     def __len__(self) -> int:
         return self.length
@@ -87,18 +85,12 @@ class ImageItems(Dataset):
             seen = _inside(self.corruption.corrupted(target, generator), margin // self.scale)
         if self.wanted is not None:
             target = self.wanted.corrupted(target, generator)
-        target = self.middle(_inside(target, margin))
+        target = _inside(target, margin)
         return {
             "input": torch.from_numpy(np.array(seen, dtype=np.float32)),
             "target": torch.from_numpy(np.array(target, dtype=np.float32)),
             "label": torch.tensor(int(self.labels[number])),
         }
-
-    def middle(self, target: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of a step in a sequence, its two places without what lies beside them."""
-        if not self.beside:
-            return target
-        return target[self.beside : -self.beside]
 
     @property
     def scale(self) -> int:

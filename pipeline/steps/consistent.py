@@ -14,10 +14,10 @@ from pipeline.steps.supervised import Supervised
 class Consistent(Supervised):
     """Supervised, on two neighbouring places of a video or a stack of slices at once.
 
-    The batch's "input" holds what the model takes for the first, and one image more:
-    [batch, n + 1, rows, columns]; its "target" both images, [batch, 2, rows, columns].
-    consistency: what the mean absolute error of the step from one output to the next counts,
-    against the step of the targets: motion may be seen, flicker may not.
+    The batch's "input" and "target" hold both places with their neighbours, in a row:
+    [batch, 2 + 2 neighbours, rows, columns]. consistency: what the mean absolute error of the step
+    from one output to the next counts, against that of the targets: motion may be seen, flicker
+    may not.
     """
 
     def __init__(self, *args: Any, consistency: float = 0.5, **options: Any) -> None:
@@ -27,7 +27,8 @@ class Consistent(Supervised):
         self.consistency = consistency
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        frames, target = batch["input"], batch["target"] / self.scale
+        frames, reach = batch["input"], getattr(self.model, "neighbours", 0)
+        target = batch["target"][:, reach : frames.shape[1] - reach] / self.scale
         both = [self.model(frames[:, :-1]), self.model(frames[:, 1:])]
         output = torch.cat(both, dim=1) / self.scale
         loss = self.loss(output, target)

@@ -107,7 +107,6 @@ class Restore(Task):
             augment=_turns(config) if config.data.augment else None,
             patch=config.data.patch,
             wanted=wanted_of(config),
-            beside=neighbours or 0,
         )
 
     def evaluate(
