@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PAGE := pipeline/review/page
 BUILT := pipeline/review/built/app.js
 
-.PHONY: demo test install page lint format clean
+.PHONY: demo test install page gallery lint format clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -23,6 +23,10 @@ page: $(BUILT)
 
 $(BUILT): $(PAGE)/package-lock.json $(PAGE)/build.mjs $(wildcard $(PAGE)/src/*)
 	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
+# Trains what is not trained yet: about an hour of one core. DATA is for the runs on CT.
+gallery: install
+	$(BIN)/python benchmarks/restore.py --work out/restore $(if $(DATA),--data $(DATA))
 
 # Everything is pinned in one lock; a second run finds the stamp newer and does nothing.
 $(INSTALLED): requirements.lock pyproject.toml

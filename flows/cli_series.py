@@ -73,12 +73,14 @@ def apply(
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
 
     A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
-    image files. A derived series is checked before
-    it is handed over; one that fails is not written.
+    image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
+    own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
+    series is checked before it is handed over; one that fails is not written.
     """
     writable(out)
     from flows.single import apply_flow
     from flows.tables import applied_table
+    from flows.tables_restoration import pictures_table
     from pipeline.config import parse_intake
 
     report = apply_flow(
@@ -91,7 +93,8 @@ def apply(
         labels=labels,
         strength=strength,
     )
-    _show(report, json_, lambda: applied_table(report, out))
+    shown = pictures_table if report.get("pictures") else applied_table
+    _show(report, json_, lambda: shown(report, out))
     end(report["quarantined"])
 
 

@@ -15,6 +15,7 @@ from prefect import flow
 
 from flows import stages
 from flows.clock import Clock
+from flows.pictures import apply_to_pictures
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.training import train_and_register
@@ -33,6 +34,7 @@ from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.found import SOURCE
 from pipeline.settings import Pairs
 from pipeline.store import Store
+from pipeline.tasks import task_of
 
 REPORT = "report.json"
 
@@ -81,13 +83,16 @@ def apply_flow(
 ) -> dict[str, Any]:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
-    strength: None for that of the model's configuration.
+    A restorer of pictures writes each picture under its own name in OUT instead. strength: None
+    for that of the model's configuration.
     """
     to = Export(out, compress, difference, require_form(labels))
 
     def body() -> dict[str, Any]:
         model, card, raw = stages.load_stage(reference, strength)
         config = parse_config(raw)
+        if task_of(config).takes_pictures(config):
+            return {"model": card.uri, **apply_to_pictures(model, source, out)}
 
         def one(source: Source, key: str) -> Exported:
             folder = out / f"{key}-{card.slug}"

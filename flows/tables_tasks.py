@@ -8,6 +8,7 @@ from rich.table import Table
 
 from flows.tables_figures import figures_table, number, out_console
 from flows.tables_generation import generation_table
+from flows.tables_restoration import restoration_table
 
 
 def task_figures(task: str, figures: dict[str, Any]) -> None:
@@ -32,4 +33,9 @@ def classes_table(figures: dict[str, Any]) -> None:
         out_console.print(f"Dice at {image}: {number(found['dice'], 3)}")
 
 
-_TABLES = {"denoise": figures_table, "segment": classes_table, "generate": generation_table}
+_TABLES = {
+    "denoise": figures_table,
+    "segment": classes_table,
+    "generate": generation_table,
+    "restore": restoration_table,
+}

@@ -13,6 +13,7 @@ from pipeline.settings import Component
 #: configuration cannot reach arbitrary code.
 ALLOWED_MODULES = (
     "pipeline.corruptions",
+    "pipeline.degradations",
     "pipeline.losses",
     "pipeline.losses_segmentation",
     "pipeline.models",

@@ -16,22 +16,25 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, mode
 from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
 from pipeline.generation import Generation
+from pipeline.restoration import Restoration
 from pipeline.segmentation import Planned, Segmentation, which
 from pipeline.settings import Component, Data, Gate, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
-TaskName = Literal["denoise", "segment", "generate"]
+TaskName = Literal["denoise", "segment", "generate", "restore"]
 #: Sections that not the runs of every task have.
 OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("normalize_hu", "strength", "metrics", "convention", "phantoms"),
     "segment": ("segmentation",),
     "generate": ("generation", "normalize_hu"),
+    "restore": ("restoration", "normalize_hu"),
 }
-#: What its gate may ask for; what a generator must reach, `generation.limits` says.
+#: What its gate may ask for; what others must reach, their `limits` say.
 GATE_OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("psnr_gain_db", "max_abs_hu_bias", "reader_study"),
     "segment": ("min_dice",),
     "generate": (),
+    "restore": (),
 }
 #: Sections that a run of the task must have, and what they are for.
 _NEEDED: dict[TaskName, dict[str, str]] = {
@@ -41,6 +44,11 @@ _NEEDED: dict[TaskName, dict[str, str]] = {
         "loss": "say what to minimise",
     },
     "generate": {"generation": "say which images, and of what size"},
+    "restore": {
+        "restoration": "say which pictures",
+        "degradation": "say what spoils them",
+        "loss": "say what to minimise",
+    },
 }
 
 
@@ -61,6 +69,7 @@ class RunConfig(Strict):
         | None
     ) = None
     generation: Generation | None = None
+    restoration: Restoration | None = None
     model: Component
     normalize_hu: Normalize = Normalize()
     #: The share of the network's correction that the trained model applies; the rest of the noise

@@ -15,13 +15,27 @@ from pipeline.volume import Volume
 
 
 class Corruption(ABC):
-    """One way to spoil an image."""
+    """One way to spoil an image.
+
+    reach: pixels beyond a piece of an image that what becomes of the piece depends on; None:
+    all of the image, so that pieces are cut from spoilt images. scale: the image has so many
+    times the pixels, along each side, that are left of it. hides: whether pixels become NaN,
+    not known.
+    """
+
+    reach: int | None = 0
+    scale: int = 1
+    hides: bool = False
 
     @abstractmethod
     def corrupted(
         self, image: NDArray[np.float32], generator: np.random.Generator
     ) -> NDArray[np.float32]:
-        """The spoilt image, of the same shape and in the same units."""
+        """The spoilt image, of the same shape and units unless the class says otherwise."""
+
+    def channels(self, given: int) -> int:
+        """How many are left of `given` channels."""
+        return given
 
     def __call__(self, volume: Volume, generator: np.random.Generator) -> NDArray[np.float32]:
         return self.corrupted(volume.image_hu, generator)

@@ -96,18 +96,20 @@ def export_denoised(
     source: Source,
     to: Export,
     progress: Progress = lambda slices: None,
+    *,
+    operation: Operation | None = None,
 ) -> Exported:
     """Read the source, denoise it, and hand the result over: a derived series, or an image file
-    of the source's format.
+    of the source's format. operation: what was done, where it was no denoising.
 
     Returns what to report of it (None if all of it is refused) and what is refused. Raises
     LdctError for a derived series that fails its check, which is not handed over.
     """
-    operation = card.operation()
+    done = operation or card.operation()
     return _export(
         source,
         to,
-        lambda volume: Derived(apply_model(model, volume.image_hu, progress=progress), operation),
+        lambda volume: Derived(apply_model(model, volume.image_hu, progress=progress), done),
     )
 
 

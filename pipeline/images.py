@@ -30,7 +30,7 @@ SLICES_KEPT = 4096
 
 
 class Images(Protocol):
-    """Images by number, each [rows, columns] in float32."""
+    """Images by number, each [rows, columns] or [channels, rows, columns] in float32."""
 
     def __len__(self) -> int: ...
 
@@ -42,7 +42,8 @@ class ImageItems(Dataset):
 
     images: in HU or grey levels, each as likely as any other. augment changes the target,
     corruption what becomes of it as the input; without one, both are equal. With `patch`, an
-    item is a random piece of that size.
+    item is a random piece of that size, spoilt with as much around it as the image has of what
+    the corruption reaches for. `wanted` makes the target of the image, in place of itself.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ImageItems(Dataset):
         corruption: Corruption | None = None,
         augment: Compose | None = None,
         patch: tuple[int, int] | None = None,
+        wanted: Corruption | None = None,
     ) -> None:
         if len(images) != len(labels) or not len(images):
             raise ValueError(
@@ -62,6 +64,7 @@ class ImageItems(Dataset):
             )
         self.images, self.labels, self.seed, self.length = images, labels, seed, length
         self.corruption, self.augment, self.patch = corruption, augment, patch
+        self.wanted = wanted
 
     def __len__(self) -> int:
         return self.length
@@ -71,28 +74,60 @@ class ImageItems(Dataset):
             raise IndexError(item)
         generator = np.random.default_rng((self.seed, item))
         number = int(generator.integers(len(self.images)))
-        target = _piece(self.images[number], self.patch, generator)[None]
+        image = self.images[number]
+        margin = self._margin(image.shape[-2:])
+        target = _piece(image, self.patch, margin, generator)
         if self.augment is not None:
             self.augment.set_random_state(seed=int(generator.integers(2**31)))
             target = np.asarray(self.augment(target))
-        seen = target if self.corruption is None else self.corruption.corrupted(target, generator)
+        seen = target
+        if self.corruption is not None:
+            seen = _inside(self.corruption.corrupted(target, generator), margin // self.scale)
+        if self.wanted is not None:
+            target = self.wanted.corrupted(target, generator)
+        target = _inside(target, margin)
         return {
             "input": torch.from_numpy(np.array(seen, dtype=np.float32)),
             "target": torch.from_numpy(np.array(target, dtype=np.float32)),
             "label": torch.tensor(int(self.labels[number])),
         }
 
+    @property
+    def scale(self) -> int:
+        return 1 if self.corruption is None else self.corruption.scale
+
+    def _margin(self, size: tuple[int, ...]) -> int:
+        """Pixels around a piece, equally many on all sides, a multiple of the scale."""
+        parts = [part for part in (self.corruption, self.wanted) if part is not None]
+        reach = max((part.reach or 0 for part in parts), default=0)
+        if self.patch is None or not reach:
+            return 0
+        wanted = -(-reach // self.scale) * self.scale
+        spare = min(whole - part for whole, part in zip(size, self.patch, strict=True))
+        return min(wanted, max(0, spare // 2) // self.scale * self.scale)
+
 
 def _piece(
-    image: NDArray[np.float32], patch: tuple[int, int] | None, generator: np.random.Generator
+    image: NDArray[np.float32],
+    patch: tuple[int, int] | None,
+    margin: int,
+    generator: np.random.Generator,
 ) -> NDArray[np.float32]:
+    """[channels, rows, columns]"""
+    image = image if image.ndim == 3 else image[None]
     if patch is None:
         return image
-    spare = np.array(image.shape) - np.array(patch)
+    sides = np.array(patch) + 2 * margin
+    spare = np.array(image.shape[1:]) - sides
     if spare.min() < 0:
-        raise ValueError(f"a patch of {patch} is larger than an image of {image.shape}")
+        raise ValueError(f"a patch of {patch} is larger than an image of {image.shape[1:]}")
     row, column = generator.integers(spare + 1)
-    return image[row : row + patch[0], column : column + patch[1]]
+    return image[:, row : row + sides[0], column : column + sides[1]]
+
+
+def _inside(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+    rows, columns = image.shape[-2:]
+    return image[..., margin : rows - margin, margin : columns - margin]
 
 
 def jitter(settings: Jitter) -> Compose | None:

@@ -23,16 +23,21 @@ def apply_model(
 ) -> NDArray[np.float32]:
     """The model's image_hu for each slice of [slices, rows, columns].
 
+    A model with `neighbours` sees as many slices on each side of it, at the ends the last again.
     Runs where the model's weights are, in fp32. progress gets the number of slices done at
     each batch. Raises LdctError where the output is not finite or of another shape.
     """
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
+    reach = getattr(model, "neighbours", 0)
+    around = np.arange(-reach, reach + 1)
     output_hu = np.empty(image_hu.shape, dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(image_hu), batch):
-            chunk = np.array(image_hu[start : start + batch], dtype=np.float32)
-            result = model(torch.from_numpy(chunk)[:, None].to(device))
-            if result.shape != (len(chunk), 1, *chunk.shape[1:]):
+            middle = np.arange(start, min(start + batch, len(image_hu)))
+            seen = np.clip(middle[:, None] + around, 0, len(image_hu) - 1)
+            chunk = np.array(image_hu[seen], dtype=np.float32)
+            result = model(torch.from_numpy(chunk).to(device))
+            if result.shape != (len(chunk), 1, *chunk.shape[2:]):
                 raise LdctError(f"the model gave {tuple(result.shape)} for {chunk.shape} slices")
             output_hu[start : start + batch] = result[:, 0].cpu().numpy()
             progress(len(chunk))

@@ -111,6 +111,15 @@ def tissue_masks(target_hu: Image, mask: Mask) -> dict[str, Mask]:
     }
 
 
+def flicker(frames: NDArray[np.float32], still: NDArray[np.bool_]) -> float:
+    """Mean absolute difference of each of `frames` [count, rows, columns] to the next, where
+    nothing moves: `still` [count - 1, rows, columns]."""
+    steps = np.abs(np.diff(frames, axis=0))[still]
+    if not steps.size:
+        raise ValueError("no pixel is still from one frame to the next")
+    return float(steps.mean())
+
+
 def windowed(image_hu: Image, window: Window) -> NDArray[np.float64]:
     """Clipped to `window` and counted from its lower end: 0 to window.width."""
     return np.clip(image_hu, window.low_hu, window.high_hu).astype(np.float64) - window.low_hu

@@ -94,6 +94,7 @@ _SHELLS = {
     "denoise": "pipeline.models.shell.denoiser",
     "segment": "pipeline.models.segmenter.segmenter",
     "generate": "pipeline.models.generative.generative",
+    "restore": "pipeline.models.restorer.restorer",
 }
 
 

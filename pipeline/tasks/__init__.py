@@ -32,6 +32,7 @@ Sides = dict[str, list[str]]
 _TASKS = {
     "denoise": "pipeline.tasks.denoise.Denoise",
     "generate": "pipeline.tasks.generate.Generate",
+    "restore": "pipeline.tasks.restore.Restore",
     "segment": "pipeline.tasks.segment.Segment",
 }
 
@@ -127,6 +128,10 @@ class Task(ABC):
     ) -> dict[str, Any] | None:
         """What phantoms show of the model, for the report; None where there is nothing."""
         return None
+
+    def takes_pictures(self, config: RunConfig) -> bool:
+        """Whether a model is applied to picture files (pipeline.export_pictures), not to CT."""
+        return False
 
     @abstractmethod
     def export(

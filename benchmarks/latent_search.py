@@ -1,0 +1,250 @@
+"""Holes filled by latent search, plain and sped up: `python benchmarks/latent_search.py`.
+
+A VAE of CT slices (configs/vae_ct.yaml at 64 x 64, unconditional) is trained on three patients
+of DATA/ct through the project's loop; codes are searched for slices of a fourth. Plain search is
+a thousand moves from a random code, image by image (Yeh et al. 2017). Against it, at no higher
+a mean loss: the best of a pool as the start, the VAE's own encoder as the start, and for a
+sequence the neighbour's code with consistency in groups (Lahiri et al. 2019), and all frames as
+one group. How many moves each needs for that loss is found on training slices first. Seconds are
+of the processor, not of the clock. Writes results/latent_search.json, .md and .jpg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from latent_search_views import picture, table
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.config import RunConfig, load_config
+from pipeline.dicom.intake import Intake
+from pipeline.identity import installation_key
+from pipeline.images import StoredSlices
+from pipeline.ingest import ingest
+from pipeline.inpaint import (
+    Found,
+    Holes,
+    Search,
+    best_of_pool,
+    find_codes,
+    find_sequence,
+    random_start,
+)
+from pipeline.metrics import flicker
+from pipeline.models.shell import HUModel
+from pipeline.store import Store
+from pipeline.tasks import task_of
+from pipeline.train import train
+from pipeline.versions import versions
+
+ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
+TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "torso-siemens")
+TEST = "abdomen-ge-crlm1006"
+SIZE = (64, 64)
+AS_BENCHMARKED = [
+    *(f"generation.image_size={list(SIZE)}", "generation.label=none", "train.precision=fp32"),
+    "model.args={image_size: [64, 64], latents: 32, channels: [16, 32, 64], sigma: 0.1}",
+]
+#: The hole, and the moves of a plain search.
+HOLE, PLAIN = (slice(24, 42), slice(22, 44)), Search(iterations=1000)
+POOL, FRAMES, GROUP, IMAGES = 256, 12, 4, 6
+#: Frames that are enough to find out how many moves a way needs.
+TUNING_FRAMES = 5
+#: Numbers of moves that a faster search is tried with, fewest first.
+TRIED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+#: Where the target changes by less than this from one frame to the next, nothing moves.
+STILL_HU = 10.0
+#: A faster way takes images with holes and a number of moves.
+Way = Callable[[Holes, int], Found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/latent_search"))
+    arguments = parser.parse_args()
+    config = load_config(ROOT / "configs" / "vae_ct.yaml", AS_BENCHMARKED)
+    store = Store(arguments.work / "store")
+    keys = {name: ingested(arguments.data / "ct" / name, store) for name in (*TRAINING, TEST)}
+    model = trained(store, [keys[name] for name in TRAINING], config, arguments.work)
+    slices = {name: StoredSlices(store, [key], SIZE) for name, key in keys.items()}
+    results: dict[str, Any] = {"versions": versions(), "pool": POOL, "moves": PLAIN.iterations}
+    tuning = np.stack([slices[TRAINING[1]][n] for n in (6, 16, 26)])
+    test = np.stack([slices[TEST][n] for n in range(2, 2 + 6 * IMAGES, 6)])
+    results["images"], shown = compared(model, tuning, test, WAYS)
+    moving = breathing(slices[TRAINING[1]][20]), breathing(slices[TEST][25])
+    few = moving[0][:TUNING_FRAMES]
+    results["sequence"], frames = compared(model, few, moving[1], SEQUENCE_WAYS)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latent_search.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "latent_search.md").write_text(table(results))
+    picture(test, shown, moving[1], frames, HOLE).save(RESULTS / "latent_search.jpg", quality=90)
+    print(table(results))
+
+
+def ingested(folder: Path, store: Store) -> str:
+    report = ingest(folder, store, key=installation_key(), intake=Intake(unidentified="folder"))
+    return str(report.series[0]["series"])
+
+
+def trained(store: Store, keys: list[str], config: RunConfig, work: Path) -> HUModel:
+    """The generator, by the one loop."""
+    length = config.train.iterations * config.train.batch
+    data = task_of(config).training_data(store, keys, config, length)
+    digest = store.data_digest(keys)
+    model = train(config, data, folder=work, log=lambda *told: None, data_digest=digest)
+    assert isinstance(model, HUModel)
+    return model
+
+
+def breathing(image_hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A moving picture of one slice: [FRAMES, rows, columns], its middle zoomed to and fro."""
+    middle = (np.array(image_hu.shape) - 1) / 2
+    frames = []
+    for zoom in 1 + 0.04 * np.sin(np.linspace(0, 2 * np.pi, FRAMES, endpoint=False)):
+        moved = ndimage.affine_transform(
+            image_hu, np.eye(2) / zoom, offset=middle - middle / zoom, order=1, mode="nearest"
+        )
+        frames.append(moved)
+    return np.stack(frames)
+
+
+def holes_of(model: HUModel, images_hu: NDArray[np.float32]) -> Holes:
+    images = torch.from_numpy(images_hu)[:, None]
+    known = torch.ones_like(images, dtype=torch.bool)
+    known[..., HOLE[0], HOLE[1]] = False
+    return Holes(model, images, known)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def encoded(holes: Holes) -> torch.Tensor:
+    """What the generator's own encoder says of images whose holes have their surroundings' mean."""
+    count = holes.known.sum(dim=(2, 3), keepdim=True)
+    mean = (holes.target * holes.known).sum(dim=(2, 3), keepdim=True) / count
+    network: Any = holes.network
+    with torch.no_grad():
+        return network.encode(torch.where(holes.known, holes.target, mean)).mean
+
+
+def one_by_one(holes: Holes, start: torch.Tensor, search: Search) -> Found:
+    """As plain search goes: every image by itself."""
+    found = [
+        find_codes(holes.part(slice(n, n + 1)), start[n : n + 1], search) for n in range(len(start))
+    ]
+    codes = torch.cat([one.codes for one in found])
+    losses = torch.cat([one.losses for one in found])
+    return Found(codes, losses, search.iterations, sum(one.seconds for one in found))
+
+
+def from_pool(holes: Holes, moves: int) -> Found:
+    start = best_of_pool(holes, POOL, seeded())
+    return one_by_one(holes, start, replace(PLAIN, iterations=moves))
+
+
+def from_encoder(holes: Holes, moves: int) -> Found:
+    return one_by_one(holes, encoded(holes), replace(PLAIN, iterations=moves))
+
+
+def all_at_once(holes: Holes, moves: int) -> Found:
+    """From the encoder, all images in one batch."""
+    return find_codes(holes, encoded(holes), replace(PLAIN, iterations=moves))
+
+
+def followed(holes: Holes, moves: int) -> Found:
+    """Published: the first frame from a pool, then groups that begin at their neighbour's code."""
+    first = best_of_pool(holes.part(slice(0, 1)), POOL, seeded())
+    follow = replace(PLAIN, iterations=moves, consistency=0.1)
+    return find_sequence(holes, first, replace(PLAIN, iterations=128), follow=follow, group=GROUP)
+
+
+def at_once(holes: Holes, moves: int) -> Found:
+    """All frames one consistent group, from the encoder's codes, smoothed along time."""
+    start = torch.from_numpy(ndimage.gaussian_filter1d(encoded(holes).numpy(), 1.0, axis=0))
+    return find_codes(holes, start, replace(PLAIN, iterations=moves, consistency=0.1))
+
+
+WAYS: dict[str, Way] = {
+    "best of a pool": from_pool,
+    "encoder": from_encoder,
+    "encoder, batched": all_at_once,
+}
+SEQUENCE_WAYS: dict[str, Way] = {
+    "neighbour's code, groups": followed,
+    "encoder, one group": at_once,
+}
+
+
+def compared(
+    model: HUModel,
+    tuning: NDArray[np.float32],
+    test: NDArray[np.float32],
+    ways: dict[str, Way],
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Figures of plain search and of each way, and the images that they drew."""
+    seen, holes = holes_of(model, tuning), holes_of(model, test)
+    wanted = mean_loss(seen, plain(seen, 0).codes)
+    print(f"plain search of training images: loss {wanted:.4f}", flush=True)
+    rows, drawn = {}, {}
+    for name, way in {"plain": plain, **ways}.items():
+        moves = PLAIN.iterations if name == "plain" else fewest(way, seen, wanted)
+        began = time.process_time()
+        found = way(holes, moves)
+        seconds = time.process_time() - began
+        with torch.no_grad():
+            drawn[name] = model.in_hu(holes.drawn(found.codes))[:, 0].numpy()
+        rows[name] = {
+            "moves": moves,
+            "cpu_seconds": seconds,
+            "times_faster": 1.0 if name == "plain" else rows["plain"]["cpu_seconds"] / seconds,
+            "loss": mean_loss(holes, found.codes),
+            "hole_rmse_hu": hole_rmse_hu(drawn[name], test),
+            "flicker_hu": flicker_hu(drawn[name], test),
+        }
+        print(name, rows[name], flush=True)
+    return rows, drawn
+
+
+def plain(holes: Holes, moves: int) -> Found:
+    return one_by_one(holes, random_start(holes, seeded()), PLAIN)
+
+
+def fewest(way: Way, holes: Holes, wanted: float) -> int:
+    """The least number of moves that reaches the loss on training images."""
+    for moves in TRIED:
+        if mean_loss(holes, way(holes, moves).codes) <= wanted:
+            return moves
+    return TRIED[-1]
+
+
+def mean_loss(holes: Holes, codes: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float(holes.losses(codes, PLAIN).mean())
+
+
+def hole_rmse_hu(drawn: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    apart = (drawn - truth)[:, HOLE[0], HOLE[1]]
+    return float(np.sqrt(np.square(apart).mean()))
+
+
+def flicker_hu(drawn: NDArray[np.float32], truth: NDArray[np.float32]) -> float | None:
+    """Of a sequence, within the hole; None for images of their own."""
+    inside = np.zeros(truth[1:].shape, dtype=bool)
+    inside[:, HOLE[0], HOLE[1]] = True
+    still = (np.abs(np.diff(truth, axis=0)) < STILL_HU) & inside
+    return flicker(drawn, still) if still.sum() > inside.sum() / 4 else None
+
+
+if __name__ == "__main__":
+    main()

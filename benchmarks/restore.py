@@ -1,0 +1,198 @@
+"""Restoring pictures and slices: `python benchmarks/restore.py [NAME ...]`, or `make gallery`.
+
+Trains each configuration of the task restore as it is in configs/, one after the other, and
+measures it on the pictures that its split holds back beside the classical answers, each tuned on
+training pictures, and BM3D with the noise's own sigma. Runs on CT take SLICES slices of each
+series of DATA/ct, with HELD_BACK as the test. Writes results/restore.json and restore.md beside
+this file, and docs/gallery.md with a strip of pictures for each run. BM3D is measured where it is
+installed (benchmarks/requirements.txt). What was measured before, in --work, is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from restore_tables import write_tables
+
+from pipeline.config import RunConfig, digest, load_config
+from pipeline.dataset import TEST, TRAIN, split_patients
+from pipeline.dataset_restoration import StoredPictures
+from pipeline.errors import ConfigError, LdctError
+from pipeline.evaluate_restoration import picture_figures
+from pipeline.identity import installation_key
+from pipeline.models.restorer import degradation_of, restoration_of
+from pipeline.models.shell import Shell
+from pipeline.report.restoration import restoration_strips
+from pipeline.store import Store
+from pipeline.tasks import task_of
+from pipeline.train import train
+from pipeline.versions import versions
+
+ROOT = Path(__file__).parents[1]
+GALLERY = ROOT / "docs" / "gallery"
+#: Consecutive slices of each CT series, from a third of it on, and the series that is the test.
+SLICES, HELD_BACK = 8, "abdomen-ge-crlm1006"
+FIGURES, STRIPS = "figures.json", "strips.jpg"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="configurations; all of the task restore if none")
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/restore"))
+    arguments = parser.parse_args()
+    for name in arguments.names or restoring():
+        try:
+            measure(name, arguments.data, arguments.work / name)
+        except LdctError as fault:
+            print(f"{name}: {fault}", flush=True)
+    collect(arguments.work)
+
+
+def measure(name: str, data: Path, work: Path) -> None:
+    """Train and measure a configuration, unless its figures are there already."""
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    path = work / FIGURES
+    # As it is written, so that a new setting's default does not make the figures old.
+    identity = digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
+    if path.exists() and json.loads(path.read_text())["config_digest"] == identity:
+        return
+    figures = {"config_digest": identity, **measured(config, data, work)}
+    path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def collect(work: Path) -> None:
+    """Tables and gallery of all that was measured in `work`."""
+    found = [name for name in restoring() if (work / name / FIGURES).exists()]
+    runs = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
+    write_tables({"versions": versions(), "runs": runs})
+    GALLERY.mkdir(parents=True, exist_ok=True)
+    for name in found:
+        shutil.copyfile(work / name / STRIPS, GALLERY / f"{name}.jpg")
+
+
+def restoring() -> list[str]:
+    """The configurations that learn to restore."""
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    return [path.stem for path in paths if load_config(path).task == "restore"]
+
+
+def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
+    """Train a run's model and measure it on what the run holds back."""
+    task, store, is_ct = task_of(config), Store(work / "store"), _on_ct(config)
+    if is_ct and not (data / "ct").is_dir():
+        raise ConfigError(f"{config.name} learns from CT, and {data / 'ct'} is no folder: --data")
+    root = thinned(data / "ct", work.parent / "ct") if is_ct else None
+    ingested = task.ingest(root, store, config, key=installation_key())
+    if is_ct:
+        config = _holding_back(config, ingested.series, ingested.sources)
+    patients = sorted({row["patient"] for row in ingested.series})
+    sides = split_patients(
+        patients, config.data.split, key=installation_key(), recorded=store.split()
+    )
+    store.record_split(sides)
+    keys: dict[str, list[str]] = {TRAIN: [], TEST: []}
+    for row in ingested.series:
+        if task.usable(store, row["series"], config):
+            keys[sides[row["patient"]]].append(row["series"])
+    task.prepare(store, keys, config)
+    model, training = trained(store, keys[TRAIN], config, work)
+    overall = task.evaluate(model, store, keys[TEST], config)["overall"]
+    if config.name == "denoise_photo" and find_spec("bm3d"):
+        for window in overall["windows"]:
+            overall["windows"][window]["bm3d"] = bm3d_figures(store, keys[TEST], config, window)
+    strips = restoration_strips(model, store, keys[TEST], config, tuning=overall["tuning"])
+    as_one(strips).save(work / STRIPS, quality=88)
+    return {"training": training, "held_back": HELD_BACK if is_ct else keys[TEST], **overall}
+
+
+def _on_ct(config: RunConfig) -> bool:
+    return restoration_of(config).source == "series"
+
+
+def thinned(source: Path, to: Path) -> Path:
+    """Some files of each series, in the order of their names, as links in a folder of their own."""
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        if folder.name.startswith("head"):  # its slices are tilted, unevenly spaced, and few
+            continue
+        own = to / folder.name
+        own.mkdir(parents=True, exist_ok=True)
+        files = sorted(folder.rglob("*.dcm"))
+        for path in files[len(files) // 3 :][:SLICES]:
+            link = own / path.name
+            if not link.exists():
+                link.symlink_to(path.resolve())
+    return to
+
+
+def _holding_back(config: RunConfig, rows: list[dict], sources: dict[str, Any]) -> RunConfig:
+    """The run with one known series as its test, whatever key this installation has."""
+    patients = [
+        row["patient"] for row in rows if HELD_BACK in str(sources[row["series"]].instances[0].path)
+    ]
+    split = config.data.split.model_copy(update={"test": patients, "validation": 0.0})
+    return config.model_copy(update={"data": config.data.model_copy(update={"split": split})})
+
+
+def trained(
+    store: Store, keys: list[str], config: RunConfig, work: Path
+) -> tuple[Shell, dict[str, Any]]:
+    """The project's loop; the time of a training that was done before is read again."""
+    length = config.train.iterations * config.train.batch * config.train.accumulate
+    dataset = task_of(config).training_data(store, keys, config, length)
+    curve: list[dict[str, float]] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    model = train(
+        config,
+        dataset,
+        folder=work,
+        log=lambda metrics, iteration: curve.append({"iteration": iteration, **metrics}),
+        data_digest=store.data_digest(keys),
+    )
+    told = work / "training.json"
+    facts = {
+        "iterations": config.train.iterations,
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "wall_minutes": (time.perf_counter() - wall) / 60,
+        "cpu_minutes": (time.process_time() - cpu) / 60,
+    }
+    if facts["cpu_minutes"] < 0.2 and told.exists():
+        facts = json.loads(told.read_text())["facts"]
+    told.write_text(json.dumps({"facts": facts, "curve": curve}, indent=1) + "\n")
+    return model, facts
+
+
+def bm3d_figures(store: Store, keys: list[str], config: RunConfig, window: str) -> dict[str, float]:
+    """BM3D (Dabov et al. 2007) told the noise's sigma."""
+    from bm3d import bm3d
+
+    pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
+    sigma = degradation.sigma  # type: ignore[attr-defined]
+    rows = []
+    for number in range(len(pictures)):
+        found = bm3d(pictures.degraded(number)[0], sigma)[None].astype(np.float32)
+        rows.append(picture_figures(found, pictures[number], config.windows[window]))
+    return {figure: float(np.mean([row[figure] for row in rows])) for figure in rows[0]}
+
+
+def as_one(strips: dict[str, np.ndarray]) -> Image.Image:
+    """The strips of a run's pictures, one below the other."""
+    width = max(strip.shape[1] for strip in strips.values())
+    rows = [
+        np.pad(strip, ((0, 4), (0, width - strip.shape[1]), (0, 0)), constant_values=255)
+        for strip in strips.values()
+    ]
+    return Image.fromarray(np.concatenate(rows))
+
+
+if __name__ == "__main__":
+    main()

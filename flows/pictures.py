@@ -1,0 +1,46 @@
+"""A restorer over a folder of pictures: the part of `ldct apply` that is no CT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.progress import Stage
+from pipeline.dicom.findings import Refusal, Unreadable, by_fate
+from pipeline.errors import LdctError, NothingUsableError
+from pipeline.export_pictures import export_picture, targets
+from pipeline.files import write_json
+
+REPORT = "report.json"
+
+
+def apply_to_pictures(model: Any, source: Path, out: Path) -> dict[str, Any]:
+    """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
+
+    Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
+    LdctError where one could not be handed over, once the others are.
+    """
+    pairs = targets(source, out)
+    exported: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    refusals: list[Refusal] = []
+    with Stage("apply to pictures", unit="pictures", total=len(pairs)) as stage:
+        for path, to in pairs:
+            name = str(to.relative_to(out))
+            try:
+                exported.append({"file": name, **export_picture(model, path, to)})
+            except Unreadable as fault:
+                refusals.append(fault.refusal(path))
+            except LdctError as fault:
+                failed.append({"file": name, "reason": str(fault)})
+            stage.advance(1)
+    report = {"pictures": len(pairs), "exported": exported, "failed": failed}
+    report |= by_fate(refusals, source if source.is_dir() else source.parent)
+    write_json(out / REPORT, report)
+    if failed:
+        others = f"; {len(exported)} others were" if exported else ""
+        raise LdctError(f"{len(failed)} pictures not handed over: {failed[0]['reason']}{others}")
+    if not exported:
+        why = refusals[0].reason if refusals else "no PNG, JPEG, TIFF or NIfTI file"
+        raise NothingUsableError(f"no usable picture in {source}: {why}")
+    return report

@@ -1,0 +1,34 @@
+"""Label maps of images: what a translation is given, or is to give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.corruptions import Corruption
+from pipeline.degradations import Image
+from pipeline.degradations.blur import GaussianBlur
+
+
+class LabelMap(Corruption):
+    """Classes by the value of the smoothed image; a pixel's value is that of its class.
+
+    edges: where a class ends and the next begins, ascending, in grey levels or HU. values: one
+    for each class, one more than edges. sigma: of the smoothing, in pixels, so that classes are
+    regions and no texture.
+    """
+
+    def __init__(self, edges: Sequence[float], values: Sequence[float], *, sigma: float) -> None:
+        if len(values) != len(edges) + 1 or any(low >= high for low, high in pairwise(edges)):
+            raise ValueError(
+                f"expected ascending edges and one value more, got {list(edges)}, {list(values)}"
+            )
+        self.edges = np.array(edges, dtype=np.float32)
+        self.values = np.array(values, dtype=np.float32)
+        self.blur = GaussianBlur(sigma)
+        self.reach = self.blur.reach
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        return self.values[np.digitize(self.blur.corrupted(image, generator), self.edges)]

@@ -1,0 +1,52 @@
+"""Noise whose size depends on the image. Signal-independent noise: corruptions.GaussianNoise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.corruptions import Corruption
+from pipeline.degradations import Image
+
+
+class PoissonNoise(Corruption):
+    """Quanta counted: the value `white` stands for `quanta` of them, and 0 for none.
+
+    Values below 0 count as 0. The variance of a value v is v * white / quanta.
+    """
+
+    def __init__(self, quanta: float, *, white: float = 255.0) -> None:
+        if not (quanta > 0 and white > 0):
+            raise ValueError(f"quanta and white must be positive, got {quanta} and {white}")
+        self.quanta, self.white = quanta, white
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        expected = np.clip(image, 0, None) * (self.quanta / self.white)
+        return (generator.poisson(expected) * (self.white / self.quanta)).astype(np.float32)
+
+
+class SaltAndPepper(Corruption):
+    """A share of the pixels, half of them `white` and half `black`, in all channels at once."""
+
+    def __init__(self, share: float, *, black: float = 0.0, white: float = 255.0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must lie in [0, 1], got {share}")
+        self.share, self.black, self.white = share, black, white
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        drawn = generator.random(image.shape[-2:], dtype=np.float32)
+        salted = np.where(drawn < self.share / 2, np.float32(self.white), image)
+        is_pepper = (drawn >= self.share / 2) & (drawn < self.share)
+        return np.where(is_pepper, np.float32(self.black), salted)
+
+
+class Speckle(Corruption):
+    """Multiplied noise: v (1 + n), n normal of standard deviation `sigma`."""
+
+    def __init__(self, sigma: float) -> None:
+        if sigma < 0:
+            raise ValueError(f"sigma must not be negative, got {sigma}")
+        self.sigma = sigma
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        noise = generator.standard_normal(image.shape, dtype=np.float32)
+        return image * (1 + np.float32(self.sigma) * noise)

@@ -1,0 +1,193 @@
+"""Restoration: a picture or slice is spoilt, a model brings it back, beside classical answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai.transforms import Compose, RandFlip, RandRotate90
+from torch import nn
+from torch.utils.data import Dataset
+
+from pipeline.config import RunConfig
+from pipeline.dataset import TEST, TRAIN, PatchPairs
+from pipeline.dataset_restoration import StoredPictures, StoredSteps
+from pipeline.degrade import degrade_store
+from pipeline.discover import Source
+from pipeline.errors import ConfigError
+from pipeline.evaluate_restoration import (
+    INPUT,
+    OUTPUT,
+    answers_of,
+    evaluate_restoration,
+    judge_restoration,
+)
+from pipeline.export import Export, Exported, ModelCard, export_denoised
+from pipeline.images import ImageItems
+from pipeline.infer import Progress
+from pipeline.ingest import IngestReport
+from pipeline.ingest import Progress as IngestProgress
+from pipeline.models.restorer import Restorer, degradation_of, restoration_of, wanted_of
+from pipeline.pictures_stored import store_picture_files, store_shipped
+from pipeline.report.restoration import restoration_strips, write_restoration
+from pipeline.sequences import store_frames, store_moving
+from pipeline.store import Store
+from pipeline.tasks import Sides, Task
+
+
+class Restore(Task):
+    def ingest(
+        self,
+        root: Path | None,
+        store: Store,
+        config: RunConfig,
+        *,
+        key: bytes,
+        progress: IngestProgress = lambda what, done, total: None,
+    ) -> IngestReport:
+        """CT or pictures below `root`, or shipped photographs, as the run's source says."""
+        settings = restoration_of(config)
+        if settings.source == "series":
+            return super().ingest(root, store, config, key=key, progress=progress)
+        if settings.source in ("shipped", "moving"):
+            if root is not None:
+                raise ConfigError(f"--data: this run learns from {settings.source} pictures")
+            if settings.source == "moving":
+                return store_moving(store, progress)
+            return store_shipped(store, settings.colour, progress)
+        if root is None:
+            raise ConfigError("--data: name a folder of pictures; this run learns from them")
+        if settings.source == "frames":
+            return store_frames(root, store, key=key, progress=progress)
+        return store_picture_files(root, store, settings.colour, key=key, progress=progress)
+
+    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+        """Seen as the run sees pictures, and no smaller than its patches."""
+        record, settings = store.record(key), restoration_of(config)
+        large = all(
+            side >= p for side, p in zip(record["shape"][1:], config.data.patch, strict=True)
+        )
+        seen = record["provenance"].get("colour", "series")
+        return large and seen == ("series" if settings.source == "series" else settings.colour)
+
+    def prepare(
+        self,
+        store: Store,
+        keys: Sides,
+        config: RunConfig,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Inputs of the test side; of the training side too where pieces cannot be spoilt."""
+        realisations = dict.fromkeys(keys.get(TEST, []), 1)
+        if degradation_of(config).reach is None:
+            realisations |= {key: config.data.realisations for key in keys.get(TRAIN, [])}
+        degrade_store(store, realisations, config, progress)
+
+    def training_data(
+        self, store: Store, keys: list[str], config: RunConfig, length: int
+    ) -> Dataset:
+        degradation, neighbours = degradation_of(config), restoration_of(config).neighbours
+        pictures = StoredPictures(store, keys, config)
+        if degradation.reach is None:
+            if neighbours is not None:
+                raise ConfigError(
+                    f"restoration.neighbours: not with {type(degradation).__name__}, of which no "
+                    "piece can be spoilt by itself"
+                )
+            return PatchPairs(store, keys, config, length)
+        images = pictures if neighbours is None else StoredSteps(pictures)
+        return ImageItems(
+            images,
+            [0] * len(images),
+            seed=config.train.seed,
+            length=length,
+            corruption=degradation,
+            augment=_turns(config) if config.data.augment else None,
+            patch=config.data.patch,
+            wanted=wanted_of(config),
+        )
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        return evaluate_restoration(_restorer(model), store, keys, config, progress)
+
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+        return judge_restoration(figures["overall"], config)
+
+    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """The figures of the first window."""
+        name, window = next(iter(figures["overall"]["windows"].items()))
+        before, after = (answers_of(window)[which] for which in (INPUT, OUTPUT))
+        told = [
+            f"{_told(before[figure], digits)} → {_told(after[figure], digits)}"
+            for figure, digits in (("psnr", 1), ("ssim", 3))
+        ]
+        return {"text": f"{name}: {told[0]} dB, SSIM {told[1]}"}
+
+    def takes_pictures(self, config: RunConfig) -> bool:
+        return restoration_of(config).source != "series"
+
+    def export(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        source: Source,
+        to: Export,
+        config: RunConfig,
+        progress: Progress = lambda slices: None,
+    ) -> Exported:
+        """One CT volume; pictures go by pipeline.export_pictures."""
+        if self.takes_pictures(config):
+            raise ConfigError(f"{card.uri} restores pictures: give a folder of them")
+        operation = card.operation()
+        operation = replace(
+            operation,
+            label=operation.label.replace("DENOISED", "RESTORED"),
+            description=operation.description.replace("Noise reduction", "Artefact reduction"),
+        )
+        return export_denoised(model, card, source, to, progress, operation=operation)
+
+    def write_report(
+        self,
+        report: dict[str, Any],
+        model: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunConfig,
+        *,
+        curve: list[dict[str, float]],
+        path: Path,
+    ) -> None:
+        tuning = report["metrics"]["overall"]["tuning"]
+        strips = restoration_strips(_restorer(model), store, keys, config, tuning=tuning)
+        write_restoration(report, strips, curve=curve, path=path)
+
+
+def _turns(config: RunConfig) -> Compose:
+    """Quarter turns of square pieces, and mirrored ones."""
+    square = config.data.patch[0] == config.data.patch[1]
+    return Compose(
+        [
+            RandRotate90(prob=0.75 if square else 0.0),
+            RandFlip(prob=0.5, spatial_axis=0),
+            RandFlip(prob=0.5, spatial_axis=1),
+        ]
+    )
+
+
+def _restorer(model: nn.Module) -> Restorer:
+    if not isinstance(model, Restorer):
+        raise TypeError(f"{type(model).__name__} is no shell of the task restore")
+    return model
+
+
+def _told(figure: float | None, decimals: int) -> str:
+    return "–" if figure is None else f"{figure:.{decimals}f}"
