@@ -15,7 +15,6 @@ from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from pipeline.errors import LdctError
 from pipeline.pacs.ledger import Series
 from pipeline.pacs.rules import Facts, study_dates
 from pipeline.pacs.secrets import Credentials, client_context, credentials

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -31,7 +32,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from pipeline.errors import ConfigError, LdctError
 from pipeline.identity import pseudonym
-from pipeline.pacs.ledger import Ledger, Series, private_folder
+from pipeline.pacs.ledger import Ledger, Series, State, private_folder
 from pipeline.pacs.places import Places, sync
 from pipeline.pacs.rules import ATTRIBUTES, Facts, judge_series, matched
 from pipeline.pacs.secrets import server_context
@@ -75,7 +76,8 @@ class Receiver:
     key: bytes
     source: Peer | None = None
     today: Callable[[], date] = date.today
-    _open: int = 0
+    #: What each open association has sent to.
+    _open: dict[int, set[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -112,17 +114,15 @@ class Receiver:
     def sweep(self) -> int:
         """Hand the studies that are complete to the ledger; returns how many series."""
         self._set_aside()
-        arrived = [path for path in _folders(self.places.arrived)]
-        return sum(self._take(study) for study in arrived)
+        return sum(self._take(study) for study in _folders(self.places.arrived))
 
     def _opened(self, event: Event) -> None:
         with self._lock:
-            self._open += 1
+            self._open[id(event.assoc)] = set()
 
     def _closed(self, event: Event) -> None:
         with self._lock:
-            # A connection that never became an association closes as well.
-            self._open = max(0, self._open - 1) if event.assoc.is_acceptor else self._open
+            self._open.pop(id(event.assoc), None)
 
     def _store(self, event: Event) -> int:
         try:
@@ -133,6 +133,7 @@ class Receiver:
             return CANNOT_UNDERSTAND
         try:
             with self._lock:
+                self._open.setdefault(id(event.assoc), set()).add(names[0])
                 self._keep(content, *names)
         except OSError:
             return OUT_OF_RESOURCES
@@ -159,21 +160,26 @@ class Receiver:
     def _set_aside(self) -> None:
         """Studies that nothing more came of, out of the reach of what still comes."""
         private_folder(self.places.arrived)
-        with self._lock:
-            for study in _folders(self.places.incoming):
-                quiet_s = self.ledger.now() - _last_change(study)
-                if quiet_s < self.settings.receive.silence_s or self._open:
-                    continue
-                if quiet_s < self.settings.receive.patience_s and self._lacks_some(study):
-                    continue
-                number = len(list(self.places.arrived.glob(f"{study.name}-*")))
-                os.replace(study, self.places.arrived / f"{study.name}-{number}")
+        for study in _folders(self.places.incoming):
+            # The source is asked without the lock: an association must not wait for it.
+            if not self._is_quiet(study) or self._lacks_some(study):
+                continue
+            with self._lock:
+                if self._is_quiet(study):
+                    os.replace(study, self.places.arrived / f"{study.name}-{uuid.uuid4().hex[:8]}")
+
+    def _is_quiet(self, study: Path) -> bool:
+        open_ = any(study.name in studies for studies in list(self._open.values()))
+        return not open_ and self._quiet_s(study) >= self.settings.receive.silence_s
+
+    def _quiet_s(self, study: Path) -> float:
+        return self.ledger.now() - max(p.stat().st_mtime for p in [study, *study.iterdir()])
 
     def _lacks_some(self, study: Path) -> bool:
-        """Whether the source has images of a received series that did not come."""
-        if self.source is None:
+        """Whether the source has images of a received series that may still come."""
+        if self.source is None or self._quiet_s(study) >= self.settings.receive.patience_s:
             return False
-        for folder in _folders(study):
+        for folder in _with_images(study):
             came = _series_in(folder)
             try:
                 there = self.source.series(came.study_uid, came.series_uid)
@@ -187,14 +193,15 @@ class Receiver:
         """First into the ledger, then to its place: a kill between the two is made good by the
         next sweep, and the worker waits for the files."""
         taken = 0
-        for folder in _folders(study):
+        for folder in _with_images(study):
             came, rule = _series_in(folder), self._rule(folder)
             if rule is None:
                 _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
                 continue
             now = self.ledger.now()
             work = self.ledger.add(came, self.model, origin="c-store", rule=rule, due=now)
-            _move(folder, self.places.series(work.id))
+            if work.state is State.FOUND:  # else it came before, and is under way or done
+                _move(folder, self.places.series(work.id))
             taken += 1
         shutil.rmtree(study)
         return taken
@@ -216,11 +223,9 @@ def _series_in(folder: Path) -> Series:
 
 
 def _move(folder: Path, place: Path) -> None:
-    """A series that came twice is there already, byte for byte or for the reader to refuse."""
+    """What is there already stays; the study's folder goes with what is left in it."""
     private_folder(place.parent)
-    if place.exists():
-        shutil.rmtree(folder)
-    else:
+    if not place.exists():
         os.replace(folder, place)
 
 
@@ -232,5 +237,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("[!.]*.dcm"))
 
 
-def _last_change(study: Path) -> float:
-    return max(path.stat().st_mtime for path in [study, *study.iterdir()])
+def _with_images(study: Path) -> list[Path]:
+    """A kill may leave a series folder with nothing whole in it."""
+    return [folder for folder in _folders(study) if _files(folder)]

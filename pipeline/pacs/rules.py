@@ -84,10 +84,9 @@ def matched(matches: list[Match]) -> str | None:
 
 
 def _reasons(facts: Facts, rule: Rule, today: date) -> list[Reason]:
+    made = "its own" if facts.ours else "another's"
     reasons = [
-        Reason(
-            "not made by this software", "its own" if facts.ours else "original", not facts.ours
-        ),
+        Reason("not made by this software", made, not facts.ours),
         Reason(
             f"at least {rule.instances} images",
             str(facts.instances),
@@ -107,8 +106,10 @@ def _reasons(facts: Facts, rule: Rule, today: date) -> list[Reason]:
     return reasons
 
 
-def _one_of(name: str, wanted: list[str], found: str) -> Reason:
-    met = found.casefold() in {word.casefold() for word in wanted}
+def _one_of(name: str, wanted: tuple[str, ...], found: str) -> Reason:
+    # A kernel may have several values, such as Br40f\\3.
+    values = {found.casefold(), *found.casefold().split("\\")}
+    met = not values.isdisjoint(word.casefold() for word in wanted)
     return Reason(f"{name} one of {', '.join(wanted)}", found, met)
 
 

@@ -130,10 +130,10 @@ class Rule(Strict):
     """
 
     name: str
-    modality: list[str] = ["CT"]
+    modality: tuple[str, ...] = ("CT",)
     description: str | None = None
-    body_part: list[str] | None = None
-    kernel: list[str] | None = None
+    body_part: tuple[str, ...] | None = None
+    kernel: tuple[str, ...] | None = None
     date: Dates | None = None
     instances: Annotated[int, Field(ge=1)] = 1
 
@@ -157,7 +157,7 @@ class Receive(Strict):
     host: str = "127.0.0.1"
     port: Port = 11112
     title: Title = "LDCT"
-    callers: list[Title] = []
+    callers: tuple[Title, ...] = ()
     tls: Tls | None = None
     silence_s: Seconds = 30
     patience_s: Seconds = 900

@@ -66,12 +66,14 @@ class Worker:
             try:
                 return self._next(work)
             except Unreachable as error:
-                failed = self.ledger.fail(work, str(error), self.settings.retry)
-                if failed.state is State.DEAD:
-                    lay_down(self.places, failed)
-                return failed
+                return self._fail(work, str(error))
             except LdctError as error:
                 return self._bury(work, str(error))
+            except Exception as error:  # a full disk, a lack of memory: may pass
+                return self._fail(work, type(error).__name__)
+            except BaseException:
+                self.ledger.let_go(work)
+                raise
 
     def _next(self, work: Work) -> Work:
         if work.state is State.FOUND:
@@ -79,6 +81,12 @@ class Worker:
         if work.state is State.HERE:
             return self._derive(work)
         return self._send(work)
+
+    def _fail(self, work: Work, why: str) -> Work:
+        failed = self.ledger.fail(work, why, self.settings.retry)
+        if failed.state is State.DEAD:
+            lay_down(self.places, failed)
+        return failed
 
     def _bury(self, work: Work, why: str) -> Work:
         dead = self.ledger.bury(work, why)
