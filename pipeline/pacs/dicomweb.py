@@ -82,7 +82,7 @@ class DicomwebPeer(Peer):
             with _told():
                 found = self._client.search_for_series(search_filters=each, get_remaining=True)
             for row in found:
-                header = Dataset.from_json(row)
+                header = _dataset(row)
                 series = self.series(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
                 if series.instance_uids:
                     yield series, self._facts(series)
@@ -90,14 +90,14 @@ class DicomwebPeer(Peer):
     def series(self, study_uid: str, series_uid: str) -> Series:
         with _told():
             rows = self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
-        uids = (str(Dataset.from_json(row).SOPInstanceUID) for row in rows)
+        uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
         return Series(study_uid, series_uid, frozenset(uids))
 
     def series_of(self, study_uid: str) -> list[str]:
         """The series of a study."""
         with _told():
             rows = self._client.search_for_series(study_uid, get_remaining=True)
-        return [str(Dataset.from_json(row).SeriesInstanceUID) for row in rows]
+        return [str(_dataset(row).SeriesInstanceUID) for row in rows]
 
     def retrieve(self, series: Series, folder: Path) -> None:
         """Every image of a series as the service has it, one file each."""
@@ -117,7 +117,7 @@ class DicomwebPeer(Peer):
     def _facts(self, series: Series) -> Facts:
         """QIDO knows no kernel: one image's metadata does."""
         with _told():
-            header = Dataset.from_json(
+            header = _dataset(
                 self._client.retrieve_instance_metadata(
                     series.study_uid, series.series_uid, min(series.instance_uids)
                 )
@@ -140,6 +140,11 @@ def _told() -> Iterator[None]:
         raise Unreachable(f"the DICOMweb service: {type(error).__name__}") from None
     except (ValueError, KeyError, AttributeError, pydicom.errors.InvalidDicomError) as error:
         raise Refused(f"the DICOMweb service's answer: {type(error).__name__}") from None
+
+
+def _dataset(row: dict[str, Any]) -> Dataset:
+    """Metadata without what they only point to, such as pixels."""
+    return Dataset.from_json(row, bulk_data_uri_handler=lambda *of: None)
 
 
 def _auth(secret: Credentials) -> AuthBase:
