@@ -19,6 +19,7 @@ import typer
 
 from flows.cli_evaluate import add_evaluate_command
 from flows.cli_latent import add_latent_commands
+from flows.cli_pacs import add_pacs_commands
 from flows.cli_review import add_review_commands
 from flows.cli_series import add_series_commands
 from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
@@ -161,6 +162,7 @@ add_evaluate_command(app)
 add_series_commands(app)
 add_review_commands(app)
 add_latent_commands(app)
+add_pacs_commands(app)
 
 
 def main() -> None:

@@ -25,16 +25,19 @@ from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.discover import Source, discover, source_key
 from pipeline.errors import LdctError, NothingUsableError
-from pipeline.export import Export, Exported, export_simulated
+from pipeline.export import Export, Exported, ModelCard, export_simulated
 from pipeline.export_labels import require_form
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
+from pipeline.models.shell import Shell
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.found import SOURCE
 from pipeline.settings import Pairs
 from pipeline.store import Store
 
 REPORT = "report.json"
+#: A model, its card and its configuration.
+Loaded = tuple[Shell, ModelCard, dict[str, Any]]
 
 
 def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -86,21 +89,26 @@ def apply_flow(
     to = Export(out, compress, difference, require_form(labels))
 
     def body() -> dict[str, Any]:
-        model, card, raw = stages.load_stage(reference, strength)
-        config = parse_config(raw)
-
-        def one(source: Source, key: str) -> Exported:
-            folder = out / f"{key}-{card.slug}"
-            return stages.apply_stage(
-                model, card, config, source, key=key, to=replace(to, folder=folder)
-            )
-
-        done = _each(source, out, intake, one)
-        write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
-        told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
-        return {"model": card.uri, **told} | done
+        return apply_loaded(stages.load_stage(reference, strength), source, to, intake=intake)
 
     return in_flow("ldct-apply", body)
+
+
+def apply_loaded(loaded: Loaded, source: Path, to: Export, *, intake: Intake) -> dict[str, Any]:
+    """A model that is loaded already over every CT of a source; inside a flow."""
+    model, card, raw = loaded
+    config, out = parse_config(raw), to.folder
+
+    def one(source: Source, key: str) -> Exported:
+        folder = out / f"{key}-{card.slug}"
+        return stages.apply_stage(
+            model, card, config, source, key=key, to=replace(to, folder=folder)
+        )
+
+    done = _each(source, out, intake, one)
+    write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
+    told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
+    return {"model": card.uri, **told} | done
 
 
 def simulate_flow(

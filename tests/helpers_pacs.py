@@ -158,7 +158,7 @@ def derive(series: Path, model: str, out: Path) -> str:
 
 
 class FolderPeer:
-    """A PACS as a folder of files named by their UIDs. `answers` fails requests, in order."""
+    """A PACS as a folder of files named SERIES_IMAGE. `answers` fails requests, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,24 +168,25 @@ class FolderPeer:
 
     def series(self, study_uid: str, series_uid: str) -> Series:
         self._answer()
-        headers = [pydicom.dcmread(path) for path in self.folder.glob("*.dcm")]
-        uids = {str(h.SOPInstanceUID) for h in headers if h.SeriesInstanceUID == series_uid}
+        uids = {path.stem.split("_")[1] for path in self.folder.glob(f"{series_uid}_*.dcm")}
         return Series(study_uid, series_uid, frozenset(uids))
 
     def store(self, paths: list[Path]) -> None:
         for path in paths:
             self._answer()
-            uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            uid = str(header.SOPInstanceUID)
             self.stored.append(uid)
             partial = self.folder / f".{uid}-{os.getpid()}"
             partial.write_bytes(path.read_bytes())
-            os.replace(partial, self.folder / f"{uid}.dcm")
+            os.replace(partial, self.folder / f"{header.SeriesInstanceUID}_{uid}.dcm")
             with (self.folder / "log").open("a") as log:
                 log.write(f"{uid}\n")
 
     def retrieve(self, series: Series, folder: Path) -> None:
         for number, uid in enumerate(sorted(series.instance_uids)):
-            (folder / f"{number:06d}.dcm").write_bytes((self.folder / f"{uid}.dcm").read_bytes())
+            there = self.folder / f"{series.series_uid}_{uid}.dcm"
+            (folder / f"{number:06d}.dcm").write_bytes(there.read_bytes())
 
     def _answer(self) -> None:
         answer = self.answers.pop(0) if self.answers else None

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pydicom
 
@@ -27,7 +28,7 @@ Derive = Callable[[Path, str, Path], str]
 HELD_S = 300.0
 
 
-class Source(Peer):
+class Source(Peer, Protocol):
     """A peer that series can be got from."""
 
     def retrieve(self, series: Series, folder: Path) -> None:
