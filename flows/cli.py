@@ -19,6 +19,7 @@ import typer
 
 from flows.cli_evaluate import add_evaluate_command
 from flows.cli_latent import add_latent_commands
+from flows.cli_models import add_promotion_commands
 from flows.cli_pacs import add_pacs_commands
 from flows.cli_review import add_review_commands
 from flows.cli_series import add_series_commands
@@ -163,6 +164,7 @@ add_series_commands(app)
 add_review_commands(app)
 add_latent_commands(app)
 add_pacs_commands(app)
+add_promotion_commands(models_app)
 
 
 def main() -> None:
