@@ -1,4 +1,4 @@
-"""`ldct pacs`, `status` and `retry` on a real Orthanc, as a hospital meets them; a router's module."""
+"""`ldct pacs`, `status`, `retry` on a real Orthanc, as a hospital meets them; a router's module."""
 
 from __future__ import annotations
 
