@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,14 @@ from cryptography.x509.oid import NameOID
 from helpers_pacs import free_port, settings, write_ct
 
 from pipeline.errors import ConfigError
+from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.rules import Facts, judge_series, matched
 from pipeline.pacs.secrets import Credentials, credentials
 from pipeline.pacs.settings import Dicomweb, Dimse, Login, Rule, load_pacs
-from pipeline.pacs.wire import Unreachable
+from pipeline.pacs.wire import Refused, Unreachable
 
 MINIMAL = {
     "model": "redcnn",
@@ -62,6 +65,31 @@ def test_a_minimal_yaml_listens_on_loopback_and_wants_ct(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, changes, told):
     with pytest.raises(ConfigError, match=f"hospital.yaml: .*{told}"):
         load_pacs(written(tmp_path, **changes))
+
+
+def test_the_yaml_of_the_documentation_is_one(tmp_path):
+    told = (Path(__file__).parents[1] / "docs" / "pacs.md").read_text()
+    example = told.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "hospital.yaml").write_text(example)
+    assert load_pacs(tmp_path / "hospital.yaml").rules[0].instances == 50
+
+
+def test_a_redirect_is_not_followed():
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:1/metadata")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        peer = DicomwebPeer(Dicomweb(url=f"http://127.0.0.1:{server.server_port}/x"))
+        with pytest.raises(Refused, match="redirects elsewhere"):
+            peer.series("1.2", "1.3")
+        server.shutdown()
 
 
 def test_secrets_come_from_the_environment_or_a_private_file_and_are_not_shown(
@@ -178,8 +206,6 @@ def test_c_store_over_tls_both_sides_known(tmp_path, certificate):
 
 
 def test_https_is_checked_against_the_authority_of_the_configuration(certificate):
-    from pipeline.pacs.dicomweb import DicomwebPeer
-
     told = {"url": "https://127.0.0.1:1/x", "tls": {"ca": certificate["certificate"]}}
     peer = DicomwebPeer(Dicomweb.model_validate(told))
     session = peer._client._session

@@ -93,12 +93,6 @@ class DicomwebPeer(Peer):
         uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
         return Series(study_uid, series_uid, frozenset(uids))
 
-    def series_of(self, study_uid: str) -> list[str]:
-        """The series of a study."""
-        with _told():
-            rows = self._client.search_for_series(study_uid, get_remaining=True)
-        return [str(_dataset(row).SeriesInstanceUID) for row in rows]
-
     def retrieve(self, series: Series, folder: Path) -> None:
         """Every image of a series as the service has it, one file each."""
         with _told():

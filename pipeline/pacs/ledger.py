@@ -195,12 +195,6 @@ class Ledger:
                     return
         yield None
 
-    def next_due(self) -> float | None:
-        """When the next open work is due."""
-        return self._db.execute(
-            "SELECT min(due) FROM work WHERE state IN (?, ?, ?)", OPEN
-        ).fetchone()[0]
-
     def advance(self, work: Work, state: State, note: str = "") -> Work:
         """A step is done: the next one is due now, with a clean slate."""
         return self._change(work, state, note=note, due=self.now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -85,10 +84,6 @@ def take_up(places: Places, work: Work) -> None:
         private_folder(places.series(work.id).parent)
         os.replace(folder / "series", places.series(work.id))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def why_dead(places: Places, name: str) -> str:
-    return json.loads((places.dead(name) / "why.json").read_text(encoding="utf-8"))["note"]
 
 
 def sync_tree(folder: Path) -> None:

@@ -58,9 +58,9 @@ def put_down(
     """Matching series become work, due once they had the time to grow; what the ledger has
     already stays as it is."""
     wanted = [answer for answer in answers if answer.rule]
-    before = len(ledger.all())
+    before = sum(ledger.counts().values())
     for answer in wanted:
         due = ledger.now() + settings.settle_s
         ledger.add(answer.series, model, origin="dicomweb", rule=str(answer.rule), due=due)
-    added = len(ledger.all()) - before
+    added = sum(ledger.counts().values()) - before
     return {"asked": len(answers), "matched": len(wanted), "new": added}
