@@ -14,6 +14,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.util import Retry
 
 from pipeline.pacs.ledger import Series
 from pipeline.pacs.rules import Facts, study_dates
@@ -42,15 +43,22 @@ class _Bearer(AuthBase):
         return request
 
 
-class _PinnedTls(requests.adapters.HTTPAdapter):
-    """HTTPS with the context of the configuration."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """HTTPS with the context of the configuration, None for HTTP.
+
+    A question is asked once more where the service had closed the connection that was kept
+    open; Orthanc does after a second.
+    """
 
     def __init__(self, context: Any) -> None:
         self._context = context
-        super().__init__()
+        again = Retry(total=2, connect=0, read=2, status=0, other=0)
+        super().__init__(max_retries=again)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **{**kwargs, "ssl_context": self._context})
+        if self._context is not None:
+            kwargs["ssl_context"] = self._context
+        super().init_poolmanager(*args, **kwargs)
 
 
 class DicomwebPeer(Peer):
@@ -64,8 +72,9 @@ class DicomwebPeer(Peer):
         session.max_redirects = 0
         if settings.login:
             session.auth = _auth(credentials(settings.login))
-        if settings.url.startswith("https"):
-            session.mount("https://", _PinnedTls(client_context(settings.tls)))
+        secure = settings.url.startswith("https")
+        adapter = _Adapter(client_context(settings.tls) if secure else None)
+        session.mount("https://" if secure else "http://", adapter)
         self._client = DICOMwebClient(
             settings.url, session=session, chunk_size=_IN_ONE_CHUNK, timeout=settings.timeout_s
         )
