@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from generative_compression import compression
+from generative_compression import KINDS, compression
 from generative_denoise import denoise
 from generative_digits import GAMES, digits
 from generative_tables import TABLES
@@ -36,11 +36,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/benchmark"))
     parser.add_argument("--iterations", type=int, help="of each training, for a quick look")
     parser.add_argument("--games", nargs="+", choices=list(GAMES), help="of the digits; all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="of images to compress; all")
+    parser.add_argument("--books", type=int, help="how many code books to train")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # what the seconds in the tables mean
     options: dict[str, Any] = {"work": arguments.work, "results": RESULTS}
     if arguments.part == "digits" and arguments.games:
         options["games"] = arguments.games
+    if arguments.part == "compression":
+        given = {"kinds": arguments.kinds, "books": arguments.books}
+        options |= {name: value for name, value in given.items() if value}
     if arguments.part != "digits":
         options["data"] = arguments.data
     if arguments.iterations:

@@ -10,7 +10,7 @@ import io
 import lzma
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,37 @@ QUALITIES = (1, 3, 5, 7, 9, 12, 15, 20, 25, 30)
 RATIOS = (800, 400, 200, 130, 100, 80, 60, 50, 40, 30)
 PATCH, BATCH = 112, 4
 REFERENCES = ("JPEG", "JPEG 2000")
+KINDS = ("ct", "photographs")
 
 Grey = NDArray[np.float32]
 Way = Callable[[Grey], tuple[int, Grey]]
 
 
-def compression(data: Path, work: Path, results: Path, iterations: int = 1500) -> dict[str, Any]:
-    """Points (bits a pixel, MS-SSIM, PSNR) of every way on both kinds of image."""
+def compression(
+    data: Path,
+    work: Path,
+    results: Path,
+    iterations: int = 1500,
+    kinds: Sequence[str] = KINDS,
+    books: int = len(BOOKS),
+) -> dict[str, Any]:
+    """Points (bits a pixel, MS-SSIM, PSNR) of every way on images of those kinds.
+
+    books: how many of BOOKS to train.
+    """
     figures = {}
-    for kind, (training, test) in {"ct": ct(data), "photographs": photographs()}.items():
+    for kind in kinds:
+        training, test = ct(data) if kind == "ct" else photographs()
         curves = {
             "JPEG": [point(lambda image, q=q: jpeg(image, q), test) for q in QUALITIES],
             "JPEG 2000": [point(lambda image, r=r: jpeg_2000(image, r), test) for r in RATIOS],
         }
         shown = [test[len(test) // 2]]
-        for name, options in BOOKS.items():
+        for name, options in list(BOOKS.items())[:books]:
             slug = f"{kind}-{2 ** len(options['channels'])}-{options['num_embeddings']}"
             codec, seconds = book(training, options, iterations, work / f"compression-{slug}")
             found = point(lambda image, codec=codec: round_trip(codec, image), test)
-            found |= coded(codec, test) | {"cpu_seconds": seconds}
+            found |= coded(codec, test) | {"cpu_seconds": seconds, "iterations": iterations}
             found |= {f"{other}_ms_ssim": at_rate(curves[other], found) for other in REFERENCES}
             curves[name] = [found]
             shown.append(round_trip(codec, shown[0])[1])

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,9 @@ def visited(address: str) -> dict[str, float]:
         page.goto(origin + case)  # a new page: its scripts, the worklist, both series
         until(page, f"document.body.dataset.ready === '{case}'")
         opened = time.perf_counter() - started
+        before = processor_s()
         axial = scrolled(page, 100)
+        busy_ms = 1000 * (processor_s() - before) / SCROLLED
         page.keyboard.press("c")
         started = time.perf_counter()
         until(page, f"{VIEWER}.panels.every((panel) => panel.plane?.stack.name === 'coronal')")
@@ -121,6 +124,7 @@ def visited(address: str) -> dict[str, float]:
     return {
         "open to both images, s": opened,
         "scroll, slices/s": axial,
+        "browser's processor time for a slice, ms": busy_ms,
         "first coronal plane, s": coronal_opened,
         "scroll coronal, planes/s": coronal,
         "page's heap, MiB": heap,
@@ -141,6 +145,17 @@ def scrolled(page: Page, first: int) -> float:
           return {SCROLLED} / ((performance.now() - started) / 1000);
         }})()"""
     )
+
+
+def processor_s() -> float:
+    """Of all processes of the browser: tells its cost on a machine that others load, too."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile
+            if b"chromium" in (process / "cmdline").read_bytes().split(b"\0")[0]:
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def until(page: Page, script: str) -> None:

@@ -71,6 +71,8 @@ def main_job(request: str) -> dict[str, Any]:
     """
     asked = Request.read(Path(request))
     config = parse_config(asked.config)
+    if asked.denoiser:
+        stages.require_denoiser(asked.denoiser, config)
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 

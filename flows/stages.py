@@ -138,16 +138,25 @@ def evaluate_stage(
         return task_of(config).evaluate(model, store, keys, config, stage.advance)
 
 
+def require_denoiser(reference: str, config: RunConfig) -> Shell:
+    """The denoiser that a segmenter's run names; raises ConfigError, before any work is done,
+    where there is none, or no low dose to denoise."""
+    if config.task != "segment" or config.degradation is None:
+        raise ConfigError(
+            "--denoiser: it goes before a segmenter whose run has a degradation, the low dose"
+        )
+    denoiser, _, raw = Registry.default().load(reference)
+    if raw["task"] != "denoise":
+        raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
+    return denoiser
+
+
 @stage_task("downstream")
 def downstream_stage(
     model: Shell, reference: str, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     """A segmenter's figures on low-dose images that another model has denoised."""
-    if config.task != "segment":
-        raise ConfigError(f"a denoiser goes before a segmenter, not before the task {config.task}")
-    denoiser, _, raw = Registry.default().load(reference)
-    if raw["task"] != "denoise":
-        raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
+    denoiser = require_denoiser(reference, config)
     slices = sum(store.record(key)["shape"][0] for key in keys)
     with Stage("denoise, then segment", unit="slices", total=slices) as stage:
         return low_dose_figures(

@@ -74,7 +74,7 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
     partly = "" if strength == 1 else f" at strength {strength:g}"
     out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {verdict}.")
     for check in failed:
-        out_console.print(f"  {check['check']}: {number(check['figure'], 2)}, {check['limit']}")
+        out_console.print(f"  {check['check']}: {_figure(check)}, {check['limit']}")
 
 
 def applied_table(report: dict[str, Any], out: Path) -> None:
@@ -164,9 +164,7 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         task_figures(row["config"]["task"], row["figures"])
         for check in row["gate"]["checks"]:
             mark = "passed" if check["passed"] else "FAILED"
-            out_console.print(
-                f"{mark}: {check['check']} {number(check['figure'], 2)} ({check['limit']})"
-            )
+            out_console.print(f"{mark}: {check['check']} {_figure(check)} ({check['limit']})")
         patients = {
             key: patient.get("windows") or patient.get("classes")
             for key, patient in row["figures"]["patients"].items()
@@ -175,3 +173,7 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")
         out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
+
+
+def _figure(check: dict[str, Any]) -> str:
+    return number(check["figure"], check.get("decimals", 2))

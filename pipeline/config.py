@@ -17,7 +17,7 @@ from pipeline.dicom.intake import Intake
 from pipeline.errors import ConfigError
 from pipeline.generation import Generation
 from pipeline.segmentation import Planned, Segmentation, which
-from pipeline.settings import Component, Data, Normalize, Register, Strict, Train
+from pipeline.settings import Component, Data, Gate, Normalize, Register, Strict, Train
 from pipeline.units import Window
 
 TaskName = Literal["denoise", "segment", "generate"]
@@ -26,6 +26,12 @@ OF_TASK: dict[TaskName, tuple[str, ...]] = {
     "denoise": ("normalize_hu", "strength", "metrics", "convention", "phantoms"),
     "segment": ("segmentation",),
     "generate": ("generation", "normalize_hu"),
+}
+#: What its gate may ask for; what a generator must reach, `generation.limits` says.
+GATE_OF_TASK: dict[TaskName, tuple[str, ...]] = {
+    "denoise": ("psnr_gain_db", "max_abs_hu_bias", "reader_study"),
+    "segment": ("min_dice",),
+    "generate": (),
 }
 #: Sections that a run of the task must have, and what they are for.
 _NEEDED: dict[TaskName, dict[str, str]] = {
@@ -92,6 +98,9 @@ class RunConfig(Strict):
         foreign = sorted(self.model_fields_set & self._foreign())
         if foreign:
             raise ValueError(f"{foreign[0]}: not for the task {self.task}")
+        gate = sorted(self.register_.gate.model_fields_set - {*GATE_OF_TASK[self.task]})
+        if gate:
+            raise ValueError(f"register.gate.{gate[0]}: not for the task {self.task}")
         for name, told in _NEEDED[self.task].items():
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: {told}")
@@ -112,7 +121,12 @@ class RunConfig(Strict):
 
     def resolved(self) -> dict[str, Any]:
         """Every setting of the task, defaults included, as plain data for YAML and JSON."""
-        return self.model_dump(mode="json", by_alias=True, exclude=self._foreign())
+        unasked = Gate.model_fields.keys() - {*GATE_OF_TASK[self.task]}
+        return self.model_dump(
+            mode="json",
+            by_alias=True,
+            exclude={**dict.fromkeys(self._foreign(), True), "register_": {"gate": unasked}},
+        )
 
     def _foreign(self) -> set[str]:
         """Sections of the other tasks."""

@@ -29,6 +29,7 @@ SIDE = 32
 LEAST_DIVERSITY_SIDE = 32
 DIVERSITY_PAIRS = 500
 HIDDEN = 64
+LEAST_REAL = 10
 #: A classifier that is surer than this takes a sample for one of the classes.
 CONFIDENT = 0.8
 
@@ -61,12 +62,15 @@ def sample_figures(
     recall, and the nearest neighbour. Where training images have labels, a classifier trained on
     them here says what samples show, and its hidden layer gives the Frechet distance (not the
     FID of the literature, which has Inception's features). All classes are the classifier's.
+    Of fewer held-back images than LEAST_REAL nothing but copies is told.
     """
     window = next(iter(config.windows.values()))
     count = config.generation.samples if config.generation else len(held_back)
     drawn, asked = draw(model, count, labels=labels, seed=config.train.seed)
     near, known, real = (_pixels(images, window) for images in (drawn, training, held_back))
     few = min(len(near), len(real))
+    if few < LEAST_REAL:
+        return {"count": len(drawn), **memorised(near, known, real)}
     precision, recall = precision_recall(near[:few], real[:few])
     diversities = [_diversity(images, window) for images in (drawn[:few], held_back[:few])]
     return {

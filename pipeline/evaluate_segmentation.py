@@ -124,6 +124,7 @@ def judge_classes(overall: dict[str, Any], least_dice: float | dict[str, float])
         {
             "check": f"Dice, {name}",
             "figure": found[name],
+            "decimals": 4,
             "limit": f">= {limit}",
             "passed": found[name] is not None and found[name] >= limit,
         }

@@ -196,5 +196,5 @@ def plot_codes(model: Generative, config: RunConfig, store: Store, path: Path) -
     order = codes.var(dim=0).argsort(descending=True)[:2].sort().values.tolist()
     shown = images.given if images.given else labels_of(images, "lungs")
     first, second = (number + 1 for number in order)
-    title = f"{config.name}: latents {first} and {second}"
-    save_latent_plot({title: (codes[:, order].numpy(), np.asarray(shown))}, path)
+    points = codes[:, order].numpy(), np.asarray(shown)
+    save_latent_plot({config.name: points}, path, latents=(first, second))

@@ -25,20 +25,26 @@ def _lungs(volume: Volume) -> NDArray[np.bool_]:
 BY_THRESHOLD: dict[str, Callable[[Volume], NDArray[np.bool_]]] = {"body": _body, "lungs": _lungs}
 
 
+#: Raise it when pipeline.masks finds something else: stores then find theirs anew.
+RULE = {"kind": "threshold", "rule": 2}
+
+
 def has_labels(store: Store, key: str, source: str) -> bool:
     """Whether a stored series has label maps of this source, or can get them."""
     return source in BY_THRESHOLD or source in store.label_names(key)
 
 
 def stored_labels(store: Store, key: str, source: str) -> LabelMap:
-    """A stored series' label map; one by threshold is found now, once, and kept.
+    """A stored series' label map; one by threshold is found once and kept, while its rule holds.
 
     Raises NothingUsableError where there is none.
     """
-    if source in BY_THRESHOLD and source not in store.label_names(key):
+    if source in BY_THRESHOLD and not _by_this_rule(store, key, source):
         volume = store.load(key)
         found = BY_THRESHOLD[source](volume) & volume.valid
-        store.add_labels(
-            key, source, LabelMap(found.astype(np.uint8), {1: source}, {"kind": "threshold"})
-        )
+        store.add_labels(key, source, LabelMap(found.astype(np.uint8), {1: source}, dict(RULE)))
     return store.load_labels(key, source)
+
+
+def _by_this_rule(store: Store, key: str, source: str) -> bool:
+    return source in store.label_names(key) and store.load_labels(key, source).source == RULE

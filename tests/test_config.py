@@ -85,6 +85,7 @@ def test_a_misspelled_required_key_is_named_too() -> None:
         (run_data(train=tiny_train(precision="fp16")), "train.precision"),
         (run_data(task="segments"), "task"),
         (run_data(task="segment"), "segmentation: say which"),
+        (run_data(register={"name": "a", "gate": {"min_dice": 0.9}}), "register.gate.min_dice"),
         (run_data(task="segment", phantoms=True), "phantoms: not for the task segment"),
         (run_data(data={"split": {"test": 1.0}}), "data.split.test"),
     ],

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from test_flows import Ended, ldct, own_registry  # noqa: F401  (fixtures)
+from conftest import Ended
+
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = [
@@ -18,7 +20,7 @@ SMALL = [
 
 
 @pytest.fixture
-def digits(ldct: Callable[..., Ended], tmp_path: Path) -> dict:  # noqa: F811
+def digits(ldct: Callable[..., Ended], tmp_path: Path) -> dict:
     """report.json of a run on digits."""
     ended = ldct("run", CONFIGS / "vae_digits.yaml", "--out", tmp_path / "out", *SMALL, "--json")
     assert ended.code == 0, ended.err
@@ -27,7 +29,7 @@ def digits(ldct: Callable[..., Ended], tmp_path: Path) -> dict:  # noqa: F811
 
 def test_digits_go_the_whole_way(
     digits: dict,
-    ldct: Callable[..., Ended],  # noqa: F811
+    ldct: Callable[..., Ended],
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
@@ -64,7 +66,7 @@ def test_digits_go_the_whole_way(
 
 
 def test_ct_goes_the_whole_way_to_a_synthetic_series(
-    ldct: Callable[..., Ended],  # noqa: F811
+    ldct: Callable[..., Ended],
     phantom_patients: Path,
     tmp_path: Path,
 ) -> None:
@@ -80,6 +82,12 @@ def test_ct_goes_the_whole_way_to_a_synthetic_series(
     ended = ldct("run", config, "--data", phantom_patients, "--out", out, *SMALL, *small, "--json")
     assert ended.code == 0, ended.err
     uri = ended.json["model"]["uri"]
+    # Two held-back slices tell of copies, and of nothing else.
+    assert set(ended.json["metrics"]["overall"]["samples"]) == {
+        "count",
+        "copies",
+        "nearer_to_training",
+    }
     shown = ldct("latent", "sample", uri, "--count", 3, "--out", tmp_path / "made", "--dicom")
     assert shown.code == 0, shown.err
     made = sorted((tmp_path / "made" / "synthetic-sample").iterdir())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_images import body_slice, disc
 
-from pipeline.masks import body_mask, bounding_box
+from pipeline.masks import body_mask, bounding_box, lung_mask
 
 
 def test_the_lungs_and_gas_belong_to_the_body() -> None:
@@ -74,3 +74,19 @@ def test_a_patch_larger_than_the_image_gets_all_of_it() -> None:
 
 def test_an_empty_mask_has_no_box() -> None:
     assert bounding_box(np.zeros((10, 10), dtype=bool), (4, 4)) is None
+
+
+def test_lungs_that_touch_in_front_of_the_heart_do_not_swallow_it() -> None:
+    """A ring of lung around the heart, a vessel in it; 2 mm pixels, 5 mm slices."""
+    rows, columns = np.indices((128, 128)) - 63.5
+    radius = np.hypot(rows, columns)
+    plane = np.full((128, 128), -1000.0)
+    plane[radius < 58] = 40  # the chest
+    plane[radius < 50] = -850  # both lungs, joined in front
+    plane[radius < 25] = 40  # the heart, 100 mm
+    vessel = np.hypot(rows, columns - 38) < 3
+    plane[vessel] = 40
+    image_hu = np.repeat(plane[None], 8, axis=0).astype(np.float32)
+    lungs = lung_mask(image_hu, (5.0, 2.0, 2.0))
+    assert not lungs[:, radius < 20].any()
+    assert lungs[:, (radius > 30) & (radius < 48)].all(), "and the vessel is filled in"

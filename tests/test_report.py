@@ -22,7 +22,7 @@ from pipeline.physics.phantom_quality import Grid, RodKind
 from pipeline.quality.sweep import Sweep
 from pipeline.report import Panel, charts, save_overview, write_evaluation, write_report
 from pipeline.report.figures import centre_crop, difference_levels, difference_png, grey_levels
-from pipeline.report.html import duration, fixed, grouped
+from pipeline.report.words import duration, fixed, grouped
 from pipeline.units import Window
 
 WINDOW = Window(40, 400)

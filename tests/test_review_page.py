@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, missing
@@ -32,6 +33,7 @@ from pipeline.review.cases import Collection
 from pipeline.review.decisions import audit_of
 from pipeline.review.disk import write_disk
 from pipeline.review.readers import open_study, plan, unblinded
+from pipeline.store import LPS_TO_RAS
 
 #: Off the screen, as any user, and without a look outside.
 ARGUMENTS = (
@@ -71,10 +73,21 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     write_case(root, PLAIN)
     write_case(root, PADDED, padded=True)
     write_case(root, TILTED, shear_mm=SHEAR_MM)
+    write_labels(root / "sources" / str(TILTED), root / "labels.nii")
     _, derived = write_case(root, DAMAGED)
     found = collected(root)
     truncate(derived / "CT.0006.dcm")
     return found
+
+
+def write_labels(original: Path, path: Path) -> None:
+    """Label 2 in rows 40 to 49 and columns 30 to 39 of every slice."""
+    volume = read_volume(only_series(original)).volume
+    labels = np.zeros(volume.image_hu.shape, np.uint8)
+    labels[:, 40:50, 30:40] = 2
+    image = nibabel.Nifti1Image(labels.T, LPS_TO_RAS @ volume.affine_lps)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
 
 
 class Tab:
@@ -355,6 +368,34 @@ def test_a_tilted_series_is_upright_across(tab: Tab, collection: Collection) -> 
             place = [0.0, -38 + row * ROW_MM + SHEAR_MM * index, index * 2.5]
             hu = tab.ask(f"{VIEWER}.valuesAt({place})")[0]["hu"]
             assert (abs(hu - BLOCK_HU) <= 1) == inside
+
+
+def test_a_segmentation_is_laid_over_and_taken_off(tab: Tab, collection: Collection) -> None:
+    tab.go(f"case/{case_of(collection, collection.root / 'derived-3')}")
+    assert "label 2" in tab.ask("document.querySelector('.legend').textContent")
+
+    def alpha(row: float, column: float) -> int:
+        place = [-28 + column * COLUMN_MM, -38 + row * ROW_MM + SHEAR_MM * 12, 12 * 2.5]
+        return tab.ask(
+            f"""(() => {{
+              const panel = {VIEWER}.panels[1], [x, y] = panel.canvasOf({place}).map(Math.round);
+              const {{ canvas }} = panel.overlay;
+              if (canvas.hidden) return 0;
+              return canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];
+            }})()"""
+        )
+
+    for row, column, inside in (
+        (40.2, 30.2, True),
+        (49, 39, True),
+        (38.8, 35, False),
+        (45, 41, False),
+    ):
+        assert (alpha(row, column) > 0) == inside
+    tab.key("l")
+    tab.until(f"{VIEWER}.panels.every((panel) => panel.overlay.canvas.hidden)")
+    tab.key("l")
+    tab.until(f"{VIEWER}.panels.some((panel) => panel.overlay.canvas.hidden)", False)
 
 
 def test_a_damaged_slice_says_so(tab: Tab, collection: Collection) -> None:

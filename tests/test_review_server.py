@@ -248,6 +248,17 @@ def test_a_derived_series_finds_its_source_elsewhere(tmp_path: Path) -> None:
     assert list(together.shown) == ["original", "denoised"]
 
 
+def test_the_report_leads_to_the_review_page(client: httpx.Client, root: Path) -> None:
+    assert client.get("/report.html").status_code == 404
+    source = Path("pipeline/report/report.html")
+    button = (Path(__file__).parents[1] / source).read_text().split("<!-- review -->")[1]
+    (root / "report.html").write_text(f"<p>figures</p><!-- review -->{button}")
+    answer = client.get("/report.html")
+    assert '<a class="review" href="/">Open the review page</a>' in answer.text
+    assert "ldct review ." not in answer.text
+    assert "script-src" not in answer.headers["content-security-policy"]
+
+
 def test_an_empty_folder_and_an_unbuilt_page_are_named(tmp_path: Path) -> None:
     with pytest.raises(NothingUsableError, match="no series to review"):
         collect(tmp_path, key=KEY)

@@ -88,7 +88,7 @@ def test_the_whole_way(ldct: Ldct, config: Path, phantom_patients: Path, tmp_pat
     applied = ldct("apply", "body@champion", phantom_patients / "1", "--out", again, "--json")
     assert applied.code == 0, applied.err
     row = applied.json["exported"][0]
-    assert row["structures" if "structures" in row else "segments"] == 1
+    assert row["structures"] == 1
     nifti = ldct(
         "apply", "body@champion", phantom_patients / "1", "--out", again / "n", "--labels", "nifti"
     )

@@ -116,8 +116,8 @@ def test_beta_leaves_as_many_latents_active_as_theory_says(
         tmp_path,
         step=variational(beta=beta),
         normalize=Normalize(centre=0, scale=4),  # sigma is 1 in the pictures' own values
-        iterations=250,
-        lr=0.1,
+        iterations=350,
+        lr=5e-2,
     )
     use = latent_use(model, torch.from_numpy(images)[:, None])
     assert use.active() == active

@@ -92,7 +92,7 @@ def write_seg_file(
     save(segmentation, folder, FILE)
     return {
         "instances": 1,
-        "segments": len(labelmap.names),
+        "structures": len(labelmap.names),
         "frames": int(segmentation.NumberOfFrames),
         "warnings": several_frames(series),
     }

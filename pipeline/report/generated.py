@@ -85,11 +85,15 @@ def _told(marking: str, caption: str) -> PngInfo:
 
 
 def save_latent_plot(
-    panels: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]]], path: Path
+    panels: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]]],
+    path: Path,
+    *,
+    latents: tuple[int, int] = (1, 2),
 ) -> None:
     """Codes of two latents [count, 2] coloured by label [count], one panel for each title.
 
-    The circles hold 68 and 99.7 % of a standard normal prior: 1.51 and 3.41 from its centre.
+    latents: their numbers, counted from 1. The circles hold 68 and 99.7 % of a standard normal
+    prior: 1.51 and 3.41 from its centre.
     """
     figure = Figure(figsize=(5 * len(panels), 5.2), dpi=110, layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -99,7 +103,7 @@ def save_latent_plot(
             radius = math.sqrt(-2 * math.log(1 - share))
             angle = np.linspace(0, 2 * np.pi, 200)
             axes.plot(radius * np.cos(angle), radius * np.sin(angle), "--", color="#555", lw=1)
-        axes.set(title=title, xlabel="latent 1", ylabel="latent 2")
+        axes.set(title=title, xlabel=f"latent {latents[0]}", ylabel=f"latent {latents[1]}")
         axes.set_aspect("equal", adjustable="datalim")
     figure.colorbar(dots, ax=grid[-1], label="label")
     with replacing(path) as partial:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections import Counter
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from numpy.typing import NDArray
 
 from pipeline.files import replacing, write_text
@@ -24,12 +22,16 @@ from pipeline.quality.summary import (
 )
 from pipeline.report import charts, figures
 from pipeline.report.figures import Panel
+from pipeline.report.words import (
+    change,
+    day,
+    duration,
+    fixed,
+    grouped,
+    median,
+    or_dash,
+)
 from pipeline.units import TISSUE_RANGES_HU
-
-#: Stands for a figure that was not measured.
-NOT_MEASURED = "–"
-#: How many file names and values a group of equal refusals spells out.
-EXAMPLES = 3
 
 
 def write_report(
@@ -62,7 +64,7 @@ def write_run_page(
         report=report,
         **_measured(report.get("metrics"), report.get("config")),
         curve=data_uri(charts.training_png(curve)) if curve else None,
-        speed=_median([point.get("patches_per_s") for point in curve]),
+        speed=median([point.get("patches_per_s") for point in curve]),
         sides=Counter((report.get("split") or {}).values()),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),
@@ -168,86 +170,13 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=ChainableUndefined,
-        finalize=_or_dash,
+        finalize=or_dash,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(fixed=fixed, duration=duration, day=day)
     environment.globals.update(change=change, tissues=TISSUE_RANGES_HU)
     return environment
-
-
-def _or_dash(value: Any) -> Any:
-    return NOT_MEASURED if value is None or isinstance(value, Undefined) else value
-
-
-def fixed(value: Any, decimals: int = 2, *, signed: bool = False) -> str:
-    """A figure with so many decimals, a dash where there is none."""
-    if not _is_number(value):
-        return NOT_MEASURED
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    sign = "+" if signed else ""
-    return f"{value:{sign}z,.{decimals}f}".replace("-", "−")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not math.isnan(value)
-
-
-def change(output: Any, before: Any) -> float | None:
-    """Output minus input; None unless both were measured."""
-    return output - before if _is_number(output) and _is_number(before) else None
-
-
-def duration(seconds: Any) -> str:
-    """3.1 s, 10 min 12 s, 2 h 05 min"""
-    if not _is_number(seconds):
-        return NOT_MEASURED
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def day(started: Any) -> str:
-    """An ISO 8601 time for reading; as it is where it is none."""
-    try:
-        return f"{datetime.fromisoformat(started):%Y-%m-%d %H:%M %Z}".strip()
-    except (TypeError, ValueError):
-        return str(_or_dash(started))
-
-
-def grouped(refusals: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Refusals with the same reason and attribute as one row: count, some files, some values."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for refusal in refusals:
-        key = (str(refusal.get("reason")), str(refusal.get("attribute") or ""))
-        groups.setdefault(key, []).append(refusal)
-    return [
-        {
-            "reason": reason,
-            "attribute": attribute,
-            "count": len(members),
-            "files": _examples([str(member.get("file")) for member in members]),
-            "values": _examples(
-                [str(member["value"]) for member in members if member.get("value")]
-            ),
-        }
-        for (reason, attribute), members in sorted(groups.items(), key=lambda g: -len(g[1]))
-    ]
-
-
-def _examples(texts: list[str]) -> dict[str, Any]:
-    distinct = list(dict.fromkeys(texts))
-    return {"shown": distinct[:EXAMPLES], "more": max(0, len(distinct) - EXAMPLES)}
-
-
-def _median(values: list[Any]) -> float | None:
-    numbers = sorted(value for value in values if _is_number(value))
-    return numbers[len(numbers) // 2] if numbers else None
 
 
 def _pictures(panel: Panel) -> dict[str, Any]:

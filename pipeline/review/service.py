@@ -21,6 +21,8 @@ from pipeline.review.geometry import DIRECTIONS
 from pipeline.review.planes import CHUNK, PADDING
 from pipeline.versions import VERSION
 
+#: Measuring waits so long after planes were asked for: who scrolls goes first.
+QUIET_S = 0.5
 LABEL = "AI-derived, not for primary diagnosis"
 
 
@@ -34,6 +36,7 @@ class Review:
         self._blinded: dict[str, Shown] = {}
         self._changes: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
+        self._asked_s = 0.0
         audit_of(self.root).append({"act": "started", "software": VERSION})
 
     def worklist(self) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class Review:
         """Consecutive planes as little-endian int16, and as JSON which cannot be shown, and why."""
         if direction not in DIRECTIONS:
             raise KeyError(direction)
+        self._asked_s = time.monotonic()
         chunk = self.shown(sid).planes.chunk(direction, number)
         return chunk.planes.astype("<i2", copy=False).tobytes(), json.dumps(chunk.faults)
 
@@ -111,6 +115,8 @@ class Review:
         found = self._changes[case.cid]
         original, denoised = (case.shown[role].planes for role in (ORIGINAL, DENOISED))
         for number in range(min(p.geometry.shape[0] for p in (original, denoised))):
+            while time.monotonic() - self._asked_s < QUIET_S:
+                time.sleep(QUIET_S / 5)
             try:
                 found["slices"].append(slice_change(original, denoised, number))
             except (Unreadable, OSError, ValueError) as fault:

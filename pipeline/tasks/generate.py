@@ -98,7 +98,8 @@ class Generate(Task):
         for name, window in list(overall.get("windows", {}).items())[:1]:
             if window["psnr"] is not None:
                 told.append(f"{name}: {window['psnr']:.1f} dB, SSIM {window['ssim']:.2f}")
-        if drawn := overall.get("samples"):
+        drawn = overall.get("samples", {})
+        if "precision" in drawn:
             told.append(
                 f"samples: precision {drawn['precision']:.2f}, recall {drawn['recall']:.2f}"
             )

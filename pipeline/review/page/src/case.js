@@ -2,7 +2,7 @@
 
 import { Controls, TOOLS } from "./controls.js";
 import { source } from "./data.js";
-import { $, make, reader, say, view } from "./dom.js";
+import { $, make, put, say, view } from "./dom.js";
 import { TITLES } from "./panel.js";
 import { DIFFERENCE_LIMIT_HU, differenceColour } from "./planes.js";
 import { editPresets, presets } from "./presets.js";
@@ -83,7 +83,8 @@ export class CaseView {
 
   #pressed(group, value) {
     for (const button of document.querySelectorAll(`${group} button`)) {
-      button.setAttribute("aria-pressed", String(button.dataset.value === String(value)));
+      const pressed = String(button.dataset.value === String(value));
+      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
     }
   }
 
@@ -183,12 +184,17 @@ export class CaseView {
 
   #changed() {
     const { window, cursor, region } = this.viewer.state;
-    if (document.activeElement !== $("#centre")) $("#centre").value = window.centre;
-    if (document.activeElement !== $("#width")) $("#width").value = window.width;
+    this.#typed("#centre", window.centre);
+    this.#typed("#width", window.width);
     const k = presets().findIndex(([, centre, width]) => centre === window.centre && width === window.width);
     this.#pressed("#presets", k + 1);
     this.#latest("cursor", () => this.#cursor(cursor));
     this.#latest("figures", () => this.#figures(region));
+  }
+
+  #typed(name, value) {
+    const input = $(name);
+    if (document.activeElement !== input && input.value !== String(value)) input.value = value;
   }
 
   // Figures are read from planes that may be under way: one at a time, the last one counts.
@@ -212,16 +218,16 @@ export class CaseView {
   async #cursor(position) {
     const out = $("#cursor");
     if (!out) return;
-    if (!position) return void (out.textContent = "HU under the cursor");
+    if (!position) return put(out, "HU under the cursor");
     const values = await this.viewer.valuesAt(position);
     const lines = values.map(({ role, hu }) => `${named(role)}: ${hu === null ? "not measured" : `${signed(hu, role)} HU`}`);
-    out.textContent = [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n");
+    put(out, [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n"));
   }
 
   async #figures(region) {
     const out = $("#figures");
     if (!out) return;
-    if (!region) return void out.replaceChildren();
+    if (!region) return out.firstChild && out.replaceChildren();
     const rows = await this.viewer.regionFigures();
     const head = ["", "mean", "SD", "pixels"].map((text) => make("th", {}, text));
     const cells = (row) => [

@@ -19,8 +19,13 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
+// Set a text that may be the same: writing it again would lay the page out anew at every slice.
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 export function say(text) {
-  $("#said").textContent = text;
+  put($("#said"), text);
 }
 
 const KEPT = "ldct-reader";

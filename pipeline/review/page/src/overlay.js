@@ -10,6 +10,7 @@ export const colourOf = (label) => COLOURS[(label - 1) % COLOURS.length];
 export class Overlay {
   #picture = document.createElement("canvas");
   #shown = "";
+  #drawn = false;
 
   constructor(canvas) {
     this.canvas = canvas;
@@ -45,12 +46,15 @@ export class Overlay {
 
   #clear() {
     this.#shown = "";
-    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.hidden = true;
   }
 
   place(panel) {
+    if (!this.#shown && !this.#drawn) return; // most series have none
     const { clientWidth, clientHeight } = panel.canvasHost;
     Object.assign(this.canvas, { width: clientWidth, height: clientHeight });
+    this.#drawn = Boolean(this.#shown);
+    this.canvas.hidden = !this.#drawn;
     if (!this.#shown) return;
     const { stack, index } = panel.plane;
     const corner = (column, row) => panel.canvasOf(stack.position(index, column - 0.5, row - 0.5));

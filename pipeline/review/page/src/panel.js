@@ -1,6 +1,7 @@
 // One panel: the viewer library draws the plane, an SVG over it the texts and the measurements.
 
 import { Enums } from "@cornerstonejs/core";
+import { put } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
 import { Overlay } from "./overlay.js";
 import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
@@ -179,7 +180,7 @@ export class Panel {
     const { slab, window } = this.state;
     const place = stack.along[index].toFixed(1);
     const thick = slab.mm > 0 ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}` : "";
-    const text = (name, value) => (this.element.querySelector(`.${name}`).textContent = value);
+    const text = (name, value) => put(this.element.querySelector(`.${name}`), value);
     text("where", `${stack.name} ${index + 1} / ${stack.count}${thick} · ${place} mm`);
     text("level", this.role === "difference" ? "blue darker · orange brighter" : `C ${window.centre} W ${window.width}`);
     text("side-left", sideOf(stack.row_axis.map((v) => -v)));
@@ -187,10 +188,11 @@ export class Panel {
     text("side-top", sideOf(stack.column_axis.map((v) => -v)));
     text("side-bottom", sideOf(stack.column_axis));
     const fault = this.element.querySelector(".fault");
-    fault.hidden = !this.fault;
-    fault.textContent = this.fault ? `Cannot be shown: ${this.fault}` : "";
+    if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
+    put(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
     this.element.dataset.index = index;
-    this.drawMarks();
+    // The scale bar stays as it is; marks move with a tilted series' slices.
+    if (this.state.region || this.state.distance) this.drawMarks();
   }
 
   // The region, the distance and a scale bar.
