@@ -22,6 +22,7 @@ from flows.cli_latent import add_latent_commands
 from flows.cli_models import add_promotion_commands
 from flows.cli_pacs import add_pacs_commands
 from flows.cli_review import add_review_commands
+from flows.cli_schedule import schedule
 from flows.cli_series import add_series_commands
 from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
 from flows.progress import console
@@ -112,9 +113,14 @@ def _finish_run(
 def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
     """Train on a store, evaluate on its held-back patients, and register the model.
 
-    A training that was interrupted goes on from its last checkpoint in the store.
+    A training that was interrupted goes on from its last checkpoint in the store. Over several
+    GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli train CONFIG --store DIR.
     """
     from pipeline.config import load_config
+    from pipeline.joint import assist
+
+    if assist():
+        return
 
     settings = load_config(config, set_)
     from flows.single import train_flow
@@ -165,6 +171,7 @@ add_review_commands(app)
 add_latent_commands(app)
 add_pacs_commands(app)
 add_promotion_commands(models_app)
+app.command()(schedule)
 
 
 def main() -> None:

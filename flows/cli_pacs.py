@@ -106,17 +106,12 @@ def module(
 
 
 def status(hospital: Hospital, json_: Json = False) -> None:
-    """What was done, what is due, what failed and why."""
-    from flows.pacs import status as status_of
+    """What ran and was skipped, what was done, what is due, what failed and why."""
+    from flows.status import page, whole_status
     from pipeline.pacs.settings import load_pacs
 
-    report = status_of(load_pacs(hospital))
-    if json_:
-        print(json.dumps(report))
-        return
-    _counts(report["counts"])
-    for row in report["open"]:
-        print(f"{row['id']} {row['state']} {row['model']} images {row['instances']}", row["note"])
+    report = whole_status(load_pacs(hospital))
+    print(json.dumps(report) if json_ else page(report))
 
 
 def retry(

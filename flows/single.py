@@ -17,7 +17,7 @@ from flows import stages
 from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
-from flows.training import train_and_register
+from flows.training import known_version, train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
@@ -55,8 +55,14 @@ def ingest_flow(
     )
 
 
-def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
-    """Split, degrade, train, evaluate and register, on what a store holds."""
+def train_flow(
+    config: RunConfig, store_folder: Path, *, unless_known: bool = False
+) -> dict[str, Any]:
+    """Split, degrade, train, evaluate and register, on what a store holds.
+
+    unless_known: only {"known": its name} where a version of these data and this configuration
+    is registered already.
+    """
 
     def body() -> dict[str, Any]:
         store = Store.existing(store_folder)
@@ -65,6 +71,8 @@ def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
         folder = store_folder / "training"
         clock = Clock()
         planned = stages.plan_stage(store, config, sides)
+        if unless_known and (known := known_version(store, planned, sides)):
+            return {"known": known}
         trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
         return {"task": config.task, **clock.facts(), **trained.facts()}
 

@@ -28,11 +28,11 @@ from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
+from pipeline.joint import Training
 from pipeline.models.shell import Shell
 from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.tasks import task_of
-from pipeline.train import train
 
 Curve = list[dict[str, float]]
 
@@ -108,25 +108,16 @@ def train_stage(
     folder: Path,
     run: TrackedRun,
 ) -> tuple[Shell, Curve]:
-    settings, task = config.train, task_of(config)
-    patches = settings.iterations * settings.batch * settings.accumulate
+    training = Training.of(config, store, keys, validation=validation, folder=folder)
     curve: Curve = []
-    with Stage("train", unit="it", total=settings.iterations) as stage:
+    with Stage("train", unit="it", total=config.train.iterations) as stage:
 
         def log(metrics: dict[str, float], iteration: int) -> None:
             curve.append({"iteration": iteration, **metrics})
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        model = train(
-            config,
-            task.training_data(store, keys, config, patches),
-            folder=folder,
-            log=log,
-            data_digest=store.data_digest([*keys, *validation]),
-            selection=task.selection(store, config, validation),
-        )
-    return model, curve
+        return training.run(log), curve
 
 
 @stage_task("evaluate")

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
+from pipeline.schedule import Schedule
 from pipeline.settings import Strict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -200,6 +201,7 @@ class Pacs(Strict):
     send: Destination
     receive: Receive = Receive()
     retry: Retry = Retry()
+    schedule: Schedule | None = None
     settle_s: Seconds = 60
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
