@@ -25,7 +25,7 @@ from flows.cli_review import add_review_commands
 from flows.cli_schedule import schedule
 from flows.cli_series import add_series_commands
 from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
-from flows.progress import console
+from flows.progress import JSON_LINES, log
 from pipeline.errors import LdctError
 
 app = typer.Typer(
@@ -199,7 +199,9 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _fail(line: str, code: int, trace: str = "") -> None:
-    line = " ".join(line.split())
+    line, path = " ".join(line.split()), None
+    if JSON_LINES:  # the line may hold a path, and a path a name: it stays off the log
+        trace = trace or line
     if trace:
         path = Path(tempfile.gettempdir()) / f"ldct-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         try:
@@ -207,7 +209,7 @@ def _fail(line: str, code: int, trace: str = "") -> None:
             line += f" (details: {path})"
         except OSError:
             line += " (the details could not be written)"
-    console.print(f"ldct: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    log("failed", f"ldct: {line}", {"code": code, "details": str(path)}, style="red")
     sys.exit(code)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.options import Json
-from flows.progress import console
+from flows.progress import console, log
 
 if TYPE_CHECKING:
     from pipeline.pacs.ledger import Work
@@ -60,16 +60,23 @@ def work(
     forever: Annotated[
         bool, typer.Option("--forever", help="Go on looking for work until interrupted.")
     ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=0, help="Answer /metrics and /health on this port of this computer."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Retrieve, denoise, check, send back and count whatever is due.
 
     May run several times at once, and be killed at any point: a series is done once in effect.
     """
+    from flows.metrics import watched
     from flows.pacs import work_flow
     from pipeline.pacs.settings import load_pacs
 
-    report = work_flow(load_pacs(hospital), _tell, forever=forever)
+    settings = load_pacs(hospital)
+    with watched(settings, metrics, _tell) as (tell, looks):
+        report = work_flow(settings, tell, forever=forever, looks=looks)
     if json_:
         print(json.dumps(report))
     else:
@@ -135,7 +142,7 @@ def retry(
 
 
 def _tell(work: Work) -> None:
-    console.print(f"{work.id}: {work.state}. {work.note}", highlight=False, markup=False)
+    log("step", f"{work.id}: {work.state}. {work.note}", work.facts())
 
 
 def _counts(counts: dict[str, int]) -> None:

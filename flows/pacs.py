@@ -46,8 +46,17 @@ def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[Answer], dict[st
     return answers, put_down(answers, Ledger(settings.work), settings, model=model)
 
 
-def work_flow(settings: Pacs, tell: Callable[[Work], None], *, forever: bool) -> dict[str, Any]:
-    """Take what is due from the ledger until there is nothing, or for ever."""
+def work_flow(
+    settings: Pacs,
+    tell: Callable[[Work], None],
+    *,
+    forever: bool,
+    looks: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Take what is due from the ledger until there is nothing, or for ever.
+
+    tell: of each step that has ended; looks: the worker looks for work now.
+    """
 
     def body() -> dict[str, Any]:
         worker = Worker(
@@ -57,9 +66,11 @@ def work_flow(settings: Pacs, tell: Callable[[Work], None], *, forever: bool) ->
             peer(settings.send),
             DicomwebPeer(settings.source) if settings.source else None,
         )
+        looks()
         steps = worker.work_off(tell)
         while forever:
             time.sleep(LOOK_S)
+            looks()
             steps += worker.work_off(tell)
         return {"steps": steps, **status(settings)}
 

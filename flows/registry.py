@@ -140,8 +140,8 @@ class Registry:
         name, aliases = version.name, client.get_registered_model(version.name).aliases
         if CHAMPION not in aliases:
             # Of versions that were made at once each maker must find the same one the first.
-            passed = client.search_model_versions(f"name='{name}' and tags.gate='passed'")
-            first = min((int(row.version) for row in passed), default=int(version.version))
+            made = client.search_model_versions(f"name='{name}' and tags.gate='passed'")
+            first = min((int(row.version) for row in made), default=int(version.version))
             client.set_registered_model_alias(name, CHAMPION, str(first))
             if first == int(version.version):
                 return

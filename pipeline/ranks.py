@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import LdctError
@@ -39,7 +39,7 @@ class Ranks:
             raise LdctError(f"train.batch: {batch} cannot be divided among {self.count} processes")
         return batch // self.count
 
-    def spread(self, model: nn.Module) -> nn.Module:
+    def spread(self, model: Any) -> Any:
         """The model, whose gradients are the mean over all processes after each backward."""
         return Spread(model) if self.count > 1 else model
 

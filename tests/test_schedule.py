@@ -14,6 +14,7 @@ from helpers_images import run_data, tiny_store, tiny_train
 from helpers_pacs import series_of, write_ct
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Deployment, StateType
+from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.states import Scheduled
 
@@ -64,7 +65,7 @@ def test_a_time_that_prefect_does_not_take_is_named():
 @pytest.mark.parametrize(
     ("after", "expected"),
     [  # summer time begins: 02:30 does not exist; it ends: 02:30 comes twice
-        ("2026-03-27T12:00+01:00", ["03-28T02:30+01:00", "03-29T03:00+02:00", "03-30T02:30+02:00"]),
+        ("2026-03-27T12:00+01:00", ["03-28T02:30+01:00", "03-29T01:30+01:00", "03-30T02:30+02:00"]),
         ("2026-10-24T12:00+02:00", ["10-25T02:30+02:00", "10-26T02:30+01:00", "10-27T02:30+01:00"]),
     ],
 )
@@ -84,13 +85,13 @@ def test_the_command_shows_the_times(ldct, tmp_path):
     assert "does not say when" in ldct("schedule", tmp_path / "hospital.yaml").err
 
 
-def deployed(path: Path) -> Deployment:
+def nightly_job(path: Path) -> tuple[RunnerDeployment, Deployment]:
     """The nightly job of a hospital, without its times: the test says when."""
     (job,) = deployments(path, Schedule(time_zone="UTC", retry=None))
     job.schedules = []
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
-        return client.read_deployment(job.apply())
+        return job, client.read_deployment(job.apply())
 
 
 def missed(deployment: Deployment, hours: list[int]) -> None:
@@ -102,9 +103,9 @@ def missed(deployment: Deployment, hours: list[int]) -> None:
             )
 
 
-async def serve_once(deployment: Deployment) -> None:
+async def serve_once(job: RunnerDeployment) -> None:
     runner = Runner(pause_on_shutdown=False)
-    runner._deployment_ids.add(deployment.id)
+    await runner.aadd_deployment(job)
     await runner.start(run_once=True)
 
 
@@ -117,9 +118,9 @@ def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
     ledger = Ledger(settings.work)
     ledger.add(series_of(paths), "models:/none/1", origin="test", rule="any", due=0)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    deployment = deployed(path)
+    job, deployment = nightly_job(path)
     missed(deployment, [72, 48, 24])
-    anyio.run(serve_once, deployment)
+    anyio.run(serve_once, job)
     rows = scheduled_runs("UTC")
     assert sorted((row["outcome"], row["told"]) for row in rows) == [
         ("ran", ""),
