@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.task_runners import TaskRunner
 
 from flows import stages
 from flows.clock import Clock
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
+from flows.spread import dask_runner
 from flows.training import known_version, train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
@@ -40,9 +43,15 @@ REPORT = "report.json"
 Loaded = tuple[Shell, ModelCard, dict[str, Any]]
 
 
-def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run `body` as a Prefect flow of that name."""
-    return opened(flow(name=name)(sealed(name)(body)))
+#: Begins with a volume, known by its key; what it returns waits for the end.
+Start = Callable[[Source, str], Callable[[], Exported]]
+
+
+def in_flow(
+    name: str, body: Callable[[], dict[str, Any]], runner: TaskRunner | None = None
+) -> dict[str, Any]:
+    """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
+    return opened(flow(name=name, task_runner=runner)(sealed(name)(body)))
 
 
 def ingest_flow(
@@ -89,31 +98,43 @@ def apply_flow(
     difference: bool,
     labels: str,
     strength: float | None = None,
+    spread: str | None = None,
 ) -> dict[str, Any]:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
-    strength: None for that of the model's configuration.
+    strength: None for that of the model's configuration. spread: where series are worked on
+    side by side (flows.spread); None for one after another, here.
     """
     to = Export(out, compress, difference, require_form(labels))
+    runner = dask_runner(spread) if spread else None
 
     def body() -> dict[str, Any]:
-        return apply_loaded(stages.load_stage(reference, strength), source, to, intake=intake)
+        loaded = stages.load_stage(reference, strength)
+        return apply_loaded(loaded, source, to, intake=intake, apart=runner is not None)
 
-    return in_flow("ldct-apply", body)
+    return in_flow("ldct-apply", body, runner)
 
 
-def apply_loaded(loaded: Loaded, source: Path, to: Export, *, intake: Intake) -> dict[str, Any]:
-    """A model that is loaded already over every CT of a source; inside a flow."""
+def apply_loaded(
+    loaded: Loaded, source: Path, to: Export, *, intake: Intake, apart: bool = False
+) -> dict[str, Any]:
+    """A model that is loaded already over every CT of a source; inside a flow.
+
+    apart: each by the flow's task runner, which loads the model again where it is.
+    """
     model, card, raw = loaded
-    config, out = parse_config(raw), to.folder
+    config, out = parse_config(raw), to.folder.absolute()
 
-    def one(source: Source, key: str) -> Exported:
-        folder = out / f"{key}-{card.slug}"
-        return stages.apply_stage(
-            model, card, config, source, key=key, to=replace(to, folder=folder)
-        )
+    def here(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        return lambda: stages.apply_stage(model, card, config, source, key=key, to=own)
 
-    done = _each(source, out, intake, one)
+    def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        submit = stages.apply_apart_stage.submit
+        return submit(card.uri, card.strength, source, key=key, to=own).result
+
+    done = _each(source, out, intake, elsewhere if apart else here)
     write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
     told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
     return {"model": card.uri, **told} | done
@@ -131,7 +152,7 @@ def simulate_flow(
                 folder = out / f"{key}-dose{physics.dose_fraction:g}"
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
-        done = _each(source, out, intake, one)
+        done = _each(source, out, intake, lambda item, key: partial(one, item, key))
         return {
             "dose_fraction": physics.dose_fraction,
             "noise": physics.description,
@@ -152,10 +173,8 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
     return in_flow("ldct-deidentify", body)
 
 
-def _each(
-    source: Path, out: Path, intake: Intake, one: Callable[[Source, str], Exported]
-) -> dict[str, Any]:
-    """Do `one` to each volume of a source, report what went where, and go on past bad ones."""
+def _each(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
+    """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:
         raise NothingUsableError(nothing_usable(found.root, found.refusals))
@@ -163,10 +182,11 @@ def _each(
     refusals = list(found.refusals)
     exported: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for item in found.sources:
-        name = source_key(item, key)
+    names = [source_key(item, key) for item in found.sources]
+    started = [start(item, name) for item, name in zip(found.sources, names, strict=True)]
+    for item, name, finish in zip(found.sources, names, started, strict=True):
         try:
-            done, refused = one(item, name)
+            done, refused = finish()
         except (StageFailedError, LdctError) as failure:
             original = failure.original if isinstance(failure, StageFailedError) else failure
             if not isinstance(original, LdctError):

@@ -6,6 +6,7 @@ task inputs are neither hashed nor persisted here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,10 +179,7 @@ def register_stage(
         )
 
 
-@stage_task("load")
-def load_stage(
-    reference: str, strength: float | None = None
-) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load(reference: str, strength: float | None = None) -> tuple[Shell, ModelCard, dict[str, Any]]:
     """A registered model, its card and its configuration; at another strength where asked."""
     with Stage("load from the registry"):
         model, card, raw = Registry.default().load(reference)
@@ -192,14 +190,31 @@ def load_stage(
     return model, card, raw
 
 
-@stage_task("apply")
-def apply_stage(
+load_stage = stage_task("load")(load)
+
+
+def apply(
     model: Shell, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
 ) -> Exported:
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
     with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
         return task_of(config).export(model, card, source, to, config, stage.advance)
+
+
+apply_stage = stage_task("apply")(apply)
+
+
+@stage_task("apply")
+def apply_apart_stage(
+    reference: str, strength: float, source: Source, *, key: str, to: Export
+) -> Exported:
+    """As apply_stage, in a process of its own, which keeps the models that it has loaded."""
+    model, card, raw = _kept(reference, strength)
+    return apply(model, card, parse_config(raw), source, key=key, to=to)
+
+
+_kept = functools.lru_cache(maxsize=2)(load)
 
 
 @stage_task("report")
