@@ -39,7 +39,7 @@ def hospital(folder: Path, **schedule: Any) -> Path:
         "send": {"dimse": {"host": "127.0.0.1", "port": 1, "called": "X"}},
         "schedule": {"time_zone": "Europe/Zurich", **schedule},
     }
-    path.write_text(yaml.safe_dump(described))
+    path.write_text(yaml.safe_dump(described, sort_keys=False))
     return path
 
 

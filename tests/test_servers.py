@@ -100,12 +100,13 @@ def test_nobody_gets_in_without_the_password(servers):
     runs = f"http://127.0.0.1:{servers.prefect_port}/api/flow_runs/filter"
     user, password = servers.secrets["PREFECT_API_AUTH_STRING"].split(":")
     admin = "ldct", servers.secrets["MLFLOW_TRACKING_PASSWORD"]
-    assert httpx.get(models).status_code == 401
-    assert httpx.get(models, auth=("admin", "password1234")).status_code == 401
-    assert httpx.get(models, auth=admin).status_code == 200
-    assert httpx.post(runs, json={}).status_code == 401
-    assert httpx.post(runs, json={}, auth=(user, "wrong")).status_code == 401
-    assert httpx.post(runs, json={}, auth=(user, password)).status_code == 200
+    with httpx.Client(timeout=60) as anybody:
+        assert anybody.get(models).status_code == 401
+        assert anybody.get(models, auth=("admin", "password1234")).status_code == 401
+        assert anybody.get(models, auth=admin).status_code == 200
+        assert anybody.post(runs, json={}).status_code == 401
+        assert anybody.post(runs, json={}, auth=(user, "wrong")).status_code == 401
+        assert anybody.post(runs, json={}, auth=(user, password)).status_code == 200
     for name in ("mlflow.log", "prefect.log"):
         log = (servers.folder / name).read_text()
         assert not any(secret in log for secret in (password, admin[1]))
@@ -166,6 +167,7 @@ def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
         api = httpx.Client(
             base_url=servers.client["PREFECT_API_URL"],
             auth=tuple(servers.secrets["PREFECT_API_AUTH_STRING"].split(":")),
+            timeout=60,
         )
         deployment = api.get("/deployments/name/job/test").json()["id"]
         for _ in range(2):
