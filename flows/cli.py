@@ -19,10 +19,13 @@ import typer
 
 from flows.cli_evaluate import add_evaluate_command
 from flows.cli_latent import add_latent_commands
+from flows.cli_models import add_promotion_commands
+from flows.cli_pacs import add_pacs_commands
 from flows.cli_review import add_review_commands
+from flows.cli_schedule import schedule
 from flows.cli_series import add_series_commands
 from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
-from flows.progress import console
+from flows.progress import JSON_LINES, log
 from pipeline.errors import LdctError
 
 app = typer.Typer(
@@ -110,9 +113,14 @@ def _finish_run(
 def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
     """Train on a store, evaluate on its held-back patients, and register the model.
 
-    A training that was interrupted goes on from its last checkpoint in the store.
+    A training that was interrupted goes on from its last checkpoint in the store. Over several
+    GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli train CONFIG --store DIR.
     """
     from pipeline.config import load_config
+    from pipeline.joint import assist
+
+    if assist():
+        return
 
     settings = load_config(config, set_)
     from flows.single import train_flow
@@ -161,6 +169,9 @@ add_evaluate_command(app)
 add_series_commands(app)
 add_review_commands(app)
 add_latent_commands(app)
+add_pacs_commands(app)
+add_promotion_commands(models_app)
+app.command()(schedule)
 
 
 def main() -> None:
@@ -188,7 +199,9 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _fail(line: str, code: int, trace: str = "") -> None:
-    line = " ".join(line.split())
+    line, path = " ".join(line.split()), None
+    if JSON_LINES:  # the line may hold a path, and a path a name: it stays off the log
+        trace = trace or line
     if trace:
         path = Path(tempfile.gettempdir()) / f"ldct-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         try:
@@ -196,7 +209,7 @@ def _fail(line: str, code: int, trace: str = "") -> None:
             line += f" (details: {path})"
         except OSError:
             line += " (the details could not be written)"
-    console.print(f"ldct: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    log("failed", f"ldct: {line}", {"code": code, "details": str(path)}, style="red")
     sys.exit(code)
 
 

@@ -67,6 +67,14 @@ def apply(
         typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
     ] = "seg",
     strength: Strength = None,
+    spread: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|ADDRESS",
+            help="Series side by side: in N processes of this computer, or on the Dask cluster "
+            "whose scheduler is at tls://HOST:PORT.",
+        ),
+    ] = None,
     intake: Intake = None,
     json_: Json = False,
 ) -> None:
@@ -92,6 +100,7 @@ def apply(
         difference=difference,
         labels=labels,
         strength=strength,
+        spread=spread,
     )
     shown = pictures_table if report.get("pictures") else applied_table
     _show(report, json_, lambda: shown(report, out))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,8 +23,22 @@ from rich.progress import (
 )
 from rich.text import Text
 
+#: LDCT_LOG=json: instead of what is meant for people, a JSON object a line, for a hospital's log.
+JSON_LINES = os.environ.get("LDCT_LOG") == "json"
 #: Everything but results goes to stderr: `--json` owns stdout.
-console = Console(stderr=True)
+console = Console(stderr=True, quiet=JSON_LINES)
+
+
+def log(event: str, told: str, facts: dict[str, Any], *, style: str | None = None) -> None:
+    """Something happened: `told` to people, `facts` to a log.
+
+    Facts must not identify anybody, which is why words that may hold a path go to people only.
+    """
+    if JSON_LINES:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        print(json.dumps({"time": at, "event": event, **facts}), file=sys.stderr, flush=True)
+    else:
+        console.print(told, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 class Throughput(ProgressColumn):
@@ -67,8 +86,9 @@ class Stage:
             self.progress.update(self.task, total=total, completed=total)
         self.progress.stop()
         if not console.is_terminal:
-            end = "done" if kind is None else "failed"
-            console.print(f"{self.name}: {end} in {task.elapsed or 0:.1f} s", highlight=False)
+            end, seconds = "done" if kind is None else "failed", task.elapsed or 0
+            told = f"{self.name}: {end} in {seconds:.1f} s"
+            log("stage", told, {"stage": self.name, "outcome": end, "seconds": round(seconds, 3)})
 
     def advance(self, units: int) -> None:
         self.progress.advance(self.task, units)

@@ -80,12 +80,10 @@ class Registry:
     def run(self, config: RunConfig, *, data_digest: str) -> Iterator[TrackedRun]:
         """An MLflow run for a training; marked failed where its body raises."""
         client = self.client
-        experiment = client.get_experiment_by_name(config.name)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(config.name, artifact_location=self.artifacts)
-        )
+        with _made_by_another():
+            if client.get_experiment_by_name(config.name) is None:
+                client.create_experiment(config.name, artifact_location=self.artifacts)
+        experiment_id = client.get_experiment_by_name(config.name).experiment_id
         tags = {"task": config.task, "data_digest": data_digest, **versions()}
         run = client.create_run(experiment_id, tags=tags, run_name=config.name)
         tracked = TrackedRun(client, run.info.run_id)
@@ -126,8 +124,9 @@ class Registry:
             "gate": "passed" if verdict["passed"] else "failed",
             "headline": json.dumps(task_of(config).headline(figures)),
         }
-        if not client.search_registered_models(filter_string=f"name='{name}'"):
-            client.create_registered_model(name)
+        with _made_by_another():
+            if not client.search_registered_models(filter_string=f"name='{name}'"):
+                client.create_registered_model(name)
         version = client.create_model_version(name, source, run_id=run.run_id, tags=tags)
         self.give_alias(client, version, passed=verdict["passed"])
         return _card(version)
@@ -138,9 +137,15 @@ class Registry:
         """The first version that passes becomes the champion, later ones the challenger."""
         if not passed:
             return
-        aliases = client.get_registered_model(version.name).aliases
-        alias = CHALLENGER if CHAMPION in aliases else CHAMPION
-        client.set_registered_model_alias(version.name, alias, version.version)
+        name, aliases = version.name, client.get_registered_model(version.name).aliases
+        if CHAMPION not in aliases:
+            # Of versions that were made at once each maker must find the same one the first.
+            made = client.search_model_versions(f"name='{name}' and tags.gate='passed'")
+            first = min((int(row.version) for row in made), default=int(version.version))
+            client.set_registered_model_alias(name, CHAMPION, str(first))
+            if first == int(version.version):
+                return
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
 
     def find(self, reference: str) -> ModelVersion:
         """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; else ConfigError."""
@@ -223,6 +228,16 @@ class TrackedRun:
     def log(self, metrics: dict[str, float], step: int) -> None:
         rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
         self.client.log_batch(self.run_id, metrics=rows)
+
+
+@contextmanager
+def _made_by_another() -> Iterator[None]:
+    """Two processes may ask at once whether something is there, and both make it."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _log_portable(model: Shell, run_id: str) -> str:

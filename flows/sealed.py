@@ -16,7 +16,11 @@ class StageFailedError(Exception):
 
     def __init__(self, stage: str, original: Exception) -> None:
         super().__init__(f"{stage}: {type(original).__name__}")
-        self.original = original
+        self.stage, self.original = stage, original
+
+    def __reduce__(self) -> tuple[type, tuple[str, Exception]]:
+        """From another process it comes whole."""
+        return StageFailedError, (self.stage, self.original)
 
 
 def sealed(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.task_runners import TaskRunner
 
 from flows import stages
 from flows.clock import Clock
 from flows.pictures import apply_to_pictures
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
-from flows.training import train_and_register
+from flows.spread import dask_runner
+from flows.training import known_version, train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
@@ -26,10 +29,11 @@ from pipeline.dicom.intake import Intake
 from pipeline.dicom.series import Discovery, Series, find_series
 from pipeline.discover import Source, discover, source_key
 from pipeline.errors import LdctError, NothingUsableError
-from pipeline.export import Export, Exported, export_simulated
+from pipeline.export import Export, Exported, ModelCard, export_simulated
 from pipeline.export_labels import require_form
 from pipeline.files import write_json
 from pipeline.identity import installation_key, read_key
+from pipeline.models.shell import Shell
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.found import SOURCE
 from pipeline.settings import Pairs
@@ -37,11 +41,19 @@ from pipeline.store import Store
 from pipeline.tasks import task_of
 
 REPORT = "report.json"
+#: A model, its card and its configuration.
+Loaded = tuple[Shell, ModelCard, dict[str, Any]]
 
 
-def in_flow(name: str, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run `body` as a Prefect flow of that name."""
-    return opened(flow(name=name)(sealed(name)(body)))
+#: Begins with a volume, known by its key; what it returns waits for the end.
+Start = Callable[[Source, str], Callable[[], Exported]]
+
+
+def in_flow(
+    name: str, body: Callable[[], dict[str, Any]], runner: TaskRunner | None = None
+) -> dict[str, Any]:
+    """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
+    return opened(flow(name=name, task_runner=runner)(sealed(name)(body)))
 
 
 def ingest_flow(
@@ -54,8 +66,14 @@ def ingest_flow(
     )
 
 
-def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
-    """Split, degrade, train, evaluate and register, on what a store holds."""
+def train_flow(
+    config: RunConfig, store_folder: Path, *, unless_known: bool = False
+) -> dict[str, Any]:
+    """Split, degrade, train, evaluate and register, on what a store holds.
+
+    unless_known: only {"known": its name} where a version of these data and this configuration
+    is registered already.
+    """
 
     def body() -> dict[str, Any]:
         store = Store.existing(store_folder)
@@ -64,6 +82,8 @@ def train_flow(config: RunConfig, store_folder: Path) -> dict[str, Any]:
         folder = store_folder / "training"
         clock = Clock()
         planned = stages.plan_stage(store, config, sides)
+        if unless_known and (known := known_version(store, planned, sides)):
+            return {"known": known}
         trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
         return {"task": config.task, **clock.facts(), **trained.facts()}
 
@@ -80,32 +100,49 @@ def apply_flow(
     difference: bool,
     labels: str,
     strength: float | None = None,
+    spread: str | None = None,
 ) -> dict[str, Any]:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength: None
-    for that of the model's configuration.
+    for that of the model's configuration. spread: where series are worked on side by side
+    (flows.spread); None for one after another, here.
     """
     to = Export(out, compress, difference, require_form(labels))
+    runner = dask_runner(spread) if spread else None
 
     def body() -> dict[str, Any]:
-        model, card, raw = stages.load_stage(reference, strength)
-        config = parse_config(raw)
-        if task_of(config).takes_pictures(config):
+        loaded = model, card, raw = stages.load_stage(reference, strength)
+        if task_of(parse_config(raw)).takes_pictures(parse_config(raw)):
             return {"model": card.uri, **apply_to_pictures(model, source, out)}
+        return apply_loaded(loaded, source, to, intake=intake, apart=runner is not None)
 
-        def one(source: Source, key: str) -> Exported:
-            folder = out / f"{key}-{card.slug}"
-            return stages.apply_stage(
-                model, card, config, source, key=key, to=replace(to, folder=folder)
-            )
+    return in_flow("ldct-apply", body, runner)
 
-        done = _each(source, out, intake, one)
-        write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
-        told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
-        return {"model": card.uri, **told} | done
 
-    return in_flow("ldct-apply", body)
+def apply_loaded(
+    loaded: Loaded, source: Path, to: Export, *, intake: Intake, apart: bool = False
+) -> dict[str, Any]:
+    """A model that is loaded already over every CT of a source; inside a flow.
+
+    apart: each by the flow's task runner, which loads the model again where it is.
+    """
+    model, card, raw = loaded
+    config, out = parse_config(raw), to.folder.absolute()
+
+    def here(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        return lambda: stages.apply_stage(model, card, config, source, key=key, to=own)
+
+    def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        submit = stages.apply_apart_stage.submit
+        return submit(card.uri, card.strength, source, key=key, to=own).result
+
+    done = _each(source, out, intake, elsewhere if apart else here)
+    write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
+    told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
+    return {"model": card.uri, **told} | done
 
 
 def simulate_flow(
@@ -120,7 +157,7 @@ def simulate_flow(
                 folder = out / f"{key}-dose{physics.dose_fraction:g}"
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
-        done = _each(source, out, intake, one)
+        done = _each(source, out, intake, lambda item, key: partial(one, item, key))
         return {
             "dose_fraction": physics.dose_fraction,
             "noise": physics.description,
@@ -141,10 +178,8 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
     return in_flow("ldct-deidentify", body)
 
 
-def _each(
-    source: Path, out: Path, intake: Intake, one: Callable[[Source, str], Exported]
-) -> dict[str, Any]:
-    """Do `one` to each volume of a source, report what went where, and go on past bad ones."""
+def _each(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
+    """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:
         raise NothingUsableError(nothing_usable(found.root, found.refusals))
@@ -152,10 +187,11 @@ def _each(
     refusals = list(found.refusals)
     exported: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for item in found.sources:
-        name = source_key(item, key)
+    names = [source_key(item, key) for item in found.sources]
+    started = [start(item, name) for item, name in zip(found.sources, names, strict=True)]
+    for item, name, finish in zip(found.sources, names, started, strict=True):
         try:
-            done, refused = one(item, name)
+            done, refused = finish()
         except (StageFailedError, LdctError) as failure:
             original = failure.original if isinstance(failure, StageFailedError) else failure
             if not isinstance(original, LdctError):

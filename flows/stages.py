@@ -6,6 +6,7 @@ task inputs are neither hashed nor persisted here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,11 @@ from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.identity import installation_key
 from pipeline.ingest import IngestReport, ingest
+from pipeline.joint import Training
 from pipeline.models.shell import Shell
 from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.tasks import task_of
-from pipeline.train import train
 
 Curve = list[dict[str, float]]
 
@@ -108,25 +109,16 @@ def train_stage(
     folder: Path,
     run: TrackedRun,
 ) -> tuple[Shell, Curve]:
-    settings, task = config.train, task_of(config)
-    patches = settings.iterations * settings.batch * settings.accumulate
+    training = Training.of(config, store, keys, validation=validation, folder=folder)
     curve: Curve = []
-    with Stage("train", unit="it", total=settings.iterations) as stage:
+    with Stage("train", unit="it", total=config.train.iterations) as stage:
 
         def log(metrics: dict[str, float], iteration: int) -> None:
             curve.append({"iteration": iteration, **metrics})
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        model = train(
-            config,
-            task.training_data(store, keys, config, patches),
-            folder=folder,
-            log=log,
-            data_digest=store.data_digest([*keys, *validation]),
-            selection=task.selection(store, config, validation),
-        )
-    return model, curve
+        return training.run(log), curve
 
 
 @stage_task("evaluate")
@@ -196,10 +188,7 @@ def register_stage(
         )
 
 
-@stage_task("load")
-def load_stage(
-    reference: str, strength: float | None = None
-) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load(reference: str, strength: float | None = None) -> tuple[Shell, ModelCard, dict[str, Any]]:
     """A registered model, its card and its configuration; at another strength where asked."""
     with Stage("load from the registry"):
         model, card, raw = Registry.default().load(reference)
@@ -210,14 +199,31 @@ def load_stage(
     return model, card, raw
 
 
-@stage_task("apply")
-def apply_stage(
+load_stage = stage_task("load")(load)
+
+
+def apply(
     model: Shell, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
 ) -> Exported:
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
     with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
         return task_of(config).export(model, card, source, to, config, stage.advance)
+
+
+apply_stage = stage_task("apply")(apply)
+
+
+@stage_task("apply")
+def apply_apart_stage(
+    reference: str, strength: float, source: Source, *, key: str, to: Export
+) -> Exported:
+    """As apply_stage, in a process of its own, which keeps the models that it has loaded."""
+    model, card, raw = _kept(reference, strength)
+    return apply(model, card, parse_config(raw), source, key=key, to=to)
+
+
+_kept = functools.lru_cache(maxsize=2)(load)
 
 
 @stage_task("report")

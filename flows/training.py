@@ -9,7 +9,7 @@ from typing import Any
 from flows import stages
 from flows.clock import Clock
 from flows.registry import Registry
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, digest
 from pipeline.dataset import TEST, TRAIN, VALIDATION
 from pipeline.export import ModelCard
 from pipeline.store import Store
@@ -43,6 +43,18 @@ class Trained:
             "metrics": self.figures,
             "gate": self.verdict,
         }
+
+
+def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str | None:
+    """The newest version that was trained on the same data by the same configuration."""
+    data_digest = store.data_digest(stages.keys_by_side(store, config, sides)[TRAIN])
+    wanted = config.register_.name, data_digest, digest(config.resolved())
+    versions = [
+        row["version"]
+        for row in Registry.default().list()
+        if (row["name"], row["data_digest"], row["config_digest"]) == wanted
+    ]
+    return f"{config.register_.name}/{max(versions)}" if versions else None
 
 
 def train_and_register(

@@ -1,7 +1,8 @@
 """The one training loop: iterate, accumulate, clip, checkpoint, resume, report.
 
 What an iteration *is* belongs to the step (pipeline/steps). Every batch is a function of the
-seed and its number alone, so a run that was killed ends as an unbroken one does.
+seed and its number alone, so a run that was killed ends as an unbroken one does, and several
+processes (pipeline.ranks) do together what one would.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.files import replacing
 from pipeline.models.saved import load_weights
 from pipeline.models.shell import Shell, build_loss, build_model, place
+from pipeline.ranks import Ranks, ranks
 from pipeline.selection import Selection
 from pipeline.settings import Train
 from pipeline.steps import Batch, Step
@@ -85,7 +87,7 @@ def train(
     gets metrics and the iteration; a resumed training first repeats what was logged before.
     selection: chooses the weights to return; by default the last ones are.
     """
-    settings = config.train
+    settings, own = config.train, ranks()
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
@@ -96,12 +98,14 @@ def train(
         config.step,
         key="step",
         base=Step,
-        model=torch.compile(model) if settings.compile else model,
+        model=own.spread(torch.compile(model) if settings.compile else model),
         **({"loss": build_loss(config.loss)} if config.loss else {}),
         settings=settings,
     )
     identity = digest([_what_training_depends_on(config), data_digest])
-    loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection)
+    if own.count > 1 and not step.spreads:
+        raise ConfigError(f"step.target: {config.step.target} trains in one process; no torchrun")
+    loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection, own)
     done = loop.resume(log)
     loop.run(dataset, start=done, log=log)
     if selection is not None:
@@ -126,6 +130,7 @@ class Loop:
     settings: Train
     checkpoint: Checkpoint
     selection: Selection | None = None
+    ranks: Ranks = field(default_factory=Ranks)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
@@ -150,9 +155,10 @@ class Loop:
                 patches = (iteration - start) * settings.batch * settings.accumulate
                 metrics["patches_per_s"] = patches / seconds
                 metrics["waiting_fraction"] = waited / seconds
+                metrics = self.ranks.mean(metrics)
                 self.logged.append((iteration, metrics))
                 log(metrics, iteration)
-            if iteration % settings.checkpoint_every == 0 or is_last:
+            if self.ranks.leads and (iteration % settings.checkpoint_every == 0 or is_last):
                 self.save(iteration)
 
     def _look(self, iteration: int, is_last: bool) -> dict[str, float]:
@@ -164,10 +170,11 @@ class Loop:
         settings = self.settings
         first = start * settings.accumulate * settings.batch
         total = settings.iterations * settings.accumulate * settings.batch
-        rest = Subset(dataset, range(first, total))
+        # Of each batch every process takes its own items: together they are that batch.
+        rest = Subset(dataset, range(first + self.ranks.rank, total, self.ranks.count))
         loader = DataLoader(
             rest,
-            batch_size=settings.batch,
+            batch_size=self.ranks.share(settings.batch),
             num_workers=settings.workers,
             pin_memory=self.device.kind == "cuda",
             persistent_workers=settings.workers > 0,
@@ -196,7 +203,10 @@ class Loop:
     def resume(self, log: Log) -> int:
         """Take up the checkpoint, if any; returns the iterations already done."""
         path = self.checkpoint.path
-        if not path.exists():
+        there = path.exists()
+        told = "the processes do not all see the checkpoint; they need one disk"
+        self.ranks.require_same(int(there), told)
+        if not there:
             return 0
         state = torch.load(path, map_location=self.device.kind, weights_only=True)
         self.model.load_state_dict(state["model"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_pacs import DICOMWEB_PLUGIN, Orthanc, running_orthanc
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows import cli
@@ -49,6 +50,25 @@ def require_program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def orthanc_server(
+    require_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Orthanc]:
+    """A real Orthanc with its DICOMweb plugin on loopback; starting it takes seconds."""
+    program = require_program("Orthanc")
+    if not DICOMWEB_PLUGIN.exists():
+        missing(f"Orthanc's plugin {DICOMWEB_PLUGIN} is not installed (orthanc-dicomweb)")
+    with running_orthanc(program, tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
+
+
+@pytest.fixture
+def orthanc(orthanc_server: Orthanc) -> Orthanc:
+    """The session's Orthanc, empty."""
+    orthanc_server.empty()
+    return orthanc_server
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -12,6 +12,10 @@ Batch = dict[str, torch.Tensor]
 
 class Step(ABC):
     """One update rule. Owns its optimisers; the loop owns iteration, batches and checkpoints."""
+
+    #: Whether several processes with a part of each batch do what one does with all of it: its
+    #: gradients come of one call of the model, and its loss is a mean over the batch.
+    spreads: ClassVar[bool] = False
 
     @abstractmethod
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:

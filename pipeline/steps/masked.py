@@ -10,6 +10,8 @@ from pipeline.steps.supervised import Supervised
 class Masked(Supervised):
     """Supervised by a target that holds in some pixels of a batch and not in others."""
 
+    spreads = False
+
     def descend(
         self,
         output_hu: torch.Tensor,

@@ -21,6 +21,8 @@ class Supervised(Step):
     model's shell (pipeline.models.shell).
     """
 
+    spreads = True
+
     def __init__(
         self,
         model: Shell,

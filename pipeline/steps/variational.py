@@ -29,6 +29,8 @@ class Variational(Supervised):
     warmed up, whatever is trained on.
     """
 
+    spreads = False
+
     model: HUModel
 
     def __init__(

@@ -27,6 +27,8 @@ class VectorQuantised(Supervised):
     code stands beside which: what pipeline.codec expects of an image.
     """
 
+    spreads = False
+
     model: HUModel
 
     def __init__(

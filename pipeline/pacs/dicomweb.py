@@ -1,0 +1,172 @@
+"""A DICOMweb service: QIDO-RS to ask, WADO-RS to get, STOW-RS to store (PS3.18)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.util import Retry
+
+from pipeline.pacs.ledger import Series
+from pipeline.pacs.rules import Facts, study_dates
+from pipeline.pacs.secrets import Credentials, client_context, credentials
+from pipeline.pacs.settings import Dicomweb, Rule
+from pipeline.pacs.wire import Peer, Refused, Unreachable
+
+# Its messages hold URLs, and with them original UIDs.
+logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)
+
+#: As it is stored, without a change of transfer syntax.
+AS_STORED = (("application/dicom", "*"),)
+#: Of one STOW request. Orthanc answers a request in chunks with 200 and stores nothing.
+_REQUEST_BYTES = 64 * 1024**2
+_IN_ONE_CHUNK = 2**31
+#: What another attempt may help against; other refusals are final.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """HTTPS with the context of the configuration, None for HTTP.
+
+    A question is asked once more where the service had closed the connection that was kept
+    open; Orthanc does after a second.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        again = Retry(total=2, connect=0, read=2, status=0, other=0)
+        super().__init__(max_retries=again)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._context is not None:
+            kwargs["ssl_context"] = self._context
+        super().init_poolmanager(*args, **kwargs)
+
+
+class DicomwebPeer(Peer):
+    """One service. Raises Unreachable for what may pass, Refused for what will not."""
+
+    def __init__(self, settings: Dicomweb) -> None:
+        self.settings = settings
+        session = requests.Session()
+        # Neither a proxy nor a .netrc of the environment decides where patients' data go.
+        session.trust_env = False
+        session.max_redirects = 0
+        if settings.login:
+            session.auth = _auth(credentials(settings.login))
+        secure = settings.url.startswith("https")
+        adapter = _Adapter(client_context(settings.tls) if secure else None)
+        session.mount("https://" if secure else "http://", adapter)
+        self._client = DICOMwebClient(
+            settings.url, session=session, chunk_size=_IN_ONE_CHUNK, timeout=settings.timeout_s
+        )
+        self._client.set_http_retry_params(retry=False)  # the ledger knows when to try again
+
+    def candidates(self, rule: Rule, *, today: date) -> Iterator[tuple[Series, Facts]]:
+        """Series that a rule may want: asked for by modality and date, judged later in full."""
+        filters: list[dict[str, str]] = [{"Modality": word} for word in rule.modality] or [{}]
+        first, last = study_dates(rule.date, today) if rule.date else (None, None)
+        if first or last:
+            span = f"{_compact(first)}-{_compact(last)}"
+            filters = [{**each, "StudyDate": span} for each in filters]
+        for each in filters:
+            with _told():
+                found = self._client.search_for_series(search_filters=each, get_remaining=True)
+            for row in found:
+                header = _dataset(row)
+                series = self.series(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+                if series.instance_uids:
+                    yield series, self._facts(series)
+
+    def series(self, study_uid: str, series_uid: str) -> Series:
+        with _told():
+            rows = self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
+        uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
+        return Series(study_uid, series_uid, frozenset(uids))
+
+    def retrieve(self, series: Series, folder: Path) -> None:
+        """Every image of a series as the service has it, one file each."""
+        with _told():
+            parts = self._client.iter_series(
+                series.study_uid, series.series_uid, media_types=AS_STORED
+            )
+            for number, dataset in enumerate(parts):
+                # What was not read is written as it came.
+                dataset.save_as(folder / f"{number:06d}.dcm", enforce_file_format=True)
+
+    def store(self, paths: list[Path]) -> None:
+        for batch in _batches(paths):
+            with _told():
+                self._client.store_instances([pydicom.dcmread(path) for path in batch])
+
+    def _facts(self, series: Series) -> Facts:
+        """QIDO knows no kernel: one image's metadata does."""
+        with _told():
+            header = _dataset(
+                self._client.retrieve_instance_metadata(
+                    series.study_uid, series.series_uid, min(series.instance_uids)
+                )
+            )
+        return Facts.of(header, len(series.instance_uids))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the network in our words, which hold no URL: it names the study."""
+    try:
+        yield
+    except requests.HTTPError as error:
+        code = error.response.status_code if error.response is not None else 0
+        kind = Unreachable if code in _PASSING else Refused
+        raise kind(f"the DICOMweb service answered {code}") from None
+    except requests.TooManyRedirects:
+        raise Refused("the DICOMweb service redirects elsewhere; name its own URL") from None
+    except requests.RequestException as error:
+        raise Unreachable(f"the DICOMweb service: {type(error).__name__}") from None
+    except (ValueError, KeyError, AttributeError, pydicom.errors.InvalidDicomError) as error:
+        raise Refused(f"the DICOMweb service's answer: {type(error).__name__}") from None
+
+
+def _dataset(row: dict[str, Any]) -> Dataset:
+    """Metadata without what they only point to, such as pixels."""
+    return Dataset.from_json(row, bulk_data_uri_handler=lambda *of: None)
+
+
+def _auth(secret: Credentials) -> AuthBase:
+    return _Bearer(secret.token) if secret.token else HTTPBasicAuth(secret.user, secret.password)
+
+
+def _batches(paths: list[Path]) -> Iterator[list[Path]]:
+    batch: list[Path] = []
+    size = 0
+    for path in paths:
+        bytes_ = path.stat().st_size
+        if batch and size + bytes_ > _REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += bytes_
+    if batch:
+        yield batch
+
+
+def _compact(day: date | None) -> str:
+    return day.strftime("%Y%m%d") if day else ""

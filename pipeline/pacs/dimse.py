@@ -1,0 +1,114 @@
+"""An application entity that stores, and says what it has: C-STORE and C-FIND (PS3.4 B, C)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
+from pipeline.pacs.ledger import Series
+from pipeline.pacs.secrets import client_context
+from pipeline.pacs.settings import Dimse
+from pipeline.pacs.wire import Peer, Refused, Unreachable
+
+# Its messages hold what is sent: names, dates, UIDs.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+
+#: Status of C-FIND for a match, and of C-STORE for stored, if with a remark (PS3.7 C).
+_PENDING = (0xFF00, 0xFF01)
+_STORED = (0x0000, 0xB000, 0xB006, 0xB007)
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_META = ("MediaStorageSOPClassUID", "TransferSyntaxUID")
+
+
+class DimsePeer(Peer):
+    """One application entity; one association for each call, whatever the number of images."""
+
+    def __init__(self, settings: Dimse) -> None:
+        self.settings = settings
+
+    def series(self, study_uid: str, series_uid: str) -> Series:
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID, query.SeriesInstanceUID = study_uid, series_uid
+        query.SOPInstanceUID = ""
+        model = StudyRootQueryRetrieveInformationModelFind
+        found = set()
+        with self._associated([build_context(model)]) as association:
+            for status, identifier in association.send_c_find(query, model):
+                code = status.get("Status")
+                if code in _PENDING and identifier is not None:
+                    found.add(str(identifier.SOPInstanceUID))
+                elif code != 0:
+                    _fail("C-FIND", code)
+        return Series(study_uid, series_uid, frozenset(found))
+
+    def store(self, paths: list[Path]) -> None:
+        with self._associated(_contexts(paths)) as association:
+            for path in paths:
+                try:
+                    code = association.send_c_store(path).get("Status")
+                except ValueError as error:  # no context for it was accepted
+                    raise Refused("the PACS does not take these images' transfer syntax") from error
+                except RuntimeError:
+                    raise Unreachable("the association ended while images were sent") from None
+                if code not in _STORED:
+                    _fail("C-STORE", code)
+
+    @contextmanager
+    def _associated(self, contexts: list[PresentationContext]) -> Iterator[Association]:
+        settings = self.settings
+        entity = AE(ae_title=settings.calling)
+        for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
+            setattr(entity, name, settings.timeout_s)
+        association = entity.associate(
+            settings.host,
+            settings.port,
+            contexts=contexts,
+            ae_title=settings.called,
+            tls_args=self._tls(),
+        )
+        if not association.is_established:
+            kind = Refused if association.is_rejected else Unreachable
+            raise kind(f"no association with {settings.called} at {settings.host}:{settings.port}")
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+
+    def _tls(self) -> tuple[ssl.SSLContext, str] | None:
+        tls = self.settings.tls
+        return (client_context(tls), self.settings.host) if tls else None
+
+
+def _contexts(paths: Iterable[Path]) -> list[PresentationContext]:
+    """One for each class and transfer syntax; what is not compressed may be sent as implicit."""
+    kinds = {
+        tuple(UID(meta.get(name, "")) for name in _META)
+        for meta in (pydicom.filereader.read_file_meta_info(path) for path in paths)
+    }
+    return [
+        build_context(kind, [syntax] if syntax.is_compressed else [syntax, ImplicitVRLittleEndian])
+        if syntax != ImplicitVRLittleEndian
+        else build_context(kind, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+        for kind, syntax in sorted(kinds)
+    ]
+
+
+def _fail(what: str, code: int | None) -> None:
+    if code is None:
+        raise Unreachable(f"no answer to {what}: the association broke or took too long")
+    kind = Unreachable if code in _OUT_OF_RESOURCES else Refused
+    raise kind(f"{what} was answered with status 0x{code:04X}")

@@ -1,0 +1,304 @@
+"""What is to be done, is under way and was done: one row for each series and model version.
+
+SQLite in WAL mode, so that several workers share it. A worker holds a row by a lock on a file
+of its own, which the system lets go when the process dies, however it dies: no lease, no clock.
+What a step makes is made whole beside its place and moved there, so that a step that was cut
+off is done again, and one that was not is not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.pacs.settings import Retry
+
+FILE = "ledger.db"
+LOCKS = "locks"
+_BUSY_MS = 30_000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS work (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    model TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    series_uid TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    instances INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    stopped_in TEXT NOT NULL DEFAULT '',
+    failures INTEGER NOT NULL DEFAULT 0,
+    starts INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL,
+    note TEXT NOT NULL DEFAULT '',
+    changed REAL NOT NULL,
+    UNIQUE (digest, model)
+);
+CREATE INDEX IF NOT EXISTS work_due ON work (state, due);
+CREATE TABLE IF NOT EXISTS event (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    at REAL NOT NULL,
+    state TEXT NOT NULL,
+    note TEXT NOT NULL
+);
+"""
+
+
+class State(StrEnum):
+    """found -> here -> derived -> sent; dead waits for `ldct retry`."""
+
+    FOUND = "found"
+    HERE = "here"
+    DERIVED = "derived"
+    SENT = "sent"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+
+
+OPEN = (State.FOUND, State.HERE, State.DERIVED)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A DICOM series as the network names it. UIDs stay in the ledger, and are never told."""
+
+    study_uid: str
+    series_uid: str
+    instance_uids: frozenset[str]
+
+    @property
+    def digest(self) -> str:
+        """Of the images that it has: one that grew is another one (PS3.5 9: a UID names one
+        image for ever)."""
+        text = "\0".join([self.series_uid, *sorted(self.instance_uids)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row: a series and the model version that it goes through."""
+
+    id: str
+    digest: str
+    model: str
+    study_uid: str
+    series_uid: str
+    origin: str
+    rule: str
+    instances: int
+    state: State
+    stopped_in: str
+    failures: int
+    starts: int
+    due: float
+    note: str
+    changed: float
+
+    def facts(self) -> dict[str, object]:
+        """What may be told: nothing that identifies."""
+        names = ("id", "model", "origin", "rule", "instances", "failures", "note", "due", "changed")
+        return {"state": str(self.state), **{name: getattr(self, name) for name in names}}
+
+
+def work_id(digest: str, model: str) -> str:
+    """The name of a piece of work: in messages, and of its folders."""
+    return f"w-{hashlib.sha256(f'{digest}/{model}'.encode()).hexdigest()[:20]}"
+
+
+class Ledger:
+    """The ledger in a folder; opened anew by each process and thread that uses it."""
+
+    def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
+        self.folder, self.now = folder, now
+        private_folder(folder)
+        private_folder(folder / LOCKS)
+        try:
+            # autocommit: each change below is a statement, or a transaction that says so.
+            self._db = sqlite3.connect(folder / FILE, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # WAL's usual NORMAL may lose the last changes where the power fails.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise ConfigError(f"cannot use the ledger {folder / FILE}: {error}") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add(self, series: Series, model: str, *, origin: str, rule: str, due: float) -> Work:
+        """The work for a series and a model version: new, or the one there is already."""
+        name, at = work_id(series.digest, model), self.now()
+        with self._transaction():
+            added = self._db.execute(
+                "INSERT INTO work (id, digest, model, study_uid, series_uid, origin, rule,"
+                " instances, state, due, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (digest, model) DO NOTHING",
+                (name, series.digest, model, series.study_uid, series.series_uid, origin, rule,
+                 len(series.instance_uids), State.FOUND, due, at),
+            )  # fmt: skip
+            if added.rowcount:
+                self._tell(name, State.FOUND, f"by {origin}, rule {rule}")
+        return self.get(name)
+
+    def get(self, name: str) -> Work:
+        row = self._db.execute("SELECT * FROM work WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            raise ConfigError(f"there is no work {name} in {self.folder}; see `ldct status`")
+        return _work(row)
+
+    def all(self, *states: State) -> list[Work]:
+        """Every row, or those in the states; oldest change first."""
+        chosen = states or tuple(State)
+        marks = ", ".join("?" * len(chosen))
+        rows = self._db.execute(
+            f"SELECT * FROM work WHERE state IN ({marks}) ORDER BY changed, id", chosen
+        )
+        return [_work(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        rows = self._db.execute("SELECT state, count(*) FROM work GROUP BY state")
+        return {str(state): 0 for state in State} | {state: number for state, number in rows}
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """(state, note) of everything that happened to a piece of work."""
+        rows = self._db.execute(
+            "SELECT state, note FROM event WHERE id = ? ORDER BY number", (name,)
+        )
+        return [(row["state"], row["note"]) for row in rows]
+
+    @contextmanager
+    def claim(self) -> Iterator[Work | None]:
+        """The next piece of work that is due and that nobody else holds; None if there is none.
+
+        It is held until the block ends or the process dies. That it was begun is written down
+        first, so that a series which kills its worker is known.
+        """
+        for name in self._due():
+            with self._held(name) as held:
+                # Another worker may have done it between the question and the lock.
+                if held and self._is_due(name):
+                    self._db.execute("UPDATE work SET starts = starts + 1 WHERE id = ?", (name,))
+                    yield self.get(name)
+                    return
+        yield None
+
+    def advance(self, work: Work, state: State, note: str = "") -> Work:
+        """A step is done: the next one is due now, with a clean slate."""
+        return self._change(work, state, note=note, due=self.now())
+
+    def fail(self, work: Work, why: str, retry: Retry) -> Work:
+        """What may go better later is due after a pause; after too many attempts it is dead."""
+        failures = work.failures + 1
+        if failures >= retry.attempts:
+            return self.bury(work, f"{why} (after {failures} attempts)")
+        due = self.now() + retry.pause_s(failures)
+        return self._change(work, work.state, note=why, due=due, failures=failures)
+
+    def wait(self, work: Work, why: str, *, pause_s: float) -> Work:
+        """Not a failure: somebody else has to act first."""
+        due = self.now() + pause_s
+        return self._change(work, work.state, note=why, due=due, failures=work.failures)
+
+    def let_go(self, work: Work) -> None:
+        """A step was broken off in good order: it does not count as a crash."""
+        self._db.execute("UPDATE work SET starts = starts - 1 WHERE id = ?", (work.id,))
+
+    def bury(self, work: Work, why: str) -> Work:
+        """Nothing but a person helps."""
+        return self._change(work, State.DEAD, note=why, due=self.now(), stopped_in=str(work.state))
+
+    def revive(self, work: Work) -> Work:
+        """From the dead, to the step where it stopped."""
+        if work.state is not State.DEAD:
+            raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
+        return self._change(work, State(work.stopped_in), note="retried", due=self.now())
+
+    def hurry(self, work: Work) -> None:
+        """What waits for its next attempt is due now."""
+        self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
+
+    def _due(self) -> list[str]:
+        rows = self._db.execute(
+            "SELECT id FROM work WHERE state IN (?, ?, ?) AND due <= ? ORDER BY due, id",
+            (*OPEN, self.now()),
+        )
+        return [row["id"] for row in rows]
+
+    def _is_due(self, name: str) -> bool:
+        work = self.get(name)
+        return work.state in OPEN and work.due <= self.now()
+
+    def _change(
+        self,
+        work: Work,
+        state: State,
+        *,
+        note: str,
+        due: float,
+        failures: int = 0,
+        stopped_in: str = "",
+    ) -> Work:
+        with self._transaction():
+            self._db.execute(
+                "UPDATE work SET state = ?, note = ?, due = ?, failures = ?, stopped_in = ?,"
+                " starts = 0, changed = ? WHERE id = ?",
+                (state, note, due, failures, stopped_in, self.now(), work.id),
+            )
+            self._tell(work.id, state, note)
+        return self.get(work.id)
+
+    def _tell(self, name: str, state: State, note: str) -> None:
+        self._db.execute(
+            "INSERT INTO event (id, at, state, note) VALUES (?, ?, ?, ?)",
+            (name, self.now(), state, note),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _held(self, name: str) -> Iterator[bool]:
+        """Whether this process alone holds a piece of work."""
+        descriptor = os.open(self.folder / LOCKS / name, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(descriptor)
+
+
+def private_folder(path: Path) -> None:
+    """A folder that its owner alone can enter, made if need be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+def _work(row: sqlite3.Row) -> Work:
+    return Work(**{**dict(row), "state": State(row["state"])})

@@ -1,0 +1,221 @@
+"""A PACS for tests: Orthanc as it is, or a folder; small series; workers that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import requests
+from helpers_dicom import OPERATION, ROOT_UID, ct_slice, save
+
+from pipeline.dicom.derived.write import write_derived
+from pipeline.dicom.read import read_volume
+from pipeline.dicom.series import find_series
+from pipeline.pacs.ledger import Ledger, Series
+from pipeline.pacs.settings import Pacs
+from pipeline.pacs.worker import Worker
+
+USER, PASSWORD = "tester", "a-secret-of-the-tests"
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: DICOMweb below `url`, DIMSE on `dicom_port`."""
+
+    port: int
+    dicom_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/dicom-web"
+
+    def call(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Its own REST interface: what the tests arrange and count by."""
+        answer = requests.request(
+            method,
+            f"http://127.0.0.1:{self.port}{path}",
+            auth=(USER, PASSWORD),
+            timeout=60,
+            **kwargs,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def fill(self, paths: list[Path]) -> None:
+        for path in paths:
+            self.call("POST", "/instances", data=path.read_bytes())
+
+    def empty(self) -> None:
+        for patient in self.call("GET", "/patients"):
+            self.call("DELETE", f"/patients/{patient}")
+
+    def series(self) -> dict[str, int]:
+        """Images by series description."""
+        rows = [self.call("GET", f"/series/{name}") for name in self.call("GET", "/series")]
+        return {
+            row["MainDicomTags"].get("SeriesDescription", ""): len(row["Instances"]) for row in rows
+        }
+
+
+@contextmanager
+def running_orthanc(program: str, folder: Path) -> Iterator[Orthanc]:
+    """On loopback, with a password, its data in `folder`."""
+    orthanc = Orthanc(free_port(), free_port())
+    configuration = {
+        "Name": "TESTS",
+        "HttpPort": orthanc.port,
+        "DicomPort": orthanc.dicom_port,
+        "DicomAet": "ORTHANC",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": {USER: PASSWORD},
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowStore": True,
+        "OverwriteInstances": False,
+        "Plugins": [str(DICOMWEB_PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log)
+        try:
+            _wait_for(orthanc, process)
+            yield orthanc
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_for(orthanc: Orthanc, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "Orthanc ended at its start"
+        try:
+            orthanc.call("GET", "/dicom-web/studies")
+            return
+        except requests.RequestException:
+            time.sleep(0.1)
+    raise AssertionError("Orthanc did not answer within a minute")
+
+
+def write_ct(folder: Path, number: int = 1, *, count: int = 3, **attributes: Any) -> list[Path]:
+    """Series `number`: its own study, of `count` small slices."""
+    root = f"{ROOT_UID}.{number}"
+    paths = []
+    for index in range(count):
+        dataset = ct_slice(
+            index,
+            **{
+                "StudyInstanceUID": f"{root}.1",
+                "SeriesInstanceUID": f"{root}.2",
+                "FrameOfReferenceUID": f"{root}.4",
+                "SOPInstanceUID": f"{root}.3.{index + 1}",
+                "SeriesDescription": f"Chest {number}",
+                "BodyPartExamined": "CHEST",
+                "PatientSex": "O",
+                "Manufacturer": "tests",
+                "StudyTime": "101112",
+                "AccessionNumber": "",
+                "ReferringPhysicianName": "",
+                "PositionReferenceIndicator": "",
+                "AcquisitionNumber": 1,
+                "PatientPosition": "HFS",
+                **attributes,
+            },
+        )
+        paths.append(save(dataset, folder / f"{number}-{index:03d}.dcm"))
+    return paths
+
+
+def series_of(paths: list[Path]) -> Series:
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    uids = frozenset(str(header.SOPInstanceUID) for header in headers)
+    return Series(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
+
+
+def derive(series: Path, model: str, out: Path) -> str:
+    """A derived series as the software writes it, of unchanged values: no network needed."""
+    for found in find_series(series).series:
+        volume = read_volume(found).volume
+        write_derived(volume.image_hu, found, OPERATION, out / "s-1-test-v1")
+    return ""
+
+
+class FolderPeer:
+    """A PACS as a folder of files named SERIES_IMAGE. `answers` fails requests, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.answers: list[Exception | None] = []
+        self.stored: list[str] = []
+
+    def series(self, study_uid: str, series_uid: str) -> Series:
+        self._answer()
+        uids = {path.stem.split("_")[1] for path in self.folder.glob(f"{series_uid}_*.dcm")}
+        return Series(study_uid, series_uid, frozenset(uids))
+
+    def store(self, paths: list[Path]) -> None:
+        for path in paths:
+            self._answer()
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            uid = str(header.SOPInstanceUID)
+            self.stored.append(uid)
+            partial = self.folder / f".{uid}-{os.getpid()}"
+            partial.write_bytes(path.read_bytes())
+            os.replace(partial, self.folder / f"{header.SeriesInstanceUID}_{uid}.dcm")
+            with (self.folder / "log").open("a") as log:
+                log.write(f"{uid}\n")
+
+    def retrieve(self, series: Series, folder: Path) -> None:
+        for number, uid in enumerate(sorted(series.instance_uids)):
+            there = self.folder / f"{series.series_uid}_{uid}.dcm"
+            (folder / f"{number:06d}.dcm").write_bytes(there.read_bytes())
+
+    def _answer(self) -> None:
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+
+
+def settings(work: Path, **more: Any) -> Pacs:
+    return Pacs.model_validate(
+        {
+            "model": "test@champion",
+            "work": str(work),
+            "rules": [{"name": "any"}],
+            "send": {"dimse": {"host": "127.0.0.1", "port": 1, "called": "X"}},
+            "settle_s": 0,
+            **more,
+        }
+    )
+
+
+def work_in_a_child(work: str, source: str, destination: str, begun: Any) -> None:
+    """What a test kills: a worker over folders."""
+    chosen = settings(Path(work), retry={"crashes": 10_000})
+    worker = Worker(
+        chosen,
+        Ledger(chosen.work),
+        derive,
+        FolderPeer(Path(destination)),
+        FolderPeer(Path(source)),
+    )
+    begun.set()
+    worker.work_off()
