@@ -20,9 +20,8 @@ from helpers_dicom import OPERATION, ROOT_UID, ct_slice, save
 from pipeline.dicom.derived.write import write_derived
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import find_series
-from pipeline.pacs.ledger import Ledger, Series
+from pipeline.pacs.ledger import Series
 from pipeline.pacs.settings import Pacs
-from pipeline.pacs.worker import Worker
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -205,17 +204,3 @@ def settings(work: Path, **more: Any) -> Pacs:
             **more,
         }
     )
-
-
-def work_in_a_child(work: str, source: str, destination: str, begun: Any) -> None:
-    """What a test kills: a worker over folders."""
-    chosen = settings(Path(work), retry={"crashes": 10_000})
-    worker = Worker(
-        chosen,
-        Ledger(chosen.work),
-        derive,
-        FolderPeer(Path(destination)),
-        FolderPeer(Path(source)),
-    )
-    begun.set()
-    worker.work_off()
