@@ -148,12 +148,11 @@ def series_of(paths: list[Path]) -> Series:
     return Series(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 
 
-def derive(series: Path, model: str, out: Path) -> str:
+def derive(series: Path, model: str, out: Path) -> None:
     """A derived series as the software writes it, of unchanged values: no network needed."""
     for found in find_series(series).series:
         volume = read_volume(found).volume
         write_derived(volume.image_hu, found, OPERATION, out / "s-1-test-v1")
-    return ""
 
 
 class FolderPeer:

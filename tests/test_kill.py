@@ -206,13 +206,12 @@ def work_in_a_child(root: str, begun: Any) -> None:
     here, (model, card) = Path(root), identity()
     chosen = settings(here / "work", retry={"crashes": 10_000})
 
-    def derive(series: Path, _: str, out: Path) -> str:
+    def derive(series: Path, _: str, out: Path) -> None:
         with (here / "applied").open("a") as lines:
             lines.write(f"{series.name}\n")
         for number, found in enumerate(find_series(series).series):
             made, _ = export_denoised(model, card, found, Export(out / f"s-{number}"))
             assert made is not None
-        return ""
 
     peers = FolderPeer(here / "pacs"), FolderPeer(here / "source")
     worker = Worker(chosen, Ledger(chosen.work), derive, *peers)

@@ -148,10 +148,10 @@ def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_
     bench = Bench(tmp_path)
     bad, good = bench.add(1), bench.add(2)
 
-    def picky(series: Path, model: str, out: Path) -> str:
+    def picky(series: Path, model: str, out: Path) -> None:
         if any("Chest 1" in str(pydicom.dcmread(p).SeriesDescription) for p in series.glob("*")):
             raise LdctError("the model gave NaN")
-        return derive(series, model, out)
+        derive(series, model, out)
 
     Worker(bench.settings, bench.ledger, picky, bench.destination, bench.source).work_off()
     assert bench.ledger.get(bad.id).note == "the model gave NaN"
