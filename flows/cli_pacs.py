@@ -26,7 +26,7 @@ def add_pacs_commands(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Series from a hospital's PACS through a model, and back to it.",
     )
-    for command in (pull, work, receive, module):
+    for command in (pull, work, receive, release, module):
         pacs.command()(command)
     app.add_typer(pacs, name="pacs")
     app.command()(status)
@@ -92,6 +92,21 @@ def receive(hospital: Hospital) -> None:
     asked = settings.receive
     console.print(f"{asked.title} listens on {asked.host}:{asked.port}", highlight=False)
     receive_series(settings, lambda taken: console.print(f"{taken} series complete"))
+
+
+def release(
+    hospital: Hospital,
+    names: Annotated[
+        list[str], typer.Argument(help="Of the work that is held; see `ldct status`.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be sent; it is kept.")],
+) -> None:
+    """Let go what was held back for being unlike the model's training data."""
+    from flows.pacs import release_work
+    from pipeline.pacs.settings import load_pacs
+
+    for work in release_work(load_pacs(hospital), names, reason):
+        _tell(work)
 
 
 def module(

@@ -6,6 +6,7 @@ Parameters stay out of Prefect, as in every flow here: what it sees are stages a
 from __future__ import annotations
 
 import functools
+import getpass
 import time
 from collections.abc import Callable
 from datetime import date
@@ -22,7 +23,7 @@ from pipeline.export import Export
 from pipeline.identity import installation_key
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.ledger import Ledger, State, Work
+from pipeline.pacs.ledger import OPEN, Ledger, State, Work
 from pipeline.pacs.places import Places
 from pipeline.pacs.pull import Answer, ask, put_down
 from pipeline.pacs.receiver import Receiver
@@ -95,7 +96,7 @@ def receive(settings: Pacs, tell: Callable[[int], None]) -> None:
 def status(settings: Pacs) -> dict[str, Any]:
     """What was done, is due, and failed: counts, and every piece of work that is not done."""
     ledger = Ledger(settings.work)
-    waiting = ledger.all(State.FOUND, State.HERE, State.DERIVED, State.DEAD)
+    waiting = ledger.all(*OPEN, State.HELD, State.DEAD)
     return {"counts": ledger.counts(), "open": [work.facts() for work in waiting]}
 
 
@@ -105,9 +106,19 @@ def retry_work(settings: Pacs, names: list[str]) -> list[Work]:
     if names:
         chosen = [ledger.get(name) for name in names]
     else:
-        waiting = ledger.all(State.FOUND, State.HERE, State.DERIVED)
+        waiting = ledger.all(*OPEN)
         chosen = ledger.all(State.DEAD) + [work for work in waiting if work.failures]
     return [retry(ledger, places, work) for work in chosen]
+
+
+def release_work(settings: Pacs, names: list[str], reason: str) -> list[Work]:
+    """What was held back for its drift goes on; who let it go, and why, is kept."""
+    if not reason.strip():
+        raise ConfigError("--reason: say why it may be sent; it is kept")
+    ledger = Ledger(settings.work)
+    chosen = [ledger.get(name) for name in names]
+    told = f"released by {getpass.getuser()}: {reason.strip()}"
+    return [ledger.release(work, told) for work in chosen]
 
 
 def pinned(reference: str) -> str:
@@ -125,16 +136,13 @@ def deriving(settings: Pacs) -> Derive:
     def load(model: str) -> Loaded:
         return stages.load_stage(model, settings.strength)
 
-    def derive(series: Path, model: str, out: Path) -> str:
+    def derive(series: Path, model: str, out: Path) -> None:
         try:
-            report = apply_loaded(
-                load(model), series, Export(out, settings.compress), intake=Intake()
-            )
+            apply_loaded(load(model), series, Export(out, settings.compress), intake=Intake())
         except StageFailedError as failure:
             original = failure.original
         else:
-            left = len(report["quarantined"])
-            return f"{left} files quarantined" if left else ""
+            return
         raise original
 
     return derive

@@ -20,7 +20,7 @@ from flows.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError, LdctError
 from pipeline.promotion import compare
-from pipeline.trials import trials
+from pipeline.trials import phantom_trials, trials
 
 AUDIT = "audit."
 #: On the version: passed or failed, and in its run the checks.
@@ -94,7 +94,7 @@ def audit(registry: Registry, name: str) -> list[dict[str, Any]]:
 def judge_promotion(
     registry: Registry, version: ModelVersion, champion: ModelVersion | None
 ) -> dict[str, Any]:
-    """{"passed", "against", "checks"}: its own gate, invented images, and the champion."""
+    """{"passed", "against", "checks"}: its own gate, invented images, phantoms, the champion."""
     name = f"{version.name}/{version.version}"
     model, card, raw = registry.load(name)
     config, recorded = parse_config(raw), registry.recorded(version)
@@ -105,6 +105,8 @@ def judge_promotion(
         checks.append({"check": "trials", "figure": None, "limit": told, "passed": False})
     else:
         checks += trials(model, card, config)
+        rival = registry.load(f"{version.name}/{champion.version}")[0] if champion else None
+        checks += phantom_trials(model, rival, config)
         if champion is not None:
             theirs = registry.recorded(champion)["figures"]["patients"]
             checks += compare(recorded["figures"]["patients"], theirs)

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mlflow.types import Schema, TensorSpec
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.export import ModelCard
+from pipeline.files import write_json
 from pipeline.models.saved import CONFIG, load_model, save_model
 from pipeline.models.shell import Shell
 from pipeline.pretrained import ALIAS as PRETRAINED
@@ -40,7 +41,7 @@ from pipeline.versions import versions
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CARD = "ldct"
-FIGURES = "figures.json"
+FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
 #: Of an example's sides; a power of two, which every network takes.
 _EXAMPLE_SIZE = 64
@@ -104,8 +105,12 @@ class Registry:
         data_digest: str,
         figures: dict[str, Any],
         verdict: dict[str, Any],
+        seen: dict[str, Any] | None = None,
     ) -> ModelCard:
-        """Make a new version; the first that passes its gate becomes the champion."""
+        """Make a new version; the first that passes its gate becomes the champion.
+
+        seen: what its training saw (pipeline.drift).
+        """
         client = self.client
         name = config.register_.name
         with tempfile.TemporaryDirectory() as scratch:
@@ -113,6 +118,8 @@ class Registry:
             weights_sha256 = save_model(model, config.resolved(), folder)
             text = json.dumps({"figures": figures, "gate": verdict}, indent=2)
             (folder / FIGURES).write_text(text, encoding="utf-8")
+            if seen is not None:
+                write_json(folder / SEEN, seen)
             client.log_artifacts(run.run_id, scratch)
         source = _log_portable(model, run.run_id)
         tags = {
@@ -182,7 +189,7 @@ class Registry:
             return load_pretrained(match["name"])
         version = self.find(reference)
         folder = self._download(version)
-        card = _card(version)
+        card = replace(_card(version), seen=_seen(folder))
         return load_model(folder, weights_sha256=card.weights_sha256), card, _config(folder)
 
     def show(self, name: str) -> list[dict[str, Any]]:
@@ -299,6 +306,11 @@ def _row(version: ModelVersion) -> dict[str, Any]:
 
 def _config(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def _seen(folder: Path) -> dict[str, Any] | None:
+    path = folder / SEEN  # versions of old have none
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -181,10 +181,11 @@ def register_stage(
     data_digest: str,
     figures: dict[str, Any],
     verdict: dict[str, Any],
+    seen: dict[str, Any] | None,
 ) -> ModelCard:
     with Stage("register"):
         return Registry.default().register(
-            model, run, config, data_digest=data_digest, figures=figures, verdict=verdict
+            model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen
         )
 
 

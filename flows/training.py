@@ -11,6 +11,7 @@ from flows.clock import Clock
 from flows.registry import Registry
 from pipeline.config import RunConfig, digest
 from pipeline.dataset import TEST, TRAIN, VALIDATION
+from pipeline.drift import seen_by
 from pipeline.export import ModelCard
 from pipeline.store import Store
 from pipeline.tasks import task_of
@@ -89,5 +90,6 @@ def train_and_register(
             data_digest=data_digest,
             figures=figures,
             verdict=verdict,
+            seen=seen_by(store, keys[TRAIN], config) if config.task == "denoise" else None,
         )
     return Trained(card, curve, figures, verdict)

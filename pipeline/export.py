@@ -19,6 +19,7 @@ from pipeline.dicom.findings import Fate, Refusal, SeriesRefusedError, Unreadabl
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
+from pipeline.drift import drift, traits
 from pipeline.files import replacing_folder
 from pipeline.image_files import read_image, write_image, written_suffix
 from pipeline.infer import Progress, apply_model
@@ -32,7 +33,10 @@ Exported = tuple[dict[str, Any] | None, list[Refusal]]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which model, at which strength: what a derived series must be able to tell."""
+    """Which model, at which strength: what a derived series must be able to tell.
+
+    seen: what its training saw, by pipeline.drift; None where nobody wrote it down.
+    """
 
     name: str
     version: int
@@ -41,6 +45,7 @@ class ModelCard:
     data_digest: str
     parameters: int
     strength: float = 1.0
+    seen: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def uri(self) -> str:
@@ -102,15 +107,17 @@ def export_denoised(
     """Read the source, denoise it, and hand the result over: a derived series, or an image file
     of the source's format. operation: what was done, where it was no denoising.
 
-    Returns what to report of it (None if all of it is refused) and what is refused. Raises
-    LdctError for a derived series that fails its check, which is not handed over.
+    Returns what to report of it (None if all of it is refused) and what is refused; "drift" tells
+    what is unlike the series that the model learned from. Raises LdctError for a derived series
+    that fails its check, which is not handed over.
     """
     done = operation or card.operation()
-    return _export(
-        source,
-        to,
-        lambda volume: Derived(apply_model(model, volume.image_hu, progress=progress), done),
-    )
+
+    def compute(volume: Volume) -> Derived:
+        facts = {} if card.seen is None else {"drift": drift(traits(volume), card.seen)}
+        return Derived(apply_model(model, volume.image_hu, progress=progress), done, facts)
+
+    return _export(source, to, compute)
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:

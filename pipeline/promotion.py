@@ -1,4 +1,4 @@
-"""Is a challenger better than the champion? Asked of the same test patients, pair by pair."""
+"""Is a challenger better than the champion? On the same test patients, and on phantoms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate_overall import LEVEL, RESAMPLINGS, SEED
+from pipeline.settings import Gate
 
 #: Fewer patients than this say nothing of the next one.
 LEAST_PATIENTS = 2
 #: What two evaluations of the same undenoised images may differ by, in dB: rounding.
 _SAME_DB = 1e-3
+#: Of full dose's mean noise frequency, what denoised noise must keep: below, noise is as coarse as
+#: what one looks for. RED-CNN keeps 0.43 (README). And of the champion's.
+LEAST_OF_FULL_DOSE, LEAST_OF_CHAMPION = 0.33, 0.9
+#: Rounding in the shell.
+_SAME_NOISE = 1.001
+#: The tissue whose limit of the gate holds for a rod.
+ROD_TISSUES = {"-1000 HU": "lung", "-100 HU": "fat", "60 HU": "soft_tissue", "900 HU": "bone"}
 
 Check = dict[str, Any]
 Patients = dict[str, dict[str, Any]]
@@ -34,6 +42,54 @@ def compare(challenger: Patients, champion: Patients) -> list[Check]:
         _window_check(window, challenger, champion, must_gain=window == windows[0])
         for window in windows
     ]
+
+
+def within_bounds(
+    figures: dict[str, Any], gate: Gate, champion: dict[str, Any] | None
+) -> list[Check]:
+    """The checks of phantom_figures: noise power in water, and the HU bias that a model adds.
+
+    Noise must not grow nor become too coarse, by the mean frequency of its spectrum (TG-233);
+    each rod's bias keeps the gate's limit for its tissue. champion: its figures at the same dose.
+    """
+    noise = {arm: figures[arm]["noise_power"] for arm in ("undenoised", "denoised", "full_dose")}
+    most_hu = noise["undenoised"]["noise_hu"] * _SAME_NOISE
+    least = LEAST_OF_FULL_DOSE * noise["full_dose"]["mean_frequency_per_mm"]
+    frequency = noise["denoised"]["mean_frequency_per_mm"]
+    name = "mean frequency of the noise in water, 1/mm"
+    checks = [
+        _within("noise in water, HU", noise["denoised"]["noise_hu"], most=most_hu),
+        _within(name, frequency, least=least),
+    ]
+    if champion is not None:
+        theirs = champion["denoised"]["noise_power"]["mean_frequency_per_mm"]
+        checks.append(
+            _within(f"{name}, against the champion", frequency, least=LEAST_OF_CHAMPION * theirs)
+        )
+    return checks + _bias_checks(figures, gate)
+
+
+def _bias_checks(figures: dict[str, Any], gate: Gate) -> list[Check]:
+    checks = []
+    for rod, tissue in ROD_TISSUES.items():
+        limit_hu = gate.max_abs_bias_hu(tissue)
+        if limit_hu is None:
+            continue
+        before, after = (
+            figures[arm]["rod_bias"][rod]["bias_hu"] for arm in ("undenoised", "denoised")
+        )
+        added = None if None in (before, after) else after - before
+        passed = added is not None and abs(added) <= limit_hu
+        told = f"HU bias added in a rod of {rod}"
+        checks.append(_check(told, added, f"|bias| <= {limit_hu:g}", passed=passed))
+    return checks
+
+
+def _within(
+    name: str, figure: float | None, *, least: float = -math.inf, most: float = math.inf
+) -> Check:
+    limit = f"<= {most:.3g}" if math.isfinite(most) else f">= {least:.3g}"
+    return _check(name, figure, limit, passed=figure is not None and least <= figure <= most)
 
 
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:

@@ -14,10 +14,12 @@ from pipeline.dicom.phantom_series import write_phantom_series
 from pipeline.dicom.pixels import read_pixels
 from pipeline.dicom.series import Series, find_series
 from pipeline.errors import LdctError
+from pipeline.evaluate_phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export import Export, ModelCard, export_denoised
 from pipeline.infer import apply_model
 from pipeline.models.shell import build_model
 from pipeline.physics.phantom import patient_phantom
+from pipeline.promotion import within_bounds
 from pipeline.settings import Component
 
 #: Sides that no stride divides.
@@ -34,6 +36,15 @@ def trials(model: nn.Module, card: ModelCard, config: RunConfig) -> list[dict[st
         _tried("identity in the model's shell", lambda: _identity(config)),
         _tried("export, its conformance and its padding", lambda: _export(model, card)),
     ]
+
+
+def phantom_trials(
+    model: nn.Module, champion: nn.Module | None, config: RunConfig
+) -> list[dict[str, Any]]:
+    """Noise power and HU bias, of both at the challenger's dose, with the same noise."""
+    figures = measure_on_phantoms(model, config, slices=REPORT_SLICES)
+    theirs = champion and measure_on_phantoms(champion, config, slices=REPORT_SLICES)
+    return within_bounds(figures, config.register_.gate, theirs)
 
 
 def _tried(name: str, trial: Any) -> dict[str, Any]:

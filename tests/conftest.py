@@ -135,11 +135,25 @@ def ldct(
     return run
 
 
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without a model: making its tables takes seconds, so once a session."""
+    from flows.registry import SQLITE, Registry
+
+    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    Registry(f"{SQLITE}{path}", None).client.search_registered_models()
+    return path
+
+
 @pytest.fixture
-def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a registry of its own, made as a user's is: under ./mlruns."""
+def own_registry(
+    tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Each test has a registry of its own where a user's is: under ./mlruns."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_registry, tmp_path / "mlruns" / "mlflow.db")
     yield
     import mlflow
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
 import os
 import socket
+import socketserver
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +20,17 @@ from typing import Any
 
 import pydicom
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from helpers_dicom import OPERATION, ROOT_UID, ct_slice, save
 
 from pipeline.dicom.derived.write import write_derived
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import find_series
-from pipeline.pacs.ledger import Ledger, Series
+from pipeline.pacs.ledger import Series
 from pipeline.pacs.settings import Pacs
-from pipeline.pacs.worker import Worker
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -70,6 +78,73 @@ class Orthanc:
         return {
             row["MainDicomTags"].get("SeriesDescription", ""): len(row["Instances"]) for row in rows
         }
+
+
+def self_signed(folder: Path, address: str = "127.0.0.1") -> dict[str, str]:
+    """{"certificate", "key"}: PEM files of a certificate for an address, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"certificate": folder / "cert.pem", "key": folder / "key.pem"}
+    paths["certificate"].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths["key"].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return {name: str(path) for name, path in paths.items()}
+
+
+class _Front(socketserver.BaseRequestHandler):
+    """One connection, decrypted and passed on."""
+
+    def handle(self) -> None:
+        assert isinstance(self.server, TlsFront)
+        try:
+            inside = self.server.context.wrap_socket(self.request, server_side=True)
+        except OSError:  # a caller who does not trust the certificate
+            return
+        with inside, socket.create_connection(("127.0.0.1", self.server.behind)) as orthanc:
+            back = threading.Thread(target=_pump, args=(orthanc, inside))
+            back.start()
+            _pump(inside, orthanc)
+            back.join()
+
+
+class TlsFront(socketserver.ThreadingTCPServer):
+    """HTTPS in front of a port, as a hospital's proxy: Debian's Orthanc 1.10 dies of TLS."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: int, tls: dict[str, str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Front)
+        self.behind, self.ca = behind, tls["certificate"]
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(tls["certificate"], tls["key"])
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.server_address[1]}/dicom-web"
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # either side hung up
 
 
 @contextmanager
@@ -149,12 +224,11 @@ def series_of(paths: list[Path]) -> Series:
     return Series(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 
 
-def derive(series: Path, model: str, out: Path) -> str:
+def derive(series: Path, model: str, out: Path) -> None:
     """A derived series as the software writes it, of unchanged values: no network needed."""
     for found in find_series(series).series:
         volume = read_volume(found).volume
         write_derived(volume.image_hu, found, OPERATION, out / "s-1-test-v1")
-    return ""
 
 
 class FolderPeer:
@@ -205,17 +279,3 @@ def settings(work: Path, **more: Any) -> Pacs:
             **more,
         }
     )
-
-
-def work_in_a_child(work: str, source: str, destination: str, begun: Any) -> None:
-    """What a test kills: a worker over folders."""
-    chosen = settings(Path(work), retry={"crashes": 10_000})
-    worker = Worker(
-        chosen,
-        Ledger(chosen.work),
-        derive,
-        FolderPeer(Path(destination)),
-        FolderPeer(Path(source)),
-    )
-    begun.set()
-    worker.work_off()

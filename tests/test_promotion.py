@@ -17,7 +17,8 @@ from flows.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.errors import ConfigError, LdctError
 from pipeline.export import ModelCard
 from pipeline.models.shell import build_model
-from pipeline.promotion import compare, paired_interval
+from pipeline.promotion import compare, paired_interval, within_bounds
+from pipeline.settings import Gate
 from pipeline.trials import trials
 
 SPREAD = (-1.0, -0.4, 0.0, 0.3, 1.1)
@@ -89,6 +90,46 @@ def test_other_noise_and_too_few_patients_are_no_comparison():
     assert "undenoised images" in check["limit"]
     (check,) = compare(patients(1, count=1), patients(0, count=1))
     assert "at least 2 patients" in check["limit"]
+
+
+def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> dict:
+    """Phantom figures of a model, of images with 40 HU of noise at 0.40 per mm, full dose 20."""
+    told = {"undenoised": (40.0, 0.40), "full_dose": (20.0, 0.40), "denoised": (noise_hu, per_mm)}
+    rods = {"-1000 HU": 0.6, "-100 HU": 0.1, "60 HU": 0.1, "900 HU": -1.7}
+    return {
+        arm: {
+            "noise_power": {"noise_hu": noise, "mean_frequency_per_mm": frequency},
+            "rod_bias": {
+                rod: {"bias_hu": hu + bias_hu.get(rod, 0.0) * (arm == "denoised")}
+                for rod, hu in rods.items()
+            },
+        }
+        for arm, (noise, frequency) in told.items()
+    }
+
+
+def failed(*figures, gate: Gate = Gate(max_abs_hu_bias=2.0)) -> list[str]:  # noqa: B008
+    champion = figures[1] if len(figures) > 1 else None
+    checks = within_bounds(figures[0], gate, champion)
+    return [check["check"] for check in checks if not check["passed"]]
+
+
+def test_noise_may_neither_grow_nor_become_too_coarse():
+    assert failed(on_phantoms(40.0, 0.40)) == []  # an identity
+    assert failed(on_phantoms(12.0, 0.17)) == []  # RED-CNN, as in the README
+    assert failed(on_phantoms(41.0, 0.40)) == ["noise in water, HU"]
+    assert failed(on_phantoms(5.0, 0.13)) == ["mean frequency of the noise in water, 1/mm"]
+    (told,) = failed(on_phantoms(12.0, 0.17), on_phantoms(15.0, 0.20))
+    assert told.endswith("against the champion")
+    assert failed(on_phantoms(12.0, 0.185), on_phantoms(15.0, 0.20)) == []
+
+
+def test_a_model_may_add_no_bias_beyond_its_gate_whatever_the_scanner_has():
+    assert failed(on_phantoms(12, 0.3, **{"900 HU": 1.9})) == []
+    assert failed(on_phantoms(12, 0.3, **{"900 HU": -2.1})) == ["HU bias added in a rod of 900 HU"]
+    only_fat = Gate(max_abs_hu_bias={"fat": 1.0})
+    assert failed(on_phantoms(12, 0.3, **{"900 HU": 50.0, "-100 HU": 0.9}), gate=only_fat) == []
+    assert len(failed(on_phantoms(12, 0.3, **{"-100 HU": 1.1}), gate=only_fat)) == 1
 
 
 CARD = ModelCard("identity", 1, "0" * 64, "0" * 64, "0" * 64, 0)

@@ -22,8 +22,9 @@ from pipeline.pacs.secrets import Credentials, client_context, credentials
 from pipeline.pacs.settings import Dicomweb, Rule
 from pipeline.pacs.wire import Peer, Refused, Unreachable
 
-# Its messages hold URLs, and with them original UIDs.
-logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)
+# Their messages hold URLs, and with them original UIDs.
+for _chatty in ("dicomweb_client", "urllib3.connectionpool"):
+    logging.getLogger(_chatty).setLevel(logging.CRITICAL + 1)
 
 #: As it is stored, without a change of transfer syntax.
 AS_STORED = (("application/dicom", "*"),)
@@ -139,10 +140,20 @@ def _told() -> Iterator[None]:
         raise kind(f"the DICOMweb service answered {code}") from None
     except requests.TooManyRedirects:
         raise Refused("the DICOMweb service redirects elsewhere; name its own URL") from None
+    except requests.exceptions.SSLError as error:
+        told = getattr(_cause(error), "verify_message", "") or "no common TLS"
+        raise Unreachable(f"the DICOMweb service's certificate (tls.ca): {told}") from None
     except requests.RequestException as error:
         raise Unreachable(f"the DICOMweb service: {type(error).__name__}") from None
     except (ValueError, KeyError, AttributeError, pydicom.errors.InvalidDicomError) as error:
         raise Refused(f"the DICOMweb service's answer: {type(error).__name__}") from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What urllib3 and requests wrapped: it alone says what is wrong with a certificate."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _dataset(row: dict[str, Any]) -> Dataset:

@@ -56,11 +56,15 @@ CREATE TABLE IF NOT EXISTS event (
 
 
 class State(StrEnum):
-    """found -> here -> derived -> sent; dead waits for `ldct retry`."""
+    """found -> here -> derived -> sent.
+
+    dead waits for `ldct retry`, held for `ldct pacs release`.
+    """
 
     FOUND = "found"
     HERE = "here"
     DERIVED = "derived"
+    HELD = "held"
     SENT = "sent"
     SUPERSEDED = "superseded"
     DEAD = "dead"
@@ -219,6 +223,14 @@ class Ledger:
     def bury(self, work: Work, why: str) -> Work:
         """Nothing but a person helps."""
         return self._change(work, State.DEAD, note=why, due=self.now(), stopped_in=str(work.state))
+
+    def release(self, work: Work, why: str) -> Work:
+        """What was held back goes on to be sent; why is kept."""
+        if work.state is not State.HELD:
+            raise ConfigError(
+                f"{work.id} is not held but {work.state}: there is nothing to release"
+            )
+        return self._change(work, State.DERIVED, note=why, due=self.now())
 
     def revive(self, work: Work) -> Work:
         """From the dead, to the step where it stopped."""

@@ -191,7 +191,9 @@ class Pacs(Strict):
     """How it runs in a hospital. work: a folder for the ledger and the series under way, which
     holds patients' data: its owner alone can read it.
 
-    settle_s: a series must not have grown for so long before it is retrieved.
+    settle_s: a series must not have grown for so long before it is retrieved. drift: what becomes
+    of a series unlike those that the model learned from: sent with a remark, or held back until
+    `ldct pacs release`. release: reader, where one must accept each result first (`ldct review`).
     """
 
     model: str
@@ -203,6 +205,8 @@ class Pacs(Strict):
     retry: Retry = Retry()
     schedule: Schedule | None = None
     settle_s: Seconds = 60
+    drift: Literal["flag", "hold"] = "flag"
+    release: Literal["automatic", "reader"] = "automatic"
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
 

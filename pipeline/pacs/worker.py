@@ -1,11 +1,13 @@
 """One series after another, each step done in effect once: retrieve, derive, send, count.
 
-Steps: found -> retrieve -> here -> derive -> derived -> send and count -> sent. Every step may
-be cut off at any point and be done again by whoever comes next.
+Steps: found -> retrieve -> here -> derive -> derived -> send and count -> sent; what is unlike the
+model's training data waits as held, where the hospital wants it so. Every step may be cut off at
+any point and be done again by whoever comes next.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +23,10 @@ from pipeline.pacs.settings import Pacs
 from pipeline.pacs.wire import Peer, Unreachable
 from pipeline.review.decisions import require_sendable
 
-#: (series folder, model version, folder to fill): derived series in it, a folder each.
-#: Returns what a person should know.
-Derive = Callable[[Path, str, Path], str]
+#: (series folder, model version, folder to fill): derived series in it, a folder each, and
+#: what is to be told of them in REPORT, where any is.
+Derive = Callable[[Path, str, Path], None]
+REPORT = "report.json"
 #: How long a result waits before it is asked again whether a reader has accepted it.
 HELD_S = 300.0
 
@@ -118,17 +121,21 @@ class Worker:
 
     def _derive(self, work: Work) -> Work:
         folder = self.places.result(work.id)
-        note = ""
         if not folder.exists():
             with made_whole(folder) as partial:
-                note = self.derive(self.places.series(work.id), work.model, partial)
-        return self.ledger.advance(work, State.DERIVED, note)
+                self.derive(self.places.series(work.id), work.model, partial)
+        # Read from the disk: a kill after the line above must not forget what was found.
+        drift, remarks = told_of(folder)
+        if drift and self.settings.drift == "hold":
+            return self.ledger.advance(work, State.HELD, "; ".join(drift))
+        return self.ledger.advance(work, State.DERIVED, "; ".join([*remarks, *drift]))
 
     def _send(self, work: Work) -> Work:
         folders = derived_folders(self.places.result(work.id))
         for folder in folders:
             try:
-                require_sendable(self.places.results, folder)
+                by_reader = self.settings.release == "reader"
+                require_sendable(self.places.results, folder, accepted=by_reader)
             except LdctError as held:
                 return self.ledger.wait(work, str(held), pause_s=HELD_S)
         sent = sum(send_series(folder, self.destination) for folder in folders)
@@ -166,6 +173,17 @@ def retry(ledger: Ledger, places: Places, work: Work) -> Work:
         return ledger.revive(work)
     ledger.hurry(work)
     return ledger.get(work.id)
+
+
+def told_of(result: Path) -> tuple[list[str], list[str]]:
+    """(what is unlike the training data, what else a person should know) of a result."""
+    path = result / REPORT
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = dict.fromkeys(
+        line for row in report.get("exported", ()) for line in row.get("drift", ())
+    )
+    left = len(report.get("quarantined", ()))
+    return list(found), [f"{left} files quarantined"] if left else []
 
 
 def derived_folders(result: Path) -> list[Path]:

@@ -83,10 +83,13 @@ def set_policy(root: Path, policy: Policy) -> None:
     audit_of(root).append({"act": "policy", "send": policy.send})
 
 
-def require_sendable(root: Path, folder: Path) -> None:
+def require_sendable(root: Path, folder: Path, *, accepted: bool = False) -> None:
     """Raises LdctError where the policy keeps a derived series from the PACS: it must be
-    accepted, and its files must still be those that were accepted."""
-    if read_policy(root).send == "any":
+    accepted, and its files must still be those that were accepted.
+
+    accepted: ask for it whatever the folder's own policy says.
+    """
+    if not accepted and read_policy(root).send == "any":
         return
     name = folder.relative_to(root).as_posix()
     last = decisions(root).get(name)
