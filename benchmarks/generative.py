@@ -20,6 +20,7 @@ import torch
 from generative_compression import KINDS, compression
 from generative_denoise import denoise
 from generative_digits import GAMES, digits
+from generative_figures import FIGURES
 from generative_tables import TABLES
 
 from pipeline.versions import versions
@@ -54,6 +55,8 @@ def main() -> None:
     told = {"figures": figures, "versions": versions()}
     path = RESULTS / f"generative_{arguments.part}.json"
     path.write_text(json.dumps(told, indent=2) + "\n")
+    if arguments.part in FIGURES:
+        FIGURES[arguments.part](figures).savefig(path.with_name(f"{path.stem}_curve.png"), dpi=110)
     table = "\n".join(TABLES[arguments.part](figures)) + "\n"
     path.with_suffix(".md").write_text(table)
     print(table)

@@ -73,13 +73,19 @@ def ct_part(arguments: argparse.Namespace) -> dict[str, Any]:
     components = sorted({row["numbers_per_image"] for row in results["latents"].values()})
     for count in components:
         results["pca"][str(count)] = pca_figures(training, target, count)
-    results["lungs"] = lungs_as_asked(models["conv"])
+    ways = {
+        "from the prior": drawn_from_prior(models["conv"], 100),
+        "like the training slices": drawn_like(models["conv"], training, 100),
+    }
+    results["lungs"] = {name: lungs_as_asked(drawn) for name, drawn in ways.items()}
     draw_ct(models, target, lung_labels(test), arguments)
+    for name, drawn in ways.items():
+        draw_samples(name, drawn, arguments.results)
     return results
 
 
 CT_NETWORKS: dict[str, Callable[[], VAE]] = {
-    "conv": lambda: ConvVAE(SIZE, 64, channels=(16, 32, 64, 64), labels=2, sigma=0.1),
+    "conv": lambda: ConvVAE(SIZE, 64, channels=(16, 32, 64, 64), labels=2, sigma=0.3),
     "spatial": lambda: SpatialVAE(SIZE, 2, channels=(8, 16, 32, 32, 32), sigma=0.1),
 }
 
@@ -142,14 +148,34 @@ def pca_figures(
     return results
 
 
-def lungs_as_asked(model: HUModel) -> dict[str, float]:
-    """How many of 100 samples show lungs where they were asked for, and where they were not."""
+def drawn_like(model: HUModel, training: StoredSlices, count: int) -> dict[int, NDArray]:
+    """Samples for each label: from where the codes of turned and zoomed training slices lie."""
+    items = ct_items(training, 1000)
+    seen = [items[number] for number in range(len(items))]
+    labels = torch.tensor([int(item["label"]) for item in seen])
+    codes = latent.encode(model, torch.stack([item["target"] for item in seen]), labels)
+    drawn = {}
+    for label in (WITH_LUNGS, WITHOUT_LUNGS):
+        like = latent.codes_like(codes[labels == label], count, components=1, seed=0)
+        drawn[label] = latent.decode(model, like, torch.full((count,), label))[:, 0].numpy()
+    return drawn
+
+
+def drawn_from_prior(model: HUModel, count: int) -> dict[int, NDArray]:
     generator = torch.Generator().manual_seed(0)
-    shares = {}
-    for name, label in (("asked for", WITH_LUNGS), ("not asked for", WITHOUT_LUNGS)):
-        drawn = latent.sample(model, 100, generator, torch.full((100,), label))[:, 0].numpy()
-        shares[name] = float(np.mean(lung_labels(drawn) == WITH_LUNGS))
-    return shares
+    return {
+        label: latent.sample(model, count, generator, torch.full((count,), label))[:, 0].numpy()
+        for label in (WITH_LUNGS, WITHOUT_LUNGS)
+    }
+
+
+def lungs_as_asked(drawn: dict[int, NDArray]) -> dict[str, float]:
+    """The share of samples that show lungs where they were asked for, and where they were not."""
+    names = {WITH_LUNGS: "asked for", WITHOUT_LUNGS: "not asked for"}
+    return {
+        name: float(np.mean(lung_labels(drawn[label]) == WITH_LUNGS))
+        for label, name in names.items()
+    }
 
 
 def draw_ct(
@@ -172,14 +198,15 @@ def draw_ct(
         caption=f"Top: held-out patient. Below, reconstructed by: {', '.join(models)}.",
         marking=RECONSTRUCTED,
     )
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.tensor([WITH_LUNGS] * 16 + [WITHOUT_LUNGS] * 16)
+
+
+def draw_samples(name: str, drawn: dict[int, NDArray], folder: Path) -> None:
     save_grid(
-        latent.sample(models["conv"], 32, generator, labels)[:, 0].numpy(),
-        arguments.results / "latent_ct_samples.png",
+        np.concatenate([drawn[label][:16] for label in (WITH_LUNGS, WITHOUT_LUNGS)]),
+        folder / f"latent_ct_samples_{name.replace(' ', '_')}.png",
         window=SHOWN,
         columns=8,
-        caption="Conditional VAE, from the prior: two rows asked to show lungs, two not to.",
+        caption=f"Conditional VAE, {name}: two rows asked to show lungs, two not to.",
     )
 
 

@@ -11,12 +11,14 @@ was stopped. A part takes under 10 minutes on 2 quiet cores.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from digit_judge import Judge
 from latent_training import fit, parser, timed
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline import latent
@@ -236,7 +238,20 @@ def beta_part(arguments: argparse.Namespace) -> dict[str, Any]:
         figures["variance_of_means"] = sorted(use.variance.tolist(), reverse=True)
         rows[str(beta)] = figures
         print(beta, figures["active_latents"], figures["kl"], figures["psnr"], flush=True)
+    draw_beta(rows, arguments.results / "latent_beta.png")
     return {"threshold": latent.ACTIVE_VARIANCE, "latents": 10, "beta": rows}
+
+
+def draw_beta(rows: dict[str, Any], path: Path) -> None:
+    """Active latents, KL and PSNR of what is held back, against beta."""
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    panels = {"active_latents": "active latents of 10", "kl": "KL, nats", "psnr": "PSNR, dB"}
+    for number, (name, label) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), number)
+        axes.plot([float(beta) for beta in rows], [row[name] for row in rows.values()], "o-")
+        axes.set(xscale="log", xlabel="beta", ylabel=label, ylim=(0, None))
+        axes.grid(alpha=0.2)
+    figure.savefig(path, dpi=110)
 
 
 def plane_part(arguments: argparse.Namespace) -> dict[str, Any]:

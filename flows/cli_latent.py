@@ -41,6 +41,10 @@ def add_latent_commands(app: typer.Typer) -> None:
 def sample(
     model: Model,
     out: Out,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Draw from where the codes of this data set's images lie."),
+    ] = None,
     count: Annotated[int, typer.Option(help="How many images.")] = 64,
     label: Label = None,
     seed: Seed = 0,
@@ -50,7 +54,7 @@ def sample(
 ) -> None:
     """Images of nobody, from random codes."""
     asked = {"count": count, "label": label, "seed": seed}
-    _show("sample", model, out, asked, dicom=dicom, nifti=nifti, json_=json_)
+    _show("sample", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 
 
 @latent_app.command()
@@ -65,40 +69,32 @@ def reconstruct(
     _show("reconstruct", model, out, {"count": count}, store=store, json_=json_)
 
 
-@latent_app.command()
-def interpolate(
-    model: Model,
-    out: Out,
-    store: Store = None,
-    rows: Rows = 4,
-    steps: Steps = 9,
-    label: Label = None,
-    seed: Seed = 0,
-    dicom: Dicom = False,
-    nifti: Nifti = False,
-    json_: Json = False,
-) -> None:
-    """Straight ways from one code to another."""
-    asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
-    _show("interpolate", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
+def _add_walk(name: str, told: str, *, default_rows: int) -> None:
+    """A command that shows rows of images on a way through the codes."""
+
+    @latent_app.command(name, help=told)
+    def walk(
+        model: Model,
+        out: Out,
+        store: Store = None,
+        rows: Rows = default_rows,
+        steps: Steps = 9,
+        label: Label = None,
+        seed: Seed = 0,
+        dicom: Dicom = False,
+        nifti: Nifti = False,
+        json_: Json = False,
+    ) -> None:
+        asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
+        _show(name, model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 
 
-@latent_app.command()
-def traverse(
-    model: Model,
-    out: Out,
-    store: Store = None,
-    rows: Rows = 8,
-    steps: Steps = 9,
-    label: Label = None,
-    seed: Seed = 0,
-    dicom: Dicom = False,
-    nifti: Nifti = False,
-    json_: Json = False,
-) -> None:
-    """One latent after the other moved from -3 to +3 sigma; with a store, by their variance."""
-    asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
-    _show("traverse", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
+_add_walk("interpolate", "Straight ways from one code to another.", default_rows=4)
+_add_walk(
+    "traverse",
+    "One latent after the other moved from -3 to +3 sigma; with a store, by their variance.",
+    default_rows=8,
+)
 
 
 @latent_app.command()

@@ -21,7 +21,6 @@ from flows.training import train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST
 from pipeline.downstream import DENOISED
-from pipeline.errors import ConfigError
 from pipeline.export import Export, ModelCard
 from pipeline.files import write_json
 from pipeline.ingest import IngestReport
@@ -73,6 +72,8 @@ def main_job(request: str) -> dict[str, Any]:
     config = parse_config(asked.config)
     if asked.denoiser:
         stages.require_denoiser(asked.denoiser, config)
+    for reference in asked.compare:
+        stages.require_comparable(reference, config)
     out, clock = Path(asked.out), Clock()
     store = Store(out / "store")
 
@@ -124,9 +125,7 @@ def _compare(
     """Figures of other models of the same task, by reference."""
     found = {}
     for reference in references:
-        model, _, raw = stages.load_stage(reference)
-        if raw["task"] != config.task:
-            raise ConfigError(f"{reference} is for the task {raw['task']}, not {config.task}")
+        model, _, _ = stages.load_stage(reference)
         found[reference] = stages.evaluate_stage(model, store, config, keys)
     return found
 

@@ -133,9 +133,10 @@ def train_stage(
 def evaluate_stage(
     model: Shell, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
-    slices = sum(store.record(key)["shape"][0] for key in keys)
+    task = task_of(config)
+    slices = task.passes(config) * sum(store.record(key)["shape"][0] for key in keys)
     with Stage("evaluate", unit="slices", total=slices) as stage:
-        return task_of(config).evaluate(model, store, keys, config, stage.advance)
+        return task.evaluate(model, store, keys, config, stage.advance)
 
 
 def require_denoiser(reference: str, config: RunConfig) -> Shell:
@@ -149,6 +150,14 @@ def require_denoiser(reference: str, config: RunConfig) -> Shell:
     if raw["task"] != "denoise":
         raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
     return denoiser
+
+
+def require_comparable(reference: str, config: RunConfig) -> None:
+    """Raises ConfigError, before any work is done, where a model to compare with is for another
+    task."""
+    _, _, raw = Registry.default().load(reference)
+    if raw["task"] != config.task:
+        raise ConfigError(f"{reference} is for the task {raw['task']}, not {config.task}")
 
 
 @stage_task("downstream")

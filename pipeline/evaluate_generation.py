@@ -188,7 +188,12 @@ def file_figures(model: Generative, images: Images, window: Window) -> dict[str,
 
 
 def judge_generation(overall: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """{"passed", "checks"} by the run's limits. A figure that was not measured fails its check."""
+    """{"passed", "checks"} by the run's limits.
+
+    A figure that was not measured fails its check, but for a limit that nobody chose: what cannot
+    draw has no copies to fear. (A run's settings are written out whole before they get here, so
+    a default is told by its value.)
+    """
     name, _ = first_window(config)
     psnr = overall.get("windows", {}).get(name, {}).get("psnr")
     pca = overall.get("pca", {}).get("psnr")
@@ -202,10 +207,11 @@ def judge_generation(overall: dict[str, Any], config: RunConfig) -> dict[str, An
         "most_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
     }
     asked = generation_of(config).limits
+    chosen = asked.model_dump(exclude_defaults=True)
     checks = [
         _check(limit, figures[limit], bound)
         for limit, bound in asked.model_dump(exclude_none=True).items()
-        if limit in asked.model_fields_set or figures[limit] is not None
+        if limit in chosen or figures[limit] is not None
     ]
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 

@@ -19,6 +19,8 @@ from pipeline.report.generated import RECONSTRUCTED
 
 #: How far latents are moved, in standard deviations of the prior.
 SPAN = 3.0
+#: Images whose codes a distribution is fitted to, and as many for each of its components' sides.
+FEWEST_TO_FIT, IMAGES_PER_LATENT = 20, 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,29 @@ def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> Grid:
     if model.labels:
         caption = f"Drawn from the prior, asked for labels {sorted(set(labels.tolist()))}."
     return Grid(_flat(drawn), _square(len(labels)), caption)
+
+
+def samples_like(model: Generative, known: Known, labels: torch.Tensor, *, seed: int) -> Grid:
+    """One image for each label, drawn from where the codes of the known images of it lie.
+
+    The way to draw from an autoencoder, which has no prior, and from a VAE that saw too few
+    images to fill its own. Raises ConfigError for a label that too few of the images have.
+    """
+    codes = known.codes(model).flatten(1)
+    drawn = codes.new_empty(len(labels), codes.shape[1])
+    for label in labels.unique():
+        own = codes[known.labels == label] if model.labels else codes
+        if len(own) < FEWEST_TO_FIT:
+            raise ConfigError(
+                f"{len(own)} images of label {int(label)} in the store: too few to draw like them"
+            )
+        asked = labels == label if model.labels else torch.ones_like(labels, dtype=torch.bool)
+        components = max(1, len(own) // (IMAGES_PER_LATENT * own.shape[1]))
+        drawn[asked] = latent.codes_like(own, int(asked.sum()), components=components, seed=seed)
+    codes_drawn = drawn.reshape(-1, *model.latent_shape)
+    images = latent.decode(model, codes_drawn, labels if model.labels else None)
+    caption = "Drawn from where the codes of stored images lie."
+    return Grid(_flat(images), _square(len(labels)), caption)
 
 
 def reconstructions(model: Generative, known: Known) -> Grid:

@@ -54,13 +54,15 @@ def view(
 ) -> Grid:
     """One of `sample`, `reconstruct`, `interpolate`, `traverse`, `arithmetic`.
 
-    With a store, codes are of its images, held back ones where its split is known; without,
-    they are random, and what is drawn is of nobody. Raises ConfigError where the model, or what
-    is wanted, does not allow the view.
+    With a store, codes are of its images, held back ones where its split is known, and samples
+    are drawn like all of them; without, they are random, and what is drawn is of nobody.
+    Raises ConfigError where the model, or what is wanted, does not allow the view.
     """
     if name == "sample":
         asked = _asked(model, wanted.count, wanted)
-        return latent_grids.samples(model, asked, seed=wanted.seed)
+        if store is None:
+            return latent_grids.samples(model, asked, seed=wanted.seed)
+        return latent_grids.samples_like(model, _all_known(store, config), asked, seed=wanted.seed)
     if name == "arithmetic":
         known, has = _with_attribute(_of(store, name), config, wanted.attribute)
         return latent_grids.arithmetic(model, known, has, name=wanted.attribute, shown=wanted.count)
@@ -111,9 +113,16 @@ def known_images(store: Store, config: RunConfig, count: int) -> Known:
 def _with_attribute(store: Store, config: RunConfig, attribute: str) -> tuple[Known, torch.Tensor]:
     """All images of a store, and which have the attribute."""
     images, labels = stored_images(store, sorted(store.records()), config)
+    return _stacked(images, labels), torch.from_numpy(_has(attribute, images))
+
+
+def _all_known(store: Store, config: RunConfig) -> Known:
+    return _stacked(*stored_images(store, sorted(store.records()), config))
+
+
+def _stacked(images: StoredSlices, labels: NDArray[np.int64]) -> Known:
     stacked = np.stack([images[number] for number in range(len(images))])
-    known = Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
-    return known, torch.from_numpy(_has(attribute, images))
+    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
 
 
 def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:

@@ -273,6 +273,19 @@ def test_a_limit_on_what_was_not_measured_fails() -> None:
     }
 
 
+def test_what_cannot_draw_is_not_asked_for_copies() -> None:
+    """Neither as written by its user nor as a flow hands it on, with every setting written out."""
+    asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_psnr_db": 10}}
+    written = run(generation=asked)
+    overall = {"windows": {"grey": {"psnr": 12.0}}}
+    for config in (written, parse_config(written.resolved())):
+        verdict = judge_generation(overall, config)
+        assert [check["check"] for check in verdict["checks"]] == ["psnr db"]
+        assert verdict["passed"]
+    drawn = judge_generation(overall | {"samples": {"copies": 0.5}}, written)
+    assert not drawn["passed"], "but what draws is"
+
+
 def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_psnr_above_pca_db": 0.5}}
     overall = {"windows": {"grey": {"psnr": 18.4}}, "pca": {"psnr": 18.0}}

@@ -13,11 +13,12 @@ import torch
 from helpers_images import body_slice, disc, tiny_train, volume_of
 from PIL import Image
 
+from pipeline import latent_grids
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluate_generation import stored_images
 from pipeline.images import resampled
-from pipeline.latent_grids import MARKING, RECONSTRUCTED, Grid
+from pipeline.latent_grids import MARKING, RECONSTRUCTED, Grid, Known
 from pipeline.latent_views import Wanted, generative_model, plot_codes, view, write_view
 from pipeline.models.generative import Generative
 from pipeline.models.shell import build_model
@@ -91,6 +92,34 @@ def test_a_sample_is_of_the_label_asked_for() -> None:
     assert not np.allclose(ones[0], both[0])
     with pytest.raises(ConfigError, match="labels are 0 to 1"):
         view("sample", model, config, None, Wanted(label=2))
+
+
+def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two clouds of codes, far from the prior and from each other."""
+    model = made(run())
+    labels = torch.arange(60) % 2
+    codes = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) * 0.1
+    codes[:, 0] += torch.where(labels == 1, 40.0, -40.0)
+    known = Known(torch.zeros(60, 1, 16, 16), labels)
+    monkeypatch.setattr(Known, "codes", lambda self, model: codes)
+    decoded: list[torch.Tensor] = []
+    decode = latent_grids.latent.decode
+    monkeypatch.setattr(
+        latent_grids.latent, "decode", lambda m, c, told: decoded.append(c) or decode(m, c, told)
+    )
+    asked = torch.tensor([0, 1, 1, 0])
+    grid = latent_grids.samples_like(model, known, asked, seed=0)
+    assert grid.marking == MARKING
+    first = decoded[0][:, 0]
+    assert (first.sign() == torch.tensor([-1, 1, 1, -1])).all()
+    assert ((first.abs() - 40).abs() < 1).all()
+    assert decoded[0][:, 0].unique().numel() == 4, "drawn, not copied"
+    few = Known(known.images[:21], labels[:21])
+    monkeypatch.setattr(Known, "codes", lambda self, model: codes[: len(self.labels)])
+    with pytest.raises(ConfigError, match="11 images of label 0 in the store: too few"):
+        latent_grids.samples_like(model, few, asked, seed=0)
 
 
 @pytest.mark.parametrize("name", ["reconstruct", "interpolate", "traverse", "arithmetic"])

@@ -103,6 +103,18 @@ def test_the_whole_way(ldct: Ldct, config: Path, phantom_patients: Path, tmp_pat
     assert "segment" in refused.err
 
 
+def test_a_model_of_another_task_is_refused_before_the_work(
+    ldct: Ldct, config: Path, phantom_patients: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ended = ldct(
+        "run", config, "--data", phantom_patients, "--out", out, "--compare", "redcnn@pretrained"
+    )
+    assert ended.code == 2
+    assert "is for the task denoise, not segment" in ended.err
+    assert not (out / "store").exists()
+
+
 def _is_the_body(folder: Path, patients: Path, scratch: Path) -> None:
     """The segmentation names its source's images, and covers their body by threshold."""
     (file,) = folder.glob("*.dcm")

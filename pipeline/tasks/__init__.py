@@ -99,6 +99,10 @@ class Task(ABC):
             raise ConfigError(f"train.validate_every: not for the task {config.task}")
         return None
 
+    def passes(self, config: RunConfig) -> int:
+        """How often `evaluate` goes over each slice, and tells its progress."""
+        return 1
+
     @abstractmethod
     def evaluate(
         self,

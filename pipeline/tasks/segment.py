@@ -83,6 +83,9 @@ class Segment(Task):
         ]
         return LabelPatches(volumes, settings, seed=config.train.seed, length=length)
 
+    def passes(self, config: RunConfig) -> int:
+        return 1 if config.degradation is None else 2
+
     def evaluate(
         self,
         model: nn.Module,
