@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_deploy import add_deploy_command
 from flows.cli_evaluate import add_evaluate_command
 from flows.cli_latent import add_latent_commands
 from flows.cli_models import add_promotion_commands
@@ -165,6 +166,7 @@ def models_show(
         model_details(rows)
 
 
+add_deploy_command(models_app)
 add_evaluate_command(app)
 add_series_commands(app)
 add_review_commands(app)

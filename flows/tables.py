@@ -177,3 +177,14 @@ def model_details(rows: list[dict[str, Any]]) -> None:
 
 def _figure(check: dict[str, Any]) -> str:
     return number(check["figure"], check.get("decimals", 2))
+
+
+def deployed_table(told: dict[str, Any], out: Path) -> None:
+    """What each engine's output differs by, in the output's units."""
+    table = Table(title=f"{told['model']} for other programs", box=box.SIMPLE_HEAD)
+    table.add_column("run by")
+    table.add_column("largest difference", justify="right")
+    for engine, difference in told["largest_difference"].items():
+        table.add_row(engine, f"{difference:.2g}")
+    out_console.print(table)
+    out_console.print(f"{out}: its card.json says what goes in and comes out", soft_wrap=True)
