@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from generative_training import log_to_stderr, picture_grid
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ from pipeline.evaluate import evaluate_store
 from pipeline.identity import installation_key
 from pipeline.infer import apply_model
 from pipeline.ingest import ingest
-from pipeline.models.shell import HUModel, build_model
+from pipeline.models.shell import HUModel
 from pipeline.physics.phantom_quality import Grid, water_phantom
 from pipeline.quality.noise_power import NoisePower, less_mean_of_repeats, noise_power
 from pipeline.quality.regions import cut_regions, tile_places_mm
@@ -41,8 +40,6 @@ ARMS: dict[str, tuple[str, list[str]]] = {
     "RED-CNN, WGAN and perceptual": ("denoise_wgan_perceptual", []),
     "RED-CNN, pix2pix": ("denoise_pix2pix", []),
 }
-#: Mixtures of the first arm's weights and another's: a trade-off without further training.
-SHARES = (0.25, 0.5, 0.75)
 SHOWN_SLICE, SHOWN_PLACE, SHOWN_SIDE = 25, (190, 130), 160
 
 
@@ -63,11 +60,6 @@ def denoise(data: Path, work: Path, results: Path, iterations: int | None = None
         seconds = time.process_time() - began
         figures[name] = measured(models[name], store, patients, config, phantom)
         figures[name]["cpu_seconds"] = seconds
-    first, *others = ARMS
-    for name in others:
-        for share in SHARES:
-            mixed = mixture(models[first], models[name], share, config)
-            figures[f"{name}, {share:.0%}"] = measured(mixed, store, patients, config, phantom)
     figures["undenoised phantom"] = texture(phantom["low"], phantom["full"])
     show(models, store, patients, config, results)
     return figures
@@ -104,16 +96,6 @@ def measured(
         "patient": overall,
         "phantom": texture(apply_model(model, phantom["low"]), phantom["full"]),
     }
-
-
-def mixture(one: HUModel, other: HUModel, share: float, config: RunConfig) -> HUModel:
-    """A model with weights between two that began alike (Wang et al., ECCV 2018 workshops)."""
-    model = build_model(config).eval()
-    weights = other.state_dict()
-    model.load_state_dict(
-        {name: torch.lerp(value, weights[name], share) for name, value in one.state_dict().items()}
-    )
-    return model
 
 
 def water_scans() -> dict[str, NDArray[np.float32]]:

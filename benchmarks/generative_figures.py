@@ -56,9 +56,8 @@ def trade_figure(figures: Figures) -> Figure:
 
 
 def _point(axes: Axes, across: float, up: float, name: str) -> None:
-    mixed = "%" in name
     colour = "#1f5f8b" if "mean square" in name else "#b5482f" if "WGAN" in name else "#7a8a3a"
-    axes.plot(across, up, "o", color=colour, ms=5 if mixed else 9, alpha=0.6 if mixed else 1)
+    axes.plot(across, up, "o", color=colour, ms=9)
     axes.annotate(name.removeprefix("RED-CNN, "), (across, up), xytext=(6, 4), **_SMALL)
     axes.grid(alpha=0.2)
     axes.margins(0.18)

@@ -76,8 +76,7 @@ def denoise_table(figures: Figures) -> list[str]:
         "25 % dose, window 40/400, the 51 slices of abdomen-ge-crlm1006; noise in a scanned",
         "water phantom of 200 mm, whose full dose has "
         f"{figures['undenoised phantom']['full_dose_noise_hu']:.1f} HU. Shifts of the noise",
-        "spectrum's peak and mean frequency are shares of full dose's. `25 %` and so on: weights",
-        "between the first row's and the named ones'.",
+        "spectrum's peak and mean frequency are shares of full dose's.",
         "",
         "| | PSNR dB | SSIM | RMSE HU | bias in soft tissue HU | noise HU | peak shift "
         "| mean frequency shift | CPU s |",
