@@ -26,7 +26,7 @@ from pipeline.versions import versions
 
 ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
 LAYERS = (10, 20)
-ITERATIONS, MEAN_OVER = 240, 16
+ITERATIONS, MEAN_OVER = 192, 12
 WAYS = {"residual": "true", "direct": "false"}
 Curves = dict[str, list[float]]
 

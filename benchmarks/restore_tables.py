@@ -11,8 +11,8 @@ from pipeline.evaluate_restoration import INPUT, OUTPUT, answers_of
 RESULTS = Path(__file__).parent / "results"
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery.md"
 HEAD = [
-    "| task | | PSNR dB | SSIM | chroma error |",
-    "|---|---|---|---|---|",
+    "| task | | PSNR dB | SSIM | chroma error | flicker |",
+    "|---|---|---|---|---|---|",
 ]
 
 
@@ -38,33 +38,40 @@ def first_window(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(name: str, run: dict[str, Any]) -> list[str]:
-    """Input, references and output of a run, in its first window."""
-    answers = answers_of(first_window(run))
-    ordered = sorted(answers.items(), key=lambda item: item[0] == OUTPUT)
+    """Input, references and output of a run in each window."""
     rows = []
-    for place, (answer, found) in enumerate(ordered):
-        told = "**network**" if answer == OUTPUT else answer.replace("_", " ")
-        chroma = found.get("chroma_error")
-        cells = (
-            f"{found['psnr']:.2f}",
-            f"{found['ssim']:.3f}",
-            "" if chroma is None else f"{chroma:.1f}",
-        )
-        task = name.replace("_", " ") if place == 0 else ""
-        rows.append("| " + " | ".join([task, told, *cells]) + " |")
+    for window, figures in run["windows"].items():
+        answers = answers_of(figures)
+        task = name.replace("_", " ")
+        if len(run["windows"]) > 1:
+            task += f", {window.replace('_', ' ')} {figures['centre']:g}/{figures['width']:g}"
+        for answer, found in sorted(answers.items(), key=lambda item: item[0] == OUTPUT):
+            told = "**network**" if answer == OUTPUT else answer.replace("_", " ")
+            more = [_told(found.get("chroma_error"), 1), _told(found.get("flicker"), 1)]
+            cells = [task, told, _told(found["psnr"], 2), _told(found["ssim"], 3), *more]
+            rows.append("| " + " | ".join(cells) + " |")
+            task = ""
     return rows
 
 
+def _told(figure: float | None, digits: int) -> str:
+    return "" if figure is None else f"{figure:.{digits}f}"
+
+
 def verdict(run: dict[str, Any]) -> str:
-    """What the network wins and loses against the best of the others, in words."""
-    answers = answers_of(first_window(run))
-    output = answers.pop(OUTPUT)
+    """What the network wins and loses against the best of the others, window by window."""
     told = []
-    for figure, unit, digits in (("psnr", " dB", 2), ("ssim", " SSIM", 3)):
-        best = max(answers, key=lambda name: answers[name][figure])
-        above = output[figure] - answers[best][figure]
-        beside = "input" if best == INPUT else best.replace("_", " ")
-        told.append(f"{above:+.{digits}f}{unit} against {beside}")
+    for window, figures in run["windows"].items():
+        answers = answers_of(figures)
+        output = answers.pop(OUTPUT)
+        ahead = []
+        for figure, unit, digits in (("psnr", " dB", 2), ("ssim", " SSIM", 3)):
+            best = max(answers, key=lambda name: answers[name][figure])
+            above = output[figure] - answers[best][figure]
+            beside = "input" if best == INPUT else best.replace("_", " ")
+            ahead.append(f"{above:+.{digits}f}{unit} against {beside}")
+        where = f"{window.replace('_', ' ')}: " if len(run["windows"]) > 1 else ""
+        told.append(where + ", ".join(ahead))
     return "; ".join(told)
 
 
