@@ -21,11 +21,12 @@ import mlflow
 import mlflow.pytorch
 import numpy as np
 import yaml
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
@@ -222,8 +223,10 @@ class TrackedRun:
     run_id: str
 
     def log_config(self, config: RunConfig) -> None:
-        for key, value in _flat(config.resolved()).items():
-            self.client.log_param(self.run_id, key, str(value)[:500])
+        params = [Param(key, str(value)[:500]) for key, value in _flat(config.resolved()).items()]
+        for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):  # a request each
+            some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
+            self.client.log_batch(self.run_id, params=some)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
