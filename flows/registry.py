@@ -25,6 +25,7 @@ from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
@@ -115,7 +116,7 @@ class Registry:
             text = json.dumps({"figures": figures, "gate": verdict}, indent=2)
             (folder / FIGURES).write_text(text, encoding="utf-8")
             client.log_artifacts(run.run_id, scratch)
-        source = _log_portable(model, run.run_id)
+        logged = _log_portable(model, run.run_id)
         tags = {
             "weights_sha256": weights_sha256,
             "config_digest": digest(config.resolved()),
@@ -128,7 +129,9 @@ class Registry:
         with _made_by_another():
             if not client.search_registered_models(filter_string=f"name='{name}'"):
                 client.create_registered_model(name)
-        version = client.create_model_version(name, source, run_id=run.run_id, tags=tags)
+        version = client.create_model_version(
+            name, logged.model_uri, run_id=run.run_id, tags=tags, model_id=logged.model_id
+        )
         self.give_alias(client, version, passed=verdict["passed"])
         return _card(version)
 
@@ -243,8 +246,8 @@ def _made_by_another() -> Iterator[None]:
             raise
 
 
-def _log_portable(model: Shell, run_id: str) -> str:
-    """Log the model as pt2 (traced, no pickle) for any size and batch; returns its URI.
+def _log_portable(model: Shell, run_id: str) -> ModelInfo:
+    """Log the model as pt2 (traced, no pickle) for any size and batch; returns where it is.
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.
     """
@@ -265,7 +268,7 @@ def _log_portable(model: Shell, run_id: str) -> str:
             input_example=example,
             pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
         )
-    return logged.model_uri
+    return logged
 
 
 def _card(version: ModelVersion) -> ModelCard:
