@@ -23,7 +23,7 @@ import torch
 from flows.metrics import LedgerFigures
 from pipeline.config import parse_config
 from pipeline.dicom.intake import Intake
-from pipeline.discover import discover, source_key
+from pipeline.discover import discover
 from pipeline.export import Export
 from pipeline.ingest import ingest
 from pipeline.pacs.ledger import OPEN, Ledger
@@ -65,7 +65,6 @@ def of_a_series(folder: Path, scratch: Path) -> dict[str, Any]:
         "store_mb": size_mb(scratch / "store"),
         "apply_s": cpu_s(lambda: export(model, card, source, to, config, lambda slices: None)),
         "derived_mb": size_mb(scratch / "out"),
-        "key": source_key(source, KEY),
     }
 
 

@@ -31,7 +31,8 @@ HOST = "127.0.0.1"
 SILENCE_S = 3600.0
 _STEPS = {State.HERE: "retrieve", State.DERIVED: "derive", State.SENT: "send"}
 _BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-Told, Looks = Callable[[Work], None], Callable[[], None]
+Told = Callable[[Work], None]
+Looks = Callable[[], None]
 
 
 class LedgerFigures(Collector):
@@ -47,8 +48,8 @@ class LedgerFigures(Collector):
         for state, number in counts.items():
             series.add_metric([state], number)
         yield series
-        for name, (told, number) in self._figures(now).items():
-            yield GaugeMetricFamily(name, told, value=number)
+        for name, (told, figure) in self._figures(now).items():
+            yield GaugeMetricFamily(name, told, value=figure)
 
     def _figures(self, now: float) -> dict[str, tuple[str, float]]:
         is_open = f"state IN ({', '.join(repr(str(state)) for state in OPEN)})"

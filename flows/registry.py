@@ -21,11 +21,13 @@ import mlflow
 import mlflow.pytorch
 import numpy as np
 import yaml
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
@@ -121,7 +123,7 @@ class Registry:
             if seen is not None:
                 write_json(folder / SEEN, seen)
             client.log_artifacts(run.run_id, scratch)
-        source = _log_portable(model, run.run_id)
+        logged = _log_portable(model, run.run_id)
         tags = {
             "weights_sha256": weights_sha256,
             "config_digest": digest(config.resolved()),
@@ -134,7 +136,9 @@ class Registry:
         with _made_by_another():
             if not client.search_registered_models(filter_string=f"name='{name}'"):
                 client.create_registered_model(name)
-        version = client.create_model_version(name, source, run_id=run.run_id, tags=tags)
+        version = client.create_model_version(
+            name, logged.model_uri, run_id=run.run_id, tags=tags, model_id=logged.model_id
+        )
         self.give_alias(client, version, passed=verdict["passed"])
         return _card(version)
 
@@ -229,8 +233,10 @@ class TrackedRun:
     run_id: str
 
     def log_config(self, config: RunConfig) -> None:
-        for key, value in _flat(config.resolved()).items():
-            self.client.log_param(self.run_id, key, str(value)[:500])
+        params = [Param(key, str(value)[:500]) for key, value in _flat(config.resolved()).items()]
+        for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):  # a request each
+            some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
+            self.client.log_batch(self.run_id, params=some)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
@@ -247,8 +253,8 @@ def _made_by_another() -> Iterator[None]:
             raise
 
 
-def _log_portable(model: Shell, run_id: str) -> str:
-    """Log the model as pt2 (traced, no pickle) for any size and batch; returns its URI.
+def _log_portable(model: Shell, run_id: str) -> ModelInfo:
+    """Log the model as pt2 (traced, no pickle) for any size and batch; returns where it is.
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.
     """
@@ -269,7 +275,7 @@ def _log_portable(model: Shell, run_id: str) -> str:
             input_example=example,
             pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
         )
-    return logged.model_uri
+    return logged
 
 
 def _card(version: ModelVersion) -> ModelCard:

@@ -224,7 +224,9 @@ def apply_apart_stage(
     return apply(model, card, parse_config(raw), source, key=key, to=to)
 
 
-_kept = functools.lru_cache(maxsize=2)(load)
+@functools.lru_cache(maxsize=2)
+def _kept(reference: str, strength: float) -> tuple[Shell, ModelCard, dict[str, Any]]:
+    return load(reference, strength)
 
 
 @stage_task("report")

@@ -87,7 +87,7 @@ def prefect_server() -> Iterator[None]:
     """A Prefect server of the tests' own; starting one takes seconds, so once a session."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,14 +114,17 @@ def test_a_log_of_json_lines_has_facts_and_no_names(tmp_path):
     environment = {**os.environ, "LDCT_LOG": "json", "PYTHONPATH": os.pathsep.join(sys.path)}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *command, "--metrics", str(port)], stderr=log, env=environment
+            [sys.executable, *command, "--metrics", str(port)],
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Prefect's server of its own goes with it
         )
         try:
             lines = wait_for_lines(tmp_path / "log", 2, process)
             assert asked(port)[0] == 200
             assert scraped(port)["ldct_failing"] == 1
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     assert [line["event"] for line in lines] == ["serving", "step"]
     assert lines[1]["state"] == "found"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.settings import load_pacs
 from pipeline.schedule import Schedule
 
+ROOT = Path(__file__).parents[1]
 DAILY = "30 2 * * *"
 
 
@@ -117,7 +120,7 @@ def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
     settings = load_pacs(path)
     ledger = Ledger(settings.work)
     ledger.add(series_of(paths), "models:/none/1", origin="test", rule="any", due=0)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
     job, deployment = nightly_job(path)
     missed(deployment, [72, 48, 24])
     anyio.run(serve_once, job)

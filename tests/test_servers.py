@@ -22,11 +22,12 @@ COMPOSE = ROOT / "docker-compose.yaml"
 
 REGISTER = """
 import sys
+import time
 from pathlib import Path
 from test_flows import identity_config, register
 Path(sys.argv[1], sys.argv[2]).touch()
 while len(list(Path(sys.argv[1]).iterdir())) < 2:
-    pass
+    time.sleep(0.05)
 print(register(identity_config()).version)
 """
 
@@ -38,7 +39,7 @@ from prefect import flow
 @flow
 def job(folder: str):
     Path(folder, str(os.getppid())).touch()
-    until = time.monotonic() + 100
+    until = time.monotonic() + 300
     while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < until:
         time.sleep(0.1)
 """
@@ -130,7 +131,11 @@ def test_two_processes_register_at_once_and_a_copy_brings_both_back(servers, tmp
     ready.mkdir()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     both = [python(servers, "-c", REGISTER, ready, n, **pipes) for n in (1, 2)]
-    ended = [process.communicate(timeout=300) for process in both]
+    try:
+        ended = [process.communicate(timeout=900) for process in both]
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0], ended
     assert sorted(out.split()[-1] for out, _ in ended) == ["1", "2"]
     expected = {1: "passed", 2: "passed"}, {CHAMPION: "1", CHALLENGER: "2"}
@@ -173,7 +178,7 @@ def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
         for _ in range(2):
             asked = {"parameters": {"folder": str(met)}}
             api.post(f"/deployments/{deployment}/create_flow_run", json=asked).raise_for_status()
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while time.monotonic() < until:
             runs = api.post("/flow_runs/filter", json={}).json()
             if {row["state_name"] for row in runs} == {"Completed"}:

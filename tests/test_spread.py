@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_processes_give_what_one_gives_byte_for_byte(ldct, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    root = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, sys.path)]))
     source = tmp_path / "in"
     for number in (1, 2, 3):
         write_ct(source / str(number), number)
