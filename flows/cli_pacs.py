@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,7 +53,8 @@ def pull(
         return
     if dry_run:
         _why(answers, key)
-    print(f"{counts['asked']} series asked of, {counts['matched']} match, {counts['new']} new")
+    noted = "nothing noted (--dry-run)" if dry_run else f"{counts['new']} new in the ledger"
+    print(f"{counts['asked']} series found, {counts['matched']} match, {noted}")
 
 
 def work(
@@ -131,7 +133,7 @@ def status(hospital: Hospital, json_: Json = False) -> None:
         return
     _counts(report["counts"])
     for row in report["open"]:
-        print(f"{row['id']} {row['state']} {row['model']} images {row['instances']}", row["note"])
+        print(_row(row))
 
 
 def retry(
@@ -155,16 +157,30 @@ def retry(
 
 
 def _tell(work: Work) -> None:
-    console.print(f"{work.id}: {work.state}. {work.note}", highlight=False, markup=False)
+    told = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
+    console.print(told, highlight=False, markup=False)
 
 
 def _counts(counts: dict[str, int]) -> None:
-    print(", ".join(f"{state}: {number}" for state, number in counts.items()))
+    told = [f"{number} {state}" for state, number in counts.items() if number]
+    print(", ".join(told) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
+
+
+def _row(row: dict[str, Any]) -> str:
+    wait_s = row["due"] - time.time()
+    when = {"held": "until `ldct pacs release`", "dead": "until `ldct retry`"}.get(
+        row["state"], f"due in {wait_s:.0f} s" if wait_s > 0 else "due now"
+    )
+    told = f"{row['id']}: {row['state']}, {when}, {row['instances']} images, {row['model']}"
+    return f"{told}\n    {row['note']}" if row["note"] else told
 
 
 def _why(answers: list[Answer], key: bytes) -> None:
     for answer in answers:
         facts = answer.facts(key)
-        print(f"{facts['series']}: {facts['rule'] or 'no rule matches'}")
-        for name, reasons in facts["rules"].items():
-            print(f"  {name}: {'; '.join(reasons)}")
+        told = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
+        print(f"{facts['series']}, {facts['images']} images: {told}")
+        for match in answer.matches:
+            print(f"  rule {match.rule}")
+            for reason in match.reasons:
+                print(f"    {'yes' if reason.met else 'NO '} {reason.condition}: {reason.told}")
