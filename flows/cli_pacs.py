@@ -52,7 +52,8 @@ def pull(
         return
     if dry_run:
         _why(answers, key)
-    print(f"{counts['asked']} series asked of, {counts['matched']} match, {counts['new']} new")
+    noted = "nothing noted (--dry-run)" if dry_run else f"{counts['new']} new in the ledger"
+    print(f"{counts['asked']} series found, {counts['matched']} match, {noted}")
 
 
 def work(
@@ -157,16 +158,21 @@ def retry(
 
 
 def _tell(work: Work) -> None:
-    log("step", f"{work.id}: {work.state}. {work.note}", work.facts())
+    told = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
+    log("step", told, work.facts())
 
 
 def _counts(counts: dict[str, int]) -> None:
-    print(", ".join(f"{state}: {number}" for state, number in counts.items()))
+    told = [f"{number} {state}" for state, number in counts.items() if number]
+    print(", ".join(told) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
 
 
 def _why(answers: list[Answer], key: bytes) -> None:
     for answer in answers:
         facts = answer.facts(key)
-        print(f"{facts['series']}: {facts['rule'] or 'no rule matches'}")
-        for name, reasons in facts["rules"].items():
-            print(f"  {name}: {'; '.join(reasons)}")
+        told = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
+        print(f"{facts['series']}, {facts['images']} images: {told}")
+        for match in answer.matches:
+            print(f"  rule {match.rule}")
+            for reason in match.reasons:
+                print(f"    {'yes' if reason.met else 'NO '} {reason.condition}: {reason.told}")

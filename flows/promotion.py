@@ -23,8 +23,10 @@ from pipeline.promotion import compare
 from pipeline.trials import phantom_trials, trials
 
 AUDIT = "audit."
-#: On the version: passed or failed, and in its run the checks.
-VERDICT, ARTIFACT = "promotion", "promotion.json"
+#: On the version: passed or failed, and why; in its run all checks.
+VERDICT, REASONS, ARTIFACT = "promotion", "promotion_reasons", "promotion.json"
+#: MLflow takes 5,000 characters.
+_LONGEST_TAG = 4500
 PROMOTE, REFUSE, ROLLBACK = "promote", "refuse", "rollback"
 
 
@@ -53,15 +55,15 @@ def promote(registry: Registry, wish: Wish) -> dict[str, Any]:
         raise ConfigError(f"{wish.name} version {wish.version} is the champion already")
     verdict = judge_promotion(registry, version, champion)
     _put_verdict(registry, version, verdict)
-    failed = [check for check in verdict["checks"] if not check["passed"]]
+    failed = not verdict["passed"]
     if failed and not wish.force:
-        told = "; ".join(f"{check['check']}: {check['limit']}" for check in failed)
+        told = reasons(verdict)
         _record(registry, wish.name, REFUSE, version=wish.version, reason=told)
         raise LdctError(f"{wish.name} version {wish.version} is not promoted: {told}")
     before = int(champion.version) if champion else None
     act = {"version": wish.version, "before": before, "reason": wish.reason.strip()}
     # First what was done, then doing it: a kill between leaves a record too many, not too few.
-    record = _record(registry, wish.name, PROMOTE, **act, forced=bool(failed))
+    record = _record(registry, wish.name, PROMOTE, **act, forced=failed)
     registry.client.set_registered_model_alias(wish.name, CHAMPION, version.version)
     if CHALLENGER in version.aliases:
         registry.client.delete_registered_model_alias(wish.name, CHALLENGER)
@@ -115,6 +117,13 @@ def judge_promotion(
     return {"passed": passed, "against": against, "checks": checks}
 
 
+def reasons(verdict: dict[str, Any]) -> str:
+    """The checks that failed, or how many passed."""
+    failed = [check for check in verdict["checks"] if not check["passed"]]
+    told = "; ".join(f"{check['check']}: {check['limit']}" for check in failed)
+    return told or f"all {len(verdict['checks'])} checks passed"
+
+
 def champion_of(registry: Registry, name: str) -> ModelVersion | None:
     registry.require(name)
     aliases = registry.client.get_registered_model(name).aliases
@@ -143,6 +152,7 @@ def _put_verdict(registry: Registry, version: ModelVersion, verdict: dict[str, A
     client, name = registry.client, version.name
     told = "passed" if verdict["passed"] else "failed"
     client.set_model_version_tag(name, version.version, VERDICT, told)
+    client.set_model_version_tag(name, version.version, REASONS, reasons(verdict)[:_LONGEST_TAG])
     client.log_text(version.run_id, json.dumps(verdict, indent=2), ARTIFACT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -75,8 +76,17 @@ def page(report: dict[str, Any]) -> str:
 
 
 def _series(rows: list[dict[str, Any]]) -> str:
-    names = ("id", "state", "model", "instances", "failures", "note")
-    return _table(names, [[row[name] for name in names] for row in rows]) if rows else ""
+    if not rows:
+        return ""
+    names = ("id", "state", "when", "model", "instances", "failures", "note")
+    return _table(names, [[(row | {"when": _when(row)})[name] for name in names] for row in rows])
+
+
+def _when(row: dict[str, Any]) -> str:
+    """What a series waits for."""
+    wait_s = row["due"] - time.time()
+    due = f"due in {wait_s:.0f} s" if wait_s > 0 else "due now"
+    return {"held": "until ldct pacs release", "dead": "until ldct retry"}.get(row["state"], due)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[list[Any]]) -> str:
@@ -99,5 +109,5 @@ def _row(run: Any, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
-def _local(time: datetime, zone: ZoneInfo) -> str:
-    return time.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+def _local(at: datetime, zone: ZoneInfo) -> str:
+    return at.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")

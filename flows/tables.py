@@ -82,7 +82,8 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
     for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
     for row in report["exported"]:
-        folder, remarks = str(out / row["folder"]), "; ".join(row["warnings"])
+        folder = str(out / row["folder"])
+        remarks = "; ".join([*row["warnings"], *row.get("drift", [])])
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)

@@ -43,7 +43,9 @@ def phantom_trials(
 ) -> list[dict[str, Any]]:
     """Noise power and HU bias, of both at the challenger's dose, with the same noise."""
     figures = measure_on_phantoms(model, config, slices=REPORT_SLICES)
-    theirs = champion and measure_on_phantoms(champion, config, slices=REPORT_SLICES)
+    theirs = None
+    if champion is not None:
+        theirs = measure_on_phantoms(champion, config, slices=REPORT_SLICES)
     return within_bounds(figures, config.register_.gate, theirs)
 
 

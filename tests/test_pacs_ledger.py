@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from helpers_dicom import KEY
 from helpers_pacs import (
     FolderPeer,
     derive,
@@ -20,6 +21,7 @@ from helpers_pacs import (
 from pipeline.errors import ConfigError, LdctError
 from pipeline.pacs.ledger import Ledger, State, work_id
 from pipeline.pacs.places import Places
+from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.settings import Pacs, Retry
 from pipeline.pacs.wire import Unreachable
 from pipeline.pacs.worker import Worker, retry
@@ -157,6 +159,19 @@ def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_
     assert bench.ledger.get(bad.id).note == "the model gave NaN"
     assert bench.ledger.get(bad.id).state is State.DEAD
     assert bench.ledger.get(good.id).state is State.SENT
+
+
+def test_images_that_come_after_their_work_was_given_up_are_kept_for_a_retry(tmp_path):
+    chosen = settings(tmp_path / "work", receive={"silence_s": 0})
+    ledger, places = Ledger(chosen.work), Places(chosen.work)
+    receiver, paths = Receiver(chosen, ledger, MODEL, KEY), write_ct(tmp_path / "in", 1)
+    work = ledger.add(series_of(paths), MODEL, origin="c-store", rule="any", due=0)
+    dead = ledger.bury(work, "its files were never handed over")
+    for path in paths:
+        receiver._keep(path.read_bytes(), "study", "series", path.stem)
+    receiver.sweep()
+    assert retry(ledger, places, dead).state is State.FOUND
+    assert len(list(places.series(work.id).glob("*.dcm"))) == 3
 
 
 def test_only_what_the_destination_lacks_is_sent(bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flows.cli import app
 from flows.promotion import Wish, audit, promote, rollback
 from flows.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.errors import ConfigError, LdctError
+from pipeline.evaluate_phantoms import measure_on_phantoms
 from pipeline.export import ModelCard
 from pipeline.models.shell import build_model
 from pipeline.promotion import compare, paired_interval, within_bounds
@@ -153,6 +155,20 @@ def test_the_trials_pass_an_identity_and_fail_what_breaks():
     assert export["passed"]  # of an even size
 
 
+@functools.cache
+def identity_on_phantoms() -> dict:
+    config = identity_config()
+    return measure_on_phantoms(build_model(config), config, slices=2)
+
+
+@pytest.fixture
+def phantoms_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every version here is the same network: its phantoms are measured once, for real."""
+    monkeypatch.setattr(
+        "pipeline.trials.measure_on_phantoms", lambda *_, **__: identity_on_phantoms()
+    )
+
+
 def registered(gain_db: float, *, gate: bool = True) -> int:
     """A version of the identity model with such figures; returns its number."""
     config = identity_config()
@@ -183,7 +199,7 @@ def serving() -> int:
     return int(Registry.default().find("identity").version)
 
 
-@pytest.mark.usefixtures("own_registry")
+@pytest.mark.usefixtures("own_registry", "phantoms_once")
 def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
     registry = Registry.default()
     assert [registered(0), registered(1), registered(0.5), registered(2, gate=False)] == [
@@ -207,7 +223,9 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
     with pytest.raises(LdctError, match=r"HU bias in bone.*gate at registration"):
         promote(registry, Wish("identity", 4))
     assert serving() == 2
-    assert registry.find("identity/4").tags["promotion"] == "failed"
+    tags = registry.find("identity/4").tags
+    assert tags["promotion"] == "failed"
+    assert tags["promotion_reasons"].startswith("HU bias in bone: |bias| <= 2")
     with pytest.raises(ConfigError, match="--force needs a --reason"):
         Wish("identity", 4, force=True)
     assert promote(registry, Wish("identity", 4, "for a study", force=True))["forced"] is True
@@ -234,7 +252,7 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
     assert json.loads(shown.stdout)["acts"] == acts
 
 
-@pytest.mark.usefixtures("own_registry")
+@pytest.mark.usefixtures("own_registry", "phantoms_once")
 def test_by_the_commands(tmp_path: Path):
     registered(0), registered(1)
     assert CHALLENGER in Registry.default().find("identity/2").aliases

@@ -21,6 +21,9 @@ from pipeline.dicom.findings import Unreadable
 
 #: More than any single slice; what claims to be larger is not read into memory.
 LARGEST_FILE_BYTES = 2 * 1024**3
+#: A member of an archive that unpacks to more than this, and to more than so many times its size,
+#: is made to fill a memory: CT shrinks to a third, and an empty slice is small.
+LARGEST_SHRUNK_BYTES, MOST_SHRUNK = 64 * 1024**2, 100
 ARCHIVE = ".zip"
 PREAMBLE = 132
 
@@ -77,13 +80,16 @@ def size_of(path: Path) -> int:
 
 
 def opened(path: Path) -> BinaryIO:
-    """The bytes of a file or member; raises Unreadable for an encrypted member."""
+    """The bytes of a file or member; raises Unreadable for an encrypted member, and for a bomb."""
     found = _within(path)
     if found is None:
         return path.open("rb")
     archive, member = found
     if member.flag_bits & 1:
         raise Unreadable("an encrypted archive: unpack it first")
+    most = max(LARGEST_SHRUNK_BYTES, MOST_SHRUNK * member.compress_size)
+    if member.file_size > most:
+        raise Unreadable(f"a member that unpacks to {member.file_size} bytes is no CT slice")
     return archive.open(member)  # type: ignore[return-value]
 
 

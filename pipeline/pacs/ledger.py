@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 from pipeline.pacs.settings import Retry
+from pipeline.plain import plain
 
 FILE = "ledger.db"
 LOCKS = "locks"
@@ -263,6 +264,7 @@ class Ledger:
         failures: int = 0,
         stopped_in: str = "",
     ) -> Work:
+        note = plain(note)
         with self._transaction():
             self._db.execute(
                 "UPDATE work SET state = ?, note = ?, due = ?, failures = ?, stopped_in = ?,"

@@ -200,8 +200,11 @@ class Receiver:
                 continue
             now = self.ledger.now()
             work = self.ledger.add(came, self.model, origin="c-store", rule=rule, due=now)
-            if work.state is State.FOUND:  # else it came before, and is under way or done
+            if work.state is State.FOUND:
                 _move(folder, self.places.series(work.id))
+            elif work.state is State.DEAD:  # given up before it came: for `ldct retry`
+                _move(folder, self.places.dead(work.id) / "series")
+            # Else it came before, and is under way or done.
             taken += 1
         shutil.rmtree(study)
         return taken

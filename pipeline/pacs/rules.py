@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.dicom.derived.lineage import MARKINGS, own_equipment
 from pipeline.pacs.settings import Dates, Rule
+from pipeline.plain import plain
 
 #: What a rule may ask for; read of one image of the series, where QIDO does not give it.
 ATTRIBUTES = (
@@ -37,12 +38,12 @@ class Facts:
     @classmethod
     def of(cls, header: Dataset, instances: int) -> Facts:
         """From the header of one image; ours: made by this software, so never its input."""
-        description = str(header.get("SeriesDescription") or "")
+        description = plain(str(header.get("SeriesDescription") or ""))
         return cls(
-            modality=str(header.get("Modality") or ""),
+            modality=plain(str(header.get("Modality") or "")),
             description=description,
-            body_part=str(header.get("BodyPartExamined") or ""),
-            kernel=_text(header.get("ConvolutionKernel")),
+            body_part=plain(str(header.get("BodyPartExamined") or "")),
+            kernel=plain(_text(header.get("ConvolutionKernel"))),
             study_date=_date(str(header.get("StudyDate") or "")),
             instances=instances,
             ours=bool(own_equipment(header)) or description.startswith(MARKINGS),
@@ -57,8 +58,12 @@ class Reason:
     found: str
     met: bool
 
+    @property
+    def told(self) -> str:
+        return self.found or "not stated"
+
     def __str__(self) -> str:
-        return f"{self.condition}: {self.found or 'nothing'}{'' if self.met else ' (not met)'}"
+        return f"{self.condition}: {self.told}{'' if self.met else ' (not met)'}"
 
 
 @dataclass(frozen=True)
