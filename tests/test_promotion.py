@@ -192,7 +192,11 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
             data_digest="0" * 64,
             figures={"overall": overall, "patients": patients(gain_db)},
             verdict={"passed": gate, "checks": checks},
+            seen=SEEN,
         ).version
+
+
+SEEN = {"series": 1, "scanner": {"GE A": 1}, "kernel": {"B": 1}, "tube voltage": {"120": 1}}
 
 
 def serving() -> int:
@@ -256,6 +260,7 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
 def test_by_the_commands(tmp_path: Path):
     registered(0), registered(1)
     assert CHALLENGER in Registry.default().find("identity/2").aliases
+    assert Registry.default().load("identity/2")[1].seen == SEEN
     runner = CliRunner()
     promoted = runner.invoke(app, ["models", "promote", "identity", "2", "--reason", "better"])
     assert promoted.exit_code == 0, promoted.output
