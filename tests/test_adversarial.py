@@ -391,7 +391,7 @@ def test_a_size_that_doubling_does_not_reach_is_refused(size: int) -> None:
 
 
 def at_level(network: Levels, level: float) -> Levels:
-    network.level.fill_(level)
+    network.to_level(level)
     return network
 
 
@@ -430,6 +430,17 @@ def test_growing_takes_equal_parts_and_ends_whole(tmp_path: Path) -> None:
     assert found == pytest.approx([0] * 3 + [0, 1 / 3, 2 / 3] + [1] * 3)
     drawn = sample(model, 2, torch.Generator().manual_seed(0))
     assert drawn.shape == (2, 1, 8, 8)
+
+
+def test_a_grown_generator_can_be_exported_at_the_level_that_its_weights_keep() -> None:
+    make, _ = GAMES["progressive"]
+    grown = at_level(make(), 1 / 3)
+    again = make()
+    again.load_state_dict(grown.state_dict())
+    codes = torch.randn(3, *grown.latent_shape, generator=torch.Generator().manual_seed(0))
+    traced = torch.export.export(again, (codes,)).module()
+    assert torch.equal(traced(codes), grown(codes))
+    assert not torch.equal(make()(codes), grown(codes))
 
 
 def test_growing_shows_real_images_at_the_size_at_work() -> None:

@@ -35,13 +35,25 @@ class Levels(nn.Module):
         ]
         self.register_buffer("level", torch.tensor(float(self.last)))
         self.level: torch.Tensor
+        # The same as a number: torch.export cannot trace a way that a tensor decides.
+        self._at = float(self.last)
+        self.register_load_state_dict_post_hook(_take_level)
+
+    def to_level(self, level: float) -> None:
+        self.level.fill_(level)
+        self._at = level
 
     @property
     def stage(self) -> tuple[int, float]:
         """The larger of the sizes at work, as doublings of the smallest, and its share."""
-        level = float(self.level)
-        doublings = math.ceil(level)
-        return doublings, 1 - (doublings - level)
+        doublings = math.ceil(self._at)
+        return doublings, 1 - (doublings - self._at)
+
+
+def _take_level(network: nn.Module, _keys: object) -> None:
+    """The level of weights that were just loaded."""
+    assert isinstance(network, Levels)
+    network._at = float(network.level)
 
 
 class ProgressiveGenerator(Levels):

@@ -37,7 +37,7 @@ class Progressive(Adversarial):
     def backward(self, batch: Batch, *, share: float) -> Told:
         level = level_at(self.done, self.settings.iterations, last=self.growing[0].last)
         for network in self.growing:
-            network.level.fill_(level)
+            network.to_level(level)
         return {**super().backward(batch, share=share), "level": level}
 
     def real(self, batch: Batch) -> torch.Tensor:
