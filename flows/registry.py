@@ -153,10 +153,19 @@ class Registry:
             # Of versions that were made at once each maker must find the same one the first.
             made = client.search_model_versions(f"name='{name}' and tags.gate='passed'")
             first = min((int(row.version) for row in made), default=int(version.version))
-            client.set_registered_model_alias(name, CHAMPION, str(first))
+            self._make_champion(client, name, str(first))
             if first == int(version.version):
                 return
         client.set_registered_model_alias(name, CHALLENGER, version.version)
+
+    @staticmethod
+    def _make_champion(client: mlflow.MlflowClient, name: str, version: str) -> None:
+        """Another process may do the same at the same time: then it is done."""
+        try:
+            client.set_registered_model_alias(name, CHAMPION, version)
+        except MlflowException:
+            if client.get_registered_model(name).aliases.get(CHAMPION) != version:
+                raise
 
     def find(self, reference: str) -> ModelVersion:
         """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; else ConfigError."""

@@ -52,7 +52,7 @@ def test_a_series_from_the_pacs_and_back_by_the_commands(ldct, orthanc, tmp_path
     assert worked.json["open"] == []
     derived = "AI DENOISED identity v1 | Chest 1"
     assert orthanc.series() == {"Chest 1": 4, derived: 4}
-    assert "1 sent" in ldct("status", described).out
+    assert "sent: 1" in ldct("status", described).out
 
     register(identity_config())  # a later version is no champion: the work stays done
     assert ldct("pacs", "pull", described, "--json").json["new"] == 0

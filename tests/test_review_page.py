@@ -52,7 +52,8 @@ PLAIN, PADDED, TILTED, DAMAGED = 1, 2, 3, 4
 SHEAR_MM = 1.2
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while Playwright runs, no other test's event loop can.
+@pytest.fixture(scope="module")
 def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
     if not (BUILT / "app.js").exists():
         missing("the review page is not built: run `make page`")
