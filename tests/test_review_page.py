@@ -68,7 +68,7 @@ def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     root = tmp_path_factory.mktemp("review")
     write_case(root, PLAIN)
@@ -149,7 +149,7 @@ def opened(browser: Any, address: str, **how: Any) -> Tab:
     return tab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: Any, collection: Collection) -> Iterator[tuple[Tab, str]]:
     """One tab for all tests, entered with the token; and the server's address."""
     with served(collection) as address:
@@ -512,7 +512,7 @@ def test_touch_scrolls_and_two_fingers_enlarge(
     tab.page.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_of_disk(collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("disk") / "page"
     return out / write_disk(collection, out)
