@@ -54,11 +54,11 @@ TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "torso-siemens")
 TEST = "abdomen-ge-crlm1006"
 #: The moves of a plain search.
 PLAIN = Search(iterations=1000)
-POOL, FRAMES, GROUP = 256, 9, 4
+POOL, FRAMES, GROUP = 256, 24, 8
 #: A mean loss counts as equal up to so many times that of plain search.
 EQUAL = 1.02
 #: Frames that are enough to find out how many moves a way needs.
-TUNING_FRAMES = 5
+TUNING_FRAMES = 9
 #: Numbers of moves that a faster search is tried with, fewest first.
 TRIED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 #: A faster way takes images with holes and a number of moves.
