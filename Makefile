@@ -11,8 +11,9 @@ BUILT := pipeline/review/built/app.js
 demo: install
 	$(BIN)/ldct demo --out demo
 
+# Two processes, each with whole files: what a file's tests share is made once.
 test: install lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # The review page is the one thing that wants node; the rest goes on without it.
 install: $(INSTALLED)
