@@ -57,6 +57,16 @@ class PictureFile:
         """Where the picture is wholly transparent; None where it has no alpha channel."""
         return None if self.alpha is None else self.alpha == 0
 
+    @property
+    def orientation(self) -> int:
+        """EXIF's 1 to 8: how a viewer turns the pixels; 1 where nothing is told."""
+        for tag, _, _, value, _ in self.told.get("extratags", ()):
+            if tag == ORIENTATION:
+                return int(value)
+        exif = PillowImage.Exif()
+        exif.load(self.told.get("exif", b""))
+        return int(exif.get(ORIENTATION, 1))
+
     def with_levels(self, levels: Picture) -> PictureFile:
         """Other levels with all the rest; an alpha channel grows with them."""
         if self.alpha is None or self.alpha.shape == levels.shape[1:]:

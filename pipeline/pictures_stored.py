@@ -115,27 +115,28 @@ def store_picture(
     name: str,
 ) -> None:
     """Add one picture in grey levels to the store and the report; LdctError without colour."""
-    seen = np.ascontiguousarray(seen_as(levels, colour))
-    _store(seen, store, report, colour=colour, patient=patient, key=f"{name}-{colour}")
+    image = np.ascontiguousarray(seen_as(levels, colour))
+    store_image(image, store, report, seen=colour, patient=patient, key=f"{name}-{colour}")
 
 
 def store_stack(
     frames: Picture, store: Store, report: IngestReport, *, colour: Colour, name: str
 ) -> None:
     """Add a sequence of grey frames [frames, rows, columns], a patient of its own."""
-    _store(frames, store, report, colour=colour, patient=name, key=name)
+    store_image(frames, store, report, seen=colour, patient=name, key=name)
 
 
-def _store(
-    seen: Picture, store: Store, report: IngestReport, *, colour: Colour, patient: str, key: str
+def store_image(
+    image: Picture, store: Store, report: IngestReport, *, seen: str, patient: str, key: str
 ) -> None:
+    """Add [channels, rows, columns] as a series. seen: as what; runs use what they see so."""
     volume = Volume(
-        image_hu=seen,
-        valid=np.ones(seen.shape, dtype=bool),
+        image_hu=image,
+        valid=np.ones(image.shape, dtype=bool),
         affine_lps=np.eye(4),
-        slice_origins_mm=np.arange(len(seen))[:, None] * np.array([0.0, 0.0, 1.0]),
-        provenance={"source": "picture", "colour": colour, "warnings": [], "evenly_spaced": True},
+        slice_origins_mm=np.arange(len(image))[:, None] * np.array([0.0, 0.0, 1.0]),
+        provenance={"source": "picture", "colour": seen, "warnings": [], "evenly_spaced": True},
     )
     is_new = store.add(volume, key=key, patient=patient)
-    row: dict[str, Any] = {"series": key, "patient": patient, "slices": len(seen), "new": is_new}
+    row: dict[str, Any] = {"series": key, "patient": patient, "slices": len(image), "new": is_new}
     report.series.append({**row, "description": {"Manufacturer": "picture"}, "warnings": []})

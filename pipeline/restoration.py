@@ -38,10 +38,11 @@ class Restoration(Strict):
     """Where the pictures come from, how they are seen, and the limits."""
 
     #: `series`: CT from `--data`; `shipped`: photographs that scikit-image and scikit-learn
-    #: bring along; `pictures`: PNG, JPEG, TIFF and NIfTI files from `--data`; `frames`: folders
-    #: of such files, each a sequence in the order of their names; `moving`: sequences built from
-    #: shipped photographs.
-    source: Literal["series", "shipped", "pictures", "frames", "moving"] = "series"
+    #: bring along; `pictures`: PNG, JPEG, TIFF and NIfTI files from `--data`; `pairs`: the folders
+    #: `input` and `target` of such files there, a pair by the name that both have; `frames`:
+    #: folders of such files, each a sequence in the order of their names; `moving`: sequences
+    #: built from shipped photographs.
+    source: Literal["series", "shipped", "pictures", "pairs", "frames", "moving"] = "series"
     colour: Colour = "grey"
     #: Of sequences and slices: how many on each side the model sees beside the middle one (2.5-D).
     #: Items of the training then are two places in a row, for pipeline.steps.consistent.
@@ -56,6 +57,13 @@ class Restoration(Strict):
     def is_stack(self) -> bool:
         """Whether a series is a sequence of images, not the channels of one."""
         return self.source in ("series", "frames", "moving")
+
+    @property
+    def seen(self) -> str:
+        """As what a stored series was put there, for the runs that can use it."""
+        if self.source == "series":
+            return "series"
+        return f"{self.colour} pair" if self.source == "pairs" else self.colour
 
     @model_validator(mode="after")
     def _stacks_are_grey(self) -> Restoration:

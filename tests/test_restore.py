@@ -26,7 +26,13 @@ from pipeline.models.rednet import REDNet
 from pipeline.models.restorer import Restorer, degradation_of, from_around
 from pipeline.models.shell import Identity, build_model
 from pipeline.models.srcnn import SRCNN
-from pipeline.pictures_stored import shipped, shipped_names, store_picture, store_stack
+from pipeline.pictures_stored import (
+    shipped,
+    shipped_names,
+    store_image,
+    store_picture,
+    store_stack,
+)
 from pipeline.restoration_references import biharmonic, tuned_references, unrestored
 from pipeline.store import Store
 from pipeline.tasks import task_of
@@ -100,6 +106,11 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
             told = IngestReport(Path())
             store_picture(drawing(number), store, told, colour=colour, patient=name, name=name)
         store.record_split(sides)
+    both = found["grey pair"] = Store(tmp_path_factory.mktemp("pairs"))
+    for number in range(4):
+        halves, name = drawing(number)[:2], f"p-{number}"
+        store_image(halves, both, IngestReport(Path()), seen="grey pair", patient=name, key=name)
+    both.record_split(sides)
     moving = found["moving"] = Store(tmp_path_factory.mktemp("moving"))
     for number in range(4):
         frames, told = drawing(number)[:3] + 1.0, IngestReport(Path())
@@ -131,8 +142,8 @@ def test_one_step_of_every_configuration_moves_the_weights(
     config = load_config(path, ONE_STEP + extra)
     assert parse_config(config.resolved()) == config
     assert config.restoration is not None
-    kind = config.restoration.source
-    store = stores[kind if config.restoration.is_stack else config.restoration.colour]
+    settings = config.restoration
+    store = stores["moving" if settings.source == "moving" else settings.seen]
     task, keys = task_of(config), sides_of(store)
     task.prepare(store, keys, config)
     logged: list[dict[str, float]] = []

@@ -9,6 +9,8 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from pipeline.components import build
 from pipeline.config import RunConfig
 from pipeline.corruptions import Corruption
+from pipeline.degradations import Chain
+from pipeline.degradations.paired import PairInput, PairTarget
 from pipeline.errors import ConfigError
 from pipeline.models.shell import HUModel
 from pipeline.restoration import CHANNELS, Colour, Restoration
@@ -130,5 +132,21 @@ def restorer(config: RunConfig) -> Restorer:
         raise ConfigError(
             f"model.args.scale: {enlarges}, but the degradation divides by {degradation.scale}"
         )
+    _require_halves(config, degradation)
     residual = bool(config.step.args.get("residual", False))
     return Restorer(network, config=config, degradation=degradation, residual=residual)
+
+
+def _require_halves(config: RunConfig, degradation: Corruption) -> None:
+    """A stored pair is two pictures in one: a run that took it for one would learn nonsense."""
+    first = degradation.parts[0] if isinstance(degradation, Chain) else degradation
+    paired = restoration_of(config).source == "pairs"
+    for key, part, half in (
+        ("degradation", first, PairInput),
+        ("restoration.wanted", wanted_of(config), PairTarget),
+    ):
+        if isinstance(part, half) != paired:
+            needed = "needs" if paired else "alone knows"
+            raise ConfigError(
+                f"{key}: the source `pairs` {needed} {half.__module__}.{half.__name__}"
+            )

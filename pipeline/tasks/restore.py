@@ -29,7 +29,14 @@ from pipeline.images import ImageItems
 from pipeline.infer import Progress
 from pipeline.ingest import IngestReport
 from pipeline.ingest import Progress as IngestProgress
-from pipeline.models.restorer import Restorer, degradation_of, restoration_of, wanted_of
+from pipeline.models.restorer import (
+    Restorer,
+    degradation_of,
+    restoration_of,
+    restorer,
+    wanted_of,
+)
+from pipeline.pictures_paired import store_pairs
 from pipeline.pictures_stored import store_picture_files, store_shipped
 from pipeline.report.restoration import restoration_strips, write_restoration
 from pipeline.sequences import store_frames, store_moving
@@ -49,6 +56,7 @@ class Restore(Task):
     ) -> IngestReport:
         """CT or pictures below `root`, or shipped photographs, as the run's source says."""
         settings = restoration_of(config)
+        restorer(config)  # what does not fit together is told before any picture is read
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
         if settings.source in ("shipped", "moving"):
@@ -61,6 +69,8 @@ class Restore(Task):
             raise ConfigError("--data: name a folder of pictures; this run learns from them")
         if settings.source == "frames":
             return store_frames(root, store, key=key, progress=progress)
+        if settings.source == "pairs":
+            return store_pairs(root, store, settings.colour, key=key, progress=progress)
         return store_picture_files(root, store, settings.colour, key=key, progress=progress)
 
     def usable(self, store: Store, key: str, config: RunConfig) -> bool:
@@ -69,8 +79,7 @@ class Restore(Task):
         large = all(
             side >= p for side, p in zip(record["shape"][1:], config.data.patch, strict=True)
         )
-        seen = record["provenance"].get("colour", "series")
-        return large and seen == ("series" if settings.source == "series" else settings.colour)
+        return large and record["provenance"].get("colour", "series") == settings.seen
 
     def prepare(
         self,
