@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from pydicom import dcmread
 from restore_tables import write_tables
 
 from pipeline.config import RunConfig, digest, load_config
@@ -39,8 +40,8 @@ from pipeline.versions import versions
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs" / "gallery"
-#: Consecutive slices of each CT series, from a third of it on, and the series that is the test.
-SLICES, HELD_BACK = 8, "abdomen-ge-crlm1006"
+#: Consecutive slices of each CT series, of its middle, and the series that is the test.
+SLICES, HELD_BACK = 16, "abdomen-ge-crlm1006"
 FIGURES, STRIPS = "figures.json", "strips.jpg"
 
 
@@ -120,18 +121,23 @@ def _on_ct(config: RunConfig) -> bool:
 
 
 def thinned(source: Path, to: Path) -> Path:
-    """Some files of each series, in the order of their names, as links in a folder of their own."""
+    """Neighbouring slices of each series, as links in a folder of its own."""
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         if folder.name.startswith("head"):  # its slices are tilted, unevenly spaced, and few
             continue
         own = to / folder.name
         own.mkdir(parents=True, exist_ok=True)
-        files = sorted(folder.rglob("*.dcm"))
-        for path in files[len(files) // 3 :][:SLICES]:
+        files = sorted(folder.rglob("*.dcm"), key=_height_mm)
+        for path in files[max(0, (len(files) - SLICES) // 2) :][:SLICES]:
             link = own / path.name
             if not link.exists():
                 link.symlink_to(path.resolve())
     return to
+
+
+def _height_mm(path: Path) -> float:
+    """Names need not be in the order of the slices."""
+    return float(dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
 
 
 def _holding_back(config: RunConfig, rows: list[dict], sources: dict[str, Any]) -> RunConfig:

@@ -20,7 +20,6 @@ REVIEWED = {
     "huey": "MIT, by its LICENSE",
     "skops": "MIT, by its LICENSE",
     "text-unidecode": "Artistic License as the other choice beside the GPL",
-    "pylibjpeg-libjpeg": "GPL-3.0 of the decoder that it wraps: see docs/security.md",
 }
 
 

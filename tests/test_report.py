@@ -246,6 +246,11 @@ def test_figures_that_are_missing_give_a_dash(page, report):
     assert "nan" not in shown
 
 
+def test_who_exported_nothing_is_not_sent_to_the_review_page(page, report):
+    assert "Open the review page" in page(report)
+    assert "Open the review page" not in page({**report, "exported": []})
+
+
 def test_a_run_that_stopped_early_still_gives_its_page(page):
     assert "No figures were measured." in page({"name": "stopped"})
 

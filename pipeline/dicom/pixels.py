@@ -25,8 +25,9 @@ from pipeline.units import AIR_HU, LOWEST_CT_HU
 UNUSED_BITS = "bits beyond BitsStored hold something else (overlay or garbage) and were left out"
 
 NO_DECODER = (
-    "no decoder for this transfer syntax: neither pylibjpeg-libjpeg, pylibjpeg-openjpeg nor "
-    "pyjpegls has one; have the archive send it uncompressed, or convert it with GDCM's gdcmconv"
+    "no decoder for this transfer syntax: neither GDCM, pylibjpeg-openjpeg nor pyjpegls has one; "
+    "have the archive send it uncompressed (of JPEG with 12 bits and loss, `pip install "
+    "pylibjpeg-libjpeg` has one, under the GPL-3.0)"
 )
 
 
