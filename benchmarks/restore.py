@@ -82,9 +82,10 @@ def collect(work: Path) -> None:
 
 
 def restoring() -> list[str]:
-    """The configurations that learn to restore."""
+    """The configurations that learn to restore, but of pairs that only a user has."""
     paths = sorted((ROOT / "configs").glob("*.yaml"))
-    return [path.stem for path in paths if load_config(path).task == "restore"]
+    found = {path.stem: load_config(path).restoration for path in paths}
+    return [name for name, asked in found.items() if asked and asked.source != "pairs"]
 
 
 def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
