@@ -11,9 +11,10 @@ BUILT := pipeline/review/built/app.js
 demo: install
 	$(BIN)/ldct demo --out demo
 
-# Two processes, each with whole files: what a file's tests share is made once.
+# Two processes, each with whole files: what a file's tests share is made once. One thread each:
+# more threads than cores wait for each other in busy loops.
 test: install lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # The review page is the one thing that wants node; the rest goes on without it.
 install: $(INSTALLED)
