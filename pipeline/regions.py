@@ -53,6 +53,8 @@ def truncation(volume: Volume) -> Region:
             touched = body & ndimage.binary_dilation(pieces == piece)
             if _length_mm(touched, volume.spacing_mm[1:]) >= SHORTEST_CUT_MM:
                 found[number] |= pieces == piece
+    # Where nobody declared the padding, readers tell it by the corners: those stay as they are.
+    found[:, [0, 0, -1, -1], [0, -1, 0, -1]] = False
     return found
 
 
