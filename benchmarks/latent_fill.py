@@ -113,7 +113,8 @@ def harmonic(image: Stack, region: Region) -> Stack:
 
 
 def biharmonic(image: Stack, region: Region) -> Stack:
-    return inpaint_biharmonic(np.where(region, 0, image), region).astype(np.float32)
+    # The library wants a mask that it could write to.
+    return inpaint_biharmonic(np.where(region, 0, image), region.copy()).astype(np.float32)
 
 
 def air(images: Stack, region: Region) -> Stack:

@@ -196,7 +196,7 @@ def _explained(
     if share < LEAST_EXPLAINED and missed > NEGLIGIBLE:
         raise LdctError(
             f"the images are unlike the generator's: the best that it draws explains "
-            f"{share:.0%} of what is known, at least {LEAST_EXPLAINED:.0%} is needed; take a "
+            f"{max(share, 0):.0%} of what is known, at least {LEAST_EXPLAINED:.0%} is needed; take a "
             "generator that learnt from such images"
         )
     return (1 - apart / spread.clamp(min=1e-12)).tolist()
