@@ -49,7 +49,7 @@ DISC_RADIUS, DISC_PLACE = 0.03, (0.5, 0.36)
 BODY_HU = -500.0
 #: How many slices in a row are taken away.
 GAPS = (1, 2, 4)
-SHOWN = (0, 8, 16, 23)
+SHOWN = (0, 8, 16)
 WINDOW = Window(-100, 1400)
 
 
@@ -173,7 +173,7 @@ def rmse(apart: Stack, region: Region) -> float:
 
 
 def band(rows: list[Stack]) -> NDArray[np.uint8]:
-    chosen = [np.concatenate([row[n][::2, ::2] for n in SHOWN[:3]], axis=1) for row in rows]
+    chosen = [np.concatenate([row[n][::2, ::2] for n in SHOWN], axis=1) for row in rows]
     levels = windowed(np.concatenate(chosen), WINDOW) * (255 / WINDOW.width)
     return np.rint(levels).astype(np.uint8)
 
@@ -188,7 +188,7 @@ def table(results: dict[str, Any]) -> str:
             )
     for count, ways in results["missing slices"].items():
         for way, row in ways.items():
-            lines.append(f"| {count} slices of 5 mm | {way} | {row['rmse_hu']:.1f} | | |")
+            lines.append(f"| slices missing in a row: {count} | {way} | {row['rmse_hu']:.1f} | | |")
     return "\n".join(lines) + "\n"
 
 

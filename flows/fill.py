@@ -19,9 +19,14 @@ from pipeline.evaluate_generation import generation_of
 from pipeline.export import Export, Exported, ModelCard
 from pipeline.export_fill import MISSING, Wanted, export_filled
 from pipeline.export_pictures import targets
-from pipeline.fill import Fill, require_generator
+from pipeline.fill import require_generator
 from pipeline.fill_pictures import Masks, fill_pictures, white_of
+from pipeline.infer import Progress
 from pipeline.models.generative import Generative
+
+#: (source, target) of pictures, and what to report of each.
+Pairs = list[tuple[Path, Path]]
+Rows = list[dict[str, Any]]
 
 
 def fill_flow(
@@ -48,7 +53,13 @@ def fill_flow(
         else:
             white = white_of(config)
             masks = Masks(Path(asked.region), source if source.is_dir() else source.parent)
-            done = fill_folder(model, source, out, masks, asked.fill, white=white, whole=sequence)
+
+            def work(pairs: Pairs, progress: Progress) -> Rows:
+                return fill_pictures(
+                    model, pairs, masks, asked.fill, white=white, progress=progress
+                )
+
+            done = fill_folder(source, out, work, whole=sequence)
         return {"model": card.uri, "weights_sha256": card.weights_sha256, **done}
 
     return in_flow("ldct-fill", body)
@@ -74,14 +85,7 @@ def fill_volumes(
 
 
 def fill_folder(
-    model: Generative,
-    source: Path,
-    out: Path,
-    masks: Masks,
-    fill: Fill,
-    *,
-    white: float,
-    whole: bool,
+    source: Path, out: Path, work: Callable[[Pairs, Progress], Rows], *, whole: bool
 ) -> dict[str, Any]:
     """Pictures one by one, or the whole folder as a sequence; goes on past bad ones."""
     pairs = targets(source, out)
@@ -93,7 +97,7 @@ def fill_folder(
         for group in groups:
             names = [str(to.relative_to(out)) for _, to in group]
             try:
-                rows = fill_pictures(model, group, masks, fill, white=white, progress=stage.advance)
+                rows = work(group, stage.advance)
                 exported += [{"file": n, **row} for n, row in zip(names, rows, strict=True)]
             except Unreadable as fault:
                 refusals += [fault.refusal(path) for path, _ in group]

@@ -17,7 +17,7 @@ from pydicom.sr.codedict import codes
 
 from pipeline.config import digest
 from pipeline.dicom.derived.write import MADE_UP, Operation, write_slices
-from pipeline.dicom.findings import SeriesRefusedError, Unreadable
+from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import Series
 from pipeline.dicom.structure_codes import Anatomy
@@ -113,11 +113,11 @@ class Wanted:
 
 def _marked(path: Path, grid: Grid) -> NDArray[np.bool_]:
     if not path.is_file():
-        raise ConfigError(f"--region {path}: of a CT, give one label file on its grid")
+        raise ConfigError("--region: of a CT, give one label file on its grid")
     try:
         return read_mask(path, grid).labels > 0
     except Unreadable as fault:
-        raise ConfigError(f"--region {path}: {fault}") from fault
+        raise ConfigError(f"--region, the label file: {fault}") from fault
 
 
 def export_filled(
@@ -135,12 +135,7 @@ def export_filled(
     derived series that fails its check.
     """
     try:
-        if isinstance(source, Series):
-            require_names(source)
-            reading = read_volume(source)
-            source, volume, refusals = reading.series, reading.volume, reading.refusals
-        else:
-            volume, refusals = read_image(source), []
+        source, volume, refusals = _read(source)
     except SeriesRefusedError as refused:
         return None, refused.refusals
     except Unreadable as fault:
@@ -154,6 +149,15 @@ def export_filled(
     operation = wanted.operation(card, where)
     told = _handed_over(replace(volume, image_hu=done.images), where, source, to, operation)
     return {**told, **wanted.facts(), "pixels": int(region.sum()), **done.facts()}, refusals
+
+
+def _read(source: Source) -> tuple[Source, Volume, list[Refusal]]:
+    """A volume, the slices of a series that made it, and what of it is refused."""
+    if isinstance(source, Series):
+        require_names(source)
+        reading = read_volume(source)
+        return reading.series, reading.volume, reading.refusals
+    return source, read_image(source), []
 
 
 def _handed_over(

@@ -114,11 +114,8 @@ def filled(
     if not len(where):
         raise NothingUsableError("no pixel to make up: nothing to do")
     seen = [_as_seen(images[number], ~region[number], size, fill.clip) for number in where]
-    for number, (_, there) in zip(where, seen, strict=True):
-        if not there.any():
-            told = f"slice {number + 1}: all of it would be made up, or nearly so"
-            raise LdctError(f"{told}; nothing says what was there")
     small, known = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*seen, strict=True))
+    _require_known(known, where)
     holes, start = _begun(model, small, known, fill)
     found = _searched(holes, start, fill, sequence=sequence, progress=progress)
     with torch.no_grad():
@@ -129,6 +126,13 @@ def filled(
         larger = resampled(image, images.shape[1:])
         output[number] = poisson_blended(larger, images[number], ~region[number])
     return Filled(output, where.tolist(), found[1].tolist(), explained)
+
+
+def _require_known(known: torch.Tensor, where: NDArray[np.intp]) -> None:
+    for number, there in zip(where, known, strict=True):
+        if not there.any():
+            told = f"slice {number + 1}: all of it would be made up, or nearly so"
+            raise LdctError(f"{told}; nothing says what was there")
 
 
 def _as_seen(
@@ -158,7 +162,9 @@ def _begun(
     if not model.labels:
         return tried[0][2], tried[0][1]
     best = torch.stack([misfit for misfit, _, _ in tried]).argmin(dim=0)
-    codes = torch.stack([codes for _, codes, _ in tried])[best, torch.arange(len(best))]
+    codes = torch.stack([codes for _, codes, _ in tried])[
+        best, torch.arange(len(best), device=best.device)
+    ]
     return Holes(model, images, known, labels=best), codes
 
 
@@ -195,9 +201,9 @@ def _explained(
     missed = float((apart.sum() / count.sum()).sqrt()) / scale
     if share < LEAST_EXPLAINED and missed > NEGLIGIBLE:
         raise LdctError(
-            f"the images are unlike the generator's: the best that it draws explains "
-            f"{max(share, 0):.0%} of what is known, at least {LEAST_EXPLAINED:.0%} is needed; take a "
-            "generator that learnt from such images"
+            "the images are unlike the generator's: the best that it draws explains "
+            f"{max(share, 0):.0%} of what is known, at least {LEAST_EXPLAINED:.0%} is needed; "
+            "take a generator that learnt from such images"
         )
     return (1 - apart / spread.clamp(min=1e-12)).tolist()
 
