@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Json, Out, writable
+from flows.options import Intake, Json, Out, end, writable
 
 latent_app = typer.Typer(
     help="Draw, restore and mix images with a generative model. Grids as PNG in OUT.",
@@ -112,6 +112,62 @@ def arithmetic(
     """Give images an attribute: add to their codes what sets those that have it apart."""
     asked = {"count": rows, "attribute": attribute}
     _show("arithmetic", model, out, asked, store=store, json_=json_)
+
+
+@latent_app.command()
+def fill(
+    model: Model,
+    source: Annotated[
+        Path, typer.Argument(help="CT as for `ldct apply`; for a generator of pictures, those.")
+    ],
+    out: Out,
+    region: Annotated[
+        str,
+        typer.Option(
+            metavar="metal|truncation|missing|MASK",
+            help="Of CT: metal by its HU, the body beyond the field of view, slices missing "
+            "inside, or a label file on the CT's grid. Of pictures: a mask picture, white is the "
+            "hole and black is known, or a folder of masks of the pictures' names.",
+        ),
+    ],
+    threshold: Annotated[float, typer.Option(help="HU from which on it is metal.")] = 2500.0,
+    margin: Annotated[float, typer.Option(help="mm around metal that are made up too.")] = 2.0,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="The pictures are frames, in the order of names.")
+    ] = False,
+    moves: Annotated[
+        int, typer.Option(help="Of the search; each further frame or slice takes a third.")
+    ] = 384,
+    seed: Seed = 0,
+    intake: Intake = None,
+    json_: Json = False,
+) -> None:
+    """Make up what was not measured: search the code whose image fits what is known around it.
+
+    Known pixels keep their values to the bit. CT comes back as a derived series that says MADE UP,
+    with a DICOM SEG of where; slices made up are never DICOM but NIfTI marked SYNTHETIC. Nothing
+    of it is for diagnosis.
+    """
+    writable(out)
+    from flows.fill import fill_flow
+    from pipeline.config import parse_intake
+    from pipeline.export_fill import Wanted
+    from pipeline.fill import Fill
+
+    searched = Fill(moves=moves, follow=max(1, moves // 3), seed=seed)
+    wanted = Wanted(region, threshold_hu=threshold, margin_mm=margin, fill=searched)
+    report = fill_flow(
+        model, source, out, wanted=wanted, intake=parse_intake(intake), sequence=sequence
+    )
+    _tell({**report, "files": [_filled(row, out) for row in report["exported"]]}, json_)
+    end(report["quarantined"])
+
+
+def _filled(row: dict[str, Any], out: Path) -> str:
+    """A line on what was made up where."""
+    pixels = f"{row['pixels']} pixels" if "pixels" in row else f"{len(row['made_up'])} slices"
+    name = row["folder"] if "folder" in row else row["file"]
+    return f"{out / name}: {pixels} MADE UP, not for diagnosis"
 
 
 @latent_app.command()

@@ -26,7 +26,7 @@ def show_latents(
 ) -> dict[str, Any]:
     """{"model", "files"}; asked: fields of pipeline.latent_views.Wanted."""
     wanted = Wanted(**asked)
-    model, card, config = _load(reference)
+    model, card, config = load_generator(reference)
     opened = None if store is None else Store.existing(store)
     with Stage(name):
         grid = view(name, model, config, opened, wanted)
@@ -39,14 +39,15 @@ def show_latents(
 
 def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
     """{"model", "files"}"""
-    model, card, config = _load(reference)
+    model, card, config = load_generator(reference)
     path = out / "plot.png"
     with Stage("plot"):
         plot_codes(model, config, Store.existing(store), path)
     return {"model": card.uri, "files": [str(path)]}
 
 
-def _load(reference: str) -> tuple[Generative, ModelCard, RunConfig]:
+def load_generator(reference: str) -> tuple[Generative, ModelCard, RunConfig]:
+    """Raises ConfigError for a model of another task."""
     model, card, raw = Registry.default().load(reference)
     config = parse_config(raw)
     return generative_model(model, config, reference=reference), card, config

@@ -34,7 +34,20 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> dict[str, Any]:
             except LdctError as fault:
                 failed.append({"file": name, "reason": str(fault)})
             stage.advance(1)
-    report = {"pictures": len(pairs), "exported": exported, "failed": failed}
+    return told(exported, failed, refusals, source=source, out=out)
+
+
+def told(
+    exported: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+    refusals: list[Refusal],
+    *,
+    source: Path,
+    out: Path,
+) -> dict[str, Any]:
+    """OUT/report.json of what became of pictures. Raises as apply_to_pictures does."""
+    pictures = len(exported) + len(failed) + len(refusals)
+    report = {"pictures": pictures, "exported": exported, "failed": failed}
     report |= by_fate(refusals, source if source.is_dir() else source.parent)
     write_json(out / REPORT, report)
     if failed:

@@ -139,7 +139,7 @@ def apply_loaded(
         submit = stages.apply_apart_stage.submit
         return submit(card.uri, card.strength, source, key=key, to=own).result
 
-    done = _each(source, out, intake, elsewhere if apart else here)
+    done = each_volume(source, out, intake, elsewhere if apart else here)
     write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
     told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
     return {"model": card.uri, **told} | done
@@ -157,7 +157,7 @@ def simulate_flow(
                 folder = out / f"{key}-dose{physics.dose_fraction:g}"
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
-        done = _each(source, out, intake, lambda item, key: partial(one, item, key))
+        done = each_volume(source, out, intake, lambda item, key: partial(one, item, key))
         return {
             "dose_fraction": physics.dose_fraction,
             "noise": physics.description,
@@ -178,7 +178,7 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
     return in_flow("ldct-deidentify", body)
 
 
-def _each(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
+def each_volume(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
     """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:

@@ -179,11 +179,11 @@ def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
         return None, refused.refusals
     derived = compute(reading.volume)
     written = (derived.image_hu, reading.series, derived.operation)
-    report = _hand_over(
+    report = hand_over(
         to.folder, reading.series, lambda folder: write_slices(*written, folder, syntax=to.syntax)
     )
     if to.difference:
-        report["difference"] = _hand_over(
+        report["difference"] = hand_over(
             to.folder.with_name(f"{to.folder.name}-difference"),
             reading.series,
             lambda folder: write_difference(*written, folder, syntax=to.syntax),
@@ -221,7 +221,7 @@ def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     }, []
 
 
-def _hand_over(
+def hand_over(
     folder: Path, source: Series, write: Callable[[Path], dict[str, Any]]
 ) -> dict[str, Any]:
     """Write a derived series, check it, and only then let it take its place, whole."""

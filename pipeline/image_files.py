@@ -203,7 +203,7 @@ def write_voxels(
     """Write values [slices, rows, columns] in the place of a volume's, as write_image does.
 
     affine_lps and slice_origins_mm: as in a Volume. told: what an NRRD file says in
-    free keys, and a NIfTI file in an extension each.
+    free keys, and a NIfTI file in an extension each, `descrip` in the header's field of that name.
     """
     if not path.name.endswith(WRITTEN):
         raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
@@ -227,7 +227,8 @@ def _write_nifti(
     # The sform alone: a qform holds no shear, and turns of half a milliradian at best.
     image.header.set_sform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
-    for text in told.values():
+    image.header["descrip"] = told.get("descrip", "").encode()[:79]
+    for text in (text for name, text in told.items() if name != "descrip"):
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("ignore", text.encode()))
     nibabel.save(image, path)
 

@@ -9,7 +9,7 @@ levels; losses in its normalised values, so that weights mean the same for every
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,18 @@ class Holes:
     """Images [count, 1, rows, columns] with holes, as a search sees them.
 
     known: bool of the same shape. Known pixels near a hole count more (Yeh et al., eq. 3): by
-    the share of unknown ones among the `window` x `window` around them.
+    the share of unknown ones among the `window` x `window` around them. labels: what a
+    conditional network is told of each image, [count].
     """
 
     def __init__(
-        self, model: HUModel, images: torch.Tensor, known: torch.Tensor, *, window: int = 7
+        self,
+        model: HUModel,
+        images: torch.Tensor,
+        known: torch.Tensor,
+        *,
+        window: int = 7,
+        labels: torch.Tensor | None = None,
     ) -> None:
         if images.shape != known.shape or images.ndim != 4:
             raise ValueError(
@@ -77,6 +84,7 @@ class Holes:
         self.model, self.network = model.eval(), model.network
         device = next(model.parameters()).device
         self.known = known.to(device)
+        self.labels = None if labels is None else labels.to(device)
         filled = torch.where(known, images, torch.zeros_like(images)).to(device)
         self.target = torch.where(self.known, model.normalised(filled), filled)
         holes = (~known).float().numpy()
@@ -87,9 +95,10 @@ class Holes:
         self.weight = weight / weight.flatten(1).sum(dim=1).view(-1, 1, 1, 1)
 
     def drawn(self, codes: torch.Tensor) -> torch.Tensor:
-        """Normalised images of codes, with their gradient."""
+        """Normalised images of codes, with their gradient; one image's label is for all codes."""
         network: Any = self.network
-        return network.decode(codes).float()
+        told = () if self.labels is None else (self.labels.expand(len(codes)),)
+        return network.decode(codes, *told).float()
 
     def misfit(self, drawn: torch.Tensor, structure: float) -> torch.Tensor:
         """Data and structure loss [count] of normalised images: L1 of values and of gradients."""
@@ -119,6 +128,7 @@ class Holes:
         chosen.model, chosen.network = self.model, self.network
         chosen.known, chosen.target = self.known[which], self.target[which]
         chosen.weight = self.weight[which]
+        chosen.labels = None if self.labels is None else self.labels[which]
         return chosen
 
 
@@ -140,11 +150,14 @@ def best_of_pool(
     network: Any = holes.network
     codes = torch.randn((pool, *network.latent_shape), generator=generator)
     codes = codes.to(holes.target.device)
-    drawn = holes.drawn(codes)
+    labels = [0] * len(holes.target) if holes.labels is None else holes.labels.tolist()
+    drawn: dict[int, torch.Tensor] = {}
     chosen = []
-    for number in range(len(holes.target)):
+    for number, label in enumerate(labels):
         one = holes.part(slice(number, number + 1))
-        chosen.append(codes[one.misfit(drawn, structure).argmin()])
+        if label not in drawn:
+            drawn[label] = one.drawn(codes)
+        chosen.append(codes[one.misfit(drawn[label], structure).argmin()])
     return torch.stack(chosen)
 
 
@@ -175,7 +188,13 @@ def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> Found:
 
 
 def find_sequence(
-    holes: Holes, first: torch.Tensor, search: Search, *, follow: Search, group: int = 1
+    holes: Holes,
+    first: torch.Tensor,
+    search: Search,
+    *,
+    follow: Search,
+    group: int = 1,
+    progress: Callable[[int], None] = lambda frames: None,
 ) -> Found:
     """Codes of frames, each group of which begins where the group before it ended.
 
@@ -185,6 +204,7 @@ def find_sequence(
     whole = find_codes(holes.part(slice(0, 1)), first, search)
     codes, losses = [whole.codes], [whole.losses]
     iterations, seconds = whole.iterations, whole.seconds
+    progress(1)
     for start in range(1, len(holes.target), group):
         frames = holes.part(slice(start, start + group))
         before = codes[-1][-1:].to(holes.target.device)
@@ -192,6 +212,7 @@ def find_sequence(
         codes.append(found.codes)
         losses.append(found.losses)
         iterations, seconds = iterations + found.iterations, seconds + found.seconds
+        progress(len(frames.target))
     return Found(torch.cat(codes), torch.cat(losses), iterations, seconds)
 
 
@@ -213,22 +234,33 @@ def poisson_blended(
     holes = ~known
     if not holes.any():
         return image.astype(np.float32)
+    count = int(holes.sum())
     number = np.full(known.shape, -1)
-    number[holes] = np.arange(holes.sum())
-    matrix = sparse.lil_matrix((int(holes.sum()), int(holes.sum())))
-    right = np.zeros(int(holes.sum()))
-    for row, column in np.argwhere(holes):
-        own = number[row, column]
-        for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            beside = row + down, column + across
-            if not (0 <= beside[0] < known.shape[0] and 0 <= beside[1] < known.shape[1]):
-                continue
-            matrix[own, own] += 1
-            right[own] += float(drawn[row, column]) - float(drawn[beside])
-            if known[beside]:
-                right[own] += float(image[beside])
-            else:
-                matrix[own, number[beside]] -= 1
+    number[holes] = np.arange(count)
+    diagonal, right = np.zeros(count), np.zeros(count)
+    joined: list[NDArray[np.int64]] = []
+    for own, beside in _neighbours(known.shape):
+        here = holes[own]
+        numbers, others = number[own][here], number[beside][here]
+        diagonal[numbers] += 1
+        step = drawn[own].astype(np.float64) - drawn[beside]
+        right[numbers] += (step + np.where(known[beside], image[beside], 0))[here]
+        inside = others >= 0
+        joined.append(np.stack([numbers[inside], others[inside]]))
+    rows, columns = np.concatenate(joined, axis=1)
+    matrix = sparse.diags_array(diagonal) - sparse.coo_array(
+        (np.ones(len(rows)), (rows, columns)), shape=(count, count)
+    )
     blended = image.astype(np.float64)
     blended[holes] = spsolve(matrix.tocsc(), right)
     return blended.astype(np.float32)
+
+
+def _neighbours(shape: tuple[int, ...]) -> Iterator[tuple[Any, Any]]:
+    """Slices of an image and of what lies beside it, to each of the four sides."""
+    rows, columns = shape
+    for down, across in ((1, 0), (0, 1)):
+        low = slice(0, rows - down), slice(0, columns - across)
+        high = slice(down, rows), slice(across, columns)
+        yield low, high
+        yield high, low

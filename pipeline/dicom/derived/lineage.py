@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
-from pipeline.dicom.derived.write import PROCESSED_SOURCE, SUBTRACTED
+from pipeline.dicom.derived.write import MADE_UP, PROCESSED_SOURCE, SUBTRACTED
 from pipeline.dicom.elements import with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import LABEL_MAP_SEGMENTATION, Instance
@@ -37,6 +37,11 @@ def code_of(item: Dataset) -> tuple[str, str]:
 def is_difference(header: Dataset) -> bool:
     """Whether the values are differences, on a grid of their own."""
     return SUBTRACTED[:2] in map(code_of, header.get("DerivationCodeSequence") or ())
+
+
+def is_made_up(header: Dataset) -> bool:
+    """Whether a part of the image was made up, by a model or otherwise, and not measured."""
+    return str(header.get("SeriesDescription") or "").startswith(MADE_UP)
 
 
 def own_equipment(header: Dataset) -> list[Dataset]:

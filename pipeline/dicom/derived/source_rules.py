@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 from pipeline.dicom.derived.encode import lost_something
-from pipeline.dicom.derived.lineage import is_difference
+from pipeline.dicom.derived.lineage import is_difference, is_made_up
 from pipeline.dicom.derived.rules import Finding, stored_in
 from pipeline.dicom.elements import AsRead, is_overlay, same, with_items
 from pipeline.dicom.pixels import read_pixels
@@ -139,14 +139,18 @@ def _stale(beside: Beside) -> Iterator[Finding]:
 
 
 def _padding(beside: Beside) -> Iterator[Finding]:
-    """Padding where the source has it, bit for bit, and nowhere else."""
+    """Padding where the source has it, bit for bit, and nowhere else; what says that it is made
+    up in part may have values in its place."""
     source, stored = read_pixels(beside.source), stored_in(beside.derived)
     if stored.shape != source.stored.shape:
         return  # told as geometry
+    changed = ~source.valid & (stored != source.stored)
+    if is_made_up(beside.derived):
+        changed &= source.is_padding(stored)
     if is_difference(beside.derived):
         if not np.array_equal(stored == beside.derived.get("PixelPaddingValue"), ~source.valid):
             yield "PixelPaddingValue", "not where the source has it"
-    elif not np.array_equal(stored[~source.valid], source.stored[~source.valid]):
+    elif changed.any():
         yield "PixelData", "the source's padding was changed"
     elif source.is_padding(stored[source.valid]).any():
         yield "PixelData", "measured pixels became padding"

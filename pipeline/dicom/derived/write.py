@@ -75,6 +75,8 @@ class Operation:
     product: str = ""
 
 
+#: How the label begins of what a generator made up: padding may have become an image there.
+MADE_UP = "AI MADE UP"
 #: (value, designator, meaning). CID 7203 has no code for denoising and is extensible: these
 #: are DICOM's own codes from CID 7162 and CID 9231; the derivation description says the rest.
 DENOISED = ("123110", "DCM", "Artificial Intelligence")
@@ -108,17 +110,21 @@ def write_slices(
     folder: Path,
     *,
     syntax: str = UNCOMPRESSED,
+    made_up: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Write the derived images into `folder`, which is there.
 
     image_hu: [slices, rows, columns] in the order of series.instances. Values are rounded to
-    the stored grid; padding is restored from the source exactly. syntax is a key of
-    encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
+    the stored grid; padding is restored from the source exactly, but where `made_up`, of the same
+    shape, says that an image was made of it: what was done must then be labelled MADE_UP. syntax
+    is a key of encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
     """
     clipped, excess_hu = 0, 0.0
-    for path, slice_hu, instance in each_slice(image_hu, series, folder, syntax):
+    made = np.broadcast_to(np.False_, image_hu.shape) if made_up is None else made_up
+    slices = each_slice(image_hu, series, folder, syntax)
+    for (path, slice_hu, instance), made_here in zip(slices, made, strict=True):
         source = instance.load()
-        fitted = to_stored(slice_hu, read_pixels(source), source)
+        fitted = to_stored(slice_hu, read_pixels(source), source, made_up=made_here)
         clipped += fitted.clipped
         excess_hu = max(excess_hu, fitted.largest_excess_hu)
         derived = derive_header(source, operation, instance, part=series.part)
@@ -159,21 +165,31 @@ class Fitted:
     largest_excess_hu: float
 
 
-def to_stored(image_hu: NDArray[np.float32], source: StoredPixels, header: Dataset) -> Fitted:
-    """HU to the nearest of the source's stored values that is no padding; clipped to fit."""
+def to_stored(
+    image_hu: NDArray[np.float32],
+    source: StoredPixels,
+    header: Dataset,
+    *,
+    made_up: NDArray[np.bool_] | np.bool_ = np.False_,
+) -> Fitted:
+    """HU to the nearest of the source's stored values that is no padding; clipped to fit.
+
+    Where the source has padding the result has it too, but for what was made up there.
+    """
+    given = source.valid | made_up
     bits = int(header.BitsStored)
     signed = header.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     exact = (image_hu.astype(np.float64) - source.intercept) / source.slope
     whole = np.rint(exact)
-    excess = np.where(source.valid, np.maximum(low - whole, whole - high), 0).clip(0)
+    excess = np.where(given, np.maximum(low - whole, whole - high), 0).clip(0)
     whole = whole.clip(low, high)
     # A measured pixel must not turn into padding: it takes the nearest value beside.
-    masked = source.is_padding(whole) & source.valid
+    masked = source.is_padding(whole) & given
     if masked.any():
         values = np.arange(low, high + 1)
         whole[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
-    stored = np.where(source.valid, whole, source.stored)
+    stored = np.where(given, whole, source.stored)
     return Fitted(
         stored.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}"),
         clipped=int((excess > 0).sum()),

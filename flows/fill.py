@@ -1,0 +1,106 @@
+"""What `ldct latent fill` runs: regions of CT or pictures made up by a registered generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flows.latent import load_generator
+from flows.pictures import told
+from flows.progress import Stage
+from flows.single import each_volume, in_flow
+from pipeline.dicom.findings import Refusal, Unreadable
+from pipeline.dicom.intake import Intake
+from pipeline.discover import Source
+from pipeline.errors import ConfigError, LdctError
+from pipeline.evaluate_generation import generation_of
+from pipeline.export import Export, Exported, ModelCard
+from pipeline.export_fill import MISSING, Wanted, export_filled
+from pipeline.export_pictures import targets
+from pipeline.fill import require_generator
+from pipeline.fill_pictures import Masks, fill_pictures, white_of
+from pipeline.infer import Progress
+from pipeline.models.generative import Generative
+
+#: (source, target) of pictures, and what to report of each.
+Pairs = list[tuple[Path, Path]]
+Rows = list[dict[str, Any]]
+
+
+def fill_flow(
+    reference: str,
+    source: Path,
+    out: Path,
+    *,
+    wanted: Wanted,
+    intake: Intake,
+    sequence: bool,
+) -> dict[str, Any]:
+    """Every volume, or picture, of a source with its region made up; writes OUT/report.json."""
+    to = Export(out)
+
+    def body() -> dict[str, Any]:
+        model, card, config = load_generator(reference)
+        require_generator(model)
+        settings = generation_of(config)
+        asked = replace(wanted, fill=replace(wanted.fill, clip=settings.clip))
+        if settings.source == "series":
+            if sequence:
+                raise ConfigError("--sequence is for pictures: the slices of CT always are one")
+            done = fill_volumes(model, card, source, to, wanted=asked, intake=intake)
+        else:
+            white = white_of(config)
+            masks = Masks(Path(asked.region), source if source.is_dir() else source.parent)
+
+            def work(pairs: Pairs, progress: Progress) -> Rows:
+                return fill_pictures(
+                    model, pairs, masks, asked.fill, white=white, progress=progress
+                )
+
+            done = fill_folder(source, out, work, whole=sequence)
+        return {"model": card.uri, "weights_sha256": card.weights_sha256, **done}
+
+    return in_flow("ldct-fill", body)
+
+
+def fill_volumes(
+    model: Generative, card: ModelCard, source: Path, to: Export, *, wanted: Wanted, intake: Intake
+) -> dict[str, Any]:
+    """Series with lost slices are let in for those slices alone: their owner asked for it."""
+    if wanted.region == MISSING:
+        intake = intake.model_copy(update={"gaps": "slices"})
+
+    def start(item: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=to.folder / f"{key}-{wanted.name}-{card.slug}")
+
+        def fill() -> Exported:
+            with Stage(f"fill {key}", unit="slices") as stage:
+                return export_filled(model, card, item, own, wanted, stage.advance)
+
+        return fill
+
+    return each_volume(source, to.folder, intake, start)
+
+
+def fill_folder(
+    source: Path, out: Path, work: Callable[[Pairs, Progress], Rows], *, whole: bool
+) -> dict[str, Any]:
+    """Pictures one by one, or the whole folder as a sequence; goes on past bad ones."""
+    pairs = targets(source, out)
+    groups = [pairs] if whole else [[pair] for pair in pairs]
+    exported: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    refusals: list[Refusal] = []
+    with Stage("fill pictures", unit="pictures", total=len(pairs)) as stage:
+        for group in groups:
+            names = [str(to.relative_to(out)) for _, to in group]
+            try:
+                rows = work(group, stage.advance)
+                exported += [{"file": n, **row} for n, row in zip(names, rows, strict=True)]
+            except Unreadable as fault:
+                refusals += [fault.refusal(path) for path, _ in group]
+            except LdctError as fault:
+                failed += [{"file": name, "reason": str(fault)} for name in names]
+    return told(exported, failed, refusals, source=source, out=out)
