@@ -14,8 +14,8 @@ from pipeline.volume import Volume
 
 Region = NDArray[np.bool_]
 
-#: Bone and enamel lie below, implants saturate above it: Liao et al. (ADN, IEEE TMI 2020) tell
-#: slices with metal by it. Contrast medium that comes undiluted from a vein lies above as well.
+#: Our choice: cortical bone lies below, implants saturate above it. Enamel and contrast medium that
+#: comes undiluted from a vein may lie above as well.
 METAL_HU = 2500.0
 #: Metal blooms: its edge takes part in pixels beside it.
 METAL_MARGIN_MM = 2.0
