@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import Json
+from flows.options import Hospital, Json
 from flows.progress import console, log
 
 if TYPE_CHECKING:
     from pipeline.pacs.ledger import Work
     from pipeline.pacs.pull import Answer
-
-Hospital = Annotated[
-    Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")
-]
 
 
 def add_pacs_commands(app: typer.Typer) -> None:

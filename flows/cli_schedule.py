@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_pacs import Hospital
-from flows.options import Json
+from flows.options import Hospital, Json
 from flows.progress import console
 
 

@@ -54,6 +54,9 @@ Strength = Annotated[
         "strength * (denoised - input). By default that of its configuration.",
     ),
 ]
+Hospital = Annotated[
+    Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")
+]
 
 
 def writable(out: Path) -> None:

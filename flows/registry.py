@@ -18,17 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import mlflow.pytorch
-import numpy as np
 import yaml
-from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.models.model import ModelInfo
-from mlflow.types import Schema, TensorSpec
-from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
+from flows.tracked import TrackedRun, log_portable
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.export import ModelCard
@@ -45,8 +39,6 @@ CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
-#: Of an example's sides; a power of two, which every network takes.
-_EXAMPLE_SIZE = 64
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
 
 
@@ -123,7 +115,7 @@ class Registry:
             if seen is not None:
                 write_json(folder / SEEN, seen)
             client.log_artifacts(run.run_id, scratch)
-        logged = _log_portable(model, run.run_id)
+        logged = log_portable(model, run.run_id)
         tags = {
             "weights_sha256": weights_sha256,
             "config_digest": digest(config.resolved()),
@@ -234,24 +226,6 @@ class Registry:
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
 
 
-@dataclass(frozen=True)
-class TrackedRun:
-    """One MLflow run, written to by its ID: no global active run to get wrong."""
-
-    client: mlflow.MlflowClient
-    run_id: str
-
-    def log_config(self, config: RunConfig) -> None:
-        params = [Param(key, str(value)[:500]) for key, value in _flat(config.resolved()).items()]
-        for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):  # a request each
-            some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
-            self.client.log_batch(self.run_id, params=some)
-
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
-        self.client.log_batch(self.run_id, metrics=rows)
-
-
 @contextmanager
 def _made_by_another() -> Iterator[None]:
     """Two processes may ask at once whether something is there, and both make it."""
@@ -260,31 +234,6 @@ def _made_by_another() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _log_portable(model: Shell, run_id: str) -> ModelInfo:
-    """Log the model as pt2 (traced, no pickle) for any size and batch; returns where it is.
-
-    The example's batch of 2 keeps torch.export from freezing the batch to 1.
-    """
-    sizes = model.input_shape[1:]
-    example = np.zeros(
-        (2, *(_EXAMPLE_SIZE if size == -1 else size for size in sizes)), dtype=np.float32
-    )
-    given, made = (
-        Schema([TensorSpec(np.dtype("float32"), shape)])
-        for shape in (model.input_shape, model.output_shape)
-    )
-    with mlflow.start_run(run_id=run_id):
-        # The requirements are given, since MLflow's own search for them takes 20 s.
-        logged = mlflow.pytorch.log_model(
-            model,
-            name="model",
-            signature=ModelSignature(given, made),
-            input_example=example,
-            pip_requirements=[f"torch=={versions()['torch'].partition('+')[0]}"],
-        )
-    return logged
 
 
 def _card(version: ModelVersion) -> ModelCard:
@@ -326,11 +275,3 @@ def _config(folder: Path) -> dict[str, Any]:
 def _seen(folder: Path) -> dict[str, Any] | None:
     path = folder / SEEN  # versions of old have none
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -16,8 +16,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.progress import Stage
-from flows.registry import Registry, TrackedRun
+from flows.registry import Registry
 from flows.sealed import sealed
+from flows.tracked import TrackedRun
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake

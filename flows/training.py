@@ -13,8 +13,10 @@ from pipeline.config import RunConfig, digest
 from pipeline.dataset import TEST, TRAIN, VALIDATION
 from pipeline.drift import seen_by
 from pipeline.export import ModelCard
+from pipeline.ranks import ranks
 from pipeline.store import Store
 from pipeline.tasks import task_of
+from pipeline.train import require_step_for
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def train_and_register(
 
     folder keeps the checkpoint, from which an interrupted training goes on.
     """
+    require_step_for(ranks(), config)  # before the data is made ready, which takes minutes
     keys = stages.keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])

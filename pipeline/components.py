@@ -31,9 +31,7 @@ def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
     Raises ConfigError where the class lies outside ALLOWED_MODULES, is not a `base`, or does
     not take the arguments.
     """
-    kind = _resolve(component.target, key)
-    if not (inspect.isclass(kind) and issubclass(kind, base)):
-        raise ConfigError(f"{key}.target: {component.target} is not a {base.__name__}")
+    kind = named(component, key=key, base=base)
     arguments = {**component.args, **given}
     try:
         inspect.signature(kind).bind(**arguments)
@@ -43,6 +41,14 @@ def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}.args: {component.target}: {error}") from error
+
+
+def named(component: Component, *, key: str, base: type) -> Any:
+    """The class that a component names; ConfigError as for `build`."""
+    kind = _resolve(component.target, key)
+    if not (inspect.isclass(kind) and issubclass(kind, base)):
+        raise ConfigError(f"{key}.target: {component.target} is not a {base.__name__}")
+    return kind
 
 
 def _resolve(target: str, key: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from pipeline.components import build
+from pipeline.components import build, named
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
@@ -88,6 +88,7 @@ def train(
     selection: chooses the weights to return; by default the last ones are.
     """
     settings, own = config.train, ranks()
+    require_step_for(own, config)
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
@@ -103,8 +104,6 @@ def train(
         settings=settings,
     )
     identity = digest([_what_training_depends_on(config), data_digest])
-    if own.count > 1 and not step.spreads:
-        raise ConfigError(f"step.target: {config.step.target} trains in one process; no torchrun")
     loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection, own)
     done = loop.resume(log)
     loop.run(dataset, start=done, log=log)
@@ -112,6 +111,12 @@ def train(
         model.load_state_dict(selection.weights)
     model.strength = config.strength
     return place(model, "cpu", channels_last=False).eval()
+
+
+def require_step_for(own: Ranks, config: RunConfig) -> None:
+    """Raises ConfigError for a step that several processes cannot take together."""
+    if own.count > 1 and not named(config.step, key="step", base=Step).spreads:
+        raise ConfigError(f"step.target: {config.step.target} trains in one process; no torchrun")
 
 
 def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:

@@ -14,8 +14,13 @@ import pytest
 import torch
 from helpers_images import add_inputs, run_config, run_data, tiny_store, tiny_train
 
+import flows.training
+from flows.clock import Clock
+from flows.training import train_and_register
 from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from pipeline.joint import Training, assist
+from pipeline.ranks import Ranks
 from pipeline.steps import (
     Step,
     blind_spot,
@@ -130,6 +135,18 @@ def test_the_first_process_alone_writes(done: Path) -> None:
 def test_every_process_refuses_what_would_not_equal_one(done: Path, number: int, told: str) -> None:
     for rank in (0, 1):
         assert told in (done / f"{number}-{rank}.txt").read_text()
+
+
+def test_a_step_for_one_process_is_refused_before_any_data_is_made_ready(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.training, "ranks", lambda: Ranks(0, 2))
+    blind = run_data()["step"] | {"target": "pipeline.steps.blind_spot.BlindSpot", "args": {}}
+    config = RunConfig.model_validate(run_data() | {"step": blind})
+    clock = Clock()
+    with pytest.raises(ConfigError, match="BlindSpot trains in one process"):
+        train_and_register(store, config, {}, folder=tmp_path, clock=clock)
+    assert not list(tmp_path.iterdir())
 
 
 def test_which_steps_spread() -> None:
