@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -192,13 +192,20 @@ def _stream_series(
     """Decode, infer and write at once; what the reader tells at the end."""
     require_names(series)
     reader = SliceReader(series)
-    given, kept = itertools.tee(reader.slices())
-    outputs_hu = apply_to_slices(model, (slice_.image_hu for slice_ in given), progress=progress)
-    made = (
-        replace(slice_, image_hu=output_hu)
-        for slice_, output_hu in zip(kept, outputs_hu, strict=True)
-    )
-    return _hand_over(made, series, operation, to), reader
+    return _hand_over(_computed(model, reader, progress), series, operation, to), reader
+
+
+def _computed(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
+    """What the model makes of each slice; those it has been given wait for its answer."""
+    waiting: deque[Slice] = deque()
+
+    def given() -> Iterator[NDArray[np.float32]]:
+        for slice_ in reader.slices():
+            waiting.append(slice_)
+            yield slice_.image_hu
+
+    for output_hu in apply_to_slices(model, given(), progress=progress):
+        yield replace(waiting.popleft(), image_hu=output_hu)
 
 
 def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
