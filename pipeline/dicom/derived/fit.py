@@ -43,20 +43,30 @@ def to_stored(image_hu: NDArray[np.float32], source: StoredPixels, header: Datas
     bits = int(header.BitsStored)
     signed = header.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    exact = (image_hu.astype(np.float64) - source.intercept) / source.slope
-    whole = np.rint(exact)
-    excess = np.where(source.valid, np.maximum(low - whole, whole - high), 0).clip(0)
-    whole = whole.clip(low, high)
+    exact = image_hu.astype(np.float64)
+    exact -= source.intercept
+    exact /= source.slope
+    whole, valid = np.rint(exact), source.valid
+    clipped = _clip(whole, valid, low, high, unit_hu=abs(source.slope))
     # A measured pixel must not turn into padding: it takes the nearest value beside.
-    masked = source.is_padding(whole) & source.valid
+    masked = source.is_padding(whole) & valid
     if masked.any():
         values = np.arange(low, high + 1)
         whole[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
-    stored = np.where(source.valid, whole, source.stored)
-    return Fitted(
-        stored.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}"),
-        Clipped(int((excess > 0).sum()), float(excess.max() * abs(source.slope))),
-    )
+    stored = whole.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}")
+    np.copyto(stored, source.containers, where=source.padded)
+    return Fitted(stored, clipped)
+
+
+def _clip(
+    whole: NDArray[np.float64], valid: NDArray[np.bool_], low: int, high: int, *, unit_hu: float
+) -> Clipped:
+    """Bring every value between low and high, in place; padding does not count as clipped."""
+    if whole.min() >= low and whole.max() <= high:  # nearly always
+        return Clipped(0, 0.0)
+    excess = np.maximum(low - whole, whole - high)[valid].clip(0)
+    whole.clip(low, high, out=whole)
+    return Clipped(int((excess > 0).sum()), float(excess.max(initial=0) * unit_hu))
 
 
 def _nearest(values: NDArray[np.float64], allowed: NDArray) -> NDArray:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
@@ -29,6 +30,7 @@ from pipeline.dicom.headers import UNIDENTIFIED, Instance
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.read import Slice
+from pipeline.dicom.scan import PIXEL_DATA
 from pipeline.dicom.series import Series
 from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
@@ -174,9 +176,8 @@ def derive_header(
 
     source: what instance.load() gave. part: which volume of its series this is.
     """
-    # A shallow copy would share its elements with the source, and rewrite that too.
-    derived = copy.deepcopy(source)
-    for name in ("PixelData", *STALE):
+    derived = _without_pixels(source)
+    for name in STALE:
         if name in derived:
             delattr(derived, name)
     _remove_private_and_overlays(derived)
@@ -201,6 +202,19 @@ def derive_header(
     derived.file_meta.MediaStorageSOPClassUID = CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     return derived
+
+
+def _without_pixels(source: Dataset) -> Dataset:
+    """A copy that can be changed: elements as they were read, which cannot, are shared."""
+    elements = {tag: source.get_item(tag) for tag in list(source.keys()) if tag != PIXEL_DATA}
+    copied = Dataset(
+        {
+            tag: element if isinstance(element, RawDataElement) else copy.deepcopy(element)
+            for tag, element in elements.items()
+        }
+    )
+    copied.set_original_encoding(*source.original_encoding, source.original_character_set)
+    return copied
 
 
 def _remove_private_and_overlays(dataset: Dataset) -> None:
