@@ -1,4 +1,4 @@
-"""What each further series costs: time and memory of `ldct ingest` and `ldct apply` by their number.
+"""What each further series costs: time and memory of `ldct ingest` and `ldct apply`.
 
     python benchmarks/growth.py
 
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +103,23 @@ def write_series(folder: Path, count: int) -> None:
 
 
 def markdown(found: dict[str, Any]) -> str:
+    """Further: beside the count before it, so that what a run costs once is left out."""
     lines = [
         f"Series of {SLICES} slices of 64 x 64; apply: {MODEL}. {machine.told(found['machine'])}",
         "",
-        "| | series | ms a series, wall clock | ms a series, processor | MiB before | MiB at most |",
+        "| | series | seconds | of the processor | ms of it each further series | MiB at most |",
         "|---|---|---|---|---|---|",
     ]
+    before: dict[str, Any] = {}
     for row in found["rows"]:
-        each = [1000 * row[name] / row["series"] for name in ("seconds", "processor_s")]
+        known = before if before.get("stage") == row["stage"] else {"series": 0, "processor_s": 0}
+        seconds, series = (row[name] - known[name] for name in ("processor_s", "series"))
+        each = f"{1000 * seconds / series:.1f}" if series > 0 else "–"
         lines.append(
-            f"| {row['stage']} | {row['series']} | {each[0]:.1f} | {each[1]:.1f} "
-            f"| {row['before_mib']:.0f} | {row['peak_mib']:.0f} |"
+            f"| {row['stage']} | {row['series']} | {row['seconds']:.1f} | "
+            f"{row['processor_s']:.1f} | {each} | {row['peak_mib']:.0f} |"
         )
+        before = row
     return "\n".join(lines) + "\n"
 
 

@@ -83,7 +83,14 @@ def _server() -> _Server:
         port = free.getsockname()[1]
     # As prefect.server.api.server.SubprocessASGIServer starts it.
     application = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
-    place = ["--app-dir", str(Path(prefect.__file__).parent), "--host", HOST, "--port", str(port)]
+    place = [
+        "--app-dir",
+        str(Path(prefect.__file__).parents[1]),
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *application, *place, "--log-level", "critical"],
         env={
