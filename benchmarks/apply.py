@@ -5,7 +5,8 @@
 The parts alone, each over the whole series in memory: decoding, inference, and writing with the
 check. The goal is a whole of at most 1.15 times the slowest part, and less than 2 GB whatever
 the length. The series is a real one there and back again (long_series.py); the network has its
-configuration's architecture and random weights. Writes results/apply.json and apply.md.
+configuration's architecture and random weights. --repeats 0 measures memory alone, --lengths
+without a number time alone; the other figures of results/apply.json stay.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pipeline.dicom.read import Slice, SliceReader
 from pipeline.dicom.series import Series, find_series
 from pipeline.export import Export, ModelCard, export_denoised
 from pipeline.infer import apply_to_slices
-from pipeline.models.shell import build_model
+from pipeline.models.shell import build_model, place
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -55,22 +56,24 @@ def main() -> None:
     if arguments.memory_of:
         print(json.dumps(memory(model, arguments.memory_of)))
         return
-    source = arguments.data / "ct" / SERIES
+    source, path = arguments.data / "ct" / SERIES, RESULTS / "apply.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_long_series(source, Path(scratch) / "series", arguments.slices)
-        found: dict[str, Any] = {
-            "config": arguments.config.name,
-            "slices": arguments.slices,
-            "seconds": whole_and_parts(model, only(folder), Path(scratch), arguments.repeats),
-        }
-        shutil.rmtree(folder)
-        found["memory"] = {
-            str(length): memory_apart(source, Path(scratch), length, sys.argv[1:])
-            for length in arguments.lengths
-        }
-    found["machine"] = machine.facts()
-    (RESULTS / "apply.json").write_text(json.dumps(found, indent=2) + "\n")
-    (RESULTS / "apply.md").write_text(markdown(found))
+        if arguments.repeats:
+            folder = write_long_series(source, Path(scratch) / "series", arguments.slices)
+            found |= {"config": arguments.config.name, "slices": arguments.slices}
+            found["seconds"] = whole_and_parts(
+                model, only(folder), Path(scratch), arguments.repeats
+            )
+            found["machine"] = machine.facts()
+            shutil.rmtree(folder)
+        if arguments.lengths:
+            found["memory"] = {
+                str(length): memory_apart(source, Path(scratch), length, sys.argv[1:])
+                for length in arguments.lengths
+            }
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    path.with_suffix(".md").write_text(markdown(found))
     print(markdown(found))
 
 
@@ -81,7 +84,7 @@ def untrained(config: Path) -> nn.Module:
     for weights in model.parameters():
         if not weights.any():
             nn.init.normal_(weights, std=0.01)
-    return model
+    return place(model, "cpu", channels_last=True)  # as the registry gives it
 
 
 def only(folder: Path) -> Series:
@@ -146,12 +149,18 @@ def memory(model: nn.Module, folder: Path) -> dict[str, float]:
 
 
 def markdown(found: dict[str, Any]) -> str:
+    return "\n".join([*time_lines(found), *memory_lines(found)]) + "\n"
+
+
+def time_lines(found: dict[str, Any]) -> list[str]:
+    if "seconds" not in found:
+        return []
     seconds = found["seconds"]
     slowest = max(PARTS, key=lambda part: statistics.median(seconds[part]))
     parts = zip(*(seconds[part] for part in PARTS), strict=True)
     over = [whole / max(each) for whole, each in zip(seconds["whole"], parts, strict=True)]
     one_by_one = zip(*(seconds[part] for part in PARTS), strict=True)
-    lines = [
+    return [
         f"{found['slices']} slices of 512 x 512 through {found['config']} (random weights), "
         f"{len(over)} rounds in turns. {machine.told(found['machine'])}",
         "",
@@ -162,14 +171,18 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         f"The whole takes {machine.spread(over)} times its slowest part ({slowest}).",
         "",
+    ]
+
+
+def memory_lines(found: dict[str, Any]) -> list[str]:
+    return [
         "| slices | MiB before | MiB at most |",
         "|---|---|---|",
         *(
             f"| {length} | {row['before_mib']:.0f} | {row['peak_mib']:.0f} |"
-            for length, row in found["memory"].items()
+            for length, row in found.get("memory", {}).items()
         ),
     ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
