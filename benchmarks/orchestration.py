@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from long_series import write_long_series
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
@@ -48,8 +49,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / KEY_FILE).write_bytes(b"k" * 32)
+        series = write_long_series(arguments.data / "ct" / SERIES, work / "series", SLICES)
         for what in arguments.works:
-            source = patients(work) if what == "job" else few_slices(arguments.data, work)
+            source = patients(work) if what == "job" else series
             ways = ways_of(what, source, work, settings(arguments.iterations))
             found[what] = machine.in_turns(ways, arguments.repeats)
     found["machine"] = machine.facts()
@@ -60,14 +62,6 @@ def main() -> None:
 
 def settings(iterations: int | None) -> list[str]:
     return [] if iterations is None else [f"train.iterations={iterations}"]
-
-
-def few_slices(data: Path, work: Path) -> Path:
-    folder = work / "series"
-    folder.mkdir()
-    for path in sorted((data / "ct" / SERIES).iterdir())[:SLICES]:
-        shutil.copy(path, folder)
-    return folder
 
 
 def patients(work: Path) -> Path:
