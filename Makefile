@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PAGE := pipeline/review/page
 BUILT := pipeline/review/built/app.js
 
-.PHONY: demo test install page gallery lint format clean
+.PHONY: demo test install page gallery bench lint format clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -29,6 +29,16 @@ $(BUILT): $(PAGE)/package-lock.json $(PAGE)/build.mjs $(wildcard $(PAGE)/src/*)
 # Trains what is not trained yet: about an hour of one core. DATA is for the runs on CT.
 gallery: install
 	$(BIN)/python benchmarks/restore.py --work out/restore $(if $(DATA),--data $(DATA))
+
+# What is fast and what is not, on this machine's CPU, beside peers: tables and JSON in
+# benchmarks/results. DATA is the folder of real CT. Leave the machine alone meanwhile.
+bench: DATA ?= ../shared/data
+bench: install
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/apply.py --data $(DATA) --slices 60 --lengths 60 180
+	$(BIN)/python benchmarks/orchestration.py --data $(DATA) --works apply
+	$(BIN)/python benchmarks/growth.py --ingest 10 100 1000 --apply 10 50
+	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts 1000 2500
 
 # Everything is pinned in one lock; a second run finds the stamp newer and does nothing.
 $(INSTALLED): requirements.lock pyproject.toml

@@ -1,10 +1,11 @@
-"""Ingest against SimpleITK's series reader on real CT, and its time against the number of files.
+"""Ingest against SimpleITK's series reader and dcm2niix on real CT, and its time by files.
 
     python benchmarks/ingest.py --data ../shared/data
 
 Both find the series of a folder by their headers and read them, warm, in turns; then both also
 write NIfTI. Ours checks every header, masks padding and keeps a place for each slice; theirs
-does not. Series that ours refuses are left out of both.
+does not. Series that ours refuses are left out of both. dcm2niix is a program (`pip install
+dcm2niix` brings it), so its start is in its time; without it there is no row of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +37,7 @@ KEY = b"k" * 32
 RESULTS = Path(__file__).parent / "results"
 COUNTS = (1_000, 2_500, 5_000, 10_000)
 SLICES = 50
+DCM2NIIX = "dcm2niix"
 
 
 def main() -> None:
@@ -42,13 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder of real CT")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--counts", type=int, nargs="*", default=list(COUNTS), help="of files")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = usable_series(arguments.data / "ct", Path(scratch) / "ct")
         result = {
             "against SimpleITK": against_simpleitk(root, Path(scratch), arguments.repeats),
-            "linearity": linearity(Path(scratch)),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "linearity": linearity(Path(scratch), arguments.counts),
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+            f"load {os.getloadavg()[0]:.1f}",
             "versions": versions() | {"SimpleITK": sitk.Version_VersionString()},
         }
     RESULTS.mkdir(exist_ok=True)
@@ -77,6 +82,12 @@ def simpleitk_volumes(root: Path) -> list[sitk.Image]:
     return volumes
 
 
+def dcm2niix(root: Path, out: Path) -> None:
+    out.mkdir()
+    command = [DCM2NIIX, "-d", "1", "-b", "n", "-z", "n", "-o", str(out), str(root)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def against_simpleitk(root: Path, scratch: Path, repeats: int) -> dict:
     def ours_read() -> None:
         [read_volume(series) for series in find_series(root).series]
@@ -95,10 +106,12 @@ def against_simpleitk(root: Path, scratch: Path, repeats: int) -> dict:
         "SimpleITK, read and write NIfTI": theirs_stored,
         "ldct, ingest into a store": ours_stored,
     }
+    if shutil.which(DCM2NIIX):
+        runs[DCM2NIIX] = lambda: dcm2niix(root, scratch / "dcm2niix")
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            for folder in ("store", "itk"):
+            for folder in ("store", "itk", "dcm2niix"):
                 shutil.rmtree(scratch / folder, ignore_errors=True)
             start = time.perf_counter()
             run()
@@ -108,7 +121,7 @@ def against_simpleitk(root: Path, scratch: Path, repeats: int) -> dict:
     return {"slices": slices, "seconds": seconds}
 
 
-def linearity(scratch: Path) -> dict[str, float]:
+def linearity(scratch: Path, counts: list[int]) -> dict[str, float]:
     """Seconds to ingest folders of small slices in series of 50, by the number of files."""
     found = {}
     generator = np.random.default_rng(0)
@@ -116,7 +129,7 @@ def linearity(scratch: Path) -> dict[str, float]:
     labels = np.zeros(image_hu.shape, np.uint8)
     phantom = Phantom(image_hu, labels, spacing_mm=(2.5, 0.8, 0.8), slice_thickness_mm=2.5)
     done = 0
-    for count in COUNTS:
+    for count in counts:
         for number in range(done, count // SLICES):
             folder = scratch / "many" / f"{number:04d}"
             write_phantom_series(phantom, folder, patient_number=number + 1, seed=1)
@@ -130,7 +143,7 @@ def linearity(scratch: Path) -> dict[str, float]:
 def markdown(result: dict) -> str:
     runs = result["against SimpleITK"]["seconds"]
     middle = {name: statistics.median(seconds) for name, seconds in runs.items()}
-    itk_read, read, itk_stored, stored = middle.values()
+    itk_read, read, itk_stored, stored = list(middle.values())[:4]
     repeats = len(next(iter(runs.values())))
     lines = [
         f"{result['against SimpleITK']['slices']} slices of real CT, warm, median of {repeats} "
@@ -144,6 +157,11 @@ def markdown(result: dict) -> str:
         f"| read | {itk_read / read:.2f} |",
         f"| read and write | {itk_stored / stored:.2f} |",
         f"| their read alone, our whole ingest | {itk_read / stored:.2f} |",
+        *(
+            [f"| dcm2niix's time over our ingest | {middle[DCM2NIIX] / stored:.2f} |"]
+            if DCM2NIIX in middle
+            else []
+        ),
         "",
         "| files (64 x 64, series of 50) | seconds | ms a file |",
         "|---|---|---|",

@@ -25,7 +25,17 @@ from flows.cli_pacs import add_pacs_commands
 from flows.cli_review import add_review_commands
 from flows.cli_schedule import schedule
 from flows.cli_series import add_series_commands
-from flows.options import Config, Denoiser, Json, Out, Settings, StoreFolder, end, writable
+from flows.options import (
+    Config,
+    Denoiser,
+    Json,
+    Out,
+    Settings,
+    StoreFolder,
+    begin_server,
+    end,
+    writable,
+)
 from flows.progress import JSON_LINES, log
 from pipeline.errors import LdctError
 
@@ -96,6 +106,7 @@ def _finish_run(
     denoiser: str | None = None,
 ) -> None:
     writable(out)
+    begin_server()
     from flows.main_job import Request, main_job
     from flows.sealed import opened
     from flows.tables import run_table
@@ -124,6 +135,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
         return
 
     settings = load_config(config, set_)
+    begin_server()
     from flows.single import train_flow
     from flows.tables import model_line
     from flows.tables_tasks import task_figures

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Denoiser, Json, Strength, writable
+from flows.options import Denoiser, Json, Strength, begin_server, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -89,6 +89,7 @@ def evaluate(
     sweep = None if dose_sweep is None else Sweep(doses=parse_doses(dose_sweep))
     if out:
         writable(out)
+    begin_server()
     from flows.evaluation import Wanted, evaluate_flow
 
     wanted = Wanted(

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Intake, Json, Out, Source, StoreFolder, Strength, end, writable
+from flows.options import (
+    Intake,
+    Json,
+    Out,
+    Source,
+    StoreFolder,
+    Strength,
+    begin_server,
+    end,
+    writable,
+)
 from pipeline.errors import ConfigError
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
@@ -44,6 +54,7 @@ def ingest(
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
+    begin_server()
     from flows.single import ingest_flow
     from flows.tables import ingest_table
     from pipeline.config import parse_intake
@@ -86,6 +97,7 @@ def apply(
     series is checked before it is handed over; one that fails is not written.
     """
     writable(out)
+    begin_server()
     from flows.single import apply_flow
     from flows.tables import applied_table
     from flows.tables_restoration import pictures_table
@@ -126,6 +138,7 @@ def simulate(
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
     writable(out)
+    begin_server()
     from flows.single import simulate_flow
     from flows.tables import simulated_table
     from pipeline.config import parse_intake
@@ -192,6 +205,7 @@ def deidentify(
     reports.
     """
     writable(out)
+    begin_server()
     from flows.single import deidentify_flow
     from flows.tables import deidentified_table
     from pipeline.dicom.deidentify import Options

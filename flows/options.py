@@ -69,6 +69,13 @@ def writable(out: Path) -> None:
         raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
 
 
+def begin_server() -> None:
+    """Let Prefect's server start while what a flow needs is imported: the slower part of both."""
+    from flows.server import begin
+
+    begin()
+
+
 def end(quarantined: list[Any]) -> None:
     if quarantined:
         raise typer.Exit(QUARANTINED)

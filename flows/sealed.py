@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from flows.server import api
+
 
 class StageFailedError(Exception):
     """What Prefect is told; `original` is what happened."""
@@ -44,7 +46,8 @@ def sealed(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def opened(run: Callable[[], Any]) -> Any:
     """Run a sealed flow from outside Prefect: its failure is the original error again."""
     try:
-        return run()
+        with api():
+            return run()
     except StageFailedError as failure:
         original = failure.original
     raise original  # out here, so that what caused it stays attached

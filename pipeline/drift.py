@@ -57,12 +57,16 @@ def traits(
     return found | {name: number for name, number in numbers.items() if number is not None}
 
 
+def telling_slices(count: int) -> NDArray[np.int64]:
+    """Numbers of those, of so many, that traits looks at: of these alone it tells the same."""
+    return np.unique(np.linspace(0, count - 1, min(_SLICES, count)).round().astype(int))
+
+
 def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
     """Median standard deviation in flat tissue, finer than 0.1 per mm; None without such tissue."""
-    count, spacing_mm = len(image_hu), volume.spacing_mm[1:]
-    chosen = np.unique(np.linspace(0, count - 1, min(_SLICES, count)).round().astype(int))
+    spacing_mm = volume.spacing_mm[1:]
     variances = []
-    for number in chosen:
+    for number in telling_slices(len(image_hu)):
         image = np.asarray(image_hu[number], dtype=np.float32)
         patches = flat_patches(image, np.asarray(volume.valid[number]), spacing_mm)
         if len(patches) >= _LEAST_PATCHES:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.dicom.derived.check import check_series
-from pipeline.dicom.derived.difference import write_difference
+from pipeline.dicom.derived.difference import write_slice_difference
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
-from pipeline.dicom.derived.write import DENOISED, DOSE_SIMULATED, Operation, write_slices
+from pipeline.dicom.derived.hand_over import HandOver, Write, handing_over
+from pipeline.dicom.derived.write import DENOISED, DOSE_SIMULATED, Operation, write_slice
 from pipeline.dicom.findings import Fate, Refusal, SeriesRefusedError, Unreadable
-from pipeline.dicom.read import read_volume
+from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.read import Slice, SliceReader, read_some, read_volume
 from pipeline.dicom.series import Series
 from pipeline.discover import Source
-from pipeline.drift import drift, traits
-from pipeline.files import replacing_folder
+from pipeline.drift import drift, telling_slices, traits
 from pipeline.image_files import read_image, write_image, written_suffix
-from pipeline.infer import Progress, apply_model
+from pipeline.in_order import in_order
+from pipeline.infer import Progress, apply_model, apply_to_slices
 from pipeline.physics.calibrate import Calibration
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.versions import VERSION
 from pipeline.volume import Volume
 
 Exported = tuple[dict[str, Any] | None, list[Refusal]]
+#: Slices that wait to be written while the next ones are computed: two batches.
+UNWRITTEN = 8
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,8 @@ def export_denoised(
     operation: Operation | None = None,
 ) -> Exported:
     """Read the source, denoise it, and hand the result over: a derived series, or an image file
-    of the source's format. operation: what was done, where it was no denoising.
+    of the source's format. operation: what was done, where it was no denoising. Of a series no
+    more than some slices are in memory: they are decoded, denoised, written and checked at once.
 
     Returns what to report of it (None if all of it is refused) and what is refused; "drift" tells
     what is unlike the series that the model learned from. Raises LdctError for a derived series
@@ -113,11 +119,21 @@ def export_denoised(
     """
     done = operation or card.operation()
 
-    def compute(volume: Volume) -> Derived:
-        facts = {} if card.seen is None else {"drift": drift(traits(volume), card.seen)}
-        return Derived(apply_model(model, volume.image_hu, progress=progress), done, facts)
+    def unlike(volume: Volume) -> dict[str, Any]:
+        return {} if card.seen is None else {"drift": drift(traits(volume), card.seen)}
 
-    return _export(source, to, compute)
+    def compute(volume: Volume) -> Derived:
+        output_hu = apply_model(model, volume.image_hu, progress=progress)
+        return Derived(output_hu, done, unlike(volume))
+
+    if not isinstance(source, Series):
+        return _export_image(source, to, compute)
+    try:
+        report, read = _stream_series(source, to, model, done, progress)
+    except SeriesRefusedError as refused:
+        return None, refused.refusals
+    telling = read_some(read.series, telling_slices(len(read.series.instances)))
+    return {**report, **unlike(telling)}, read.refusals
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
@@ -133,7 +149,12 @@ def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: in
         operation = _simulation(physics, scan, seed)
         return Derived(image_hu, operation, {"calibration": scan.facts()})
 
-    return _export(source, to, compute)
+    if not isinstance(source, Series):
+        return _export_image(source, to, compute)
+    try:
+        return _export_whole(source, to, compute)
+    except SeriesRefusedError as refused:
+        return None, refused.refusals
 
 
 def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
@@ -165,29 +186,36 @@ class Derived:
 Compute = Callable[[Volume], Derived]
 
 
-def _export(source: Source, to: Export, compute: Compute) -> Exported:
-    if isinstance(source, Series):
-        return _export_series(source, to, compute)
-    return _export_image(source, to, compute)
+def _stream_series(
+    series: Series, to: Export, model: nn.Module, operation: Operation, progress: Progress
+) -> tuple[dict[str, Any], SliceReader]:
+    """Decode, infer and write at once; what the reader tells at the end."""
+    require_names(series)
+    reader = SliceReader(series)
+    return hand_over(_computed(model, reader, progress), series, operation, to), reader
 
 
-def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
-    try:
-        require_names(series)
-        reading = read_volume(series)
-    except SeriesRefusedError as refused:
-        return None, refused.refusals
+def _computed(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
+    """What the model makes of each slice; those it has been given wait for its answer."""
+    waiting: deque[Slice] = deque()
+
+    def given() -> Iterator[NDArray[np.float32]]:
+        for slice_ in reader.slices():
+            waiting.append(slice_)
+            yield slice_.image_hu
+
+    for output_hu in apply_to_slices(model, given(), progress=progress):
+        yield replace(waiting.popleft(), image_hu=output_hu)
+
+
+def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
+    """For what needs all of a volume at once."""
+    require_names(series)
+    reading = read_volume(series)
     derived = compute(reading.volume)
-    written = (derived.image_hu, reading.series, derived.operation)
-    report = hand_over(
-        to.folder, reading.series, lambda folder: write_slices(*written, folder, syntax=to.syntax)
-    )
-    if to.difference:
-        report["difference"] = hand_over(
-            to.folder.with_name(f"{to.folder.name}-difference"),
-            reading.series,
-            lambda folder: write_difference(*written, folder, syntax=to.syntax),
-        )
+    pairs = zip(reading.series.instances, derived.image_hu, strict=True)
+    made = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
+    report = hand_over(made, reading.series, derived.operation, to)
     return {**report, **derived.facts}, reading.refusals
 
 
@@ -222,11 +250,29 @@ def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
 
 
 def hand_over(
-    folder: Path, source: Series, write: Callable[[Path], dict[str, Any]]
+    made: Iterable[Slice], source: Series, operation: Operation, to: Export
 ) -> dict[str, Any]:
-    """Write a derived series, check it, and only then let it take its place, whole."""
-    with replacing_folder(folder) as partial:
-        counts = write(partial)
-        checked = check_series(partial, source, name=folder.name)
-        checked.require()
-    return {"folder": folder.name, **counts, "check": checked.summary()}
+    """Write and check the derived series, and its difference, while `made` is being computed."""
+    with ExitStack() as stack:
+
+        def begin(folder: Path, write: Write) -> HandOver:
+            return stack.enter_context(
+                handing_over(folder, source, operation, write, syntax=to.syntax)
+            )
+
+        # Left in reverse: the derived series is in its place before its difference is judged.
+        beside = to.folder.with_name(f"{to.folder.name}-difference")
+        difference = begin(beside, write_slice_difference) if to.difference else None
+        derived = begin(to.folder, write_slice)
+        series = [derived] if difference is None else [derived, difference]
+
+        def take(one: Slice) -> None:
+            for going in series:
+                going.take(one)
+
+        for _ in in_order(take, made, threads=1, most=UNWRITTEN):
+            pass
+    if difference is None:
+        return derived.report
+    told = {name: difference.report[name] for name in ("folder", "instances", "check")}
+    return {**derived.report, "difference": told}

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
 from pipeline.config import digest
-from pipeline.dicom.derived.write import MADE_UP, Operation, write_slices
+from pipeline.dicom.derived.write import MADE_UP, Operation
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
-from pipeline.dicom.read import read_volume
+from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.read import Slice, read_volume
 from pipeline.dicom.series import Series
 from pipeline.dicom.structure_codes import Anatomy
 from pipeline.discover import Source
@@ -173,14 +174,9 @@ def _handed_over(
     marking = replace(operation, label=f"{operation.label} REGION", product="region")
     beside = to.folder.with_name(f"{to.folder.name}-region")
     told = export_labels(where, source, beside, marking, anatomy={NAME: NO_STRUCTURE})
-    series = hand_over(
-        to.folder,
-        source,
-        lambda folder: write_slices(
-            volume.image_hu, source, operation, folder, syntax=to.syntax, made_up=where.labels > 0
-        ),
-    )
-    return {**series, "region_in": told}
+    triples = zip(source.instances, volume.image_hu, where.labels > 0, strict=True)
+    made = (Slice(one, read_slice(one), image_hu, made_up) for one, image_hu, made_up in triples)
+    return {**hand_over(made, source, operation, to), "region_in": told}
 
 
 def _missing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -14,15 +15,18 @@ from numpy.typing import NDArray
 from pipeline.dicom.anatomy import anatomy_of
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.headers import DESCRIPTIVE, Instance
-from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.pixels import StoredPixels, read_slice
 from pipeline.dicom.requirements import numbers, optional_number
 from pipeline.dicom.series import Series
 from pipeline.dicom.splitting import group_key
 from pipeline.identity import patient_pseudonym, pseudonym
+from pipeline.in_order import in_order
 from pipeline.volume import Volume
 
 #: Decoders and files both make a thread wait; more threads than cores gain nothing.
 READERS = min(4, os.cpu_count() or 1)
+#: Slices decoded before they are asked for: a model's batch, while another is computed.
+AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,55 @@ def read_volume(series: Series) -> Reading:
     return Reading(_volume(series, image_hu, valid), series, refusals)
 
 
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a series, decoded: as it is stored, and in HU [rows, columns].
+
+    made_up: where image_hu was not measured but made up, padding included; None for nowhere.
+    """
+
+    instance: Instance
+    pixels: StoredPixels
+    image_hu: NDArray[np.float32]
+    made_up: NDArray[np.bool_] | None = None
+
+
+class SliceReader:
+    """The slices that read_volume reads, one after another, AHEAD of them in memory at most.
+
+    Once they have been drawn, `series` holds those that were good, and `refusals` the others.
+    """
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.refusals: list[Refusal] = []
+
+    def slices(self) -> Iterator[Slice]:
+        """Every slice that can be decoded, in order; a damaged one is refused.
+
+        Raises SeriesRefusedError, at the end, where read_volume would.
+        """
+        kept: list[Instance] = []
+        told: set[str] = set()
+        for found in in_order(_decoded, self.series.instances, threads=READERS, most=AHEAD):
+            if isinstance(found, Refusal):
+                self.refusals.append(found)
+                continue
+            kept.append(found.instance)
+            told.update(found.pixels.warnings)
+            yield found
+        if self.refusals:
+            self.series = _remaining(self.series, kept, self.refusals)
+        self.series = replace(self.series, warnings=(*self.series.warnings, *sorted(told)))
+
+
+def read_some(series: Series, numbers: NDArray[np.int64]) -> Volume:
+    """A volume of these slices alone, which can all be read; nothing is said of gaps."""
+    return read_volume(
+        replace(series, instances=tuple(series.instances[n] for n in numbers))
+    ).volume
+
+
 def outline(series: Series) -> Volume:
     """Where a series' voxels are, by its headers alone: empty voxels, which take no memory."""
     shape = (len(series.instances), series.header.Rows, series.header.Columns)
@@ -88,14 +141,25 @@ def _read_into(
     image_hu: NDArray[np.float32], valid: NDArray[np.bool_], number: int, instance: Instance
 ) -> tuple[str, ...] | Refusal:
     """Fill slice `number`; what is to be told of it, or its Refusal."""
+    pixels = _pixels(instance)
+    if isinstance(pixels, Refusal):
+        return pixels
+    pixels.fill(image_hu[number], valid[number])
+    return pixels.warnings
+
+
+def _decoded(instance: Instance) -> Slice | Refusal:
+    pixels = _pixels(instance)
+    return pixels if isinstance(pixels, Refusal) else Slice(instance, pixels, pixels.image_hu)
+
+
+def _pixels(instance: Instance) -> StoredPixels | Refusal:
     try:
-        pixels = read_slice(instance)
+        return read_slice(instance)
     except Unreadable as fault:
         return fault.refusal(instance.path)
     except Exception as error:  # decoders raise many kinds on damaged streams
         return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
-    pixels.fill(image_hu[number], valid[number])
-    return pixels.warnings
 
 
 def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:

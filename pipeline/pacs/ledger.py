@@ -26,6 +26,7 @@ from pipeline.plain import plain
 FILE = "ledger.db"
 LOCKS = "locks"
 _BUSY_MS = 30_000
+_PAGE = 50
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS work (
     id TEXT PRIMARY KEY,
@@ -45,7 +46,8 @@ CREATE TABLE IF NOT EXISTS work (
     changed REAL NOT NULL,
     UNIQUE (digest, model)
 );
-CREATE INDEX IF NOT EXISTS work_due ON work (state, due);
+CREATE INDEX IF NOT EXISTS work_next ON work (state, due, id);
+DROP INDEX IF EXISTS work_due;
 CREATE TABLE IF NOT EXISTS event (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -243,12 +245,25 @@ class Ledger:
         """What waits for its next attempt is due now."""
         self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
 
-    def _due(self) -> list[str]:
-        rows = self._db.execute(
-            "SELECT id FROM work WHERE state IN (?, ?, ?) AND due <= ? ORDER BY due, id",
-            (*OPEN, self.now()),
-        )
-        return [row["id"] for row in rows]
+    def _due(self) -> Iterator[str]:
+        """A page at a time: a worker takes the first that no other holds, however many wait."""
+        at, last = self.now(), (float("-inf"), "")
+        while page := self._page(at, last):
+            yield from (name for _, name in page)
+            last = page[-1]
+
+    def _page(self, at: float, last: tuple[float, str]) -> list[tuple[float, str]]:
+        """(due, id) of what is due and comes after `last`, in the order of the index."""
+        rows = [
+            (row["due"], row["id"])
+            for state in OPEN
+            for row in self._db.execute(
+                "SELECT due, id FROM work WHERE state = ? AND due <= ? AND (due, id) > (?, ?)"
+                " ORDER BY due, id LIMIT ?",
+                (state, at, *last, _PAGE),
+            )
+        ]
+        return sorted(rows)[:_PAGE]
 
     def _is_due(self, name: str) -> bool:
         work = self.get(name)

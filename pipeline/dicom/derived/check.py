@@ -72,13 +72,34 @@ class Checked:
 
 
 def check_series(folder: Path, source: Series, *, name: str = "") -> Checked:
-    """The derived series that is all of `folder`, beside every slice of its source.
+    """The derived series that is all of `folder`, beside every slice of its source."""
+    return SeriesCheck(folder, source, name=name or folder.name).finish()
+
+
+class SeriesCheck:
+    """check_series, of a folder that is still being written: file by file as each is whole.
 
     Headers of slices that are no files of their own lie beside `folder` for a moment, where
     the derived series will say the same of the patient.
     """
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
-    return _check(folder, paths, source, name=name or folder.name, scratch=folder.parent)
+
+    def __init__(self, folder: Path, source: Series, *, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._examination = Examination(folder, source, set())
+        self._taken: list[Path] = []
+
+    def take(self, path: Path) -> None:
+        """Judge the next file; it must not change any more."""
+        self._taken.append(path)
+        self._examination.take(path, len(self._taken))
+
+    def finish(self) -> Checked:
+        """Judge the files that nobody has shown, and the series as a whole."""
+        known = set(self._taken)
+        for path in sorted(self._folder.iterdir()):
+            if path.is_file() and path not in known:
+                self.take(path)
+        return _judged(self._examination, len(self._taken), self._name, self._folder.parent)
 
 
 def check_structures(path: Path, source: Series, *, name: str) -> Checked:
@@ -116,24 +137,25 @@ def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
 
 
 def _check(
-    root: Path,
-    paths: list[Path],
-    source: Series | None,
-    *,
-    name: str,
-    uids: set[str] | None = None,
-    scratch: Path | None = None,
+    root: Path, paths: list[Path], source: Series | None, *, name: str, uids: set[str]
 ) -> Checked:
-    examination = Examination(root, source, set() if uids is None else uids)
+    examination = Examination(root, source, uids)
     for number, path in enumerate(paths, start=1):
         examination.take(path, number)
+    return _judged(examination, len(paths), name)
+
+
+def _judged(
+    examination: Examination, files: int, name: str, scratch: Path | None = None
+) -> Checked:
+    """All of its files have been taken."""
     examination.finish()
-    validation = _validated(examination.origins, len(paths), scratch)
+    validation = _validated(examination.origins, files, scratch)
     new = [
         Problem("", program, attribute_of(finding), finding, NEW_FINDING)
         for program, finding in validation.new
     ]
-    return Checked(name, len(paths), examination.problems + new, validation)
+    return Checked(name, files, examination.problems + new, validation)
 
 
 def _check_objects(paths: list[Path], source: Series | None, name: str) -> Checked:

@@ -17,16 +17,18 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image
+from pipeline.dicom.derived.fit import Clipped, to_stored
 from pipeline.dicom.derived.write import (
     SUBTRACTED,
     Operation,
+    Target,
     derive_header,
     derived_uid,
     each_slice,
     image_reference,
-    to_stored,
 )
-from pipeline.dicom.pixels import StoredPixels, read_pixels
+from pipeline.dicom.pixels import StoredPixels
+from pipeline.dicom.read import Slice
 from pipeline.dicom.series import Series
 
 PADDING = -32768
@@ -67,19 +69,24 @@ def write_difference(
     image_hu is what write_slices got for the derived series, whose instances are named as
     sources beside the original ones.
     """
-    subtraction = difference_of(operation)
-    for path, slice_hu, instance in each_slice(image_hu, series, folder, syntax):
-        source = instance.load()
-        pixels = read_pixels(source)
-        derived = to_stored(slice_hu, pixels, source).stored
-        stored, step = _subtracted(derived, pixels)
-        header = derive_header(source, subtraction, instance, part=series.part)
-        header.SourceImageSequence.append(
-            image_reference(derived_uid(source.SOPInstanceUID, operation))
-        )
-        _describe_values(header, step)
-        save_image(header, stored, path, syntax=syntax)
+    to = Target(folder, operation, syntax, series.part)
+    for number, made in each_slice(image_hu, series, to):
+        write_slice_difference(made, to, number)
     return {"instances": len(image_hu)}
+
+
+def write_slice_difference(made: Slice, to: Target, number: int) -> Clipped:
+    """Write what `to.operation` changed in a slice; returns how the derived image itself fits."""
+    source = made.instance.load()
+    fitted = to_stored(made.image_hu, made.pixels, source)
+    stored, step = _subtracted(fitted.stored, made.pixels)
+    header = derive_header(source, difference_of(to.operation), made.instance, part=to.part)
+    header.SourceImageSequence.append(
+        image_reference(derived_uid(source.SOPInstanceUID, to.operation))
+    )
+    _describe_values(header, step)
+    save_image(header, stored, to.path(number), syntax=to.syntax)
+    return fitted.clipped
 
 
 def _subtracted(derived: NDArray, source: StoredPixels) -> tuple[NDArray, int]:

@@ -14,7 +14,6 @@ from pipeline.dicom.derived.lineage import ImageKey, is_difference, keys_of, ref
 from pipeline.dicom.derived.rules import RULES, Finding, Rule
 from pipeline.dicom.derived.source_rules import SOURCE_RULES, Beside, SourceRule
 from pipeline.dicom.elements import AsRead
-from pipeline.dicom.findings import Unreadable
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.pixels import read_slice
@@ -179,6 +178,6 @@ def _shared(image: Dataset) -> dict[str, str]:
 def _is_readable(instance: Instance) -> bool:
     try:
         read_slice(instance)
-    except Unreadable:
+    except Exception:  # as read_volume leaves out whatever cannot be decoded
         return False
     return True

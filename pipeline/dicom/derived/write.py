@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax, save_image, tell_loss
+from pipeline.dicom.derived.fit import Clipped, summed, to_stored
 from pipeline.dicom.elements import is_overlay, with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import UNIDENTIFIED, Instance
 from pipeline.dicom.phi import identity_in
-from pipeline.dicom.pixels import StoredPixels, read_pixels
+from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.read import Slice
+from pipeline.dicom.scan import PIXEL_DATA
 from pipeline.dicom.series import Series
 from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
@@ -110,37 +114,51 @@ def write_slices(
     folder: Path,
     *,
     syntax: str = UNCOMPRESSED,
-    made_up: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Write the derived images into `folder`, which is there.
 
     image_hu: [slices, rows, columns] in the order of series.instances. Values are rounded to
-    the stored grid; padding is restored from the source exactly, but where `made_up`, of the same
-    shape, says that an image was made of it: what was done must then be labelled MADE_UP. syntax
-    is a key of encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
+    the stored grid; padding is restored from the source exactly. syntax is a key of
+    encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
     """
-    clipped, excess_hu = 0, 0.0
-    made = np.broadcast_to(np.False_, image_hu.shape) if made_up is None else made_up
-    slices = each_slice(image_hu, series, folder, syntax)
-    for (path, slice_hu, instance), made_here in zip(slices, made, strict=True):
-        source = instance.load()
-        fitted = to_stored(slice_hu, read_pixels(source), source, made_up=made_here)
-        clipped += fitted.clipped
-        excess_hu = max(excess_hu, fitted.largest_excess_hu)
-        derived = derive_header(source, operation, instance, part=series.part)
-        save_image(derived, fitted.stored, path, syntax=syntax)
-    return {
-        "instances": len(image_hu),
-        "clipped_pixels": clipped,
-        "largest_clipped_excess_hu": round(excess_hu, 3),
-    }
+    to = Target(folder, operation, syntax, series.part)
+    return summed(
+        [write_slice(made, to, number) for number, made in each_slice(image_hu, series, to)]
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all the images of a derived series share: their folder, which is there, what was
+    done, the key of encode.SYNTAXES, and which volume of the source's series it is."""
+
+    folder: Path
+    operation: Operation
+    syntax: str = UNCOMPRESSED
+    part: str = ""
+
+    def path(self, number: int) -> Path:
+        """Of the `number`th image, counted from 1."""
+        return self.folder / f"CT.{number:04d}.dcm"
+
+
+def write_slice(made: Slice, to: Target, number: int) -> Clipped:
+    """Write the `number`th derived image, what was made of a slice; see write_slices.
+
+    What was done where a slice is `made_up` must be labelled MADE_UP.
+    """
+    source = made.instance.load()
+    fitted = to_stored(made.image_hu, made.pixels, source, made_up=made.made_up)
+    derived = derive_header(source, to.operation, made.instance, part=to.part)
+    save_image(derived, fitted.stored, to.path(number), syntax=to.syntax)
+    return fitted.clipped
 
 
 def each_slice(
-    image_hu: NDArray[np.float32], series: Series, folder: Path, syntax: str
-) -> Iterator[tuple[Path, NDArray[np.float32], Instance]]:
-    """(file to write, image, source) of each slice, once all of them are seen to be fit."""
-    require_syntax(syntax)
+    image_hu: NDArray[np.float32], series: Series, to: Target
+) -> Iterator[tuple[int, Slice]]:
+    """Every slice and its number, from 1, once all of them are seen to be fit."""
+    require_syntax(to.syntax)
     if len(image_hu) != len(series.instances):
         raise ValueError(f"{len(image_hu)} images for {len(series.instances)} source slices")
     if not np.isfinite(image_hu).all():
@@ -153,55 +171,7 @@ def each_slice(
             )
     pairs = zip(image_hu, series.instances, strict=True)
     for number, (slice_hu, instance) in enumerate(pairs, start=1):
-        yield folder / f"CT.{number:04d}.dcm", slice_hu, instance
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An image on its source's stored grid, and what did not fit there."""
-
-    stored: NDArray
-    clipped: int
-    largest_excess_hu: float
-
-
-def to_stored(
-    image_hu: NDArray[np.float32],
-    source: StoredPixels,
-    header: Dataset,
-    *,
-    made_up: NDArray[np.bool_] | np.bool_ = np.False_,
-) -> Fitted:
-    """HU to the nearest of the source's stored values that is no padding; clipped to fit.
-
-    Where the source has padding the result has it too, but for what was made up there.
-    """
-    given = source.valid | made_up
-    bits = int(header.BitsStored)
-    signed = header.PixelRepresentation == 1
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    exact = (image_hu.astype(np.float64) - source.intercept) / source.slope
-    whole = np.rint(exact)
-    excess = np.where(given, np.maximum(low - whole, whole - high), 0).clip(0)
-    whole = whole.clip(low, high)
-    # A measured pixel must not turn into padding: it takes the nearest value beside.
-    masked = source.is_padding(whole) & given
-    if masked.any():
-        values = np.arange(low, high + 1)
-        whole[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
-    stored = np.where(given, whole, source.stored)
-    return Fitted(
-        stored.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}"),
-        clipped=int((excess > 0).sum()),
-        largest_excess_hu=float(excess.max() * abs(source.slope)),
-    )
-
-
-def _nearest(values: NDArray[np.float64], allowed: NDArray) -> NDArray:
-    """Of `allowed`, which ascends, the nearest to each value."""
-    above = np.searchsorted(allowed, values).clip(1, len(allowed) - 1)
-    lower, upper = allowed[above - 1], allowed[above]
-    return np.where(values - lower <= upper - values, lower, upper)
+        yield number, Slice(instance, read_slice(instance), slice_hu)
 
 
 def derive_header(
@@ -211,9 +181,8 @@ def derive_header(
 
     source: what instance.load() gave. part: which volume of its series this is.
     """
-    # A shallow copy would share its elements with the source, and rewrite that too.
-    derived = copy.deepcopy(source)
-    for name in ("PixelData", *STALE):
+    derived = _without_pixels(source)
+    for name in STALE:
         if name in derived:
             delattr(derived, name)
     _remove_private_and_overlays(derived)
@@ -238,6 +207,19 @@ def derive_header(
     derived.file_meta.MediaStorageSOPClassUID = CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     return derived
+
+
+def _without_pixels(source: Dataset) -> Dataset:
+    """A copy that can be changed: elements as they were read, which cannot, are shared."""
+    elements = {tag: source.get_item(tag) for tag in list(source.keys()) if tag != PIXEL_DATA}
+    copied = Dataset(
+        {
+            tag: element if isinstance(element, RawDataElement) else copy.deepcopy(element)
+            for tag, element in elements.items()
+        }
+    )
+    copied.set_original_encoding(*source.original_encoding, source.original_character_set)
+    return copied
 
 
 def _remove_private_and_overlays(dataset: Dataset) -> None:

@@ -1,0 +1,65 @@
+"""What every table of times must say of the machine that took them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.versions import versions
+
+Way = Callable[[], object]
+Seconds = dict[str, list[float]]
+
+
+def facts() -> dict[str, Any]:
+    """Taken at the end: the load is that of the minutes before, this benchmark's own included."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "versions": versions(),
+    }
+
+
+def told(machine: dict[str, Any]) -> str:
+    load = ", ".join(f"{load:g}" for load in machine["load"])
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; load of "
+        f"the last 1, 5 and 15 minutes: {load}."
+    )
+
+
+def in_turns(ways: dict[str, Way], repeats: int, *, warm_up: bool = True) -> Seconds:
+    """Seconds of every way, once a round; a first round warms up."""
+    seconds: Seconds = {name: [] for name in ways}
+    for turn in range(repeats + warm_up):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    """`median (least to most)`."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}g} ({min(values):.{digits}g} to {max(values):.{digits}g})"
+
+
+def peak_mib() -> float:
+    """The most memory that this process has ever held.
+
+    Not getrusage's: a child begins with its parent's there.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024

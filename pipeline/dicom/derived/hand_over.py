@@ -1,0 +1,59 @@
+"""A derived series on its way out: written and checked slice by slice, handed over whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.dicom.derived.check import SeriesCheck
+from pipeline.dicom.derived.encode import UNCOMPRESSED
+from pipeline.dicom.derived.fit import Clipped, summed
+from pipeline.dicom.derived.write import Operation, Target
+from pipeline.dicom.read import Slice
+from pipeline.dicom.series import Series
+from pipeline.files import replacing_folder
+
+Write = Callable[[Slice, Target, int], Clipped]
+
+
+class HandOver:
+    """Takes what was made of each slice of a series, in order; `report` tells of it at the end."""
+
+    def __init__(self, to: Target, write: Write, checking: SeriesCheck) -> None:
+        self.report: dict[str, Any] = {}
+        self._to, self._write, self._checking = to, write, checking
+        self._clipped: list[Clipped] = []
+
+    def take(self, made: Slice) -> None:
+        """Write the next slice, and check what is then in its file."""
+        number = len(self._clipped) + 1
+        self._clipped.append(self._write(made, self._to, number))
+        self._checking.take(self._to.path(number))
+
+    def finish(self, name: str) -> None:
+        checked = self._checking.finish()
+        checked.require()
+        self.report |= {"folder": name, **summed(self._clipped), "check": checked.summary()}
+
+
+@contextmanager
+def handing_over(
+    folder: Path,
+    source: Series,
+    operation: Operation,
+    write: Write,
+    *,
+    syntax: str = UNCOMPRESSED,
+) -> Iterator[HandOver]:
+    """Give it slices; at the end the series takes its place as `folder`, if it passes its check.
+
+    write: write_slice, or what else writes an image for a slice. Raises LdctError for a series
+    that fails, of which nothing is left, as when anything else is raised.
+    """
+    with replacing_folder(folder) as partial:
+        to = Target(partial, operation, syntax, source.part)
+        going = HandOver(to, write, SeriesCheck(partial, source, name=folder.name))
+        yield going
+        going.finish(folder.name)
