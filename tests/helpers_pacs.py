@@ -24,9 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from helpers_derived import write_derived
 from helpers_dicom import OPERATION, ROOT_UID, ct_slice, save
 
-from pipeline.dicom.derived.write import write_derived
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import find_series
 from pipeline.pacs.ledger import Series

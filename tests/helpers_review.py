@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import uvicorn
+from helpers_derived import write_derived
 from helpers_dicom import KEY, OPERATION, ROOT_UID, ct_slice, save
 from numpy.typing import NDArray
 
-from pipeline.dicom.derived.write import write_derived
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import find_series
 from pipeline.review.cases import Collection, collect

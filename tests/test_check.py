@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers_derived import write_derived
 from helpers_dicom import (
     OPERATION,
     ROOT_UID,
@@ -27,7 +28,7 @@ from pydicom.dataset import Dataset
 from pipeline.dicom.derived import validators
 from pipeline.dicom.derived.check import check_series, check_tree
 from pipeline.dicom.derived.examine import Problem
-from pipeline.dicom.derived.write import SUBTRACTED, code_item, write_derived
+from pipeline.dicom.derived.write import SUBTRACTED, code_item
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.read import read_volume
 from pipeline.errors import LdctError, NothingUsableError

@@ -33,8 +33,8 @@ import pipeline.dicom.derived.write
 import pipeline.files
 from pipeline.dicom.derived import validators
 from pipeline.dicom.derived.check import check_series, check_tree
-from pipeline.dicom.derived.difference import PADDING, difference_of, write_difference
-from pipeline.dicom.derived.write import SUBTRACTED
+from pipeline.dicom.derived.difference import PADDING, difference_of, write_slice_difference
+from pipeline.dicom.derived.write import SUBTRACTED, Target
 from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.read import Slice, read_volume
 from pipeline.dicom.series import Series
@@ -314,7 +314,9 @@ def test_every_difference_of_stored_values_can_be_held(tmp_path, dtype, bits, lo
     wanted[0], wanted[1] = high, low
     image_hu = (wanted * 0.5 - 1000).astype(np.float32)[None]
     (tmp_path / "out").mkdir()
-    write_difference(image_hu, series, CARD.operation(), tmp_path / "out")
+    (one,) = series.instances
+    to = Target(tmp_path / "out", CARD.operation())
+    write_slice_difference(Slice(one, read_slice(one), image_hu[0]), to, 1)
     header = pydicom.dcmread(tmp_path / "out" / "CT.0001.dcm")
     step_hu = float(header.RescaleSlope)
     found = raw_stored(tmp_path / "out" / "CT.0001.dcm") * step_hu

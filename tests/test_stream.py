@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers_derived import write_derived
 from helpers_dicom import only_series, ramp, raw_hu, write_series
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -23,7 +24,6 @@ import pipeline.dicom.derived.check
 import pipeline.dicom.derived.hand_over
 import pipeline.dicom.read
 from pipeline.dicom.derived.validators import Validation
-from pipeline.dicom.derived.write import write_derived
 from pipeline.dicom.pixels import StoredPixels, read_slice
 from pipeline.dicom.read import SliceReader, read_some, read_volume
 from pipeline.dicom.series import Series

@@ -8,15 +8,13 @@ no intercept, and padding has a value of its own, which no difference takes.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
-from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image
+from pipeline.dicom.derived.encode import save_image
 from pipeline.dicom.derived.fit import Clipped, to_stored
 from pipeline.dicom.derived.write import (
     SUBTRACTED,
@@ -24,12 +22,10 @@ from pipeline.dicom.derived.write import (
     Target,
     derive_header,
     derived_uid,
-    each_slice,
     image_reference,
 )
 from pipeline.dicom.pixels import StoredPixels
 from pipeline.dicom.read import Slice
-from pipeline.dicom.series import Series
 
 PADDING = -32768
 LARGEST = 32767
@@ -54,25 +50,6 @@ def difference_of(operation: Operation) -> Operation:
         code=SUBTRACTED,
         product="difference",
     )
-
-
-def write_difference(
-    image_hu: NDArray[np.float32],
-    series: Series,
-    operation: Operation,
-    folder: Path,
-    *,
-    syntax: str = UNCOMPRESSED,
-) -> dict[str, Any]:
-    """Write the differences that `operation` made into `folder`, which is there.
-
-    image_hu is what write_slices got for the derived series, whose instances are named as
-    sources beside the original ones.
-    """
-    to = Target(folder, operation, syntax, series.part)
-    for number, made in each_slice(image_hu, series, to):
-        write_slice_difference(made, to, number)
-    return {"instances": len(image_hu)}
 
 
 def write_slice_difference(made: Slice, to: Target, number: int) -> Clipped:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.pixels import StoredPixels
+from pipeline.errors import LdctError
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ def to_stored(
 ) -> Fitted:
     """HU to the nearest of the source's stored values that is no padding; clipped to fit.
 
-    Where the source has padding the result has it too, but for what was made up there.
+    Where the source has padding the result has it too, but for what was made up there. Raises
+    LdctError for values that are not numbers, which have no place there.
     """
+    if not np.isfinite(image_hu).all():
+        raise LdctError("the image to export holds values that are not numbers; nothing written")
     bits = int(header.BitsStored)
     signed = header.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dicom.derived.check import SeriesCheck
-from pipeline.dicom.derived.encode import UNCOMPRESSED
+from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
 from pipeline.dicom.derived.fit import Clipped, summed
 from pipeline.dicom.derived.write import Operation, Target
+from pipeline.dicom.headers import UNIDENTIFIED
 from pipeline.dicom.read import Slice
 from pipeline.dicom.series import Series
+from pipeline.errors import LdctError
 from pipeline.files import replacing_folder
 
 Write = Callable[[Slice, Target, int], Clipped]
@@ -50,10 +52,22 @@ def handing_over(
     """Give it slices; at the end the series takes its place as `folder`, if it passes its check.
 
     write: write_slice, or what else writes an image for a slice. Raises LdctError for a series
-    that fails, of which nothing is left, as when anything else is raised.
+    that fails, of which nothing is left, as when anything else is raised, and for a source that
+    names nobody; a folder that holds this very series stays, another one is an LdctError.
     """
+    require_syntax(syntax)
+    _require_names(source)
     with replacing_folder(folder) as partial:
         to = Target(partial, operation, syntax, source.part)
         going = HandOver(to, write, SeriesCheck(partial, source, name=folder.name))
         yield going
         going.finish(folder.name)
+
+
+def _require_names(source: Series) -> None:
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if any(str(i.header.get(name)).startswith(UNIDENTIFIED) for i in source.instances):
+            raise LdctError(
+                f"a source without {name} cannot be exported: nobody could tell whose the "
+                "derived images are; give the source its name first"
+            )

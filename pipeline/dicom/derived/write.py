@@ -10,30 +10,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
-from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax, save_image, tell_loss
-from pipeline.dicom.derived.fit import Clipped, summed, to_stored
+from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image, tell_loss
+from pipeline.dicom.derived.fit import Clipped, to_stored
 from pipeline.dicom.elements import is_overlay, with_items
 from pipeline.dicom.enhanced import source_reference
-from pipeline.dicom.headers import UNIDENTIFIED, Instance
+from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
-from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.read import Slice
 from pipeline.dicom.scan import PIXEL_DATA
-from pipeline.dicom.series import Series
-from pipeline.errors import LdctError
-from pipeline.files import replacing_folder
 from pipeline.versions import SOFTWARE, VERSION
 
 #: Statements about the source's own pixels or bytes, no longer true of the derived image.
@@ -91,42 +83,6 @@ PROCESSED_SOURCE = ("121322", "DCM", "Source image for image processing operatio
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 
-def write_derived(
-    image_hu: NDArray[np.float32],
-    series: Series,
-    operation: Operation,
-    folder: Path,
-    *,
-    syntax: str = UNCOMPRESSED,
-) -> dict[str, Any]:
-    """Write the derived series to `folder`, whole or not at all; see write_slices.
-
-    A folder that holds this very series stays; another one is an LdctError.
-    """
-    with replacing_folder(folder) as partial:
-        return write_slices(image_hu, series, operation, partial, syntax=syntax)
-
-
-def write_slices(
-    image_hu: NDArray[np.float32],
-    series: Series,
-    operation: Operation,
-    folder: Path,
-    *,
-    syntax: str = UNCOMPRESSED,
-) -> dict[str, Any]:
-    """Write the derived images into `folder`, which is there.
-
-    image_hu: [slices, rows, columns] in the order of series.instances. Values are rounded to
-    the stored grid; padding is restored from the source exactly. syntax is a key of
-    encode.SYNTAXES. Returns how many pixels were clipped, and by how many HU at most.
-    """
-    to = Target(folder, operation, syntax, series.part)
-    return summed(
-        [write_slice(made, to, number) for number, made in each_slice(image_hu, series, to)]
-    )
-
-
 @dataclass(frozen=True)
 class Target:
     """What all the images of a derived series share: their folder, which is there, what was
@@ -143,35 +99,17 @@ class Target:
 
 
 def write_slice(made: Slice, to: Target, number: int) -> Clipped:
-    """Write the `number`th derived image, what was made of a slice; see write_slices.
+    """Write the `number`th derived image, what was made of a slice.
 
-    What was done where a slice is `made_up` must be labelled MADE_UP.
+    Values are rounded to the stored grid; padding is restored from the source exactly. What was
+    done where a slice is `made_up` must be labelled MADE_UP. Raises LdctError for values that are
+    not numbers.
     """
     source = made.instance.load()
     fitted = to_stored(made.image_hu, made.pixels, source, made_up=made.made_up)
     derived = derive_header(source, to.operation, made.instance, part=to.part)
     save_image(derived, fitted.stored, to.path(number), syntax=to.syntax)
     return fitted.clipped
-
-
-def each_slice(
-    image_hu: NDArray[np.float32], series: Series, to: Target
-) -> Iterator[tuple[int, Slice]]:
-    """Every slice and its number, from 1, once all of them are seen to be fit."""
-    require_syntax(to.syntax)
-    if len(image_hu) != len(series.instances):
-        raise ValueError(f"{len(image_hu)} images for {len(series.instances)} source slices")
-    if not np.isfinite(image_hu).all():
-        raise LdctError("the image to export holds values that are not numbers; nothing written")
-    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        if any(str(i.header.get(name)).startswith(UNIDENTIFIED) for i in series.instances):
-            raise LdctError(
-                f"a source without {name} cannot be exported: nobody could tell whose the "
-                "derived images are; give the source its name first"
-            )
-    pairs = zip(image_hu, series.instances, strict=True)
-    for number, (slice_hu, instance) in enumerate(pairs, start=1):
-        yield number, Slice(instance, read_slice(instance), slice_hu)
 
 
 def derive_header(
