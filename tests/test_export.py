@@ -39,7 +39,7 @@ from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.read import Slice, read_volume
 from pipeline.dicom.series import Series
 from pipeline.errors import ConfigError, LdctError
-from pipeline.export import Export, ModelCard, export_denoised, export_simulated
+from pipeline.export import Export, ModelCard, export_denoised, export_simulated, hand_over
 from pipeline.physics.lowdose import LowDoseCT
 
 CARD = ModelCard("redcnn", 2, "0123456789abcdef" * 4, "c", "d", 1)
@@ -209,11 +209,11 @@ def test_a_kill_at_any_moment_leaves_whole_series_only(small, tmp_path, moment):
     """Killed for real, in a process of its own: nothing is left to tidy up."""
     image_hu = read_volume(small).volume.image_hu + 3
     whole, out = tmp_path / "whole", tmp_path / "out"
-    hand_over(small, image_hu, whole)
+    handed_over(small, image_hu, whole)
     child = os.fork()
     if child == 0:
         kill_at(moment)
-        hand_over(small, image_hu, out)
+        handed_over(small, image_hu, out)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), "the run came to its end"
@@ -222,18 +222,16 @@ def test_a_kill_at_any_moment_leaves_whole_series_only(small, tmp_path, moment):
     assert there == {"source", "whole", "whole-difference"} | ({"out"} if late else set())
     if late:
         assert contents(out) == contents(whole)
-    hand_over(small, image_hu, out)
+    handed_over(small, image_hu, out)
     assert contents(out) == contents(whole)
     assert contents(tmp_path / "out-difference") == contents(tmp_path / "whole-difference")
 
 
-def hand_over(series: Series, image_hu: NDArray[np.float32], folder: Path) -> None:
+def handed_over(series: Series, image_hu: NDArray[np.float32], folder: Path) -> None:
     """As export_denoised does, without a model: torch's threads do not survive a fork."""
-    from pipeline.export import _hand_over
-
     pairs = zip(series.instances, image_hu, strict=True)
     made = (Slice(instance, read_slice(instance), slice_hu) for instance, slice_hu in pairs)
-    _hand_over(made, series, CARD.operation(), Export(folder, difference=True))
+    hand_over(made, series, CARD.operation(), Export(folder, difference=True))
 
 
 def kill_at(moment: str) -> None:
