@@ -108,6 +108,7 @@ def _finish_run(
     writable(out)
     begin_server()
     from flows.main_job import Request, main_job
+    from flows.registry import Registry
     from flows.sealed import opened
     from flows.tables import run_table
 
@@ -117,7 +118,7 @@ def _finish_run(
     if json_:
         print(json.dumps(report))
     else:
-        run_table(report, out)
+        run_table(report, out, Registry.default().told)
     end(report["quarantined"])
 
 

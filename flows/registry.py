@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 import yaml
@@ -65,6 +66,15 @@ class Registry:
         except OSError as error:
             raise ConfigError(f"cannot use the registry {uri}: {error.strerror}") from error
         return cls(uri, artifacts.as_uri())
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Where it is, and how to look at it; no user or password of a server or database."""
+        if self.uri.startswith(SQLITE):
+            return self.uri.removeprefix(SQLITE), f"mlflow ui --backend-store-uri {self.uri}"
+        place = urlsplit(self.uri)
+        where = place._replace(netloc=place.netloc.rpartition("@")[2], query="").geturl()
+        return where, "open it in a browser" if place.scheme.startswith("http") else ""
 
     @property
     def client(self) -> mlflow.MlflowClient:

@@ -16,8 +16,11 @@ from flows.tables_tasks import task_figures
 from pipeline.quality.summary import rounded
 
 
-def run_table(report: dict[str, Any], out: Path) -> None:
-    """The end of a run: series, figures, and where everything is."""
+def run_table(report: dict[str, Any], out: Path, registry: tuple[str, str]) -> None:
+    """The end of a run: series, figures, and where everything is.
+
+    registry: where it is, and how to look at it.
+    """
     ingest_table(report)
     if "published_split" in report:
         out_console.print(report["published_split"]["told"], highlight=False)
@@ -37,11 +40,7 @@ def run_table(report: dict[str, Any], out: Path) -> None:
     table.add_row(
         "model", f"{model['name']}/{model['version']}", f"ldct models show {model['name']}"
     )
-    table.add_row(
-        "its training",
-        "mlruns/mlflow.db",
-        "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db",
-    )
+    table.add_row("its training", *registry)
     out_console.print(table)
 
 
