@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import LdctError
+from pipeline.memory import keep_freed_memory
 
 Progress = Callable[[int], None]
 
@@ -44,6 +45,7 @@ def apply_to_slices(
     Runs where the model's weights are, in fp32. progress gets the number of slices done at
     each batch. Raises LdctError where the output is not finite or of another shape.
     """
+    keep_freed_memory()
     seen = _with_neighbours(iter(images_hu), getattr(model, "neighbours", 0))
     while chunk := list(islice(seen, batch)):
         output_hu = _computed(model, np.array(chunk, dtype=np.float32))

@@ -66,7 +66,10 @@ def test_an_inner_skip_adds_a_convolution_s_output(decoder: int, encoder: int) -
     network.encoder[encoder].register_forward_hook(
         lambda _, __, output: seen.update(skip=torch.relu(output))
     )
-    network.decoder[decoder].register_forward_hook(lambda _, __, output: seen.update(own=output))
+    # A copy: what a layer gives is added to and cut off in place.
+    network.decoder[decoder].register_forward_hook(
+        lambda _, __, output: seen.update(own=output.clone())
+    )
     network.decoder[decoder + 1].register_forward_hook(
         lambda _, inputs, __: seen.update(next=inputs[0])
     )

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from pipeline.models.winograd import Conv2d, ConvTranspose2d
+
 LAYERS = 5
 
 
@@ -42,25 +44,25 @@ class REDCNN(nn.Module):
         pad = kernel // 2 if padding else 0
         widths = [1] + [channels] * LAYERS
         self.encoder = nn.ModuleList(
-            nn.Conv2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
+            Conv2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
         )
         widths = [channels] * LAYERS + [1]
         self.decoder = nn.ModuleList(
-            nn.ConvTranspose2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
+            ConvTranspose2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         hidden = image
         skips = [image if self.adds_input else None]
         for number, layer in enumerate(self.encoder, start=1):
-            hidden = torch.relu(layer(hidden))
+            hidden = torch.relu_(layer(hidden))
             if number in (2, 4):
                 skips.append(hidden)
         for number, layer in enumerate(self.decoder, start=1):
             hidden = layer(hidden)
             skip = skips.pop() if number in (1, 3, 5) else None
             if skip is not None:
-                hidden = hidden + skip
+                hidden += skip
             if number < LAYERS or self.final_relu:
-                hidden = torch.relu(hidden)
+                hidden = torch.relu_(hidden)
         return hidden
