@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -31,7 +32,7 @@ from torch import nn
 import pipeline.dicom.derived.difference
 import pipeline.dicom.derived.write
 import pipeline.files
-from pipeline.dicom.derived import validators
+from pipeline.dicom.derived import encode, validators
 from pipeline.dicom.derived.check import check_series, check_tree
 from pipeline.dicom.derived.difference import PADDING, difference_of, write_slice_difference
 from pipeline.dicom.derived.write import SUBTRACTED, Target
@@ -241,14 +242,14 @@ def kill_at(moment: str) -> None:
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    save_as, move = Dataset.save_as, os.replace
+    save, move = encode._save_as_read, os.replace
 
-    def counted(self: Dataset, *arguments: object, **options: object) -> None:
+    def counted(*arguments: Any) -> None:
         nonlocal count
         count += 1
         if count == saves:
             die()
-        save_as(self, *arguments, **options)
+        save(*arguments)
 
     def moved(*arguments: object) -> None:
         nonlocal moves
@@ -260,7 +261,7 @@ def kill_at(moment: str) -> None:
             die()
 
     if saves:
-        Dataset.save_as = counted
+        encode._save_as_read = counted
     elif moment == "check":
         validators._of_set = die
     else:

@@ -21,11 +21,12 @@ from pydicom.dataset import Dataset
 from torch import nn
 
 import pipeline.dicom.derived.check
+import pipeline.dicom.derived.encode
 import pipeline.dicom.derived.hand_over
 import pipeline.dicom.read
 from pipeline.dicom.derived.validators import Validation
 from pipeline.dicom.pixels import StoredPixels, read_slice
-from pipeline.dicom.read import SliceReader, read_some, read_volume
+from pipeline.dicom.read import Slice, SliceReader, read_some, read_volume
 from pipeline.dicom.series import Series
 from pipeline.drift import drift, summary, telling_slices, traits
 from pipeline.errors import LdctError
@@ -153,15 +154,15 @@ def test_a_failure_of_the_model_late_in_the_series_leaves_nothing(tmp_path):
 
 def test_a_failure_of_the_writer_leaves_nothing(tmp_path, monkeypatch):
     series = series_of(tmp_path / "in", 30)
-    save_as, saved = Dataset.save_as, []
+    save, saved = pipeline.dicom.derived.encode._save_as_read, []
 
-    def full(self: Dataset, *arguments: Any, **options: Any) -> None:
+    def full(*arguments: Any) -> None:
         saved.append(arguments)
         if len(saved) == 12:
             raise OSError(28, "No space left on device")
-        save_as(self, *arguments, **options)
+        save(*arguments)
 
-    monkeypatch.setattr(Dataset, "save_as", full)
+    monkeypatch.setattr(pipeline.dicom.derived.encode, "_save_as_read", full)
     with pytest.raises(OSError, match="No space"):
         export_denoised(Smoothing(), CARD, series, Export(tmp_path / "out"))
     assert names(tmp_path) == ["in"]
@@ -226,9 +227,9 @@ def test_slices_are_written_and_checked_while_others_are_computed(tmp_path, monk
     checked = threading.Event()
     take = pipeline.dicom.derived.hand_over.SeriesCheck.take
 
-    def told(self: Any, path: Path) -> None:
+    def told(self: Any, path: Path, made: Slice) -> None:
         assert path.stat().st_size > 0
-        take(self, path)
+        take(self, path, made)
         checked.set()
 
     monkeypatch.setattr(pipeline.dicom.derived.hand_over.SeriesCheck, "take", told)

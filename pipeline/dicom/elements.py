@@ -22,21 +22,24 @@ class AsRead:
 
 
 def is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    vr = dataset.get_item(tag).VR  # none in implicit VR: then the dictionary knows
+    return _has_items(dataset.get_item(tag))
+
+
+def _has_items(element: DataElement | RawDataElement) -> bool:
+    vr, tag = element.VR, element.tag  # no VR in implicit VR: then the dictionary knows
     return vr == "SQ" or (vr is None and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
 
 def with_items(dataset: Dataset) -> Iterator[Dataset]:
     """The data set and every item of its sequences, at any depth."""
     yield dataset
-    for tag in list(dataset.keys()):
-        if is_sequence(dataset, tag):
-            for item in dataset[tag].value or []:
-                yield from with_items(item)
+    for tag in [element.tag for element in dataset.values() if _has_items(element)]:
+        for item in dataset[tag].value or []:
+            yield from with_items(item)
 
 
 def is_overlay(tag: BaseTag) -> bool:
-    return 0x6000 <= tag.group <= 0x60FF
+    return tag >> 24 == 0x60  # groups 6000 to 60FF
 
 
 def same(tag: BaseTag, one: AsRead, other: AsRead) -> bool:

@@ -10,10 +10,12 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -184,10 +186,20 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
         if other:
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
-        values = {WANTED.get(tag): slice_header[tag].value for tag in list(slice_header.keys())}
+        values = plain_values(slice_header)
         require_slice(values)
         found.append(Instance(path, slice_header, position_mm(values), frame, pixels))
     return found
+
+
+def plain_values(header: Dataset) -> dict[str | None, Any]:
+    """A slice header's values by keyword, for who asks for many: a data set takes longer."""
+    return {
+        WANTED.get(int(tag)): (
+            element.value if isinstance(element, DataElement) else header[tag].value
+        )
+        for tag, element in list(header.items())
+    }
 
 
 def _header(path: Path) -> tuple[Dataset, PixelSpan | None]:

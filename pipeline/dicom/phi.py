@@ -4,6 +4,7 @@ somewhere must not stop an export.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -59,8 +60,10 @@ def _names(name: str, text: str, surname_alone: bool) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=256)
 def _occurs(value: str, text: str) -> bool:
-    """As a word: neither letters nor digits go on before or after it."""
+    """As a word: neither letters nor digits go on before or after it. Remembered, as all the
+    slices of a series ask the same."""
     return bool(
         re.search(rf"(?<![^\W_]){re.escape(value)}(?![^\W_])", text, re.IGNORECASE | re.UNICODE)
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dicom.anatomy import anatomy_of
+from pipeline.dicom.elements import AsRead
 from pipeline.dicom.findings import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.headers import DESCRIPTIVE, Instance
 from pipeline.dicom.pixels import StoredPixels, read_slice
@@ -83,6 +84,11 @@ class Slice:
     pixels: StoredPixels
     image_hu: NDArray[np.float32]
     made_up: NDArray[np.bool_] | None = None
+
+    @functools.cached_property
+    def source(self) -> AsRead:
+        """All of the slice's data set; read once for all who ask, and not to be changed."""
+        return AsRead(self.instance.load())
 
 
 class SliceReader:

@@ -36,6 +36,7 @@ _BINARY = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV", "US o
 _EXPLICIT = Struct("<HH2sH")
 _IMPLICIT = Struct("<HHL")
 _LONG_LENGTH = Struct("<L")
+_LONG_EXPLICIT = Struct("<HH2sHL")
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,11 @@ def _end_of_item(head: bytes, at: int, *, implicit: bool) -> int:
         if tag == _ITEM_END:
             return at + 8
         at = _end_of_value(head, vr, start, length, implicit)
+
+
+def explicit_head(tag: int, vr: str, length: int) -> bytes:
+    """What stands before a value in explicit little endian: tag, VR and length."""
+    group, element, code = tag >> 16, tag & 0xFFFF, vr.encode()
+    if vr in _LONG:
+        return _LONG_EXPLICIT.pack(group, element, code, 0, length)
+    return _EXPLICIT.pack(group, element, code, length)

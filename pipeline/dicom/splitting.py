@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.findings import Fate, Refusal, Unreadable
-from pipeline.dicom.headers import SPLITTING, Instance
+from pipeline.dicom.headers import SPLITTING, Instance, plain_values
 from pipeline.dicom.pixels import read_slice
 from pipeline.dicom.requirements import numbers
 from pipeline.dicom.spacing import POSITION_TOLERANCE_MM, is_even
@@ -39,7 +39,8 @@ class Part:
     name: str = ""
 
 
-def group_key(header: Dataset) -> Key:
+def group_key(of: Dataset) -> Key:
+    header = plain_values(of)
     spacing_mm = numbers(header, "PixelSpacing", 2)
     cosines = np.round(numbers(header, "ImageOrientationPatient", 6), 3) + 0.0
     owner = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
@@ -49,7 +50,7 @@ def group_key(header: Dataset) -> Key:
             ("ImageType", "\\".join(list(header.get("ImageType") or ())[:3])),
             ("ConvolutionKernel", _text(header.get("ConvolutionKernel"))),
             ("KVP", _text(header.get("KVP"))),
-            ("matrix", f"{header.Rows} x {header.Columns}"),
+            ("matrix", f"{header['Rows']} x {header['Columns']}"),
             ("PixelSpacing", "\\".join(f"{value:.4f}" for value in spacing_mm)),
             ("orientation", "\\".join(f"{value:g}" for value in cosines)),
         ),

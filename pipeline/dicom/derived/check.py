@@ -28,6 +28,7 @@ from pipeline.dicom.derived.structures_check import examine_structures
 from pipeline.dicom.derived.validators import Validation, attribute_of, files_of, validate
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
+from pipeline.dicom.read import Slice
 from pipeline.dicom.series import Series, find_series
 from pipeline.dicom.sources import files_below, read_dataset
 from pipeline.errors import LdctError, NothingUsableError
@@ -88,10 +89,11 @@ class SeriesCheck:
         self._examination = Examination(folder, source, set())
         self._taken: list[Path] = []
 
-    def take(self, path: Path) -> None:
-        """Judge the next file; it must not change any more."""
+    def take(self, path: Path, made: Slice | None = None) -> None:
+        """Judge the next file, which must not change any more; made: the slice that it should
+        name, whose source is not read again."""
         self._taken.append(path)
-        self._examination.take(path, len(self._taken))
+        self._examination.take(path, len(self._taken), made)
 
     def finish(self) -> Checked:
         """Judge the files that nobody has shown, and the series as a whole."""

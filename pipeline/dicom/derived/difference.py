@@ -54,10 +54,10 @@ def difference_of(operation: Operation) -> Operation:
 
 def write_slice_difference(made: Slice, to: Target, number: int) -> Clipped:
     """Write what `to.operation` changed in a slice; returns how the derived image itself fits."""
-    source = made.instance.load()
+    source = made.source.dataset
     fitted = to_stored(made.image_hu, made.pixels, source)
     stored, step = _subtracted(fitted.stored, made.pixels)
-    header = derive_header(source, difference_of(to.operation), made.instance, part=to.part)
+    header = derive_header(made.source, difference_of(to.operation), made.instance, part=to.part)
     header.SourceImageSequence.append(
         image_reference(derived_uid(source.SOPInstanceUID, to.operation))
     )

@@ -17,6 +17,7 @@ from pipeline.dicom.elements import AsRead
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
 from pipeline.dicom.pixels import read_slice
+from pipeline.dicom.read import Slice
 from pipeline.dicom.series import Series
 from pipeline.dicom.sources import read_dataset
 
@@ -74,8 +75,9 @@ class Examination:
         self._shared: list[dict[str, str]] = []
         self._shared_by_sources: list[dict[str, str]] = []
 
-    def take(self, path: Path, number: int) -> None:
-        """Judge a file, the `number`th of its series."""
+    def take(self, path: Path, number: int, made: Slice | None = None) -> None:
+        """Judge a file, the `number`th of its series; made: whose source, if it names that, is
+        not read again."""
         name = path.name if path == self._root else path.relative_to(self._root).as_posix()
         shown = f"file {number}" if UID_LIKE.search(name) else name
         try:
@@ -86,7 +88,7 @@ class Examination:
         if identity_in(f"{self._root.absolute().name}/{name}", image.dataset):
             shown = f"file {number}"
             self._tell(shown, NAMES, "the name of the file or of a folder", "")
-        source = self._judge_beside(path, shown, image)
+        source = self._judge_beside(path, shown, image, made)
         for rule in RULES:
             excused = _broken(rule, source) if rule.kept and source else []
             found = [finding for finding in _broken(rule, image.dataset) if finding not in excused]
@@ -94,10 +96,12 @@ class Examination:
         self._judge_uids(shown, image.dataset)
         self._shared.append(_shared(image.dataset))
 
-    def _judge_beside(self, path: Path, shown: str, image: AsRead) -> Dataset | None:
+    def _judge_beside(
+        self, path: Path, shown: str, image: AsRead, made: Slice | None
+    ) -> Dataset | None:
         """Judge an image beside its source, which is returned; None if that is not to be had."""
         origin = self._origin(shown, image.dataset)
-        source = self._loaded(shown, origin) if origin else None
+        source = self._loaded(shown, origin, made) if origin else None
         if origin is None or source is None:
             return None
         self.origins[path] = origin
@@ -137,9 +141,9 @@ class Examination:
         self._named.add(keys)
         return self._instances[known[0]] if len(known) == 1 else None
 
-    def _loaded(self, shown: str, origin: Instance) -> AsRead | None:
+    def _loaded(self, shown: str, origin: Instance, made: Slice | None) -> AsRead | None:
         try:
-            return AsRead(origin.load())
+            return made.source if made and made.instance is origin else AsRead(origin.load())
         except Exception as error:  # damaged files raise many kinds
             rule = ("readable", "give a source that can be read")
             self._tell(shown, rule, "", f"its source: {type(error).__name__}")

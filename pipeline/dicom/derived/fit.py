@@ -56,18 +56,18 @@ def to_stored(
     bits = int(header.BitsStored)
     signed = header.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    exact = image_hu.astype(np.float64)
-    exact -= source.intercept
-    exact /= source.slope
+    exact = np.subtract(image_hu, source.intercept, dtype=np.float64)
+    if source.slope != 1:
+        exact /= source.slope
     whole = np.rint(exact)
     padded = source.padded if made_up is None else source.padded & ~made_up
     clipped = _clip(whole, ~padded, low, high, unit_hu=abs(source.slope))
+    stored = whole.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}")
     # A measured pixel must not turn into padding: it takes the nearest value beside.
-    masked = source.is_padding(whole) & ~padded
+    masked = source.is_padding(stored) & ~padded
     if masked.any():
         values = np.arange(low, high + 1)
-        whole[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
-    stored = whole.astype(f"<{'i' if signed else 'u'}{int(header.BitsAllocated) // 8}")
+        stored[masked] = _nearest(exact[masked], values[~source.is_padding(values)])
     np.copyto(stored, source.containers, where=padded)
     return Fitted(stored, clipped)
 

@@ -32,7 +32,7 @@ class HandOver:
         """Write the next slice, and check what is then in its file."""
         number = len(self._clipped) + 1
         self._clipped.append(self._write(made, self._to, number))
-        self._checking.take(self._to.path(number))
+        self._checking.take(self._to.path(number), made)
 
     def finish(self, name: str) -> None:
         checked = self._checking.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -57,14 +58,17 @@ LOSSY = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
-#: Statements about the source's own pixels.
-STALE = (
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "IconImageSequence",
-)
+#: Statements about the source's own pixels: keywords by tag.
+STALE = {
+    tag_for_keyword(name): name
+    for name in (
+        "SmallestImagePixelValue",
+        "LargestImagePixelValue",
+        "SmallestPixelValueInSeries",
+        "LargestPixelValueInSeries",
+        "IconImageSequence",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class SourceRule:
     find: Callable[[Beside], Iterator[Finding]]
 
 
+@functools.cache
 def tags_of(keywords: tuple[str, ...]) -> set[BaseTag]:
     return {Tag(tag_for_keyword(keyword) or 0) for keyword in keywords}
 
@@ -133,9 +138,11 @@ def _lossy(beside: Beside) -> Iterator[Finding]:
 def _stale(beside: Beside) -> Iterator[Finding]:
     for item in with_items(beside.derived):
         for tag in list(item.keys()):
-            if tag.is_private or is_overlay(tag):
-                yield f"({tag.group:04x},{tag.element:04x})", "private" if tag.is_private else ""
-        yield from ((name, "") for name in STALE if name in item)
+            private = (tag >> 16) & 1
+            if private or is_overlay(tag):
+                yield f"({tag.group:04x},{tag.element:04x})", "private" if private else ""
+            elif tag in STALE:
+                yield STALE[tag], ""
 
 
 def _padding(beside: Beside) -> Iterator[Finding]:
@@ -152,7 +159,7 @@ def _padding(beside: Beside) -> Iterator[Finding]:
             yield "PixelPaddingValue", "not where the source has it"
     elif changed.any():
         yield "PixelData", "the source's padding was changed"
-    elif source.is_padding(stored[source.valid]).any():
+    elif (source.is_padding(stored) & source.valid).any():
         yield "PixelData", "measured pixels became padding"
 
 

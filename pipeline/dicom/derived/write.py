@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image, tell_loss
 from pipeline.dicom.derived.fit import Clipped, to_stored
-from pipeline.dicom.elements import is_overlay, with_items
+from pipeline.dicom.elements import AsRead, is_overlay, with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
@@ -50,6 +51,7 @@ STALE = (
     "ExtendedOffsetTableLengths",
     "DataSetTrailingPadding",
 )
+NOT_KEPT = frozenset((PIXEL_DATA, *map(tag_for_keyword, STALE)))
 LARGEST_SERIES_NUMBER = 2**31 - 1
 
 
@@ -105,24 +107,21 @@ def write_slice(made: Slice, to: Target, number: int) -> Clipped:
     done where a slice is `made_up` must be labelled MADE_UP. Raises LdctError for values that are
     not numbers.
     """
-    source = made.instance.load()
-    fitted = to_stored(made.image_hu, made.pixels, source, made_up=made.made_up)
-    derived = derive_header(source, to.operation, made.instance, part=to.part)
+    header = made.source.dataset
+    fitted = to_stored(made.image_hu, made.pixels, header, made_up=made.made_up)
+    derived = derive_header(made.source, to.operation, made.instance, part=to.part)
     save_image(derived, fitted.stored, to.path(number), syntax=to.syntax)
     return fitted.clipped
 
 
 def derive_header(
-    source: Dataset, operation: Operation, instance: Instance, *, part: str = ""
+    as_read: AsRead, operation: Operation, instance: Instance, *, part: str = ""
 ) -> Dataset:
     """The source's header, turned into that of an image derived from it; no pixels.
 
-    source: what instance.load() gave. part: which volume of its series this is.
+    as_read: what instance.load() gave. part: which volume of its series this is.
     """
-    derived = _without_pixels(source)
-    for name in STALE:
-        if name in derived:
-            delattr(derived, name)
+    source, derived = as_read.dataset, _copied(as_read)
     _remove_private_and_overlays(derived)
     image_type = source.get("ImageType") or []
     rest = [] if isinstance(image_type, str) else list(image_type[2:])
@@ -142,21 +141,23 @@ def derive_header(
         derived.HighBit = source.BitsStored - 1  # reading has moved the values down
     tell_loss(derived, source)
     derived.file_meta = pydicom.dataset.FileMetaDataset()
-    derived.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    derived.file_meta.MediaStorageSOPClassUID = derived.get("SOPClassUID") or CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     return derived
 
 
-def _without_pixels(source: Dataset) -> Dataset:
-    """A copy that can be changed: elements as they were read, which cannot, are shared."""
-    elements = {tag: source.get_item(tag) for tag in list(source.keys()) if tag != PIXEL_DATA}
+def _copied(source: AsRead) -> Dataset:
+    """What can be kept of a header, to be changed: elements as they were read, which cannot be
+    changed, are shared."""
     copied = Dataset(
         {
             tag: element if isinstance(element, RawDataElement) else copy.deepcopy(element)
-            for tag, element in elements.items()
+            for tag, element in source.elements.items()
+            if tag not in NOT_KEPT
         }
     )
-    copied.set_original_encoding(*source.original_encoding, source.original_character_set)
+    read = source.dataset
+    copied.set_original_encoding(*read.original_encoding, read.original_character_set)
     return copied
 
 
@@ -164,7 +165,7 @@ def _remove_private_and_overlays(dataset: Dataset) -> None:
     """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
     for item in with_items(dataset):
         for tag in list(item.keys()):
-            if tag.is_private or is_overlay(tag):
+            if (tag >> 16) & 1 or is_overlay(tag):
                 del item[tag]
 
 
