@@ -7,6 +7,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,29 @@ def in_turns(ways: dict[str, Way], repeats: int, *, warm_up: bool = True) -> Sec
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
+
+
+def apart_in_turns(ways: dict[str, Way], repeats: int) -> Seconds:
+    """As in_turns, but each way stays in a process of its own: what one sets, the other has not.
+
+    ways: functions of modules, or functools.partial of such; a first round warms up.
+    """
+    with ExitStack() as stack:
+        places = {
+            name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for name in ways
+        }
+        rounds = [
+            {name: places[name].submit(_timed, way).result() for name, way in ways.items()}
+            for _ in range(repeats + 1)
+        ]
+    return {name: [taken[name] for taken in rounds[1:]] for name in ways}
+
+
+def _timed(way: Way) -> float:
+    began = time.perf_counter()
+    way()
+    return time.perf_counter() - began
 
 
 def spread(values: list[float], digits: int = 3) -> str:
