@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import LdctError
+from pipeline.memory import keep_freed_memory
 from pipeline.segmentation import Segmentation
 from pipeline.volume import Volume
 from pipeline.working_grid import WorkingGrid
@@ -48,6 +49,7 @@ def segment(
     that are not numbers.
     """
     _require_even(volume)
+    keep_freed_memory()
     grid = WorkingGrid.of(volume, settings.spacing_mm)
     oriented = np.empty(grid.oriented_shape, dtype=np.uint8)
     finished = _Finished(_probabilities(model, volume.image_hu, grid, settings))
@@ -99,26 +101,22 @@ def _probabilities(
     in_slices = settings.dimensions == 2
     depth = min(BLOCK_SLICES if in_slices else settings.patch[0], grid.shape[0])
     step = depth if in_slices else max(1, int(depth * (1 - settings.overlap)))
-    weights = np.ones(depth) if in_slices else _gaussian(depth)
+    weights = np.ones(depth, np.float32) if in_slices else _gaussian(depth)
     starts = [*range(0, grid.shape[0] - depth, step), grid.shape[0] - depth]
-    total: NDArray = np.zeros(1)  # of the slices that later windows may still touch
-    weight: NDArray = np.zeros(depth)
+    # Of the slices that later windows may still touch; in place, for they are large.
+    total = np.zeros((settings.channels, depth, *grid.shape[1:]), np.float32)
+    weight = np.zeros(depth, np.float32)
     for start, following in zip(starts, [*starts[1:], grid.shape[0]], strict=True):
         image = torch.from_numpy(grid.to_working(image_hu, slice(start, start + depth)))
         probability = _of_slab(model, image, settings)
-        total = total + probability * weights[:, None, None]
-        weight = weight + weights
+        probability *= weights[:, None, None]
+        total += probability
+        weight += weights
         done = following - start
-        yield (total[:, :done] / weight[:done, None, None]).astype(np.float32)
-        total = _moved(total, done, axis=1)
-        weight = _moved(weight, done, axis=0)
-
-
-def _moved(values: NDArray, by: int, *, axis: int) -> NDArray:
-    """Values moved towards the start of an axis, zeros coming in at its end."""
-    moved = np.roll(values, -by, axis=axis)
-    moved[(slice(None),) * axis + (slice(moved.shape[axis] - by, None),)] = 0
-    return moved
+        yield total[:, :done] / weight[:done, None, None]
+        for sums in (*total, weight):
+            sums[: depth - done] = sums[done:].copy()
+            sums[depth - done :] = 0
 
 
 def _gaussian(length: int) -> NDArray[np.float32]:
