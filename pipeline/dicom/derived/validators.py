@@ -56,18 +56,22 @@ def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
     """
     programs = tuple(name for name in (IODS, ENTITIES) if shutil.which(name))
     chosen = _spread(pairs, MOST_FILES) if IODS in programs else []
-    new: set[tuple[str, str]] = set()
-    if chosen:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
-            of_source = pool.map(_of_file, [source for _, source in chosen])
-            for derived, source in zip(of_derived, of_source, strict=True):
-                new |= {(IODS, finding) for finding in derived - source}
-    if pairs and ENTITIES in programs:
-        spread = _spread(pairs, MOST_ENTITIES)
-        sources = sorted({source for _, source in spread})
-        together = _of_set([*sources, *(derived for derived, _ in spread)])
-        new |= {(ENTITIES, finding) for finding in together - _of_set(sources)}
+    spread = _spread(pairs, MOST_ENTITIES) if pairs and ENTITIES in programs else []
+    sources = sorted({source for _, source in spread})
+    together = [*sources, *(derived for derived, _ in spread)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        # The longest first, beside the many short ones.
+        of_sets = [pool.submit(_of_set, paths) for paths in (together, sources) if spread]
+        of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
+        of_source = pool.map(_of_file, [source for _, source in chosen])
+        new = {
+            (IODS, finding)
+            for derived, source in zip(of_derived, of_source, strict=True)
+            for finding in derived - source
+        }
+        if of_sets:
+            of_all, of_sources = (found.result() for found in of_sets)
+            new |= {(ENTITIES, finding) for finding in of_all - of_sources}
     return Validation(programs, len(chosen), len(pairs), tuple(sorted(new)))
 
 
