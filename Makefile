@@ -35,10 +35,10 @@ gallery: install
 bench: DATA ?= ../shared/data
 bench: install
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/apply.py --data $(DATA) --slices 60 --lengths 60 180
-	$(BIN)/python benchmarks/orchestration.py --data $(DATA) --works apply
-	$(BIN)/python benchmarks/growth.py --ingest 10 100 1000 --apply 10 50
-	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts 1000 2500
+	$(BIN)/python benchmarks/apply.py --data $(DATA) --slices 40 --lengths 40 120
+	$(BIN)/python benchmarks/orchestration.py --data $(DATA) --works apply --repeats 2
+	$(BIN)/python benchmarks/growth.py --ingest 10 100 300 --apply 10 30
+	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts 1000
 
 # Everything is pinned in one lock; a second run finds the stamp newer and does nothing.
 $(INSTALLED): requirements.lock pyproject.toml
