@@ -13,8 +13,8 @@ from flows.options import Hospital, Json
 from flows.progress import console, log
 
 if TYPE_CHECKING:
-    from pipeline.pacs.ledger import Work
     from pipeline.pacs.pull import Answer
+    from pipeline.pacs.work import Work
 
 
 def add_pacs_commands(app: typer.Typer) -> None:

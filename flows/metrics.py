@@ -22,8 +22,9 @@ from prometheus_client.registry import Collector
 
 from flows.progress import log
 from pipeline.errors import ConfigError
-from pipeline.pacs.ledger import FILE, OPEN, Ledger, State, Work
+from pipeline.pacs.ledger import FILE, Ledger
 from pipeline.pacs.settings import Pacs
+from pipeline.pacs.work import OPEN, State, Work
 
 #: Whoever scrapes runs on this computer, or behind a proxy on it.
 HOST = "127.0.0.1"

@@ -23,12 +23,13 @@ from pipeline.export import Export
 from pipeline.identity import installation_key
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.ledger import OPEN, Ledger, State, Work
+from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.places import Places
 from pipeline.pacs.pull import Answer, ask, put_down
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.settings import Destination, Pacs
 from pipeline.pacs.wire import Peer
+from pipeline.pacs.work import OPEN, State, Work
 from pipeline.pacs.worker import Derive, Worker, retry
 
 #: How often a worker without work, and a receiver, look again.

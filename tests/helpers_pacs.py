@@ -29,8 +29,8 @@ from helpers_dicom import OPERATION, ROOT_UID, ct_slice, save
 
 from pipeline.dicom.read import read_volume
 from pipeline.dicom.series import find_series
-from pipeline.pacs.ledger import Series
 from pipeline.pacs.settings import Pacs
+from pipeline.pacs.work import Series
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

@@ -16,7 +16,7 @@ from pipeline.dataset import degradation_digest
 from pipeline.drift import NOT_STATED, drift, noise_hu, seen_by, summary, traits
 from pipeline.errors import ConfigError
 from pipeline.files import write_json
-from pipeline.pacs.ledger import State
+from pipeline.pacs.work import State
 from pipeline.pacs.worker import Worker
 from pipeline.review.decisions import Decision, decide
 from pipeline.store import Store

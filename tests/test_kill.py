@@ -34,7 +34,8 @@ from pipeline.export import Export, ModelCard, export_denoised
 from pipeline.files import replacing
 from pipeline.ingest import ingest
 from pipeline.models.shell import Shell, build_model
-from pipeline.pacs.ledger import Ledger, State
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work import State
 from pipeline.pacs.worker import Worker
 from pipeline.store import Store
 from pipeline.train import train

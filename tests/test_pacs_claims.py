@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.pacs import ledger as module
-from pipeline.pacs.ledger import Ledger, Series, State
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work import Series, State
 
 COUNT = 12
 

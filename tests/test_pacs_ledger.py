@@ -19,11 +19,12 @@ from helpers_pacs import (
 )
 
 from pipeline.errors import ConfigError, LdctError
-from pipeline.pacs.ledger import Ledger, State, work_id
+from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.places import Places
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.settings import Pacs, Retry
 from pipeline.pacs.wire import Unreachable
+from pipeline.pacs.work import State, work_id
 from pipeline.pacs.worker import Worker, retry
 from pipeline.review.decisions import Decision, Policy, decide, set_policy
 

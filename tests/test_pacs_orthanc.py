@@ -23,12 +23,13 @@ from helpers_pacs import (
 
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.ledger import Ledger, State
+from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.places import Places
 from pipeline.pacs.pull import ask, put_down
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.settings import Dicomweb, Dimse, Pacs, Rule
 from pipeline.pacs.wire import Refused, Unreachable
+from pipeline.pacs.work import State
 from pipeline.pacs.worker import Worker, send_series
 
 MODEL = "models:/test/1"

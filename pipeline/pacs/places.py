@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.files import write_json
-from pipeline.pacs.ledger import Work, private_folder
+from pipeline.pacs.ledger import private_folder
+from pipeline.pacs.work import Work
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline.identity import pseudonym
-from pipeline.pacs.ledger import Ledger, Series
+from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.rules import Facts, Match, judge_series, matched
 from pipeline.pacs.settings import Pacs, Rule
+from pipeline.pacs.work import Series
 
 
 class Searched(Protocol):

@@ -32,12 +32,13 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from pipeline.errors import ConfigError, LdctError
 from pipeline.identity import pseudonym
-from pipeline.pacs.ledger import Ledger, Series, State, private_folder
+from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.places import Places, sync
 from pipeline.pacs.rules import ATTRIBUTES, Facts, judge_series, matched
 from pipeline.pacs.secrets import server_context
 from pipeline.pacs.settings import Pacs
 from pipeline.pacs.wire import Peer
+from pipeline.pacs.work import Series, State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 

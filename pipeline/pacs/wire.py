@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import LdctError
-from pipeline.pacs.ledger import Series
+from pipeline.pacs.work import Series
 
 
 class Unreachable(LdctError):
