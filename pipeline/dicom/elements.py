@@ -38,6 +38,11 @@ def with_items(dataset: Dataset) -> Iterator[Dataset]:
             yield from with_items(item)
 
 
+def is_private(tag: int) -> bool:
+    """Of an odd group (PS3.5 7.8). pydicom's own answer takes twice as long, for every element."""
+    return bool((tag >> 16) & 1)
+
+
 def is_overlay(tag: BaseTag) -> bool:
     return tag >> 24 == 0x60  # groups 6000 to 60FF
 

@@ -90,9 +90,9 @@ class Examination:
             self._tell(shown, NAMES, "the name of the file or of a folder", "")
         source = self._judge_beside(path, shown, image, made)
         for rule in RULES:
-            excused = _broken(rule, source) if rule.kept and source else []
-            found = [finding for finding in _broken(rule, image.dataset) if finding not in excused]
-            self._tell_all(shown, rule, found)
+            found = _broken(rule, image.dataset)
+            excused = _broken(rule, source) if found and rule.kept and source else []
+            self._tell_all(shown, rule, [finding for finding in found if finding not in excused])
         self._judge_uids(shown, image.dataset)
         self._shared.append(_shared(image.dataset))
 

@@ -14,7 +14,7 @@ from pydicom.tag import BaseTag, Tag
 from pipeline.dicom.derived.encode import lost_something
 from pipeline.dicom.derived.lineage import is_difference, is_made_up
 from pipeline.dicom.derived.rules import Finding, stored_in
-from pipeline.dicom.elements import AsRead, is_overlay, same, with_items
+from pipeline.dicom.elements import AsRead, is_overlay, is_private, same, with_items
 from pipeline.dicom.pixels import read_pixels
 
 GEOMETRY = (
@@ -138,9 +138,8 @@ def _lossy(beside: Beside) -> Iterator[Finding]:
 def _stale(beside: Beside) -> Iterator[Finding]:
     for item in with_items(beside.derived):
         for tag in list(item.keys()):
-            private = (tag >> 16) & 1
-            if private or is_overlay(tag):
-                yield f"({tag.group:04x},{tag.element:04x})", "private" if private else ""
+            if is_private(tag) or is_overlay(tag):
+                yield f"({tag.group:04x},{tag.element:04x})", "private" if is_private(tag) else ""
             elif tag in STALE:
                 yield STALE[tag], ""
 
@@ -148,6 +147,7 @@ def _stale(beside: Beside) -> Iterator[Finding]:
 def _padding(beside: Beside) -> Iterator[Finding]:
     """Padding where the source has it, bit for bit, and nowhere else; what says that it is made
     up in part may have values in its place."""
+    # Decoded here and not taken from the writer, whose padding is what is judged.
     source, stored = read_pixels(beside.source), stored_in(beside.derived)
     if stored.shape != source.stored.shape:
         return  # told as geometry

@@ -57,11 +57,9 @@ def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
     programs = tuple(name for name in (IODS, ENTITIES) if shutil.which(name))
     chosen = _spread(pairs, MOST_FILES) if IODS in programs else []
     spread = _spread(pairs, MOST_ENTITIES) if pairs and ENTITIES in programs else []
-    sources = sorted({source for _, source in spread})
-    together = [*sources, *(derived for derived, _ in spread)]
     with ThreadPoolExecutor(WORKERS) as pool:
         # The longest first, beside the many short ones.
-        of_sets = [pool.submit(_of_set, paths) for paths in (together, sources) if spread]
+        of_set = pool.submit(_new_in_set, spread)
         of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
         of_source = pool.map(_of_file, [source for _, source in chosen])
         new = {
@@ -69,9 +67,7 @@ def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
             for derived, source in zip(of_derived, of_source, strict=True)
             for finding in derived - source
         }
-        if of_sets:
-            of_all, of_sources = (found.result() for found in of_sets)
-            new |= {(ENTITIES, finding) for finding in of_all - of_sources}
+        new |= {(ENTITIES, finding) for finding in of_set.result()}
     return Validation(programs, len(chosen), len(pairs), tuple(sorted(new)))
 
 
@@ -82,6 +78,15 @@ def _spread(pairs: Sequence[tuple[Path, Path]], most: int) -> list[tuple[Path, P
 
 def _of_file(path: Path) -> set[str]:
     return _findings([IODS, "-new", str(path.absolute())], _of_attribute)
+
+
+def _new_in_set(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
+    """What dcentvfy finds in sources and derived files together, but not in the sources alone."""
+    if not pairs:
+        return set()
+    sources = sorted({source for _, source in pairs})
+    found = _of_set([*sources, *(derived for derived, _ in pairs)])
+    return found - _of_set(sources) if found else found
 
 
 def _of_set(paths: Sequence[Path]) -> set[str]:

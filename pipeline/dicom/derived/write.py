@@ -21,7 +21,7 @@ from pydicom.uid import CTImageStorage
 
 from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image, tell_loss
 from pipeline.dicom.derived.fit import Clipped, to_stored
-from pipeline.dicom.elements import AsRead, is_overlay, with_items
+from pipeline.dicom.elements import AsRead, is_overlay, is_private, with_items
 from pipeline.dicom.enhanced import source_reference
 from pipeline.dicom.headers import Instance
 from pipeline.dicom.phi import identity_in
@@ -165,7 +165,7 @@ def _remove_private_and_overlays(dataset: Dataset) -> None:
     """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
     for item in with_items(dataset):
         for tag in list(item.keys()):
-            if (tag >> 16) & 1 or is_overlay(tag):
+            if is_private(tag) or is_overlay(tag):
                 del item[tag]
 
 
