@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers_pacs import DICOMWEB_PLUGIN, Orthanc, running_orthanc
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
@@ -69,6 +70,13 @@ def orthanc(orthanc_server: Orthanc) -> Orthanc:
     """The session's Orthanc, empty."""
     orthanc_server.empty()
     return orthanc_server
+
+
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    """Networks draw their first weights from PyTorch's own generator: always the same ones,
+    whatever ran before in this process. A test that fails fails again."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
