@@ -8,13 +8,15 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from pipeline.memory import SWITCH
 from pipeline.versions import versions
 
 Way = Callable[[], object]
@@ -55,18 +57,27 @@ def in_turns(ways: dict[str, Way], repeats: int, *, warm_up: bool = True) -> Sec
 def apart_in_turns(ways: dict[str, Way], repeats: int) -> Seconds:
     """As in_turns, but each way stays in a process of its own: what one sets, the other has not.
 
-    ways: functions of modules, or functools.partial of such; a first round warms up.
+    ways: functions of modules, or functools.partial of such; "plain" is a peer's, whose memory
+    comes and goes as it does without us. A first round warms up.
     """
     with ExitStack() as stack:
         places = {
             name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
             for name in ways
         }
+        for name, place in places.items():
+            with memory_as_it_comes() if name == "plain" else nullcontext():
+                place.submit(os.getpid).result()  # begins the process
         rounds = [
             {name: places[name].submit(_timed, way).result() for name, way in ways.items()}
             for _ in range(repeats + 1)
         ]
     return {name: [taken[name] for taken in rounds[1:]] for name in ways}
+
+
+def memory_as_it_comes() -> AbstractContextManager[object]:
+    """For processes that begin meanwhile: see pipeline.memory."""
+    return patch.dict(os.environ, {SWITCH: "0"})
 
 
 def _timed(way: Way) -> float:

@@ -26,7 +26,8 @@ from pipeline.dicom.intake import Intake
 from pipeline.discover import discover
 from pipeline.export import Export
 from pipeline.ingest import ingest
-from pipeline.pacs.ledger import OPEN, Ledger
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work import OPEN
 from pipeline.pretrained import load_pretrained
 from pipeline.store import Store
 from pipeline.tasks import task_of

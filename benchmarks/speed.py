@@ -1,7 +1,8 @@
 """What computing costs, beside a plain peer, in turns: `python benchmarks/speed.py`.
 
 machine    what this one can do: multiplying matrices, convolving, moving memory
-inference  RED-CNN as published, on 512 x 512: plain PyTorch beside `ldct apply`'s way
+inference  RED-CNN as published, on slices of 512 x 512: plain PyTorch beside `ldct apply`'s way,
+           and that beside the default model
 step       a training step of it on patches of 64 and 128: a plain loop that loads slices as the
            public implementations do (whole .npy files, crops), beside the project's loop
 metrics    PSNR, SSIM and VIF of 300 slices, 60 a round: scikit-image, and for VIF the paper's
@@ -36,18 +37,20 @@ from speed_training import step
 from speed_windows import windows
 from torch import nn
 
+from pipeline.config import load_config
 from pipeline.infer import apply_model
 from pipeline.metrics import psnr_db, ssim, windowed
 from pipeline.metrics_perceptual import vif
 from pipeline.models.redcnn import REDCNN
-from pipeline.models.shell import HUModel, Shell, place
+from pipeline.models.shell import HUModel, Shell, build_model, place
 from pipeline.settings import Normalize
 from pipeline.units import SOFT_TISSUE
 
 RESULTS = Path(__file__).parent / "results"
-#: Slices that figures are taken of.
-A_ROUND = 60
+#: Slices of a round: that figures are taken of, and that go through a network.
+A_ROUND, SLICES = 60, 2
 HU = Normalize(centre=0, scale=1000)
+SWIFT = Path(__file__).parents[1] / "configs" / "denoise_swift.yaml"
 
 
 def main() -> None:
@@ -97,18 +100,22 @@ def limits(repeats: int) -> dict[str, Any]:
 
 
 def inference(repeats: int) -> dict[str, Any]:
-    ways: dict[str, machine.Way] = {"plain": plain_inference, "ldct": our_inference}
+    ways: dict[str, machine.Way] = {
+        "plain": plain_inference,
+        "ldct": our_inference,
+        "swift": swift_inference,
+    }
     apart_hu = float(np.abs(plain_inference() - our_inference()).max())
     return {
         "seconds": machine.apart_in_turns(ways, repeats),
-        "gmac": 458.4,
+        "gmac": SLICES * 458.4,
         "largest_difference_hu": apart_hu,
     }
 
 
 @cache
 def noise_hu() -> NDArray[np.float32]:
-    return np.random.default_rng(0).normal(0, 300, (1, 512, 512)).astype(np.float32)
+    return np.random.default_rng(0).normal(0, 300, (SLICES, 512, 512)).astype(np.float32)
 
 
 @cache
@@ -118,12 +125,23 @@ def plain_redcnn() -> PlainREDCNN:
 
 
 def plain_inference() -> NDArray[np.float32]:
+    """One slice after another."""
     with torch.no_grad():
-        return plain_redcnn()(torch.from_numpy(noise_hu())[:, None] / 1000)[:, 0].numpy() * 1000
+        images = torch.from_numpy(noise_hu())[:, None, None] / 1000
+        return np.array([plain_redcnn()(image)[0, 0].numpy() * 1000 for image in images])
 
 
 def our_inference() -> NDArray[np.float32]:
     return apply_model(our_redcnn(), noise_hu())
+
+
+def swift_inference() -> NDArray[np.float32]:
+    return apply_model(swift(), noise_hu())
+
+
+@cache
+def swift() -> Shell:
+    return place(build_model(load_config(SWIFT)), "cpu", channels_last=True).eval()
 
 
 @cache
@@ -179,15 +197,16 @@ def theirs(image_hu: NDArray, target_hu: NDArray) -> tuple[float, float, float]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    return "\n".join([*_machine_lines(found), *_rows(found)]) + "\n"
+    return "\n".join([*_machine_lines(found), *_rows(found), *_waiting_lines(found)]) + "\n"
 
 
 def _machine_lines(found: dict[str, Any]) -> list[str]:
     limit = found.get("machine")
     if not limit:
         return []
-    best = min(found["inference"]["seconds"]["ldct"]) if "inference" in found else math.nan
-    as_if = 2 * 458.4 / best
+    as_if = math.nan
+    if "inference" in found:
+        as_if = 2 * found["inference"]["gmac"] / min(found["inference"]["seconds"]["ldct"])
     return [
         f"{machine.told(found['taken_on'])} Its limits: {limit['matrices_gflops']:.0f} GFLOP/s on "
         f"matrices, {limit['convolution_gflops']:.0f} on RED-CNN's own convolution (fp32), "
@@ -200,13 +219,14 @@ def _machine_lines(found: dict[str, Any]) -> list[str]:
 def _rows(found: dict[str, Any]) -> Iterator[str]:
     yield "| median (least to most) | peer | ours | peer over ours, round by round |"
     yield "|---|---|---|---|"
-    for part, name in (
-        ("inference", "RED-CNN, 96 channels, a slice"),
-        ("metrics", "PSNR, SSIM and VIF of {slices} slices"),
-    ):
-        if part in found:
-            peer, ours = found[part]["seconds"].values()
-            yield _row(name.format(**found[part]), peer, ours, "s")
+    if "inference" in found:
+        plain, ours, swift = found["inference"]["seconds"].values()
+        yield _row(f"RED-CNN, 96 channels, {SLICES} slices", plain, ours, "s")
+        yield _row("the same, beside the default model", ours, swift, "s")
+    if "metrics" in found:
+        both = found["metrics"]
+        name = f"PSNR, SSIM and VIF of {both['slices']} slices"
+        yield _row(name, *both["seconds"].values(), "s")
     for patch, seconds in found.get("step", {}).items():
         yield _row(f"training it, a patch of {patch}", seconds["plain"], seconds["ldct"], "s")
     if "windows" in found:
@@ -214,6 +234,15 @@ def _rows(found: dict[str, Any]) -> Iterator[str]:
         for key, unit in (("seconds", "s"), ("mib", "MiB")):
             peer, ours = ([run[key] for run in both[way]] for way in ("monai", "ours"))
             yield _row(f"segmenting {both['slices']} slices, {key}", peer, ours, unit)
+
+
+def _waiting_lines(found: dict[str, Any]) -> Iterator[str]:
+    if "step" in found:
+        told = [
+            f"{step['waiting_fraction']:.1%} with patches of {patch}"
+            for patch, step in found["step"].items()
+        ]
+        yield f"\nOf its time our training waits for data: {', '.join(told)}."
 
 
 def _row(name: str, peer: list[float], ours: list[float], unit: str) -> str:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import LdctError
-from pipeline.memory import keep_freed_memory
 from pipeline.segmentation import Segmentation
 from pipeline.volume import Volume
 from pipeline.working_grid import WorkingGrid
@@ -49,7 +48,6 @@ def segment(
     that are not numbers.
     """
     _require_even(volume)
-    keep_freed_memory()
     grid = WorkingGrid.of(volume, settings.spacing_mm)
     oriented = np.empty(grid.oriented_shape, dtype=np.uint8)
     finished = _Finished(_probabilities(model, volume.image_hu, grid, settings))

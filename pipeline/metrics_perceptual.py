@@ -82,6 +82,7 @@ def _blurred(image: NDArray, weights: NDArray) -> NDArray:  # pragma: no cover -
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _mean_along(line: NDArray, weights: NDArray, mean: NDArray) -> None:  # pragma: no cover
+    """mean = that of a line with `weights`, wherever the window fits."""
     mean[:] = 0
     for tap in range(weights.size):
         for column in range(mean.size):
@@ -103,9 +104,9 @@ def _information(
     for row in range(target.shape[0] - weights.size + 1):
         lines[:] = 0
         for tap in range(weights.size):
-            weight, ts, es = weights[tap], target[row + tap], image[row + tap]
+            weight, row_t, row_i = weights[tap], target[row + tap], image[row + tap]
             for column in range(columns):
-                t, i = ts[column], es[column]
+                t, i = row_t[column], row_i[column]
                 lines[0, column] += weight * t
                 lines[1, column] += weight * i
                 lines[2, column] += weight * (t * t)

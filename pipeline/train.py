@@ -20,7 +20,6 @@ from pipeline.components import build, named
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
 from pipeline.files import replacing
-from pipeline.memory import keep_freed_memory
 from pipeline.models.saved import load_weights
 from pipeline.models.shell import Shell, build_loss, build_model, place
 from pipeline.ranks import Ranks, ranks
@@ -91,7 +90,6 @@ def train(
     settings, own = config.train, ranks()
     require_step_for(own, config)
     device = choose_device(settings)
-    keep_freed_memory()
     torch.manual_seed(settings.seed)
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
     if settings.start_from is not None:

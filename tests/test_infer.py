@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import LdctError
-from pipeline.infer import apply_model
+from pipeline.infer import apply_model, apply_to_slices
 from pipeline.models.shell import HUModel, Identity, build_model
 from pipeline.settings import Normalize
 
@@ -78,11 +82,91 @@ def test_output_of_another_shape_is_refused(model: nn.Module) -> None:
         apply_model(model, slices())
 
 
-@pytest.mark.parametrize(("batch", "expected"), [(2, [2, 2, 1]), (4, [4, 1]), (8, [5])])
-def test_progress_sums_to_the_slices(batch: int, expected: list[int]) -> None:
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "expected"),
+    [
+        (1, 2, [2, 2, 1]),
+        (1, 4, [4, 1]),
+        (1, 8, [5]),
+        (2, 4, [1, 1, 1, 1, 1]),
+        (2, 8, [2, 2, 1]),
+        (8, 4, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_progress_sums_to_the_slices(
+    threads: Callable[[int], None], count: int, batch: int, expected: list[int]
+) -> None:
+    threads(count)
     seen: list[int] = []
     apply_model(nn.Identity(), slices(), batch=batch, progress=seen.append)
     assert seen == expected
+
+
+class Together(nn.Module):
+    """Goes on when as many slices are here as there are to be at once; fails: gives no numbers."""
+
+    def __init__(self, at_once: int, *, fails: bool = False) -> None:
+        super().__init__()
+        self.here = threading.Barrier(at_once)
+        self.fails = fails
+        self.threads: list[int] = []
+
+    def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        self.here.wait(timeout=30)
+        self.threads.append(torch.get_num_threads())
+        return image_hu / 0 if self.fails else image_hu + 1
+
+
+@pytest.mark.parametrize(("count", "at_once", "each"), [(2, 2, 1), (4, 4, 1), (8, 4, 2), (9, 4, 2)])
+def test_the_slices_of_a_batch_share_the_threads(
+    threads: Callable[[int], None], count: int, at_once: int, each: int
+) -> None:
+    threads(count)
+    model, image_hu = Together(at_once), slices(4 * at_once)
+    np.testing.assert_array_equal(apply_model(model, image_hu, batch=4), image_hu + 1)
+    assert model.threads == [each] * len(image_hu)
+    assert torch.get_num_threads() == count
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == count
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_no_more_slices_are_taken_than_two_batches(
+    threads: Callable[[int], None], count: int
+) -> None:
+    threads(count)
+    taken = 0
+
+    def counted() -> Iterator[NDArray[np.float32]]:
+        nonlocal taken
+        for image_hu in slices(40):
+            taken += 1
+            yield image_hu
+
+    for given, _ in enumerate(apply_to_slices(nn.Identity(), counted(), batch=4)):
+        assert taken - given <= 8
+    assert taken == 40
+
+
+def test_one_slice_has_all_threads(threads: Callable[[int], None]) -> None:
+    threads(2)
+    model = Together(1)
+    apply_model(model, slices(1))
+    assert model.threads == [2]
+
+
+def test_threads_are_given_back_when_a_slice_fails(threads: Callable[[int], None]) -> None:
+    threads(2)
+    with pytest.raises(LdctError, match="not numbers"):
+        apply_model(Together(2, fails=True), slices(8))
+    assert torch.get_num_threads() == 2
 
 
 def test_nothing_is_kept_for_a_gradient() -> None:

@@ -1,6 +1,9 @@
 """Winograd's convolutions are PyTorch's: what comes out, what is learnt, where they step back."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -163,3 +166,43 @@ def test_the_published_redcnn_is_within_a_hundredth_of_a_hounsfield_unit(gone: l
     assert count == len(gone) == 8  # all but the first and the last, which have one channel
     assert float((found - plain).abs().max()) * 1000 < 0.01
     assert not math.isclose(float(plain.std()), 0)
+
+
+#: Four threads at once, each of whose loops run on two of numba's: as in a service with cores.
+AT_ONCE = """
+import numba, torch
+from concurrent.futures import ThreadPoolExecutor
+from torch import nn
+from pipeline.models import winograd
+from pipeline.models.winograd_tiles import threads
+winograd.LEAST_CHANNELS = winograd.LEAST_PIXELS = 1
+torch.set_num_threads(2)
+ours, theirs = winograd.Conv2d(8, 8, 5, padding=2), nn.Conv2d(8, 8, 5, padding=2)
+theirs.load_state_dict(ours.state_dict())
+def gradient(layer, image):
+    torch.set_num_threads(2)
+    assert threads() == 2
+    image = image.clone().requires_grad_()
+    output = layer(image)
+    return output.detach(), torch.autograd.grad(output.square().sum(), image)[0]
+images = [torch.randn(1, 8, 64, 64) for _ in range(24)]
+with ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda image: gradient(ours, image), images))
+for image, both in zip(images, found):
+    for one, other in zip(both, gradient(theirs, image)):
+        assert (one - other).abs().max() < 3e-5 * other.abs().max()
+assert numba.threading_layer() == "workqueue"
+"""
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    """numba's own threads, its layer where the system has no OpenMP, end the process otherwise."""
+    env = {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": "workqueue"}
+    ran = subprocess.run(
+        [sys.executable, "-c", AT_ONCE],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**os.environ, **env},
+    )
+    assert ran.returncode == 0, ran.stderr

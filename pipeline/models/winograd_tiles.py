@@ -7,14 +7,16 @@ image's channels lie beside each other (channels_last), so that every inner loop
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 from numpy.typing import NDArray
 
 #: The side of a tile, of which kernel - 1 is shared with the next.
@@ -24,6 +26,15 @@ TILE = 8
 POINTS = [Fraction(at) for at in ("0", "1", "-1", "2", "-2", "1/2", "-1/2")]
 #: For each thread: what is lifted stays in the cache until it has been multiplied.
 TILES_AT_ONCE = 32
+
+
+#: numba's own threads serve one caller at a time, where the system has no OpenMP for it.
+_ONE_CALLER = threading.Lock()
+
+
+def threads() -> int:
+    """For the tiles: as many as PyTorch has here for the products."""
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
 
 
 class Transforms(NamedTuple):
@@ -110,7 +121,7 @@ class Tiles(NamedTuple):
     def chunks(self) -> Iterator[Chunk]:
         """All tiles, so many at once that every thread has its lines and they stay in the cache."""
         across = min(self.across, TILES_AT_ONCE)
-        lines, at_once = self.batch * self.lines, get_num_threads() * (TILES_AT_ONCE // across)
+        lines, at_once = self.batch * self.lines, threads() * (TILES_AT_ONCE // across)
         for first in range(0, lines, at_once):
             for left in range(0, self.across, across):
                 yield Chunk(
@@ -151,8 +162,34 @@ class Lifting:
         wide = chunk.across * tiles.step + TILE - tiles.step
         between = self.between.of(chunk.lines, TILE, wide * channels).numpy()
         at = tiles.lines, tiles.step, self.padding
-        _lift(self.image, chunk, at, self.matrix, between, lifted.numpy())
+        _each_line(
+            _lift_line, _lift_lines, chunk, self.image, at, self.matrix, between, lifted.numpy()
+        )
         return lifted
+
+
+def collect(
+    found: NDArray[np.float32],
+    chunk: Chunk,
+    matrix: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    output: NDArray[np.float32],
+) -> None:
+    """The products [64, tiles, channels] of a chunk, with the bias, into their places in an
+    output [batch, rows, columns, channels]."""
+    _each_line(_collect_line, _collect_lines, chunk, found, matrix, bias, output)
+
+
+def _each_line(
+    one: Callable[..., None], together: Callable[..., None], chunk: Chunk, *arguments: Any
+) -> None:
+    if threads() == 1:
+        for line in range(chunk.lines):
+            one(line, chunk, *arguments)
+    else:
+        with _ONE_CALLER:
+            numba.set_num_threads(threads())
+            together(chunk, *arguments)
 
 
 @njit(fastmath=True, cache=True, inline="always")
@@ -181,21 +218,26 @@ def _sum_of_eight(weights, rows, at, apart, out):  # pragma: no cover - compiled
         )
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def _lift(image, chunk, at, matrix, between, lifted):  # pragma: no cover - compiled
-    """matrix @ tile @ matrix^T of each tile of a chunk, every channel by itself."""
-    first, count, left, across = chunk
+@njit(fastmath=True, cache=True, nogil=True)
+def _lift_line(line, chunk, image, at, matrix, between, lifted):  # pragma: no cover - compiled
+    """matrix @ tile @ matrix^T of each tile of a chunk's line, every channel by itself."""
+    first, _, left, across = chunk
     lines, step, padding = at
     channels = image.shape[3]
-    for line in prange(count):
-        number, down = divmod(first + line, lines)
-        own = between[line]
-        _lift_rows(image[number], down * step - padding, left * step - padding, matrix, own)
-        for tile in range(across):
-            for row in range(TILE):
-                for column in range(TILE):
-                    out = lifted[row * TILE + column, line * across + tile]
-                    _sum_of_eight(matrix[column], own[row], tile * step * channels, channels, out)
+    number, down = divmod(first + line, lines)
+    own = between[line]
+    _lift_rows(image[number], down * step - padding, left * step - padding, matrix, own)
+    for tile in range(across):
+        for row in range(TILE):
+            for column in range(TILE):
+                out = lifted[row * TILE + column, line * across + tile]
+                _sum_of_eight(matrix[column], own[row], tile * step * channels, channels, out)
+
+
+@njit(parallel=True, cache=True)
+def _lift_lines(chunk, image, at, matrix, between, lifted):  # pragma: no cover - compiled
+    for line in prange(chunk.lines):
+        _lift_line(line, chunk, image, at, matrix, between, lifted)
 
 
 @njit(fastmath=True, cache=True)
@@ -217,26 +259,30 @@ def _lift_rows(image, top, left, matrix, lifted):  # pragma: no cover - compiled
         _sum_of_eight(matrix[row], flat, begin * channels, columns * channels, out)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def collect(found, chunk, matrix, bias, output):  # pragma: no cover - compiled
-    """matrix @ tile @ matrix^T + bias of the products of each tile, where the output reaches."""
-    first, count, left, across = chunk
+@njit(fastmath=True, cache=True, nogil=True)
+def _collect_line(line, chunk, found, matrix, bias, output):  # pragma: no cover - compiled
+    """matrix @ tile @ matrix^T + bias of a line's products, where the output reaches."""
+    first, _, left, across = chunk
     _, rows, columns, channels = output.shape
     step = len(matrix)
-    lines = -(-rows // step)
     flat = found.reshape(-1)
     place = found.shape[1] * channels
-    for line in prange(count):
-        image, down = divmod(first + line, lines)
-        half = np.empty((step, TILE * channels), np.float32)
-        for tile in range(across):
-            at = (line * across + tile) * channels
-            for row in range(step):
-                for column in range(TILE):
-                    out = half[row, column * channels : (column + 1) * channels]
-                    _sum_of_eight(matrix[row], flat, at + column * place, TILE * place, out)
-            for row in range(min(step, rows - down * step)):
-                for column in range(min(step, columns - (left + tile) * step)):
-                    out = output[image, down * step + row, (left + tile) * step + column]
-                    _sum_of_eight(matrix[column], half[row], 0, channels, out)
-                    out += bias
+    image, down = divmod(first + line, -(-rows // step))
+    half = np.empty((step, TILE * channels), np.float32)
+    for tile in range(across):
+        at = (line * across + tile) * channels
+        for row in range(step):
+            for column in range(TILE):
+                out = half[row, column * channels : (column + 1) * channels]
+                _sum_of_eight(matrix[row], flat, at + column * place, TILE * place, out)
+        for row in range(min(step, rows - down * step)):
+            for column in range(min(step, columns - (left + tile) * step)):
+                out = output[image, down * step + row, (left + tile) * step + column]
+                _sum_of_eight(matrix[column], half[row], 0, channels, out)
+                out += bias
+
+
+@njit(parallel=True, cache=True)
+def _collect_lines(chunk, found, matrix, bias, output):  # pragma: no cover - compiled
+    for line in prange(chunk.lines):
+        _collect_line(line, chunk, found, matrix, bias, output)
