@@ -17,7 +17,7 @@ from pipeline.masks import body_mask, bounding_box
 from pipeline.published import TEST, TRAIN, VALIDATION, published_sides
 from pipeline.settings import Split
 from pipeline.store import REAL, Store
-from pipeline.transforms import training_transforms
+from pipeline.transforms import draw_from, training_transforms
 
 
 def split_patients(
@@ -139,7 +139,7 @@ class PatchPairs(Dataset):
             slices = self.by_patient[generator.integers(len(self.by_patient))]
         chosen = slices[generator.integers(len(slices))]
         draw = int(generator.integers(len(chosen.inputs)))
-        self.transforms.set_random_state(seed=int(generator.integers(2**31)))
+        draw_from(self.transforms, generator)
         shown = [(chosen.inputs[draw], chosen.target)]
         if self.partner != "none":
             shown.append(self._partner(chosen, draw, generator))

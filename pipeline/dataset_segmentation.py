@@ -15,6 +15,7 @@ from pipeline.errors import NothingUsableError
 from pipeline.labelmap import LabelMap
 from pipeline.segmentation import IGNORED, Segmentation
 from pipeline.store import Store
+from pipeline.transforms import draw_from
 from pipeline.transforms_segmentation import patch_with_rim, segmentation_transforms
 from pipeline.working_grid import WorkingGrid
 
@@ -124,7 +125,7 @@ class LabelPatches(Dataset):
         generator = np.random.default_rng((self.seed, item))
         number = int(generator.integers(len(self.volumes)))
         cut = self._cut(self.volumes[number], self._centre(number, generator))
-        self.transforms.set_random_state(seed=int(generator.integers(2**31)))
+        draw_from(self.transforms, generator)
         patch = self.transforms(cut)
         labels = patch["labels"].numpy().round().astype(np.int64)
         outside = labels < 0

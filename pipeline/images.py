@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation import Jitter, LabelName
 from pipeline.masks import body_mask
 from pipeline.store import Store
+from pipeline.transforms import draw_from
 from pipeline.units import TISSUE_RANGES_HU, Window
 
 #: A slice shows lungs where so large a part of the body is lung by its HU.
@@ -78,7 +79,7 @@ class ImageItems(Dataset):
         margin = self._margin(image.shape[-2:])
         target = _piece(image, self.patch, margin, generator)
         if self.augment is not None:
-            self.augment.set_random_state(seed=int(generator.integers(2**31)))
+            draw_from(self.augment, generator)
             target = np.asarray(self.augment(target))
         seen = target
         if self.corruption is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
     MapTransform,
     RandFlipd,
+    Randomizable,
     RandomizableTransform,
     RandRotate90d,
     RandSpatialCropd,
@@ -41,6 +43,18 @@ def training_transforms(settings: Data) -> Compose:
             RandScaleNoised(settings.noise_scale),
         ]
     )
+
+
+def draw_from(transforms: Compose, generator: np.random.Generator) -> None:
+    """Let all that is random in these transforms, as they are applied, follow from a generator.
+
+    One generator for all of them: MONAI would begin one for each, which takes longer than to cut
+    and turn a patch.
+    """
+    state = np.random.RandomState(np.random.PCG64(int(generator.integers(2**31))))
+    for transform in transforms.transforms:
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(state=state)
 
 
 class RandScaleNoised(RandomizableTransform, MapTransform):

@@ -1,8 +1,8 @@
 """What happens to a patch and its labels between the working grid and the network.
 
 MONAI's transforms on {"input": HU, "labels": structures, "noise": HU}, each [1, (slices,) rows,
-columns]; what MONAI lacks for CT is here. Random parameters are drawn from the transforms' own
-generators, which the data set seeds for each item.
+columns]; what MONAI lacks for CT is here. What is random is drawn from the generator that the data
+set gives them for each item (pipeline.transforms.draw_from).
 """
 
 from __future__ import annotations
