@@ -6,18 +6,23 @@ INSTALLED := $(VENV)/.installed
 PAGE := pipeline/review/page
 BUILT := pipeline/review/built/app.js
 
-.PHONY: demo test install page gallery bench lint format clean
+.PHONY: demo test tests install page page-if-npm gallery bench lint format clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
 
-# Two processes, each with whole files: what a file's tests share is made once. One thread each:
-# more threads than cores wait for each other in busy loops.
-test: install lint
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+test: lint tests
+
+# Three processes on two cores, since servers and programs are waited for, each with whole files:
+# what a file's tests share is made once. One thread each: more threads than cores wait for each
+# other in busy loops.
+tests: install
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
+
+install: $(INSTALLED) page-if-npm
 
 # The review page is the one thing that wants node; the rest goes on without it.
-install: $(INSTALLED)
+page-if-npm:
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory page || \
 	    { command -v npm >/dev/null && exit 1; echo "no npm: \`ldct review\` has no page until \`make page\`"; }
 
