@@ -5,7 +5,7 @@ inference  RED-CNN as published, on slices of 512 x 512: plain PyTorch beside `l
            and that beside the default model
 step       a training step of it on patches of 64 and 128: a plain loop that loads slices as the
            public implementations do (whole .npy files, crops), beside the project's loop
-metrics    PSNR, SSIM and VIF of 300 slices, 60 a round: scikit-image, and for VIF the paper's
+metrics    PSNR, SSIM and VIF of 300 slices, 30 a round: scikit-image, and for VIF the paper's
            formula with SciPy (reference/vif.py), beside ours, and their largest difference
 windows    a segmenter over a volume: MONAI's sliding window of the whole beside ours, time and
            memory
@@ -48,7 +48,7 @@ from pipeline.units import SOFT_TISSUE
 
 RESULTS = Path(__file__).parent / "results"
 #: Slices of a round: that figures are taken of, and that go through a network.
-A_ROUND, SLICES = 60, 2
+A_ROUND, SLICES = 30, 2
 HU = Normalize(centre=0, scale=1000)
 SWIFT = Path(__file__).parents[1] / "configs" / "denoise_swift.yaml"
 

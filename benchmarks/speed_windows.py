@@ -18,7 +18,7 @@ from pipeline.models.fcn import FCN
 from pipeline.segmentation import Segmentation
 from pipeline.volume import Volume
 
-SHAPE = (96, 384, 384)
+SHAPE = (64, 384, 384)
 
 
 def windows(repeats: int) -> dict[str, Any]:
