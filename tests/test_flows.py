@@ -142,7 +142,8 @@ def assert_exported_as_the_registered_model_says(report: dict, folder: Path, sou
         expected = model(torch.from_numpy(source_volume.image_hu)[:, None])[:, 0].numpy()
     found = read_volume(derived).volume
     inside = source_volume.valid
-    assert np.abs(found.image_hu - expected)[inside].max() <= 0.5
+    # Half a step of the stored grid; float32 holds a thousand HU to 6e-5.
+    assert np.abs(found.image_hu - expected)[inside].max() <= 0.5 + 1e-3
     assert list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"]
 
 

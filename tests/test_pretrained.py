@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers_images import volume_of
 
+from flows.models import load_model
 from pipeline.config import digest, parse_config
 from pipeline.errors import ConfigError
 from pipeline.infer import apply_model
@@ -42,6 +43,13 @@ def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
     for said in ("Licence", "Limits", "Not for diagnosis", card.weights_sha256[:16]):
         assert said in told, said
     assert json.loads((ROOT / name / "figures.json").read_text())["patients"] >= 1
+
+
+def test_it_is_found_without_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert load_model("redcnn@pretrained")[1].version == 0
+    assert not list(tmp_path.iterdir()), "a registry was made that nobody asked for"
 
 
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
