@@ -32,8 +32,8 @@ import numpy as np
 from quality_tables import markdown
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
-from flows.models import load_model
 from flows.progress import Stage
+from flows.registry import load_named
 from flows.single import train_flow
 from pipeline.baselines import BASELINES, Baseline
 from pipeline.config import RunConfig, digest, load_config, parse_config
@@ -80,7 +80,7 @@ class Contender:
     def load(self, patient: str | None = None) -> tuple[Any, RunConfig]:
         """The model for a patient held back, or for phantoms the first one."""
         reference = self.references[patient or next(iter(self.references))]
-        model, _, raw = load_model(reference)
+        model, _, raw = load_named(reference)
         model.strength = self.strength or model.strength
         return model, parse_config(raw)
 
@@ -150,7 +150,7 @@ def stored_patients(data: Path, work: Path, step: int) -> Store:
 
 def given(reference: str, store: Store) -> Contender:
     """A network as it is; whom it was trained on is told by its data digest."""
-    _, card, _ = load_model(reference)
+    _, card, _ = load_named(reference)
     seen = [
         held
         for count in range(1, len(PATIENTS) + 1)
@@ -238,7 +238,7 @@ def network_figures(
         with Stage(f"{contender.label}, {name}", unit="slices", total=total) as stage:
             return evaluate_store(model, store, [name], config, stage.advance)
 
-    _, card, _ = load_model(contender.references[name])
+    _, card, _ = load_named(contender.references[name])
     settings = [card.weights_sha256, model.strength, config.degradation]
     return kept(store, f"{card.name}-{name}", settings, measure)
 

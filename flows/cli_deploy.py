@@ -25,11 +25,11 @@ def export(
     HU in and HU out: normalisation and strength are in the files. Needs `pip install ldct[onnx]`.
     """
     writable(out)
-    from flows.models import load_model
+    from flows.registry import load_named
     from flows.tables import deployed_table
     from pipeline.deploy import export_model
 
-    shell, card, _ = load_model(model)
+    shell, card, _ = load_named(model)
     told = export_model(shell, card, out)
     if json_:
         print(json.dumps(told))

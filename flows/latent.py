@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.models import load_model
 from flows.progress import Stage
+from flows.registry import load_named
 from pipeline.config import RunConfig, parse_config
 from pipeline.export import ModelCard
 from pipeline.latent_views import Wanted, generative_model, plot_codes, view, write_view
@@ -48,6 +48,6 @@ def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
 
 def load_generator(reference: str) -> tuple[Generative, ModelCard, RunConfig]:
     """Raises ConfigError for a model of another task."""
-    model, card, raw = load_model(reference)
+    model, card, raw = load_named(reference)
     config = parse_config(raw)
     return generative_model(model, config, reference=reference), card, config

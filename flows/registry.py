@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ import yaml
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from flows.models import REFERENCE
 from flows.tracked import TrackedRun, log_portable
 from pipeline.config import RunConfig, digest
 from pipeline.errors import ConfigError
@@ -30,6 +30,8 @@ from pipeline.export import ModelCard
 from pipeline.files import write_json
 from pipeline.models.saved import CONFIG, load_model, save_model
 from pipeline.models.shell import Shell
+from pipeline.pretrained import ALIAS as PRETRAINED
+from pipeline.pretrained import load_pretrained
 from pipeline.tasks import task_of
 from pipeline.versions import versions
 
@@ -38,6 +40,7 @@ CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
+REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,17 @@ class Registry:
     def _download(self, version: ModelVersion) -> Path:
         mlflow.set_tracking_uri(self.uri)
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
+
+
+def load_named(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+    """A model ready to take HU, its card and its configuration.
+
+    NAME@pretrained is the one that comes with the software: no registry is made or asked.
+    """
+    match = REFERENCE.match(reference)
+    if match and match["alias"] == PRETRAINED:
+        return load_pretrained(match["name"])
+    return Registry.default().load(reference)
 
 
 @contextmanager

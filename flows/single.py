@@ -21,6 +21,7 @@ from flows.pictures import apply_to_pictures
 from flows.progress import Stage
 from flows.sealed import StageFailedError, opened, sealed
 from flows.spread import dask_runner
+from flows.training import known_version, train_and_register
 from pipeline.config import RunConfig, parse_config
 from pipeline.dicom.deidentify import Options, deidentify
 from pipeline.dicom.findings import by_fate, nothing_usable
@@ -73,7 +74,6 @@ def train_flow(
     unless_known: only {"known": its name} where a version of these data and this configuration
     is registered already.
     """
-    from flows.training import known_version, train_and_register  # with MLflow, for trainings alone
 
     def body() -> dict[str, Any]:
         store = Store.existing(store_folder)

@@ -10,14 +10,15 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.models import load_model
 from flows.progress import Stage
+from flows.registry import Registry, load_named
 from flows.sealed import sealed
+from flows.tracked import TrackedRun
 from pipeline.config import RunConfig, parse_config
 from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
 from pipeline.dicom.intake import Intake
@@ -34,10 +35,6 @@ from pipeline.models.shell import Shell
 from pipeline.settings import Pairs
 from pipeline.store import Store
 from pipeline.tasks import task_of
-
-if TYPE_CHECKING:  # MLflow takes 2 s to import: a model of no registry does without
-    from flows.registry import Registry
-    from flows.tracked import TrackedRun
 
 Curve = list[dict[str, float]]
 
@@ -142,7 +139,7 @@ def require_denoiser(reference: str, config: RunConfig) -> Shell:
         raise ConfigError(
             "--denoiser: it goes before a segmenter whose run has a degradation, the low dose"
         )
-    denoiser, _, raw = load_model(reference)
+    denoiser, _, raw = load_named(reference)
     if raw["task"] != "denoise":
         raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
     return denoiser
@@ -151,7 +148,7 @@ def require_denoiser(reference: str, config: RunConfig) -> Shell:
 def require_comparable(reference: str, config: RunConfig) -> None:
     """Raises ConfigError, before any work is done, where a model to compare with is for another
     task."""
-    _, _, raw = load_model(reference)
+    _, _, raw = load_named(reference)
     if raw["task"] != config.task:
         raise ConfigError(f"{reference} is for the task {raw['task']}, not {config.task}")
 
@@ -178,7 +175,6 @@ def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
 
 @stage_task("register")
 def register_stage(
-    registry: Registry,
     model: Shell,
     run: TrackedRun,
     config: RunConfig,
@@ -189,7 +185,7 @@ def register_stage(
     seen: dict[str, Any] | None,
 ) -> ModelCard:
     with Stage("register"):
-        return registry.register(
+        return Registry.default().register(
             model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen
         )
 
@@ -197,7 +193,7 @@ def register_stage(
 def load(reference: str, strength: float | None = None) -> tuple[Shell, ModelCard, dict[str, Any]]:
     """A registered model, its card and its configuration; at another strength where asked."""
     with Stage("load from the registry"):
-        model, card, raw = load_model(reference)
+        model, card, raw = load_named(reference)
     if strength is not None:
         raw = {**raw, "strength": strength}
         model.strength = parse_config(raw, source="--strength").strength

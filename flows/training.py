@@ -71,8 +71,7 @@ def train_and_register(
     keys = stages.keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])
-    registry = Registry.default()
-    with registry.run(config, data_digest=data_digest) as run:
+    with Registry.default().run(config, data_digest=data_digest) as run:
         model, curve = clock.run(
             "train",
             stages.train_stage,
@@ -88,7 +87,6 @@ def train_and_register(
         card = clock.run(
             "register",
             stages.register_stage,
-            registry,
             model,
             run,
             config,

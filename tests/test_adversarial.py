@@ -310,7 +310,7 @@ def test_a_killed_game_ends_as_an_unbroken_one(tmp_path: Path, game: str) -> Non
 
 def test_a_gan_learns_what_digits_look_like(tmp_path: Path) -> None:
     """By maximum mean discrepancy of pixels, which knows nothing of the discriminator."""
-    train = settings(iterations=400, batch=32, lr=2e-3, log_every=100)
+    train = settings(iterations=800, batch=32, lr=2e-3, log_every=100)
     real = Digits(1).images[:400].reshape(400, -1)
 
     def distance(model: HUModel) -> float:
@@ -320,7 +320,7 @@ def test_a_gan_learns_what_digits_look_like(tmp_path: Path) -> None:
     network = Generator(latent=16, size=8, channels=16)
     fresh = distance(HUModel(copy.deepcopy(network), normalize=DIGIT_LEVELS, residual=False))
     model, _, logged = fit(network, adversarial(average=0.98), train, tmp_path)
-    assert distance(model) < 0.3 * fresh  # 0.08 to 0.25 of it, for eight seeds of the weights
+    assert distance(model) < 0.15 * fresh
     assert logged[-1]["diversity"] > 0.5
     assert logged[-1]["collapse_alarm"] == 0
 
@@ -378,7 +378,7 @@ def test_spectral_norm_holds_every_layer() -> None:
 def test_generator_and_discriminator_are_mirrors(size: int) -> None:
     image = Generator(5, size, channels=2, image_channels=3)(torch.randn(2, 5))
     assert image.shape == (2, 3, size, size)
-    assert float(image.abs().max()) <= 1
+    assert float(image.detach().abs().max()) <= 1
     features = Discriminator(size, channels=2, image_channels=3)(image)
     assert features[-1].shape == (2, 1, 1, 1)
     assert features[-2].shape[-2:] == (4, 4)

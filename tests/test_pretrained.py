@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers_images import volume_of
 
-from flows.models import load_model
+from flows.registry import load_named
 from pipeline.config import digest, parse_config
 from pipeline.errors import ConfigError
 from pipeline.infer import apply_model
@@ -48,7 +48,7 @@ def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
 def test_it_is_found_without_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert load_model("redcnn@pretrained")[1].version == 0
+    assert load_named("redcnn@pretrained")[1].version == 0
     assert not list(tmp_path.iterdir()), "a registry was made that nobody asked for"
 
 
