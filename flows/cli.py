@@ -34,7 +34,7 @@ from flows.options import (
     Out,
     Settings,
     StoreFolder,
-    begin_server,
+    beginning,
     end,
     writable,
 )
@@ -108,11 +108,11 @@ def _finish_run(
     denoiser: str | None = None,
 ) -> None:
     writable(out)
-    begin_server()
-    from flows.main_job import Request, main_job
-    from flows.registry import Registry
-    from flows.sealed import opened
-    from flows.tables import run_table
+    with beginning():
+        from flows.main_job import Request, main_job
+        from flows.registry import Registry
+        from flows.sealed import opened
+        from flows.tables import run_table
 
     source = str(data) if data else None
     request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
@@ -138,10 +138,10 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
         return
 
     settings = load_config(config, set_)
-    begin_server()
-    from flows.single import train_flow
-    from flows.tables import model_line
-    from flows.tables_tasks import task_figures
+    with beginning():
+        from flows.single import train_flow
+        from flows.tables import model_line
+        from flows.tables_tasks import task_figures
 
     result = train_flow(settings, store)
     if json_:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Denoiser, Json, Strength, begin_server, writable
+from flows.options import Denoiser, Json, Strength, beginning, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -89,8 +89,8 @@ def evaluate(
     sweep = None if dose_sweep is None else Sweep(doses=parse_doses(dose_sweep))
     if out:
         writable(out)
-    begin_server()
-    from flows.evaluation import Wanted, evaluate_flow
+    with beginning():
+        from flows.evaluation import Wanted, evaluate_flow
 
     wanted = Wanted(
         model,

@@ -16,7 +16,7 @@ from flows.options import (
     Source,
     StoreFolder,
     Strength,
-    begin_server,
+    beginning,
     end,
     writable,
 )
@@ -54,11 +54,11 @@ def ingest(
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
-    begin_server()
-    from flows.single import ingest_flow
-    from flows.tables import ingest_table
-    from pipeline.config import parse_intake
-    from pipeline.settings import Pairs
+    with beginning():
+        from flows.single import ingest_flow
+        from flows.tables import ingest_table
+        from pipeline.config import parse_intake
+        from pipeline.settings import Pairs
 
     report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
     _show(report, json_, lambda: ingest_table(report))
@@ -97,11 +97,11 @@ def apply(
     series is checked before it is handed over; one that fails is not written.
     """
     writable(out)
-    begin_server()
-    from flows.single import apply_flow
-    from flows.tables import applied_table
-    from flows.tables_restoration import pictures_table
-    from pipeline.config import parse_intake
+    with beginning():
+        from flows.single import apply_flow
+        from flows.tables import applied_table
+        from flows.tables_restoration import pictures_table
+        from pipeline.config import parse_intake
 
     report = apply_flow(
         model,
@@ -138,11 +138,11 @@ def simulate(
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
     writable(out)
-    begin_server()
-    from flows.single import simulate_flow
-    from flows.tables import simulated_table
-    from pipeline.config import parse_intake
-    from pipeline.physics.lowdose import LowDoseCT
+    with beginning():
+        from flows.single import simulate_flow
+        from flows.tables import simulated_table
+        from pipeline.config import parse_intake
+        from pipeline.physics.lowdose import LowDoseCT
 
     report = simulate_flow(
         source,
@@ -205,10 +205,10 @@ def deidentify(
     reports.
     """
     writable(out)
-    begin_server()
-    from flows.single import deidentify_flow
-    from flows.tables import deidentified_table
-    from pipeline.dicom.deidentify import Options
+    with beginning():
+        from flows.single import deidentify_flow
+        from flows.tables import deidentified_table
+        from pipeline.dicom.deidentify import Options
 
     options = Options(
         shift_dates=shift_dates, safe_private=safe_private, retain_device=retain_device
