@@ -40,9 +40,8 @@ bench: DATA ?= ../shared/data
 bench: install
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/apply.py --data $(DATA) --slices 24 --lengths 40 80
-	$(BIN)/python benchmarks/orchestration.py --data $(DATA) --works apply --repeats 1
 	$(BIN)/python benchmarks/growth.py --ingest 10 100 --apply 10 30
-	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts 1000
+	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts
 
 # Everything is pinned in one lock, so pip need not work out what needs what (it takes minutes), nor
 # compile what nobody imports; `pip check` says if the lock is not whole. A second run finds the

@@ -6,12 +6,12 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
@@ -21,6 +21,7 @@ from pipeline.versions import versions
 
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]
+Found = TypeVar("Found")
 
 
 def facts() -> dict[str, Any]:
@@ -61,13 +62,7 @@ def apart_in_turns(ways: dict[str, Way], repeats: int) -> Seconds:
     comes and goes as it does without us. A first round warms up.
     """
     with ExitStack() as stack:
-        places = {
-            name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for name in ways
-        }
-        for name, place in places.items():
-            with memory_as_it_comes() if name == "plain" else nullcontext():
-                place.submit(os.getpid).result()  # begins the process
+        places = {name: stack.enter_context(_process(name)) for name in ways}
         rounds = [
             {name: places[name].submit(_timed, way).result() for name, way in ways.items()}
             for _ in range(repeats + 1)
@@ -75,9 +70,19 @@ def apart_in_turns(ways: dict[str, Way], repeats: int) -> Seconds:
     return {name: [taken[name] for taken in rounds[1:]] for name in ways}
 
 
-def memory_as_it_comes() -> AbstractContextManager[object]:
-    """For processes that begin meanwhile: see pipeline.memory."""
-    return patch.dict(os.environ, {SWITCH: "0"})
+def apart(name: str, way: Callable[[], Found]) -> Found:
+    """What one run gives, in a process of its own; "plain" as in apart_in_turns."""
+    with _process(name) as place:
+        return place.submit(way).result()
+
+
+@contextmanager
+def _process(name: str) -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as place:
+        # For a process that begins meanwhile: see pipeline.memory.
+        with patch.dict(os.environ, {SWITCH: "0"} if name == "plain" else {}):
+            place.submit(os.getpid).result()  # begins it
+        yield place
 
 
 def _timed(way: Way) -> float:

@@ -231,9 +231,9 @@ def _rows(found: dict[str, Any]) -> Iterator[str]:
         yield _row(f"training it, a patch of {patch}", seconds["plain"], seconds["ldct"], "s")
     if "windows" in found:
         both = found["windows"]
-        for key, unit in (("seconds", "s"), ("mib", "MiB")):
-            peer, ours = ([run[key] for run in both[way]] for way in ("monai", "ours"))
-            yield _row(f"segmenting {both['slices']} slices, {key}", peer, ours, unit)
+        name = f"segmenting {both['slices']} slices of 256 x 256"
+        yield _row(name, *both["seconds"].values(), "s")
+        yield _row("the same, memory of one run", *([m] for m in both["mib"].values()), "MiB")
 
 
 def _waiting_lines(found: dict[str, Any]) -> Iterator[str]:

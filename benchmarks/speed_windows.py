@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import machine
@@ -18,24 +14,21 @@ from pipeline.models.fcn import FCN
 from pipeline.segmentation import Segmentation
 from pipeline.volume import Volume
 
-SHAPE = (64, 384, 384)
+SHAPE = (64, 256, 256)
 
 
 def windows(repeats: int) -> dict[str, Any]:
-    """Each run is a process of its own, so that its memory is its own too."""
-    rows: dict[str, list[dict[str, float]]] = {"monai": [], "ours": []}
-    for _ in range(min(3, repeats)):
-        for way, told in rows.items():
-            with machine.memory_as_it_comes() if way == "monai" else nullcontext():
-                ended = subprocess.run(
-                    [sys.executable, __file__, way], capture_output=True, check=True, text=True
-                )
-            told.append(json.loads(ended.stdout.splitlines()[-1]))
-    return {**rows, "slices": SHAPE[0]}
+    """Seconds in turns, and the most memory of one run, in a process of its own."""
+    ways = {name: partial(run, name) for name in ("plain", "ldct")}
+    return {
+        "seconds": machine.apart_in_turns(ways, repeats),
+        "mib": {name: machine.apart(name, way) for name, way in ways.items()},
+        "slices": SHAPE[0],
+    }
 
 
-def window_run(way: str) -> dict[str, float]:
-    """Seconds, and the most memory above what was held before, of SHAPE."""
+def run(way: str) -> float:
+    """The most memory in MiB that SHAPE takes above what was held before."""
     from monai.inferers import SlidingWindowInferer
 
     shape, patch = SHAPE, [48, 128, 128]
@@ -55,16 +48,10 @@ def window_run(way: str) -> dict[str, float]:
         {},
     )
     before_mib = machine.peak_mib()
-    began = time.perf_counter()
-    if way == "ours":
+    if way == "ldct":
         segment(network, volume, settings)
     else:
         inferer = SlidingWindowInferer(patch, overlap=settings.overlap, mode="gaussian")
         with torch.inference_mode():
             inferer(torch.from_numpy(image_hu)[None, None], network).softmax(1).argmax(1)
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "mib": machine.peak_mib() - before_mib}
-
-
-if __name__ == "__main__":
-    print(json.dumps(window_run(sys.argv[1])))
+    return machine.peak_mib() - before_mib
