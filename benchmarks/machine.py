@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
@@ -55,7 +55,7 @@ def in_turns(ways: dict[str, Way], repeats: int, *, warm_up: bool = True) -> Sec
     return seconds
 
 
-def apart_in_turns(ways: dict[str, Way], repeats: int) -> Seconds:
+def apart_in_turns(ways: Mapping[str, Way], repeats: int) -> Seconds:
     """As in_turns, but each way stays in a process of its own: what one sets, the other has not.
 
     ways: functions of modules, or functools.partial of such; "plain" is a peer's, whose memory
