@@ -162,14 +162,11 @@ def markdown(result: dict) -> str:
             if DCM2NIIX in middle
             else []
         ),
-        "",
-        "| files (64 x 64, series of 50) | seconds | ms a file |",
-        "|---|---|---|",
-        *(
-            f"| {count} | {seconds:.2f} | {1000 * seconds / int(count):.2f} |"
-            for count, seconds in result["linearity"].items()
-        ),
     ]
+    if result["linearity"]:
+        lines += ["", "| files (64 x 64, series of 50) | seconds | ms a file |", "|---|---|---|"]
+    for count, seconds in result["linearity"].items():
+        lines.append(f"| {count} | {seconds:.2f} | {1000 * seconds / int(count):.2f} |")
     return "\n".join(lines) + "\n"
 
 
