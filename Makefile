@@ -35,7 +35,8 @@ gallery: install
 	$(BIN)/python benchmarks/restore.py --work out/restore $(if $(DATA),--data $(DATA))
 
 # What is fast and what is not, on this machine's CPU, beside peers: tables and JSON in
-# benchmarks/results. DATA is the folder of real CT. Leave the machine alone meanwhile.
+# benchmarks/results. DATA is the folder of real CT. Leave the machine alone meanwhile. ingest.py gets
+# no counts of files: growth.py has grown them.
 bench: DATA ?= ../shared/data
 bench: install
 	$(BIN)/python benchmarks/speed.py

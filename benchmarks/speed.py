@@ -231,7 +231,7 @@ def _rows(found: dict[str, Any]) -> Iterator[str]:
         yield _row(f"training it, a patch of {patch}", seconds["plain"], seconds["ldct"], "s")
     if "windows" in found:
         both = found["windows"]
-        name = f"segmenting {both['slices']} slices of 256 x 256"
+        name = f"segmenting {' x '.join(map(str, both['shape']))}"
         yield _row(name, *both["seconds"].values(), "s")
         yield _row("the same, memory of one run", *([m] for m in both["mib"].values()), "MiB")
 

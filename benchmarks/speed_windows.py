@@ -23,7 +23,7 @@ def windows(repeats: int) -> dict[str, Any]:
     return {
         "seconds": machine.apart_in_turns(ways, repeats),
         "mib": {name: machine.apart(name, way) for name, way in ways.items()},
-        "slices": SHAPE[0],
+        "shape": list(SHAPE),
     }
 
 
