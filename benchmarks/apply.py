@@ -27,14 +27,15 @@ import torch
 from long_series import write_long_series
 from torch import nn
 
-from pipeline.config import load_config
-from pipeline.dicom.derived.hand_over import handing_over
+from pipeline.config.run import load_config
+from pipeline.dicom.derived.publish import handing_over
 from pipeline.dicom.derived.write import write_slice
-from pipeline.dicom.read import Slice, SliceReader
-from pipeline.dicom.series import Series, find_series
-from pipeline.export import Export, ModelCard, export_denoised
-from pipeline.infer import apply_to_slices
-from pipeline.models.shell import build_model, place
+from pipeline.dicom.read.series import Series, find_series
+from pipeline.dicom.read.volume import Slice, SliceReader
+from pipeline.export.series import Export, export_denoised
+from pipeline.inference.denoise import apply_to_slices
+from pipeline.models.adapters.base import build_model, place
+from pipeline.models.adapters.card import ModelCard
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

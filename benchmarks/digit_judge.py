@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 
-from pipeline.evaluate_latent import kl_divergence
-from pipeline.pictures import Pictures
+from pipeline.evaluation.latent import kl_divergence
+from pipeline.ingest.bundled_pictures import Pictures
 
 CONFIDENT = 0.8
 

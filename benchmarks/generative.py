@@ -23,7 +23,7 @@ from generative_digits import GAMES, digits
 from generative_figures import FIGURES
 from generative_tables import TABLES
 
-from pipeline.versions import versions
+from pipeline.core.versions import versions
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -22,18 +22,18 @@ from PIL import Image
 from skimage.color import rgb2gray
 from sklearn.datasets import load_sample_images
 
-from pipeline.codec import Codec
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import find_series
-from pipeline.losses import MultiScaleSSIM
-from pipeline.metrics import psnr_db
-from pipeline.metrics_perceptual import ms_ssim
+from pipeline.config.sections import Normalize, Train
+from pipeline.core.units import SOFT_TISSUE, Window
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.generative.codec import Codec
+from pipeline.losses.image import MultiScaleSSIM
+from pipeline.metrics.image import psnr_db
+from pipeline.metrics.perceptual import ms_ssim
 from pipeline.models.vqvae import VQVAE
-from pipeline.report.figures import grey_levels
-from pipeline.settings import Normalize, Train
-from pipeline.steps.vector_quantised import VectorQuantised
-from pipeline.units import SOFT_TISSUE, Window
+from pipeline.report.slice_images import grey_levels
+from pipeline.training.steps.vector_quantised import VectorQuantised
 
 GREYS = Window(127.5, 255)
 LEVELS = Normalize(centre=127.5, scale=127.5)

@@ -13,28 +13,29 @@ import numpy as np
 from generative_training import log_to_stderr, picture_grid
 from numpy.typing import NDArray
 
-from pipeline.config import RunConfig, load_config
-from pipeline.dataset import PatchPairs, degradation_digest
-from pipeline.degrade import degrade_store
-from pipeline.evaluate import evaluate_store
-from pipeline.identity import installation_key
-from pipeline.infer import apply_model
-from pipeline.ingest import ingest
-from pipeline.models.shell import HUModel
-from pipeline.physics.phantom_quality import Grid, water_phantom
-from pipeline.quality.noise_power import NoisePower, less_mean_of_repeats, noise_power
-from pipeline.quality.regions import cut_regions, tile_places_mm
-from pipeline.quality.scan import Scanner, scan
-from pipeline.store import Store
-from pipeline.train import train
-from pipeline.units import SOFT_TISSUE
+from pipeline.config.run import RunConfig, load_config
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.units import SOFT_TISSUE
+from pipeline.data.patches import PatchPairs
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.denoising import evaluate_store
+from pipeline.inference.denoise import apply_model
+from pipeline.ingest.ingest import ingest
+from pipeline.models.adapters.base import HUModel
+from pipeline.physics.phantoms.image_quality import Grid, water_phantom
+from pipeline.quality.nps import NoisePower, less_mean_of_repeats, noise_power
+from pipeline.quality.phantom_scan import Scanner, scan
+from pipeline.quality.rois import cut_regions, tile_places_mm
+from pipeline.store.store import Store
+from pipeline.training.loop import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004")
 TEST = "abdomen-ge-crlm1006"
 DOSE = 0.25
 #: A rehearsal that never ends is plain supervised training, here of as many updates.
-ALONE = "step={target: pipeline.steps.supervised.Supervised, args: {residual: true}}"
+ALONE = "step={target: pipeline.training.steps.supervised.Supervised, args: {residual: true}}"
 ARMS: dict[str, tuple[str, list[str]]] = {
     "RED-CNN, mean square error": ("denoise_pix2pix", [ALONE, "train.iterations=2600"]),
     "RED-CNN, WGAN and perceptual": ("denoise_wgan_perceptual", []),

@@ -14,8 +14,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from pipeline.latent import sample
-from pipeline.metrics_generative import (
+from pipeline.config.sections import Normalize, Train
+from pipeline.generative.latent import sample
+from pipeline.metrics.generative import (
     frechet_distance,
     memorised,
     mmd,
@@ -23,13 +24,12 @@ from pipeline.metrics_generative import (
     precision_recall,
 )
 from pipeline.models.gan import Generator
-from pipeline.settings import Normalize, Train
-from pipeline.steps.adversarial import Adversarial
+from pipeline.training.steps.adversarial import Adversarial
 
 SAMPLES = 5000
 LEARNING_RATE = 1e-3
 LEVELS = Normalize(centre=8.0, scale=8.0)
-OBJECTIVES = "pipeline.steps.objectives"
+OBJECTIVES = "pipeline.training.steps.gan_objectives"
 #: What differs from game to game.
 GAMES: dict[str, dict[str, Any]] = {
     "non-saturating, spectral norm": {

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config import digest
-from pipeline.models.shell import HUModel
-from pipeline.settings import Normalize, Train
-from pipeline.steps import Step
-from pipeline.train import Checkpoint, Device, Log, Loop
+from pipeline.config.run import digest
+from pipeline.config.sections import Normalize, Train
+from pipeline.models.adapters.base import HUModel
+from pipeline.training.loop import Checkpoint, Device, Log, Loop
+from pipeline.training.steps.base import Step
 
 Curve = list[dict[str, float]]
 

@@ -22,10 +22,10 @@ from typing import Any
 import machine
 import numpy as np
 
-from flows.single import apply_flow, ingest_flow
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.phantom_series import write_phantom_series
-from pipeline.physics.phantom import Phantom
+from flows.commands import apply_flow, ingest_flow
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.physics.phantoms.patient import Phantom
 
 RESULTS = Path(__file__).parent / "results"
 SLICES = 4

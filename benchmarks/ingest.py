@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.dicom.phantom_series import write_phantom_series
-from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import find_series
-from pipeline.ingest import ingest
-from pipeline.physics.phantom import Phantom
-from pipeline.store import Store
-from pipeline.versions import versions
+from pipeline.core.versions import versions
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.ingest.ingest import ingest
+from pipeline.physics.phantoms.patient import Phantom
+from pipeline.store.store import Store
 
 KEY = b"k" * 32
 RESULTS = Path(__file__).parent / "results"

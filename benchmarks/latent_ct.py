@@ -18,11 +18,11 @@ import torch
 from latent_training import fit, parser, timed
 from numpy.typing import NDArray
 
-from pipeline import latent
-from pipeline.evaluate_latent import lower_bound, pca_reconstruction, reconstruction_figures
-from pipeline.generation import Jitter
-from pipeline.identity import installation_key
-from pipeline.images import (
+from pipeline.config.generation import Jitter
+from pipeline.config.sections import Normalize
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.units import SOFT_TISSUE, Window
+from pipeline.data.images import (
     WITH_LUNGS,
     WITHOUT_LUNGS,
     ImageItems,
@@ -30,13 +30,14 @@ from pipeline.images import (
     jitter,
     lung_labels,
 )
-from pipeline.ingest import ingest
-from pipeline.models.shell import HUModel
+from pipeline.evaluation.latent import lower_bound, pca_reconstruction, reconstruction_figures
+from pipeline.generative import latent
+from pipeline.generative.latent_images import RECONSTRUCTED
+from pipeline.ingest.ingest import ingest
+from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import VAE, ConvVAE, SpatialVAE
-from pipeline.report.generated import RECONSTRUCTED, save_grid
-from pipeline.settings import Normalize
-from pipeline.store import Store
-from pipeline.units import SOFT_TISSUE, Window
+from pipeline.report.marked_images import save_grid
+from pipeline.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 SHOWN = Window(-250, 1500)

@@ -21,20 +21,21 @@ from latent_training import fit, parser, timed
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline import latent
-from pipeline.evaluate_latent import (
+from pipeline.config.sections import Normalize
+from pipeline.core.units import Window
+from pipeline.data.images import ImageItems
+from pipeline.evaluation.latent import (
     cliff,
     lower_bound,
     pca_reconstruction,
     reconstruction_figures,
 )
-from pipeline.images import ImageItems
-from pipeline.models.shell import HUModel
+from pipeline.generative import latent
+from pipeline.generative.latent_images import RECONSTRUCTED
+from pipeline.ingest.bundled_pictures import Pictures, digits
+from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import DenseVAE
-from pipeline.pictures import Pictures, digits
-from pipeline.report.generated import RECONSTRUCTED, save_grid, save_latent_plot
-from pipeline.settings import Normalize
-from pipeline.units import Window
+from pipeline.report.marked_images import save_grid, save_latent_plot
 
 GREY = Window(8, 16)
 

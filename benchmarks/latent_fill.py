@@ -4,9 +4,9 @@ benchmarks/latent_fill.py`.
 Of the patient that the generator of latent_search.py --kind ct has not seen, known pixels are
 hidden at full resolution: what lies beyond a smaller field of view (truncation), a disc as large
 as a hip stem (metal, without its streaks), and slices. What `ldct latent fill` makes of them
-(pipeline.fill) is compared with what was there, in HU, and so are the harmonic surface (Laplace's
-equation, the reference for any hole), the biharmonic one (Damelin & Hoang 2018, of the disc: the
-ring is too large for it), air, and linear interpolation between the slices beside a gap.
+(pipeline.generative.fill) is compared with what was there, in HU, and so are the harmonic surface
+(Laplace's equation, the reference for any hole), the biharmonic one (Damelin & Hoang 2018, of the
+disc: the ring is too large for it), air, and linear interpolation between the slices beside a gap.
 Writes results/latent_fill.json, .md and .png.
 """
 
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
-from pipeline.config import load_config
-from pipeline.evaluate_generation import generation_of
-from pipeline.fill import Fill, filled, filled_gaps
-from pipeline.geometry import fill_gaps
-from pipeline.inpaint import poisson_blended
-from pipeline.metrics import windowed
-from pipeline.models.generative import Generative
-from pipeline.store import Store
-from pipeline.units import AIR_HU, Window
-from pipeline.versions import versions
-from pipeline.volume import Volume
+from pipeline.config.run import load_config
+from pipeline.core.units import AIR_HU, Window
+from pipeline.core.versions import versions
+from pipeline.core.volume import Volume
+from pipeline.evaluation.generation import generation_of
+from pipeline.generative.fill import Fill, filled, filled_gaps
+from pipeline.generative.latent_search import poisson_blended
+from pipeline.ingest.regrid import fill_gaps
+from pipeline.metrics.image import windowed
+from pipeline.models.adapters.generative import Generative
+from pipeline.store.store import Store
 
 Stack = NDArray[np.float32]
 Region = NDArray[np.bool_]

@@ -28,12 +28,12 @@ from latent_search_views import band, picture, table
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.config import RunConfig, load_config
-from pipeline.dicom.intake import Intake
-from pipeline.identity import installation_key
-from pipeline.images import StoredSlices
-from pipeline.ingest import ingest
-from pipeline.inpaint import (
+from pipeline.config.run import RunConfig, load_config
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.versions import versions
+from pipeline.data.images import StoredSlices
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.generative.latent_search import (
     Found,
     Holes,
     Search,
@@ -42,12 +42,12 @@ from pipeline.inpaint import (
     find_sequence,
     random_start,
 )
-from pipeline.metrics import flicker
-from pipeline.models.shell import HUModel
-from pipeline.store import Store
-from pipeline.tasks import task_of
-from pipeline.train import train
-from pipeline.versions import versions
+from pipeline.ingest.ingest import ingest
+from pipeline.metrics.image import flicker
+from pipeline.models.adapters.base import HUModel
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.training.loop import train
 
 ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
 TRAINING = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "torso-siemens")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.units import Window
+from pipeline.core.units import Window
 
 
 @dataclass(frozen=True)

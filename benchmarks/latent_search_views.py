@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.metrics import windowed
-from pipeline.units import Window
+from pipeline.core.units import Window
+from pipeline.metrics.image import windowed
 
 Stack = NDArray[np.float32]
 #: Images and frames that the picture shows, its width in pixels, and the grey between.

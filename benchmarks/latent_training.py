@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from pipeline.config import digest
-from pipeline.images import ImageItems
-from pipeline.models.shell import HUModel
+from pipeline.config.run import digest
+from pipeline.config.sections import Normalize, Train
+from pipeline.core.versions import versions
+from pipeline.data.images import ImageItems
+from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import VAE
-from pipeline.settings import Normalize, Train
-from pipeline.steps.variational import Variational
-from pipeline.train import Checkpoint, Loop, choose_device
-from pipeline.versions import versions
+from pipeline.training.loop import Checkpoint, Loop, choose_device
+from pipeline.training.steps.variational import Variational
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import torch
 
-from pipeline.memory import SWITCH
-from pipeline.versions import versions
+from pipeline.core.malloc import SWITCH
+from pipeline.core.versions import versions
 
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]
@@ -79,7 +79,7 @@ def apart(name: str, way: Callable[[], Found]) -> Found:
 @contextmanager
 def _process(name: str) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as place:
-        # For a process that begins meanwhile: see pipeline.memory.
+        # For a process that begins meanwhile: see pipeline.core.malloc.
         with patch.dict(os.environ, {SWITCH: "0"} if name == "plain" else {}):
             place.submit(os.getpid).result()  # begins it
         yield place

@@ -72,7 +72,7 @@ def patients(work: Path) -> Path:
 
 
 def ways_of(what: str, source: Path, work: Path, set_: list[str]) -> dict[str, machine.Way]:
-    ldct = [sys.executable, "-m", "flows.cli"]
+    ldct = [sys.executable, "-m", "flows.cli.app"]
     plain = [sys.executable, __file__, "--data", ".", "--plain", what, str(source)]
     options = [part for value in set_ for part in ("--set", value)]
     commands = {
@@ -109,12 +109,12 @@ def run(command: list[str], work: Path) -> None:
 
 
 def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
-    from pipeline.config import parse_config
-    from pipeline.dicom.intake import Intake
-    from pipeline.discover import discover
-    from pipeline.export import Export
-    from pipeline.pretrained import load_pretrained
-    from pipeline.tasks import task_of
+    from pipeline.config.run import parse_config
+    from pipeline.dicom.read.ingest_options import Intake
+    from pipeline.export.series import Export
+    from pipeline.io.discover import discover
+    from pipeline.models.adapters.pretrained import load_pretrained
+    from pipeline.tasks.base import task_of
 
     model, card, raw = load_pretrained(MODEL)
     config = parse_config(raw)
@@ -123,18 +123,19 @@ def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
 
 
 def plain_job(source: Path, out: Path, set_: list[str]) -> None:
-    """As flows.main_job, stage by stage, without a registry: weights and report are files."""
-    from pipeline.config import load_config
-    from pipeline.dataset import TEST, TRAIN, split_patients
-    from pipeline.drift import seen_by
-    from pipeline.export import ModelCard
-    from pipeline.files import write_json
-    from pipeline.identity import installation_key
-    from pipeline.joint import Training
-    from pipeline.models.saved import load_model, save_model
-    from pipeline.store import Store
-    from pipeline.tasks import task_of
-    from pipeline.versions import versions
+    """As flows.run, stage by stage, without a registry: weights and report are files."""
+    from pipeline.config.run import load_config
+    from pipeline.core.atomic_files import write_json
+    from pipeline.core.pseudonyms import installation_key
+    from pipeline.core.versions import versions
+    from pipeline.inference.drift import seen_by
+    from pipeline.models.adapters.card import ModelCard
+    from pipeline.models.adapters.weights import load_model, save_model
+    from pipeline.store.published_splits import TEST, TRAIN
+    from pipeline.store.splits import split_patients
+    from pipeline.store.store import Store
+    from pipeline.tasks.base import task_of
+    from pipeline.tasks.training_job import Training
 
     config = load_config(ROOT / "configs/demo.yaml", set_)
     task, store, key = task_of(config), Store(out / "store"), installation_key()
@@ -189,7 +190,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
 def report_of(
     name: str, task: Any, model: Any, card: Any, ingested: Any, out: Path, config: Any
 ) -> dict[str, Any] | None:
-    from pipeline.export import Export
+    from pipeline.export.series import Export
 
     to = Export(out / "derived" / name)
     return task.export(model, card, ingested.sources[name], to, config)[0]

@@ -32,28 +32,28 @@ import numpy as np
 from quality_tables import markdown
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
-from flows.progress import Stage
-from flows.registry import load_named
-from flows.single import train_flow
-from pipeline.baselines import BASELINES, Baseline
-from pipeline.config import RunConfig, digest, load_config, parse_config
-from pipeline.conventions import CONVENTIONS
-from pipeline.dataset import degradation_digest
-from pipeline.degrade import degrade_store
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import find_series
-from pipeline.evaluate import evaluate_store, over_patients
-from pipeline.evaluate_baselines import evaluate_baselines
-from pipeline.evaluate_phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
-from pipeline.files import write_json
-from pipeline.infer import apply_model
-from pipeline.masks import body_mask
-from pipeline.quality.sweep import Sweep
-from pipeline.report.html import evaluation_charts
-from pipeline.store import Store
-from pipeline.versions import versions
-from pipeline.volume import Volume
+from flows.commands import train_flow
+from flows.runtime.progress import Stage
+from flows.tracking.registry import load_named
+from pipeline.config.run import RunConfig, digest, load_config, parse_config
+from pipeline.core.atomic_files import write_json
+from pipeline.core.masks import body_mask
+from pipeline.core.versions import versions
+from pipeline.core.volume import Volume
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.evaluation.baselines import evaluate_baselines
+from pipeline.evaluation.classical_denoisers import BASELINES, Baseline
+from pipeline.evaluation.denoising import evaluate_store, over_patients
+from pipeline.evaluation.phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
+from pipeline.inference.denoise import apply_model
+from pipeline.metrics.conventions import CONVENTIONS
+from pipeline.quality.dose_sweep import Sweep
+from pipeline.report.pages import evaluation_charts
+from pipeline.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -24,19 +24,20 @@ from PIL import Image
 from pydicom import dcmread
 from restore_tables import write_tables
 
-from pipeline.config import RunConfig, digest, load_config
-from pipeline.dataset import TEST, TRAIN, split_patients
-from pipeline.dataset_restoration import StoredPictures
-from pipeline.errors import ConfigError, LdctError
-from pipeline.evaluate_restoration import picture_figures
-from pipeline.identity import installation_key
-from pipeline.models.restorer import degradation_of, restoration_of
-from pipeline.models.shell import Shell
+from pipeline.config.run import RunConfig, digest, load_config
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.versions import versions
+from pipeline.data.stored_pictures import StoredPictures
+from pipeline.evaluation.restoration import picture_figures
+from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.restorer import degradation_of, restoration_of
 from pipeline.report.restoration import restoration_strips
-from pipeline.store import Store
-from pipeline.tasks import task_of
-from pipeline.train import train
-from pipeline.versions import versions
+from pipeline.store.published_splits import TEST, TRAIN
+from pipeline.store.splits import split_patients
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs" / "gallery"

@@ -17,12 +17,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.config import RunConfig, load_config
-from pipeline.identity import installation_key
-from pipeline.store import Store
-from pipeline.tasks import task_of
-from pipeline.train import train
-from pipeline.versions import versions
+from pipeline.config.run import RunConfig, load_config
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.versions import versions
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.training.loop import train
 
 ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
 LAYERS = (10, 20)

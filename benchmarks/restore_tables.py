@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluate_restoration import INPUT, OUTPUT, answers_of
+from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
 
 RESULTS = Path(__file__).parent / "results"
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery.md"

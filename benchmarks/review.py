@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
+from pipeline.core.versions import versions
 from pipeline.dicom.derived.write import DENOISED, Operation, write_derived
-from pipeline.dicom.phantom_series import write_phantom_series
-from pipeline.dicom.series import find_series
-from pipeline.physics.phantom import Phantom
-from pipeline.versions import versions
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.physics.phantoms.patient import Phantom
 
 RESULTS = Path(__file__).parent / "results"
 MATRIX, SLICES = 512, 500
@@ -87,7 +87,7 @@ def write_case(root: Path) -> None:
 def measured(root: Path) -> dict[str, float]:
     """One start of the server and one visit: seconds, slices per second, memory in MiB."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "flows.cli", "review", str(root), "--no-browser"]
+    command = [sys.executable, "-m", "flows.cli.app", "review", str(root), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = server.stdout.readline().strip()

@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
-from flows.metrics import LedgerFigures
-from pipeline.config import parse_config
-from pipeline.dicom.intake import Intake
-from pipeline.discover import discover
-from pipeline.export import Export
-from pipeline.ingest import ingest
+from flows.hospital.prometheus import LedgerFigures
+from pipeline.config.run import parse_config
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.export.series import Export
+from pipeline.ingest.ingest import ingest
+from pipeline.io.discover import discover
+from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work import OPEN
-from pipeline.pretrained import load_pretrained
-from pipeline.store import Store
-from pipeline.tasks import task_of
+from pipeline.pacs.work_item import OPEN
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
 
 KEY = b"k" * 32
 RESULTS = Path(__file__).parent / "results" / "scale.json"

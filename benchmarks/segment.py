@@ -19,29 +19,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config import RunConfig, load_config
-from pipeline.dataset import degradation_digest
-from pipeline.dataset_segmentation import LabelPatches, cache_working, load_working
-from pipeline.degrade import degrade_store
-from pipeline.dicom.intake import Intake
-from pipeline.downstream import low_dose_volume
-from pipeline.evaluate_segmentation import class_figures
-from pipeline.identity import installation_key
-from pipeline.infer import apply_model
-from pipeline.infer_segmentation import segment
-from pipeline.ingest import ingest
-from pipeline.labelmap import LabelMap
-from pipeline.metrics_segmentation import structure_figures
-from pipeline.models.shell import Shell
-from pipeline.pretrained import load_pretrained
+from pipeline.config.run import RunConfig, load_config
+from pipeline.config.segmentation import Segmentation, complete
+from pipeline.core.label_map import LabelMap
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.units import Window
+from pipeline.core.versions import versions
+from pipeline.core.volume import Volume
+from pipeline.data.label_patches import LabelPatches, cache_working, load_working
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.evaluation.segmentation import class_figures
+from pipeline.evaluation.segmentation_at_dose import low_dose_volume
+from pipeline.inference.denoise import apply_model
+from pipeline.inference.segment import segment
+from pipeline.ingest.ingest import ingest
+from pipeline.metrics.segmentation import structure_figures
+from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.report.overlay import overlay
-from pipeline.segmentation import Segmentation, complete
-from pipeline.store import Store
-from pipeline.stored_labels import stored_labels
-from pipeline.train import train
-from pipeline.units import Window
-from pipeline.versions import versions
-from pipeline.volume import Volume
+from pipeline.store.labels import stored_labels
+from pipeline.store.store import Store
+from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
-from flows.registry import Registry
-from pipeline.models.saved import save_model
+from flows.tracking.registry import Registry
+from pipeline.models.adapters.weights import save_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 #: A file of the repository that every clone carries.

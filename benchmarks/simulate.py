@@ -23,19 +23,19 @@ import numpy as np
 import torch
 from skimage.transform import iradon, radon
 
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import find_series
-from pipeline.physics.agreement import agreement
-from pipeline.physics.beam import FanBeam
-from pipeline.physics.calibrate import SLICES, calibrate
+from pipeline.core.units import hu_to_mu_per_mm
+from pipeline.core.versions import versions
+from pipeline.core.volume import Volume
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.physics.calibration import SLICES, calibrate
+from pipeline.physics.calibration_check import agreement
 from pipeline.physics.detector import draw_log_counts
-from pipeline.physics.fanbeam import adjoint_project, filtered_backprojection, forward_project
+from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
+from pipeline.physics.fan_beam_geometry import FanBeam
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.physics.noise import added_noise
-from pipeline.units import hu_to_mu_per_mm
-from pipeline.versions import versions
-from pipeline.volume import Volume
+from pipeline.physics.noise_insertion import added_noise
 
 RESULTS = Path(__file__).parent / "results"
 GEOMETRY = FanBeam()

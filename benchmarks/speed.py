@@ -37,14 +37,14 @@ from speed_training import step
 from speed_windows import windows
 from torch import nn
 
-from pipeline.config import load_config
-from pipeline.infer import apply_model
-from pipeline.metrics import psnr_db, ssim, windowed
-from pipeline.metrics_perceptual import vif
+from pipeline.config.run import load_config
+from pipeline.config.sections import Normalize
+from pipeline.core.units import SOFT_TISSUE
+from pipeline.inference.denoise import apply_model
+from pipeline.metrics.image import psnr_db, ssim, windowed
+from pipeline.metrics.perceptual import vif
+from pipeline.models.adapters.base import HUModel, Shell, build_model, place
 from pipeline.models.redcnn import REDCNN
-from pipeline.models.shell import HUModel, Shell, build_model, place
-from pipeline.settings import Normalize
-from pipeline.units import SOFT_TISSUE
 
 RESULTS = Path(__file__).parent / "results"
 #: Slices of a round: that figures are taken of, and that go through a network.

@@ -14,13 +14,14 @@ from reference.redcnn import PlainREDCNN
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.config import load_config
-from pipeline.dataset import PatchPairs, degradation_digest
-from pipeline.degrade import degrade_store
-from pipeline.physics.phantom import patient_phantom
-from pipeline.store import Store
-from pipeline.train import train
-from pipeline.volume import Volume
+from pipeline.config.run import load_config
+from pipeline.core.volume import Volume
+from pipeline.data.patches import PatchPairs
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.physics.phantoms.patient import patient_phantom
+from pipeline.store.store import Store
+from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 

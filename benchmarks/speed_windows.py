@@ -9,10 +9,10 @@ import machine
 import numpy as np
 import torch
 
-from pipeline.infer_segmentation import segment
+from pipeline.config.segmentation import Segmentation
+from pipeline.core.volume import Volume
+from pipeline.inference.segment import segment
 from pipeline.models.fcn import FCN
-from pipeline.segmentation import Segmentation
-from pipeline.volume import Volume
 
 SHAPE = (64, 256, 256)
 

@@ -23,21 +23,22 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.components import build
-from pipeline.config import RunConfig, load_config
-from pipeline.dataset import PatchPairs, degradation_digest
-from pipeline.degrade import degrade_store
-from pipeline.dicom.read import read_volume
-from pipeline.dicom.series import find_series
-from pipeline.evaluate import evaluate_store
-from pipeline.infer import apply_model
-from pipeline.models.shell import Shell, build_loss, build_model, place
-from pipeline.pretrained import load_pretrained
-from pipeline.steps import Step
-from pipeline.store import Store
-from pipeline.train import train
-from pipeline.versions import versions
-from pipeline.volume import Volume
+from pipeline.config.component import build
+from pipeline.config.run import RunConfig, load_config
+from pipeline.core.versions import versions
+from pipeline.core.volume import Volume
+from pipeline.data.patches import PatchPairs
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.evaluation.denoising import evaluate_store
+from pipeline.inference.denoise import apply_model
+from pipeline.models.adapters.base import Shell, build_loss, build_model, place
+from pipeline.models.adapters.pretrained import load_pretrained
+from pipeline.store.store import Store
+from pipeline.training.loop import train
+from pipeline.training.steps.base import Step
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.progress import Stage
-from pipeline.config import RunConfig, load_config
-from pipeline.dicom.phantom_series import write_phantom_series
-from pipeline.physics.phantom import patient_phantom
+from flows.runtime.progress import Stage
+from pipeline.config.run import RunConfig, load_config
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.physics.phantoms.patient import patient_phantom
 
 PATIENTS = 6
 SLICES = 12

@@ -7,22 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flows.commands import each_volume, in_flow
 from flows.latent import load_generator
 from flows.pictures import told
-from flows.progress import Stage
-from flows.single import each_volume, in_flow
-from pipeline.dicom.findings import Refusal, Unreadable
-from pipeline.dicom.intake import Intake
-from pipeline.discover import Source
-from pipeline.errors import ConfigError, LdctError
-from pipeline.evaluate_generation import generation_of
-from pipeline.export import Export, Exported, ModelCard
-from pipeline.export_fill import MISSING, Wanted, export_filled
-from pipeline.export_pictures import targets
-from pipeline.fill import require_generator
-from pipeline.fill_pictures import Masks, fill_pictures, white_of
-from pipeline.infer import Progress
-from pipeline.models.generative import Generative
+from flows.runtime.progress import Stage
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.refusals import Refusal, Unreadable
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.evaluation.generation import generation_of
+from pipeline.export.filled import MISSING, Wanted, export_filled
+from pipeline.export.filled_pictures import Masks, fill_pictures, white_of
+from pipeline.export.pictures import targets
+from pipeline.export.series import Export, Exported
+from pipeline.generative.fill import require_generator
+from pipeline.inference.denoise import Progress
+from pipeline.io.discover import Source
+from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.generative import Generative
 
 #: (source, target) of pictures, and what to report of each.
 Pairs = list[tuple[Path, Path]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.progress import Stage
-from flows.registry import load_named
-from pipeline.config import RunConfig, parse_config
-from pipeline.export import ModelCard
-from pipeline.latent_views import Wanted, generative_model, plot_codes, view, write_view
-from pipeline.models.generative import Generative
-from pipeline.store import Store
+from flows.runtime.progress import Stage
+from flows.tracking.registry import load_named
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.generative import Generative
+from pipeline.report.latent_views import Wanted, generative_model, plot_codes, view, write_view
+from pipeline.store.store import Store
 
 
 def show_latents(
@@ -24,7 +24,7 @@ def show_latents(
     dicom: bool,
     nifti: bool,
 ) -> dict[str, Any]:
-    """{"model", "files"}; asked: fields of pipeline.latent_views.Wanted."""
+    """{"model", "files"}; asked: fields of pipeline.report.latent_views.Wanted."""
     wanted = Wanted(**asked)
     model, card, config = load_generator(reference)
     opened = None if store is None else Store.existing(store)

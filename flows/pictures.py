@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.progress import Stage
-from pipeline.dicom.findings import Refusal, Unreadable, by_fate
-from pipeline.errors import LdctError, NothingUsableError
-from pipeline.export_pictures import export_picture, targets
-from pipeline.files import write_json
+from flows.runtime.progress import Stage
+from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.core.refusals import Refusal, Unreadable, by_fate
+from pipeline.export.pictures import export_picture, targets
 
 REPORT = "report.json"
 

@@ -15,26 +15,28 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.progress import Stage
-from flows.registry import Registry, load_named
-from flows.sealed import sealed
-from flows.tracked import TrackedRun
-from pipeline.config import RunConfig, parse_config
-from pipeline.dataset import TEST, TRAIN, VALIDATION, split_patients
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.series import Series
-from pipeline.discover import Source
-from pipeline.downstream import low_dose_figures
-from pipeline.errors import ConfigError, NothingUsableError
-from pipeline.evaluate_phantoms import REPORT_SLICES, images_on_phantoms
-from pipeline.export import Export, Exported, ModelCard
-from pipeline.identity import installation_key
-from pipeline.ingest import IngestReport, ingest
-from pipeline.joint import Training
-from pipeline.models.shell import Shell
-from pipeline.settings import Pairs
-from pipeline.store import Store
-from pipeline.tasks import task_of
+from flows.runtime.private_errors import sealed
+from flows.runtime.progress import Stage
+from flows.tracking.mlflow_run import TrackedRun
+from flows.tracking.registry import Registry, load_named
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.sections import Pairs
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.pseudonyms import installation_key
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.series import Series
+from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
+from pipeline.evaluation.segmentation_at_dose import low_dose_figures
+from pipeline.export.series import Export, Exported
+from pipeline.ingest.ingest import IngestReport, ingest
+from pipeline.io.discover import Source
+from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.card import ModelCard
+from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
+from pipeline.store.splits import split_patients
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.tasks.training_job import Training
 
 Curve = list[dict[str, float]]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_pacs import DICOMWEB_PLUGIN, Orthanc, running_orthanc
+from helpers.pacs import DICOMWEB_PLUGIN, Orthanc, running_orthanc
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
-from flows import cli
-from pipeline.dicom.phantom_series import write_phantom_series
-from pipeline.physics.phantom import patient_phantom
+from flows.cli import app as cli
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.physics.phantoms.patient import patient_phantom
 
 ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("LDCT_REQUIRE_ALL") == "1"
@@ -155,7 +155,7 @@ def ldct(
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's database without a model: making its tables takes seconds, so once a session."""
-    from flows.registry import SQLITE, Registry
+    from flows.tracking.registry import SQLITE, Registry
 
     path = tmp_path_factory.mktemp("registry") / "mlflow.db"
     Registry(f"{SQLITE}{path}", None).client.search_registered_models()

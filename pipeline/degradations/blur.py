@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from pipeline.degradations import Image, Linear, Operator, Shape
+from pipeline.degradations.base import Image, Linear, Operator, Shape
 
 #: A Gaussian is cut off at so many sigmas.
 CUT_SIGMAS = 4.0

@@ -13,12 +13,11 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corruptions import Corruption
-from pipeline.degradations import Image, Operator, Shape
-from pipeline.physics.beam import FanBeam
-from pipeline.physics.fanbeam import adjoint_project, filtered_backprojection, forward_project
-from pipeline.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
-from pipeline.volume import Volume
+from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
+from pipeline.core.volume import Volume
+from pipeline.degradations.base import Corruption, Image, Operator, Shape
+from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
+from pipeline.physics.fan_beam_geometry import FanBeam
 
 Spacing = tuple[float, float]
 #: Softer than the bare ramp, near a clinical standard kernel (fanbeam.filtered_backprojection).

@@ -8,7 +8,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.degradations import Image, Linear, Operator, Shape
+from pipeline.degradations.base import Image, Linear, Operator, Shape
 
 Known = NDArray[np.bool_]
 

@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.corruptions import Corruption
-from pipeline.degradations import Image
+from pipeline.degradations.base import Corruption, Image
 from pipeline.degradations.blur import GaussianBlur
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.corruptions import Corruption
-from pipeline.degradations import Image
+from pipeline.degradations.base import Corruption, Image
 
 
 class PoissonNoise(Corruption):

@@ -1,15 +1,14 @@
 """Pairs that somebody measured or drew: nothing is spoilt, both halves are in the store.
 
 A stored pair is one image [2 x channels, rows, columns], the target's channels first
-(pipeline.pictures_paired), so that a piece of one half is the same piece of the other.
+(pipeline.ingest.picture_pairs), so that a piece of one half is the same piece of the other.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pipeline.corruptions import Corruption
-from pipeline.degradations import Image
+from pipeline.degradations.base import Corruption, Image
 
 
 class PairTarget(Corruption):

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.corruptions import Corruption
-from pipeline.degradations import Image, Linear, Operator, Shape
+from pipeline.degradations.base import Corruption, Image, Linear, Operator, Shape
 from pipeline.degradations.blur import GaussianBlur
 
 #: ITU-R BT.709 luma, as scikit-image's rgb2gray has it.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from pipeline.degradations import Image, Linear, Operator, Shape
+from pipeline.degradations.base import Image, Linear, Operator, Shape
 
 #: What a pixel of the smaller image is made of beyond its own area, in its own pixels.
 _SUPPORT = {"bicubic": 2, "area": 0}

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.dicom.derived.lineage import (
+from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.dicom.derived.provenance import (
     SEGMENTATIONS,
     STRUCTURES,
     keys_of,
     structures_of,
 )
-from pipeline.dicom.findings import Fate, Refusal, Unreadable
-from pipeline.dicom.series import Series
-from pipeline.discover import Source
-from pipeline.image_files import NOT_HU, is_image_file, read_place, read_stored
+from pipeline.dicom.read.series import Series
+from pipeline.io.discover import Source
+from pipeline.io.volume_files import NOT_HU, is_image_file, read_place, read_stored
 from pipeline.labels import lidc
 from pipeline.labels.files import labels_of
 from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_like

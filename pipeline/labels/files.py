@@ -15,13 +15,13 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.phi import identity_in
-from pipeline.image_files import NIFTI, format_of, read_stored, write_voxels
-from pipeline.image_itk import ITK, opened, suffix_of
-from pipeline.labelmap import LARGEST_VALUE, LabelMap, smallest, values_in
+from pipeline.core.label_map import LARGEST_VALUE, LabelMap, smallest, values_in
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.deidentify.identity_text import identity_in
+from pipeline.io.itk_reader import ITK, opened, suffix_of
+from pipeline.io.volume_files import NIFTI, format_of, read_stored, write_voxels
 from pipeline.labels.grid import Grid, place
-from pipeline.labels.xml import parsed
+from pipeline.labels.safe_xml import parsed
 
 #: More different values than this are no structures but an image of grey values.
 MOST_STRUCTURES = 240

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.read import affine_lps
-from pipeline.dicom.series import Series
-from pipeline.volume import Volume
+from pipeline.core.refusals import Unreadable
+from pipeline.core.volume import Volume
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.volume import affine_lps
 
 #: Corners this close, in the smallest spacing, are the same: voxels then map one to one.
 SAME_PLACE = 0.1

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon_perimeter
 
-from pipeline.contours import Outline, filled
-from pipeline.dicom.derived.lineage import keys_of
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.series import Series
-from pipeline.dicom.sources import opened
-from pipeline.labelmap import LabelMap
+from pipeline.core.contours import Outline, filled
+from pipeline.core.label_map import LabelMap
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.derived.provenance import keys_of
+from pipeline.dicom.read.files import opened
+from pipeline.dicom.read.series import Series
 from pipeline.labels.grid import Grid
 from pipeline.labels.references import series_of
-from pipeline.labels.xml import LARGEST_BYTES, parsed
+from pipeline.labels.safe_xml import LARGEST_BYTES, parsed
 
 ROOT = "LidcReadMessage"
 LIDC = "LIDC"

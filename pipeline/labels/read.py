@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.intake import Intake
-from pipeline.dicom.structure_codes import known
-from pipeline.image_itk import suffix_of
-from pipeline.labelmap import Canvas, LabelMap
+from pipeline.core.label_map import Canvas, LabelMap
+from pipeline.core.refusals import Unreadable
+from pipeline.core.volume import Volume
+from pipeline.dicom.derived.structure_codes import known
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.io.itk_reader import suffix_of
 from pipeline.labels import lidc, rtstruct, seg
 from pipeline.labels.files import read_mask
 from pipeline.labels.grid import EXACT_MM, Grid, farthest_mm, resampled
-from pipeline.volume import Volume
 
 #: Kinds of label files, by which a store knows the label maps of a series.
 MASK, SEG, RTSTRUCT, LIDC = "mask", "seg", "rtstruct", "lidc"

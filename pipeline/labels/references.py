@@ -7,12 +7,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.derived.lineage import ImageKey, keys_of
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.phi import identity_in
-from pipeline.dicom.series import Series
-from pipeline.dicom.sources import read_dataset
-from pipeline.dicom.structures import frames_of_reference
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.deidentify.identity_text import identity_in
+from pipeline.dicom.derived.provenance import ImageKey, keys_of
+from pipeline.dicom.derived.structure_objects import frames_of_reference
+from pipeline.dicom.read.files import read_dataset
+from pipeline.dicom.read.series import Series
 from pipeline.labels.grid import Grid
 
 

@@ -1,7 +1,7 @@
 """RT Structure Sets onto the series that they were drawn on (PS3.3 A.19, C.8.8.5, C.8.8.6).
 
 Contours are closed and planar, in patient coordinates; those of one structure in one slice
-combine by exclusive or, keyholes included (see pipeline.contours).
+combine by exclusive or, keyholes included (see pipeline.core.contours).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.contours import Outline, cross, filled
-from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.structures import contour_points, frames_of_reference
-from pipeline.labelmap import Canvas, LabelMap
+from pipeline.core.contours import Outline, cross, filled
+from pipeline.core.label_map import Canvas, LabelMap
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
+from pipeline.dicom.derived.structure_objects import contour_points, frames_of_reference
 from pipeline.labels.grid import SAME_PLACE, Grid
 from pipeline.labels.references import (
     read_object,

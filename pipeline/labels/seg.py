@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
 
-from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of
-from pipeline.dicom.findings import Unreadable
-from pipeline.labelmap import Canvas, LabelMap
+from pipeline.core.label_map import Canvas, LabelMap
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
 from pipeline.labels.grid import Grid, farthest_mm, resampled, turned_like
 from pipeline.labels.references import (
     read_object,

@@ -6,7 +6,7 @@ target is not, under the plain supervised step.
 
 Which loss: `torch.nn.MSELoss` seeks the mean of what may be there, so that it blurs where the
 code does not say, and is what PCA minimises; `torch.nn.L1Loss` seeks the median, keeps edges
-sharper and is not ruled by a few large errors such as metal or bone; `pipeline.losses.
+sharper and is not ruled by a few large errors such as metal or bone; `pipeline.losses.image.
 CosineDistance` compares patterns whatever their strength, and is blind to HU.
 """
 

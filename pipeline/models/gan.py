@@ -1,7 +1,7 @@
 """Images from random codes: DCGAN (Radford et al., ICLR 2016) and VAE-GAN's pair of networks.
 
-Values are normalised; HU are the shell's business (pipeline/models/shell.py). A generator ends
-in tanh, so `normalize_hu` must bring the images into [-1, 1].
+Values are normalised; HU are the shell's business (pipeline/models/adapters/base.py). A generator
+ends in tanh, so `normalize_hu` must bring the images into [-1, 1].
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Generator(nn.Module):
         return torch.tanh(self.layers(latent[:, :, None, None]))
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """The same, by the name that pipeline.latent asks for."""
+        """The same, by the name that pipeline.generative.latent asks for."""
         return self(latent)
 
 

@@ -98,7 +98,7 @@ class ProgressiveGenerator(Levels):
         return torch.tanh(image)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """The same, by the name that pipeline.latent asks for."""
+        """The same, by the name that pipeline.generative.latent asks for."""
         return self(latent)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from pipeline.models.winograd import Conv2d, ConvTranspose2d
+from pipeline.models.winograd.conv import Conv2d, ConvTranspose2d
 
 LAYERS = 5
 

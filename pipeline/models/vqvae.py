@@ -44,7 +44,7 @@ class VQVAE(nets.VQVAE):
             ddp_sync=False,
         )
         self.pixels_per_code = 2 ** len(channels)
-        # [left or above, that code or the rim, the code itself]; see pipeline.codec.
+        # [left or above, that code or the rim, the code itself]; see pipeline.generative.codec.
         counts = torch.zeros(2, num_embeddings + 1, num_embeddings, dtype=torch.int64)
         self.register_buffer("follows", counts)
         self.follows: torch.Tensor

@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
 
+from pipeline.pacs.credentials import Credentials, client_context, credentials
+from pipeline.pacs.hospital_config import Dicomweb, Rule
+from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.rules import Facts, study_dates
-from pipeline.pacs.secrets import Credentials, client_context, credentials
-from pipeline.pacs.settings import Dicomweb, Rule
-from pipeline.pacs.wire import Peer, Refused, Unreachable
-from pipeline.pacs.work import Series
+from pipeline.pacs.work_item import Series
 
 # Their messages hold URLs, and with them original UIDs.
 for _chatty in ("dicomweb_client", "urllib3.connectionpool"):

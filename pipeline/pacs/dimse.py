@@ -16,10 +16,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from pipeline.pacs.secrets import client_context
-from pipeline.pacs.settings import Dimse
-from pipeline.pacs.wire import Peer, Refused, Unreachable
-from pipeline.pacs.work import Series
+from pipeline.pacs.credentials import client_context
+from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.peer import Peer, Refused, Unreachable
+from pipeline.pacs.work_item import Series
 
 # Its messages hold what is sent: names, dates, UIDs.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)

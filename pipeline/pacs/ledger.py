@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import ConfigError
-from pipeline.pacs.settings import Retry
-from pipeline.pacs.work import OPEN, Series, State, Work, work_id
-from pipeline.plain import plain
+from pipeline.core.errors import ConfigError
+from pipeline.core.sanitise import plain
+from pipeline.pacs.hospital_config import Retry
+from pipeline.pacs.work_item import OPEN, Series, State, Work, work_id
 
 FILE = "ledger.db"
 LOCKS = "locks"

@@ -30,15 +30,15 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
-from pipeline.errors import ConfigError, LdctError
-from pipeline.identity import pseudonym
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.pseudonyms import pseudonym
+from pipeline.pacs.credentials import server_context
+from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
-from pipeline.pacs.places import Places, sync
+from pipeline.pacs.peer import Peer
 from pipeline.pacs.rules import ATTRIBUTES, Facts, judge_series, matched
-from pipeline.pacs.secrets import server_context
-from pipeline.pacs.settings import Pacs
-from pipeline.pacs.wire import Peer
-from pipeline.pacs.work import Series, State
+from pipeline.pacs.work_folder import Places, sync
+from pipeline.pacs.work_item import Series, State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 

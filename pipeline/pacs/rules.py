@@ -8,9 +8,9 @@ from datetime import date, timedelta
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.derived.lineage import MARKINGS, own_equipment
-from pipeline.pacs.settings import Dates, Rule
-from pipeline.plain import plain
+from pipeline.core.sanitise import plain
+from pipeline.dicom.derived.provenance import MARKINGS, own_equipment
+from pipeline.pacs.hospital_config import Dates, Rule
 
 #: What a rule may ask for; read of one image of the series, where QIDO does not give it.
 ATTRIBUTES = (

@@ -16,12 +16,12 @@ from typing import Protocol
 
 import pydicom
 
-from pipeline.errors import LdctError
+from pipeline.core.errors import LdctError
+from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.places import Places, lay_down, made_whole, take_up
-from pipeline.pacs.settings import Pacs
-from pipeline.pacs.wire import Peer, Unreachable
-from pipeline.pacs.work import Series, State, Work
+from pipeline.pacs.peer import Peer, Unreachable
+from pipeline.pacs.work_folder import Places, lay_down, made_whole, take_up
+from pipeline.pacs.work_item import Series, State, Work
 from pipeline.review.decisions import require_sendable
 
 #: (series folder, model version, folder to fill): derived series in it, a folder each, and

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from pipeline.errors import ConfigError
-from pipeline.physics.beam import FanBeam, FloatArray
-from pipeline.units import MU_WATER_PER_MM
+from pipeline.core.errors import ConfigError
+from pipeline.core.units import MU_WATER_PER_MM
+from pipeline.physics.fan_beam_geometry import FanBeam, FloatArray
 
 #: No logarithm of less: scanners too replace counts that cannot be, each in its own way.
 FLOOR_COUNTS = 1.0

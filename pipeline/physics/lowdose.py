@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.errors import ConfigError
-from pipeline.physics.beam import SLICES_PER_BLOCK, FanBeam, FloatArray
-from pipeline.physics.calibrate import Calibration, calibrate
+from pipeline.core.errors import ConfigError
+from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
+from pipeline.core.volume import Volume
+from pipeline.physics.calibration import Calibration, calibrate
 from pipeline.physics.detector import Exposure
-from pipeline.physics.noise import added_noise
+from pipeline.physics.fan_beam_geometry import SLICES_PER_BLOCK, FanBeam, FloatArray
+from pipeline.physics.noise_insertion import added_noise
 from pipeline.physics.projector import projector_on
-from pipeline.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
-from pipeline.volume import Volume
 
 #: Threads that draw noise, a slice each: numpy's generators release the interpreter.
 WORKERS = min(8, os.cpu_count() or 1)

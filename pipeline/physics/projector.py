@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from pipeline.physics.beam import FanBeam, FloatArray
+from pipeline.physics.fan_beam_geometry import FanBeam, FloatArray
 
 
 class Projector(Protocol):
@@ -32,9 +32,9 @@ def projector_on(device: str) -> Projector:
     Each is imported only when asked for: a machine needs but the one it uses.
     """
     if device == "cpu":
-        from pipeline.physics import fanbeam
+        from pipeline.physics import fan_beam as fanbeam
 
         return fanbeam
-    from pipeline.physics.fanbeam_torch import TorchProjector
+    from pipeline.physics.fan_beam_torch import TorchProjector
 
     return TorchProjector(device)

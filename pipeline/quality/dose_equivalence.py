@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LdctError
-from pipeline.physics.phantom_quality import Rod, RodKind, rod_phantom, water_phantom
-from pipeline.quality.channels import Channels, channel_outputs, laguerre_gauss
-from pipeline.quality.crossing import crossing_doses, describe_crossing
-from pipeline.quality.observer import (
+from pipeline.core.errors import LdctError
+from pipeline.physics.phantoms.image_quality import Rod, RodKind, rod_phantom, water_phantom
+from pipeline.quality.dose_sweep import Sweep, conditions
+from pipeline.quality.dose_threshold import crossing_doses, describe_crossing
+from pipeline.quality.model_observer import (
     bootstrap_d_prime,
     detectability,
     resampling_weights,
     with_internal_noise,
 )
-from pipeline.quality.regions import cut_regions
-from pipeline.quality.scan import Scan, Scanner, scan_each
-from pipeline.quality.sweep import Sweep, conditions
+from pipeline.quality.observer_channels import Channels, channel_outputs, laguerre_gauss
+from pipeline.quality.phantom_scan import Scan, Scanner, scan_each
+from pipeline.quality.rois import cut_regions
 
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 #: [doses, regions, channels] of one rod kind, by (arm, "present" or "absent").

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import latent_grids
-from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
-from pipeline.images import StoredSlices
-from pipeline.latent_grids import Grid, chosen, labels_asked, starting_codes
-from pipeline.models.generative import Generative
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.data.images import StoredSlices
+from pipeline.generative import latent_images as latent_grids
+from pipeline.generative.latent_images import Grid, chosen, labels_asked, starting_codes
+from pipeline.models.adapters.generative import Generative
 from pipeline.report import charts
-from pipeline.report.generated import save_grid
-from pipeline.report.html import data_uri, write_run_page
+from pipeline.report.marked_images import save_grid
+from pipeline.report.pages import data_uri, write_run_page
 
 SAMPLES = 64
 RECONSTRUCTED = 8

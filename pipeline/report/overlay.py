@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.segmentation import IGNORED
-from pipeline.units import Window
+from pipeline.config.segmentation import IGNORED
+from pipeline.core.units import Window
 
 #: Hues a golden section apart: neighbours in number differ most.
 _HUE_STEP = 0.618034

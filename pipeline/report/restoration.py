@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipeline.colour import levels_of
-from pipeline.config import RunConfig
-from pipeline.dataset_restoration import Picture, StoredPictures, matching
-from pipeline.files import replacing
-from pipeline.infer_restoration import restored
-from pipeline.metrics import windowed
-from pipeline.models.restorer import Restorer, degradation_of, restoration_of
-from pipeline.report.html import data_uri, write_run_page
-from pipeline.restoration_references import references_at, unrestored
-from pipeline.store import Store
+from pipeline.config.run import RunConfig
+from pipeline.core.atomic_files import replacing
+from pipeline.data.stored_pictures import Picture, StoredPictures, matching
+from pipeline.evaluation.classical_restorers import references_at, unrestored
+from pipeline.inference.restore import restored
+from pipeline.io.colour import levels_of
+from pipeline.metrics.image import windowed
+from pipeline.models.adapters.restorer import Restorer, degradation_of, restoration_of
+from pipeline.report.pages import data_uri, write_run_page
+from pipeline.store.store import Store
 
 #: Pictures shown, their side in pixels, and the white between two images.
 SHOWN, SIDE, GAP = 4, 256, 4

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config import RunConfig
-from pipeline.files import replacing
-from pipeline.infer_segmentation import segment
-from pipeline.metrics_segmentation import TOLERANCE_MM
-from pipeline.report.figures import png_of
-from pipeline.report.html import data_uri, write_run_page
+from pipeline.config.run import RunConfig
+from pipeline.config.segmentation import IGNORED, complete
+from pipeline.core.atomic_files import replacing
+from pipeline.inference.segment import segment
+from pipeline.metrics.segmentation import TOLERANCE_MM
 from pipeline.report.overlay import colour_of, overlay
-from pipeline.segmentation import IGNORED, complete
-from pipeline.store import Store
-from pipeline.stored_labels import stored_labels
+from pipeline.report.pages import data_uri, write_run_page
+from pipeline.report.slice_images import png_of
+from pipeline.store.labels import stored_labels
+from pipeline.store.store import Store
 
 SLICES_PER_SERIES = 2
 MOST_SERIES = 4

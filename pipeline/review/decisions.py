@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ConfigError, LdctError
-from pipeline.files import write_json
-from pipeline.review.journal import FOLDER, Journal
+from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.review.audit_log import FOLDER, Journal
 
 AUDIT, POLICY = "audit.jsonl", "policy.json"
 ACCEPT, REJECT = "accept", "reject"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pipeline.dicom.findings import Refusal, Unreadable
-from pipeline.dicom.series import Series
-from pipeline.image_files import NOT_HU, is_image_file
-from pipeline.labelmap import LabelMap
+from pipeline.core.label_map import LabelMap
+from pipeline.core.refusals import Refusal, Unreadable
+from pipeline.dicom.read.series import Series
+from pipeline.io.volume_files import NOT_HU, is_image_file
 from pipeline.labels.discover import discover_labels
 from pipeline.labels.grid import Grid
 from pipeline.labels.read import Choices, LabelFiles, read_labels
-from pipeline.review.geometry import Geometry
 from pipeline.review.planes import Plane, Planes
+from pipeline.review.planes_geometry import Geometry
 
 
 def overlays(

@@ -16,12 +16,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dicom.findings import Unreadable
-from pipeline.dicom.pixels import coding_of, read_slice
-from pipeline.dicom.read import READERS, outline
-from pipeline.dicom.series import Series
-from pipeline.review.geometry import ROWS, SLICES, Geometry
-from pipeline.volume import Volume
+from pipeline.core.refusals import Unreadable
+from pipeline.core.volume import Volume
+from pipeline.dicom.read.pixels import coding_of, read_slice
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.volume import READERS, outline
+from pipeline.review.planes_geometry import ROWS, SLICES, Geometry
 
 #: Stands for pixels where nothing was measured, or that cannot be read.
 PADDING = np.int16(-32768)

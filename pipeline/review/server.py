@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pipeline.errors import LdctError
+from pipeline.core.errors import LdctError
 from pipeline.review.assets import REPORT, REPORT_POLICY, load_assets, report_page
-from pipeline.review.cases import Collection
 from pipeline.review.service import Review
+from pipeline.review.worklist import Collection
 
 COOKIE = "ldct-review"
 #: The page may load from its own server and from nowhere else.

@@ -9,17 +9,17 @@ import threading
 import time
 from typing import Any
 
-from pipeline.dicom.findings import Unreadable
-from pipeline.errors import ConfigError
-from pipeline.review import readers
+from pipeline.core.errors import ConfigError
+from pipeline.core.refusals import Unreadable
+from pipeline.core.versions import VERSION
+from pipeline.review import reader_study as readers
 from pipeline.review.assets import REPORT
-from pipeline.review.cases import Case, Collection, Shown
 from pipeline.review.decisions import Decision, audit_of, decide, decisions, read_policy
-from pipeline.review.figures import flags_of, slice_change
-from pipeline.review.found import DENOISED, ORIGINAL
-from pipeline.review.geometry import DIRECTIONS
 from pipeline.review.planes import CHUNK, PADDING
-from pipeline.versions import VERSION
+from pipeline.review.planes_geometry import DIRECTIONS
+from pipeline.review.series_index import DENOISED, ORIGINAL
+from pipeline.review.slice_changes import flags_of, slice_change
+from pipeline.review.worklist import Case, Collection, Shown
 
 #: Measuring waits so long after planes were asked for: who scrolls goes first.
 QUIET_S = 0.5

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.errors import NothingUsableError
-from pipeline.review.found import DENOISED, ORIGINAL
-from pipeline.review.readers import CRITERIA
+from pipeline.core.errors import NothingUsableError
+from pipeline.review.reader_study import CRITERIA
+from pipeline.review.series_index import DENOISED, ORIGINAL
 
 #: Half a point of five: the largest loss that is taken for none.
 MARGIN = 0.5

@@ -8,19 +8,21 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, VALIDATION, PatchPairs
-from pipeline.degrade import degrade_store
-from pipeline.discover import Source
-from pipeline.evaluate import evaluate_store, judge
-from pipeline.evaluate_phantoms import REPORT_SLICES, measure_on_phantoms
-from pipeline.export import Export, Exported, ModelCard, export_denoised
-from pipeline.infer import Progress
+from pipeline.config.run import RunConfig
+from pipeline.data.patches import PatchPairs
+from pipeline.degradations.cache import degrade_store
+from pipeline.evaluation.denoising import evaluate_store, judge
+from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
+from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.inference.denoise import Progress
+from pipeline.io.discover import Source
+from pipeline.models.adapters.card import ModelCard
 from pipeline.report import save_overview, write_report
-from pipeline.report.panels import choose_panels
-from pipeline.selection import Selection, selection_of
-from pipeline.store import Store
-from pipeline.tasks import Sides, Task
+from pipeline.report.slice_selection import choose_panels
+from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
+from pipeline.store.store import Store
+from pipeline.tasks.base import Sides, Task
+from pipeline.training.best_weights import Selection, selection_of
 
 OVERVIEW = "overview.png"
 

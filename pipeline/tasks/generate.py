@@ -8,27 +8,28 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.components import build
-from pipeline.config import RunConfig
-from pipeline.corruptions import Corruption
-from pipeline.discover import Source
-from pipeline.errors import ConfigError
-from pipeline.evaluate_generation import (
+from pipeline.config.component import build
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.data.images import ImageItems, jitter
+from pipeline.degradations.base import Corruption
+from pipeline.evaluation.generation import (
     evaluate_generation,
     generation_of,
     judge_generation,
     stored_images,
 )
-from pipeline.export import Export, Exported, ModelCard
-from pipeline.images import ImageItems, jitter
-from pipeline.infer import Progress
-from pipeline.ingest import IngestReport
-from pipeline.ingest import Progress as IngestProgress
-from pipeline.models.generative import Generative
-from pipeline.pictures import store_pictures
+from pipeline.export.series import Export, Exported
+from pipeline.inference.denoise import Progress
+from pipeline.ingest.bundled_pictures import store_pictures
+from pipeline.ingest.ingest import IngestReport
+from pipeline.ingest.ingest import Progress as IngestProgress
+from pipeline.io.discover import Source
+from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.generative import Generative
 from pipeline.report.generation import report_grids, write_generation
-from pipeline.store import Store
-from pipeline.tasks import Sides, Task
+from pipeline.store.store import Store
+from pipeline.tasks.base import Sides, Task
 
 
 class Generate(Task):

@@ -11,37 +11,39 @@ from monai.transforms import Compose, RandFlip, RandRotate90
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, PatchPairs
-from pipeline.dataset_restoration import StoredPictures, StoredSteps
-from pipeline.degrade import degrade_store
-from pipeline.discover import Source
-from pipeline.errors import ConfigError
-from pipeline.evaluate_restoration import (
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.data.images import ImageItems
+from pipeline.data.patches import PatchPairs
+from pipeline.data.stored_pictures import StoredPictures, StoredSteps
+from pipeline.degradations.cache import degrade_store
+from pipeline.evaluation.restoration import (
     INPUT,
     OUTPUT,
     answers_of,
     evaluate_restoration,
     judge_restoration,
 )
-from pipeline.export import Export, Exported, ModelCard, export_denoised
-from pipeline.images import ImageItems
-from pipeline.infer import Progress
-from pipeline.ingest import IngestReport
-from pipeline.ingest import Progress as IngestProgress
-from pipeline.models.restorer import (
+from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.inference.denoise import Progress
+from pipeline.ingest.ingest import IngestReport
+from pipeline.ingest.ingest import Progress as IngestProgress
+from pipeline.ingest.picture_ingest import store_picture_files, store_shipped
+from pipeline.ingest.picture_pairs import store_pairs
+from pipeline.ingest.sequences import store_frames, store_moving
+from pipeline.io.discover import Source
+from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.restorer import (
     Restorer,
     degradation_of,
     restoration_of,
     restorer,
     wanted_of,
 )
-from pipeline.pictures_paired import store_pairs
-from pipeline.pictures_stored import store_picture_files, store_shipped
 from pipeline.report.restoration import restoration_strips, write_restoration
-from pipeline.sequences import store_frames, store_moving
-from pipeline.store import Store
-from pipeline.tasks import Sides, Task
+from pipeline.store.published_splits import TEST, TRAIN
+from pipeline.store.store import Store
+from pipeline.tasks.base import Sides, Task
 
 
 class Restore(Task):
@@ -153,7 +155,7 @@ class Restore(Task):
         config: RunConfig,
         progress: Progress = lambda slices: None,
     ) -> Exported:
-        """One CT volume; pictures go by pipeline.export_pictures."""
+        """One CT volume; pictures go by pipeline.export.pictures."""
         if self.takes_pictures(config):
             raise ConfigError(f"{card.uri} restores pictures: give a folder of them")
         operation = card.operation()

@@ -8,24 +8,26 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config import RunConfig
-from pipeline.dataset import TEST, TRAIN, degradation_digest
-from pipeline.dataset_segmentation import LabelPatches, cache_working, load_working
-from pipeline.degrade import degrade_store
-from pipeline.dicom.structure_codes import codes_of
-from pipeline.discover import Source
-from pipeline.downstream import FULL_DOSE, LOW_DOSE, low_dose_figures
-from pipeline.evaluate_segmentation import evaluate_labels, judge_classes
-from pipeline.export import Export, Exported, ModelCard
-from pipeline.export_segmentation import export_segmented
-from pipeline.infer import Progress
-from pipeline.labels.groups import require_known
-from pipeline.plan_segmentation import planned
+from pipeline.config.run import RunConfig
+from pipeline.config.segmentation import complete
+from pipeline.core.label_groups import require_known
+from pipeline.data.label_patches import LabelPatches, cache_working, load_working
+from pipeline.data.plan_run import planned
+from pipeline.degradations.cache import degrade_store
+from pipeline.degradations.digest import degradation_digest
+from pipeline.dicom.derived.structure_codes import codes_of
+from pipeline.evaluation.segmentation import evaluate_labels, judge_classes
+from pipeline.evaluation.segmentation_at_dose import FULL_DOSE, LOW_DOSE, low_dose_figures
+from pipeline.export.segmentation import export_segmented
+from pipeline.export.series import Export, Exported
+from pipeline.inference.denoise import Progress
+from pipeline.io.discover import Source
+from pipeline.models.adapters.card import ModelCard
 from pipeline.report.segmentation import choose_overlays, save_overlay, write_segmentation_report
-from pipeline.segmentation import complete
-from pipeline.store import Store
-from pipeline.stored_labels import has_labels, stored_labels
-from pipeline.tasks import Sides, Task
+from pipeline.store.labels import has_labels, stored_labels
+from pipeline.store.published_splits import TEST, TRAIN
+from pipeline.store.store import Store
+from pipeline.tasks.base import Sides, Task
 
 OVERVIEW = "overview.png"
 

@@ -16,22 +16,22 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.derived.examine import ONE_TO_ONE, UID_LIKE, Examination, Problem
-from pipeline.dicom.derived.lineage import (
+from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.dicom.deidentify.identity_text import identity_in
+from pipeline.dicom.derived.dicom3tools import Validation, attribute_of, files_of, validate
+from pipeline.dicom.derived.provenance import (
     STRUCTURES,
     claims_to_be_derived,
     keys_of,
     references,
     structures_of,
 )
+from pipeline.dicom.derived.series_check import ONE_TO_ONE, UID_LIKE, Examination, Problem
 from pipeline.dicom.derived.structures_check import examine_structures
-from pipeline.dicom.derived.validators import Validation, attribute_of, files_of, validate
-from pipeline.dicom.headers import Instance
-from pipeline.dicom.phi import identity_in
-from pipeline.dicom.read import Slice
-from pipeline.dicom.series import Series, find_series
-from pipeline.dicom.sources import files_below, read_dataset
-from pipeline.errors import LdctError, NothingUsableError
+from pipeline.dicom.read.files import files_below, read_dataset
+from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.series import Series, find_series
+from pipeline.dicom.read.volume import Slice
 
 NEW_FINDING = "write what the program asks for, as the source does"
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from pipeline.dicom.derived.encode import save_image
-from pipeline.dicom.derived.fit import Clipped, to_stored
+from pipeline.dicom.derived.quantise import Clipped, to_stored
 from pipeline.dicom.derived.write import (
     SUBTRACTED,
     Operation,
@@ -24,8 +24,8 @@ from pipeline.dicom.derived.write import (
     derived_uid,
     image_reference,
 )
-from pipeline.dicom.pixels import StoredPixels
-from pipeline.dicom.read import Slice
+from pipeline.dicom.read.pixels import StoredPixels
+from pipeline.dicom.read.volume import Slice
 
 PADDING = -32768
 LARGEST = 32767

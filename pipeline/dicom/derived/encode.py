@@ -30,8 +30,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.dicom.scan import PIXEL_DATA, UNDEFINED, explicit_head
-from pipeline.errors import ConfigError, LdctError
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.dicom.read.fast_header import PIXEL_DATA, UNDEFINED, explicit_head
 
 UNCOMPRESSED = "none"
 SYNTAXES = {

@@ -12,10 +12,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 from pipeline.dicom.derived.encode import lost_something
-from pipeline.dicom.derived.lineage import is_difference, is_made_up
-from pipeline.dicom.derived.rules import Finding, stored_in
-from pipeline.dicom.elements import AsRead, is_overlay, is_private, same, with_items
-from pipeline.dicom.pixels import read_pixels
+from pipeline.dicom.derived.image_rules import Finding, stored_in
+from pipeline.dicom.derived.provenance import is_difference, is_made_up
+from pipeline.dicom.read.pixels import read_pixels
+from pipeline.dicom.read.raw_elements import AsRead, is_overlay, is_private, same, with_items
 
 GEOMETRY = (
     "Rows",

@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.derived.examine import REUSE, Problem
-from pipeline.dicom.derived.lineage import ImageKey, key_of, keys_of, structures_of
-from pipeline.dicom.derived.rules import RULES, Finding, Rule
-from pipeline.dicom.derived.source_rules import STUDY, tags_of
-from pipeline.dicom.derived.validators import (
+from pipeline.dicom.derived.dicom3tools import (
     ENTITIES,
     Validation,
     attribute_of,
     files_of,
     validate,
 )
-from pipeline.dicom.elements import AsRead, same
-from pipeline.dicom.headers import LABEL_MAP_SEGMENTATION, Instance
-from pipeline.dicom.requirements import normal_of, numbers
-from pipeline.dicom.series import Series
-from pipeline.dicom.sources import read_dataset
-from pipeline.dicom.structures import OF_PATIENT_AND_STUDY, contour_points
+from pipeline.dicom.derived.image_rules import RULES, Finding, Rule
+from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of, structures_of
+from pipeline.dicom.derived.series_check import REUSE, Problem
+from pipeline.dicom.derived.source_rules import STUDY, tags_of
+from pipeline.dicom.derived.structure_objects import OF_PATIENT_AND_STUDY, contour_points
+from pipeline.dicom.read.files import read_dataset
+from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
+from pipeline.dicom.read.raw_elements import AsRead, same
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.slice_requirements import normal_of, numbers
 
 #: Of the rules for derived images, those that hold for every derived object.
 OF_EVERY_OBJECT = (

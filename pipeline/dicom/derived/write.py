@@ -19,15 +19,15 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from pipeline.core.versions import SOFTWARE, VERSION
+from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image, tell_loss
-from pipeline.dicom.derived.fit import Clipped, to_stored
-from pipeline.dicom.elements import AsRead, is_overlay, is_private, with_items
-from pipeline.dicom.enhanced import source_reference
-from pipeline.dicom.headers import Instance
-from pipeline.dicom.phi import identity_in
-from pipeline.dicom.read import Slice
-from pipeline.dicom.scan import PIXEL_DATA
-from pipeline.versions import SOFTWARE, VERSION
+from pipeline.dicom.derived.quantise import Clipped, to_stored
+from pipeline.dicom.read.enhanced import source_reference
+from pipeline.dicom.read.fast_header import PIXEL_DATA
+from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.raw_elements import AsRead, is_overlay, is_private, with_items
+from pipeline.dicom.read.volume import Slice
 
 #: Statements about the source's own pixels or bytes, no longer true of the derived image.
 STALE = (

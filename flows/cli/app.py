@@ -1,0 +1,236 @@
+"""`ldct`: the command line. A contract, since scripts rely on it: see the README.
+
+Results go to stdout (one JSON object with --json), progress and messages to stderr. Heavy
+imports happen inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import gc
+import json
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.evaluate import add_evaluate_command
+from flows.cli.latent import add_latent_commands
+from flows.cli.models import add_promotion_commands
+from flows.cli.models_export import add_deploy_command
+from flows.cli.options import (
+    Config,
+    Denoiser,
+    Json,
+    Out,
+    Settings,
+    StoreFolder,
+    beginning,
+    end,
+    writable,
+)
+from flows.cli.pacs import add_pacs_commands
+from flows.cli.review import add_review_commands
+from flows.cli.schedule import schedule
+from flows.cli.series import add_series_commands
+from flows.runtime.progress import JSON_LINES, log
+from pipeline.core.errors import LdctError
+
+app = typer.Typer(
+    name="ldct",
+    help="Low-dose CT: DICOM series in, denoised DICOM series out, in physical units.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="A folder tree of DICOM files; none for a run on pictures it names."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="Measure this model too on the held-back patients."),
+    ] = None,
+    denoiser: Denoiser = None,
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """The whole way on your data: ingest, degrade, train, evaluate, register, apply, export.
+
+    Ends with report.json, report.html and the derived series in OUT, and the model in the
+    registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 4 when some input was quarantined.
+    """
+    from pipeline.config.run import load_config
+
+    settings = load_config(config, set_)
+    _finish_run(settings, data, out, json_, compare or [], denoiser)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """The whole way on invented patients, in under 5 minutes on 2 cores; needs no data.
+
+    Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
+    """
+    from flows.demo import PRETRAINED, demo_config, write_patients
+
+    settings = demo_config(set_)
+    writable(out)
+    write_patients(out / "patients")
+    _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
+
+
+def _finish_run(
+    settings: Any,
+    data: Path | None,
+    out: Path,
+    json_: bool,
+    compare: list[str],
+    denoiser: str | None = None,
+) -> None:
+    writable(out)
+    with beginning():
+        from flows.cli.tables.base import run_table
+        from flows.run import Request, main_job
+        from flows.runtime.private_errors import opened
+        from flows.tracking.registry import Registry
+
+    source = str(data) if data else None
+    request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
+    report = opened(lambda: main_job(request))
+    if json_:
+        print(json.dumps(report))
+    else:
+        run_table(report, out, Registry.default().told)
+    end(report["quarantined"])
+
+
+@app.command()
+def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
+    """Train on a store, evaluate on its held-back patients, and register the model.
+
+    A training that was interrupted goes on from its last checkpoint in the store. Over several
+    GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli.app train CONFIG --store DIR.
+    """
+    from pipeline.config.run import load_config
+    from pipeline.tasks.training_job import assist
+
+    if assist():
+        return
+
+    settings = load_config(config, set_)
+    with beginning():
+        from flows.cli.tables.base import model_line
+        from flows.cli.tables.tasks import task_figures
+        from flows.commands import train_flow
+
+    result = train_flow(settings, store)
+    if json_:
+        print(json.dumps(result))
+    else:
+        task_figures(result["task"], result["metrics"])
+        model_line(result["model"], result["gate"])
+
+
+@models_app.callback()
+def models(context: typer.Context, json_: Json = False) -> None:
+    """List the registered models: version, alias, figures and date."""
+    if context.invoked_subcommand is not None:
+        return
+    from flows.cli.tables.base import models_table
+    from flows.tracking.registry import Registry
+
+    rows = Registry.default().list()
+    if json_:
+        print(json.dumps({"models": rows}))
+    else:
+        models_table(rows)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="A registered model's name.")], json_: Json = False
+) -> None:
+    """Everything known of a model's versions: configuration, data digest, figures, gate."""
+    from flows.cli.tables.base import model_details
+    from flows.tracking.registry import Registry
+
+    rows = Registry.default().show(name)
+    if json_:
+        print(json.dumps({"name": name, "versions": rows}))
+    else:
+        model_details(rows)
+
+
+add_deploy_command(models_app)
+add_evaluate_command(app)
+add_series_commands(app)
+add_review_commands(app)
+add_latent_commands(app)
+add_pacs_commands(app)
+add_promotion_commands(models_app)
+app.command()(schedule)
+
+
+def main() -> None:
+    """Run the command; every failure is one line on stderr and an exit code."""
+    # Or Python looks for cycles among all that was imported as it ends: 2 s.
+    atexit.register(gc.freeze)
+    try:
+        app()
+    except LdctError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; a training goes on from its last checkpoint", 1)
+    except Exception as error:
+        if _disk_full(error):
+            _fail("the disk is full; what was being written has been removed", 1)
+        _fail(f"{type(error).__name__}: {error}", 1, traceback.format_exc())
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Somewhere in the chain: pydicom and MLflow wrap the system's error in their own."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _fail(line: str, code: int, trace: str = "") -> None:
+    line, path = " ".join(line.split()), None
+    if JSON_LINES:  # the line may hold a path, and a path a name: it stays off the log
+        trace = trace or line
+    if trace:
+        path = Path(tempfile.gettempdir()) / f"ldct-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        try:
+            path.write_text(trace, encoding="utf-8")
+            line += f" (details: {path})"
+        except OSError:
+            line += " (the details could not be written)"
+    log("failed", f"ldct: {line}", {"code": code, "details": str(path)}, style="red")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""`ldct models promote`, `rollback` and `audit`: which version serves, and who decided it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Json
+
+Name = Annotated[str, typer.Argument(help="A registered model's name.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
+
+
+def add_promotion_commands(models: typer.Typer) -> None:
+    for command in (promote, rollback, audit):
+        models.command()(command)
+
+
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(min=1, help="The version to make champion.")],
+    reason: Reason = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Although checks fail; needs a --reason.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Make a version the champion, if it beats the present one on the same test patients.
+
+    Its gate, odd sizes, padding, an export that conforms, and a paired bootstrap over patients.
+    """
+    from flows.tracking.promotion import Wish, promote
+    from flows.tracking.registry import Registry
+
+    done = promote(Registry.default(), Wish(name, version, reason, force))
+    if json_:
+        print(json.dumps(done))
+        return
+    for check in done["checks"]:
+        print(f"{'passed' if check['passed'] else 'FAILED'}: {check['check']}: {check['limit']}")
+    print(f"{name} version {version} is the champion; before it: {done['before'] or 'none'}")
+
+
+def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
+    """Make the champion of before the last promotion champion again."""
+    from flows.tracking.promotion import rollback
+    from flows.tracking.registry import Registry
+
+    done = rollback(Registry.default(), name, reason)
+    told = f"{name} version {done['version']} is the champion again, instead of {done['before']}"
+    print(json.dumps(done) if json_ else told)
+
+
+def audit(name: Name, json_: Json = False) -> None:
+    """Every promotion, refusal and rollback of a model."""
+    from flows.tracking.promotion import audit
+    from flows.tracking.registry import Registry
+
+    acts = audit(Registry.default(), name)
+    if json_:
+        print(json.dumps({"name": name, "acts": acts}))
+        return
+    for act in acts:
+        print(f"{act['time']} {act['act']} version {act['version']} by {act['by']}", act["reason"])

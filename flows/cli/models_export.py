@@ -1,0 +1,37 @@
+"""`ldct models export`: a registered model for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Json, writable
+
+
+def add_deploy_command(models_app: typer.Typer) -> None:
+    models_app.command("export")(export)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
+    out: Annotated[Path, typer.Option("--out", help="A folder for the files.")],
+    json_: Json = False,
+) -> None:
+    """Write a model as ONNX and as torch.export's pt2, and check that both give what it gives.
+
+    HU in and HU out: normalisation and strength are in the files. Needs `pip install ldct[onnx]`.
+    """
+    writable(out)
+    from flows.cli.tables.base import deployed_table
+    from flows.tracking.registry import load_named
+    from pipeline.export.onnx_pt2 import export_model
+
+    shell, card, _ = load_named(model)
+    told = export_model(shell, card, out)
+    if json_:
+        print(json.dumps(told))
+    else:
+        deployed_table(told, out)

@@ -1,0 +1,174 @@
+"""`ldct pacs`, `ldct status`, `ldct retry`: a hospital's series, from its PACS and back to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import Hospital, Json
+from flows.runtime.progress import console, log
+
+if TYPE_CHECKING:
+    from pipeline.pacs.query import Answer
+    from pipeline.pacs.work_item import Work
+
+
+def add_pacs_commands(app: typer.Typer) -> None:
+    pacs = typer.Typer(
+        no_args_is_help=True,
+        help="Series from a hospital's PACS through a model, and back to it.",
+    )
+    for command in (pull, work, receive, release, module):
+        pacs.command()(command)
+    app.add_typer(pacs, name="pacs")
+    app.command()(status)
+    app.command()(retry)
+
+
+def pull(
+    hospital: Hospital,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what matches and why; change nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Ask the source for series that the rules want, and note them for `ldct pacs work`."""
+    from flows.hospital.pacs import pull_series
+    from pipeline.core.pseudonyms import installation_key
+    from pipeline.pacs.hospital_config import load_pacs
+
+    answers, counts = pull_series(load_pacs(hospital), dry_run=dry_run)
+    key = installation_key()
+    if json_:
+        print(json.dumps({**counts, "series": [answer.facts(key) for answer in answers]}))
+        return
+    if dry_run:
+        _why(answers, key)
+    noted = "nothing noted (--dry-run)" if dry_run else f"{counts['new']} new in the ledger"
+    print(f"{counts['asked']} series found, {counts['matched']} match, {noted}")
+
+
+def work(
+    hospital: Hospital,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Go on looking for work until interrupted.")
+    ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=0, help="Answer /metrics and /health on this port of this computer."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Retrieve, denoise, check, send back and count whatever is due.
+
+    May run several times at once, and be killed at any point: a series is done once in effect.
+    """
+    from flows.hospital.pacs import work_flow
+    from flows.hospital.prometheus import watched
+    from pipeline.pacs.hospital_config import load_pacs
+
+    settings = load_pacs(hospital)
+    with watched(settings, metrics, _tell) as (tell, looks):
+        report = work_flow(settings, tell, forever=forever, looks=looks)
+    if json_:
+        print(json.dumps(report))
+    else:
+        _counts(report["counts"])
+
+
+def receive(hospital: Hospital) -> None:
+    """Take series by C-STORE until interrupted, and note them for `ldct pacs work`."""
+    from flows.hospital.pacs import receive as receive_series
+    from pipeline.pacs.hospital_config import load_pacs
+
+    settings = load_pacs(hospital)
+    asked = settings.receive
+    console.print(f"{asked.title} listens on {asked.host}:{asked.port}", highlight=False)
+    receive_series(settings, lambda taken: console.print(f"{taken} series complete"))
+
+
+def release(
+    hospital: Hospital,
+    names: Annotated[
+        list[str], typer.Argument(help="Of the work that is held; see `ldct status`.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be sent; it is kept.")],
+) -> None:
+    """Let go what was held back for being unlike the model's training data."""
+    from flows.hospital.pacs import release_work
+    from pipeline.pacs.hospital_config import load_pacs
+
+    for work in release_work(load_pacs(hospital), names, reason):
+        _tell(work)
+
+
+def module(
+    in_: Annotated[
+        Path | None, typer.Option("--in", help="By default MERCURE_IN_DIR of the environment.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="By default MERCURE_OUT_DIR of the environment.")
+    ] = None,
+) -> None:
+    """One task of a router such as mercure: images and task.json in, images and result.json out."""
+    from flows.hospital.mercure_module import run_task
+
+    folders = in_ or os.environ.get("MERCURE_IN_DIR"), out or os.environ.get("MERCURE_OUT_DIR")
+    if not folders[0] or not folders[1]:
+        raise typer.BadParameter("give --in and --out, or MERCURE_IN_DIR and MERCURE_OUT_DIR")
+    result = run_task(Path(folders[0]), Path(folders[1]))
+    print(json.dumps(result))
+
+
+def status(hospital: Hospital, json_: Json = False) -> None:
+    """What ran and was skipped, what was done, what is due, what failed and why."""
+    from flows.hospital.status import page, whole_status
+    from pipeline.pacs.hospital_config import load_pacs
+
+    report = whole_status(load_pacs(hospital))
+    print(json.dumps(report) if json_ else page(report))
+
+
+def retry(
+    hospital: Hospital,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Of the work, as in `ldct status`; all by default.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Give what failed another chance: dead letters too, each where it stopped."""
+    from flows.hospital.pacs import retry_work
+    from pipeline.pacs.hospital_config import load_pacs
+
+    revived = retry_work(load_pacs(hospital), names or [])
+    if json_:
+        print(json.dumps({"retried": [work.facts() for work in revived]}))
+        return
+    for work in revived:
+        _tell(work)
+    print(f"{len(revived)} due again")
+
+
+def _tell(work: Work) -> None:
+    told = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
+    log("step", told, work.facts())
+
+
+def _counts(counts: dict[str, int]) -> None:
+    told = [f"{number} {state}" for state, number in counts.items() if number]
+    print(", ".join(told) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
+
+
+def _why(answers: list[Answer], key: bytes) -> None:
+    for answer in answers:
+        facts = answer.facts(key)
+        told = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
+        print(f"{facts['series']}, {facts['images']} images: {told}")
+        for match in answer.matches:
+            print(f"  rule {match.rule}")
+            for reason in match.reasons:
+                print(f"    {'yes' if reason.met else 'NO '} {reason.condition}: {reason.told}")

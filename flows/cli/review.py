@@ -1,0 +1,174 @@
+"""`ldct review`: the page a radiologist opens, what readers decided, and the study's statistics."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from flows.cli.options import Json
+from flows.runtime.progress import console
+from pipeline.core.errors import ConfigError
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="What `ldct run` or `ldct apply` wrote, or a store.")
+]
+Sources = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--source", help="Where originals or segmentations are, if not in DIR. May be given again."
+    ),
+]
+OPEN = "open"
+LOOPBACK = "127.0.0.1"
+
+
+class _OpensByDefault(TyperGroup):
+    """`ldct review DIR` is `ldct review open DIR`: the first word is a folder or a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [OPEN, *args]
+        return super().parse_args(ctx, args)
+
+
+def add_review_commands(app: typer.Typer) -> None:
+    review = typer.Typer(
+        cls=_OpensByDefault,
+        no_args_is_help=True,
+        help="The review page: `ldct review DIR`. Statistics of a reader study, and the policy.",
+    )
+    review.command(OPEN)(open_page)
+    review.command("stats")(stats)
+    review.command("policy")(policy)
+    review.command("audit")(audit)
+    app.add_typer(review, name="review")
+
+
+def open_page(
+    folder: Folder,
+    source: Sources = None,
+    static: Annotated[
+        Path | None,
+        typer.Option("--static", help="Write the page with its data here, for a disk, and end."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
+) -> None:
+    """Serve the review page of DIR on this computer only, until Ctrl+C.
+
+    Original and denoised side by side, worklist, accept or reject, reader study. The link that
+    is printed works once: who opens it has the page.
+    """
+    from pipeline.core.pseudonyms import installation_key
+    from pipeline.review.worklist import collect
+
+    collection = collect(folder.resolve(), source or [], key=installation_key())
+    if static is not None:
+        from flows.runtime.progress import Stage
+        from pipeline.review.static_export import write_disk
+
+        with Stage("review page for a disk", unit="files") as stage:
+            written = write_disk(collection, static, progress=stage.advance)
+        print(static / written)
+        return
+    _serve(collection, port, browser=browser and sys.stdout.isatty())
+
+
+def _serve(collection: Any, port: int, *, browser: bool) -> None:
+    import uvicorn
+
+    from pipeline.review.server import make_app
+
+    token = secrets.token_urlsafe(32)
+    app = make_app(collection, token=token)
+    try:
+        listening = socket.create_server((LOOPBACK, port))
+    except OSError as error:
+        raise ConfigError(f"port {port} cannot be used: {error.strerror}") from error
+    address = f"http://{LOOPBACK}:{listening.getsockname()[1]}/?token={token}"
+    print(address, flush=True)
+    console.print("This link works once and on this computer only. Ctrl+C ends.", highlight=False)
+    if browser:
+        webbrowser.open(address)
+    # No access log: an address holds pseudonyms, and the first one the token.
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server.run(sockets=[listening])
+
+
+def stats(
+    folder: Folder,
+    margin: Annotated[float, typer.Option(help="Largest loss in points taken for none.")] = 0.5,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Write the result to this model version.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also all readings, here.")] = None,
+    json_: Json = False,
+) -> None:
+    """Statistics of DIR's reader study: weighted kappa, Wilcoxon, non-inferiority.
+
+    --model NAME/VERSION writes the result to the registry, where the promotion gate sees it.
+    """
+    from flows.cli.tables.reader_study import study_table
+    from flows.tracking.reader_study import study_result
+    from pipeline.core.atomic_files import write_text
+    from pipeline.review.reader_study import as_csv
+
+    result, rows = study_result(folder.resolve(), margin=margin)
+    if csv is not None:
+        write_text(csv, as_csv(rows))
+    if model is not None:
+        from flows.tracking.reader_study import record_study
+        from flows.tracking.registry import Registry
+
+        result["model"] = record_study(Registry.default(), model, result)
+    if json_:
+        print(json.dumps(result))
+    else:
+        study_table(result)
+
+
+def policy(
+    folder: Folder,
+    send: Annotated[
+        str | None, typer.Option(help="Which series may go to the PACS: any or accepted.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show or set which derived series of DIR may be sent to the PACS."""
+    from pydantic import ValidationError
+
+    from pipeline.review.decisions import Policy, read_policy, set_policy
+
+    root = folder.resolve()
+    if send is not None:
+        try:
+            set_policy(root, Policy.model_validate({"send": send}))
+        except ValidationError:
+            raise ConfigError(f"--send {send}: give any or accepted") from None
+    found = read_policy(root).send
+    print(json.dumps({"send": found}) if json_ else f"may be sent to the PACS: {found}")
+
+
+def audit(folder: Folder, json_: Json = False) -> None:
+    """Every act in DIR's review, and whether the record is whole. Exit code 1 if it is not."""
+    from pipeline.review.decisions import audit_of
+
+    journal = audit_of(folder.resolve())
+    records, broken = journal.records(), journal.broken()
+    if json_:
+        print(json.dumps({"records": records, "broken": broken}))
+    else:
+        for record in records:
+            told = {k: v for k, v in record.items() if k not in ("time", "act", "after")}
+            print(record["time"], record["act"], json.dumps(told))
+    if broken:
+        console.print(f"not whole: line {broken[0]} does not follow the one before", style="red")
+        raise typer.Exit(1)

@@ -1,0 +1,37 @@
+"""`ldct schedule`: a hospital's jobs at their times."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Hospital, Json
+from flows.runtime.progress import console
+
+
+def schedule(
+    hospital: Hospital,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the next times; run nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Run the nightly work, the retries and the training at their times, until interrupted.
+
+    On the Prefect server of PREFECT_API_URL, or one that is started on this computer.
+    """
+    from flows.hospital.deployments import serve_jobs, times_to_come
+    from pipeline.config.schedule import required
+    from pipeline.pacs.hospital_config import load_pacs
+
+    chosen = required(load_pacs(hospital).schedule)
+    times = times_to_come(chosen)
+    if json_:
+        print(json.dumps({"time_zone": chosen.time_zone, "next": times}), flush=True)
+    else:
+        for job, dates in times.items():
+            console.print(f"{job}: {', '.join(dates)}, ...", highlight=False)
+    if not dry_run:
+        serve_jobs(hospital, chosen)

@@ -1,0 +1,235 @@
+"""The commands over CT series: in, out, checked, and without identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import (
+    Intake,
+    Json,
+    Out,
+    Source,
+    StoreFolder,
+    Strength,
+    beginning,
+    end,
+    writable,
+)
+from pipeline.core.errors import ConfigError
+
+Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
+Compress = Annotated[
+    str,
+    typer.Option("--compress", help="Of the derived pixels, without loss: none, j2k, jpegls, rle."),
+]
+UNCOMPRESSED = "none"
+AUTO = "auto"
+
+
+def add_series_commands(app: typer.Typer) -> None:
+    for command in (ingest, apply, simulate, check, deidentify):
+        app.command()(command)
+
+
+def ingest(
+    source: Source,
+    store: StoreFolder,
+    intake: Intake = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="Only full-dose series that have a low-dose one at the same places, which becomes "
+            "their input. SeriesDescription or a folder says 'full dose', 'low dose'.",
+        ),
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Find the CT volumes below SOURCE, check them, and store them in HU.
+
+    What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
+    """
+    with beginning():
+        from flows.cli.tables.base import ingest_table
+        from flows.commands import ingest_flow
+        from pipeline.config.run import parse_intake
+        from pipeline.config.sections import Pairs
+
+    report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
+    _show(report, json_, lambda: ingest_table(report))
+    end(report["quarantined"])
+
+
+def apply(
+    model: Model,
+    source: Source,
+    out: Out,
+    compress: Compress = UNCOMPRESSED,
+    difference: Annotated[
+        bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
+    ] = False,
+    labels: Annotated[
+        str,
+        typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
+    ] = "seg",
+    strength: Strength = None,
+    spread: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|ADDRESS",
+            help="Series side by side: in N processes of this computer, or on the Dask cluster "
+            "whose scheduler is at tls://HOST:PORT.",
+        ),
+    ] = None,
+    intake: Intake = None,
+    json_: Json = False,
+) -> None:
+    """A registered model over every CT below SOURCE; derived DICOM series in OUT.
+
+    A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
+    image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
+    own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
+    series is checked before it is handed over; one that fails is not written.
+    """
+    writable(out)
+    with beginning():
+        from flows.cli.tables.base import applied_table
+        from flows.cli.tables.restoration import pictures_table
+        from flows.commands import apply_flow
+        from pipeline.config.run import parse_intake
+
+    report = apply_flow(
+        model,
+        source,
+        out,
+        intake=parse_intake(intake),
+        compress=compress,
+        difference=difference,
+        labels=labels,
+        strength=strength,
+        spread=spread,
+    )
+    shown = pictures_table if report.get("pictures") else applied_table
+    _show(report, json_, lambda: shown(report, out))
+    end(report["quarantined"])
+
+
+def simulate(
+    source: Source,
+    out: Out,
+    dose: Annotated[float, typer.Option(help="Dose fraction, above 0 and at most 1.")],
+    photons: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER|auto",
+            help="Photons per ray at full dose; auto measures them, and the kernel, in each "
+            "volume's own noise.",
+        ),
+    ] = "1.5e5",
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    compress: Compress = UNCOMPRESSED,
+    intake: Intake = None,
+    json_: Json = False,
+) -> None:
+    """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
+    writable(out)
+    with beginning():
+        from flows.cli.tables.base import simulated_table
+        from flows.commands import simulate_flow
+        from pipeline.config.run import parse_intake
+        from pipeline.physics.lowdose import LowDoseCT
+
+    report = simulate_flow(
+        source,
+        out,
+        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=_photons(photons)),
+        seed=seed,
+        intake=parse_intake(intake),
+        compress=compress,
+    )
+    _show(report, json_, lambda: simulated_table(report, out))
+    end(report["quarantined"])
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder tree of derived series.")],
+    source: Annotated[
+        Path | None, typer.Option("--source", help="The series they were derived from.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Do derived series say what they are? Finds what dciodvfy cannot.
+
+    Originals in disguise, missing or wrong sources, wrong code meanings, reused UIDs, geometry
+    or patient that differ from the source, identity where it must not be. Exit code 1 where a
+    series fails.
+    """
+    from flows.cli.tables.base import checked_table
+    from flows.runtime.progress import Stage
+    from pipeline.dicom.derived.check import check_tree
+
+    with Stage("check"):
+        checked = check_tree(folder, source)
+    report = {
+        "passed": all(series.passed for series in checked),
+        "series": [series.facts() for series in checked],
+    }
+    _show(report, json_, lambda: checked_table(report))
+    if not report["passed"]:
+        raise typer.Exit(1)
+
+
+def deidentify(
+    source: Source,
+    out: Out,
+    key_file: Annotated[
+        Path, typer.Option("--key-file", help="At least 32 secret bytes: the same key, same names.")
+    ],
+    shift_dates: Annotated[
+        bool, typer.Option(help="Keep dates, moved by a secret number of days per patient.")
+    ] = False,
+    safe_private: Annotated[
+        bool, typer.Option(help="Keep private attributes that DICOM lists as safe.")
+    ] = False,
+    retain_device: Annotated[bool, typer.Option(help="Keep the scanner's identity.")] = False,
+    json_: Json = False,
+) -> None:
+    """Copies of the CT below SOURCE without identity: DICOM PS3.15 Basic Profile.
+
+    What may hold identity that cannot be seen is refused: secondary captures, burned-in text,
+    reports.
+    """
+    writable(out)
+    with beginning():
+        from flows.cli.tables.base import deidentified_table
+        from flows.commands import deidentify_flow
+        from pipeline.dicom.deidentify.profile import Options
+
+    options = Options(
+        shift_dates=shift_dates, safe_private=safe_private, retain_device=retain_device
+    )
+    report = deidentify_flow(source, out, key_file=key_file, options=options)
+    _show(report, json_, lambda: deidentified_table(report, out))
+    end(report["quarantined"])
+
+
+def _photons(text: str) -> float | None:
+    """None for auto: measured in the image."""
+    if text == AUTO:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--photons {text}: give a number such as 1.5e5, or {AUTO}") from None
+
+
+def _show(report: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(report))
+    else:
+        table()

@@ -1,0 +1,1 @@
+"""Tables that close a command."""

@@ -1,0 +1,190 @@
+"""Closing tables: what went where, and how well. On stdout, for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich import box
+from rich.table import Table
+
+from flows.cli.tables.figures import NONE, number, out_console
+from flows.cli.tables.tasks import task_figures
+from pipeline.quality.summary import rounded
+
+
+def run_table(report: dict[str, Any], out: Path, registry: tuple[str, str]) -> None:
+    """The end of a run: series, figures, and where everything is.
+
+    registry: where it is, and how to look at it.
+    """
+    ingest_table(report)
+    if "published_split" in report:
+        out_console.print(report["published_split"]["told"], highlight=False)
+    task_figures(report["task"], report["metrics"])
+    for reference, figures in report["compared"].items():
+        out_console.print(f"Beside it, {reference} on the same patients:")
+        task_figures(report["task"], figures)
+    model_line(report["model"], report["gate"])
+    model = report["model"]
+    table = Table(title="Where it is, and how to look at it", show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # a path cut short is no path
+    for row in report["exported"]:
+        table.add_row("derived", str(out / row["folder"]), "open the folder in a viewer")
+    table.add_row("report", str(out / "report.html"), "open it in a browser")
+    table.add_row("figures", str(out / "report.json"), "")
+    table.add_row(
+        "model", f"{model['name']}/{model['version']}", f"ldct models show {model['name']}"
+    )
+    table.add_row("its training", *registry)
+    out_console.print(table)
+
+
+def ingest_table(report: dict[str, Any]) -> None:
+    """A row for each series, and a line for each reason of refusal."""
+    table = Table(title="What went where")
+    for column in ("series", "patient", "side", "slices", "remarks"):
+        table.add_column(column, justify="right" if column == "slices" else "left")
+    for row in report["series"]:
+        remarks = "; ".join(row["warnings"])
+        side = row.get("side", NONE)
+        table.add_row(row["series"], row["patient"], side, str(row["slices"]), remarks)
+    out_console.print(table)
+    _refusals(report)
+
+
+def _refusals(report: dict[str, Any]) -> None:
+    for fate in ("quarantined", "excluded"):
+        reasons = Counter(row["reason"] for row in report[fate])
+        for reason, count in reasons.most_common():
+            example = next(row["file"] for row in report[fate] if row["reason"] == reason)
+            out_console.print(f"{fate}: {count} file(s), such as {example}: {reason}", markup=False)
+
+
+def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
+    failed = [check for check in gate["checks"] if not check["passed"]]
+    verdict = "passed its gate" if gate["passed"] else "did not pass its gate"
+    alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+    strength = model["strength"]
+    partly = "" if strength == 1 else f" at strength {strength:g}"
+    out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {verdict}.")
+    for check in failed:
+        out_console.print(f"  {check['check']}: {_figure(check)}, {check['limit']}")
+
+
+def applied_table(report: dict[str, Any], out: Path) -> None:
+    table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
+    for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
+        table.add_column(column, overflow="fold")
+    for row in report["exported"]:
+        folder = str(out / row["folder"])
+        remarks = "; ".join([*row["warnings"], *row.get("drift", [])])
+        counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
+        table.add_row(folder, str(row["instances"]), *counts, remarks)
+    out_console.print(table)
+    _refusals(report)
+
+
+def simulated_table(report: dict[str, Any], out: Path) -> None:
+    """As applied_table, and how the noise was set for each."""
+    table = Table(title=f"Derived series at dose {report['dose_fraction']:g}: {report['noise']}")
+    for column in ("folder", "instances", "photons per ray", "noise HU", "kernel", "remarks"):
+        table.add_column(column, overflow="fold")
+    for row in report["exported"]:
+        set_to = row["calibration"]
+        cutoff = set_to["kernel_cutoff"]
+        table.add_row(
+            str(out / row["folder"]),
+            str(row["instances"]),
+            f"{rounded(set_to['photons_per_ray'])} {'measured' if set_to['measured'] else 'given'}",
+            number(set_to["measured_noise_hu"], 1),
+            "bare ramp" if cutoff is None else f"Hann to {cutoff:.2f}",
+            "; ".join([*row["warnings"], *set_to["notes"]]),
+        )
+    out_console.print(table)
+    _refusals(report)
+
+
+def checked_table(report: dict[str, Any]) -> None:
+    """A row for each series, and a line for each thing that is wrong."""
+    table = Table(title="Derived series, checked")
+    for column in ("series", "instances", "verdict", "also by"):
+        table.add_column(column, overflow="fold")
+    for row in report["series"]:
+        verdict = "passed" if not row["problems"] else f"{len(row['problems'])} problems"
+        programs = f"{', '.join(row['programs'])} on {row['files']} files" if row["files"] else NONE
+        table.add_row(row["series"], str(row["instances"]), verdict, programs)
+    out_console.print(table)
+    for row in report["series"]:
+        for problem in row["problems"]:
+            told = [problem[part] for part in ("file", "rule", "attribute", "value", "remedy")]
+            out_console.print(": ".join(filter(None, told)), markup=False, soft_wrap=True)
+
+
+def deidentified_table(report: dict[str, Any], out: Path) -> None:
+    table = Table(title=f"Without identity, in {out}")
+    for column in ("series", "patient", "images"):
+        table.add_column(column, overflow="fold")
+    for row in report["series"]:
+        table.add_row(row["series"], row["patient"], str(row["images"]))
+    out_console.print(table)
+    for warning in report["warnings"]:
+        out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    _refusals(report)
+
+
+def models_table(rows: list[dict[str, Any]]) -> None:
+    """A row for each version, with what its task finds worth telling."""
+    # Six columns have to fit a terminal of 80.
+    table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("name", "v", "alias", "gate", "figures", "date"):
+        table.add_column(column, no_wrap=column != "figures")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["version"]),
+            ", ".join(row["aliases"]),
+            row["gate"],
+            row["headline"].get("text", NONE),
+            row["created"][:10],
+        )
+    out_console.print(table)
+
+
+def model_details(rows: list[dict[str, Any]]) -> None:
+    """Every version, newest first: digests, gate, figures per patient, configuration."""
+    for row in rows:
+        out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
+        for key in ("created", "strength", "data_digest", "config_digest", "weights_sha256"):
+            out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
+        task_figures(row["config"]["task"], row["figures"])
+        for check in row["gate"]["checks"]:
+            mark = "passed" if check["passed"] else "FAILED"
+            out_console.print(f"{mark}: {check['check']} {_figure(check)} ({check['limit']})")
+        patients = {
+            key: patient.get("windows") or patient.get("classes")
+            for key, patient in row["figures"]["patients"].items()
+        }
+        out_console.print("per patient:")
+        out_console.print_json(json.dumps(patients))
+        out_console.print("configuration:")
+        out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
+
+
+def _figure(check: dict[str, Any]) -> str:
+    return number(check["figure"], check.get("decimals", 2))
+
+
+def deployed_table(told: dict[str, Any], out: Path) -> None:
+    """What each engine's output differs by, in the output's units."""
+    table = Table(title=f"{told['model']} for other programs", box=box.SIMPLE_HEAD)
+    table.add_column("run by")
+    table.add_column("largest difference", justify="right")
+    for engine, difference in told["largest_difference"].items():
+        table.add_row(engine, f"{difference:.2g}")
+    out_console.print(table)
+    out_console.print(f"{out}: its card.json says what goes in and comes out", soft_wrap=True)

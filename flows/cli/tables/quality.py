@@ -1,0 +1,100 @@
+"""Closing tables of `ldct evaluate`: patients, dose sweep, phantoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from flows.cli.tables.figures import NONE, figures_table, number, out_console
+from flows.cli.tables.tasks import task_figures
+from pipeline.quality.summary import (
+    NONE_MEANS,
+    equivalent_doses,
+    phantom_conditions,
+    phantom_rows,
+    sweep_conditions,
+)
+
+
+def evaluation_tables(report: dict[str, Any], out: Path | None) -> None:
+    """All that was measured, and where it was written."""
+    if "figures" in report:
+        if report["config"]["task"] == "denoise":
+            figures_table(report["figures"], report.get("baselines"))
+        else:
+            task_figures(report["config"]["task"], report["figures"])
+    if "dose_sweep" in report:
+        sweep_tables(report["dose_sweep"])
+    if "phantoms" in report:
+        phantoms_table(report["phantoms"])
+    if out:
+        out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
+
+
+def sweep_tables(sweep: dict[str, Any]) -> None:
+    """d' and AUC by rod and dose, then the doses that denoised images are worth."""
+    table = Table(
+        title="Low-contrast detectability against dose",
+        caption=f"{sweep_conditions(sweep)}.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("rod")
+    table.add_column("dose", justify="right")
+    for column in ("d′ undenoised", "d′ denoised", "AUC undenoised", "AUC denoised"):
+        table.add_column(column)
+    for rod in sweep["rods"]:
+        name = rod["name"]
+        for point in rod["curve"]:
+            d_primes, aucs = [], []
+            for arm in ("undenoised", "denoised"):
+                seen = point.get(arm)
+                d_primes.append(_between(seen, "d_prime", 1))
+                aucs.append(_between(seen, "auc", 2))
+            table.add_row(name, f"{point['dose_fraction']:g}", *d_primes, *aucs)
+            name = ""
+        table.add_section()
+    out_console.print(table)
+    answers = Table(title="Equivalent dose", caption=NONE_MEANS)
+    for column in ("rod", "dose fraction", f"{sweep['confidence']:.0%} interval"):
+        answers.add_column(column)
+    for answer in equivalent_doses(sweep):
+        answers.add_row(*answer)
+    out_console.print(answers)
+    for warning in sweep["warnings"]:
+        out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
+def _between(seen: dict[str, Any] | None, figure: str, digits: int) -> str:
+    if not seen:
+        return NONE
+    low, high = seen[f"{figure}_interval"]
+    return f"{seen[figure]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def phantoms_table(figures: dict[str, Any]) -> None:
+    table = Table(
+        title="On phantoms",
+        caption=f"{phantom_conditions(figures)}.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    for column in ("undenoised", "denoised", "full dose"):
+        table.add_column(column, justify="right")
+    group = ""
+    for row in phantom_rows(figures):
+        if row.group != group:
+            group = row.group
+            table.add_row(f"[bold]{group}[/bold]")
+        cells = [
+            f"{value:+z.{row.decimals}f}"
+            if row.signed and value is not None
+            else number(value, row.decimals)
+            for value in (row.values.get(arm) for arm in ("undenoised", "denoised", "full_dose"))
+        ]
+        table.add_row(f"  {row.name}", *cells)
+    out_console.print(table)

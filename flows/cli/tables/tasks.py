@@ -1,0 +1,41 @@
+"""The closing table of figures of each task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from flows.cli.tables.figures import figures_table, number, out_console
+from flows.cli.tables.generation import generation_table
+from flows.cli.tables.restoration import restoration_table
+
+
+def task_figures(task: str, figures: dict[str, Any]) -> None:
+    """Figures of held-back patients, as the task has them."""
+    _TABLES[task](figures)
+
+
+def classes_table(figures: dict[str, Any]) -> None:
+    """A row for each class; then what dose and denoising do to the mean."""
+    overall = figures["overall"]
+    table = Table(title=f"{overall['patients']} held-back patient(s), mean over patients")
+    for column in ("class", "Dice", "IoU", "surface Dice", "HD95 mm", "volume ml", "missed"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, row in overall["classes"].items():
+        cells = [number(row[figure], 3) for figure in ("dice", "iou", "surface_dice")]
+        distance, volume = number(row["hd95_mm"], 1), number(row["volume_error_ml"], 0)
+        table.add_row(name, *cells, distance, volume, str(row["missed"]))
+    mean = [number(overall["dice"], 3), "", number(overall["surface_dice"], 3)]
+    table.add_row("mean", *mean, "", "", "", style="bold")
+    out_console.print(table)
+    for image, found in overall.get("doses", {}).items():
+        out_console.print(f"Dice at {image}: {number(found['dice'], 3)}")
+
+
+_TABLES = {
+    "denoise": figures_table,
+    "segment": classes_table,
+    "generate": generation_table,
+    "restore": restoration_table,
+}

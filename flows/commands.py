@@ -1,0 +1,227 @@
+"""The stages one by one: what `ldct ingest`, `train`, `apply`, `simulate`, `deidentify` run.
+
+Each is a Prefect flow without parameters: paths, which may name a patient, stay out of
+Prefect's database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import TaskRunner
+
+from flows import stages
+from flows.pictures import apply_to_pictures
+from flows.runtime.dask_runner import dask_runner
+from flows.runtime.private_errors import StageFailedError, opened, sealed
+from flows.runtime.progress import Stage
+from flows.runtime.timings import Clock
+from flows.train_register import known_version, train_and_register
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.sections import Pairs
+from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.core.pseudonyms import installation_key, read_key
+from pipeline.core.refusals import by_fate, nothing_usable
+from pipeline.dicom.deidentify.profile import Options, deidentify
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.series import Discovery, Series, find_series
+from pipeline.export.labels import require_form
+from pipeline.export.series import Export, Exported, export_simulated
+from pipeline.io.discover import Source, discover, source_key
+from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.card import ModelCard
+from pipeline.physics.lowdose import LowDoseCT
+from pipeline.review.series_index import SOURCE
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+
+REPORT = "report.json"
+#: A model, its card and its configuration.
+Loaded = tuple[Shell, ModelCard, dict[str, Any]]
+
+
+#: Begins with a volume, known by its key; what it returns waits for the end.
+Start = Callable[[Source, str], Callable[[], Exported]]
+
+
+def in_flow(
+    name: str, body: Callable[[], dict[str, Any]], runner: TaskRunner | None = None
+) -> dict[str, Any]:
+    """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
+    return opened(flow(name=name, task_runner=runner)(sealed(name)(body)))
+
+
+def ingest_flow(
+    source: Path, store_folder: Path, intake: Intake, pairs: Pairs | None = None
+) -> dict[str, Any]:
+    """Ingest into a store; returns the report."""
+    store = Store(store_folder)
+    return in_flow(
+        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).as_dict()
+    )
+
+
+def train_flow(
+    config: RunConfig, store_folder: Path, *, unless_known: bool = False
+) -> dict[str, Any]:
+    """Split, degrade, train, evaluate and register, on what a store holds.
+
+    unless_known: only {"known": its name} where a version of these data and this configuration
+    is registered already.
+    """
+
+    def body() -> dict[str, Any]:
+        store = Store.existing(store_folder)
+        patients = sorted({record["patient"] for record in store.records().values()})
+        sides = stages.split_stage(store, config, patients)
+        folder = store_folder / "training"
+        clock = Clock()
+        planned = stages.plan_stage(store, config, sides)
+        if unless_known and (known := known_version(store, planned, sides)):
+            return {"known": known}
+        trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
+        return {"task": config.task, **clock.facts(), **trained.facts()}
+
+    return in_flow("ldct-train", body)
+
+
+def apply_flow(
+    reference: str,
+    source: Path,
+    out: Path,
+    *,
+    intake: Intake,
+    compress: str,
+    difference: bool,
+    labels: str,
+    strength: float | None = None,
+    spread: str | None = None,
+) -> dict[str, Any]:
+    """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
+
+    A restorer of pictures writes each picture under its own name in OUT instead. strength: None
+    for that of the model's configuration. spread: where series are worked on side by side
+    (flows.runtime.dask_runner); None for one after another, here.
+    """
+    to = Export(out, compress, difference, require_form(labels))
+    runner = dask_runner(spread) if spread else None
+
+    def body() -> dict[str, Any]:
+        loaded = model, card, raw = stages.load_stage(reference, strength)
+        if task_of(parse_config(raw)).takes_pictures(parse_config(raw)):
+            return {"model": card.uri, **apply_to_pictures(model, source, out)}
+        return apply_loaded(loaded, source, to, intake=intake, apart=runner is not None)
+
+    return in_flow("ldct-apply", body, runner)
+
+
+def apply_loaded(
+    loaded: Loaded, source: Path, to: Export, *, intake: Intake, apart: bool = False
+) -> dict[str, Any]:
+    """A model that is loaded already over every CT of a source; inside a flow.
+
+    apart: each by the flow's task runner, which loads the model again where it is.
+    """
+    model, card, raw = loaded
+    config, out = parse_config(raw), to.folder.absolute()
+
+    def here(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        return lambda: stages.apply_stage(model, card, config, source, key=key, to=own)
+
+    def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
+        own = replace(to, folder=out / f"{key}-{card.slug}")
+        submit = stages.apply_apart_stage.submit
+        return submit(card.uri, card.strength, source, key=key, to=own).result
+
+    done = each_volume(source, out, intake, elsewhere if apart else here)
+    write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
+    told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
+    return {"model": card.uri, **told} | done
+
+
+def simulate_flow(
+    source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: Intake, compress: str
+) -> dict[str, Any]:
+    """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
+    to = Export(out, compress)
+
+    def body() -> dict[str, Any]:
+        def one(source: Source, key: str) -> Exported:
+            with Stage(f"simulate {key}"):
+                folder = out / f"{key}-dose{physics.dose_fraction:g}"
+                return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
+
+        done = each_volume(source, out, intake, lambda item, key: partial(one, item, key))
+        return {
+            "dose_fraction": physics.dose_fraction,
+            "noise": physics.description,
+            "seed": seed,
+        } | done
+
+    return in_flow("ldct-simulate", body)
+
+
+def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options) -> dict[str, Any]:
+    """Copies without identity of the CT below a source."""
+    key = read_key(key_file)
+
+    def body() -> dict[str, Any]:
+        with Stage("deidentify", unit="files") as stage:
+            return deidentify(source, out, key=key, options=options, progress=stage.at)
+
+    return in_flow("ldct-deidentify", body)
+
+
+def each_volume(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
+    """Start on each volume of a source, report what went where, and go on past bad ones."""
+    found = discover(source, intake=intake)
+    if not found.sources:
+        raise NothingUsableError(nothing_usable(found.root, found.refusals))
+    key = installation_key()
+    refusals = list(found.refusals)
+    exported: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    names = [source_key(item, key) for item in found.sources]
+    started = [start(item, name) for item, name in zip(found.sources, names, strict=True)]
+    for item, name, finish in zip(found.sources, names, started, strict=True):
+        try:
+            done, refused = finish()
+        except (StageFailedError, LdctError) as failure:
+            original = failure.original if isinstance(failure, StageFailedError) else failure
+            if not isinstance(original, LdctError):
+                raise
+            failed.append({"series": name, "reason": str(original)})
+            continue
+        refusals.extend(refused)
+        if done:
+            warnings = list(item.warnings) if isinstance(item, Series) else []
+            exported.append({"series": name, "warnings": warnings, **done})
+    report = {"exported": exported, "failed": failed, **by_fate(refusals, found.root)}
+    write_json(out / REPORT, report)
+    if failed:
+        others = f"; {len(exported)} others were" if exported else ""
+        raise LdctError(f"{len(failed)} series not handed over: {failed[0]['reason']}{others}")
+    if not exported:
+        raise NothingUsableError(nothing_usable(source, refusals))
+    return report
+
+
+def _require_series(discovery: Discovery) -> None:
+    if not discovery.series:
+        raise NothingUsableError(nothing_usable(discovery.root, discovery.refusals))
+
+
+def only_series(path: Path) -> Series:
+    """The one series of a folder; raises LdctError where there are more."""
+    discovery = find_series(path)
+    _require_series(discovery)
+    if len(discovery.series) != 1:
+        raise LdctError(f"{path} holds {len(discovery.series)} series; give a folder of just one")
+    return discovery.series[0]

@@ -1,0 +1,1 @@
+"""The PACS, scheduled jobs, status and metrics."""

@@ -1,0 +1,113 @@
+"""`ldct schedule`: the jobs of a hospital as Prefect deployments, served from this computer.
+
+Prefect keeps the time, makes the runs and starts each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import anyio
+from prefect import serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.schedules import Cron
+from prefect.server.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
+
+from flows.hospital import jobs as scheduled
+from flows.hospital.status import TAG, api_url, reachable
+from pipeline.config.schedule import Schedule
+from pipeline.core.errors import ConfigError, LdctError
+
+_START_S = 180
+#: How many of the times to come are shown.
+NEXT = 3
+
+
+def times_to_come(schedule: Schedule, *, after: datetime | None = None) -> dict[str, list[str]]:
+    """The next times of each job, as Prefect reckons them; ConfigError for what is no cron."""
+    zone, start = ZoneInfo(schedule.time_zone), after or datetime.now(UTC)
+    found = {}
+    for job, cron in schedule.times().items():
+        try:
+            reckoned = CronSchedule(cron=cron, timezone=schedule.time_zone)
+        except ValueError as error:
+            raise ConfigError(f"schedule: {job}: {cron!r} is no cron time") from error
+        dates = anyio.run(reckoned.get_dates, NEXT, start)
+        found[job] = [date.astimezone(zone).isoformat(timespec="minutes") for date in dates]
+    return found
+
+
+def deployments(hospital: Path, schedule: Schedule) -> list[Any]:
+    """A deployment for each job, at most one run of it at a time: one that is due while the one
+    before is under way is skipped, since that one does the same work."""
+    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    jobs = {"nightly": scheduled.nightly, "retry": scheduled.retry, "retrain": scheduled.retrain}
+    return [
+        jobs[job].to_deployment(
+            name=hospital.stem,
+            schedule=Cron(cron, timezone=schedule.time_zone),
+            concurrency_limit=alone,
+            parameters={"hospital": str(hospital.absolute())},
+            tags=[TAG, job],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for job, cron in schedule.times().items()
+    ]
+
+
+def serve_jobs(hospital: Path, schedule: Schedule) -> None:
+    """Deploy the jobs and run them at their times until interrupted.
+
+    Their schedules go on when this ends, so that what is missed is known (schedule.catch_up).
+    """
+    with prefect_server():
+        with get_client(sync_client=True) as client:
+            client.upsert_global_concurrency_limit_by_name(scheduled.GPU, schedule.gpu_slots)
+        made = deployments(hospital, schedule)
+        serve(*made, pause_on_shutdown=False, print_starting_message=False)
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """The server of PREFECT_API_URL, or one of our own on loopback while the block lasts."""
+    url = api_url()
+    with ExitStack() as stack:
+        if not reachable(url):
+            if PREFECT_API_URL.value():
+                raise LdctError(f"no Prefect server answers at {url} (PREFECT_API_URL)")
+            stack.enter_context(_own_server(url))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        yield
+
+
+@contextmanager
+def _own_server(url: str) -> Iterator[None]:
+    place = urlsplit(url)
+    where = ["--host", str(place.hostname), "--port", str(place.port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", *where],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + _START_S
+        while not reachable(url):
+            if process.poll() is not None or time.monotonic() > until:
+                raise LdctError("the Prefect server did not start; try `prefect server start`")
+            time.sleep(0.5)
+        yield
+    finally:
+        process.terminate()
+        process.wait()

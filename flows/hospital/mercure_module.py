@@ -1,0 +1,93 @@
+"""A processing module of a DICOM router, by mercure's contract.
+
+The router puts a task's images and task.json into one folder, starts the module, and sends on
+whatever images lie in the other folder once it ended with 0; result.json there is kept with the
+task. See mercure's docs/modules.rst, and `process` in its app/common/types.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import pydicom
+from pydantic import Field, ValidationError
+
+from flows.commands import apply_flow
+from pipeline.config.sections import Strict
+from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.dicom.read.ingest_options import Intake
+
+TASK, RESULT = "task.json", "result.json"
+
+
+class TaskSettings(Strict):
+    """`process.settings` of task.json: which model, and how."""
+
+    model: str
+    strength: float | None = Field(default=None, gt=0, le=1)
+    compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
+
+
+def run_task(in_: Path, out: Path) -> dict[str, Any]:
+    """Do one task; returns what result.json says. Images are named as the router expects.
+
+    Raises LdctError, with the reason in result.json and no image in `out`, where it fails.
+    """
+    try:
+        result = _applied(in_, out, task_settings(in_ / TASK))
+    except LdctError as error:
+        write_json(out / RESULT, {"error": str(error)})
+        raise
+    write_json(out / RESULT, result)
+    return result
+
+
+def task_settings(path: Path) -> TaskSettings:
+    """Raises ConfigError that names the key. Of several steps, mercure gives each its own file."""
+    try:
+        task = json.loads(path.read_text(encoding="utf-8"))
+        process = task["process"]
+        step = process[0] if isinstance(process, list) else process
+        return TaskSettings.model_validate(step.get("settings", {}))
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise ConfigError(f"{path.name}: process.settings.{where}: {fault['msg']}") from error
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path.name} holds no task with `process`: {error!r}") from error
+
+
+def _applied(in_: Path, out: Path, asked: TaskSettings) -> dict[str, Any]:
+    # Beside the result, so that images get there by a rename; a router looks at no folder.
+    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as scratch:
+        report = apply_flow(
+            asked.model,
+            in_,
+            Path(scratch),
+            intake=Intake(),
+            compress=asked.compress,
+            difference=False,
+            labels="seg",
+            strength=asked.strength,
+        )
+        for path in sorted(Path(scratch).glob("*/*.dcm")):
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            name = f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm"
+            os.replace(path, out / name)
+    return {
+        "model": report["model"],
+        "weights_sha256": report["weights_sha256"],
+        "series": [
+            {key: row[key] for key in ("series", "instances", "warnings")}
+            for row in report["exported"]
+        ],
+        "quarantined": [
+            {key: row[key] for key in ("reason", "attribute") if key in row}
+            for row in report["quarantined"]
+        ],
+    }

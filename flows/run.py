@@ -1,0 +1,189 @@
+"""The main job: real CT series in, denoised DICOM series out, as one Prefect flow.
+
+The flow's only parameter is the path of its request, so that no source path, which may name
+a patient, reaches Prefect's database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows import stages
+from flows.runtime.private_errors import sealed
+from flows.runtime.timings import Clock
+from flows.train_register import train_and_register
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.core.atomic_files import write_json
+from pipeline.core.versions import versions
+from pipeline.evaluation.segmentation_at_dose import DENOISED
+from pipeline.export.series import Export
+from pipeline.ingest.ingest import IngestReport
+from pipeline.models.adapters.card import ModelCard
+from pipeline.store.published_splits import TEST, coverage
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+
+REQUEST = "request.json"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+#: The side of a patient whom a published split does not list.
+UNUSED = "unused"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run, on what, to where: written to OUT before the flow starts.
+
+    data: None for a run that brings its own. compare: other models to measure on the same
+    held-back patients. denoiser: of a segmenter's run, the model that the low-dose images are
+    denoised with before they are segmented, too.
+    """
+
+    config: dict[str, Any]
+    data: str | None
+    out: str
+    compare: list[str] = field(default_factory=list)
+    denoiser: str | None = None
+
+    def save(self) -> Path:
+        path = Path(self.out) / REQUEST
+        write_json(path, asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Request:
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@flow(name="ldct-run")
+@sealed("ldct-run")
+def main_job(request: str) -> dict[str, Any]:
+    """Ingest, degrade, train, evaluate, register, load, apply, export, report.
+
+    Returns what report.json holds.
+    """
+    asked = Request.read(Path(request))
+    config = parse_config(asked.config)
+    if asked.denoiser:
+        stages.require_denoiser(asked.denoiser, config)
+    for reference in asked.compare:
+        stages.require_comparable(reference, config)
+    out, clock = Path(asked.out), Clock()
+    store = Store(out / "store")
+
+    source = None if asked.data is None else Path(asked.data)
+    ingested = clock.run("ingest", stages.run_ingest_stage, source, store, config)
+    patients = sorted({row["patient"] for row in ingested.series})
+    sides = stages.split_stage(store, config, patients)
+    config = stages.plan_stage(store, config, sides)
+    trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
+    model, card, _ = clock.run("load", stages.load_stage, trained.card.uri)
+    held_back = stages.keys_by_side(store, config, sides)[TEST]
+    compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
+    if asked.denoiser:
+        found = clock.run(
+            "downstream", stages.downstream_stage, model, asked.denoiser, store, config, held_back
+        )
+        trained.figures["overall"]["doses"][DENOISED] = found
+    applied_to = held_back if task_of(config).takes_series else []
+    exported = clock.run(
+        "apply and export", _apply_all, model, card, config, ingested, applied_to, out / "derived"
+    )
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
+    report = {
+        "name": config.name,
+        "task": config.task,
+        **clock.facts(),
+        **trained.facts(),
+        "compared": compared,
+        "denoiser": asked.denoiser,
+        "phantoms": phantoms,
+        "versions": versions(),
+        "split": sides,
+        **coverage(config.data.split, sides),
+        **_with_sides(ingested.as_dict(), sides),
+        "exported": exported,
+        "config": config.resolved(),
+    }
+    write_json(out / REPORT_JSON, report)
+    stages.report_stage(
+        report, model, store, config, keys=held_back, curve=trained.curve, path=out / REPORT_HTML
+    )
+    _artifact(report)
+    return report
+
+
+def _compare(
+    references: list[str], store: Store, config: RunConfig, keys: list[str]
+) -> dict[str, Any]:
+    """Figures of other models of the same task, by reference."""
+    found = {}
+    for reference in references:
+        model, _, _ = stages.load_stage(reference)
+        found[reference] = stages.evaluate_stage(model, store, config, keys)
+    return found
+
+
+def _apply_all(
+    model: Any,
+    card: ModelCard,
+    config: RunConfig,
+    ingested: IngestReport,
+    keys: list[str],
+    out: Path,
+) -> list[dict[str, Any]]:
+    """Each held-back series of this run's source through the registered model."""
+    exported = []
+    patients = {row["series"]: row["patient"] for row in ingested.series}
+    for key in keys:
+        if key not in ingested.sources:
+            continue
+        done, refusals = stages.apply_stage(
+            model,
+            card,
+            config,
+            ingested.sources[key],
+            key=key,
+            to=Export(out / f"{key}-{card.slug}"),
+        )
+        ingested.refusals.extend(refusals)
+        if done is None:
+            continue
+        exported.append(
+            {"series": key, "patient": patients[key], **done, "folder": f"derived/{done['folder']}"}
+        )
+    return exported
+
+
+def _with_sides(ingested: dict[str, Any], sides: dict[str, str]) -> dict[str, Any]:
+    rows = [{**row, "side": sides.get(row["patient"], UNUSED)} for row in ingested["series"]]
+    return {**ingested, "series": rows}
+
+
+def _artifact(report: dict[str, Any]) -> None:
+    """What went where, on the flow run's page; pseudonyms and counts only."""
+    rows = [
+        {
+            "series": row["series"],
+            "patient": row["patient"],
+            "side": row["side"],
+            "slices": row["slices"],
+            "warnings": "; ".join(row["warnings"]),
+        }
+        for row in report["series"]
+    ]
+    create_table_artifact(
+        key="what-went-where",
+        table=rows,
+        description=(
+            f"{report['name']}: model {report['model']['uri']}, "
+            f"gate {'passed' if report['gate']['passed'] else 'failed'}, "
+            f"{len(report['quarantined'])} files quarantined"
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What every flow needs: the temporary server, progress, timings, errors without patient data."""

@@ -1,0 +1,169 @@
+"""Which version serves: promoted by its merits and with a reason, taken back in one command.
+
+Every act is written to the registered model itself, as a tag that is never written again, so
+that all who share the registry see one history.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+
+from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
+from pipeline.config.run import parse_config
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.promotion.acceptance import phantom_trials, trials
+from pipeline.promotion.compare import compare
+
+AUDIT = "audit."
+#: On the version: passed or failed, and why; in its run all checks.
+VERDICT, REASONS, ARTIFACT = "promotion", "promotion_reasons", "promotion.json"
+#: MLflow takes 5,000 characters.
+_LONGEST_TAG = 4500
+PROMOTE, REFUSE, ROLLBACK = "promote", "refuse", "rollback"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Make a version the champion. force: although checks fail, for a reason that is kept."""
+
+    name: str
+    version: int
+    reason: str = ""
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.force and not self.reason.strip():
+            raise ConfigError("--force needs a --reason: it is kept with the version")
+
+
+def promote(registry: Registry, wish: Wish) -> dict[str, Any]:
+    """The version becomes champion if every check passes, or is forced.
+
+    Raises LdctError with what failed; the verdict and the refusal are on record all the same.
+    """
+    version = registry.find(f"{wish.name}/{wish.version}")
+    champion = champion_of(registry, wish.name)
+    if champion is not None and champion.version == version.version:
+        raise ConfigError(f"{wish.name} version {wish.version} is the champion already")
+    verdict = judge_promotion(registry, version, champion)
+    _put_verdict(registry, version, verdict)
+    failed = not verdict["passed"]
+    if failed and not wish.force:
+        told = reasons(verdict)
+        _record(registry, wish.name, REFUSE, version=wish.version, reason=told)
+        raise LdctError(f"{wish.name} version {wish.version} is not promoted: {told}")
+    before = int(champion.version) if champion else None
+    act = {"version": wish.version, "before": before, "reason": wish.reason.strip()}
+    # First what was done, then doing it: a kill between leaves a record too many, not too few.
+    record = _record(registry, wish.name, PROMOTE, **act, forced=failed)
+    registry.client.set_registered_model_alias(wish.name, CHAMPION, version.version)
+    if CHALLENGER in version.aliases:
+        registry.client.delete_registered_model_alias(wish.name, CHALLENGER)
+    return {**record, **verdict}
+
+
+def rollback(registry: Registry, name: str, reason: str) -> dict[str, Any]:
+    """The champion before the last promotion serves again; ConfigError where there was none."""
+    champion = champion_of(registry, name)
+    before = _history(audit(registry, name), int(champion.version) if champion else None)
+    if before is None:
+        raise ConfigError(
+            f"{name} has no champion of before to go back to; see `ldct models audit`"
+        )
+    version = registry.find(f"{name}/{before}")
+    now = int(champion.version) if champion else None
+    record = _record(registry, name, ROLLBACK, version=before, before=now, reason=reason.strip())
+    registry.client.set_registered_model_alias(name, CHAMPION, version.version)
+    return record
+
+
+def audit(registry: Registry, name: str) -> list[dict[str, Any]]:
+    """Every promotion, refusal and rollback of a model, oldest first."""
+    registry.require(name)
+    tags = registry.client.get_registered_model(name).tags
+    acts = sorted((key, text) for key, text in tags.items() if key.startswith(AUDIT))
+    return [json.loads(text) for _, text in acts]
+
+
+def judge_promotion(
+    registry: Registry, version: ModelVersion, champion: ModelVersion | None
+) -> dict[str, Any]:
+    """{"passed", "against", "checks"}: its own gate, invented images, phantoms, the champion."""
+    name = f"{version.name}/{version.version}"
+    model, card, raw = registry.load(name)
+    config, recorded = parse_config(raw), registry.recorded(version)
+    checks = list(recorded["gate"]["checks"])
+    checks.append(_gate(version.tags.get("gate") == "passed"))
+    if config.task != "denoise":
+        told = f"there is none for the task {config.task}: look at it, then --force"
+        checks.append({"check": "trials", "figure": None, "limit": told, "passed": False})
+    else:
+        checks += trials(model, card, config)
+        rival = registry.load(f"{version.name}/{champion.version}")[0] if champion else None
+        checks += phantom_trials(model, rival, config)
+        if champion is not None:
+            theirs = registry.recorded(champion)["figures"]["patients"]
+            checks += compare(recorded["figures"]["patients"], theirs)
+    against = int(champion.version) if champion else None
+    passed = all(check["passed"] for check in checks)
+    return {"passed": passed, "against": against, "checks": checks}
+
+
+def reasons(verdict: dict[str, Any]) -> str:
+    """The checks that failed, or how many passed."""
+    failed = [check for check in verdict["checks"] if not check["passed"]]
+    told = "; ".join(f"{check['check']}: {check['limit']}" for check in failed)
+    return told or f"all {len(verdict['checks'])} checks passed"
+
+
+def champion_of(registry: Registry, name: str) -> ModelVersion | None:
+    registry.require(name)
+    aliases = registry.client.get_registered_model(name).aliases
+    return registry.find(f"{name}/{aliases[CHAMPION]}") if CHAMPION in aliases else None
+
+
+def _gate(passed: bool) -> dict[str, Any]:
+    return {"check": "gate at registration", "figure": None, "limit": "passed", "passed": passed}
+
+
+def _history(acts: list[dict[str, Any]], champion: int | None) -> int | None:
+    """The version before the champion, by what was done and taken back."""
+    before: list[int | None] = []
+    for act in acts:
+        if act["act"] == PROMOTE:
+            before.append(act["before"])
+        elif act["act"] == ROLLBACK and before:
+            before.pop()
+    # A record without its deed, of a killed promotion, names the champion itself.
+    while before and before[-1] == champion:
+        before.pop()
+    return before[-1] if before else None
+
+
+def _put_verdict(registry: Registry, version: ModelVersion, verdict: dict[str, Any]) -> None:
+    client, name = registry.client, version.name
+    told = "passed" if verdict["passed"] else "failed"
+    client.set_model_version_tag(name, version.version, VERDICT, told)
+    client.set_model_version_tag(name, version.version, REASONS, reasons(verdict)[:_LONGEST_TAG])
+    client.log_text(version.run_id, json.dumps(verdict, indent=2), ARTIFACT)
+
+
+def _record(registry: Registry, name: str, act: str, **facts: Any) -> dict[str, Any]:
+    at = time.time_ns()
+    written = {
+        "time": datetime.fromtimestamp(at / 1e9, tz=UTC).isoformat(timespec="milliseconds"),
+        "act": act,
+        "by": getpass.getuser(),
+        **facts,
+    }
+    key = f"{AUDIT}{at}.{uuid.uuid4().hex[:8]}"
+    registry.client.set_registered_model_tag(name, key, json.dumps(written))
+    return written

@@ -1,0 +1,47 @@
+"""A reader study's result: told in a table, and written to the model version it is about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.tracking.registry import Registry
+from pipeline.evaluation.denoising import READER_STUDY
+from pipeline.review.decisions import audit_of
+from pipeline.review.reader_study import open_study, unblinded
+from pipeline.review.statistics import study_statistics
+
+#: The whole result, in the version's run.
+ARTIFACT = "reader-study.json"
+
+
+def study_result(root: Path, *, margin: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The statistics of a folder's reader study, and the readings they are of."""
+    rows = unblinded(root, open_study(root, []))
+    result = study_statistics(rows, margin=margin)
+    audit_of(root).append({"act": "statistics", "readings": len(rows), "margin": margin})
+    return result, rows
+
+
+def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the result to a model version: whole to its run, in short as a tag.
+
+    Where the version's gate waits for nothing but its readers, and they found it not inferior in
+    every criterion, it passes now and gets its alias.
+    """
+    version, client = registry.find(reference), registry.client
+    passed = all(row["non_inferior"] is True for row in result["criteria"].values())
+    client.log_text(version.run_id, json.dumps(result, indent=2), ARTIFACT)
+    verdict = "passed" if passed else "failed"
+    client.set_model_version_tag(version.name, version.version, "reader_study", verdict)
+    checks = registry.recorded(version)["gate"]["checks"]
+    others = [check for check in checks if check["check"] != READER_STUDY]
+    if len(others) < len(checks):
+        gate = passed and all(check["passed"] for check in others)
+        client.set_model_version_tag(
+            version.name, version.version, "gate", "passed" if gate else "failed"
+        )
+        had = registry.find(f"{version.name}/{version.version}").aliases
+        registry.give_alias(client, version, passed=gate and not had)
+    return {"name": version.name, "version": int(version.version), "reader_study": verdict}

@@ -1,0 +1,292 @@
+"""The registry is the contract: MLflow holds every model version, with what it takes to trust it.
+
+A version carries its configuration, weights (safetensors and MLflow's own pt2, no pickle),
+data digest, figures per patient and the gate's verdict. Aliases say which one is in use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+import yaml
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from flows.tracking.mlflow_run import TrackedRun, log_portable
+from pipeline.config.run import RunConfig, digest
+from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import ConfigError
+from pipeline.core.versions import versions
+from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.pretrained import ALIAS as PRETRAINED
+from pipeline.models.adapters.pretrained import load_pretrained
+from pipeline.models.adapters.weights import CONFIG, load_model, save_model
+from pipeline.tasks.base import task_of
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+CARD = "ldct"
+FIGURES, SEEN = "figures.json", "seen.json"
+SQLITE = "sqlite:///"
+REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """MLflow's tracking and registry at `uri`; artifacts of a local store go to `artifacts`."""
+
+    uri: str
+    artifacts: str | None
+
+    @classmethod
+    def default(cls) -> Registry:
+        """MLFLOW_TRACKING_URI where set, else ./mlruns/mlflow.db.
+
+        Artifacts lie beside an SQLite file; a server keeps its own.
+        """
+        local = f"{SQLITE}{Path('mlruns').absolute()}/mlflow.db"
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or local
+        if not uri.startswith(SQLITE):
+            return cls(uri, None)
+        artifacts = Path(uri.removeprefix(SQLITE)).absolute().parent / "artifacts"
+        try:
+            artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot use the registry {uri}: {error.strerror}") from error
+        return cls(uri, artifacts.as_uri())
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Where it is, and how to look at it; no user or password of a server or database."""
+        if self.uri.startswith(SQLITE):
+            return self.uri.removeprefix(SQLITE), f"mlflow ui --backend-store-uri {self.uri}"
+        place = urlsplit(self.uri)
+        where = place._replace(netloc=place.netloc.rpartition("@")[2], query="").geturl()
+        return where, "open it in a browser" if place.scheme.startswith("http") else ""
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        mlflow.set_tracking_uri(self.uri)
+        return mlflow.MlflowClient(self.uri)
+
+    @contextmanager
+    def run(self, config: RunConfig, *, data_digest: str) -> Iterator[TrackedRun]:
+        """An MLflow run for a training; marked failed where its body raises."""
+        client = self.client
+        with _made_by_another():
+            if client.get_experiment_by_name(config.name) is None:
+                client.create_experiment(config.name, artifact_location=self.artifacts)
+        experiment_id = client.get_experiment_by_name(config.name).experiment_id
+        tags = {"task": config.task, "data_digest": data_digest, **versions()}
+        run = client.create_run(experiment_id, tags=tags, run_name=config.name)
+        tracked = TrackedRun(client, run.info.run_id)
+        tracked.log_config(config)
+        try:
+            yield tracked
+        except BaseException:
+            client.set_terminated(tracked.run_id, "FAILED")
+            raise
+        client.set_terminated(tracked.run_id)
+
+    def register(
+        self,
+        model: Shell,
+        run: TrackedRun,
+        config: RunConfig,
+        *,
+        data_digest: str,
+        figures: dict[str, Any],
+        verdict: dict[str, Any],
+        seen: dict[str, Any] | None = None,
+    ) -> ModelCard:
+        """Make a new version; the first that passes its gate becomes the champion.
+
+        seen: what its training saw (pipeline.inference.drift).
+        """
+        client = self.client
+        name = config.register_.name
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / CARD
+            weights_sha256 = save_model(model, config.resolved(), folder)
+            text = json.dumps({"figures": figures, "gate": verdict}, indent=2)
+            (folder / FIGURES).write_text(text, encoding="utf-8")
+            if seen is not None:
+                write_json(folder / SEEN, seen)
+            client.log_artifacts(run.run_id, scratch)
+        logged = log_portable(model, run.run_id)
+        tags = {
+            "weights_sha256": weights_sha256,
+            "config_digest": digest(config.resolved()),
+            "data_digest": data_digest,
+            "parameters": str(sum(p.numel() for p in model.network.parameters())),
+            "strength": str(config.strength),
+            "gate": "passed" if verdict["passed"] else "failed",
+            "headline": json.dumps(task_of(config).headline(figures)),
+        }
+        with _made_by_another():
+            if not client.search_registered_models(filter_string=f"name='{name}'"):
+                client.create_registered_model(name)
+        version = client.create_model_version(
+            name, logged.model_uri, run_id=run.run_id, tags=tags, model_id=logged.model_id
+        )
+        self.give_alias(client, version, passed=verdict["passed"])
+        return _card(version)
+
+    def give_alias(
+        self, client: mlflow.MlflowClient, version: ModelVersion, *, passed: bool
+    ) -> None:
+        """The first version that passes becomes the champion, later ones the challenger."""
+        if not passed:
+            return
+        name, aliases = version.name, client.get_registered_model(version.name).aliases
+        if CHAMPION not in aliases:
+            # Of versions that were made at once each maker must find the same one the first.
+            made = client.search_model_versions(f"name='{name}' and tags.gate='passed'")
+            first = min((int(row.version) for row in made), default=int(version.version))
+            self._make_champion(client, name, str(first))
+            if first == int(version.version):
+                return
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
+
+    @staticmethod
+    def _make_champion(client: mlflow.MlflowClient, name: str, version: str) -> None:
+        """Another process may do the same at the same time: then it is done."""
+        try:
+            client.set_registered_model_alias(name, CHAMPION, version)
+        except MlflowException:
+            if client.get_registered_model(name).aliases.get(CHAMPION) != version:
+                raise
+
+    def find(self, reference: str) -> ModelVersion:
+        """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; else ConfigError."""
+        match = REFERENCE.match(reference)
+        if match is None:
+            raise ConfigError(f"{reference} names no model; write NAME@alias or NAME/VERSION")
+        name, number = match["name"], match["version"]
+        self.require(name)
+        try:
+            if number:
+                return self.client.get_model_version(name, number)
+            return self.client.get_model_version_by_alias(name, match["alias"] or CHAMPION)
+        except MlflowException as error:
+            raise ConfigError(
+                f"there is no {reference}: the model has no such version or alias "
+                f"(see `ldct models show {name}`)"
+            ) from error
+
+    def require(self, name: str) -> None:
+        """Raises ConfigError, naming the models there are, where `name` is none of them."""
+        known = [model.name for model in self.client.search_registered_models()]
+        if name not in known:
+            raise ConfigError(
+                f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
+            )
+
+    def load(self, reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+        """A registered model ready to take HU, its card and its configuration."""
+        version = self.find(reference)
+        folder = self._download(version)
+        card = replace(_card(version), seen=_seen(folder))
+        return load_model(folder, weights_sha256=card.weights_sha256), card, _config(folder)
+
+    def show(self, name: str) -> list[dict[str, Any]]:
+        """Every version of a model, newest first, with configuration and figures."""
+        self.require(name)
+        found = self.client.search_model_versions(f"name='{name}'")
+        rows = []
+        for row in sorted(found, key=lambda v: -int(v.version)):
+            version = self.client.get_model_version(name, row.version)
+            config = _config(self._download(version))
+            rows.append({**_row(version), **self.recorded(version), "config": config})
+        return rows
+
+    def recorded(self, version: ModelVersion) -> dict[str, Any]:
+        """The figures and the gate's verdict of a version as they were registered."""
+        return json.loads((self._download(version) / FIGURES).read_text(encoding="utf-8"))
+
+    def list(self) -> list[dict[str, Any]]:
+        """A row for each version of each model."""
+        client = self.client
+        return [
+            _row(client.get_model_version(found.name, found.version))
+            for model in client.search_registered_models()
+            for found in client.search_model_versions(f"name='{model.name}'")
+        ]
+
+    def _download(self, version: ModelVersion) -> Path:
+        mlflow.set_tracking_uri(self.uri)
+        return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
+
+
+def load_named(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+    """A model ready to take HU, its card and its configuration.
+
+    NAME@pretrained is the one that comes with the software: no registry is made or asked.
+    """
+    match = REFERENCE.match(reference)
+    if match and match["alias"] == PRETRAINED:
+        return load_pretrained(match["name"])
+    return Registry.default().load(reference)
+
+
+@contextmanager
+def _made_by_another() -> Iterator[None]:
+    """Two processes may ask at once whether something is there, and both make it."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _card(version: ModelVersion) -> ModelCard:
+    tags = version.tags
+    if "weights_sha256" not in tags:
+        raise ConfigError(f"{version.name} version {version.version} was not registered by ldct")
+    return ModelCard(
+        name=version.name,
+        version=int(version.version),
+        weights_sha256=tags["weights_sha256"],
+        config_digest=tags["config_digest"],
+        data_digest=tags["data_digest"],
+        parameters=int(tags["parameters"]),
+        strength=float(tags.get("strength", 1)),  # versions of old have none
+    )
+
+
+def _row(version: ModelVersion) -> dict[str, Any]:
+    created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "aliases": list(version.aliases),
+        "created": created.isoformat(timespec="seconds"),
+        "gate": version.tags.get("gate", ""),
+        "strength": float(version.tags.get("strength", 1)),
+        "reader_study": version.tags.get("reader_study", ""),
+        "headline": json.loads(version.tags.get("headline", "{}")),
+        "data_digest": version.tags.get("data_digest", ""),
+        "config_digest": version.tags.get("config_digest", ""),
+        "weights_sha256": version.tags.get("weights_sha256", ""),
+    }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def _seen(folder: Path) -> dict[str, Any] | None:
+    path = folder / SEEN  # versions of old have none
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,98 @@
+"""Train, evaluate and register: the part that `ldct run` and `ldct train` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows import stages
+from flows.runtime.timings import Clock
+from flows.tracking.registry import Registry
+from pipeline.config.run import RunConfig, digest
+from pipeline.inference.drift import seen_by
+from pipeline.models.adapters.card import ModelCard
+from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.training.distributed import ranks
+from pipeline.training.loop import require_step_for
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A registered model version and what is known of it."""
+
+    card: ModelCard
+    curve: stages.Curve
+    figures: dict[str, Any]
+    verdict: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the model."""
+        aliases = list(Registry.default().find(self.card.uri).aliases)
+        return {
+            "model": {
+                "name": self.card.name,
+                "version": self.card.version,
+                "aliases": aliases,
+                "weights_sha256": self.card.weights_sha256,
+                "parameters": self.card.parameters,
+                "strength": self.card.strength,
+                "uri": self.card.uri,
+            },
+            "data_digest": self.card.data_digest,
+            "config_digest": self.card.config_digest,
+            "metrics": self.figures,
+            "gate": self.verdict,
+        }
+
+
+def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str | None:
+    """The newest version that was trained on the same data by the same configuration."""
+    data_digest = store.data_digest(stages.keys_by_side(store, config, sides)[TRAIN])
+    wanted = config.register_.name, data_digest, digest(config.resolved())
+    versions = [
+        row["version"]
+        for row in Registry.default().list()
+        if (row["name"], row["data_digest"], row["config_digest"]) == wanted
+    ]
+    return f"{config.register_.name}/{max(versions)}" if versions else None
+
+
+def train_and_register(
+    store: Store, config: RunConfig, sides: dict[str, str], *, folder: Path, clock: Clock
+) -> Trained:
+    """Degrade, train on one side of the split, evaluate on the other, register the result.
+
+    folder keeps the checkpoint, from which an interrupted training goes on.
+    """
+    require_step_for(ranks(), config)  # before the data is made ready, which takes minutes
+    keys = stages.keys_by_side(store, config, sides)
+    clock.run("degrade", stages.degrade_stage, store, config, sides)
+    data_digest = store.data_digest(keys[TRAIN])
+    with Registry.default().run(config, data_digest=data_digest) as run:
+        model, curve = clock.run(
+            "train",
+            stages.train_stage,
+            store,
+            config,
+            keys[TRAIN],
+            validation=keys[VALIDATION] if config.train.validate_every else [],
+            folder=folder,
+            run=run,
+        )
+        figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
+        verdict = task_of(config).judge(figures, config)
+        card = clock.run(
+            "register",
+            stages.register_stage,
+            model,
+            run,
+            config,
+            data_digest=data_digest,
+            figures=figures,
+            verdict=verdict,
+            seen=seen_by(store, keys[TRAIN], config) if config.task == "denoise" else None,
+        )
+    return Trained(card, curve, figures, verdict)

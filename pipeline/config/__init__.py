@@ -1,0 +1,1 @@
+"""One YAML is one complete, typed run."""

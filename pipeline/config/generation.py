@@ -1,0 +1,62 @@
+"""What a generative run learns from and is held to: plain settings that its YAML holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.sections import Positive, Strict
+from pipeline.core.units import Window
+
+Side = Annotated[int, Field(ge=1)]
+Size = tuple[Side, Side]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+#: What labels conditional networks and attribute vectors: nothing, what came with the pictures,
+#: or whether a CT slice shows lungs, told from its HU.
+LabelName = Literal["none", "given", "lungs"]
+
+
+class Jitter(Strict):
+    """Random turns, zooms by 1 +- zoom, shifts and, if asked for, mirrored columns."""
+
+    turn_degrees: NotNegative = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shift_pixels: NotNegative = 0.0
+    mirror: bool = False
+
+
+class Limits(Strict):
+    """What a version must reach to get an alias; what is left out is not judged."""
+
+    #: Of reconstructions of held-back images, in the first window.
+    least_psnr_db: float | None = None
+    #: The same, less that of PCA with as many components, fitted to the training images.
+    least_psnr_above_pca_db: float | None = None
+    #: Of samples' MS-SSIM diversity, as a share of the held-back images'.
+    least_diversity: Share | None = None
+    #: Of samples' precision: as good as real ones (Kynkaanniemi et al. 2019).
+    least_precision: Share | None = None
+    #: Of the samples, which are nearer to a training image than any held-back one is.
+    most_copies: Share | None = 0.01
+    #: A coder's bits a pixel, of whole files.
+    most_bits_per_pixel: Positive | None = None
+
+
+class Generation(Strict):
+    """What the images are, how they are shown to the network, and the limits."""
+
+    #: `series`: CT from `--data`, or pictures that libraries bring along
+    #: (pipeline.ingest.bundled_pictures).
+    source: Literal["series", "digits", "photographs"] = "series"
+    #: Whole images, resampled to this; None: pieces of data.patch, at the images' own size.
+    image_size: Size | None = None
+    #: Values are cut off at this window's ends, so that nothing is spent on what lies outside.
+    clip: Window | None = None
+    label: LabelName = "none"
+    jitter: Jitter = Jitter()
+    #: Drawn at evaluation, where the network can draw.
+    samples: Annotated[int, Field(ge=20)] = 500
+    limits: Limits = Limits()

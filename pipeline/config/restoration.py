@@ -1,0 +1,75 @@
+"""What a restoring run learns from and is held to: plain settings that its YAML holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.sections import Component, Strict
+
+#: How pictures are seen: one channel of luma, three of grey levels, or CIE L*, a*, b*.
+Colour = Literal["grey", "rgb", "lab"]
+CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "lab": 3}
+
+#: What a model is measured against (pipeline.evaluation.classical_restorers).
+ReferenceName = Literal[
+    "gaussian",
+    "bilateral",
+    "non_local_means",
+    "total_variation",
+    "wiener",
+    "richardson_lucy",
+    "biharmonic",
+]
+
+
+class RestorationLimits(Strict):
+    """What a version must reach to get an alias, in the first window, mean over pictures."""
+
+    #: Over what is there without restoring: the input, bicubic pixels, the grey copy.
+    least_psnr_gain_db: float = 0.0
+    #: Over the best of the references; not judged where a run names none.
+    least_psnr_above_references_db: float = 0.0
+    least_ssim_above_references: float = 0.0
+
+
+class Restoration(Strict):
+    """Where the pictures come from, how they are seen, and the limits."""
+
+    #: `series`: CT from `--data`; `shipped`: photographs that scikit-image and scikit-learn
+    #: bring along; `pictures`: PNG, JPEG, TIFF and NIfTI files from `--data`; `pairs`: the folders
+    #: `input` and `target` of such files there, a pair by the name that both have; `frames`:
+    #: folders of such files, each a sequence in the order of their names; `moving`: sequences
+    #: built from shipped photographs.
+    source: Literal["series", "shipped", "pictures", "pairs", "frames", "moving"] = "series"
+    colour: Colour = "grey"
+    #: Of sequences and slices: how many on each side the model sees beside the middle one (2.5-D).
+    #: Items of the training then are two places in a row, for
+    #: pipeline.training.steps.temporal_consistency.
+    neighbours: Annotated[int, Field(ge=0, le=4)] | None = None
+    #: What the model is to give of a picture, where that is not the picture: a label map of it.
+    #: A component that spoils, such as pipeline.degradations.labels.LabelMap.
+    wanted: Component | None = None
+    references: tuple[ReferenceName, ...] = ()
+    limits: RestorationLimits = RestorationLimits()
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether a series is a sequence of images, not the channels of one."""
+        return self.source in ("series", "frames", "moving")
+
+    @property
+    def seen(self) -> str:
+        """As what a stored series was put there, for the runs that can use it."""
+        if self.source == "series":
+            return "series"
+        return f"{self.colour} pair" if self.source == "pairs" else self.colour
+
+    @model_validator(mode="after")
+    def _stacks_are_grey(self) -> Restoration:
+        if self.is_stack and self.colour != "grey":
+            raise ValueError(f"colour: sequences and slices are grey, got {self.colour}")
+        if self.neighbours is not None and not self.is_stack:
+            raise ValueError(f"neighbours: pictures of the source {self.source} have none")
+        return self

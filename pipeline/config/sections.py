@@ -1,0 +1,165 @@
+"""The sections of a run's YAML that every task has. Unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.dicom.read.ingest_options import Intake
+
+TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Component(Strict):
+    """A class by its dotted path, and its arguments."""
+
+    target: str
+    args: dict[str, Any] = {}
+
+
+class Split(Strict):
+    """Who is held back: a fraction of the patients, or their keys (`p-...`, see `ldct ingest`).
+
+    Or, by a published split's name (pipeline.store.published_splits), its lists of cases, which
+    leave nothing to choose; `complete` then asks for every case of theirs.
+    """
+
+    by: Literal["patient", "eulig2024"] = "patient"
+    test: Annotated[float, Field(gt=0, lt=1)] | list[str] | None = None
+    validation: Fraction | list[str] | None = None
+    complete: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen_or_published(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("by", "patient") == "patient":
+            chosen = {name: value for name, value in given.items() if value is not None}
+            return {"test": 0.2, "validation": 0.1, **chosen}
+        for side in ("test", "validation"):
+            if given.get(side) is not None:
+                raise ValueError(f"by {given['by']}: its lists say who is on the {side} side")
+        return given
+
+    @model_validator(mode="after")
+    def _sides_apart(self) -> Split:
+        if isinstance(self.test, list):
+            if not self.test:
+                raise ValueError("test: name at least one patient, or give a fraction")
+            if isinstance(self.validation, list) and set(self.test) & set(self.validation):
+                raise ValueError("a patient cannot be in both test and validation")
+        elif (
+            isinstance(self.test, float)
+            and isinstance(self.validation, float)
+            and self.test + self.validation >= 1
+        ):
+            raise ValueError("test and validation together leave nobody to train on")
+        return self
+
+
+class Pairs(Strict):
+    """Real low-dose series as the inputs of full-dose ones, matched by the places of their slices.
+
+    Which dose a series has, these words say, in its SeriesDescription or else in the folders it
+    lies in below the source, in any case. The defaults are the public Mayo set's.
+    """
+
+    input: Annotated[str, Field(min_length=1)] = "low dose"
+    target: Annotated[str, Field(min_length=1)] = "full dose"
+
+
+class Data(Strict):
+    split: Split = Split()
+    intake: Intake = Intake()
+    #: In place of a degradation.
+    pairs: Pairs | None = None
+    patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
+    #: Where patches are cut: within the body's bounding box, or anywhere in the slice.
+    region: Literal["body", "slice"] = "body"
+    #: What is drawn with the same chance: any slice, or any patient and then a slice of theirs.
+    sampling: Literal["slices", "patients"] = "slices"
+    #: Patches are turned and flipped at random.
+    augment: bool = True
+    #: Independent noise draws kept for each slice.
+    realisations: Annotated[int, Field(ge=1, le=16)] = 1
+    #: The inserted noise is scaled at random within this range, per patch.
+    noise_scale: tuple[float, float] = (1.0, 1.0)
+    #: A second noisy image in each item, for steps without a clean target: another draw of the
+    #: same slice, or the slice beside it.
+    partner: Literal["none", "draw", "neighbour"] = "none"
+
+    @model_validator(mode="after")
+    def _draws_for_partners(self) -> Data:
+        if self.partner == "draw" and self.realisations < 2:
+            raise ValueError("partner: draw needs realisations of at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> Data:
+        if not 0 <= self.noise_scale[0] <= self.noise_scale[1]:
+            raise ValueError(f"noise_scale: expected 0 <= low <= high, got {self.noise_scale}")
+        return self
+
+
+class Normalize(Strict):
+    """network value = (HU - centre) / scale"""
+
+    centre: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1000.0
+
+
+class Train(Strict):
+    iterations: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)] = 16
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 0
+    #: `auto` is bf16 where the hardware computes it fast, else fp32.
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    #: Iterations between looks at the validation patients; the weights that did best there are
+    #: the result. None: the last ones are (pipeline.training.best_weights).
+    validate_every: Annotated[int, Field(ge=1)] | None = None
+    log_every: Annotated[int, Field(ge=1)] = 20
+    workers: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+    #: A folder with the weights.safetensors of the same network, from which the training starts.
+    start_from: str | None = None
+
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Gate(Strict):
+    """What a version must reach to get an alias; the bias for every tissue, or tissue by tissue."""
+
+    psnr_gain_db: float = 1.0
+    max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
+    #: Of a segmenter: the mean over classes, or of each class that is named.
+    min_dice: Share | dict[str, Share] = 0.7
+    #: Of a denoiser: no alias before readers found its images not inferior (`ldct review stats`).
+    reader_study: bool = False
+
+    def max_abs_bias_hu(self, tissue: str) -> float | None:
+        """The limit for a tissue; None where it is not judged."""
+        limit = self.max_abs_hu_bias
+        if not isinstance(limit, dict):
+            return limit
+        return next((bound for name, bound in limit.items() if name == tissue), None)
+
+
+class Register(Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    gate: Gate = Gate()

@@ -1,0 +1,166 @@
+"""What a segmentation is: which classes, on what working grid, learned from what patches.
+
+Plain settings that a run's YAML holds. `pipeline.data.planning` finds the numbers that depend on
+the data; whoever knows better writes other ones.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from pipeline.config.sections import Positive, Strict
+from pipeline.core.errors import ConfigError
+from pipeline.core.label_groups import values_of_groups
+from pipeline.core.label_map import LARGEST_VALUE, LabelMap
+
+#: A voxel of this class is not known: it neither teaches nor counts.
+IGNORED = 255
+BACKGROUND = 0
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+#: A structure of a label map: its name, in any case of letters, or its value.
+Structure = str | Annotated[int, Field(ge=1, le=65535)]
+Members = Annotated[list[Structure], Field(min_length=1)]
+RangeHU = tuple[float, float]
+Axis = Annotated[int, Field(ge=0, le=2)]
+
+
+class Augmentation(Strict):
+    """How far a training patch may be taken from its original; 0 leaves a kind out.
+
+    The ranges are half widths: a value of 0.2 for `scale` draws factors from 0.8 to 1.2.
+    """
+
+    #: Of working axes (slice, row, column) that patches may be mirrored along. Along columns
+    #: left becomes right: leave it out where a class has a side.
+    flip: tuple[Axis, ...] = ()
+    rotate_degrees: NotNegative = 15.0
+    #: About the two other axes, in three dimensions.
+    tilt_degrees: NotNegative = 5.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    #: Elastic displacement at most, and how far it is smooth, in voxels.
+    elastic_voxels: NotNegative = 3.0
+    elastic_smooth_voxels: Positive = 6.0
+    #: Each structure of the label map gets a contrast of its own, of this standard deviation:
+    #: a scan without contrast agent then also stands for the phases with it.
+    enhancement_hu: NotNegative = 30.0
+    #: Gamma within the soft-tissue range, drawn from 1 / (1 + gamma) to 1 + gamma.
+    gamma: NotNegative = 0.3
+    shift_hu: NotNegative = 15.0
+    noise_hu: NotNegative = 30.0
+    #: Blurred by a Gaussian of up to so many voxels.
+    blur_voxels: NotNegative = 1.0
+    #: The degradation's noise, times a factor from 0 to this.
+    low_dose_scale: NotNegative = 1.0
+
+
+class Planning(Strict):
+    """What training may take, in how many dimensions."""
+
+    memory_gib: Positive = 8.0
+    dimensions: Literal[2, 3] = 3
+
+
+class Structures(Strict):
+    """What a segmenter is to find, and how it learns.
+
+    classes: the structures of the label map that make up each class, by name or value. What no
+    class lists is background; `ignored` structures are not known. Class n of the network's
+    output is the nth name, counted from 1.
+    """
+
+    #: Which of a series' label maps teach: files found beside it at ingest, of this kind
+    #: (pipeline.labels.read), or what pipeline.core.masks finds by threshold.
+    labels: Literal["mask", "seg", "rtstruct", "lidc", "body", "lungs"] = "mask"
+    classes: Annotated[dict[str, Members], Field(min_length=1)]
+    ignored: tuple[Structure, ...] = ()
+    #: Patches centred on a class drawn at random, and not just anywhere in a volume.
+    foreground: Probability = 0.75
+    augment: Augmentation = Augmentation()
+    #: Mirrored along these working axes at inference, and averaged.
+    test_time_flips: tuple[Axis, ...] = ()
+    #: Of neighbouring windows at inference.
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        listed = [*self.ignored, *(one for members in self.classes.values() for one in members)]
+        twice = next((one for one in listed if listed.count(one) > 1), None)
+        if twice is not None:
+            raise ValueError(f"classes: {twice} is listed more than once")
+        if len(self.classes) >= IGNORED:
+            raise ValueError(f"classes: {len(self.classes)} do not fit into 8 bits")
+        return self
+
+
+class Planned(Structures):
+    """A segmentation whose grid, patch and grey ranges pipeline.data.planning is to find."""
+
+    plan: Planning
+
+
+class Segmentation(Structures):
+    """A segmentation with its grid, complete: spacing_mm is (slice, row, column), patch has
+    three sizes, or two for a network in two dimensions."""
+
+    spacing_mm: tuple[Positive, Positive, Positive]
+    patch: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]
+    #: Each gives the network a channel: HU clipped to [low, high], which become -1 and 1.
+    ranges_hu: Annotated[tuple[RangeHU, ...], Field(min_length=1)] = ((-1000.0, 1000.0),)
+
+    @model_validator(mode="after")
+    def _ranges_in_order(self) -> Self:
+        if any(low >= high for low, high in self.ranges_hu):
+            raise ValueError(f"ranges_hu: expected low < high in each, got {self.ranges_hu}")
+        return self
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.patch)
+
+    @property
+    def channels(self) -> int:
+        """Of the network's output: the classes and the background."""
+        return len(self.classes) + 1
+
+    @property
+    def patch_voxels(self) -> tuple[int, int, int]:
+        """The patch as (slices, rows, columns); one slice in two dimensions."""
+        slices, rows, columns = [1, *self.patch][-3:]
+        return slices, rows, columns
+
+    def table(self, labelmap: LabelMap) -> NDArray[np.uint8]:
+        """The class number of each value of a label map: 0 background, 1 the first class,
+        IGNORED not known. Raises ConfigError where two classes claim the same voxels."""
+        groups: dict[str, list[Structure]] = {**self.classes, "": list(self.ignored)}
+        table = np.zeros(LARGEST_VALUE + 1, dtype=np.uint8)
+        found = values_of_groups(labelmap, groups)
+        for number, name in enumerate(groups, start=1):
+            table[found[name]] = number if name else IGNORED
+        return table
+
+    def classes_of(self, labelmap: LabelMap) -> NDArray[np.uint8]:
+        """A label map as class numbers."""
+        return self.table(labelmap)[labelmap.labels]
+
+    def labelmap_of(self, classes: NDArray[np.uint8], source: dict[str, Any]) -> LabelMap:
+        """Class numbers as a label map whose structures are the classes."""
+        return LabelMap(classes, dict(enumerate(self.classes, start=1)), source)
+
+
+def complete(section: Segmentation | Planned | None) -> Segmentation:
+    """A run's segmentation; raises ConfigError where it has not been planned yet."""
+    if not isinstance(section, Segmentation):
+        raise ConfigError("segmentation: its spacing_mm and patch are not known before planning")
+    return section
+
+
+def which(section: Any) -> str:
+    """Whether a `segmentation:` section is to be planned."""
+    planned = "plan" in section if isinstance(section, dict) else isinstance(section, Planned)
+    return "to plan" if planned else "given"

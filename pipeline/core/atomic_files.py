@@ -1,0 +1,66 @@
+"""Writing that a kill or a full disk cannot leave half done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import LdctError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A partial file beside `path` to write to; it takes `path`'s place once all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffixes stay, as writers choose the format by them.
+    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder of files.
+
+    Where `path` exists it stays if its files are equal, so that repeating a run is harmless;
+    another folder of that name is never overwritten: LdctError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+    partial.mkdir()
+    try:
+        yield partial
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            os.replace(partial, path)
+        elif not path.is_dir() or _contents(path) != _contents(partial):
+            raise LdctError(f"{path} exists and holds something else; choose another folder")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Digest by name: folders are compared without holding a whole series in memory."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).digest()
+        for file in folder.iterdir()
+        if file.is_file()
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")

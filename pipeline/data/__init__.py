@@ -1,0 +1,1 @@
+"""Stage transform: datasets, MONAI transforms and the working grid."""

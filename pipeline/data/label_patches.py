@@ -1,0 +1,174 @@
+"""From stored series and their label maps to training patches, by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from pipeline.config.run import digest
+from pipeline.config.segmentation import IGNORED, Segmentation
+from pipeline.core.errors import NothingUsableError
+from pipeline.core.label_map import LabelMap
+from pipeline.data.segmentation_transforms import patch_with_rim, segmentation_transforms
+from pipeline.data.transforms import draw_from
+from pipeline.data.working_grid import WorkingGrid
+from pipeline.store.store import Store
+
+#: Of a class in a volume, so many voxels at most are kept to centre patches on.
+CENTRES = 20_000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A series on its working grid, [slices, rows, columns].
+
+    labels: the label map's values, before they are made into classes; table: the class number
+    of each value. noise_hu: what the degradation added, if there is one.
+    """
+
+    image_hu: NDArray[np.float32]
+    labels: NDArray[np.integer]
+    table: NDArray[np.uint8]
+    noise_hu: NDArray[np.float32] | None = None
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        return self.table[self.labels]
+
+
+def cache_working(
+    store: Store,
+    key: str,
+    labelmap: LabelMap,
+    settings: Segmentation,
+    *,
+    degraded: str | None = None,
+) -> None:
+    """Keep a stored series and its labels on the working grid, where they are not there yet.
+
+    degraded: the digest of the cached series after its degradation, whose noise training will
+    add again.
+    """
+    volume = store.load(key)
+    grid = WorkingGrid.of(volume, settings.spacing_mm)
+    image_hu = grid.to_working(volume.image_hu)
+    made: dict[str, Callable[[], NDArray]] = {
+        _working_digest(settings, "image"): lambda: image_hu,
+        _working_digest(settings, labelmap.digest): lambda: grid.labels_to_working(labelmap.labels),
+    }
+    if degraded is not None:
+        noisy = store.load_degraded(key, degraded)
+        made[_working_digest(settings, degraded)] = lambda: grid.to_working(noisy) - image_hu
+    for name, make in made.items():
+        if not store.degraded_path(key, name).exists():
+            store.save_degraded(key, name, make())
+
+
+def load_working(
+    store: Store,
+    key: str,
+    labelmap: LabelMap,
+    settings: Segmentation,
+    *,
+    degraded: str | None = None,
+) -> Labelled:
+    """What cache_working kept, memory-mapped."""
+
+    def kept(what: str) -> NDArray:
+        return store.load_degraded(key, _working_digest(settings, what))
+
+    return Labelled(
+        image_hu=kept("image"),
+        labels=kept(labelmap.digest),
+        table=settings.table(labelmap),
+        noise_hu=None if degraded is None else kept(degraded),
+    )
+
+
+def _working_digest(settings: Segmentation, what: str) -> str:
+    return digest(["working grid", list(settings.spacing_mm), what])
+
+
+class LabelPatches(Dataset):
+    """`length` random patches {"input": HU float32, "target": class numbers uint8}, each
+    [1, (slices,) rows, columns] of `settings.patch`.
+
+    Item i is a function of the seed and i alone. Volumes are drawn uniformly; a patch is
+    centred on a voxel of a class, both drawn uniformly, or anywhere, as `settings.foreground`
+    says. Outside of a volume its rim is repeated, and the class is IGNORED.
+    """
+
+    def __init__(
+        self, volumes: list[Labelled], settings: Segmentation, *, seed: int, length: int
+    ) -> None:
+        self.volumes = volumes
+        self.settings = settings
+        self.seed = seed
+        self.length = length
+        self.transforms = segmentation_transforms(settings)
+        self.cut = patch_with_rim(settings)
+        self.centres = [_centres(volume, settings) for volume in volumes]
+        if not any(self.centres):
+            raise NothingUsableError("no volume of the training shows any of the classes")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
+        if not 0 <= item < self.length:
+            raise IndexError(item)
+        generator = np.random.default_rng((self.seed, item))
+        number = int(generator.integers(len(self.volumes)))
+        cut = self._cut(self.volumes[number], self._centre(number, generator))
+        draw_from(self.transforms, generator)
+        patch = self.transforms(cut)
+        labels = patch["labels"].numpy().round().astype(np.int64)
+        outside = labels < 0
+        target = self.volumes[number].table[labels.clip(0)]
+        target[outside] = IGNORED
+        return {"input": patch["input"].float().contiguous(), "target": torch.from_numpy(target)}
+
+    def _centre(self, number: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        shape = self.volumes[number].image_hu.shape
+        known = self.centres[number]
+        if known and generator.random() < self.settings.foreground:
+            of_class = known[generator.integers(len(known))]
+            flat = of_class[generator.integers(len(of_class))]
+            return np.array(np.unravel_index(flat, shape))
+        return generator.integers(shape)
+
+    def _cut(self, volume: Labelled, centre: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """The patch with its rim; labels are -1 outside of the volume."""
+        places = [c - n // 2 + np.arange(n) for c, n in zip(centre, self.cut, strict=True)]
+        shape = volume.image_hu.shape
+        inside = [p.clip(0, n - 1) for p, n in zip(places, shape, strict=True)]
+        beyond = np.logical_or.outer(
+            np.logical_or.outer(places[0] != inside[0], places[1] != inside[1]),
+            places[2] != inside[2],
+        )
+        where = np.ix_(*inside)
+        cut = {
+            "input": np.asarray(volume.image_hu[where], dtype=np.float32),
+            "labels": np.where(beyond, -1, volume.labels[where].astype(np.float32)),
+        }
+        if volume.noise_hu is not None:
+            cut["noise"] = np.asarray(volume.noise_hu[where], dtype=np.float32)
+        drop = 0 if self.settings.dimensions == 3 else slice(None)
+        return {
+            name: torch.from_numpy(array.astype(np.float32))[None]
+            if drop == 0
+            else torch.from_numpy(array.astype(np.float32))
+            for name, array in cut.items()
+        }
+
+
+def _centres(volume: Labelled, settings: Segmentation) -> list[NDArray[np.int64]]:
+    """For each class that a volume shows, flat indices of its voxels, evenly thinned out."""
+    classes = volume.classes
+    found = (np.flatnonzero(classes == number) for number in range(1, settings.channels))
+    return [flat[:: -(-len(flat) // CENTRES)] for flat in found if len(flat)]

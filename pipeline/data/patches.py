@@ -1,0 +1,119 @@
+"""From stored series to training pairs: the split by patient, and patches by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.masks import body_mask, bounding_box
+from pipeline.data.transforms import draw_from, training_transforms
+from pipeline.degradations.digest import degradation_digest
+from pipeline.store.store import Store
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice's target, its noise draws, where to cut patches, and the slices beside it."""
+
+    patient: str
+    target: NDArray[np.float32]
+    inputs: tuple[NDArray[np.float32], ...]
+    box: tuple[slice, slice]
+    beside: tuple[_Slice, ...] = ()
+
+
+class PatchPairs(Dataset):
+    """`length` random pairs {"input", "target"}, float32 [1, rows, columns] in HU.
+
+    Item i is a function of the seed and i alone: workers, restarts and machines all see the
+    same patches. Slices are drawn uniformly, patches within the body's bounding box; slices
+    without a body are left out. `data.sampling` and `data.region` may say otherwise. Where
+    `data.partner` asks for it, an item has a second noisy image, "partner", of the same place:
+    another noise draw, or a slice beside it.
+    """
+
+    def __init__(self, store: Store, keys: list[str], config: RunConfig, length: int) -> None:
+        self.length = length
+        self.seed = config.train.seed
+        self.partner = config.data.partner
+        self.transforms = training_transforms(config.data)
+        self.slices = [found for key in keys for found in _slices(store, key, config)]
+        if self.slices and self.partner == "neighbour":
+            self.slices = [found for found in self.slices if found.beside]
+            if not self.slices:
+                raise NothingUsableError("data.partner: no training series has two slices")
+        if not self.slices:
+            raise NothingUsableError("no slice of the training series shows a body")
+        self.by_patient: list[list[_Slice]] = []
+        if config.data.sampling == "patients":
+            patients = dict.fromkeys(found.patient for found in self.slices)
+            self.by_patient = [[f for f in self.slices if f.patient == p] for p in patients]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
+        if not 0 <= item < self.length:
+            raise IndexError(item)
+        generator = np.random.default_rng((self.seed, item))
+        slices = self.slices
+        if self.by_patient:
+            slices = self.by_patient[generator.integers(len(self.by_patient))]
+        chosen = slices[generator.integers(len(slices))]
+        draw = int(generator.integers(len(chosen.inputs)))
+        draw_from(self.transforms, generator)
+        shown = [(chosen.inputs[draw], chosen.target)]
+        if self.partner != "none":
+            shown.append(self._partner(chosen, draw, generator))
+        # As channels of one image, so that a partner is cut, turned and scaled like its input.
+        degraded, target = (
+            torch.from_numpy(np.stack([i[chosen.box] for i in both]).astype(np.float32))
+            for both in zip(*shown, strict=True)
+        )
+        pair = self.transforms({"input": degraded, "target": target})
+        images = {"input": pair["input"][:1], "target": pair["target"][:1]}
+        if self.partner != "none":
+            images["partner"] = pair["input"][1:]
+        return {name: values.contiguous() for name, values in images.items()}
+
+    def _partner(
+        self, chosen: _Slice, draw: int, generator: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The second noisy image of a slice, and the target that its noise was added to."""
+        if self.partner == "draw":
+            others = [image for n, image in enumerate(chosen.inputs) if n != draw]
+            return others[generator.integers(len(others))], chosen.target
+        beside = chosen.beside[generator.integers(len(chosen.beside))]
+        return beside.inputs[draw], beside.target
+
+
+def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
+    volume = store.load(key)
+    if any(n < p for n, p in zip(volume.image_hu.shape[1:], config.data.patch, strict=True)):
+        raise ConfigError(
+            f"data.patch: {config.data.patch} is larger than the slices of {key}, "
+            f"{volume.image_hu.shape[1:]}"
+        )
+    inputs = [
+        store.load_degraded(key, degradation_digest(config, realisation))
+        for realisation in range(config.data.realisations)
+    ]
+    found: dict[int, _Slice] = {}
+    patient = store.record(key)["patient"]
+    for index, image_hu in enumerate(volume.image_hu):
+        box: tuple[slice, slice] | None = slice(None), slice(None)
+        if config.data.region == "body":
+            box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
+        if box is not None:
+            draws = tuple(degraded[index] for degraded in inputs)
+            found[index] = _Slice(patient, image_hu, draws, box)
+    return [
+        replace(one, beside=tuple(found[i] for i in (index - 1, index + 1) if i in found))
+        for index, one in found.items()
+    ]

@@ -1,0 +1,163 @@
+"""What happens to a patch and its labels between the working grid and the network.
+
+MONAI's transforms on {"input": HU, "labels": structures, "noise": HU}, each [1, (slices,) rows,
+columns]; what MONAI lacks for CT is here. What is random is drawn from the generator that the data
+set gives them for each item (pipeline.data.transforms.draw_from).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.data import set_track_meta
+from monai.transforms import (
+    Compose,
+    GaussianSmooth,
+    MapTransform,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    Randomizable,
+    RandShiftIntensityd,
+    RandSmoothDeformd,
+)
+
+from pipeline.config.segmentation import Segmentation
+
+# Where a voxel lies is the working grid's matter; MONAI's copy of it would only cost time.
+set_track_meta(False)
+
+IMAGES = ("input", "labels")
+MODES = ("bilinear", "nearest")
+#: The range in which gamma bends the grey scale: fat to contrasted vessels.
+SOFT_TISSUE_HU = (-200.0, 300.0)
+ENHANCEMENT_EDGE_VOXELS = 0.7
+
+
+def segmentation_transforms(settings: Segmentation) -> Compose:
+    """Noise of a lower dose, then the place, then contrast, grey scale and plain noise.
+
+    Takes patches of `patch_with_rim` and gives patches of `settings.patch`.
+    """
+    augment = settings.augment
+    return Compose(
+        [
+            RandNoiseFieldd(augment.low_dose_scale),
+            *_places(settings),
+            RandEnhancementd(augment.enhancement_hu),
+            RandGammad(augment.gamma, SOFT_TISSUE_HU),
+            RandShiftIntensityd("input", augment.shift_hu, prob=1.0),
+            RandGaussianSmoothd("input", *[(0.0, max(augment.blur_voxels, 1e-6))] * 3, prob=0.3),
+            RandGaussianNoised("input", prob=0.5, std=augment.noise_hu),
+        ]
+    )
+
+
+def _places(settings: Segmentation) -> list[MapTransform]:
+    augment, patch = settings.augment, settings.patch
+    three = len(patch) == 3
+    turn, tilt = (math.radians(d) for d in (augment.rotate_degrees, augment.tilt_degrees))
+    moves: list[MapTransform] = [
+        RandAffined(
+            IMAGES,
+            spatial_size=patch,
+            prob=1.0,
+            # About the slice axis first; in two dimensions there is no other.
+            rotate_range=(turn, tilt, tilt) if three else turn,
+            scale_range=[augment.scale] * len(patch),
+            mode=MODES,
+            padding_mode="border",
+        )
+    ]
+    if augment.elastic_voxels:
+        knots = [1 + math.ceil(n / augment.elastic_smooth_voxels) for n in patch]
+        moves.append(
+            RandSmoothDeformd(
+                IMAGES,
+                spatial_size=patch,
+                rand_size=knots,
+                prob=0.5,
+                field_mode="trilinear" if three else "bilinear",
+                align_corners=True,
+                # In halves of the patch's largest size.
+                def_range=2 * augment.elastic_voxels / max(patch),
+                grid_mode=MODES,
+                grid_align_corners=True,
+            )
+        )
+    axes = [axis - 3 + len(patch) for axis in augment.flip]
+    return moves + [RandFlipd(IMAGES, prob=0.5, spatial_axis=axis) for axis in axes if axis >= 0]
+
+
+def patch_with_rim(settings: Segmentation) -> tuple[int, int, int]:
+    """The (slices, rows, columns) to cut out, so that a scaled and turned patch is inside."""
+    slices, rows, columns = settings.patch_voxels
+    augment = settings.augment
+    turn, tilt = (math.radians(d) for d in (augment.rotate_degrees, augment.tilt_degrees))
+    grow = 1 + augment.scale
+    wide = [n + math.sin(turn) * other for n, other in ((rows, columns), (columns, rows))]
+    high = slices + math.sin(tilt) * max(rows, columns) if settings.dimensions == 3 else 1
+    deep = math.ceil(high * grow) if settings.dimensions == 3 else 1
+    return deep, math.ceil(wide[0] * grow), math.ceil(wide[1] * grow)
+
+
+class RandNoiseFieldd(Randomizable, MapTransform):
+    """Add the patch's "noise", what a low dose would add, times a factor from 0 to `largest`."""
+
+    def __init__(self, largest: float) -> None:
+        MapTransform.__init__(self, "input")
+        self.largest = largest
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        given = dict(data)
+        noise = given.pop("noise", None)
+        factor = float(self.R.uniform(0, self.largest))
+        if noise is not None:
+            given["input"] = given["input"] + noise * factor
+        return given
+
+
+class RandEnhancementd(Randomizable, MapTransform):
+    """Brighten or darken every structure of "labels" by a value of its own.
+
+    The values are normal with a standard deviation that is itself drawn, from 0 to twice
+    `deviation_hu`, so that patches nearly as they were and strongly contrasted ones both occur.
+    After SynthSeg's idea (Billot et al., Medical Image Analysis 2023) that a network which has
+    seen every contrast needs none in particular.
+    """
+
+    def __init__(self, deviation_hu: float) -> None:
+        MapTransform.__init__(self, "input")
+        self.deviation_hu = deviation_hu
+        self.edge = GaussianSmooth(ENHANCEMENT_EDGE_VOXELS)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        labels = data["labels"]
+        deviation = self.R.uniform(0, 2 * self.deviation_hu)
+        offsets = torch.as_tensor(
+            deviation * self.R.standard_normal(int(labels.max()) + 1), dtype=torch.float32
+        )
+        offsets[0] = 0  # what is in no structure: air, fat, clothes and couch
+        return {**data, "input": data["input"] + self.edge(offsets[labels.long().clamp(min=0)])}
+
+
+class RandGammad(Randomizable, MapTransform):
+    """Bend the grey scale within [low, high] HU by a gamma; what lies outside stays as it is."""
+
+    def __init__(self, largest: float, range_hu: tuple[float, float]) -> None:
+        MapTransform.__init__(self, "input")
+        self.largest = largest
+        self.low, self.high = range_hu
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        reach = math.log1p(self.largest)
+        gamma = math.exp(self.R.uniform(-reach, reach))
+        image_hu = data["input"]
+        inside = image_hu.clamp(self.low, self.high)
+        unit = (inside - self.low) / (self.high - self.low)
+        bent = self.low + (self.high - self.low) * unit.pow(gamma)
+        return {**data, "input": image_hu - inside + bent}

@@ -1,0 +1,109 @@
+"""Stored pictures and slices as a restorer sees them, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import NothingUsableError
+from pipeline.degradations.digest import degradation_digest
+from pipeline.models.adapters.restorer import restoration_of, wanted_of
+from pipeline.store.store import Store
+
+Picture = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture lies in the store: all slices of a series, or one."""
+
+    key: str
+    slices: slice
+
+
+class StoredPictures:
+    """Pictures by number, each [channels, rows, columns]: whole series, or the slices of CT."""
+
+    def __init__(self, store: Store, keys: Sequence[str], config: RunConfig) -> None:
+        self.store, self.config, self.wanted = store, config, wanted_of(config)
+        settings = restoration_of(config)
+        self.neighbours = settings.neighbours
+        # Memory-mapped: of a large picture only the piece that is drawn is read.
+        self.images = {key: store.load(key).image_hu for key in keys}
+        self.places = [
+            Place(key, slice(first, first + 1) if settings.is_stack else slice(None))
+            for key in keys
+            for first in range(len(self.images[key]) if settings.is_stack else 1)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> Picture:
+        place = self.places[number]
+        return np.asarray(self.images[place.key][place.slices], dtype=np.float32)
+
+    def target(self, number: int) -> Picture:
+        """What the model is to give: the picture, or what the run wants of it."""
+        picture = self[number]
+        if self.wanted is None:
+            return picture
+        return self.wanted.corrupted(picture, np.random.default_rng(number))
+
+    def degraded(self, number: int) -> Picture:
+        """What became of the picture, as `degrade_store` has cached it."""
+        place, digest = self.places[number], degradation_digest(self.config, 0)
+        cached = self.store.load_degraded(place.key, digest)
+        return np.array(cached[place.slices], dtype=np.float32)
+
+    def given(self, number: int) -> Picture:
+        """What the model is given: the same, with its neighbours where the run asks for them."""
+        if self.neighbours is None:
+            return self.degraded(number)
+        place = self.places[number]
+        cached = self.store.load_degraded(place.key, degradation_digest(self.config, 0))
+        return beside(cached, place.slices.start, self.neighbours)
+
+    def begins(self, number: int) -> bool:
+        """Whether it is the first of its sequence."""
+        return number == 0 or self.places[number - 1].key != self.places[number].key
+
+    def patient(self, number: int) -> str:
+        return str(self.store.record(self.places[number].key)["patient"])
+
+
+class StoredSteps:
+    """Two places in a row of stored sequences, and their neighbours, as one image of channels."""
+
+    def __init__(self, pictures: StoredPictures) -> None:
+        self.pictures = pictures
+        self.numbers = [n for n in range(len(pictures)) if not pictures.begins(n)]
+        if not self.numbers:
+            raise NothingUsableError("no sequence of the training side has two places in a row")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Picture:
+        second, places = self.numbers[number], self.pictures.places
+        place, reach = places[second], self.pictures.neighbours or 0
+        image = self.pictures.images[place.key]
+        before = beside(image, place.slices.start - 1, reach)
+        after = beside(image, place.slices.start, reach)
+        return np.concatenate([before, after[-1:]])
+
+
+def beside(images: Picture, middle: int, reach: int) -> Picture:
+    """[2 reach + 1, rows, columns] around `middle`; beyond the ends the last image again."""
+    places = np.clip(np.arange(middle - reach, middle + reach + 1), 0, len(images) - 1)
+    return np.asarray(images[places], dtype=np.float32)
+
+
+def matching(target: Picture, degraded: Picture, scale: int) -> Picture:
+    """The part of the target that the degraded picture shows: whole pixels of it alone."""
+    rows, columns = (scale * side for side in degraded.shape[-2:])
+    return target[..., :rows, :columns]

@@ -1,0 +1,76 @@
+"""What happens to a pair of patches between the store and the network: MONAI, from config."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.data import set_track_meta
+from monai.transforms import (
+    Compose,
+    MapTransform,
+    RandFlipd,
+    Randomizable,
+    RandomizableTransform,
+    RandRotate90d,
+    RandSpatialCropd,
+)
+
+from pipeline.config.sections import Data
+
+PAIR = ("input", "target")
+
+# Where a voxel lies is Volume's matter; MONAI's copy of it would take longer than the crop.
+set_track_meta(False)
+
+
+def training_transforms(settings: Data) -> Compose:
+    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns].
+
+    Patches that are not square are flipped but not turned, so that they keep their shape.
+    """
+    square = settings.patch[0] == settings.patch[1]
+    turns = [
+        RandRotate90d(PAIR, prob=0.75 if square else 0.0),
+        RandFlipd(PAIR, prob=0.5, spatial_axis=0),
+        RandFlipd(PAIR, prob=0.5, spatial_axis=1),
+    ]
+    return Compose(
+        [
+            RandSpatialCropd(PAIR, settings.patch, random_size=False),
+            *(turns if settings.augment else []),
+            RandScaleNoised(settings.noise_scale),
+        ]
+    )
+
+
+def draw_from(transforms: Compose, generator: np.random.Generator) -> None:
+    """Let all that is random in these transforms, as they are applied, follow from a generator.
+
+    One generator for all of them: MONAI would begin one for each, which takes longer than to cut
+    and turn a patch.
+    """
+    state = np.random.RandomState(np.random.PCG64(int(generator.integers(2**31))))
+    for transform in transforms.transforms:
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(state=state)
+
+
+class RandScaleNoised(RandomizableTransform, MapTransform):
+    """Scale what the degradation added, input - target, by a random factor of a range.
+
+    One model then meets more than one noise level. Noise varies within a patient too, so a
+    range also stands for thinner and thicker bodies than the training set has.
+    """
+
+    def __init__(self, factor_range: tuple[float, float]) -> None:
+        RandomizableTransform.__init__(self, prob=1.0)
+        MapTransform.__init__(self, PAIR)
+        self.factor_range = factor_range
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        self.randomize(None)
+        factor = self.R.uniform(*self.factor_range)
+        target = data["target"]
+        return {**data, "input": target + (data["input"] - target) * factor}

@@ -1,0 +1,155 @@
+"""What a denoising autoencoder has to undo: y = H(x) + n for images of any kind.
+
+Degradations as every task knows them: called with a Volume and a generator, they give the
+degraded image. `corrupted` does the same to any array.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.component import build
+from pipeline.config.sections import Component
+from pipeline.core.volume import Volume
+
+
+class Corruption(ABC):
+    """One way to spoil an image.
+
+    reach: pixels beyond a piece of an image that what becomes of the piece depends on; None:
+    all of the image, so that pieces are cut from spoilt images. scale: the image has so many
+    times the pixels, along each side, that are left of it. hides: whether pixels become NaN,
+    not known.
+    """
+
+    reach: int | None = 0
+    scale: int = 1
+    hides: bool = False
+
+    @abstractmethod
+    def corrupted(
+        self, image: NDArray[np.float32], generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """The spoilt image, of the same shape and units unless the class says otherwise."""
+
+    def channels(self, given: int) -> int:
+        """How many are left of `given` channels."""
+        return given
+
+    def __call__(self, volume: Volume, generator: np.random.Generator) -> NDArray[np.float32]:
+        return self.corrupted(volume.image_hu, generator)
+
+
+class GaussianNoise(Corruption):
+    """White noise of standard deviation `sigma`, in the image's own units."""
+
+    def __init__(self, sigma: float) -> None:
+        if sigma < 0:
+            raise ValueError(f"sigma must not be negative, got {sigma}")
+        self.sigma = sigma
+
+    def corrupted(
+        self, image: NDArray[np.float32], generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        noise = generator.standard_normal(image.shape, dtype=np.float32)
+        return image + np.float32(self.sigma) * noise
+
+
+class MaskedPixels(Corruption):
+    """A share of the pixels, chosen at random, replaced by `fill` (Vincent et al., ICML 2008)."""
+
+    def __init__(self, share: float, *, fill: float = 0.0) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"share must lie in [0, 1), got {share}")
+        self.share, self.fill = share, fill
+
+    def corrupted(
+        self, image: NDArray[np.float32], generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        hidden = generator.random(image.shape, dtype=np.float32) < self.share
+        return np.where(hidden, np.float32(self.fill), image)
+
+
+Image = NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A linear H for images of one shape, with its transpose: <H x, y> = <x, adjoint y>.
+
+    shape: of H x.
+    """
+
+    forward: Callable[[Image], Image]
+    adjoint: Callable[[Image], Image]
+    shape: Shape
+
+
+class Linear(Corruption):
+    """y = H x. What is random in H is drawn first and applied second."""
+
+    @abstractmethod
+    def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """H for images of `shape`."""
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        return self.operator(image.shape, generator).forward(image)
+
+
+class Chain(Linear):
+    """One degradation after the other; each part is {"target", "args"}, as in a configuration.
+
+    Linear where all parts are: `operator` raises TypeError for others.
+    """
+
+    def __init__(self, parts: Sequence[dict[str, Any]]) -> None:
+        if not parts:
+            raise ValueError("a chain needs at least one part")
+        self.parts: list[Corruption] = [
+            build(Component.model_validate(part), key="degradation.args.parts", base=Corruption)
+            for part in parts
+        ]
+        reach: int | None = 0
+        for part in reversed(self.parts):
+            # Counted in pixels of the part's own input.
+            reach = None if reach is None or part.reach is None else reach * part.scale + part.reach
+        self.reach = reach
+        self.scale = int(np.prod([part.scale for part in self.parts]))
+        self.hides = any(part.hides for part in self.parts)
+
+    def channels(self, given: int) -> int:
+        for part in self.parts:
+            given = part.channels(given)
+        return given
+
+    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+        for part in self.parts:
+            image = part.corrupted(image, generator)
+        return image
+
+    def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        drawn = []
+        for part in self.parts:
+            if not isinstance(part, Linear):
+                raise TypeError(f"{type(part).__name__} is not linear: it has no adjoint")
+            drawn.append(part.operator(shape, generator))
+            shape = drawn[-1].shape
+
+        def forward(image: Image) -> Image:
+            for one in drawn:
+                image = one.forward(image)
+            return image
+
+        def adjoint(degraded: Image) -> Image:
+            for one in reversed(drawn):
+                degraded = one.adjoint(degraded)
+            return degraded
+
+        return Operator(forward, adjoint, shape)

@@ -1,0 +1,1 @@
+"""DICOM copies without identity, by PS3.15 annex E."""

@@ -1,0 +1,281 @@
+"""CT images without their patients: the Basic Application Level Confidentiality Profile.
+
+PS3.15 Annex E with three of its options (deidentify_rules.Options). Pixels, transfer syntax and
+every attribute that stays are the source's own bytes. An image that may show identity in its
+pixels is refused, not cleaned. What the profile cannot promise: a face can be rendered from a
+head CT, and labels that stay, such as kernel and codes, are believed to be no more than that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID_dictionary
+
+from pipeline.core.atomic_files import replacing
+from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.core.pseudonyms import pseudonym
+from pipeline.core.refusals import Fate, Refusal, Unreadable, by_fate, nothing_usable
+from pipeline.core.versions import SOFTWARE, VERSION
+from pipeline.dicom.deidentify.identity_text import IDENTIFIERS, identity_in
+from pipeline.dicom.deidentify.refuse import doubt
+from pipeline.dicom.deidentify.rules import (
+    DUMMIES,
+    EDITION,
+    LABELS,
+    Action,
+    Options,
+    action_for,
+    basic_action,
+    safe_private,
+    shifted,
+    standard_vr,
+    values_of,
+)
+from pipeline.dicom.read.files import files_below, read_dataset
+from pipeline.dicom.read.headers import not_dicom
+
+#: Body parts (BodyPartExamined) whose volume shows a face; one that is not named may.
+WITH_FACE = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|JAW|\bEAR|WHOLE|^$")
+LONGEST_SHIFT_DAYS = 10 * 365
+
+#: CID 7050.
+PROFILE_CODE = ("113100", "Basic Application Confidentiality Profile")
+OPTION_CODES = {
+    "shift_dates": ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+    "retain_device": ("113109", "Retain Device Identity Option"),
+    "safe_private": ("113111", "Retain Safe Private Option"),
+}
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image as the copies and the report know it: by pseudonyms."""
+
+    patient: str
+    series: str
+    name: str
+    may_show_face: bool
+
+    @property
+    def path(self) -> Path:
+        return Path(self.patient, self.series, f"{self.name}.dcm")
+
+
+def deidentify(
+    source: Path,
+    out: Path,
+    *,
+    key: bytes,
+    options: Options,
+    progress: Callable[[int], None] = lambda files: None,
+) -> dict[str, Any]:
+    """A copy without identity of every CT image below `source`, members of archives included.
+
+    They go to out/<patient>/<series>/<image>.dcm, named by pseudonyms of `key`; the same key
+    gives the same bytes. Returns what went where. Only what was refused is named there as it is
+    in `source`: the report is for the source's owner, not for who gets the copies.
+
+    Raises NothingUsableError where nothing could be used, and LdctError where `out` holds
+    another file of the same name.
+    """
+    if not source.exists():
+        raise NothingUsableError(f"{source} does not exist")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"{out} lies within {source}: choose a folder outside the source")
+    refusals: list[Refusal] = []
+    written: dict[Path, _Image] = {}
+    for count, path in enumerate(files_below(source), start=1):
+        progress(count)
+        copied = _copied(path, key, options)
+        if isinstance(copied, Refusal):
+            refusals.append(copied)
+        elif copied[0].path in written:
+            reason = "another file of its series has the same SOP Instance UID, and was taken"
+            refusals.append(Refusal(path, Fate.QUARANTINED, reason, "SOPInstanceUID"))
+        else:
+            image, content = copied
+            _write(content, out / image.path)
+            written[image.path] = image
+    if not written:
+        raise NothingUsableError(nothing_usable(source, refusals))
+    return {**_summary(list(written.values())), **by_fate(refusals, source)}
+
+
+def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | Refusal:
+    """The image and the bytes of its copy, or why there is none."""
+    try:
+        # pydicom's warnings quote values.
+        with warnings.catch_warnings(action="ignore"):
+            dataset = read_dataset(path)
+            reason = doubt(dataset)
+            return Refusal(path, Fate.EXCLUDED, *reason) if reason else _copy(dataset, key, options)
+    except Unreadable as fault:
+        return fault.refusal(path)
+    except InvalidDicomError:
+        return not_dicom(path)
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        return Unreadable(f"damaged ({type(error).__name__})").refusal(path)
+
+
+def _copy(dataset: Dataset, key: bytes, options: Options) -> tuple[_Image, bytes]:
+    # As pipeline.dicom.read.volume.patient_key has it: one pseudonym wherever a patient appears.
+    issuer = str(dataset.get("IssuerOfPatientID") or "")
+    patient = pseudonym(key, "p", str(dataset.PatientID), issuer)
+    study, series, instance = (
+        " ".join(values_of(dataset, f"{level}InstanceUID")) for level in ("Study", "Series", "SOP")
+    )
+    body_part = " ".join(values_of(dataset, "BodyPartExamined"))
+    image = _Image(
+        patient=patient,
+        series=pseudonym(key, "s", study, series),
+        name=pseudonym(key, "i", instance),
+        may_show_face=bool(WITH_FACE.search(body_part.upper())),
+    )
+    _Cleaner(key, options, patient, _identity(dataset)).clean(dataset)
+    _tell_method(dataset, options)
+    return image, _encoded(dataset)
+
+
+def _identity(dataset: Dataset) -> Dataset:
+    """What to look for in the labels that stay."""
+    keywords = (*IDENTIFIERS, "PatientName", "PatientBirthDate")
+    return Dataset({Tag(name): dataset[name] for name in keywords if name in dataset})
+
+
+@dataclass(frozen=True)
+class _Cleaner:
+    """Takes identity out of a data set and all its items, in place."""
+
+    key: bytes
+    options: Options
+    patient: str
+    identity: Dataset
+
+    def clean(self, dataset: Dataset) -> None:
+        safe = safe_private(dataset) if self.options.safe_private else set()
+        for tag in list(dataset.keys()):
+            if not tag.is_private:
+                self._treat(dataset, tag)
+            elif tag not in safe:
+                del dataset[tag]
+
+    def _treat(self, dataset: Dataset, tag: BaseTag) -> None:
+        action = action_for(tag, dataset.get_item(tag).VR, self.options)
+        if action is Action.SHIFT and not self._shift(dataset, tag):
+            action = basic_action(tag)
+        if action is Action.REMOVE:
+            del dataset[tag]
+        elif action is Action.KEEP:
+            self._keep(dataset, tag)
+        elif action is not Action.SHIFT:
+            value = self._replacement(action, tag, values_of(dataset, tag))
+            dataset[tag] = DataElement(tag, standard_vr(tag), value)
+
+    def _shift(self, dataset: Dataset, tag: BaseTag) -> bool:
+        """False for a date or time that is none: it is treated as without the option."""
+        days = 1 + self._keyed("days", self.patient).int % LONGEST_SHIFT_DAYS
+        vr = standard_vr(tag)
+        moved = shifted(vr, values_of(dataset, tag), days)
+        if moved is not None:
+            dataset[tag] = DataElement(tag, vr, moved)
+        return moved is not None
+
+    def _keep(self, dataset: Dataset, tag: BaseTag) -> None:
+        if standard_vr(tag) == "SQ":
+            for item in dataset[tag].value or []:
+                self.clean(item)
+        elif standard_vr(tag) in LABELS and identity_in(
+            " ".join(values_of(dataset, tag)), self.identity
+        ):
+            dataset[tag] = DataElement(tag, standard_vr(tag), None)
+
+    def _replacement(self, action: Action, tag: BaseTag, values: list[str]) -> Any:
+        if tag in (Tag("PatientID"), Tag("PatientName")):
+            return self.patient
+        if standard_vr(tag) == "SQ":
+            return []
+        if not values or action is Action.EMPTY:
+            return None
+        if standard_vr(tag) == "UI":
+            return [self.uid(value) for value in values]
+        return DUMMIES[standard_vr(tag)]
+
+    def uid(self, original: str) -> str:
+        """A UID under 2.25 (PS3.5 B.2) by the key, wherever it occurs; DICOM's own stay."""
+        if original in UID_dictionary:
+            return original
+        return f"2.25.{self._keyed('uid', original).int}"
+
+    def _keyed(self, purpose: str, text: str) -> uuid.UUID:
+        digest = hmac.new(self.key, f"{purpose}\0{text}".encode(), hashlib.sha256).digest()
+        return uuid.UUID(bytes=digest[:16], version=5)
+
+
+def _tell_method(dataset: Dataset, options: Options) -> None:
+    """PS3.15 E.1.1: that identity was removed, how, and what became of dates."""
+    used = [code for name, code in OPTION_CODES.items() if getattr(options, name)]
+    for keyword, value in (
+        ("PatientIdentityRemoved", "YES"),
+        ("DeidentificationMethod", f"{SOFTWARE} {VERSION}: PS3.15 {EDITION} Basic Profile"),
+        ("DeidentificationMethodCodeSequence", [_code(*code) for code in (PROFILE_CODE, *used)]),
+        (
+            "LongitudinalTemporalInformationModified",
+            "MODIFIED" if options.shift_dates else "REMOVED",
+        ),
+    ):
+        dataset.add_new(keyword, standard_vr(Tag(keyword)), value)
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    """In the source's transfer syntax, with a preamble and file meta of our own."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = values_of(dataset, "SOPClassUID")[0]
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    dataset.file_meta, dataset.preamble = meta, bytes(128)
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    return content.getvalue()
+
+
+def _write(content: bytes, path: Path) -> None:
+    if not path.exists():
+        with replacing(path) as partial:
+            partial.write_bytes(content)
+    elif not path.is_file() or path.read_bytes() != content:
+        raise LdctError(f"{path} exists and holds something else; choose another folder")
+
+
+def _summary(images: list[_Image]) -> dict[str, Any]:
+    counts = Counter((image.patient, image.series) for image in images)
+    faces = {image.series for image in images if image.may_show_face}
+    told = f"{len(faces)} series show a head or do not name the body part: faces can be rendered"
+    return {
+        "written": len(images),
+        "series": [
+            {"patient": patient, "series": series, "images": count}
+            for (patient, series), count in counts.items()
+        ],
+        "warnings": [told] if faces else [],
+    }

@@ -1,0 +1,147 @@
+"""What dciodvfy and dcentvfy (dicom3tools) say of derived files that they do not of the source.
+
+Sources often fail themselves, so findings are compared. Of each finding only its kind, the
+attribute and the module are kept, as the programs quote values, which may be a patient's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import LdctError
+from pipeline.dicom.read.headers import Instance
+
+#: dciodvfy takes 10 ms a file: longer series are checked at so many places. dcentvfy takes all
+#: its files as arguments, of which a command holds some thousands.
+MOST_FILES = 100
+MOST_ENTITIES = 1000
+WORKERS = 2
+TIMEOUT_S = 60.0
+
+IODS, ENTITIES = "dciodvfy", "dcentvfy"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Which programs ran, on how many of the derived files, and what is new: (program, finding)."""
+
+    programs: tuple[str, ...]
+    files: int
+    of: int
+    new: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "validated": self.programs == (IODS, ENTITIES),
+            "programs": list(self.programs),
+            "files": self.files,
+            "of": self.of,
+        }
+
+
+def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
+    """Compare derived files with their sources' files, (derived, source) each.
+
+    Up to MOST_FILES pairs are shown to dciodvfy, and MOST_ENTITIES to dcentvfy: the first, the
+    last and evenly between. A program that is not installed is left out.
+    """
+    programs = tuple(name for name in (IODS, ENTITIES) if shutil.which(name))
+    chosen = _spread(pairs, MOST_FILES) if IODS in programs else []
+    spread = _spread(pairs, MOST_ENTITIES) if pairs and ENTITIES in programs else []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        # The longest first, beside the many short ones.
+        of_set = pool.submit(_new_in_set, spread)
+        of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
+        of_source = pool.map(_of_file, [source for _, source in chosen])
+        new = {
+            (IODS, finding)
+            for derived, source in zip(of_derived, of_source, strict=True)
+            for finding in derived - source
+        }
+        new |= {(ENTITIES, finding) for finding in of_set.result()}
+    return Validation(programs, len(chosen), len(pairs), tuple(sorted(new)))
+
+
+def _spread(pairs: Sequence[tuple[Path, Path]], most: int) -> list[tuple[Path, Path]]:
+    places = np.linspace(0, len(pairs) - 1, min(len(pairs), most)).round()
+    return [pairs[int(place)] for place in places]
+
+
+def _of_file(path: Path) -> set[str]:
+    return _findings([IODS, "-new", str(path.absolute())], _of_attribute)
+
+
+def _new_in_set(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
+    """What dcentvfy finds in sources and derived files together, but not in the sources alone."""
+    if not pairs:
+        return set()
+    sources = sorted({source for _, source in pairs})
+    found = _of_set([*sources, *(derived for derived, _ in pairs)])
+    return found - _of_set(sources) if found else found
+
+
+def _of_set(paths: Sequence[Path]) -> set[str]:
+    return _findings([ENTITIES, *(str(path.absolute()) for path in paths)], _of_entity)
+
+
+def _findings(command: list[str], normal: Callable[[str], str]) -> set[str]:
+    try:
+        ran = subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = type(error).__name__
+        raise LdctError(f"{command[0]} did not end well ({reason}); see that it runs") from error
+    lines = (ran.stdout + ran.stderr).decode("utf-8", errors="replace").splitlines()
+    found = {normal(line) for line in lines if line.startswith(("Error - ", "Warning - "))}
+    # A file that it cannot read at all, or dies of.
+    gave_up = ran.returncode < 0 or any(line.startswith("Abort") for line in lines)
+    return found | ({f"{command[0]} gave up"} if gave_up else set())
+
+
+def _of_attribute(line: str) -> str:
+    """A line of `dciodvfy -new`, without what it quotes.
+
+    Such as "Error - </StudyDate(0008,0020)[1]> - Value invalid for this VR [DA] = <x> - ...":
+    what follows the first "= <" up to the last ">" goes, and quoted characters too. A value
+    with a line feed leaves its tail on lines that begin otherwise, which are not read.
+    """
+    line = re.sub(r" = <.*>", "", line)
+    return re.sub(r" = [<'].*", "", line).strip()
+
+
+def _of_entity(line: str) -> str:
+    """A line of dcentvfy: kind, message and attribute; never files or values."""
+    kind, message = line.split(" - ")[:2]
+    element = re.search(r"Element=<(\w+)>", line)
+    return f"{kind} - {message.strip()}" + (f" - {element[1]}" if element else "")
+
+
+def attribute_of(finding: str) -> str:
+    """The keyword, or path of keywords, that a finding is about; "" where it names none."""
+    path = re.search(r"</([^>]*)>", finding)
+    if path:
+        return re.sub(r"\([^)]*\)|\[\d+\]", "", path[1])
+    return finding.rsplit(" - ", 1)[-1] if finding.count(" - ") == 2 else ""
+
+
+def files_of(instances: Sequence[Instance], scratch: Path) -> list[Path]:
+    """A file for each slice: a copy of its header in `scratch` where it has none of its own,
+    being a member of an archive or a frame."""
+    found = []
+    for number, instance in enumerate(instances):
+        path = instance.path
+        if instance.frame is not None or not path.is_file():
+            dataset = instance.load()
+            del dataset.PixelData
+            path = scratch / f"{number}.dcm"
+            dataset.save_as(path)
+        found.append(path)
+    return found

@@ -1,0 +1,98 @@
+"""What a header says of being derived: from which images, by what, and as what."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+
+from pipeline.core.versions import SOFTWARE
+from pipeline.dicom.derived.write import MADE_UP, PROCESSED_SOURCE, SUBTRACTED
+from pipeline.dicom.read.enhanced import source_reference
+from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
+from pipeline.dicom.read.raw_elements import with_items
+from pipeline.dicom.read.series import Series
+
+#: How the description of a derived series begins, so that nobody takes it for the original.
+MARKINGS = ("AI ", "SIMULATED ", "DIFFERENCE ")
+DIFFERENCE = "DIFFERENCE"
+
+#: Objects that hold structures of images, by their class.
+SEGMENTATIONS = (SegmentationStorage, LABEL_MAP_SEGMENTATION)
+STRUCTURES = (*SEGMENTATIONS, RTStructureSetStorage)
+#: Where these name the images that they are of: the first one that is there.
+NAMED_IN = (
+    "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ROIContourSequence",
+)
+
+ImageKey = tuple[str, int]
+
+
+def code_of(item: Dataset) -> tuple[str, str]:
+    return str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", ""))
+
+
+def is_difference(header: Dataset) -> bool:
+    """Whether the values are differences, on a grid of their own."""
+    return SUBTRACTED[:2] in map(code_of, header.get("DerivationCodeSequence") or ())
+
+
+def is_made_up(header: Dataset) -> bool:
+    """Whether a part of the image was made up, by a model or otherwise, and not measured."""
+    return str(header.get("SeriesDescription") or "").startswith(MADE_UP)
+
+
+def own_equipment(header: Dataset) -> list[Dataset]:
+    """What this software contributed."""
+    items = header.get("ContributingEquipmentSequence") or ()
+    return [item for item in items if item.get("Manufacturer") == SOFTWARE]
+
+
+def key_of(reference: Dataset) -> ImageKey:
+    """The image that a reference names: UID, and frame number (0 for a single frame)."""
+    number = reference.get("ReferencedFrameNumber")
+    frame = int(number) if isinstance(number, int | str) and number else 0
+    return str(reference.get("ReferencedSOPInstanceUID", "")), frame
+
+
+def structures_of(header: Dataset) -> tuple[set[str], set[str]]:
+    """UIDs of the series and of the images that a SEG or RTSTRUCT says that it is of."""
+    for name in NAMED_IN:
+        items = [item for group in header.get(name) or () for item in with_items(group)]
+        series = {str(item.get("SeriesInstanceUID") or "") for item in items} - {""}
+        images = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items} - {""}
+        if series or images:
+            return series, images - {str(header.get("StudyInstanceUID"))}
+    return set(), set()
+
+
+def references(header: Dataset) -> list[ImageKey]:
+    """The images that the header says it was derived from."""
+    return [key_of(item) for item in header.get("SourceImageSequence") or ()]
+
+
+def keys_of(series: Series) -> dict[ImageKey, Instance]:
+    """A series' slices by how references name them."""
+    return {key_of(source_reference(i.header, i.frame)): i for i in series.instances}
+
+
+def claims_to_be_derived(header: Dataset) -> bool:
+    """Whether anything in the header says so. Scanners give originals source images too, but
+    with no purpose of ours; segmentations are always derived, and only ours are judged."""
+    ours = own_equipment(header) or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
+    if header.get("SOPClassUID") in STRUCTURES:
+        return bool(ours)
+    purposes = (
+        code_of(purpose)
+        for item in header.get("SourceImageSequence") or ()
+        for purpose in item.get("PurposeOfReferenceCodeSequence") or ()
+    )
+    return bool(
+        list(header.get("ImageType") or ())[:1] == ["DERIVED"]
+        or header.get("DerivationDescription")
+        or header.get("DerivationCodeSequence")
+        or ours
+        or PROCESSED_SOURCE[:2] in purposes
+    )

@@ -1,0 +1,1 @@
+"""From files to series to a Volume in HU."""

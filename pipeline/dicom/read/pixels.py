@@ -1,0 +1,231 @@
+"""From stored values to HU and back to where they came from, one slice at a time.
+
+A stored value is those of its container's bits that count; HU follow from it exactly for any
+slope, and some values mean "nothing was measured". PS3.5 section 8.1.1, PS3.3 C.7.6.3.1,
+C.7.5.1.1.2 (padding), C.11.1.1.2 (rescale).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import pixel_array
+
+from pipeline.core.refusals import Unreadable
+from pipeline.core.units import AIR_HU, LOWEST_CT_HU
+from pipeline.dicom.read.codestream import require_honest_size
+from pipeline.dicom.read.files import opened, size_of
+from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.slice_requirements import numbers
+
+UNUSED_BITS = "bits beyond BitsStored hold something else (overlay or garbage) and were left out"
+
+NO_DECODER = (
+    "no decoder for this transfer syntax: neither GDCM, pylibjpeg-openjpeg nor pyjpegls has one; "
+    "have the archive send it uncompressed (of JPEG with 12 bits and loss, `pip install "
+    "pylibjpeg-libjpeg` has one, under the GPL-3.0)"
+)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a slice's containers are to be read.
+
+    padding: inclusive (low, high) ranges of container values where nothing was measured.
+    """
+
+    allocated: int
+    bits: int
+    signed: bool
+    slope: float
+    intercept: float
+    padding: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
+
+    @property
+    def is_whole(self) -> bool:
+        """HU, and what leads to them, are whole numbers that float32 holds exactly."""
+        whole = self.slope.is_integer() and self.intercept.is_integer()
+        return whole and abs(self.slope) * 2**self.allocated + abs(self.intercept) <= 2**24
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """One slice as it is stored: containers [rows, columns], and how they are to be read.
+
+    A value held in a container's upper bits (HighBit) has been moved down.
+    """
+
+    containers: NDArray
+    coding: Coding
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def slope(self) -> float:
+        return self.coding.slope
+
+    @property
+    def intercept(self) -> float:
+        return self.coding.intercept
+
+    @functools.cached_property
+    def value(self) -> NDArray:
+        """The bits that count, with their sign."""
+        unused = self.coding.allocated - self.coding.bits
+        return (self.containers << unused) >> unused if unused else self.containers
+
+    @functools.cached_property
+    def padded(self) -> NDArray[np.bool_]:
+        """Where container or value is padding: nothing was measured."""
+        padded = self.is_padding(self.containers)
+        return padded if self.value is self.containers else padded | self.is_padding(self.value)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        return ~self.padded
+
+    @property
+    def stored(self) -> NDArray:
+        """Stored values; where nothing was measured, the container as it was found."""
+        return np.where(self.padded, self.containers, self.value)
+
+    @property
+    def image_hu(self) -> NDArray[np.float32]:
+        """HU, with air where nothing was measured."""
+        image_hu, valid = np.empty(self.value.shape, np.float32), np.empty(self.value.shape, bool)
+        self.fill(image_hu, valid)
+        return image_hu
+
+    def fill(self, image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Write HU and the mask of what was measured into arrays of the slice's shape."""
+        number = np.float32 if self.coding.is_whole else np.float64
+        scaled = self.value * number(self.slope)
+        np.add(scaled, number(self.intercept), out=image_hu, casting="same_kind")
+        image_hu[self.padded] = AIR_HU
+        np.logical_not(self.padded, out=valid)
+
+    def is_padding(self, values: NDArray) -> NDArray[np.bool_]:
+        """Which of these stored values would be taken for padding."""
+        found = np.zeros(values.shape, dtype=bool)
+        for low, high in self.coding.padding:
+            found |= values == low if low == high else (values >= low) & (values <= high)
+        return found
+
+
+def read_slice(instance: Instance) -> StoredPixels:
+    """A slice's pixels; raises Unreadable where they are missing, short or undecodable.
+
+    Plain pixels are read from where the header's scan found them, without parsing it again.
+    """
+    header, span = instance.header, instance.pixels
+    expected = header.Rows * header.Columns * header.BitsAllocated // 8
+    if span is None:
+        return read_pixels(instance.load())
+    if span.offset + span.length > size_of(instance.path):
+        raise Unreadable("the file ends before its pixels do", "PixelData", span.length)
+    if span.length not in (expected, expected + expected % 2):
+        return read_pixels(instance.load())
+    with opened(instance.path) as stream:
+        stream.seek(span.offset)
+        content = stream.read(expected)
+    coding = coding_of(header)
+    containers = np.frombuffer(content, coding.dtype).reshape(header.Rows, header.Columns)
+    return _interpreted(header, coding, containers)
+
+
+def read_pixels(dataset: Dataset) -> StoredPixels:
+    """Decode one slice; raises Unreadable for pixels that are missing, short or undecodable."""
+    if "PixelData" not in dataset:
+        raise Unreadable("no pixel data", "PixelData")
+    coding, syntax = coding_of(dataset), dataset.file_meta.TransferSyntaxUID
+    try:
+        if syntax.is_encapsulated:
+            require_honest_size(dataset)
+            containers = pixel_array(dataset)
+        else:
+            containers = pixel_array(dataset, correct_unused_bits=False)
+    except Unreadable:
+        raise
+    except NotImplementedError as error:
+        raise Unreadable(NO_DECODER, "PixelData", syntax.name) from error
+    except Exception as error:  # decoders raise many kinds on damaged streams
+        reason = " ".join(str(error).split())
+        raise Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax.name) from error
+    if containers.shape != (dataset.Rows, dataset.Columns):
+        raise Unreadable("expected one grey frame of Rows x Columns", "PixelData", containers.shape)
+    return _interpreted(dataset, coding, containers.astype(coding.dtype, copy=False))
+
+
+def coding_of(header: Dataset) -> Coding:
+    """How the header says that containers are to be read; raises Unreadable."""
+    slope, intercept = (
+        float(numbers(header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
+    )
+    if slope == 0:
+        raise Unreadable("the rescale is not invertible", "RescaleSlope", slope)
+    signed = header.PixelRepresentation == 1
+    coding = Coding(int(header.BitsAllocated), int(header.BitsStored), signed, slope, intercept)
+    return replace(coding, padding=_declared_padding(header, coding))
+
+
+def _declared_padding(header: Dataset, coding: Coding) -> tuple[tuple[int, int], ...]:
+    """PixelPaddingValue, or the range to PixelPaddingRangeLimit, in the pixels' own sign.
+
+    Their own VR often has the other sign: 63536 means -2000 in signed data.
+    """
+    found = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if found[0] is None:
+        return ()
+    limit = 1 << coding.allocated
+    ends = [int(value) % limit for value in found if value is not None]
+    if coding.signed:
+        ends = [end - limit if end >= limit // 2 else end for end in ends]
+    return ((min(ends), max(ends)),)
+
+
+def _interpreted(header: Dataset, coding: Coding, containers: NDArray) -> StoredPixels:
+    if containers.min() == containers.max():
+        raise Unreadable("every pixel has the same value: a blank frame", "PixelData")
+    unused_below = header.get("HighBit", coding.bits - 1) + 1 - coding.bits
+    if not 0 <= unused_below <= coding.allocated - coding.bits:
+        raise Unreadable("beyond the bits allocated and stored", "HighBit", header.HighBit)
+    pixels = StoredPixels(containers >> unused_below if unused_below else containers, coding)
+    if pixels.coding.bits < pixels.coding.allocated:
+        pixels = _without_unused_bits(pixels)
+    corner = _corner_below_any_ct_number(pixels)
+    return _with_padding(pixels, corner) if corner is not None else pixels
+
+
+def _with_padding(pixels: StoredPixels, value: int) -> StoredPixels:
+    padding = (*pixels.coding.padding, (value, value))
+    return replace(pixels, coding=replace(pixels.coding, padding=padding))
+
+
+def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
+    """What lies outside BitsStored: one single value is a fill, many are foreign bits.
+
+    A fill is masked and restored on export; foreign bits, such as an overlay's (PS3.5 8.1.1),
+    are left out and told.
+    """
+    foreign = (pixels.containers != pixels.value) & pixels.valid
+    values = np.unique(pixels.containers[foreign])
+    if len(values) == 0:
+        return pixels
+    if len(values) == 1:
+        return _with_padding(pixels, int(values[0]))
+    return replace(pixels, warnings=(*pixels.warnings, UNUSED_BITS))
+
+
+def _corner_below_any_ct_number(pixels: StoredPixels) -> int | None:
+    """Padding that nobody declared: scanners fill what lies outside their circle."""
+    corners = pixels.containers[[0, 0, -1, -1], [0, -1, 0, -1]]
+    hu = np.float32(pixels.value[0, 0] * pixels.slope + pixels.intercept)
+    undeclared = hu < LOWEST_CT_HU and not pixels.padded[0, 0]
+    return int(corners[0]) if undeclared and (corners == corners[0]).all() else None

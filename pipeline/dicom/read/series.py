@@ -1,0 +1,177 @@
+"""Find the CT series in a folder tree or archive, by their headers alone, and check them.
+
+Pixels are read later, once (pipeline.dicom.read.volume). A series is what may be stacked: one
+study, series, orientation, matrix, pixel spacing, kernel and tube voltage (PS3.3 A.3, C.8.2.1), and
+one slice at each place. A DICOM series that holds more becomes several, each with a name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from pipeline.core.errors import NothingUsableError
+from pipeline.core.refusals import Fate, Refusal, Unreadable, count_of
+from pipeline.dicom.read.dicomdir import missing_files
+from pipeline.dicom.read.files import files_below
+from pipeline.dicom.read.headers import Instance, read_instances
+from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.spacing import instance_numbers, spacing_of
+from pipeline.dicom.read.splitting import Key, group_key, part_names, parts_of, without_copies
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices of one acquisition, sorted along their normal.
+
+    part names the volume where its DICOM series holds several. warnings say what a reader must
+    know, without identity; `evenly_spaced` is False where the slices may be used one by one
+    but not as a 3-D volume.
+    """
+
+    instances: tuple[Instance, ...]
+    warnings: tuple[str, ...] = ()
+    evenly_spaced: bool = True
+    part: str = ""
+
+    @property
+    def header(self) -> Dataset:
+        return self.instances[0].header
+
+    def keeping(self, instances: tuple[Instance, ...]) -> Series:
+        """The same series of fewer slices, those left out being known: checked again."""
+        return checked(instances, self.part, known_missing=math.inf)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a folder tree holds."""
+
+    root: Path
+    series: list[Series] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def find_series(
+    root: Path,
+    progress: Callable[[int], None] = lambda files: None,
+    *,
+    intake: Intake = Intake(),  # noqa: B008  (frozen)
+) -> Discovery:
+    """Every CT series below `root` (or the one file `root`), and every file refused.
+
+    Raises NothingUsableError where `root` is not there or not readable.
+    """
+    if not root.exists():
+        raise NothingUsableError(f"{root} does not exist")
+    # A disc's index stands for the disc.
+    root = root.parent if root.name == "DICOMDIR" else root
+    discovery = Discovery(root)
+    groups: dict[Key, list[Instance]] = defaultdict(list)
+    for count, path in enumerate(files_below(root, skip=intake.skip_folders), start=1):
+        progress(count)
+        found = _read(path, intake)
+        if isinstance(found, list):
+            for instance in found:
+                groups[group_key(instance.header)].append(instance)
+        else:
+            discovery.refusals.append(found)
+            discovery.refusals.extend(missing_files(path))
+    names = part_names(list(groups))
+    surroundings = _Surroundings.of(discovery.refusals, groups)
+    for key, instances in groups.items():
+        _add(discovery, instances, names[key], surroundings, intake)
+    return discovery
+
+
+def _read(path: Path, intake: Intake) -> list[Instance] | Refusal:
+    if intake.skip_folders and path.is_dir():
+        return Refusal(path, Fate.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}")
+    try:
+        return read_instances(path, unidentified=intake.unidentified)
+    except Unreadable as fault:
+        return fault.refusal(path)
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What accounts for slices that a volume lacks: damaged files in its folders, which its
+    owner is told of, and instance numbers in other volumes of its DICOM series."""
+
+    damaged: Counter[Path]
+    numbers: dict[str, set[int]]
+
+    @classmethod
+    def of(cls, refusals: list[Refusal], groups: dict[Key, list[Instance]]) -> _Surroundings:
+        quarantined = (r for r in refusals if r.fate is Fate.QUARANTINED)
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for instances in groups.values():
+            numbers[instances[0].header.SeriesInstanceUID] |= instance_numbers(instances)
+        return cls(Counter(refusal.path.parent for refusal in quarantined), numbers)
+
+    def damaged_beside(self, instances: tuple[Instance, ...]) -> int:
+        return sum(self.damaged[folder] for folder in {i.path.parent for i in instances})
+
+
+def _add(
+    discovery: Discovery,
+    instances: list[Instance],
+    name: str,
+    surroundings: _Surroundings,
+    intake: Intake,
+) -> None:
+    """Check a group of slices and take it as one or more series, or refuse its files."""
+    ordered = sorted(instances, key=lambda i: (i.position_mm, str(i.header.SOPInstanceUID)))
+    for part in parts_of(ordered):
+        try:
+            unique, copies = without_copies(part.instances)
+            discovery.refusals.extend(copies)
+            damaged = surroundings.damaged_beside(unique)
+            series = checked(
+                unique,
+                part=", ".join(filter(None, (name, part.name))),
+                known_missing=damaged if intake.gaps == "refuse" else math.inf,
+                numbers_elsewhere=surroundings.numbers[unique[0].header.SeriesInstanceUID],
+            )
+        except Unreadable as fault:
+            discovery.refusals.extend(fault.refusal(i.path) for i in part.instances)
+            continue
+        if copies:
+            told = f"{count_of(len(copies), 'duplicate slice')} left out"
+            series = replace(series, warnings=(*series.warnings, told))
+        discovery.series.append(series)
+
+
+def checked(
+    instances: tuple[Instance, ...],
+    part: str,
+    *,
+    known_missing: float,
+    numbers_elsewhere: Set[int] = frozenset(),
+) -> Series:
+    """A series of slices in order, one at each place.
+
+    Raises Unreadable where slices are certainly missing: more than the `known_missing` that
+    the owner of the data is told of by other means, and not in another volume of the series.
+    """
+    spacing = spacing_of(instances, numbers_elsewhere)
+    warnings = [f"one of several volumes in its series: {part}"] if part else []
+    if spacing.lost:
+        if len(spacing.lost_numbers) > known_missing:
+            raise Unreadable(
+                f"{spacing.lost}; fetch the whole series, or choose what to do with gaps",
+                "ImagePositionPatient",
+            )
+        warnings.append(spacing.lost)
+    header = instances[0].header
+    warnings += spacing.warnings
+    if "DERIVED" in (header.get("ImageType") or ()):
+        warnings.append("the source is itself a derived series (ImageType DERIVED)")
+    if any(instance.is_lossy for instance in instances):
+        warnings.append("the source was compressed with loss")
+    return Series(instances, tuple(warnings), spacing.even, part)

@@ -1,0 +1,138 @@
+"""What a CT slice needs to be placed, valued and named; each fault by its attribute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from pipeline.core.refusals import Unreadable
+
+#: Values by keyword: a data set, or the plain mapping of one that is asked for many of them.
+Header: TypeAlias = Dataset | Mapping[str, Any]
+
+#: Without these a slice has no place, no values or no name to refer to.
+REQUIRED = (
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+
+#: Whose the slice is, and which: one value each.
+NAMES = REQUIRED[:4]
+
+#: Direction cosines are written with five or six digits.
+COSINE_TOLERANCE = 1e-3
+#: No scanner reconstructs larger; a damaged header may claim anything.
+LARGEST_MATRIX = 8192
+
+
+def require_slice(header: Header) -> None:
+    """Raises Unreadable where an attribute that a slice needs is not there or makes no sense."""
+    missing = [name for name in REQUIRED if is_empty(header, name)]
+    if missing:
+        raise Unreadable(
+            f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
+            missing[0],
+        )
+    for name in NAMES:
+        if not isinstance(header.get(name), str):
+            raise Unreadable("expected one name", name)
+    allocated = _whole(header, "BitsAllocated", 8, 16)
+    for name, low, high in (
+        ("Rows", 1, LARGEST_MATRIX),
+        ("Columns", 1, LARGEST_MATRIX),
+        ("BitsStored", 1, allocated),
+        ("PixelRepresentation", 0, 1),
+    ):
+        _whole(header, name, low, high)
+    if allocated not in (8, 16):
+        raise Unreadable("expected 8 or 16", "BitsAllocated", allocated)
+    if (modality := header.get("Modality", "CT")) != "CT":
+        raise Unreadable("a CT image by its class, but not by this", "Modality", modality)
+    if (samples := header.get("SamplesPerPixel", 1)) != 1:
+        raise Unreadable("not a grey image", "SamplesPerPixel", samples)
+    _require_hu(header)
+
+
+def _require_hu(header: Header) -> None:
+    rescale_type = str(header.get("RescaleType") or "HU").strip()
+    if rescale_type != "HU":
+        raise Unreadable("the values are not HU (PS3.3 C.11.1.1.2)", "RescaleType", rescale_type)
+    if "ModalityLUTSequence" in header:
+        raise Unreadable("HU through a look-up table are not supported", "ModalityLUTSequence")
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        numbers(header, name, 1)
+
+
+def is_empty(header: Header, name: str) -> bool:
+    value = header.get(name)
+    return value is None or (isinstance(value, (bytes, str)) and not value.strip())
+
+
+def _whole(header: Header, name: str, low: int, high: int) -> int:
+    value = header.get(name)
+    if not isinstance(value, int) or not low <= value <= high:
+        raise Unreadable(f"expected a whole number from {low} to {high}", name, value)
+    return value
+
+
+def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
+    """An attribute of decimal strings as `count` finite numbers; raises Unreadable."""
+    value = header.get(name)
+    parts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    try:
+        values = [float(part) for part in parts]
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"{name} must hold {count} numbers", name) from error
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise Unreadable(f"{name} must hold {count} numbers", name, values)
+    return np.array(values)
+
+
+def optional_number(header: Header, name: str) -> float | None:
+    """An attribute that bears witness only: its number, None where there is none."""
+    try:
+        number = float(str(header.get(name)))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) and abs(number) < 2**31 else None
+
+
+def normal_of(header: Header) -> NDArray[np.float64]:
+    """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
+    cosines = numbers(header, "ImageOrientationPatient", 6)
+    row, column = cosines[:3], cosines[3:]
+    errors = abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)
+    if max(errors) > COSINE_TOLERANCE:
+        raise Unreadable(
+            "the row and column directions are not orthogonal unit vectors",
+            "ImageOrientationPatient",
+            np.round(cosines, 4).tolist(),
+        )
+    (r1, r2, r3), (c1, c2, c3) = row, column  # np.cross takes longer than all the rest
+    normal = np.array((r2 * c3 - r3 * c2, r3 * c1 - r1 * c3, r1 * c2 - r2 * c1))
+    return normal / np.linalg.norm(normal)
+
+
+def position_mm(header: Header) -> float:
+    normal = normal_of(header)
+    spacing_mm = numbers(header, "PixelSpacing", 2)
+    if spacing_mm.min() <= 0:
+        raise Unreadable("spacing must be positive", "PixelSpacing", spacing_mm.tolist())
+    return float(numbers(header, "ImagePositionPatient", 3) @ normal)

@@ -1,0 +1,233 @@
+"""From a checked series to a Volume in HU: exact, slice by slice."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.ordered_pool import in_order
+from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
+from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
+from pipeline.core.volume import Volume
+from pipeline.dicom.read.anatomy import anatomy_of
+from pipeline.dicom.read.headers import DESCRIPTIVE, Instance
+from pipeline.dicom.read.pixels import StoredPixels, read_slice
+from pipeline.dicom.read.raw_elements import AsRead
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.slice_requirements import numbers, optional_number
+from pipeline.dicom.read.splitting import group_key
+
+#: Decoders and files both make a thread wait; more threads than cores gain nothing.
+READERS = min(4, os.cpu_count() or 1)
+#: Slices decoded before they are asked for: a model's batch, while another is computed.
+AHEAD = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A series as a volume; `series` holds the slices that made it, the rest were refused."""
+
+    volume: Volume
+    series: Series
+    refusals: list[Refusal]
+
+    def of_slices(self, numbers: NDArray[np.int64]) -> Reading:
+        """These slices alone; the series is checked again, and says if that leaves gaps."""
+        if len(numbers) == len(self.series.instances):
+            return self
+        fewer = self.series.keeping(tuple(self.series.instances[n] for n in numbers))
+        told = dict.fromkeys((*self.series.warnings, *fewer.warnings))
+        series = replace(fewer, warnings=tuple(told))
+        volume = self.volume
+        return replace(
+            self,
+            series=series,
+            volume=_volume(series, volume.image_hu[numbers], volume.valid[numbers]),
+        )
+
+
+def read_volume(series: Series) -> Reading:
+    """Decode every slice; a damaged one is refused and the others go on.
+
+    Raises SeriesRefusedError where no slice is left, or what is left does not make a series.
+    """
+    shape = (len(series.instances), series.header.Rows, series.header.Columns)
+    image_hu, valid = np.empty(shape, np.float32), np.empty(shape, bool)
+    read_one = functools.partial(_read_into, image_hu, valid)
+    with ThreadPoolExecutor(READERS) as pool:
+        outcomes = list(pool.map(read_one, range(len(series.instances)), series.instances))
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    told = {warning for outcome in outcomes if isinstance(outcome, tuple) for warning in outcome}
+    if refusals:
+        good = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
+        series = _remaining(series, [series.instances[n] for n in good], refusals)
+        image_hu, valid = image_hu[good], valid[good]
+    series = replace(series, warnings=(*series.warnings, *sorted(told)))
+    return Reading(_volume(series, image_hu, valid), series, refusals)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a series, decoded: as it is stored, and in HU [rows, columns].
+
+    made_up: where image_hu was not measured but made up, padding included; None for nowhere.
+    """
+
+    instance: Instance
+    pixels: StoredPixels
+    image_hu: NDArray[np.float32]
+    made_up: NDArray[np.bool_] | None = None
+
+    @functools.cached_property
+    def source(self) -> AsRead:
+        """All of the slice's data set; read once for all who ask, and not to be changed."""
+        return AsRead(self.instance.load())
+
+
+class SliceReader:
+    """The slices that read_volume reads, one after another, AHEAD of them in memory at most.
+
+    Once they have been drawn, `series` holds those that were good, and `refusals` the others.
+    """
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.refusals: list[Refusal] = []
+
+    def slices(self) -> Iterator[Slice]:
+        """Every slice that can be decoded, in order; a damaged one is refused.
+
+        Raises SeriesRefusedError, at the end, where read_volume would.
+        """
+        kept: list[Instance] = []
+        told: set[str] = set()
+        for found in in_order(_decoded, self.series.instances, threads=READERS, most=AHEAD):
+            if isinstance(found, Refusal):
+                self.refusals.append(found)
+                continue
+            kept.append(found.instance)
+            told.update(found.pixels.warnings)
+            yield found
+        if self.refusals:
+            self.series = _remaining(self.series, kept, self.refusals)
+        self.series = replace(self.series, warnings=(*self.series.warnings, *sorted(told)))
+
+
+def read_some(series: Series, numbers: NDArray[np.int64]) -> Volume:
+    """A volume of these slices alone, which can all be read; nothing is said of gaps."""
+    return read_volume(
+        replace(series, instances=tuple(series.instances[n] for n in numbers))
+    ).volume
+
+
+def outline(series: Series) -> Volume:
+    """Where a series' voxels are, by its headers alone: empty voxels, which take no memory."""
+    shape = (len(series.instances), series.header.Rows, series.header.Columns)
+    return _volume(series, np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.False_, shape))
+
+
+def _volume(series: Series, image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> Volume:
+    return Volume(
+        image_hu=image_hu,
+        valid=valid,
+        affine_lps=affine_lps(series),
+        slice_origins_mm=np.stack([instance.origin_mm for instance in series.instances]),
+        provenance=_provenance(series),
+    )
+
+
+def _read_into(
+    image_hu: NDArray[np.float32], valid: NDArray[np.bool_], number: int, instance: Instance
+) -> tuple[str, ...] | Refusal:
+    """Fill slice `number`; what is to be told of it, or its Refusal."""
+    pixels = _pixels(instance)
+    if isinstance(pixels, Refusal):
+        return pixels
+    pixels.fill(image_hu[number], valid[number])
+    return pixels.warnings
+
+
+def _decoded(instance: Instance) -> Slice | Refusal:
+    pixels = _pixels(instance)
+    return pixels if isinstance(pixels, Refusal) else Slice(instance, pixels, pixels.image_hu)
+
+
+def _pixels(instance: Instance) -> StoredPixels | Refusal:
+    try:
+        return read_slice(instance)
+    except Unreadable as fault:
+        return fault.refusal(instance.path)
+    except Exception as error:  # decoders raise many kinds on damaged streams
+        return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
+
+
+def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:
+    if not kept:
+        raise SeriesRefusedError(refusals)
+    try:
+        return series.keeping(tuple(kept))
+    except Unreadable as fault:
+        rest = [fault.refusal(instance.path) for instance in kept]
+        raise SeriesRefusedError(refusals + rest) from fault
+
+
+def affine_lps(series: Series) -> NDArray[np.float64]:
+    """(column, row, slice) to LPS mm (PS3.3 C.7.6.2.1.1); sheared for a tilted gantry.
+
+    With uneven spacing the slice axis is the mean step; Volume.slice_origins_mm is exact.
+    """
+    header = series.header
+    cosines = numbers(header, "ImageOrientationPatient", 6)
+    row_mm, column_mm = numbers(header, "PixelSpacing", 2)
+    origins = [instance.origin_mm for instance in series.instances]
+    if len(origins) > 1:
+        step = (origins[-1] - origins[0]) / (len(origins) - 1)
+    else:
+        thickness_mm = optional_number(header, "SliceThickness") or 1.0
+        step = np.cross(cosines[:3], cosines[3:]) * thickness_mm
+    affine = np.eye(4)
+    affine[:3, 0] = cosines[:3] * column_mm
+    affine[:3, 1] = cosines[3:] * row_mm
+    affine[:3, 2] = step
+    affine[:3, 3] = origins[0]
+    return affine
+
+
+def patient_key(series: Series, key: bytes) -> str:
+    """The patient's pseudonym on this installation."""
+    issuer = str(series.header.get("IssuerOfPatientID") or "")
+    return patient_pseudonym(key, str(series.header.PatientID), issuer)
+
+
+def series_key(series: Series, key: bytes) -> str:
+    """The series' pseudonym: of all that sets it apart from other series."""
+    same = group_key(series.header)
+    facts = (f"{name} {value}" for name, value in same.facts)
+    return pseudonym(key, "s", *same.owner, *facts, series.part)
+
+
+def _provenance(series: Series) -> dict:
+    facts = {name: _plain(series.header.get(name)) for name in DESCRIPTIVE}
+    return {
+        "source": "DICOM",
+        **{name: value for name, value in facts.items() if value not in (None, "")},
+        "anatomy": anatomy_of(series),
+        "warnings": list(series.warnings),
+        "evenly_spaced": series.evenly_spaced,
+    }
+
+
+def _plain(value: object) -> object:
+    """A header's value as JSON can hold it."""
+    if isinstance(value, (int, float)):
+        return float(value) if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    return [str(part) for part in value] if hasattr(value, "__iter__") else str(value)

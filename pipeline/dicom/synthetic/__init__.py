@@ -1,0 +1,1 @@
+"""DICOM series of phantoms and of generated images."""

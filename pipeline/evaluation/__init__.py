@@ -1,0 +1,1 @@
+"""Stage evaluate: figures of a model on held-back patients."""

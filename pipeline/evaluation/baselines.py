@@ -1,0 +1,96 @@
+"""Classical denoisers on the test patients of a network, tuned on its training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import NothingUsableError
+from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Image, tune
+from pipeline.evaluation.denoising import evaluate_denoiser
+from pipeline.metrics.conventions import HOUSE, Convention
+from pipeline.store.store import Store
+
+#: Slices that a strength is tuned on, at least, and the series they come from, at most.
+TUNING_SLICES = 8
+
+#: What is being done, slices done, and their number where it is known, else 0.
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_baselines(
+    store: Store,
+    config: RunConfig,
+    *,
+    train: list[str],
+    test: list[str],
+    convention: Convention = HOUSE,
+    baselines: Iterable[Baseline] = tuple(BASELINES.values()),
+    progress: Progress = lambda what, done, total: None,
+) -> dict[str, dict[str, Any]]:
+    """By name {"tuning", "overall", "patients"}: what was tuned, and evaluate_store's figures.
+
+    train and test are keys of stored series, whose degraded images must be cached (of train,
+    those of tuning_keys). Tuned for PSNR in the first window.
+    """
+    inputs, targets = _tuning_slices(store, tuning_keys(train), config)
+    window = next(iter((convention.windows or config.windows).values()))
+    slices = sum(store.record(key)["shape"][0] for key in test)
+    found = {}
+    for baseline in baselines:
+        name = baseline.name
+        told = _counted(baseline, f"tune {name}", 0, progress)
+        strength = tune(told, inputs, targets, window)
+        figures = evaluate_denoiser(
+            replace(strength, baseline=_counted(baseline, name, slices, progress)),
+            store,
+            test,
+            config,
+            convention=convention,
+        )
+        found[name] = {"tuning": {**strength.facts(), "slices": len(inputs)}, **figures}
+    return found
+
+
+def tuning_keys(train: list[str]) -> list[str]:
+    """The training series that tuning looks at: TUNING_SLICES of them, evenly spread."""
+    if not train:
+        raise NothingUsableError("the baselines have no training patients to be tuned on")
+    places = np.linspace(0, len(train) - 1, min(len(train), TUNING_SLICES)).round().astype(int)
+    return [sorted(train)[place] for place in places]
+
+
+def _tuning_slices(
+    store: Store, keys: list[str], config: RunConfig
+) -> tuple[list[Image], list[Image]]:
+    """Low and full dose of slices at even distances along each series."""
+    each = -(-TUNING_SLICES // len(keys))
+    inputs: list[Image] = []
+    targets: list[Image] = []
+    for key in keys:
+        target_hu = store.load(key).image_hu
+        input_hu = store.load_degraded(key, degradation_digest(config, 0))
+        for place in np.unique(np.linspace(0, len(target_hu), each + 2)[1:-1].astype(int)):
+            inputs.append(np.array(input_hu[place], dtype=np.float32))
+            targets.append(np.array(target_hu[place], dtype=np.float32))
+    return inputs, targets
+
+
+def _counted(baseline: Baseline, what: str, total: int, progress: Progress) -> Baseline:
+    """The same baseline, which tells how many slices it has done."""
+    done = 0
+
+    def denoise(image_hu: Image, strength: float) -> NDArray:
+        nonlocal done
+        result = baseline.denoise(image_hu, strength)
+        done += 1
+        progress(what, done, total)
+        return result
+
+    return replace(baseline, denoise=denoise)

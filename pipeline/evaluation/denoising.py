@@ -1,0 +1,193 @@
+"""How well, in physical units: per slice, per patient, beside the undenoised input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.config.run import RunConfig
+from pipeline.config.sections import Gate
+from pipeline.core.errors import NothingUsableError
+from pipeline.core.slice_matching import match_slices
+from pipeline.core.units import Window
+from pipeline.degradations.digest import degradation_digest
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.volume import read_volume
+from pipeline.evaluation.aggregate import over_patients, summarise
+from pipeline.evaluation.per_patient import PatientFigures
+from pipeline.inference.denoise import Progress, apply_model
+from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
+from pipeline.store.store import Store
+
+__all__ = [
+    "PatientFigures",
+    "evaluate_denoiser",
+    "evaluate_pair",
+    "evaluate_store",
+    "judge",
+    "over_patients",
+    "summarise",
+]
+
+#: The check that `ldct review stats --model` settles.
+READER_STUDY = "reader study"
+
+
+def evaluate_store(
+    model: nn.Module,
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    progress: Progress = lambda slices: None,
+    *,
+    convention: Convention | None = None,
+) -> dict[str, Any]:
+    """{"overall", "patients"} for stored series, the cached degraded image as the input.
+
+    By the run's convention where none is given, in the run's windows unless the convention has
+    its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
+    overall["unmeasured"] names series of an anatomy for which the convention has no window.
+    """
+    return evaluate_denoiser(
+        lambda input_hu: apply_model(model, input_hu, progress=progress),
+        store,
+        keys,
+        config,
+        convention=convention,
+    )
+
+
+def evaluate_denoiser(
+    denoise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    *,
+    convention: Convention | None = None,
+) -> dict[str, Any]:
+    """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
+    records = store.records()
+    convention = convention or CONVENTIONS[config.convention]
+    anatomies = {key: _anatomy(records[key]["provenance"]) for key in keys}
+    shown = {k: convention.windows_for(config.windows, a) for k, a in anatomies.items()}
+    unmeasured = [{"series": k, "anatomy": anatomies[k]} for k in keys if not shown[k]]
+    if unmeasured and len(unmeasured) == len(keys):
+        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
+    figures: dict[str, PatientFigures] = {}
+    for key, windows in shown.items():
+        if not windows:
+            continue
+        volume = store.load(key)
+        input_hu = store.load_degraded(key, degradation_digest(config, 0))
+        name = records[key]["patient"]
+        if name in figures and figures[name].windows != windows:
+            name = f"{name} {anatomies[key]}"
+        patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
+        patient.add(
+            input_hu=input_hu,
+            output_hu=denoise(input_hu),
+            target_hu=volume.image_hu,
+            valid=volume.valid,
+            series=key,
+        )
+    summary = summarise(figures)
+    summary["overall"]["unmeasured"] = unmeasured
+    return summary
+
+
+def _anatomy(provenance: dict[str, Any]) -> str:
+    return provenance.get("anatomy") or "unknown"
+
+
+def _no_window(convention: Convention, anatomy: str) -> str:
+    return (
+        f"convention {convention.name} goes by anatomy ({', '.join(convention.windows)}), and that "
+        f"of the series is {anatomy} (BodyPartExamined)"
+    )
+
+
+def evaluate_pair(
+    model: nn.Module,
+    input_: Series,
+    target: Series,
+    *,
+    windows: dict[str, Window],
+    progress: Progress = lambda slices: None,
+    also: Sequence[str] = (),
+    convention: Convention = HOUSE,
+) -> dict[str, Any]:
+    """{"overall", "patients", "pair"} for a real pair of series of one scan.
+
+    Slices are paired by position; one series may have more of them, which `pair` then names.
+    Slice numbers in the figures are those of the target. Raises LdctError where the series do
+    not show the same places, and NothingUsableError where the convention has no window for
+    their anatomy.
+    """
+    low, full = read_volume(input_).volume, read_volume(target).volume
+    match = match_slices(low, full)
+    input_hu = low.image_hu[match.input]
+    anatomy = _anatomy(full.provenance)
+    shown = convention.windows_for(windows, anatomy)
+    if not shown:
+        raise NothingUsableError(_no_window(convention, anatomy))
+    patient = PatientFigures(shown, also, convention)
+    patient.add(
+        input_hu=input_hu,
+        output_hu=apply_model(model, input_hu, progress=progress),
+        target_hu=full.image_hu[match.target],
+        valid=low.valid[match.input] & full.valid[match.target],
+        numbers=match.target.tolist(),
+    )
+    pair = {
+        "slices": len(match.target),
+        "unmatched_input_mm": match.unmatched_input_mm,
+        "unmatched_target_mm": match.unmatched_target_mm,
+    }
+    return {**summarise({"pair": patient}), "pair": pair}
+
+
+def judge(overall: dict[str, Any], gate: Gate) -> dict[str, Any]:
+    """Does a model pass? Each check with its figure and its limit, for the record.
+
+    The gain must be reached in every window, the bias kept in every tissue.
+    """
+    checks = [
+        _gain_check(window, figures, gate.psnr_gain_db)
+        for window, figures in overall["windows"].items()
+    ]
+    for tissue, bias_hu in overall["hu_bias"]["output"].items():
+        limit_hu = gate.max_abs_bias_hu(tissue)
+        if bias_hu is not None and limit_hu is not None:
+            checks.append(
+                {
+                    "check": f"HU bias in {tissue}",
+                    "figure": bias_hu,
+                    "limit": f"|bias| <= {limit_hu}",
+                    "passed": abs(bias_hu) <= limit_hu,
+                }
+            )
+    if gate.reader_study:
+        checks.append(
+            {
+                "check": READER_STUDY,
+                "figure": None,
+                "limit": "non-inferior in every criterion",
+                "passed": False,
+            }
+        )
+    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+
+
+def _gain_check(window: str, figures: dict[str, Any], least_db: float) -> dict[str, Any]:
+    before_db, after_db = figures["input"]["psnr"], figures["output"]["psnr"]
+    gain_db = None if before_db is None or after_db is None else after_db - before_db
+    return {
+        "check": f"PSNR gain in window {window}, dB",
+        "figure": gain_db,
+        "limit": f">= {least_db}",
+        "passed": gain_db is not None and gain_db >= least_db,
+    }

@@ -1,0 +1,236 @@
+"""A generative model on held-back images: what it keeps of them, and what it draws beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config.component import build
+from pipeline.config.generation import Generation
+from pipeline.config.run import RunConfig
+from pipeline.core.units import Window
+from pipeline.data.images import StoredSlices, labels_of
+from pipeline.degradations.base import Corruption
+from pipeline.evaluation.latent import lower_bound, pca_reconstruction, reconstruction_figures
+from pipeline.evaluation.samples import sample_figures
+from pipeline.generative import latent
+from pipeline.generative.codec import Codec
+from pipeline.inference.denoise import Progress, apply_model
+from pipeline.metrics.perceptual import ms_ssim
+from pipeline.models.adapters.generative import Generative
+from pipeline.models.vae import VAE
+from pipeline.models.vqvae import VQVAE
+from pipeline.store.published_splits import TRAIN
+from pipeline.store.store import Store
+
+#: Training images that samples, and principal components, are compared with.
+COMPARED = 2000
+#: In a network at once: four slices of 512 x 512.
+LARGEST_BATCH_PIXELS = 2**20
+
+Images = list[NDArray[np.float32]]
+
+
+def generation_of(config: RunConfig) -> Generation:
+    """The section that a generative run has."""
+    if config.generation is None:
+        raise TypeError(f"{config.name} has no generation section")
+    return config.generation
+
+
+def stored_images(
+    store: Store, keys: Sequence[str], config: RunConfig
+) -> tuple[StoredSlices, NDArray[np.int64]]:
+    """Images of stored series as the run sees them, and their labels."""
+    settings = generation_of(config)
+    images = StoredSlices(store, keys, settings.image_size, clip=settings.clip)
+    return images, labels_of(images, settings.label)
+
+
+def training_keys(store: Store) -> list[str]:
+    """Series of the patients whom the store knows on the training side."""
+    sides = store.split()
+    records = sorted(store.records().items())
+    return [key for key, record in records if sides.get(record["patient"]) == TRAIN]
+
+
+def evaluate_generation(
+    model: Generative,
+    store: Store,
+    keys: Sequence[str],
+    config: RunConfig,
+    progress: Progress = lambda slices: None,
+) -> dict[str, Any]:
+    """{"overall", "patients"}: whatever the model can do, measured on series it has not seen.
+
+    Reconstruction (PSNR and SSIM in each window, beside PCA with as many components), the
+    evidence lower bound, the file size of a coder, and samples against held-back images. Means
+    over images. Samples need the store's training side.
+    """
+    images, labels = stored_images(store, keys, config)
+    truth = [images[number] for number in range(len(images))]
+    overall: dict[str, Any] = {"images": len(truth), "aggregation": "mean over images"}
+    patients: dict[str, Any] = {p: {"slices": images.patients.count(p)} for p in images.patients}
+    if model.encodes:
+        output = reconstructions(model, truth, labels, progress)
+        overall["windows"] = in_windows(output, truth, config)
+        overall |= _denoising(model, truth, labels, config)
+        for patient, found in patients.items():
+            own = [number for number, of in enumerate(images.patients) if of == patient]
+            found["windows"] = in_windows([output[n] for n in own], [truth[n] for n in own], config)
+    trained_on, their_labels = stored_images(store, training_keys(store), config)
+    chosen = np.random.default_rng(0).permutation(len(trained_on))[:COMPARED]
+    training = [trained_on[number] for number in np.sort(chosen).tolist()]
+    overall |= _of_codes(model, truth, labels, training, config)
+    if isinstance(model.network, VQVAE):
+        overall["files"] = file_figures(model, truth, first_window(config)[1])
+    if model.has_prior:
+        overall["samples"] = sample_figures(
+            model, training, their_labels[np.sort(chosen)], truth, config
+        )
+    return {"overall": overall, "patients": patients}
+
+
+def reconstructions(
+    model: Generative,
+    images: Images,
+    labels: NDArray[np.int64],
+    progress: Progress = lambda slices: None,
+) -> Images:
+    """Each image through the network and back, without randomness."""
+    if model.labels:
+        given, told = torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(labels)
+        progress(len(images))
+        return list(latent.reconstruct(model, given, told)[:, 0].numpy())
+    if len({image.shape for image in images}) > 1:
+        return [apply_model(model, image[None], progress=progress)[0] for image in images]
+    batch = max(1, min(64, LARGEST_BATCH_PIXELS // images[0].size))
+    return list(apply_model(model, np.stack(images), batch=batch, progress=progress))
+
+
+def _denoising(
+    model: Generative, truth: Images, labels: NDArray[np.int64], config: RunConfig
+) -> dict[str, Any]:
+    """What a denoising autoencoder makes of images that its corruption has spoilt."""
+    if config.degradation is None:
+        return {}
+    corruption: Corruption = build(config.degradation, key="degradation", base=Corruption)
+    generator = np.random.default_rng(config.train.seed)
+    spoilt = [corruption.corrupted(image, generator) for image in truth]
+    restored = reconstructions(model, spoilt, labels)
+    return {
+        "corrupted": in_windows(spoilt, truth, config),
+        "restored": in_windows(restored, truth, config),
+    }
+
+
+def in_windows(output: Images, target: Images, config: RunConfig) -> dict[str, Any]:
+    """By window: its centre and width, PSNR and SSIM."""
+    return {
+        name: {
+            "centre": window.centre,
+            "width": window.width,
+            **{k: _finite(v) for k, v in reconstruction_figures(output, target, window).items()},
+        }
+        for name, window in config.windows.items()
+    }
+
+
+def _of_codes(
+    model: Generative,
+    truth: Images,
+    labels: NDArray[np.int64],
+    training: Images,
+    config: RunConfig,
+) -> dict[str, Any]:
+    """The bound of a variational autoencoder, and PCA with as many components as a code has."""
+    shape = getattr(model.network, "latent_shape", None)
+    if shape is None or not model.encodes:
+        return {}
+    components = math.prod(shape)
+    found: dict[str, Any] = {"codes": components}
+    if components <= min(len(training), truth[0].size):
+        name, window = first_window(config)
+        flat = pca_reconstruction(np.stack(training), np.stack(truth), components)
+        figures = reconstruction_figures(list(flat), truth, window)
+        found["pca"] = {"window": name, **{k: _finite(v) for k, v in figures.items()}}
+    if isinstance(model.network, VAE):
+        batch = torch.from_numpy(np.stack(truth))[:, None]
+        told = torch.from_numpy(labels) if model.labels else None
+        generator = torch.Generator().manual_seed(config.train.seed)
+        found["bound"] = lower_bound(model, batch, generator, labels=told)
+        found["active_latents"] = latent.latent_use(model, batch, told).active()
+    return found
+
+
+def file_figures(model: Generative, images: Images, window: Window) -> dict[str, Any]:
+    """Bits a pixel of whole compressed files, whether each came back exactly, and MS-SSIM."""
+    codec = Codec(model)
+    files = [codec.compress(image) for image in images]
+    pixels = sum(image.size for image in images)
+    expanded = [codec.expand(file) for file in files]
+    exact = [
+        np.array_equal(back, codec.image(codec.codes(image), image.shape))
+        for image, back in zip(images, expanded, strict=True)
+    ]
+    likeness = [ms_ssim(back, image, window) for image, back in zip(images, expanded, strict=True)]
+    return {
+        "ms_ssim": _finite(float(np.mean(likeness))),
+        "bits_per_pixel": 8 * sum(map(len, files)) / pixels,
+        "bytes": float(np.mean([len(file) for file in files])),
+        "decoded_exactly": float(np.mean(exact)),
+    }
+
+
+def judge_generation(overall: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """{"passed", "checks"} by the run's limits.
+
+    A figure that was not measured fails its check, but for a limit that nobody chose: what cannot
+    draw has no copies to fear. (A run's settings are written out whole before they get here, so
+    a default is told by its value.)
+    """
+    name, _ = first_window(config)
+    psnr = overall.get("windows", {}).get(name, {}).get("psnr")
+    pca = overall.get("pca", {}).get("psnr")
+    drawn = overall.get("samples", {})
+    figures = {
+        "least_psnr_db": psnr,
+        "least_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
+        "least_diversity": drawn.get("relative_diversity"),
+        "least_precision": drawn.get("precision"),
+        "most_copies": drawn.get("copies"),
+        "most_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
+    }
+    asked = generation_of(config).limits
+    chosen = asked.model_dump(exclude_defaults=True)
+    checks = [
+        _check(limit, figures[limit], bound)
+        for limit, bound in asked.model_dump(exclude_none=True).items()
+        if limit in chosen or figures[limit] is not None
+    ]
+    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+
+
+def _check(limit: str, figure: float | None, bound: float) -> dict[str, Any]:
+    least = limit.startswith("least_")
+    passed = figure is not None and (figure >= bound if least else figure <= bound)
+    return {
+        "check": limit.partition("_")[2].replace("_", " "),
+        "figure": figure,
+        "limit": f"{'>=' if least else '<='} {bound:g}",
+        "passed": passed,
+    }
+
+
+def first_window(config: RunConfig) -> tuple[str, Window]:
+    return next(iter(config.windows.items()))
+
+
+def _finite(figure: float) -> float | None:
+    """JSON has no infinity: an exact reconstruction's PSNR is left out."""
+    return figure if math.isfinite(figure) else None

@@ -1,0 +1,135 @@
+"""Images that a model draws, beside real ones: as good, as varied, and nobody's copies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.neural_network import MLPClassifier
+
+from pipeline.config.run import RunConfig
+from pipeline.core.units import Window
+from pipeline.data.images import resampled
+from pipeline.generative import latent
+from pipeline.metrics.generative import (
+    frechet_distance,
+    memorised,
+    mmd,
+    ms_ssim_diversity,
+    precision_recall,
+)
+from pipeline.models.adapters.generative import Generative
+
+#: Images are compared by so many pixels a side at most: distances of more tell of noise.
+SIDE = 32
+#: MS-SSIM needs more pixels than a digit has.
+LEAST_DIVERSITY_SIDE = 32
+DIVERSITY_PAIRS = 500
+HIDDEN = 64
+LEAST_REAL = 10
+#: A classifier that is surer than this takes a sample for one of the classes.
+CONFIDENT = 0.8
+
+Images = list[NDArray[np.float32]]
+
+
+def draw(
+    model: Generative, count: int, *, labels: NDArray[np.int64], seed: int
+) -> tuple[Images, NDArray[np.int64]]:
+    """`count` images from the prior, and the labels they were asked for.
+
+    labels: of training images; a conditional model is asked for them in their proportions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    asked = np.random.default_rng(seed).choice(labels, count)
+    told = torch.from_numpy(asked) if model.labels else None
+    return list(latent.sample(model, count, generator, told)[:, 0].numpy()), asked
+
+
+def sample_figures(
+    model: Generative,
+    training: Images,
+    labels: NDArray[np.int64],
+    held_back: Images,
+    config: RunConfig,
+) -> dict[str, Any]:
+    """What samples are like, against held-back images; and whether they copy training images.
+
+    Distances are of pixels within the first window, reduced to SIDE a side: MMD, precision and
+    recall, and the nearest neighbour. Where training images have labels, a classifier trained on
+    them here says what samples show, and its hidden layer gives the Frechet distance (not the
+    FID of the literature, which has Inception's features). All classes are the classifier's.
+    Of fewer held-back images than LEAST_REAL nothing but copies is told.
+    """
+    window = next(iter(config.windows.values()))
+    count = config.generation.samples if config.generation else len(held_back)
+    drawn, asked = draw(model, count, labels=labels, seed=config.train.seed)
+    near, known, real = (_pixels(images, window) for images in (drawn, training, held_back))
+    few = min(len(near), len(real))
+    if few < LEAST_REAL:
+        return {"count": len(drawn), **memorised(near, known, real)}
+    precision, recall = precision_recall(near[:few], real[:few])
+    diversities = [_diversity(images, window) for images in (drawn[:few], held_back[:few])]
+    return {
+        "count": len(drawn),
+        "mmd_of_pixels": mmd(near[:few], real[:few]),
+        "precision": precision,
+        "recall": recall,
+        "diversity": diversities[0],
+        "relative_diversity": diversities[0] / max(diversities[1], 1e-12),
+        **memorised(near, known, real),
+        **_by_class(near[:few], known, labels, real[:few], near, asked if model.labels else None),
+    }
+
+
+def _pixels(images: Images, window: Window) -> NDArray[np.float64]:
+    """[images, pixels] in [0, 1]."""
+    rows, columns = images[0].shape
+    size = (min(rows, SIDE), min(columns, SIDE))
+    flat = np.stack([resampled(image, size).ravel() for image in images]).astype(np.float64)
+    return ((flat - window.low_hu) / window.width).clip(0, 1)
+
+
+def _diversity(images: Images, window: Window) -> float:
+    stacked = np.stack(images).clip(window.low_hu, window.high_hu) - window.low_hu
+    times = math.ceil(LEAST_DIVERSITY_SIDE / min(stacked.shape[1:]))
+    enlarged = stacked.repeat(times, axis=1).repeat(times, axis=2)
+    return ms_ssim_diversity(
+        enlarged,
+        data_range=window.width,
+        pairs=DIVERSITY_PAIRS,
+        generator=np.random.default_rng(0),
+    )
+
+
+def _by_class(
+    few: NDArray,
+    known: NDArray,
+    labels: NDArray[np.int64],
+    real: NDArray,
+    drawn: NDArray,
+    asked: NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """What a classifier trained on the real images makes of samples; nothing without labels."""
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        return {}
+    judge = MLPClassifier((HIDDEN,), early_stopping=True, max_iter=500, random_state=0).fit(
+        known, labels
+    )
+    found = judge.predict(drawn)
+    shares = [float((found == label).mean()) for label in classes]
+    hidden = (np.maximum(each @ judge.coefs_[0] + judge.intercepts_[0], 0) for each in (few, real))
+    told = {
+        "confident_share": float((judge.predict_proba(drawn).max(axis=1) > CONFIDENT).mean()),
+        "classes_found": sum(share > 0 for share in shares),
+        "classes": len(classes),
+        "largest_class_share": max(shares),
+        "frechet_of_classifier_features": frechet_distance(*hidden),
+    }
+    if asked is not None:
+        told["obeys_its_label"] = float((found == asked).mean())
+    return told

@@ -1,0 +1,52 @@
+"""Does denoising help the task? A segmenter on full-dose, low-dose and denoised images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pipeline.config.run import RunConfig
+from pipeline.config.segmentation import complete
+from pipeline.core.errors import ConfigError
+from pipeline.core.volume import Volume
+from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.segmentation import evaluate_labels
+from pipeline.inference.denoise import Progress, apply_model
+from pipeline.store.store import Store
+
+FULL_DOSE, LOW_DOSE, DENOISED = "full dose", "low dose", "low dose, denoised"
+
+
+def low_dose_figures(
+    segmenter: nn.Module,
+    store: Store,
+    keys: list[str],
+    config: RunConfig,
+    *,
+    denoiser: nn.Module | None = None,
+    progress: Progress = lambda slices: None,
+) -> dict[str, Any]:
+    """Overall figures of stored series as the run's degradation leaves them, denoised first if
+    there is a denoiser. Raises ConfigError for a run without degradation."""
+    if config.degradation is None:
+        raise ConfigError("the segmenter's run has no degradation: name the low dose to compare at")
+
+    def image_of(key: str) -> Volume:
+        volume = low_dose_volume(store, key, config)
+        if denoiser is None:
+            return volume
+        return replace(volume, image_hu=apply_model(denoiser, volume.image_hu))
+
+    figures = evaluate_labels(
+        segmenter, store, keys, complete(config.segmentation), image_of=image_of, progress=progress
+    )
+    return figures["overall"]
+
+
+def low_dose_volume(store: Store, key: str, config: RunConfig) -> Volume:
+    """A stored series after the run's degradation."""
+    degraded_hu = store.load_degraded(key, degradation_digest(config, 0))
+    return replace(store.load(key), image_hu=np.asarray(degraded_hu))

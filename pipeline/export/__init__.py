@@ -1,0 +1,1 @@
+"""Stage export: results as DICOM series, labels, pictures and deployable models."""

@@ -1,0 +1,77 @@
+"""A restorer over picture files: each result under its source's name, below another folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.inference.restore import restored_frame, restored_levels
+from pipeline.io.colour import Picture
+from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
+from pipeline.io.volume_files import NIFTI
+from pipeline.models.adapters.restorer import Restorer
+
+
+def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
+    """(source, target) of each picture below `root`: the same name at the same place below `out`.
+
+    Results of an earlier run, where `out` lies below `root`, are no sources. Raises ConfigError
+    where `out` is the pictures' own folder: they would be overwritten.
+    """
+    folder = root.parent if root.is_file() else root
+    if folder.resolve() == out.resolve():
+        raise ConfigError(f"--out {out} is the folder of the pictures: choose another one")
+    inside = out.resolve()
+    return [
+        (path, out / path.relative_to(folder))
+        for path in find_pictures(root)
+        if inside not in path.resolve().parents
+    ]
+
+
+def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, Any]:
+    """Restore one file; returns what to report of it. Raises Unreadable for what cannot be used,
+    and LdctError for what cannot be written.
+
+    For a model of sequences, the folder's other pictures are the frames before and after.
+    """
+    picture = read_picture(source)
+    if source.name.lower().endswith(NIFTI) and (model.enlarges > 1 or model.channels > 1):
+        raise LdctError(f"{source.name}: NIfTI keeps neither colour nor more pixels; use PNG")
+    if model.neighbours:
+        levels = restored_frame(model, frames_around(source, picture, model.neighbours))
+    else:
+        levels = restored_levels(model, picture.levels, unknown=picture.unknown)
+    write_picture(picture.with_levels(levels), to)
+    return {
+        "channels": len(levels),
+        "rows": levels.shape[1],
+        "columns": levels.shape[2],
+        "bits": picture.depth.itemsize * 8,
+    }
+
+
+def frames_around(source: Path, picture: PictureFile, reach: int) -> list[Picture]:
+    """Grey levels of a frame and its neighbours by name; beyond the ends the last frame again.
+
+    Of NIfTI the slices are the frames: the file is its own sequence. Raises LdctError where
+    neighbours differ in size or channels.
+    """
+    if source.name.lower().endswith(NIFTI):
+        last = len(picture.levels) - 1
+        places = [np.clip(np.arange(last + 1) + step, 0, last) for step in steps(reach)]
+        return [picture.levels[place] for place in places]
+    paths = [path for path in find_pictures(source.parent) if path.parent == source.parent]
+    middle = paths.index(source)
+    chosen = [paths[min(max(middle + step, 0), len(paths) - 1)] for step in steps(reach)]
+    frames = [picture.levels if path == source else read_picture(path).levels for path in chosen]
+    if len({frame.shape for frame in frames}) > 1:
+        raise LdctError(f"{source.name}: the frames beside it are of another size")
+    return frames
+
+
+def steps(reach: int) -> range:
+    return range(-reach, reach + 1)

@@ -1,0 +1,1 @@
+"""What generative models are used for: latent codes, search, filling, compression."""

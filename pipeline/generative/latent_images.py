@@ -1,0 +1,203 @@
+"""Rows of pictures that show a space of codes: drawn, restored, on the way, moved, added to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.core.errors import ConfigError
+from pipeline.data.images import StoredSlices
+from pipeline.dicom.synthetic.generated_series import MARKING
+from pipeline.generative import latent
+from pipeline.models.adapters.generative import Generative
+from pipeline.models.vae import VAE
+
+#: How far latents are moved, in standard deviations of the prior.
+SPAN = 3.0
+#: Images whose codes a distribution is fitted to, and as many for each of its components' sides.
+FEWEST_TO_FIT, IMAGES_PER_LATENT = 20, 10
+
+#: For pictures that show reconstructions beside what they were made from.
+RECONSTRUCTED = "AI-DERIVED in part"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Images [count, rows, columns] in rows of `columns`, and what they are."""
+
+    images: NDArray[np.float32]
+    columns: int
+    caption: str
+    marking: str = MARKING
+
+
+@dataclass(frozen=True)
+class Known:
+    """Real images [count, 1, rows, columns] and their labels [count], to start from."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def codes(self, model: Generative) -> torch.Tensor:
+        """Raises ConfigError for a network that has no codes of images."""
+        if not model.encodes:
+            name = type(model.network).__name__
+            raise ConfigError(f"{name} draws images and has no codes of given ones")
+        model.latent_shape  # noqa: B018  (raises where codes have no fixed shape)
+        return latent.encode(model, self.images, self.told(model))
+
+    def told(self, model: Generative) -> torch.Tensor | None:
+        return self.labels if model.labels else None
+
+
+def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> Grid:
+    """One image from the prior for each label, which unconditional networks are not told."""
+    generator = torch.Generator().manual_seed(seed)
+    if not model.has_prior:
+        raise ConfigError(
+            f"{type(model.network).__name__} has no prior to draw from: its codes may lie anywhere"
+        )
+    drawn = latent.sample(model, len(labels), generator, labels if model.labels else None)
+    caption = "Drawn from the prior."
+    if model.labels:
+        caption = f"Drawn from the prior, asked for labels {sorted(set(labels.tolist()))}."
+    return Grid(_flat(drawn), _square(len(labels)), caption)
+
+
+def samples_like(model: Generative, known: Known, labels: torch.Tensor, *, seed: int) -> Grid:
+    """One image for each label, drawn from where the codes of the known images of it lie.
+
+    The way to draw from an autoencoder, which has no prior, and from a VAE that saw too few
+    images to fill its own. Raises ConfigError for a label that too few of the images have.
+    """
+    codes = known.codes(model).flatten(1)
+    drawn = codes.new_empty(len(labels), codes.shape[1])
+    for label in labels.unique():
+        own = codes[known.labels == label] if model.labels else codes
+        if len(own) < FEWEST_TO_FIT:
+            raise ConfigError(
+                f"{len(own)} images of label {int(label)} in the store: too few to draw like them"
+            )
+        asked = labels == label if model.labels else torch.ones_like(labels, dtype=torch.bool)
+        components = max(1, len(own) // (IMAGES_PER_LATENT * own.shape[1]))
+        drawn[asked] = latent.codes_like(own, int(asked.sum()), components=components, seed=seed)
+    codes_drawn = drawn.reshape(-1, *model.latent_shape)
+    images = latent.decode(model, codes_drawn, labels if model.labels else None)
+    caption = "Drawn from where the codes of stored images lie."
+    return Grid(_flat(images), _square(len(labels)), caption)
+
+
+def reconstructions(model: Generative, known: Known) -> Grid:
+    """The images in one row, and below what is left of each after its way through the code."""
+    if not model.encodes:
+        known.codes(model)
+    restored = (
+        latent.reconstruct(model, known.images, known.labels)
+        if model.labels
+        else _through(model, known.images)
+    )
+    both = torch.cat([known.images, restored])
+    caption = "Top: held-back images. Bottom: through the code and back."
+    return Grid(_flat(both), len(known.images), caption, RECONSTRUCTED)
+
+
+def interpolations(
+    model: Generative,
+    ends: torch.Tensor,
+    told: torch.Tensor,
+    steps: int,
+    *,
+    marking: str = RECONSTRUCTED,
+) -> Grid:
+    """A row from each code of the first half to its partner in the second; labels by row."""
+    pairs = zip(*ends.chunk(2), strict=True)
+    ways = torch.cat([latent.interpolate(first, last, steps) for first, last in pairs])
+    labels = told.repeat_interleave(steps) if model.labels else None
+    caption = f"From one code (left) to another (right) in {steps} equal steps."
+    return Grid(_flat(latent.decode(model, ways, labels)), steps, caption, marking)
+
+
+def traversals(
+    model: Generative,
+    code: torch.Tensor,
+    told: torch.Tensor,
+    order: list[int],
+    steps: int,
+    *,
+    marking: str = RECONSTRUCTED,
+) -> Grid:
+    """A row for each latent of `order`, from -3 to +3 sigma, the others as in `code`; label [1]."""
+    moved = torch.cat([latent.traverse(code, n, steps=steps, span=SPAN) for n in order])
+    labels = told.expand(len(moved)) if model.labels else None
+    caption = (
+        f"A row for each latent, the one that varies most first: {-SPAN:g} to {SPAN:+g} sigma, "
+        "the others fixed."
+    )
+    return Grid(_flat(latent.decode(model, moved, labels)), steps, caption, marking)
+
+
+def arithmetic(
+    model: Generative, known: Known, has_attribute: torch.Tensor, *, name: str, shown: int
+) -> Grid:
+    """Codes of images without an attribute, plus 0 to 2 times what sets those with it apart."""
+    codes = known.codes(model)
+    try:
+        vector = latent.attribute_vector(codes, has_attribute)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    without = torch.nonzero(~has_attribute).flatten()[:shown]
+    shares = torch.linspace(0, 2, 5).view(-1, *[1] * (codes.ndim - 1))
+    moved = torch.cat([codes[number] + shares * vector for number in without])
+    labels = known.labels[without].repeat_interleave(5) if model.labels else None
+    caption = f"Codes of images without {name}, plus 0, 0.5, 1, 1.5 and 2 times its vector."
+    return Grid(_flat(latent.decode(model, moved, labels)), 5, caption, RECONSTRUCTED)
+
+
+def latent_order(model: Generative, known: Known | None) -> list[int]:
+    """Latents by how much their means vary over images; as they are numbered, without posterior."""
+    if known is not None and isinstance(model.network, VAE):
+        return latent.latent_use(model, known.images, known.told(model)).by_variance()
+    return list(range(math.prod(model.latent_shape)))
+
+
+def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> Known:
+    """Some images, evenly through the series, cut to the size of the smallest."""
+    numbers = np.unique(np.linspace(0, len(images) - 1, count).astype(int)).tolist()
+    found = [images[number] for number in numbers]
+    rows, columns = np.min([image.shape for image in found], axis=0)
+    stacked = np.stack([image[:rows, :columns] for image in found])
+    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
+
+
+def labels_asked(labels: NDArray[np.int64], count: int) -> torch.Tensor:
+    """Every label in turn."""
+    return torch.from_numpy(np.resize(np.unique(labels), count))
+
+
+def starting_codes(
+    model: Generative, known: Known | None, count: int, *, seed: int
+) -> torch.Tensor:
+    """An even number of codes: of the images, or random ones where there are no images."""
+    if known is not None:
+        codes = known.codes(model)
+        return codes[: len(codes) // 2 * 2][:count]
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((count, *model.latent_shape), generator=generator)
+
+
+def _through(model: Generative, images: torch.Tensor) -> torch.Tensor:
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        return torch.cat([model(image[None].to(device)).cpu() for image in images])
+
+
+def _flat(images: torch.Tensor) -> NDArray[np.float32]:
+    return images[:, 0].numpy()
+
+
+def _square(count: int) -> int:
+    return math.ceil(math.sqrt(count))

@@ -1,0 +1,1 @@
+"""Stage infer: a trained model over a volume."""

@@ -1,0 +1,147 @@
+"""Is a series like those that a model learned from? By scanner, kernel, dose and noise.
+
+What training saw is kept with the registered version. An incoming series outside of it is told,
+not judged: the model may do well on it, but nobody has measured that it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.component import build
+from pipeline.config.run import RunConfig
+from pipeline.core.volume import Volume
+from pipeline.degradations.digest import degradation_digest
+from pipeline.physics.lowdose import LowDoseCT
+from pipeline.physics.noise_patches import bands, flat_patches
+from pipeline.store.store import Store
+
+NOT_STATED = "not stated"
+#: How far beyond what training saw a number may lie: the noise of one protocol differs by about
+#: this much between patients of different size.
+MARGIN = 1.5
+#: Slices of a volume whose noise is measured, evenly spread, and fewest patches that tell it.
+_SLICES, _LEAST_PATCHES = 5, 10
+#: What a series is compared by: words, and numbers with their units.
+WORDS = ("scanner", "kernel", "tube voltage")
+NUMBERS = {"exposure": "mAs", "slice thickness": "mm", "noise": "HU"}
+
+Traits = dict[str, Any]
+
+
+def traits(
+    volume: Volume, input_hu: NDArray[np.float32] | None = None, *, dose_fraction: float = 1.0
+) -> Traits:
+    """{trait: word or number} of a volume; a number that is not known is left out.
+
+    input_hu: what the model is given in place of the volume [slices, rows, columns], at
+    `dose_fraction` of its dose.
+    """
+    told = volume.provenance
+    makers = (str(told.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
+    found: Traits = {
+        "scanner": " ".join(word for word in makers if word) or NOT_STATED,
+        "kernel": _word(told.get("ConvolutionKernel")),
+        "tube voltage": _word(told.get("KVP")),
+    }
+    exposure = _number(told.get("Exposure"))
+    numbers = {
+        "exposure": None if exposure is None else exposure * dose_fraction,
+        "slice thickness": _number(told.get("SliceThickness")),
+        "noise": noise_hu(volume, volume.image_hu if input_hu is None else input_hu),
+    }
+    return found | {name: number for name, number in numbers.items() if number is not None}
+
+
+def telling_slices(count: int) -> NDArray[np.int64]:
+    """Numbers of those, of so many, that traits looks at: of these alone it tells the same."""
+    return np.unique(np.linspace(0, count - 1, min(_SLICES, count)).round().astype(int))
+
+
+def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
+    """Median standard deviation in flat tissue, finer than 0.1 per mm; None without such tissue."""
+    spacing_mm = volume.spacing_mm[1:]
+    variances = []
+    for number in telling_slices(len(image_hu)):
+        image = np.asarray(image_hu[number], dtype=np.float32)
+        patches = flat_patches(image, np.asarray(volume.valid[number]), spacing_mm)
+        if len(patches) >= _LEAST_PATCHES:
+            variances.append(patches.variances(np.add(*bands(image, spacing_mm))))
+    return float(np.sqrt(np.median(np.concatenate(variances)))) if variances else None
+
+
+def seen_by(store: Store, keys: list[str], config: RunConfig) -> dict[str, Any]:
+    """What training sees: {"series", words: {word: series}, numbers: [lowest, highest]}.
+
+    Of the degraded images where there is a degradation, since they are what the model is given.
+    """
+    physics = _physics(config)
+    fraction = physics.dose_fraction if physics else 1.0
+    rows = []
+    for key in keys:
+        path = store.degraded_path(key, degradation_digest(config, 0))
+        input_hu = np.load(path, mmap_mode="r") if path.exists() else None
+        rows.append(traits(store.load(key), input_hu, dose_fraction=fraction))
+    return summary(rows)
+
+
+def summary(rows: list[Traits]) -> dict[str, Any]:
+    """Several series' traits as seen_by gives them."""
+    seen: dict[str, Any] = {"series": len(rows)}
+    for name in WORDS:
+        words = sorted(row[name] for row in rows)
+        seen[name] = {word: words.count(word) for word in dict.fromkeys(words)}
+    for name in NUMBERS:
+        numbers = [row[name] for row in rows if name in row]
+        if numbers:
+            seen[name] = [min(numbers), max(numbers)]
+    return seen
+
+
+def drift(found: Traits, seen: dict[str, Any]) -> list[str]:
+    """A line for each trait of a series that is outside of what training saw."""
+    return [*_strange_words(found, seen), *_strange_numbers(found, seen)]
+
+
+def _strange_words(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+    for name in WORDS:
+        if found[name] not in seen[name]:
+            yield f"{name} {found[name]}; training saw {', '.join(seen[name])}"
+
+
+def _strange_numbers(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+    for name, unit in NUMBERS.items():
+        if name not in found or name not in seen:
+            continue
+        low, high = seen[name]
+        if not low / MARGIN <= found[name] <= high * MARGIN:
+            yield f"{name} {found[name]:.3g} {unit}; training saw {low:.3g} to {high:.3g} {unit}"
+
+
+def _physics(config: RunConfig) -> LowDoseCT | None:
+    if config.degradation is None:
+        return None
+    made = build(config.degradation, key="degradation", base=object)
+    return made if isinstance(made, LowDoseCT) else None
+
+
+def _word(value: object) -> str:
+    """As people write it: 120 for 120.0, a kernel of several values with spaces."""
+    if value in (None, "", []):
+        return NOT_STATED
+    if isinstance(value, list | tuple):
+        return " ".join(str(part) for part in value)
+    number = _number(value)
+    return f"{number:g}" if number is not None else str(value)
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) and number > 0 else None

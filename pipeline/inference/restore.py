@@ -1,0 +1,69 @@
+"""A restorer over pictures: arrays, and what files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+
+from pipeline.config.restoration import CHANNELS
+from pipeline.core.errors import LdctError
+from pipeline.io.colour import Picture, lab_of, levels_of, lightness_of
+from pipeline.models.adapters.restorer import Restorer
+
+#: In a network at once; larger pictures go through in overlapping pieces.
+LARGEST_PIXELS = 2**20
+PIECE, OVERLAP = 512, 0.25
+
+
+def restored(model: Restorer, picture: Picture) -> Picture:
+    """The model's picture for one [channels, rows, columns] as the model sees them.
+
+    Runs where the model's weights are, in fp32. Raises LdctError where the output is not finite.
+    """
+    device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
+    given = torch.from_numpy(np.array(picture, dtype=np.float32))[None].to(device)
+    with torch.inference_mode():
+        if given.shape[-2] * given.shape[-1] <= LARGEST_PIXELS:
+            output = model(given)
+        else:
+            output = sliding_window_inference(
+                given, (PIECE, PIECE), 1, model, overlap=OVERLAP, mode="gaussian"
+            )
+    found = output[0].cpu().numpy()
+    if not np.isfinite(found).all():
+        raise LdctError("the model's output holds values that are not numbers; nothing was kept")
+    return found
+
+
+def restored_levels(
+    model: Restorer, levels: Picture, *, unknown: NDArray[np.bool_] | None = None
+) -> Picture:
+    """The same for any picture in grey levels [channels, rows, columns], and back in them.
+
+    A model of grey pictures restores each channel by itself; one of colour gives a grey picture
+    back as grey, unless it makes colour. unknown: [rows, columns], for a model that fills holes.
+    """
+    if model.hides and unknown is not None:
+        levels = np.where(unknown, np.float32(np.nan), levels)
+    channels = CHANNELS[model.colour]
+    if channels == 1:
+        return levels_of(np.concatenate([restored(model, one[None]) for one in levels]), "grey")
+    if model.keeps_lightness:
+        return levels_of(restored(model, lightness_of(levels)), "lab")
+    if model.given == 1:
+        grey = levels.mean(axis=0, keepdims=True)
+        return levels_of(restored(model, grey), model.colour)
+    seen = np.repeat(levels, channels, axis=0) if len(levels) == 1 else levels
+    seen = lab_of(seen) if model.colour == "lab" else seen
+    found = levels_of(restored(model, seen), model.colour)
+    return found.mean(axis=0, keepdims=True) if len(levels) == 1 else found
+
+
+def restored_frame(model: Restorer, frames: Sequence[Picture]) -> Picture:
+    """The middle one of `frames`, each [channels, rows, columns], channel by channel."""
+    stacks = np.stack(frames, axis=1)
+    return levels_of(np.concatenate([restored(model, stack) for stack in stacks]), "grey")

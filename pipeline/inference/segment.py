@@ -1,0 +1,166 @@
+"""A segmenter over a volume: HU in, class numbers on the volume's own grid out, in bounded
+memory.
+
+Windows slide over the working grid and are blended with Gaussian weights, each axis by itself
+(Isensee et al., Nature Methods 2021). Probabilities are averaged, not scores. Neither they nor
+the working image are ever held for the whole volume: a few working slices at a time are
+finished, interpolated onto the source's slices, decided and let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, combinations
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.config.segmentation import Segmentation
+from pipeline.core.errors import LdctError
+from pipeline.core.volume import Volume
+from pipeline.data.working_grid import WorkingGrid
+
+Progress = Callable[[int], None]
+#: A result's slices are made by so many at a time; so are those of a network in two dimensions.
+BLOCK_SLICES = 8
+#: Slices may lie this part of their spacing beside the even grid.
+MOST_UNEVEN = 0.5
+#: Windows that the network sees at once.
+WINDOWS = 2
+
+
+def segment(
+    model: nn.Module,
+    volume: Volume,
+    settings: Segmentation,
+    *,
+    progress: Progress = lambda slices: None,
+) -> NDArray[np.uint8]:
+    """Class numbers of each voxel, uint8 in the volume's shape, 0 the background.
+
+    model: HU to logits (pipeline.models.adapters.segmenter), run where its weights are, in fp32.
+    What the scanner did not measure is background. progress gets the slices done. Raises LdctError
+    for unevenly spaced slices, and where the model gives another number of classes, or values that
+    are not numbers.
+    """
+    _require_even(volume)
+    grid = WorkingGrid.of(volume, settings.spacing_mm)
+    oriented = np.empty(grid.oriented_shape, dtype=np.uint8)
+    finished = _Finished(_probabilities(model, volume.image_hu, grid, settings))
+    for start in range(0, len(oriented), BLOCK_SLICES):
+        block = slice(start, min(start + BLOCK_SLICES, len(oriented)))
+        needed = grid.needed_for(block)
+        probability = grid.to_source(finished.slices(needed), block, first=needed.start)
+        oriented[block] = torch.from_numpy(probability).argmax(dim=0).numpy()
+        progress(block.stop - block.start)
+    return np.where(volume.valid, grid.from_oriented(oriented), np.uint8(0))
+
+
+def _require_even(volume: Volume) -> None:
+    """Raises LdctError where slices are not where the volume's even grid has them."""
+    expected = volume.affine_lps[:3, 3] + np.outer(
+        np.arange(len(volume.image_hu)), volume.affine_lps[:3, 2]
+    )
+    off_mm = float(np.abs(volume.slice_origins_mm - expected).max())
+    if off_mm > MOST_UNEVEN * volume.spacing_mm[0]:
+        raise LdctError(
+            f"slices lie up to {off_mm:.2f} mm from even spacing: a segmenter needs an even "
+            "series; ingest it with --intake uneven=resample"
+        )
+
+
+class _Finished:
+    """Working slices of class probabilities as they come, each asked for in ascending order."""
+
+    def __init__(self, chunks: Iterator[NDArray[np.float32]]) -> None:
+        self.chunks = chunks
+        self.first = 0
+        self.kept: NDArray[np.float32] | None = None
+
+    def slices(self, asked: slice) -> NDArray[np.float32]:
+        """[classes, asked, rows, columns]; what lies before will not be asked for again."""
+        kept = [] if self.kept is None else [self.kept[:, asked.start - self.first :]]
+        have = sum(part.shape[1] for part in kept)
+        while have < asked.stop - asked.start:
+            kept.append(next(self.chunks))
+            have += kept[-1].shape[1]
+        self.kept, self.first = np.concatenate(kept, axis=1), asked.start
+        return self.kept[:, : asked.stop - asked.start]
+
+
+def _probabilities(
+    model: nn.Module, image_hu: NDArray, grid: WorkingGrid, settings: Segmentation
+) -> Iterator[NDArray[np.float32]]:
+    """The working grid's class probabilities [classes, some, rows, columns], slices ascending."""
+    in_slices = settings.dimensions == 2
+    depth = min(BLOCK_SLICES if in_slices else settings.patch[0], grid.shape[0])
+    step = depth if in_slices else max(1, int(depth * (1 - settings.overlap)))
+    weights = np.ones(depth, np.float32) if in_slices else _gaussian(depth)
+    starts = [*range(0, grid.shape[0] - depth, step), grid.shape[0] - depth]
+    # Of the slices that later windows may still touch; in place, for they are large.
+    total = np.zeros((settings.channels, depth, *grid.shape[1:]), np.float32)
+    weight = np.zeros(depth, np.float32)
+    for start, following in zip(starts, [*starts[1:], grid.shape[0]], strict=True):
+        image = torch.from_numpy(grid.to_working(image_hu, slice(start, start + depth)))
+        probability = _of_slab(model, image, settings)
+        probability *= weights[:, None, None]
+        total += probability
+        weight += weights
+        done = following - start
+        yield total[:, :done] / weight[:done, None, None]
+        for sums in (*total, weight):
+            sums[: depth - done] = sums[done:].copy()
+            sums[depth - done :] = 0
+
+
+def _gaussian(length: int) -> NDArray[np.float32]:
+    """MONAI's blending weights of one axis."""
+    return compute_importance_map((length,), mode="gaussian").numpy()
+
+
+def _within_slices(patch: list[int]) -> torch.Tensor:
+    """The weights of rows and columns, in the shape of the patch: those of slices come later."""
+    rows, columns = (torch.from_numpy(_gaussian(length)) for length in patch[-2:])
+    return torch.outer(rows, columns).expand(patch)
+
+
+def _of_slab(
+    model: nn.Module, image_hu: torch.Tensor, settings: Segmentation
+) -> NDArray[np.float32]:
+    """Probabilities [classes, slices, rows, columns] of a slab as deep as the windows."""
+    device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
+    in_slices = settings.dimensions == 2
+    windows = image_hu[:, None] if in_slices else image_hu[None, None]
+    with torch.inference_mode():
+        probability = sliding_window_inference(
+            windows,
+            roi_size=settings.patch,
+            sw_batch_size=WINDOWS,
+            predictor=lambda patch: _predicted(model, patch, settings),
+            overlap=settings.overlap,
+            roi_weight_map=_within_slices(settings.patch),
+            padding_mode="replicate",
+            sw_device=device,
+            device=torch.device("cpu"),
+        )
+    if not torch.isfinite(probability).all():
+        raise LdctError("the model's output holds values that are not numbers; nothing was kept")
+    return (probability.movedim(0, 1) if in_slices else probability[0]).numpy()
+
+
+def _predicted(model: nn.Module, image_hu: torch.Tensor, settings: Segmentation) -> torch.Tensor:
+    """Class probabilities of windows, averaged over the mirrored ones asked for."""
+    axes = [axis - 3 for axis in settings.test_time_flips if axis - 3 >= -settings.dimensions]
+    flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+    total = torch.zeros(())
+    for flip in flips:
+        logits = model(image_hu.flip(flip))
+        expected = (len(image_hu), settings.channels, *image_hu.shape[2:])
+        if logits.shape != expected:
+            raise LdctError(f"the model gave {tuple(logits.shape)} where {expected} was expected")
+        total = total.to(logits.device) + logits.softmax(dim=1).flip(flip)
+    return total / len(flips)

@@ -1,0 +1,125 @@
+"""Pictures that come with libraries, for the general case: digits and photographs.
+
+They show on data that everybody has what a method does, before CT. Grey levels are named by
+their range; who draws patches from a picture keeps the picture on one side of the split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.volume import Volume
+from pipeline.ingest.ingest import IngestReport, Progress
+from pipeline.store.store import Store
+
+#: Photographs of scikit-image's own folder, no download: textures and stereo partners left out.
+PHOTOGRAPHS = (
+    "astronaut",
+    "camera",
+    "cat",
+    "coffee",
+    "coins",
+    "hubble_deep_field",
+    "moon",
+    "retina",
+    "rocket",
+)
+TEST_SHARE = 0.2
+DIGIT_SHEETS = 10
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Grey pictures, each [rows, columns] in float32 from 0 to `white`, with label and name."""
+
+    images: Sequence[NDArray[np.float32]]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    white: float
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self) -> tuple[Pictures, Pictures]:
+        """(training, test): a fifth, at least one, in the order of a hash of their names."""
+        order = self._order()
+        held_back = max(1, round(TEST_SHARE * len(self)))
+        return self._chosen(np.sort(order[held_back:])), self._chosen(np.sort(order[:held_back]))
+
+    def sheets(self, count: int) -> list[Pictures]:
+        """As many parts of about one size, in the order of a hash of the pictures' names."""
+        return [self._chosen(part) for part in np.array_split(self._order(), count)]
+
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in self.names])
+
+    def _chosen(self, which: NDArray[np.intp]) -> Pictures:
+        return Pictures(
+            [self.images[number] for number in which.tolist()],
+            self.labels[which],
+            tuple(self.names[number] for number in which.tolist()),
+            self.white,
+        )
+
+
+def digits() -> Pictures:
+    """1797 handwritten digits, 8 x 8, grey levels 0 to 16 (UCI Optical Recognition, test part)."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    names = tuple(f"digit {number}" for number in range(len(found.target)))
+    images = list(found.images.astype(np.float32))
+    return Pictures(images, found.target.astype(np.int64), names, white=16.0)
+
+
+def photographs() -> Pictures:
+    """Nine photographs in grey levels 0 to 255 (ITU-R BT.709 luma), each its own label."""
+    from skimage import color, data
+
+    images = []
+    for name in PHOTOGRAPHS:
+        picture = getattr(data, name)()
+        grey = color.rgb2gray(picture) * 255 if picture.ndim == 3 else picture
+        images.append(grey.astype(np.float32))
+    return Pictures(images, np.arange(len(images)), PHOTOGRAPHS, white=255.0)
+
+
+def store_pictures(name: str, store: Store, progress: Progress) -> IngestReport:
+    """Put digits or photographs into a store, as series that a run can split and learn from.
+
+    A series is a sheet of pictures of one size, and a patient of its own: `digits-0` to
+    `digits-9`, or one photograph each. Values are grey levels where CT has HU, a pixel counts as
+    1 mm, and the provenance has the labels.
+    """
+    pictures = {"digits": digits, "photographs": photographs}[name]()
+    sheets = pictures.sheets(DIGIT_SHEETS if name == "digits" else len(pictures))
+    report = IngestReport(Path())
+    for number, sheet in enumerate(sheets):
+        key = f"{name}-{number}"
+        is_new = store.add(_as_volume(sheet, name), key=key, patient=key)
+        row = {"series": key, "patient": key, "slices": len(sheet), "new": is_new}
+        report.series.append({**row, "description": {"Manufacturer": name}, "warnings": []})
+        progress("storing pictures", number + 1, len(sheets))
+    return report
+
+
+def _as_volume(pictures: Pictures, name: str) -> Volume:
+    images = np.stack(pictures.images)
+    return Volume(
+        image_hu=images,
+        valid=np.ones(images.shape, dtype=bool),
+        affine_lps=np.eye(4),
+        slice_origins_mm=np.arange(len(images))[:, None] * np.array([0.0, 0.0, 1.0]),
+        provenance={
+            "source": name,
+            "warnings": [],
+            "evenly_spaced": True,
+            "labels": pictures.labels.tolist(),
+        },
+    )

@@ -1,0 +1,95 @@
+"""The user's own pairs of pictures in the store: FOLDER/input/NAME belongs to FOLDER/target/NAME.
+
+Names match without their suffix, in folders below too. The first folder below is a patient, or
+whatever else must not be on two sides of the split; without one each pair is its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.restoration import Colour
+from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.core.pseudonyms import pseudonym
+from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.ingest.ingest import IngestReport
+from pipeline.ingest.picture_ingest import store_image
+from pipeline.io.colour import Picture, seen_as
+from pipeline.io.discover import image_key
+from pipeline.io.picture_files import find_pictures, read_picture
+from pipeline.io.volume_files import NIFTI
+from pipeline.store.store import Store
+
+INPUT, TARGET = "input", "target"
+
+
+def store_pairs(
+    root: Path,
+    store: Store,
+    colour: Colour,
+    *,
+    key: bytes,
+    progress: Callable[[str, int, int], None],
+) -> IngestReport:
+    """Put each pair below `root` into a store, as one image: the target's channels, the input's.
+
+    What has no partner, more than one, or one of another size is quarantined. Raises
+    NothingUsableError where no pair is left.
+    """
+    report = IngestReport(root)
+    inputs, targets = _by_name(root / INPUT), _by_name(root / TARGET)
+    names = sorted(inputs.keys() | targets.keys())
+    for done, name in enumerate(names, start=1):
+        both = inputs.get(name, []), targets.get(name, [])
+        try:
+            input_, target = _only(*both)
+            own = pseudonym(key, "p", image_key(input_, key, "p"), image_key(target, key, "p"))
+            patient = pseudonym(key, "p", name.parts[0]) if len(name.parts) > 1 else own
+            image, seen = _stacked(input_, target, colour), f"{colour} pair"
+            store_image(image, store, report, seen=seen, patient=patient, key=f"{own}-{colour}")
+        except (Unreadable, LdctError) as fault:
+            refused = [path for paths in both for path in paths]
+            report.refusals += [Refusal(path, Fate.QUARANTINED, str(fault)) for path in refused]
+        progress("storing pairs", done, len(names))
+    if not report.series:
+        why = f"; {report.refusals[0].reason}" if report.refusals else ""
+        raise NothingUsableError(f"no usable pair in {root / INPUT} and {root / TARGET}{why}")
+    return report
+
+
+def _by_name(folder: Path) -> dict[Path, list[Path]]:
+    """The pictures below a folder by where they lie in it, without suffixes."""
+    found: dict[Path, list[Path]] = defaultdict(list)
+    for path in find_pictures(folder) if folder.is_dir() else []:
+        place = path.relative_to(folder)
+        found[place.with_name(place.name.split(".", 1)[0])].append(path)
+    return found
+
+
+def _only(inputs: list[Path], targets: list[Path]) -> tuple[Path, Path]:
+    if len(inputs) != 1 or len(targets) != 1:
+        raise LdctError(
+            f"{len(inputs)} pictures of its name in {INPUT}/ and {len(targets)} in {TARGET}/: "
+            "a pair is one of each"
+        )
+    return inputs[0], targets[0]
+
+
+def _stacked(input_: Path, target: Path, colour: Colour) -> Picture:
+    """[2 x channels, rows, columns]: the target's channels, then the input's."""
+    for path in (input_, target):
+        if path.name.lower().endswith(NIFTI):
+            raise LdctError("pairs are of PNG, JPEG or TIFF; NIfTI has slices, not one picture")
+    pictures = read_picture(target), read_picture(input_)
+    turns = [picture.orientation for picture in pictures]
+    if turns[0] != turns[1]:
+        raise LdctError(f"EXIF turns the target by {turns[0]} and its input by {turns[1]}")
+    halves = [seen_as(picture.levels, colour) for picture in pictures]
+    if halves[0].shape != halves[1].shape:
+        sizes = [" x ".join(map(str, half.shape[1:])) for half in halves]
+        raise LdctError(f"the target has {sizes[0]} pixels, its input {sizes[1]}")
+    return np.concatenate(halves)

@@ -1,0 +1,1 @@
+"""Images that are not DICOM: NIfTI, NRRD, MetaImage, PNG, JPEG and TIFF."""

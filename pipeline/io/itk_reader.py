@@ -1,0 +1,148 @@
+"""NRRD and MetaImage files as ITK reads them, and what it passes over in silence.
+
+ITK passes over units, slopes and missing places, so that the text headers are read here as well.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from pipeline.core.refusals import Unreadable
+
+#: Formats by suffix, the second of each with its voxels in a file of their own.
+ITK = {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
+#: More than a thousand slices of 1024 x 1024; what claims to be larger is not read.
+LARGEST_VOXELS = 2**30
+HEADER_BYTES = 1024 * 1024  # of text, at most
+#: Deflate unpacks so many bytes to a thousand times as many at most.
+PACKED_BYTES = 8192
+#: Header fields without which ITK invents a place, with their other names after a bar.
+PLACED_BY = {
+    "NRRD": ("space", "space directions", "space origin"),
+    "MetaImage": (
+        "transformmatrix|rotation|orientation",
+        "offset|position|origin",
+        "elementspacing|elementsize",
+    ),
+}
+#: Header fields that ITK passes over, and the only value that is right without them.
+TAKEN_FOR = {
+    "space units": "mm",
+    "distanceunits": "mm",
+    "elementtointensityfunctionslope": 1.0,
+    "elementtointensityfunctionoffset": 0.0,
+}
+#: values [slice, row, column], the affine in LPS, and warnings.
+Stored = tuple[NDArray[np.float32], NDArray[np.float64], list[str]]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that names the format, in lower case; .nii.gz is one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def read_itk(path: Path) -> Stored:
+    source = ITK[suffix_of(path)]
+    fields, start = _text_header(path, source)
+    voxels, start = _voxels(path, start, fields)
+    _require_known(fields, source)
+    reader, affine = opened(path)
+    if reader.GetNumberOfComponents() != 1:
+        raise Unreadable("not one grey value a voxel", "components", reader.GetNumberOfComponents())
+    if source == "NRRD" and reader.GetMetaData("NRRD_space") != "left-posterior-superior":
+        # ITK turns the spaces of patients into this one, and takes all others for it.
+        raise Unreadable("not a patient's space", "space", fields["space"])
+    require_shape(reader.GetSize())
+    sample = SimpleITK.GetArrayViewFromImage(SimpleITK.Image([1] * 3, reader.GetPixelIDValue()))
+    length = math.prod(reader.GetSize()) * sample.itemsize
+    said = (fields.get("encoding") or fields.get("compresseddata") or "").lower()
+    require_whole(voxels, start, length, packed=said in ("gzip", "gz", "true"))
+    size = voxels.stat().st_size - start
+    if int(fields.get("compresseddatasize", size)) != size:
+        raise Unreadable(f"expected {size}", "compresseddatasize", fields["compresseddatasize"])
+    return SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32), affine, []
+
+
+def opened(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]]:
+    """What ITK makes of the header, and the affine in LPS; no voxels yet."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if ITK[suffix_of(path)] == "NRRD" else "MetaImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * np.array(reader.GetSpacing())
+    affine[:3, 3] = reader.GetOrigin()
+    return reader, affine
+
+
+def _text_header(path: Path, source: str) -> tuple[dict[str, str], int]:
+    """Values by the field's name in lower case, as ITK tells of some only; the header's length."""
+    with path.open("rb") as stream:
+        lines = stream.read(HEADER_BYTES).decode("latin-1").split("\n")
+    fields: dict[str, str] = {}
+    length = 0
+    for line in lines:
+        length += len(line) + 1
+        name, _, value = line.strip().partition(":" if source == "NRRD" else "=")
+        if not name:
+            break  # a blank line ends an NRRD header
+        if not value.startswith("="):  # of NRRD's free keys
+            fields.setdefault(name.strip().lower(), value.strip())
+        if "elementdatafile" in fields:
+            break
+    if not (lines[0].startswith("NRRD") if source == "NRRD" else "ndims" in fields):
+        raise Unreadable(f"not {source}, though its name says so")
+    return fields, length
+
+
+def _voxels(path: Path, start: int, fields: dict[str, str]) -> tuple[Path, int]:
+    """Where the voxels begin: behind the header, or in one other file in the same folder."""
+    name = fields.get("data file") or fields.get("datafile") or fields.get("elementdatafile")
+    if name is None or name.lower() == "local":
+        return path, start
+    if Path(name).name != name or not path.with_name(name).is_file():
+        raise Unreadable("the voxels are not in one file beside the header", "data file", name)
+    return path.with_name(name), 0
+
+
+def _require_known(fields: dict[str, str], source: str) -> None:
+    """Refuse what ITK would pass over in silence."""
+    for names in PLACED_BY[source]:
+        if not any(name in fields for name in names.split("|")):
+            raise Unreadable(f"no place in the patient: no {names.split('|')[0]}", names)
+    for name, only in TAKEN_FOR.items():
+        for value in fields.get(name, str(only)).replace('"', " ").split():
+            if value != only and (only == "mm" or float(value) != only):
+                raise Unreadable(f"expected {only}", name, fields[name])
+
+
+def require_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > LARGEST_VOXELS:
+        raise Unreadable("expected three dimensions of a size that CT has", "dimensions", shape)
+
+
+def require_whole(path: Path, start: int, length: int, *, packed: bool) -> None:
+    """The bytes that a file claims are there; packed ones agree with their checksum.
+
+    ITK takes a damaged stream for an image, and nibabel does not read to the checksum.
+    """
+    found, unpacker = 0, zlib.decompressobj(wbits=47)  # zlib or gzip
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while packed and (part := stream.read(PACKED_BYTES)):
+            while part:
+                found += len(unpacker.decompress(part))
+                if found >= length and (unpacker.eof or found > length + HEADER_BYTES):
+                    return
+                part = unpacker.unused_data
+                if unpacker.eof:  # a gzip file may be several, end to end
+                    unpacker = zlib.decompressobj(wbits=47)
+    if packed or path.stat().st_size < start + length:
+        raise Unreadable(f"cut short: the voxels need {length} bytes", "voxels")

@@ -1,0 +1,221 @@
+"""Pictures as PNG, JPEG, TIFF and NIfTI files, in and out: the depth and the way up stay.
+
+Pixels are read as they are stored and are written so again, with the EXIF orientation that says
+how to show them. What a format cannot keep is refused, not lost.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from pipeline.core.atomic_files import replacing
+from pipeline.core.errors import LdctError
+from pipeline.core.refusals import Unreadable
+from pipeline.io.colour import WHITE, Picture
+from pipeline.io.itk_reader import suffix_of
+from pipeline.io.volume_files import NIFTI, read_stored, write_voxels
+
+PNG, JPEG, TIFF = (".png",), (".jpg", ".jpeg"), (".tif", ".tiff")
+SUFFIXES = (*PNG, *JPEG, *TIFF, *NIFTI)
+#: Of a picture that is written as JPEG: what little is lost is not the network's doing.
+JPEG_QUALITY = 95
+ORIENTATION = 274
+#: Pillow's modes of pictures that are grey or coloured levels, some with an alpha channel.
+MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1}
+#: Of a PNG's header: where it says bits a channel, and whether it has colour.
+PNG_DEPTH, PNG_KIND, PNG_COLOUR = 24, 25, 2
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture and what its file says beside the pixels.
+
+    levels: float32 [1 or 3, rows, columns], 0 to WHITE whatever the depth; of NIfTI each
+    channel is a slice. depth: the file's integer type. alpha: as stored [rows, columns], or
+    None. told: what the format's writer takes again.
+    """
+
+    levels: Picture
+    depth: np.dtype[Any]
+    alpha: NDArray[Any] | None = None
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> NDArray[np.bool_] | None:
+        """Where the picture is wholly transparent; None where it has no alpha channel."""
+        return None if self.alpha is None else self.alpha == 0
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's 1 to 8: how a viewer turns the pixels; 1 where nothing is told."""
+        for tag, _, _, value, _ in self.told.get("extratags", ()):
+            if tag == ORIENTATION:
+                return int(value)
+        exif = PillowImage.Exif()
+        exif.load(self.told.get("exif", b""))
+        return int(exif.get(ORIENTATION, 1))
+
+    def with_levels(self, levels: Picture) -> PictureFile:
+        """Other levels with all the rest; an alpha channel grows with them."""
+        if self.alpha is None or self.alpha.shape == levels.shape[1:]:
+            return replace(self, levels=levels)
+        grown = [new // old for new, old in zip(levels.shape[1:], self.alpha.shape, strict=True)]
+        alpha = self.alpha.repeat(grown[0], axis=0).repeat(grown[1], axis=1)
+        return replace(self, levels=levels, alpha=alpha)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name says that it is of one of these formats."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def find_pictures(root: Path) -> list[Path]:
+    """All pictures below a folder, or the one file; hidden files are left out."""
+    if root.is_file():
+        return [root] if is_picture(root) else []
+    found = (path for path in root.rglob("*") if path.is_file() and is_picture(path))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def read_picture(path: Path) -> PictureFile:
+    """Raises Unreadable for what is damaged, or has no 8 or 16 bits of grey or RGB."""
+    with _damage_in(path):
+        if path.name.lower().endswith(NIFTI):
+            return _read_nifti(path)
+        if path.name.lower().endswith(TIFF):
+            return _read_tiff(path)
+        return _read_by_pillow(path)
+
+
+def write_picture(picture: PictureFile, path: Path) -> None:
+    """Write whole or not at all, in the format of the path's suffix and the picture's depth.
+
+    The same file again is harmless. Raises LdctError for a file that exists and differs.
+    """
+    white = np.iinfo(picture.depth).max
+    pixels = np.rint(np.clip(picture.levels / WHITE, 0, 1) * np.float64(white))
+    stored = pixels.astype(picture.depth)
+    with replacing(path) as partial:
+        if path.name.lower().endswith(NIFTI):
+            write_voxels(stored, picture.told["affine_lps"], picture.told["origins_mm"], partial)
+        elif path.name.lower().endswith(TIFF):
+            tifffile.imwrite(partial, _last(stored), **_tiff_layout(stored), **picture.told)
+        else:
+            _write_by_pillow(stored, picture, partial)
+        if path.exists() and not filecmp.cmp(path, partial, shallow=False):
+            raise LdctError(f"{path} exists and holds something else; choose another folder")
+
+
+@contextmanager
+def _damage_in(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Unreadable:
+        raise
+    except Exception as error:  # three libraries raise many kinds on damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise Unreadable(f"cannot be read as {suffix_of(path)}: {reason[:200]}") from error
+
+
+def _levels(pixels: NDArray[Any]) -> Picture:
+    """From [rows, columns] or [rows, columns, channels] of 8 or 16 bits."""
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise Unreadable("not of 8 or 16 bits", "depth", str(pixels.dtype))
+    channels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return channels.astype(np.float32) * np.float32(WHITE / np.iinfo(pixels.dtype).max)
+
+
+def _last(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+
+
+def _read_by_pillow(path: Path) -> PictureFile:
+    with PillowImage.open(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise Unreadable("more than one picture in the file", "frames", frames)
+        if image.mode not in MODES:
+            raise Unreadable("not of grey levels or RGB: convert it", "mode", image.mode)
+        kept = ("exif", "icc_profile")
+        told: dict[str, Any] = {name: image.info[name] for name in kept if name in image.info}
+        pixels = np.asarray(image)
+    if _is_deep_colour(path):
+        # Pillow would drop half of the bits.
+        if told:
+            raise Unreadable("PNG of 16 bits in colour with EXIF or a profile: convert to TIFF")
+        pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    alpha = None
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    return PictureFile(_levels(pixels), pixels.dtype, alpha, told)
+
+
+def _is_deep_colour(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(PNG_KIND + 1)
+    is_png = head.startswith(b"\x89PNG")
+    return is_png and head[PNG_DEPTH] == 16 and bool(head[PNG_KIND] & (PNG_COLOUR | 4))
+
+
+def _write_by_pillow(stored: NDArray[Any], picture: PictureFile, path: Path) -> None:
+    pixels = _last(stored)
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        image = SimpleITK.GetImageFromArray(pixels, isVector=True)
+        SimpleITK.WriteImage(image, str(path))
+        return
+    told = dict(picture.told)
+    if path.name.lower().endswith(JPEG):
+        told |= {"quality": JPEG_QUALITY, "subsampling": 0}
+    PillowImage.fromarray(pixels).save(path, **told)
+
+
+def _read_tiff(path: Path) -> PictureFile:
+    with tifffile.TiffFile(path) as file:
+        if len(file.pages) > 1:
+            raise Unreadable("more than one picture in the file", "pages", len(file.pages))
+        page: Any = file.pages[0]
+        kind = page.photometric
+        samples = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(kind)
+        if page.samplesperpixel != samples:
+            raise Unreadable("not of grey levels or RGB: convert it", "photometric", kind)
+        pixels = page.asarray()
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+            pixels = np.moveaxis(pixels, 0, -1)
+        told: dict[str, Any] = {}
+        if ORIENTATION in page.tags:
+            way_up = int(page.tags[ORIENTATION].value)
+            told["extratags"] = [(ORIENTATION, "H", 1, way_up, True)]
+        if page.iccprofile:
+            told["iccprofile"] = page.iccprofile
+    return PictureFile(_levels(pixels), pixels.dtype, None, told)
+
+
+def _tiff_layout(stored: NDArray[Any]) -> dict[str, Any]:
+    return {"photometric": "minisblack" if len(stored) == 1 else "rgb", "metadata": None}
+
+
+def _read_nifti(path: Path) -> PictureFile:
+    depth = nibabel.load(path).header.get_data_dtype()
+    if depth not in (np.uint8, np.uint16):
+        reason = "NIfTI of grey levels has 8 or 16 bits without sign; CT goes with source: series"
+        raise Unreadable(reason, "datatype", str(depth))
+    values, affine_lps, _ = read_stored(path)
+    levels = values * np.float32(WHITE / np.iinfo(depth).max)
+    origins_mm = affine_lps[:3, 3] + np.arange(len(values))[:, None] * affine_lps[:3, 2]
+    told = {"affine_lps": affine_lps, "origins_mm": origins_mm}
+    return PictureFile(levels.astype(np.float32), np.dtype(depth), None, told)

@@ -1,0 +1,249 @@
+"""CT as NIfTI, NRRD and MetaImage files, in and out: the same values in the same place.
+
+NIfTI-1 (nifti.nimh.nih.gov) places voxels in RAS, NRRD (teem.sourceforge.net/nrrd/format.html)
+in a space that it names, MetaImage in LPS. None of them says what its values mean: HU are
+recognised by air.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from pipeline.core.atomic_files import replacing
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.refusals import Unreadable
+from pipeline.core.units import AIR_HU
+from pipeline.core.volume import Volume
+from pipeline.io.itk_reader import (
+    ITK,
+    Stored,
+    opened,
+    read_itk,
+    require_shape,
+    require_whole,
+    suffix_of,
+)
+
+NIFTI = (".nii", ".nii.gz")
+WRITTEN = (*NIFTI, ".nrrd", ".mha")
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+#: A CT image shows air, inside of the body or around it; labels and scaled images do not.
+HIGHEST_AIR_HU = -200.0
+#: How a file that is no CT is refused: it may be labels.
+NOT_HU = "not CT in HU"
+#: Two statements of one place may differ by this much; so may slices from an even grid.
+PLACE_TOLERANCE_MM = 0.01
+MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+
+
+def written_suffix(path: Path) -> str:
+    """The suffix of what is written for a file read: of two-file formats, the one-file kin."""
+    suffix = suffix_of(path)
+    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file's name says that it is one of these formats."""
+    return suffix_of(path) in (*NIFTI, *ITK)
+
+
+def format_of(path: Path) -> str:
+    """The format's name, for a file that is_image_file."""
+    return "NIfTI" if suffix_of(path) in NIFTI else ITK[suffix_of(path)]
+
+
+def read_image(path: Path) -> Volume:
+    """The file as a volume, its axes in the file's own order.
+
+    Raises Unreadable for files that are damaged, not placed in the patient, or not CT in HU.
+    """
+    values, affine, warnings = read_stored(path)
+    valid = np.isfinite(values)
+    lowest = float(values.min(where=valid, initial=math.inf))
+    if lowest >= HIGHEST_AIR_HU:
+        raise Unreadable(f"no value below {HIGHEST_AIR_HU:g} HU: {NOT_HU}", "values", lowest)
+    values[~valid] = AIR_HU
+    if np.abs(affine[:3, 2]).argmax() != 2:
+        warnings.append("the slices of the file are not axial")
+    return Volume(
+        image_hu=values,
+        valid=valid,
+        affine_lps=affine,
+        slice_origins_mm=_even_origins(affine, len(values)),
+        provenance={"source": format_of(path), "warnings": warnings, "evenly_spaced": True},
+    )
+
+
+def read_stored(path: Path) -> Stored:
+    """The file's values, whatever they mean, and their place.
+
+    Raises Unreadable for files that are damaged or not placed in the patient.
+    """
+    with _damage_in(path):
+        if not path.stat().st_size:
+            raise Unreadable("an empty file")
+        stored = (_read_nifti if suffix_of(path) in NIFTI else read_itk)(path)
+        _require_axes(stored[1])
+    return stored
+
+
+def read_place(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """(slices, rows, columns) and the affine in LPS of a file that can be read, by its header."""
+    with _damage_in(path):
+        if suffix_of(path) in NIFTI:
+            header = nibabel.load(path).header
+            size = header.get_data_shape()[:3]
+            unit = MILLIMETRES[header.get_xyzt_units()[0]]
+            affine = LPS_TO_RAS @ _nifti_affine(header, size, unit)
+        else:
+            reader, affine = opened(path)
+            size = reader.GetSize()
+        return (size[2], size[1], size[0]), affine
+
+
+@contextmanager
+def _damage_in(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Unreadable:
+        raise
+    except Exception as error:  # both libraries raise many kinds on damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise Unreadable(f"cannot be read as {format_of(path)}: {reason[:200]}") from error
+
+
+def _require_axes(affine: NDArray[np.float64]) -> None:
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        raise Unreadable("the axes of the image do not span space", "affine", affine.tolist())
+
+
+def _even_origins(affine: NDArray[np.float64], slices: int) -> NDArray[np.float64]:
+    return affine[:3, 3] + np.arange(slices)[:, None] * affine[:3, 2]
+
+
+def _read_nifti(path: Path) -> Stored:
+    image = nibabel.load(path)
+    header = image.header
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    require_shape(shape)
+    kind = header.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise Unreadable("not one grey value a voxel", "datatype", kind)
+    length = math.prod(shape) * kind.itemsize
+    require_whole(path, 0, int(header["vox_offset"]) + length, packed=suffix_of(path) == ".nii.gz")
+    unit = header.get_xyzt_units()[0]
+    affine = _nifti_affine(header, shape, MILLIMETRES[unit])
+    warnings = ["the file names no unit of length: taken as mm"] if unit == "unknown" else []
+    proxy = image.dataobj
+    stored = np.asanyarray(proxy.get_unscaled()).reshape(shape).T
+    values = np.empty(stored.shape, np.float32)
+    for number, plane in enumerate(stored):  # one by one, so that only a slice needs float64
+        values[number] = plane * np.float64(proxy.slope) + np.float64(proxy.inter)
+    return values, LPS_TO_RAS @ affine, warnings
+
+
+def _nifti_affine(
+    header: nibabel.Nifti1Header, shape: tuple[int, ...], millimetres: float
+) -> NDArray[np.float64]:
+    """From (column, row, slice) to RAS mm, by whichever form has a code."""
+    by_sform, by_qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    affine = by_qform if by_sform is None else by_sform
+    if affine is None:
+        raise Unreadable("no place in the patient: neither form has a code", "sform_code", 0)
+    if by_sform is not None and by_qform is not None:
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+        apart = (by_sform - by_qform) @ np.c_[corners, np.ones(8)].T
+        # Of its quaternion the qform keeps three parts in float32. They give the real part badly
+        # where it is small: the turn is then known to a milliradian only.
+        real = header.get_qform_quaternion()[0]
+        epsilon = 3 * np.finfo(np.float32).eps
+        turn = 2 * epsilon / max(real, math.sqrt(epsilon))
+        reach = np.linalg.norm(by_sform[:3, :3] @ corners[-1])
+        allowed = PLACE_TOLERANCE_MM / millimetres + turn * reach * (np.arange(8) > 0)
+        distances = np.linalg.norm(apart, axis=0)
+        if (distances > allowed).any():
+            farthest = f"{distances.max() * millimetres:.3f} mm apart"
+            raise Unreadable("sform and qform disagree: keep the true one", "qform", farthest)
+    return np.diag([millimetres] * 3 + [1]) @ affine
+
+
+def write_image(volume: Volume, path: Path) -> None:
+    """Write HU as float32, whole or not at all; the same file again is harmless.
+
+    Raises LdctError where the format cannot hold the place of every slice, and for a file that
+    exists and differs. NIfTI keeps the affine as float32, to 0.00003 mm at a metre; none of
+    the formats keeps what was valid, so that padding comes back as measured air.
+    """
+    if not np.isfinite(volume.image_hu).all():
+        raise LdctError(f"{path}: the image holds values that are not numbers; nothing written")
+    values = np.asarray(volume.image_hu, np.float32)
+    write_voxels(values, volume.affine_lps, volume.slice_origins_mm, path)
+
+
+def write_voxels(
+    values: NDArray,
+    affine_lps: NDArray[np.float64],
+    slice_origins_mm: NDArray[np.float64],
+    path: Path,
+    *,
+    told: Mapping[str, str] | None = None,
+) -> None:
+    """Write values [slices, rows, columns] in the place of a volume's, as write_image does.
+
+    affine_lps and slice_origins_mm: as in a Volume. told: what an NRRD file says in
+    free keys, and a NIfTI file in an extension each, `descrip` in the header's field of that name.
+    """
+    if not path.name.endswith(WRITTEN):
+        raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
+    even = _even_origins(affine_lps, len(values))
+    off_mm = np.linalg.norm(slice_origins_mm - even, axis=1).max()
+    if off_mm > PLACE_TOLERANCE_MM:
+        reason = f"slices up to {off_mm:.2f} mm off an even grid, which only DICOM can hold"
+        raise LdctError(f"{path}: {reason}; nothing written")
+    with replacing(path) as partial:
+        write = _write_nifti if suffix_of(path) in NIFTI else _write_itk
+        write(values, affine_lps, partial, told or {})
+        if path.exists() and not filecmp.cmp(path, partial, shallow=False):
+            raise LdctError(f"{path} exists and holds something else; choose another name")
+
+
+def _write_nifti(
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+) -> None:
+    affine = LPS_TO_RAS @ affine_lps
+    image = nibabel.Nifti1Image(values.T, affine)
+    # The sform alone: a qform holds no shear, and turns of half a milliradian at best.
+    image.header.set_sform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = told.get("descrip", "").encode()[:79]
+    for text in (text for name, text in told.items() if name != "descrip"):
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("ignore", text.encode()))
+    nibabel.save(image, path)
+
+
+def _write_itk(
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+) -> None:
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values))
+    axes = affine_lps[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((axes / spacing).ravel().tolist())
+    image.SetOrigin(affine_lps[:3, 3].tolist())
+    for name, text in told.items():
+        image.SetMetaData(name, text)
+    SimpleITK.WriteImage(image, str(path))
+    if np.abs(opened(path)[1] - affine_lps).max() > PLACE_TOLERANCE_MM / 1000:
+        raise LdctError("this format does not hold the axes of the image: choose .nii or .nii.gz")

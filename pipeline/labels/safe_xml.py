@@ -1,0 +1,23 @@
+"""XML of unknown origin: read without entities, external or expanding."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from pipeline.core.refusals import Unreadable
+
+#: Four readers' outlines of a whole scan are one or two megabytes.
+LARGEST_BYTES = 64 * 1024 * 1024
+
+
+def parsed(content: bytes) -> ElementTree.Element:
+    """The root element; raises Unreadable for what is damaged, huge or declares entities."""
+    if len(content) > LARGEST_BYTES:
+        raise Unreadable(f"XML of {len(content)} bytes: no label file is so large")
+    # Wide encodings would hide it.
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content[:64]:
+        raise Unreadable("XML that declares a document type: refused unread")
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise Unreadable("damaged XML") from error

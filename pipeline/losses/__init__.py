@@ -1,0 +1,1 @@
+"""Losses by the short path that configurations use."""

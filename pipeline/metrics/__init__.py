@@ -1,0 +1,1 @@
+"""Figures of an image pair or a set of images."""

@@ -1,0 +1,1 @@
+"""Around a network: HU in, HU out, and its weights and card."""

@@ -1,0 +1,115 @@
+"""The shell that every registered network lives in: HU in, and what the task gives out."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.config.component import build
+from pipeline.config.run import RunConfig
+from pipeline.config.sections import Component, Normalize
+
+
+class Shell(nn.Module):
+    """What is trained, registered and applied: a network behind the units that people use.
+
+    input_shape, output_shape: of a batch, -1 where any size will do. scale: what losses
+    divide by. strength: the share of what the network would change that is changed, above 0
+    and at most 1.
+    """
+
+    input_shape: tuple[int, ...] = (-1, 1, -1, -1)
+    output_shape: tuple[int, ...] = (-1, 1, -1, -1)
+    scale: float = 1.0
+    strength: float = 1.0
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+class HUModel(Shell):
+    """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
+
+    Normalisation lives in here, so nobody can do it wrongly outside. With
+    `residual` the network predicts the corruption and the input is added in full precision
+    (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
+    by `adds_input`, has done it already.
+
+    At a `strength` below 1 the output is input + strength * (denoised - input).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        normalize: Normalize,
+        residual: bool,
+        strength: float = 1.0,
+    ) -> None:
+        super().__init__(network)
+        self.strength = strength
+        self.centre = normalize.centre
+        self.scale = normalize.scale
+        self.adds_input = residual and not getattr(network, "adds_input", False)
+
+    def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        predicted = self.network(self.normalised(image_hu)).float()
+        denoised_hu = (
+            image_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)
+        )
+        # Exact at 1: lerp then gives its second image bit for bit.
+        return torch.lerp(image_hu, denoised_hu, self.strength)
+
+    def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """HU as the network sees them."""
+        return (image_hu - self.centre) / self.scale
+
+    def in_hu(self, normalised: torch.Tensor) -> torch.Tensor:
+        """What the network gives, in HU."""
+        return normalised * self.scale + self.centre
+
+
+class Identity(nn.Module):
+    """Leaves its input alone: what the shell is tested with."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def denoiser(config: RunConfig) -> HUModel:
+    """A network from HU to HU in its shell."""
+    network = build(config.model, key="model", base=nn.Module)
+    residual = bool(config.step.args.get("residual", False))
+    return HUModel(
+        network, normalize=config.normalize_hu, residual=residual, strength=config.strength
+    )
+
+
+#: What makes the shell of each task's networks.
+_SHELLS = {
+    "denoise": "pipeline.models.adapters.base.denoiser",
+    "segment": "pipeline.models.adapters.segmenter.segmenter",
+    "generate": "pipeline.models.adapters.generative.generative",
+    "restore": "pipeline.models.adapters.restorer.restorer",
+}
+
+
+def build_model(config: RunConfig) -> Shell:
+    """The run's network in its shell, freshly initialised from torch's global generator."""
+    module, _, name = _SHELLS[config.task].rpartition(".")
+    return getattr(importlib.import_module(module), name)(config)
+
+
+def place(model: Shell, device: str, *, channels_last: bool) -> Shell:
+    """Move a model to a device and lay out its weights; channels_last suits convolutions."""
+    last = torch.channels_last_3d if len(model.input_shape) == 5 else torch.channels_last
+    layout = last if channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def build_loss(component: Component) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return build(component, key="loss", base=nn.Module)

@@ -1,0 +1,57 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.dicom.derived.write import DENOISED, Operation
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Which model, at which strength: what a derived series must be able to tell.
+
+    seen: what its training saw, by pipeline.inference.drift; None where nobody wrote it down.
+    """
+
+    name: str
+    version: int
+    weights_sha256: str
+    config_digest: str
+    data_digest: str
+    parameters: int
+    strength: float = 1.0
+    seen: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def uri(self) -> str:
+        """As the registry takes it; version 0 is the one that comes with the software."""
+        return f"models:/{self.name}/{self.version}" if self.version else f"{self.name}@pretrained"
+
+    @property
+    def slug(self) -> str:
+        """Tells models and strengths apart in the name of a folder."""
+        return f"{self.name}-v{self.version}{self._partly('-strength{:g}')}"
+
+    def operation(self) -> Operation:
+        mixed = self._partly(
+            " Strength {:g}: output = input + {:g} * (denoised - input), so that part of the "
+            "source's noise stays."
+        )
+        return Operation(
+            label=f"AI DENOISED {self.name} v{self.version}{self._partly(' STRENGTH {:g}')}",
+            description=(
+                f"Noise reduction by neural network. Model {self.name} version {self.version}, "
+                f"weights SHA-256 {self.weights_sha256}.{mixed} AI-derived, not for primary "
+                "diagnosis; HU by the source's rescale, geometry of the source."
+            ),
+            code=DENOISED,
+            equipment=self.name,
+            equipment_version=f"{self.version} sha256:{self.weights_sha256[:16]}",
+            identity=f"{self.name}/{self.version}/{self.weights_sha256}{self._partly('/{:g}')}",
+        )
+
+    def _partly(self, told: str) -> str:
+        """`told` of a strength below 1; nothing of the whole."""
+        return "" if self.strength == 1 else told.format(self.strength, self.strength)

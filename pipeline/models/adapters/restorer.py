@@ -1,0 +1,151 @@
+"""The shell of networks that restore: holes, missing pixels and missing colour in, whole out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from pipeline.config.component import build
+from pipeline.config.restoration import CHANNELS, Colour, Restoration
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.degradations.base import Chain, Corruption
+from pipeline.degradations.paired import PairInput, PairTarget
+from pipeline.models.adapters.base import HUModel
+
+#: Pixels along a side of the surroundings that a hole is filled from, at first.
+SQUARES = (33, 17, 9, 5)
+
+
+class Restorer(HUModel):
+    """Takes and gives pictures in grey levels, L*a*b* or HU, [batch, channels, rows, columns].
+
+    The output may have more channels and `scale` times the pixels of the input. NaN in the
+    input is a pixel that nobody knows: the network sees what its surroundings have there
+    (`from_around`), and in one channel more what is known (1) and what is not (0). Of what the
+    degradation leaves as it was nothing changes: known pixels beside holes, and the lightness
+    beside lost colour.
+
+    Where the run asks for neighbours, the input's channels are slices or frames in a row, and
+    the output is the middle one restored.
+
+    With `residual` the network's output is added to the input as it is, its pixels bicubic, its
+    missing colours none.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, config: RunConfig, degradation: Corruption, residual: bool
+    ) -> None:
+        super().__init__(network, normalize=config.normalize_hu, residual=residual)
+        self.colour = restoration_of(config).colour
+        self.channels = CHANNELS[self.colour]
+        self.neighbours = restoration_of(config).neighbours or 0
+        self.given = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
+        self.enlarges, self.hides = degradation.scale, degradation.hides
+        self.keeps_lightness = self.colour == "lab" and self.given == 1
+        self.input_shape = (-1, self.given, -1, -1)
+        self.output_shape = (-1, self.channels, -1, -1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        known = torch.isfinite(image)
+        filled = from_around(image, known, self.centre) if self.hides else image
+        seen = self.normalised(filled)
+        if self.hides:
+            seen = torch.cat([seen, known[:, :1].to(seen.dtype)], dim=1)
+        predicted = self.network(seen).float()
+        output = self.in_hu(predicted)
+        if self.adds_input:
+            start = lifted(
+                self.middle(filled), channels=self.channels, scale=self.enlarges, colour=self.colour
+            )
+            output = start + predicted * self.scale
+        if self.keeps_lightness:
+            output = torch.cat([filled, output[:, 1:]], dim=1)
+        if self.hides:
+            output = torch.where(self.middle(known), self.middle(image), output)
+        return output
+
+    def middle(self, images: torch.Tensor) -> torch.Tensor:
+        """Of a place and its neighbours, the place."""
+        return images[:, self.neighbours : images.shape[1] - self.neighbours]
+
+
+def from_around(image: torch.Tensor, known: torch.Tensor, otherwise: float) -> torch.Tensor:
+    """Unknown pixels as the mean of the known ones in the smallest square that has any.
+
+    image, known: [batch, channels, rows, columns]. Beyond the largest square, `otherwise`.
+    """
+    seen = torch.where(known, image, 0.0)
+    filled = torch.full_like(seen, otherwise)
+    for side in SQUARES:
+        share = _mean(known.to(image.dtype), side)
+        filled = torch.where(share > 0, _mean(seen, side) / share.clamp(min=1e-6), filled)
+    return torch.where(known, image, filled)
+
+
+def _mean(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Over the square around each pixel, with 0 beyond the image: row by row, then columns."""
+    by_rows = avg_pool2d(image, (side, 1), 1, (side // 2, 0))
+    return avg_pool2d(by_rows, (1, side), 1, (0, side // 2))
+
+
+def lifted(image: torch.Tensor, *, channels: int, scale: int, colour: Colour) -> torch.Tensor:
+    """What is there without restoring: bicubic pixels, and grey where colours are missing."""
+    if scale > 1:
+        image = interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
+    missing = channels - image.shape[1]
+    if not missing:
+        return image
+    if colour == "lab":
+        return pad(image, (0, 0, 0, 0, 0, missing))
+    return image.expand(-1, channels, -1, -1)
+
+
+def restoration_of(config: RunConfig) -> Restoration:
+    """The section that a restoring run has."""
+    if config.restoration is None:
+        raise TypeError(f"{config.name} has no restoration section")
+    return config.restoration
+
+
+def degradation_of(config: RunConfig) -> Corruption:
+    """What spoils the run's pictures."""
+    if config.degradation is None:
+        raise TypeError(f"{config.name} has no degradation")
+    return build(config.degradation, key="degradation", base=Corruption)
+
+
+def wanted_of(config: RunConfig) -> Corruption | None:
+    """What the run's model is to give of a picture; None for the picture itself."""
+    wanted = restoration_of(config).wanted
+    return None if wanted is None else build(wanted, key="restoration.wanted", base=Corruption)
+
+
+def restorer(config: RunConfig) -> Restorer:
+    """The run's network in its shell; ConfigError where it enlarges by another scale."""
+    network = build(config.model, key="model", base=nn.Module)
+    degradation = degradation_of(config)
+    enlarges = int(getattr(network, "scale", 1))
+    if enlarges != degradation.scale:
+        raise ConfigError(
+            f"model.args.scale: {enlarges}, but the degradation divides by {degradation.scale}"
+        )
+    _require_halves(config, degradation)
+    residual = bool(config.step.args.get("residual", False))
+    return Restorer(network, config=config, degradation=degradation, residual=residual)
+
+
+def _require_halves(config: RunConfig, degradation: Corruption) -> None:
+    """A stored pair is two pictures in one: a run that took it for one would learn nonsense."""
+    first = degradation.parts[0] if isinstance(degradation, Chain) else degradation
+    paired = restoration_of(config).source == "pairs"
+    for key, part, half in (
+        ("degradation", first, PairInput),
+        ("restoration.wanted", wanted_of(config), PairTarget),
+    ):
+        if isinstance(part, half) != paired:
+            needed = "needs" if paired else "alone knows"
+            raise ConfigError(
+                f"{key}: the source `pairs` {needed} {half.__module__}.{half.__name__}"
+            )

@@ -1,0 +1,57 @@
+"""A model on disk: its complete configuration and its weights, without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from pipeline.config.run import parse_config
+from pipeline.core.errors import ConfigError, LdctError
+from pipeline.models.adapters.base import Shell, build_model, place
+
+CONFIG = "config.yaml"
+WEIGHTS = "weights.safetensors"
+
+
+def save_model(model: Shell, config: dict, folder: Path) -> str:
+    """Write config.yaml and weights.safetensors; returns the weights' SHA-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    return file_sha256(folder / WEIGHTS)
+
+
+def load_model(folder: Path, *, weights_sha256: str) -> Shell:
+    """Rebuild the model of a folder, on the GPU where there is one, in eval mode.
+
+    Raises LdctError where the weights are not the ones that were registered.
+    """
+    found = file_sha256(folder / WEIGHTS)
+    if found != weights_sha256:
+        raise LdctError(
+            f"{folder / WEIGHTS} has SHA-256 {found[:16]}..., registered was "
+            f"{weights_sha256[:16]}...: the file was changed or damaged"
+        )
+    raw = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    model = build_model(parse_config(raw, source=str(folder / CONFIG)))
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return place(model, device, channels_last=True).eval()
+
+
+def load_weights(model: Shell, folder: Path) -> None:
+    """The weights of a saved model into one just built; ConfigError where they do not fit."""
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"train.start_from: {folder / WEIGHTS}: {reason}") from error
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

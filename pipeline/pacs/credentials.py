@@ -1,0 +1,85 @@
+"""Credentials, from the environment or a file; TLS from files. Nothing here prints them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from pipeline.core.errors import ConfigError
+from pipeline.pacs.hospital_config import Login, Tls
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user and password, or a token; none of them in the repr."""
+
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+
+def credentials(login: Login) -> Credentials:
+    """What a login stands for; ConfigError names the variable or file, never what it holds."""
+    if login.file is not None:
+        return _checked(_of_file(login.file), str(login.file))
+    prefix = f"LDCT_{login.env}_"
+    found = {name: os.environ.get(prefix + name.upper(), "") for name in ("user", "password")}
+    found["token"] = os.environ.get(f"{prefix}TOKEN", "")
+    return _checked(found, f"the environment: {prefix}USER and {prefix}PASSWORD, or {prefix}TOKEN")
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    try:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(f"{path} can be read by others than its owner; `chmod 600 {path}`")
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the login {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError):
+        # The parser's own words would quote the line, and with it the secret.
+        raise ConfigError(f"the login {path} is not valid YAML") from None
+    if not isinstance(found, dict) or not found.keys() <= {"user", "password", "token"}:
+        raise ConfigError(f"the login {path} must hold user and password, or token")
+    return {name: str(value) for name, value in found.items()}
+
+
+def _checked(found: dict[str, str], place: str) -> Credentials:
+    made = Credentials(**found)
+    if bool(made.token) == bool(made.user and made.password):
+        raise ConfigError(f"expected user and password, or a token, in {place}")
+    return made
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """To call others: their certificate and name are checked."""
+    return _with_identity(ssl.create_default_context(cafile=_name(tls.ca)), tls)
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """To be called; with a ca, by those alone that it signed (PS3.15 B.9)."""
+    context = _with_identity(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), tls)
+    if tls.ca:
+        context.load_verify_locations(tls.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _with_identity(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.certificate:
+        try:
+            context.load_cert_chain(tls.certificate, tls.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use the certificate {tls.certificate}: {error}") from error
+    return context
+
+
+def _name(path: Path | None) -> str | None:
+    if path is not None and not path.is_file():
+        raise ConfigError(f"there is no certificate authority {path}")
+    return None if path is None else str(path)

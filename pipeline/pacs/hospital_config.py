@@ -1,0 +1,225 @@
+"""One YAML says how a hospital runs it: where series come from, which, and where results go.
+
+Secrets are not in it: it names the environment or the file that holds them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pipeline.config.schedule import Schedule
+from pipeline.config.sections import Strict
+from pipeline.core.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+Seconds = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+#: Application entity title: up to 16 characters, no backslash (PS3.5 6.2).
+Title = Annotated[str, Field(pattern=r"^[^\\\s][^\\]{0,15}$")]
+
+
+class Login(Strict):
+    """Where a user and password, or a token, are kept: never in the configuration itself.
+
+    env: HOSPITAL for LDCT_HOSPITAL_USER and LDCT_HOSPITAL_PASSWORD, or LDCT_HOSPITAL_TOKEN.
+    file: YAML with `user` and `password`, or `token`, that its owner alone can read.
+    """
+
+    env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Login:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("name either env or file")
+        return self
+
+
+class Tls(Strict):
+    """ca: who signed the other side's certificate (the system's authorities if None).
+
+    certificate and key, as PEM: who we are, where the other side asks.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class Dicomweb(Strict):
+    """A DICOMweb service (PS3.18), by the URL that /studies is added to."""
+
+    url: str
+    login: Login | None = None
+    tls: Tls = Tls()
+    timeout_s: Annotated[float, Field(gt=0)] = 60
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected http://HOST/PATH or https://HOST/PATH")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("no user, password, query or fragment in a URL; see login")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Dicomweb:
+        parts = urlsplit(self.url)
+        if self.login and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise ValueError("login over http: would be read on the way; use https")
+        return self
+
+
+class Dimse(Strict):
+    """An application entity that stores, and answers C-FIND (PS3.4 B and C)."""
+
+    host: str
+    port: Port
+    called: Title
+    calling: Title = "LDCT"
+    tls: Tls | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 60
+
+
+class Destination(Strict):
+    """Where derived series go: exactly one of the two."""
+
+    dicomweb: Dicomweb | None = None
+    dimse: Dimse | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Destination:
+        if (self.dicomweb is None) == (self.dimse is None):
+            raise ValueError("name either dicomweb or dimse")
+        return self
+
+
+class Dates(Strict):
+    """Of the study: within the last days, or from and to, both included."""
+
+    within_days: Annotated[int, Field(ge=0)] | None = None
+    since: date | None = None
+    until: date | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Dates:
+        if self.within_days is not None and (self.since or self.until):
+            raise ValueError("within_days, or since and until, not both")
+        return self
+
+
+class Rule(Strict):
+    """A series matches where it meets every condition that is given.
+
+    description: a regular expression, found anywhere in the series description, in any case.
+    body_part and kernel: one of these, in any case. instances: at least so many.
+    """
+
+    name: str
+    modality: tuple[str, ...] = ("CT",)
+    description: str | None = None
+    body_part: tuple[str, ...] | None = None
+    kernel: tuple[str, ...] | None = None
+    date: Dates | None = None
+    instances: Annotated[int, Field(ge=1)] = 1
+
+    @field_validator("description")
+    @classmethod
+    def _expression(cls, text: str | None) -> str | None:
+        try:
+            re.compile(text or "")
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return text
+
+
+class Receive(Strict):
+    """A C-STORE service class provider. callers: whose associations are taken; [] for all.
+
+    A study is complete `silence_s` after its last image, with no association open, and once
+    the source, if there is one to ask, has no more of it; it is taken as it is after `patience_s`.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    title: Title = "LDCT"
+    callers: tuple[Title, ...] = ()
+    tls: Tls | None = None
+    silence_s: Seconds = 30
+    patience_s: Seconds = 900
+
+    @model_validator(mode="after")
+    def _server_certificate(self) -> Receive:
+        if self.tls and self.tls.certificate is None:
+            raise ValueError("tls: a receiver needs a certificate and its key")
+        return self
+
+
+class Retry(Strict):
+    """How often, and how long apart, what the network did to a series is tried again.
+
+    The pause doubles from `first_s` to `longest_s`. crashes: how often a series may take its
+    worker down with it.
+    """
+
+    attempts: Annotated[int, Field(ge=1)] = 6
+    first_s: Seconds = 60
+    longest_s: Seconds = 3600
+    crashes: Annotated[int, Field(ge=1)] = 5
+
+    def pause_s(self, failures: int) -> float:
+        """Before the attempt after `failures` of them."""
+        return min(self.longest_s, self.first_s * 2 ** min(failures - 1, 32))
+
+
+class Pacs(Strict):
+    """How it runs in a hospital. work: a folder for the ledger and the series under way, which
+    holds patients' data: its owner alone can read it.
+
+    settle_s: a series must not have grown for so long before it is retrieved. drift: what becomes
+    of a series unlike those that the model learned from: sent with a remark, or held back until
+    `ldct pacs release`. release: reader, where one must accept each result first (`ldct review`).
+    """
+
+    model: str
+    work: Path
+    source: Dicomweb | None = None
+    rules: Annotated[list[Rule], Field(min_length=1)]
+    send: Destination
+    receive: Receive = Receive()
+    retry: Retry = Retry()
+    schedule: Schedule | None = None
+    settle_s: Seconds = 60
+    drift: Literal["flag", "hold"] = "flag"
+    release: Literal["automatic", "reader"] = "automatic"
+    compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+def load_pacs(path: Path) -> Pacs:
+    """Read a hospital's YAML; ConfigError names the file, the key and the fault."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    try:
+        return Pacs.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise ConfigError(f"{path}: {where}: {fault['msg']}") from error

@@ -1,0 +1,1 @@
+"""Digital phantoms: patients with known anatomy, and test objects for image quality."""

@@ -1,0 +1,1 @@
+"""Stage register, as far as it needs no MLflow: which version is better."""

@@ -1,0 +1,147 @@
+"""Is a challenger better than the champion? On the same test patients, and on phantoms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.sections import Gate
+from pipeline.evaluation.aggregate import LEVEL, RESAMPLINGS, SEED
+
+#: Fewer patients than this say nothing of the next one.
+LEAST_PATIENTS = 2
+#: What two evaluations of the same undenoised images may differ by, in dB: rounding.
+_SAME_DB = 1e-3
+#: Of full dose's mean noise frequency, what denoised noise must keep: below, noise is as coarse as
+#: what one looks for. RED-CNN keeps 0.43 (README). And of the champion's.
+LEAST_OF_FULL_DOSE, LEAST_OF_CHAMPION = 0.33, 0.9
+#: Rounding in the shell.
+_SAME_NOISE = 1.001
+#: The tissue whose limit of the gate holds for a rod.
+ROD_TISSUES = {"-1000 HU": "lung", "-100 HU": "fat", "60 HU": "soft_tissue", "900 HU": "bone"}
+
+Check = dict[str, Any]
+Patients = dict[str, dict[str, Any]]
+
+
+def compare(challenger: Patients, champion: Patients) -> list[Check]:
+    """The checks of a challenger's figures by patient against the champion's.
+
+    In the first window its output PSNR must be higher, in no window lower: by the interval of
+    the mean difference, paired bootstrap over patients (Efron & Tibshirani 1993). Where the two
+    were not measured on the same images, one check that fails says so.
+    """
+    fault = _not_comparable(challenger, champion)
+    if fault:
+        return [_check("the same test patients", None, fault, passed=False)]
+    windows = list(next(iter(challenger.values()))["windows"])
+    return [
+        _window_check(window, challenger, champion, must_gain=window == windows[0])
+        for window in windows
+    ]
+
+
+def within_bounds(
+    figures: dict[str, Any], gate: Gate, champion: dict[str, Any] | None
+) -> list[Check]:
+    """The checks of phantom_figures: noise power in water, and the HU bias that a model adds.
+
+    Noise must not grow nor become too coarse, by the mean frequency of its spectrum (TG-233);
+    each rod's bias keeps the gate's limit for its tissue. champion: its figures at the same dose.
+    """
+    noise = {arm: figures[arm]["noise_power"] for arm in ("undenoised", "denoised", "full_dose")}
+    most_hu = noise["undenoised"]["noise_hu"] * _SAME_NOISE
+    least = LEAST_OF_FULL_DOSE * noise["full_dose"]["mean_frequency_per_mm"]
+    frequency = noise["denoised"]["mean_frequency_per_mm"]
+    name = "mean frequency of the noise in water, 1/mm"
+    checks = [
+        _within("noise in water, HU", noise["denoised"]["noise_hu"], most=most_hu),
+        _within(name, frequency, least=least),
+    ]
+    if champion is not None:
+        theirs = champion["denoised"]["noise_power"]["mean_frequency_per_mm"]
+        checks.append(
+            _within(f"{name}, against the champion", frequency, least=LEAST_OF_CHAMPION * theirs)
+        )
+    return checks + _bias_checks(figures, gate)
+
+
+def _bias_checks(figures: dict[str, Any], gate: Gate) -> list[Check]:
+    checks = []
+    for rod, tissue in ROD_TISSUES.items():
+        limit_hu = gate.max_abs_bias_hu(tissue)
+        if limit_hu is None:
+            continue
+        before, after = (
+            figures[arm]["rod_bias"][rod]["bias_hu"] for arm in ("undenoised", "denoised")
+        )
+        added = None if None in (before, after) else after - before
+        passed = added is not None and abs(added) <= limit_hu
+        told = f"HU bias added in a rod of {rod}"
+        checks.append(_check(told, added, f"|bias| <= {limit_hu:g}", passed=passed))
+    return checks
+
+
+def _within(
+    name: str, figure: float | None, *, least: float = -math.inf, most: float = math.inf
+) -> Check:
+    limit = f"<= {most:.3g}" if math.isfinite(most) else f">= {least:.3g}"
+    return _check(name, figure, limit, passed=figure is not None and least <= figure <= most)
+
+
+def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """[low, high] of the mean of paired differences, one for each patient."""
+    drawn = np.random.default_rng(SEED).integers(
+        len(differences), size=(RESAMPLINGS, len(differences))
+    )
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(differences[drawn].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _not_comparable(challenger: Patients, champion: Patients) -> str:
+    if challenger.keys() != champion.keys():
+        shared = len(challenger.keys() & champion.keys())
+        return (
+            f"{len(challenger)} and {len(champion)} patients, {shared} in common: train both on "
+            "one store"
+        )
+    if len(challenger) < LEAST_PATIENTS:
+        return f"at least {LEAST_PATIENTS} patients, there are {len(challenger)}"
+    for name, figures in challenger.items():
+        if figures.get("windows", {}).keys() != champion[name].get("windows", {}).keys():
+            return "the same windows"
+        for window, row in figures["windows"].items():
+            ours, theirs = row["input"]["psnr"], champion[name]["windows"][window]["input"]["psnr"]
+            if not math.isclose(ours or 0, theirs or 0, abs_tol=_SAME_DB):
+                return "the same undenoised images; their figures differ"
+    return ""
+
+
+def _window_check(
+    window: str, challenger: Patients, champion: Patients, *, must_gain: bool
+) -> Check:
+    pairs = [
+        (
+            ours["windows"][window]["output"]["psnr"],
+            champion[name]["windows"][window]["output"]["psnr"],
+        )
+        for name, ours in challenger.items()
+    ]
+    known = np.array([(one, other) for one, other in pairs if None not in (one, other)])
+    told = f"PSNR against the champion in window {window}, dB"
+    if len(known) < len(pairs):
+        return _check(told, None, "a figure for every patient", passed=False)
+    differences = known[:, 0] - known[:, 1]
+    low, high = paired_interval(differences)
+    limit = "interval above 0" if must_gain else "interval not below 0"
+    passed = low > 0 if must_gain else high >= 0
+    check = _check(told, float(differences.mean()), limit, passed=passed)
+    return {**check, "interval": [low, high], "patients": len(known)}
+
+
+def _check(name: str, figure: float | None, limit: str, *, passed: bool) -> Check:
+    return {"check": name, "figure": figure, "limit": limit, "passed": passed}

@@ -1,0 +1,209 @@
+"""What `ldct latent` shows of a model: a view by its name, made and written."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.data.images import StoredSlices, labels_of
+from pipeline.dicom.synthetic.generated_series import MARKING, write_synthetic_series
+from pipeline.evaluation.generation import first_window, generation_of, stored_images
+from pipeline.generative import latent_images as latent_grids
+from pipeline.generative.latent_images import Grid, Known, chosen, labels_asked, starting_codes
+from pipeline.models.adapters.generative import Generative
+from pipeline.report.marked_images import save_grid, save_latent_plot, write_synthetic_nifti
+from pipeline.store.published_splits import TEST
+from pipeline.store.store import Store
+
+#: Generated slices have no scale of their own: a pixel counts as one millimetre.
+NOMINAL_MM = (1.0, 1.0, 1.0)
+GIVEN, LUNGS = "label=", "lungs"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How much to show. `count` is of images or of rows, `steps` of images in a row."""
+
+    count: int = 8
+    steps: int = 9
+    seed: int = 0
+    label: int | None = None
+    attribute: str = ""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.steps < 2:
+            raise ConfigError(f"show at least 1 by 2 images, not {self.count} by {self.steps}")
+
+
+def generative_model(model: object, config: RunConfig, *, reference: str) -> Generative:
+    """Raises ConfigError for a model of another task."""
+    if not isinstance(model, Generative):
+        raise ConfigError(f"{reference} is for the task {config.task}: it has no space of codes")
+    return model
+
+
+def view(
+    name: str, model: Generative, config: RunConfig, store: Store | None, wanted: Wanted
+) -> Grid:
+    """One of `sample`, `reconstruct`, `interpolate`, `traverse`, `arithmetic`.
+
+    With a store, codes are of its images, held back ones where its split is known, and samples
+    are drawn like all of them; without, they are random, and what is drawn is of nobody.
+    Raises ConfigError where the model, or what is wanted, does not allow the view.
+    """
+    if name == "sample":
+        asked = _asked(model, wanted.count, wanted)
+        if store is None:
+            return latent_grids.samples(model, asked, seed=wanted.seed)
+        return latent_grids.samples_like(model, _all_known(store, config), asked, seed=wanted.seed)
+    if name == "arithmetic":
+        known, has = _with_attribute(_of(store, name), config, wanted.attribute)
+        return latent_grids.arithmetic(model, known, has, name=wanted.attribute, shown=wanted.count)
+    if name == "reconstruct":
+        known = known_images(_of(store, name), config, wanted.count)
+        return latent_grids.reconstructions(model, known)
+    start = None if store is None else known_images(store, config, 2 * wanted.count)
+    return _walk(name, model, start, wanted)
+
+
+def _walk(name: str, model: Generative, known: Known | None, wanted: Wanted) -> Grid:
+    """Interpolations or traversals: of stored images' codes, or of random ones."""
+    codes = starting_codes(model, known, 2 * wanted.count, seed=wanted.seed)
+    told = known.labels if known else _asked(model, len(codes), wanted)
+    marking = latent_grids.RECONSTRUCTED if known else MARKING
+    if name == "interpolate":
+        rows = len(codes) // 2
+        return latent_grids.interpolations(
+            model, codes[: 2 * rows], told[:rows], wanted.steps, marking=marking
+        )
+    order = latent_grids.latent_order(model, known)[: wanted.count]
+    return latent_grids.traversals(model, codes[0], told[:1], order, wanted.steps, marking=marking)
+
+
+def _asked(model: Generative, count: int, wanted: Wanted) -> torch.Tensor:
+    if wanted.label is None:
+        return labels_asked(np.arange(max(1, model.labels)), count)
+    if not 0 <= wanted.label < model.labels:
+        there = f"0 to {model.labels - 1}" if model.labels else "none"
+        raise ConfigError(f"--label {wanted.label}: the model's labels are {there}")
+    return torch.full((count,), wanted.label)
+
+
+def _of(store: Store | None, name: str) -> Store:
+    if store is None:
+        raise ConfigError(f"latent {name}: give the --store whose images to start from")
+    return store
+
+
+def known_images(store: Store, config: RunConfig, count: int) -> Known:
+    """Some of a store's images: of held-back patients where its split is known."""
+    sides, records = store.split(), sorted(store.records().items())
+    keys = [key for key, record in records if sides.get(record["patient"]) == TEST]
+    images, labels = stored_images(store, keys or [key for key, _ in records], config)
+    return chosen(images, labels, count)
+
+
+def _with_attribute(store: Store, config: RunConfig, attribute: str) -> tuple[Known, torch.Tensor]:
+    """All images of a store, and which have the attribute."""
+    images, labels = stored_images(store, sorted(store.records()), config)
+    return _stacked(images, labels), torch.from_numpy(_has(attribute, images))
+
+
+def _all_known(store: Store, config: RunConfig) -> Known:
+    return _stacked(*stored_images(store, sorted(store.records()), config))
+
+
+def _stacked(images: StoredSlices, labels: NDArray[np.int64]) -> Known:
+    stacked = np.stack([images[number] for number in range(len(images))])
+    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
+
+
+def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:
+    """`lungs`, `label=N`, or a CSV file whose lines `series,slice` name the slices that have it.
+
+    Slices count from 1, as in a viewer.
+    """
+    if attribute == LUNGS:
+        return labels_of(images, "lungs").astype(bool)
+    if attribute.startswith(GIVEN) and attribute.removeprefix(GIVEN).isdigit():
+        return labels_of(images, "given") == int(attribute.removeprefix(GIVEN))
+    try:
+        with Path(attribute).open(newline="", encoding="utf-8") as lines:
+            listed = {(row[0], int(row[1]) - 1) for row in csv.reader(lines) if row}
+    except (OSError, ValueError, IndexError) as error:
+        raise ConfigError(
+            f"--attribute {attribute}: write lungs, label=N or a CSV file of series,slice"
+        ) from error
+    unknown = sorted(listed - set(images.places))
+    if unknown:
+        raise ConfigError(
+            f"--attribute: the store has no slice {unknown[0][1] + 1} of {unknown[0][0]}"
+        )
+    return np.array([place in listed for place in images.places])
+
+
+def write_view(
+    grid: Grid,
+    name: str,
+    out: Path,
+    config: RunConfig,
+    *,
+    made_by: str,
+    seed: int,
+    dicom: bool = False,
+    nifti: bool = False,
+) -> list[Path]:
+    """OUT/NAME.png, and the images as slices of synthetic DICOM or NIfTI; returns the paths.
+
+    Raises ConfigError where images of patients, or grey levels, would become a synthetic CT.
+    """
+    if dicom or nifti:
+        if generation_of(config).source != "series":
+            raise ConfigError("--dicom, --nifti: grey levels of pictures are no CT")
+        if grid.marking != MARKING:
+            raise ConfigError(
+                "--dicom, --nifti: only what is drawn from random codes is of nobody; "
+                "leave --store out"
+            )
+    paths = [out / f"{name}.png"]
+    _, window = first_window(config)
+    save_grid(
+        grid.images,
+        paths[0],
+        window=window,
+        columns=grid.columns,
+        caption=f"{made_by}. {grid.caption}",
+        marking=grid.marking,
+    )
+    if dicom:
+        folder = out / f"synthetic-{name}"
+        write_synthetic_series(
+            grid.images, folder, spacing_mm=NOMINAL_MM, made_by=made_by, seed=seed
+        )
+        paths.append(folder)
+    if nifti:
+        paths.append(out / f"synthetic-{name}.nii.gz")
+        write_synthetic_nifti(grid.images, paths[-1], spacing_mm=NOMINAL_MM, made_by=made_by)
+    return paths
+
+
+def plot_codes(model: Generative, config: RunConfig, store: Store, path: Path) -> None:
+    """The codes of a store's images in the two latents that vary most, coloured by label."""
+    images, labels = stored_images(store, sorted(store.records()), config)
+    stacked = np.stack([images[number] for number in range(len(images))])
+    known = Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
+    codes = known.codes(model).flatten(1)
+    if codes.shape[1] < 2:
+        raise ConfigError("latent plot: the model has one latent, and a plot takes two")
+    order = codes.var(dim=0).argsort(descending=True)[:2].sort().values.tolist()
+    shown = images.given if images.given else labels_of(images, "lungs")
+    first, second = (number + 1 for number in order)
+    points = codes[:, order].numpy(), np.asarray(shown)
+    save_latent_plot({config.name: points}, path, latents=(first, second))

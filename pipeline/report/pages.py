@@ -1,0 +1,241 @@
+"""The review pages: everything in one file, nothing fetched, nothing run."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from numpy.typing import NDArray
+
+from pipeline.core.atomic_files import replacing, write_text
+from pipeline.core.units import TISSUE_RANGES_HU
+from pipeline.quality.summary import (
+    NONE_MEANS,
+    equivalent_doses,
+    phantom_conditions,
+    phantom_rows,
+    sweep_conditions,
+)
+from pipeline.report import charts
+from pipeline.report import slice_images as figures
+from pipeline.report.formatting import (
+    change,
+    day,
+    duration,
+    fixed,
+    grouped,
+    median,
+    or_dash,
+)
+from pipeline.report.slice_images import Panel
+
+
+def write_report(
+    report: dict[str, Any], *, panels: list[Panel], curve: list[dict[str, Any]], path: Path
+) -> None:
+    """Write the review page of a run to `path`.
+
+    `report` is what report.json holds, `curve` the training log: iteration, loss,
+    learning_rate, patches_per_s. Both may lack figures; the page then shows a dash.
+    """
+    write_run_page(
+        "report.html",
+        report,
+        curve=curve,
+        path=path,
+        **_pictured(report.get("metrics"), panels),
+        others=report.get("compared") or {},
+        phantoms=_phantoms(report.get("phantoms")),
+    )
+
+
+def write_run_page(
+    template: str, report: dict[str, Any], *, curve: list[dict[str, Any]], path: Path, **shown: Any
+) -> None:
+    """A run's page from a template that is report.html, or extends it: `shown` is what the
+    task's own blocks need."""
+    _write(
+        template,
+        path,
+        report=report,
+        **_measured(report.get("metrics"), report.get("config")),
+        curve=data_uri(charts.training_png(curve)) if curve else None,
+        speed=median([point.get("patches_per_s") for point in curve]),
+        sides=Counter((report.get("split") or {}).values()),
+        quarantined=grouped(report.get("quarantined") or []),
+        excluded=grouped(report.get("excluded") or []),
+        **shown,
+    )
+
+
+def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path) -> None:
+    """Write the page of `ldct evaluate` to `path`, and its curves as PNG beside it.
+
+    `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
+    "dose_sweep" and "phantoms" those that were measured.
+    """
+    _write(
+        "evaluation.html",
+        path,
+        report=report,
+        **_measured(report.get("figures"), report.get("config")),
+        **_pictured(report.get("figures"), panels),
+        others=report.get("baselines") or {},
+        phantoms=_phantoms(report.get("phantoms")),
+        sweep=_sweep(report.get("dose_sweep")),
+    )
+    for name, png in evaluation_charts(report).items():
+        with replacing(path.with_name(name)) as partial:
+            partial.write_bytes(png)
+
+
+def evaluation_charts(report: dict[str, Any]) -> dict[str, bytes]:
+    """The curves of a dose sweep and of phantoms, PNG by file name."""
+    found = {}
+    if sweep := report.get("dose_sweep"):
+        found["dose-curve.png"] = charts.dose_png(sweep)
+    if phantoms := report.get("phantoms"):
+        found["noise-power.png"] = charts.noise_power_png(phantoms)
+        found["transfer.png"] = charts.transfer_png(phantoms)
+    return found
+
+
+def _write(template: str, path: Path, **shown: Any) -> None:
+    html = _environment().get_template(template).render(**shown)
+    # File names may hold bytes that are no text, which UTF-8 refuses.
+    write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _measured(metrics: dict[str, Any] | None, config: Any) -> dict[str, Any]:
+    """What all pages show: figures and configuration."""
+    overall = (metrics or {}).get("overall") or {}
+    dose = ((config or {}).get("degradation") or {}).get("args", {}).get("dose_fraction")
+    return {
+        "metrics": metrics,
+        "overall": overall,
+        "patients": (metrics or {}).get("patients") or {},
+        "dose": dose,
+        "config_yaml": _as_yaml(config),
+    }
+
+
+def _pictured(metrics: dict[str, Any] | None, panels: list[Panel]) -> dict[str, Any]:
+    """What the pages of denoisers show: windows, bias, slices."""
+    overall = (metrics or {}).get("overall") or {}
+    return {
+        "windows": overall.get("windows") or {},
+        "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
+        "panels": [_pictures(panel) for panel in panels],
+        "colour_bar": data_uri(figures.colour_bar_png()),
+        "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
+        "enlargement": figures.ENLARGEMENT,
+    }
+
+
+def _phantoms(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    rows = phantom_rows(found)
+    return {
+        "conditions": phantom_conditions(found),
+        "noise_power": data_uri(charts.noise_power_png(found)),
+        "transfer": data_uri(charts.transfer_png(found)),
+        "groups": [(group, list(each)) for group, each in groupby(rows, lambda row: row.group)],
+    }
+
+
+def _sweep(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not found:
+        return None
+    return {
+        **found,
+        "conditions": sweep_conditions(found),
+        "chart": data_uri(charts.dose_png(found)),
+        "answers": equivalent_doses(found),
+        "none_means": NONE_MEANS,
+    }
+
+
+def _as_yaml(config: Any) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _environment() -> Environment:
+    """Lenient on what is missing: after hours of training, a gap must not cost the page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        finalize=or_dash,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(fixed=fixed, duration=duration, day=day)
+    environment.globals.update(change=change, tissues=TISSUE_RANGES_HU)
+    return environment
+
+
+def _pictures(panel: Panel) -> dict[str, Any]:
+    """A panel as the template needs it: four columns, each the whole slice and its centre, and
+    a profile along the middle row of that centre."""
+    crop = figures.centre_crop(panel.target_hu)
+    images = [
+        ("full dose", "reference", panel.target_hu),
+        ("low dose", "input", panel.input_hu),
+        ("denoised", "output", panel.output_hu),
+    ]
+    columns = [
+        _column(title, kind, figures.grey_png, figures.grey_levels(image_hu, panel.window), crop)
+        for title, kind, image_hu in images
+    ]
+    levels = figures.difference_levels(panel.difference_hu)
+    columns.append(
+        _column("denoised − full dose", "difference", figures.difference_png, levels, crop)
+    )
+    rows = len(panel.target_hu)
+    row = (crop[0].start + crop[0].stop) // 2
+    profile = charts.profile_png(
+        target_hu=panel.target_hu[row, crop[1]],
+        input_hu=panel.input_hu[row, crop[1]],
+        output_hu=panel.output_hu[row, crop[1]],
+        pixel_mm=panel.pixel_mm,
+    )
+    return {
+        "panel": panel,
+        "columns": columns,
+        "box": _percent(crop, panel.target_hu),
+        "line": {"row": row + 1, "rows": rows, "top": f"{100 * (row + 0.5) / rows:.2f}%"},
+        "profile": data_uri(profile),
+    }
+
+
+def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> dict[str, Any]:
+    return {
+        "title": title,
+        "kind": kind,
+        "whole": data_uri(to_png(levels)),
+        "centre": data_uri(to_png(levels[crop])),
+    }
+
+
+def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
+    """Where the crop lies in the slice, in CSS."""
+    rows, columns = image.shape
+    return {
+        "top": f"{100 * crop[0].start / rows:.2f}%",
+        "left": f"{100 * crop[1].start / columns:.2f}%",
+        "height": f"{100 * (crop[0].stop - crop[0].start) / rows:.2f}%",
+        "width": f"{100 * (crop[1].stop - crop[1].start) / columns:.2f}%",
+    }
+
+
+def data_uri(png: bytes | None) -> str | None:
+    """A PNG within the page itself."""
+    if png is None:
+        return None
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,228 @@
+"""What a folder holds to be reviewed: derived series, what they were made from, and stores.
+
+A derived series is one case, together with the series that its header names as its source
+(PS3.3 C.12.4): found below the folder itself, or in the sources given besides. Where only a
+store has the original (`ldct run`), it is taken from there, by the key in report.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import NothingUsableError
+from pipeline.core.refusals import Fate
+from pipeline.core.volume import Volume
+from pipeline.dicom.derived.provenance import ImageKey, keys_of
+from pipeline.dicom.read.headers import DESCRIPTIVE
+from pipeline.dicom.read.volume import patient_key, series_key
+from pipeline.review.overlay import overlays
+from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
+from pipeline.review.series_index import (
+    DENOISED,
+    DIFFERENCE,
+    LOW_DOSE,
+    ORIGINAL,
+    Found,
+    facts_of,
+    found_in,
+    model_of,
+    recorded_sources,
+    source_of,
+)
+from pipeline.store.store import INDEX, REAL, Store
+
+FULL_DOSE, LABELS = "full_dose", "labels"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One series on show: its planes, what is known of it without identity, and warnings."""
+
+    planes: Planes
+    facts: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is looked at together. folder: of the series that is accepted or rejected."""
+
+    cid: str
+    patient: str
+    shown: dict[str, Shown]
+    model: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All there is to review below `root`, and what could not be read, each told."""
+
+    root: Path
+    cases: dict[str, Case]
+    refusals: list[dict[str, Any]]
+
+
+def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collection:
+    """Every case below `root`, with the originals and segmentations that are there or in
+    `sources`. key: the installation's, for the pseudonyms.
+
+    Raises NothingUsableError where there is nothing to look at.
+    """
+    if not root.is_dir():
+        raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
+    found, refused = found_in([root, *sources, *recorded_sources(root)])
+    by_image = {image: each for each in found for image in keys_of(each.series)}
+    originals = {
+        series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
+    }
+    labels, left = overlays([refusal for _, refusal in refused], originals)
+    shelf = _Shelf(_report(root), _store(root), key, labels, {})
+    cases = [shelf.case(each, by_image) for each in found if each.kind == DENOISED]
+    if not cases:
+        cases = [shelf.case(each, by_image) for each in found if each.kind != DIFFERENCE]
+    if not cases:
+        cases = shelf.stored_cases()
+    folders = {refusal.path: folder for folder, refusal in refused}
+    refusals = [
+        refusal.as_dict(folders.get(refusal.path, root))
+        for refusal in left
+        if refusal.fate is Fate.QUARANTINED
+    ]
+    if not cases:
+        reasons = f": {refusals[0]['reason']}" if refusals else ""
+        raise NothingUsableError(f"{root} holds no series to review{reasons}")
+    return Collection(root, {case.cid: case for case in cases}, refusals)
+
+
+def _report(root: Path) -> dict[str, Any]:
+    try:
+        return json.loads((root / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _store(root: Path) -> Store | None:
+    for folder in (root, root / "store"):
+        if (folder / INDEX).exists():
+            return Store(folder)
+    return None
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """What cases are made of; each series is opened once, however many cases show it."""
+
+    report: dict[str, Any]
+    store: Store | None
+    key: bytes
+    labels: dict[str, tuple[Planes, dict[int, str]]]
+    opened: dict[str, Shown]
+
+    def case(self, found: Found, by_image: dict[ImageKey, Found]) -> Case:
+        series, name = found.series, series_key(found.series, self.key)
+        folder = series.instances[0].path.parent
+        row = self._row(folder)
+        shown: dict[str, Shown] = {}
+        source = source_of(found, by_image)
+        if source is not None:
+            shown[ORIGINAL] = self._series(source)
+            before = source_of(source, by_image)
+            if before is not None:
+                shown[FULL_DOSE] = self._series(before)
+        elif row.get("series"):
+            shown |= self._stored(row["series"])
+        shown |= self._labels_of(source or found)
+        is_original = found.kind == ORIGINAL
+        shown[ORIGINAL if is_original else found.kind] = self._series(found)
+        if not is_original and ORIGINAL not in shown:
+            flags: tuple[str, ...] = ("the original was not found: name its folder with --source",)
+        else:
+            flags = _unlike(shown)
+        return Case(
+            cid=name,
+            patient=patient_key(series, self.key),
+            shown=_in_order(shown),
+            model=model_of(found.header),
+            folder=None if is_original else folder,
+            flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
+        )
+
+    def _labels_of(self, original: Found) -> dict[str, Shown]:
+        planes, names = self.labels.get(series_key(original.series, self.key), (None, {}))
+        return {} if planes is None else {LABELS: Shown(planes, {"names": names})}
+
+    def stored_cases(self) -> list[Case]:
+        if self.store is None:
+            return []
+        return [
+            Case(
+                cid=name,
+                patient=record["patient"],
+                shown=_in_order(self._stored(name)),
+                flags=tuple(record["provenance"].get("warnings", ())),
+            )
+            for name, record in self.store.records().items()
+        ]
+
+    def _series(self, found: Found) -> Shown:
+        name = series_key(found.series, self.key)
+        if name not in self.opened:
+            self.opened[name] = Shown(
+                planes_of_series(found.series), facts_of(found.header), found.series.warnings
+            )
+        return self.opened[name]
+
+    def _stored(self, name: str) -> dict[str, Shown]:
+        """The original of a store, and its low-dose input if one is cached."""
+        if self.store is None or name not in self.store.records():
+            return {}
+        volume = self.store.load(name)
+        facts = {k: v for k, v in volume.provenance.items() if k in DESCRIPTIVE}
+        warnings = tuple(volume.provenance.get("warnings", ()))
+        shown = {ORIGINAL: Shown(planes_of_volume(volume), facts, warnings)}
+        for path in sorted((self.store.path / "degraded").glob(f"{name}.*.npy")):
+            real = path.name.split(".")[1] == REAL
+            told = {**facts, "Dose": "a real low dose" if real else "simulated"}
+            degraded = self.store.load_degraded(name, path.name.split(".")[1])
+            volume = Volume(degraded, volume.valid, volume.affine_lps, volume.slice_origins_mm, {})
+            shown[LOW_DOSE] = Shown(planes_of_volume(volume), told)
+            break
+        return shown
+
+    def _row(self, folder: Path) -> dict[str, Any]:
+        """What report.json says of a derived folder."""
+        rows = self.report.get("exported") or []
+        return next((r for r in rows if Path(r.get("folder", "")).name == folder.name), {})
+
+
+def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
+    order = (ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, LABELS)
+    return {role: shown[role] for role in order if role in shown}
+
+
+def _unlike(shown: dict[str, Shown]) -> tuple[str, ...]:
+    """Originals and derived images lie at the same places, or the reader is told."""
+    if not {ORIGINAL, DENOISED} <= shown.keys():
+        return ()
+    one, other = (shown[role].planes.geometry for role in (ORIGINAL, DENOISED))
+    if one.shape == other.shape and abs(one.slice_origins_mm - other.slice_origins_mm).max() < 0.01:
+        return ()
+    return ("original and denoised do not lie at the same places: linked by position only",)
+
+
+def _flags_of(row: dict[str, Any]) -> list[str]:
+    flags = []
+    if clipped := row.get("clipped_pixels"):
+        excess = row.get("largest_clipped_excess_hu", 0)
+        flags.append(f"{clipped} pixels clipped on export, by {excess:g} HU at most")
+    check = row.get("check") or {}
+    if check.get("problems"):
+        flags.append(f"{check['problems']} problems found by the check of derived series")
+    return flags

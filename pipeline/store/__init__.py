@@ -1,0 +1,1 @@
+"""Stage store: volumes, labels and the split by patient, on disk."""

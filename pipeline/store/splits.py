@@ -1,0 +1,72 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from pipeline.config.sections import Split
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.pseudonyms import unit_interval
+from pipeline.store.published_splits import TEST, TRAIN, VALIDATION, published_sides
+
+
+def split_patients(
+    patients: list[str], settings: Split, *, key: bytes, recorded: dict[str, str]
+) -> dict[str, str]:
+    """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
+
+    A published split is its lists alone; patients that they do not name are on no side.
+    A small cohort whose hash puts nobody on a side that must not be empty gives it the next
+    patient in hash order. Raises ConfigError for a listed patient who is not there, and
+    NothingUsableError where training and test cannot both have one.
+    """
+    if settings.by != "patient":
+        return published_sides(patients, settings, key=key)
+    wanted = {TEST: settings.test, VALIDATION: settings.validation}
+    listed = {p: side for side, who in wanted.items() if isinstance(who, list) for p in who}
+    for patient in listed:
+        if patient not in patients:
+            raise ConfigError(
+                f"data.split names {patient}, who is not in the data; there are: "
+                + ", ".join(sorted(patients))
+            )
+    if len(patients) < 2:
+        raise NothingUsableError(
+            f"{len(patients)} usable patient: training needs at least 2, "
+            "one of them held back for the test"
+        )
+    sides = {}
+    for patient in sorted(patients, key=lambda p: unit_interval(key, p)):
+        by_hash = _side_by_hash(unit_interval(key, patient), settings)
+        default = recorded.get(patient, by_hash)
+        # A list is complete: whoever it does not name is not on that side.
+        if patient not in listed and isinstance(wanted.get(default), list):
+            default = TRAIN
+        sides[patient] = listed.get(patient, default)
+    settled = listed.keys() | recorded.keys()
+    _fill(sides, TEST, settled=settled)
+    _fill(sides, TRAIN, settled=settled)
+    return sides
+
+
+def _side_by_hash(place: float, settings: Split) -> str:
+    test = settings.test if isinstance(settings.test, float) else 0.0
+    validation = settings.validation if isinstance(settings.validation, float) else 0.0
+    if place < test:
+        return TEST
+    return VALIDATION if place < test + validation else TRAIN
+
+
+def _fill(sides: dict[str, str], empty: str, *, settled: Set[str]) -> None:
+    """Give an empty side the first patient, in hash order, of a side that can spare one."""
+    if empty in sides.values():
+        return
+    for patient, side in sides.items():
+        others = list(sides.values()).count(side) - 1
+        if patient not in settled and (side == VALIDATION or others >= 1):
+            sides[patient] = empty
+            return
+    raise NothingUsableError(
+        f"no patient is free for the {empty} side of the split: each is settled on another, by "
+        "an earlier run or by data.split; name patients in data.split.test or add some"
+    )

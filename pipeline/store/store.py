@@ -1,0 +1,259 @@
+"""The data set on disk: HU volumes as NIfTI, memory-mapped, and an index.
+
+A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy`
+(where the scanner measured), `volumes/KEY.json` (what is known of the series),
+`labels/KEY.NAME.npy` and `.json` (label maps on the volume's grid) and
+`degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
+a lower dose). Patients and series appear under keyed hashes; no name, ID, date or UID of the
+source is kept. Every file is written whole or not at all, a series' record last, so a kill
+leaves either the series or nothing; storing the same series again changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.atomic_files import replacing, write_json
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.label_map import LabelMap
+from pipeline.core.volume import Volume
+
+INDEX = "index.json"
+VERSION = 2
+#: Names the cached input that a real low-dose series is.
+REAL = "real"
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class Store:
+    """Opens `path`, or makes it; raises ConfigError where it cannot be written to or read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with self._index() as index:
+                version = index.setdefault("version", VERSION)
+        except (OSError, json.JSONDecodeError) as error:
+            raise ConfigError(f"cannot use {path} as a store: {error}") from error
+        if version != VERSION:
+            raise ConfigError(
+                f"{path} is a store of version {version}, this software has version {VERSION}: "
+                "ingest again into a new folder"
+            )
+
+    @classmethod
+    def existing(cls, path: Path) -> Store:
+        """Opens a store that must hold something; raises NothingUsableError otherwise."""
+        if not (path / INDEX).exists():
+            raise NothingUsableError(f"{path} is not a store; make one with `ldct ingest`")
+        store = cls(path)
+        if not store.records():
+            raise NothingUsableError(f"the store {path} holds no series")
+        return store
+
+    def add(
+        self, volume: Volume, *, key: str, patient: str, real_input: Volume | None = None
+    ) -> bool:
+        """Store a volume under its series key; False where it was there already, the same.
+
+        real_input: the same slices as the scanner shows them at a lower dose.
+        """
+        paths = [self._volume_path(key), self._valid_path(key), self._record_path(key)]
+        digests = {}
+        if real_input is not None:
+            paths.append(self.degraded_path(key, REAL))
+            digests["input_digest"] = volume_digest(real_input)
+        with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
+            digest = pool.submit(volume_digest, volume)
+            if all(path.exists() for path in paths):
+                digests["digest"] = digest.result()
+                if digests.items() <= self.record(key).items():
+                    return False
+            # From here on the old series is gone: its record must not vouch for the new voxels,
+            # and what was made of it is no input of the new ones.
+            self._record_path(key).unlink(missing_ok=True)
+            for stale in (self.path / "degraded").glob(f"{key}.*"):
+                stale.unlink()
+            with replacing(self._volume_path(key)) as partial:
+                _save_nifti(partial, volume)
+            _save_array(self._valid_path(key), volume.valid)
+            if real_input is not None:
+                self.save_degraded(key, REAL, real_input.image_hu)
+        record = {
+            "patient": patient,
+            **digests,
+            "digest": digest.result(),
+            "shape": list(volume.image_hu.shape),
+            "affine_lps": volume.affine_lps.tolist(),
+            "slice_origins_mm": volume.slice_origins_mm.tolist(),
+            "provenance": volume.provenance,
+        }
+        write_json(self._record_path(key), record)
+        return True
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What is known of each series, by its key."""
+        names = sorted((self.path / "volumes").glob("*.json"))
+        return {path.stem: self.record(path.stem) for path in names}
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What is known of one series."""
+        return json.loads(self._record_path(key).read_text(encoding="utf-8"))
+
+    def load(self, key: str) -> Volume:
+        """A stored series; the image is memory-mapped, so slices are read when touched."""
+        record = self.record(key)
+        stored = nibabel.load(self._volume_path(key)).dataobj
+        # NIfTI runs (column, row, slice) with the column fastest: the transpose is C order.
+        image = np.asanyarray(stored).T
+        return Volume(
+            image_hu=image,
+            valid=np.load(self._valid_path(key), mmap_mode="r"),
+            affine_lps=np.array(record["affine_lps"]),
+            slice_origins_mm=np.array(record["slice_origins_mm"]),
+            provenance=record["provenance"],
+        )
+
+    def add_labels(self, key: str, name: str, labelmap: LabelMap) -> bool:
+        """Store a label map beside its volume; False where it was there already, the same.
+
+        name: lower-case letters, digits, `_` and `-`. Raises ValueError for another name, and
+        for labels of another shape than the volume's.
+        """
+        volume = self.record(key)
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ValueError(f"a name of labels is of lower-case letters and digits, got {name!r}")
+        if list(labelmap.labels.shape) != volume["shape"]:
+            raise ValueError(f"labels {labelmap.labels.shape} for a volume {volume['shape']}")
+        path = self._labels_path(key, name)
+        facts = {"digest": labelmap.digest, "grid": _grid_digest(volume)}
+        told = path.with_suffix(".json")
+        if path.exists() and told.exists():
+            known = json.loads(told.read_text(encoding="utf-8"))
+            if known | facts == known and known["source"] == labelmap.source:
+                return False
+        told.unlink(missing_ok=True)  # until the new labels are whole, nothing vouches for them
+        _save_array(path, labelmap.labels)
+        meaning = {"names": labelmap.names, "overlaps": labelmap.overlaps}
+        write_json(told, {**facts, **meaning, "source": labelmap.source})
+        return True
+
+    def label_names(self, key: str) -> list[str]:
+        """Of the label maps that a series has."""
+        found = (self.path / "labels").glob(f"{key}.*.json")
+        return sorted(path.name.split(".")[1] for path in found)
+
+    def load_labels(self, key: str, name: str) -> LabelMap:
+        """A stored label map, memory-mapped.
+
+        Raises NothingUsableError where there is none, or where the volume has come to lie on
+        another grid since.
+        """
+        path = self._labels_path(key, name)
+        if name not in self.label_names(key):
+            there = ", ".join(self.label_names(key)) or "none"
+            raise NothingUsableError(f"series {key} has no labels {name!r}; it has: {there}")
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if record["grid"] != _grid_digest(self.record(key)):
+            raise NothingUsableError(f"labels {name!r} of {key} are of another grid: ingest again")
+        return LabelMap(
+            labels=np.load(path, mmap_mode="r"),
+            names={int(value): text for value, text in record["names"].items()},
+            source=record["source"],
+            overlaps={int(value): tuple(of) for value, of in record["overlaps"].items()},
+        )
+
+    def split(self) -> dict[str, str]:
+        """Side by patient, as recorded so far."""
+        return self._read_index().get("split", {})
+
+    def record_split(self, sides: dict[str, str]) -> None:
+        with self._index() as index:
+            index["split"] = index.get("split", {}) | sides
+
+    def degraded_path(self, key: str, digest: str) -> Path:
+        return self.path / "degraded" / f"{key}.{digest[:16]}.npy"
+
+    def save_degraded(self, key: str, digest: str, image_hu: NDArray[np.float32]) -> None:
+        _save_array(self.degraded_path(key, digest), image_hu)
+
+    def load_degraded(self, key: str, digest: str) -> NDArray[np.float32]:
+        """Cached inputs, memory-mapped."""
+        return np.load(self.degraded_path(key, digest), mmap_mode="r")
+
+    def data_digest(self, keys: list[str]) -> str:
+        """One digest for a set of series and their real inputs, whatever their order."""
+        records = [self.record(key) for key in keys]
+        digests = sorted(record["digest"] + record.get("input_digest", "") for record in records)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def _volume_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.nii"
+
+    def _record_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.json"
+
+    def _valid_path(self, key: str) -> Path:
+        return self.path / "volumes" / f"{key}.valid.npy"
+
+    def _labels_path(self, key: str, name: str) -> Path:
+        return self.path / "labels" / f"{key}.{name}.npy"
+
+    def _read_index(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    @contextmanager
+    def _index(self) -> Iterator[dict[str, Any]]:
+        """The index, to be changed: locked against other processes, written back whole."""
+        with (self.path / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            index = self._read_index()
+            before = json.dumps(index)
+            yield index
+            if json.dumps(index) != before:
+                write_json(self.path / INDEX, index)
+
+
+def volume_digest(volume: Volume) -> str:
+    """SHA-256 over the HU, the padding and the place of every slice."""
+    summary = hashlib.sha256()
+    for part in (volume.image_hu, volume.valid, volume.affine_lps, volume.slice_origins_mm):
+        summary.update(np.ascontiguousarray(part).data)
+    return summary.hexdigest()
+
+
+def _grid_digest(record: dict[str, Any]) -> str:
+    """Of where a volume's voxels lie, whatever they hold."""
+    place = [record[name] for name in ("shape", "affine_lps", "slice_origins_mm")]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
+
+
+def _save_nifti(path: Path, volume: Volume) -> None:
+    """NIfTI by nibabel's header and our own bytes: its writer goes row by row."""
+    image = nibabel.Nifti1Image(volume.image_hu.T, LPS_TO_RAS @ volume.affine_lps)
+    image.header.set_xyzt_units("mm")
+    image.header.set_data_offset(image.header.single_vox_offset)
+    with path.open("wb") as stream:
+        image.header.write_to(stream)
+        stream.write(np.ascontiguousarray(volume.image_hu, dtype="<f4").data)
+
+
+def _save_array(path: Path, array: NDArray) -> None:
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.save(stream, array)

@@ -1,0 +1,71 @@
+"""A training as each of its processes must know it: they do the same, on their own items."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.models.adapters.base import Shell
+from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
+from pipeline.training.distributed import ranks
+from pipeline.training.loop import Log, train
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train on what. All paths must be the same files in every process.
+
+    keys, validation: of series in `store`. folder: of the checkpoint.
+    """
+
+    config: dict[str, Any]
+    store: str
+    keys: list[str]
+    validation: list[str]
+    folder: str
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        store: Store,
+        keys: list[str],
+        *,
+        validation: list[str],
+        folder: Path,
+    ) -> Training:
+        paths = str(store.path.absolute()), str(folder.absolute())
+        return cls(config.resolved(), paths[0], keys, validation, paths[1])
+
+    def run(self, log: Log) -> Shell:
+        """Train (pipeline.training.loop), together with whoever waits in `assist`."""
+        ranks().hand_out(asdict(self))
+        return self._run(log)
+
+    def _run(self, log: Log) -> Shell:
+        config, store = parse_config(self.config), Store.existing(Path(self.store))
+        task, settings = task_of(config), config.train
+        items = settings.iterations * settings.batch * settings.accumulate
+        return train(
+            config,
+            task.training_data(store, self.keys, config, items),
+            folder=Path(self.folder),
+            log=log,
+            data_digest=store.data_digest([*self.keys, *self.validation]),
+            selection=task.selection(store, config, self.validation),
+        )
+
+
+def assist() -> bool:
+    """In all processes but the first: wait for its training and take part in it.
+
+    Returns False, at once, in the first.
+    """
+    own = ranks()
+    if own.leads:
+        return False
+    Training(**own.hand_out())._run(lambda metrics, iteration: None)
+    return True

@@ -1,0 +1,92 @@
+"""Which weights of a training to keep: those that did best on the validation patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
+from pipeline.core.units import Window
+from pipeline.data.patches import PatchPairs
+from pipeline.metrics.image import ssim
+from pipeline.store.store import Store
+
+#: From air to the densest bone, -1024 to 1900 HU, as Eulig et al. 2024 choose weights.
+RANGE_HU = Window(438, 2924)
+
+
+@dataclass
+class Selection:
+    """Looks at a model every so many iterations, and remembers its best weights.
+
+    patches: {"input", "target"} of validation patients, each [1, rows, columns] in HU, the same
+    ones at every look. The score is their mean SSIM over RANGE_HU.
+    """
+
+    patches: Dataset
+    every: int
+    batch: int
+    workers: int = 0
+    score: float = -math.inf
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def look(self, model: nn.Module, iteration: int, *, last: bool = False) -> dict[str, float]:
+        """What to log of this iteration: the score where it was time to look."""
+        if iteration % self.every and not last:
+            return {}
+        score = self._score(model)
+        if score > self.score:
+            self.score = score
+            self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        return {"validation_ssim": score}
+
+    def _score(self, model: nn.Module) -> float:
+        device = next(model.parameters()).device
+        # Its own generator: a look must not change what the training draws.
+        loader = DataLoader(
+            self.patches,
+            batch_size=self.batch,
+            num_workers=self.workers,
+            generator=torch.Generator(),
+        )
+        was_training = model.training
+        model.eval()
+        scores: list[float] = []
+        with torch.inference_mode():
+            for batch in loader:
+                outputs = model(batch["input"].to(device)).float().cpu().numpy()[:, 0]
+                targets = batch["target"].numpy()[:, 0]
+                scores += [ssim(o, t, RANGE_HU) for o, t in zip(outputs, targets, strict=True)]
+        model.train(was_training)
+        return float(np.mean(scores))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed training needs."""
+        return {"score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what state_dict gave."""
+        self.score, self.weights = state["score"], state["weights"]
+
+
+def selection_of(store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+    """What `train.validate_every` asks for: a patch for each slice of the validation series.
+
+    Raises ConfigError where no patient is on the validation side.
+    """
+    every = config.train.validate_every
+    if every is None:
+        return None
+    if not keys:
+        raise ConfigError("train.validate_every: no patient is on the validation side of the split")
+    slices = sum(store.record(key)["shape"][0] for key in keys)
+    patches = PatchPairs(store, keys, config, slices)
+    return Selection(patches, every, config.train.batch, config.train.workers)

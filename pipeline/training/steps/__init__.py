@@ -1,0 +1,1 @@
+"""Update rules: what one iteration of the training loop does."""

@@ -1,0 +1,58 @@
+"""Is the game between generator and discriminator still on?"""
+
+from __future__ import annotations
+
+import torch
+
+_SOUND = {"diversity": 1.0, "told_apart": 0.5, "certainty": 0.5}
+#: What one more turn counts in the running means.
+_SHARE = 0.05
+#: Generated batches whose images differ less than this share of what real ones do have collapsed.
+COLLAPSED = 0.25
+#: A discriminator that is so sure on average leaves its opponent little to learn from.
+SATURATED = 0.98
+
+
+class Watch:
+    """Running means of how varied the generated images are, and how often they are told apart.
+
+    diversity: the spread over a generated batch, pixel by pixel, over that of the real batch.
+    It sees a collapse onto a few images; a class that is missing shows in
+    pipeline.metrics.generative alone. told_apart: the share of pairs whose real image has the
+    higher score, 0.5 for a discriminator that guesses. certainty: the probability that it gives
+    to the truth, for losses that take scores as log odds, whose gradient `vanishes` as it nears
+    1. An alarm is 1 where the mean has crossed its limit. The means start from a sound game, so
+    that a fresh generator, which draws grey, has some thirty turns before it rings.
+    """
+
+    def __init__(self, *, vanishes: bool) -> None:
+        self.vanishes = vanishes
+        self.means: dict[str, float] = {}
+
+    def see_images(self, real: torch.Tensor, fake: torch.Tensor) -> None:
+        """Both [batch, ...]; nothing is learnt from a batch of one."""
+        if len(real) > 1:
+            self._add("diversity", _spread(fake) / max(_spread(real), 1e-12))
+
+    def see_scores(self, real: torch.Tensor, fake: torch.Tensor) -> None:
+        """Scores of real and generated images, [batch, ...]."""
+        of_real, of_fake = (scores.detach().float().flatten(1).mean(1) for scores in (real, fake))
+        higher = (of_real[:, None] > of_fake).float() + 0.5 * (of_real[:, None] == of_fake)
+        self._add("told_apart", float(higher.mean()))
+        if self.vanishes:
+            right = torch.sigmoid(torch.cat([of_real, -of_fake]))
+            self._add("certainty", float(right.mean()))
+
+    def figures(self) -> dict[str, float]:
+        collapsed = self.means.get("diversity", 1.0) < COLLAPSED
+        saturated = self.means.get("certainty", 0.5) > SATURATED
+        alarms = {"collapse_alarm": float(collapsed), "saturation_alarm": float(saturated)}
+        return {**self.means, **alarms}
+
+    def _add(self, name: str, value: float) -> None:
+        mean = self.means.get(name, _SOUND[name])
+        self.means[name] = (1 - _SHARE) * mean + _SHARE * value
+
+
+def _spread(images: torch.Tensor) -> float:
+    return float(images.detach().float().var(dim=0).mean().sqrt())

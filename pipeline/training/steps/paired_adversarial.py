@@ -1,0 +1,150 @@
+"""A discriminator beside a paired loss: what the mean of all answers lacks, texture, comes back.
+
+The mean square error makes a denoiser answer with the mean of all images that the input may
+have come from, which is smooth. A generator that must also pass for full dose keeps a texture,
+and pays for it in PSNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from pipeline.config.component import build
+from pipeline.config.sections import Component, Strict, Train
+from pipeline.core.errors import ConfigError
+from pipeline.core.units import Window
+from pipeline.models.adapters.base import HUModel
+from pipeline.training.steps.adversarial import Adversarial, Player, Told
+from pipeline.training.steps.base import Batch
+from pipeline.training.steps.gan_objectives import Judge
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Weights(Strict):
+    """What each part counts in the generator's loss."""
+
+    content: Weight = 1.0
+    perceptual: Weight = 0.0
+    adversarial: Weight = 1.0
+
+
+class PairedAdversarial(Adversarial):
+    """The model's output against the target: by `loss`, by features, by a discriminator.
+
+    conditional: the discriminator sees the input beside the image and so judges pairs, two
+    channels (pix2pix, Isola et al., CVPR 2017, with MONAI's PatchDiscriminator); otherwise the
+    image alone, one channel.
+
+    `loss` is taken on normalised values, as in Supervised. Discriminator and features look
+    through `window`, (centre, width) in HU, brought to [-1, 1]: texture of 20 HU would be lost
+    beside bone and air. Without one they see all, normalised.
+
+    The first `rehearsal` iterations are the generator's alone, by `loss`. A perceptual weight
+    needs them, and `features`: a network with a part named `encode`, such as MONAI's
+    AutoEncoder, which in those iterations learns to rebuild the targets, and is frozen then. The
+    mean square distance of what it encodes is the perceptual loss (Yang et al., IEEE TMI 2018,
+    with a Wasserstein critic; they took VGG, which has seen photographs), in units of
+    the features' variance in the targets.
+    """
+
+    def __init__(
+        self,
+        model: HUModel,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        settings: Train,
+        *,
+        discriminator: dict[str, Any],
+        objective: dict[str, Any],
+        weights: dict[str, float],
+        conditional: bool = False,
+        window: tuple[float, float] | None = None,
+        features: dict[str, Any] | None = None,
+        rehearsal: int = 0,
+        residual: bool = True,
+        **options: Any,
+    ) -> None:
+        self.weights = Weights.model_validate(weights)
+        self.conditional, self.rehearsal = conditional, rehearsal
+        self.window = None if window is None else Window(*window)
+        if self.weights.perceptual and not (features and rehearsal):
+            raise ConfigError(
+                "step.args: a perceptual weight needs features and a rehearsal to train them in"
+            )
+        super().__init__(
+            model, settings, discriminator=discriminator, objective=objective, **options
+        )
+        self.loss = loss
+        self.features: Any = None
+        if self.weights.perceptual and features:
+            component = Component.model_validate(features)
+            network = build(component, key="step.args.features", base=nn.Module)
+            self.features = network.to(next(model.parameters()).device)
+            self.players["features"] = Player.of(
+                self.features, settings, turns=rehearsal, lr=settings.lr, momentum=0.9
+            )
+
+    @property
+    def rehearses(self) -> bool:
+        return self.done < self.rehearsal
+
+    def generator_turns(self, iterations: int) -> int:
+        game = max(0, iterations - self.rehearsal)
+        return min(iterations, self.rehearsal) + super().generator_turns(game)
+
+    def fake(self, batch: Batch) -> torch.Tensor:
+        return self.seen(self.generator(batch["input"]))
+
+    def real(self, batch: Batch) -> torch.Tensor:
+        return self.seen(batch["target"])
+
+    def seen(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """Images as discriminator and features see them."""
+        if self.window is None:
+            return self.kept.normalised(image_hu)
+        return ((image_hu - self.window.centre) * (2 / self.window.width)).clamp(-1, 1)
+
+    def judge(self, batch: Batch) -> Judge:
+        if not self.conditional:
+            return self.scores
+        condition = self.seen(batch["input"])
+        return lambda image: self.scores(torch.cat([image, condition], dim=1))
+
+    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
+        output_hu = self.generator(batch["input"])
+        fake, real = self.seen(output_hu), self.real(batch)
+        content = self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
+        told = {"loss": content.item()}
+        if self.rehearses:
+            return content + self._features_loss(real), told
+        loss = self.weights.content * content
+        if self.features is not None:
+            perceptual = self.perceptual(fake, real)
+            loss = loss + self.weights.perceptual * perceptual
+            told["perceptual_loss"] = perceptual.item()
+        adversarial = self.objective.generator(self.judge(batch)(fake))
+        told["adversarial_loss"] = adversarial.item()
+        self.watch.see_images(real, fake)
+        return loss + self.weights.adversarial * adversarial, told
+
+    def _features_loss(self, real: torch.Tensor) -> torch.Tensor:
+        if self.features is None:
+            return real.new_zeros(())
+        return mse_loss(self.features(real), real)
+
+    def perceptual(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Mean square distance of features, in the variance of the real ones."""
+        self.features.requires_grad_(False)
+        of_real = self.features.encode(real)
+        return mse_loss(self.features.encode(fake), of_real) / of_real.var().clamp(min=1e-12)
+
+    def update(self) -> Told:
+        if self.rehearses and self.features is not None:
+            self.players["features"].update(self.settings.clip_gradient_norm)
+        return super().update()

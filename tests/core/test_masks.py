@@ -1,0 +1,92 @@
+"""The body in a slice, and its box."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.images import body_slice, disc
+
+from pipeline.core.masks import body_mask, bounding_box, lung_mask
+
+
+def test_the_lungs_and_gas_belong_to_the_body() -> None:
+    mask = body_mask(body_slice())
+    rows, columns = np.indices((64, 64)) - 31.5
+    ellipse = (rows / 22) ** 2 + (columns / 27) ** 2
+    assert mask[ellipse < 0.85].all(), "the lung disc is filled in"
+    assert not mask[ellipse > 1].any()
+
+
+def test_the_couch_is_cut_off() -> None:
+    image_hu = body_slice()
+    without = body_mask(image_hu)
+    image_hu[53:57, 2:62] = 200  # a shell of 4 pixels, the back lying on it
+    mask = body_mask(image_hu)
+    assert not mask[:, :4].any()
+    assert not mask[57:].any()
+    assert (mask != without).sum() < 0.05 * without.sum()
+
+
+def test_the_largest_of_several_bodies_counts() -> None:
+    image_hu = np.full((64, 64), -1000, dtype=np.float32)
+    image_hu[8:20, 8:20] = 0
+    image_hu[28:60, 28:60] = 0
+    mask = body_mask(image_hu)
+    assert mask[44, 44]
+    assert not mask[:24].any()
+
+
+@pytest.mark.parametrize("hu", [-1000, -1024, -400])
+def test_a_slice_without_a_body_has_an_empty_mask(hu: float) -> None:
+    mask = body_mask(np.full((40, 50), hu, dtype=np.float32))
+    assert mask.shape == (40, 50)
+    assert not mask.any()
+
+
+def test_the_box_holds_the_mask_exactly_where_it_is_large_enough() -> None:
+    mask = np.zeros((60, 80), dtype=bool)
+    mask[10:40, 20:70] = True
+    assert bounding_box(mask, (16, 16)) == (slice(10, 40), slice(20, 70))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 79), (59, 0), (59, 79), (30, 40), (3, 77)])
+@pytest.mark.parametrize("at_least", [(32, 32), (31, 17), (60, 80), (16, 48)])
+def test_a_small_box_grows_to_a_patch_within_the_image(
+    place: tuple[int, int], at_least: tuple[int, int]
+) -> None:
+    mask = np.zeros((60, 80), dtype=bool)
+    mask[place] = True
+    box = bounding_box(mask, at_least)
+    assert box is not None
+    for side, smallest, size in zip(box, at_least, mask.shape, strict=True):
+        assert side.stop - side.start == smallest
+        assert side.start >= 0
+        assert side.stop <= size
+    assert mask[box].sum() == 1
+
+
+def test_a_patch_larger_than_the_image_gets_all_of_it() -> None:
+    mask = disc((30, 40), 5)
+    box = bounding_box(mask, (64, 64))
+    assert box is not None
+    assert mask[box].shape == (30, 40)
+
+
+def test_an_empty_mask_has_no_box() -> None:
+    assert bounding_box(np.zeros((10, 10), dtype=bool), (4, 4)) is None
+
+
+def test_lungs_that_touch_in_front_of_the_heart_do_not_swallow_it() -> None:
+    """A ring of lung around the heart, a vessel in it; 2 mm pixels, 5 mm slices."""
+    rows, columns = np.indices((128, 128)) - 63.5
+    radius = np.hypot(rows, columns)
+    plane = np.full((128, 128), -1000.0)
+    plane[radius < 58] = 40  # the chest
+    plane[radius < 50] = -850  # both lungs, joined in front
+    plane[radius < 25] = 40  # the heart, 100 mm
+    vessel = np.hypot(rows, columns - 38) < 3
+    plane[vessel] = 40
+    image_hu = np.repeat(plane[None], 8, axis=0).astype(np.float32)
+    lungs = lung_mask(image_hu, (5.0, 2.0, 2.0))
+    assert not lungs[:, radius < 20].any()
+    assert lungs[:, (radius > 30) & (radius < 48)].all(), "and the vessel is filled in"

@@ -1,0 +1,235 @@
+"""Training patches of images and their labels, and what is done to them on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config.segmentation import IGNORED, Segmentation
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.label_map import LabelMap
+from pipeline.core.volume import Volume
+from pipeline.data.label_patches import Labelled, LabelPatches, cache_working, load_working
+from pipeline.data.segmentation_transforms import RandEnhancementd, RandGammad, RandNoiseFieldd
+from pipeline.store.store import Store
+
+STILL = {
+    "rotate_degrees": 0,
+    "tilt_degrees": 0,
+    "scale": 0,
+    "elastic_voxels": 0,
+    "enhancement_hu": 0,
+    "gamma": 0,
+    "shift_hu": 0,
+    "noise_hu": 0,
+    "blur_voxels": 0,
+    "low_dose_scale": 0,
+}
+LIVER, SPLEEN = 5, 1
+
+
+def settings(**changes: object) -> Segmentation:
+    given = {
+        "classes": {"liver": [LIVER], "spleen": [SPLEEN]},
+        "spacing_mm": (2, 2, 2),
+        "patch": [8, 16, 16],
+    }
+    return Segmentation.model_validate(given | changes)
+
+
+def patient(given: Segmentation, *, noise_hu: float | None = None) -> Labelled:
+    """Air, a large liver and a spleen of 27 voxels; each of one value."""
+    labels = np.zeros((20, 40, 40), dtype=np.uint8)
+    labels[4:16, 5:30, 5:20] = LIVER
+    labels[10:13, 30:33, 30:33] = SPLEEN
+    image_hu = np.choose(labels, [-1000, 120, 0, 0, 0, 60]).astype(np.float32)
+    noise = None if noise_hu is None else np.full(labels.shape, noise_hu, dtype=np.float32)
+    return Labelled(image_hu, labels, given.table(labelmap(labels)), noise)
+
+
+def labelmap(labels: NDArray) -> LabelMap:
+    return LabelMap(labels, {LIVER: "liver", SPLEEN: "spleen"})
+
+
+def patches(length: int = 40, seed: int = 3, **changes: object) -> LabelPatches:
+    given = settings(**changes)
+    return LabelPatches([patient(given, noise_hu=20)], given, seed=seed, length=length)
+
+
+def test_an_item_is_a_function_of_its_number() -> None:
+    dataset, other = patches(), patches()
+    forwards = [dataset[item] for item in range(8)]
+    backwards = [other[item] for item in reversed(range(8))][::-1]
+    for one, same in zip(forwards, backwards, strict=True):
+        assert torch.equal(one["input"], same["input"])
+        assert torch.equal(one["target"], same["target"])
+    assert not torch.equal(forwards[0]["input"], forwards[1]["input"])
+    elsewhere = patches(seed=4)
+    assert not torch.equal(elsewhere[0]["input"], forwards[0]["input"])
+
+
+@pytest.mark.parametrize("patch", [[8, 16, 16], [4, 24, 12], [16, 16], [12, 20]])
+def test_patches_have_the_configured_shape(patch: list[int]) -> None:
+    dataset = patches(patch=patch, augment={"flip": [0, 1, 2]})
+    for item in range(4):
+        one = dataset[item]
+        assert one["input"].shape == one["target"].shape == (1, *patch)
+        assert one["input"].dtype == torch.float32
+        assert one["target"].dtype == torch.uint8
+
+
+def test_the_image_and_its_classes_move_together() -> None:
+    """Turned, scaled, bent and mirrored, a voxel's value still tells its class."""
+    augment = STILL | {
+        "rotate_degrees": 20,
+        "tilt_degrees": 10,
+        "scale": 0.3,
+        "elastic_voxels": 2,
+        "flip": [0, 1, 2],
+    }
+    dataset = patches(augment=augment)
+    agreeing = []
+    for item in range(20):
+        one = dataset[item]
+        image_hu, target = one["input"], one["target"]
+        expected = torch.where(image_hu > 90, 2, torch.where(image_hu > -470, 1, 0))
+        known = target != IGNORED
+        agreeing.append(float((expected == target)[known].float().mean()))
+    # Interpolation passes through the liver's values between spleen and air.
+    assert np.mean(agreeing) > 0.98
+    assert min(agreeing) > 0.95
+
+
+def test_left_alone_a_patch_is_its_place() -> None:
+    """Every voxel keeps its exact value: nothing is interpolated where nothing moves."""
+    dataset = patches(augment=STILL)
+    for item in range(10):
+        assert set(dataset[item]["input"].unique().tolist()) <= {-1000, 60, 120}
+
+
+def test_small_classes_are_shown_as_often_as_large_ones() -> None:
+    """27 voxels beside 4500: by chance, one patch in a hundred would be centred there."""
+    dataset = patches(patch=[1, 1, 1], foreground=1.0, augment=STILL, length=200)
+    centred = Counter(int(dataset[item]["target"]) for item in range(200))
+    assert set(centred) == {1, 2}
+    assert centred[2] == pytest.approx(100, abs=25)
+
+
+def test_some_patches_lie_anywhere() -> None:
+    dataset = patches(patch=[1, 1, 1], foreground=0.0, augment=STILL, length=200)
+    background = sum(int(dataset[item]["target"]) == 0 for item in range(200))
+    assert background / 200 == pytest.approx(1 - 4527 / 32000, abs=0.06)
+
+
+def test_outside_of_the_volume_nothing_is_known() -> None:
+    """The volume is 20 slices high: of a patch of 40, at least half is not known."""
+    dataset = patches(patch=[40, 16, 16], augment=STILL)
+    for item in range(5):
+        one = dataset[item]
+        outside = (one["target"] == IGNORED).all(dim=-1).all(dim=-1)[0]
+        assert int((~outside).sum()) == 20
+        edge = int((~outside).nonzero()[0])
+        if edge:
+            assert torch.equal(one["input"][0, 0], one["input"][0, edge]), "the rim is repeated"
+
+
+def test_ignored_labels_are_ignored() -> None:
+    one = patches(classes={"liver": [LIVER]}, ignored=[SPLEEN], augment=STILL, foreground=0)
+    seen = {int(v) for item in range(40) for v in one[item]["target"].unique()}
+    assert seen == {0, 1, IGNORED}
+
+
+def test_low_dose_noise_is_added_by_a_random_share() -> None:
+    dataset = patches(augment=STILL | {"low_dose_scale": 1.5}, foreground=0, length=60)
+    added = [float(dataset[item]["input"].min()) + 1000 for item in range(60)]
+    assert min(added) < 3
+    assert 25 < max(added) <= 30
+
+
+def test_without_a_class_there_is_nothing_to_learn() -> None:
+    given = settings(classes={"bladder": [21]})
+    with pytest.raises(NothingUsableError, match="classes"):
+        LabelPatches([patient(given)], given, seed=0, length=1)
+
+
+def test_structures_go_by_name_or_by_value() -> None:
+    by_name = settings(classes={"organs": ["Liver", SPLEEN]})
+    table = by_name.table(labelmap(np.zeros((1, 1, 1), np.uint8)))
+    assert table[[0, LIVER, SPLEEN, 7]].tolist() == [0, 1, 1, 0]
+    with pytest.raises(ConfigError, match="claim"):
+        settings(classes={"a": ["liver"], "b": [LIVER]}).table(
+            labelmap(np.zeros((1, 1, 1), np.uint8))
+        )
+
+
+def test_each_structure_gets_a_contrast_of_its_own() -> None:
+    labels = torch.zeros(1, 24, 24)
+    labels[0, :12, :12], labels[0, 14:, 14:] = LIVER, SPLEEN
+    transform = RandEnhancementd(30.0)
+    transform.set_random_state(seed=0)
+    shifts = []
+    for _ in range(300):
+        done = transform({"input": torch.zeros(1, 24, 24), "labels": labels})["input"][0]
+        assert abs(float(done[4, 20])) < 1e-6, "what is in no structure stays"
+        shifts.append([float(done[4, 4]), float(done[20, 20])])
+    liver, spleen = np.array(shifts).T
+    # Normal of a deviation uniform in [0, 60]: root of the mean square is 60 / 3^0.5.
+    assert liver.std() == pytest.approx(60 / 3**0.5, rel=0.15)
+    assert abs(np.corrcoef(liver, spleen)[0, 1]) < 0.15
+
+
+def test_gamma_bends_soft_tissue_alone() -> None:
+    transform = RandGammad(0.3, (-200.0, 300.0))
+    transform.set_random_state(seed=1)
+    image_hu = torch.linspace(-1000, 2000, 301).reshape(1, 1, 301)
+    for _ in range(20):
+        bent = transform({"input": image_hu})["input"]
+        outside = (image_hu <= -200) | (image_hu >= 300)
+        assert torch.allclose(bent[outside], image_hu[outside], atol=1e-3)
+        assert (bent.diff() > 0).all(), "darker stays darker"
+    assert (bent - image_hu)[~outside].abs().max() > 5
+
+
+def test_noise_without_a_degradation_is_none() -> None:
+    image = torch.zeros(1, 4, 4)
+    done = RandNoiseFieldd(1.0)({"input": image})
+    assert torch.equal(done["input"], image)
+
+
+def volume_of(image_hu: NDArray) -> Volume:
+    return Volume(
+        image_hu=image_hu.astype(np.float32),
+        valid=np.ones(image_hu.shape, dtype=bool),
+        affine_lps=np.diag([1.0, 1.0, 2.0, 1.0]),
+        slice_origins_mm=np.outer(np.arange(len(image_hu)), [0.0, 0.0, 2.0]),
+    )
+
+
+def test_the_working_grid_is_made_once_and_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    image_hu = np.arange(6 * 10 * 12).reshape(6, 10, 12)
+    labels = labelmap(np.full((6, 10, 12), LIVER, dtype=np.uint8))
+    store.add(volume_of(image_hu), key="s-0", patient="p-0")
+    store.save_degraded("s-0", "noisy", image_hu + np.float32(7))
+    cache_working(store, "s-0", labels, settings(), degraded="noisy")
+    kept = load_working(store, "s-0", labels, settings(), degraded="noisy")
+    assert kept.image_hu.shape == kept.labels.shape == (6, 5, 6)
+    assert (kept.classes == 1).all()
+    assert kept.noise_hu is not None
+    assert np.allclose(kept.noise_hu, 7, atol=1e-3)
+    assert float(kept.image_hu.mean()) == pytest.approx(image_hu.mean())
+
+
+def test_other_labels_of_the_same_image_are_kept_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(volume_of(np.zeros((6, 10, 12))), key="s-0", patient="p-0")
+    livers, spleens = (labelmap(np.full((6, 10, 12), v, np.uint8)) for v in (LIVER, SPLEEN))
+    for labels in (livers, spleens):
+        cache_working(store, "s-0", labels, settings())
+    assert (load_working(store, "s-0", livers, settings()).classes == 1).all()
+    assert (load_working(store, "s-0", spleens, settings()).classes == 2).all()

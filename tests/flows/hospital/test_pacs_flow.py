@@ -1,0 +1,134 @@
+"""`ldct pacs`, `status`, `retry` on a real Orthanc, as a hospital meets them; a router's module."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pydicom
+import pytest
+import yaml
+from helpers.pacs import PASSWORD, USER, Orthanc, write_ct
+from test_flows import identity_config, register
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+def hospital(folder: Path, orthanc: Orthanc, **more) -> Path:
+    """A YAML as its owner writes it, the secret in a file of its own."""
+    login = folder / "login.yaml"
+    login.write_text(yaml.safe_dump({"user": USER, "password": PASSWORD}))
+    login.chmod(0o600)
+    service = {"url": orthanc.url, "login": {"file": str(login)}}
+    described = {
+        "model": "identity",
+        "work": str(folder / "work"),
+        "source": service,
+        "rules": [{"name": "chest", "body_part": ["CHEST"], "description": "chest"}],
+        "send": {"dicomweb": service},
+        "settle_s": 0,
+        **more,
+    }
+    path = folder / "hospital.yaml"
+    path.write_text(yaml.safe_dump(described))
+    return path
+
+
+def test_a_series_from_the_pacs_and_back_by_the_commands(ldct, orthanc, tmp_path):
+    register(identity_config())
+    paths = write_ct(tmp_path / "in", 1, count=4)
+    orthanc.fill(paths)
+    described = hospital(tmp_path, orthanc)
+    dry = ldct("pacs", "pull", described, "--dry-run", "--json")
+    assert dry.code == 0, dry.err
+    assert (dry.json["matched"], dry.json["new"]) == (1, 0)
+    assert "description like chest: Chest 1" in dry.json["series"][0]["rules"]["chest"]
+    assert not (tmp_path / "work").exists()
+
+    assert ldct("pacs", "pull", described, "--json").json["new"] == 1
+    worked = ldct("pacs", "work", described, "--json")
+    assert worked.code == 0, worked.err
+    assert worked.json["counts"]["sent"] == 1
+    assert worked.json["open"] == []
+    derived = "AI DENOISED identity v1 | Chest 1"
+    assert orthanc.series() == {"Chest 1": 4, derived: 4}
+    assert "sent: 1" in ldct("status", described).out
+
+    register(identity_config())  # a later version is no champion: the work stays done
+    assert ldct("pacs", "pull", described, "--json").json["new"] == 0
+    told = worked.out + worked.err + ldct("status", described, "--json").out
+    for secret in (PASSWORD, "SECRET-4711", "Geheim", "826.0.1.3680043"):
+        assert secret not in told
+
+
+def test_what_failed_is_told_and_tried_again(ldct, orthanc, tmp_path):
+    register(identity_config())
+    orthanc.fill(write_ct(tmp_path / "in", 1))
+    dead_end = {"dimse": {"host": "127.0.0.1", "port": orthanc.port, "called": "X"}}
+    described = hospital(tmp_path, orthanc, send=dead_end, retry={"attempts": 1})
+    ldct("pacs", "pull", described)
+    ldct("pacs", "work", described)
+    (row,) = ldct("status", described, "--json").json["open"]
+    assert row["state"] == "dead"
+    assert row["note"].startswith("no association with X at 127.0.0.1")
+    assert (tmp_path / "work" / "dead" / row["id"] / "why.json").exists()
+    described = hospital(tmp_path, orthanc)  # its owner mends the address
+    assert "1 due again" in ldct("retry", described, row["id"]).out
+    assert ldct("pacs", "work", described, "--json").json["counts"]["sent"] == 1
+    assert ldct("retry", described, "w-of-nobody").code == 2
+
+
+def test_a_wrong_yaml_is_told_without_the_secret(ldct, orthanc, tmp_path):
+    described = hospital(tmp_path, orthanc, send={"dicomweb": {"url": "http://u:hush@h/x"}})
+    ended = ldct("pacs", "pull", described)
+    assert ended.code == 2
+    assert "send.dicomweb.url" in ended.err
+    assert "hush" not in ended.err
+
+
+def task_folder(folder: Path, process: object) -> Path:
+    """A task as mercure hands it to a module."""
+    for path in write_ct(folder, 1):
+        header = pydicom.dcmread(path)
+        path.rename(folder / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
+    task = {"id": "1", "info": {"action": "both", "uid": "1.2", "uid_type": "series"}}
+    (folder / "task.json").write_text(json.dumps({**task, "process": process}))
+    return folder
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_routers_task_is_done_by_its_contract(ldct, tmp_path, monkeypatch, several):
+    register(identity_config())
+    step = {"module_name": "ldct", "settings": {"model": "identity"}, "retain_input_images": False}
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setenv(
+        "MERCURE_IN_DIR", str(task_folder(tmp_path / "in", [step] if several else step))
+    )
+    monkeypatch.setenv("MERCURE_OUT_DIR", str(out))
+    ended = ldct("pacs", "module")
+    assert ended.code == 0, ended.err
+    result = json.loads((out / "result.json").read_text())
+    assert result == ended.json
+    assert result["model"] == "models:/identity/1"
+    assert [row["instances"] for row in result["series"]] == [3]
+    images = {path.name: pydicom.dcmread(path) for path in out.glob("*.dcm")}
+    assert sorted(path.suffix for path in out.iterdir()) == [".dcm", ".dcm", ".dcm", ".json"]
+    for name, image in images.items():
+        assert name == f"{image.SeriesInstanceUID}#{image.SOPInstanceUID}.dcm"
+        assert image.SeriesDescription.startswith("AI DENOISED identity")
+
+
+def test_a_routers_task_that_fails_says_why_and_leaves_no_image(ldct, tmp_path):
+    (tmp_path / "out").mkdir()
+    folder = task_folder(tmp_path / "in", {"settings": {"model": "identity", "dose": 1}})
+    ended = ldct("pacs", "module", "--in", folder, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert "process.settings.dose" in told["error"]
+
+
+def test_a_module_without_folders_is_wrong_usage(ldct, monkeypatch):
+    monkeypatch.delenv("MERCURE_IN_DIR", raising=False)
+    assert ldct("pacs", "module").code == 2

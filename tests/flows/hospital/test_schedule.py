@@ -1,0 +1,172 @@
+"""Jobs at their times: Prefect's own reckoning, runs that were missed or overlap, and the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import yaml
+from helpers.images import run_data, tiny_store, tiny_train
+from helpers.pacs import series_of, write_ct
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import Deployment, StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
+from prefect.states import Scheduled
+
+from flows.hospital import jobs as scheduled
+from flows.hospital.deployments import deployments, times_to_come
+from flows.hospital.status import page, scheduled_runs
+from flows.tracking.registry import Registry
+from pipeline.config.schedule import Schedule
+from pipeline.core.errors import ConfigError
+from pipeline.pacs.hospital_config import load_pacs
+from pipeline.pacs.ledger import Ledger
+
+ROOT = Path(__file__).parents[3]
+DAILY = "30 2 * * *"
+
+
+def hospital(folder: Path, **schedule: Any) -> Path:
+    path = folder / "hospital.yaml"
+    described = {
+        "model": "identity@champion",
+        "work": str(folder / "work"),
+        "rules": [{"name": "any"}],
+        "send": {"dimse": {"host": "127.0.0.1", "port": 1, "called": "X"}},
+        "schedule": {"time_zone": "Europe/Zurich", **schedule},
+    }
+    path.write_text(yaml.safe_dump(described, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"time_zone": "Europe/Zurch"}, "no time zone Europe/Zurch"),
+        ({"nightly": "1 2 3"}, "schedule.nightly"),
+        ({"nigthly": DAILY}, "schedule.nigthly"),
+        ({"retrain": {"config": "c"}}, "schedule.retrain.store"),
+    ],
+)
+def test_a_wrong_schedule_is_named(tmp_path, given, told):
+    with pytest.raises(ConfigError, match=told):
+        load_pacs(hospital(tmp_path, **given))
+
+
+def test_a_time_that_prefect_does_not_take_is_named():
+    with pytest.raises(ConfigError, match=r"nightly: '99 \* \* \* \*' is no cron time"):
+        times_to_come(Schedule(time_zone="UTC", nightly="99 * * * *"))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [  # summer time begins: 02:30 does not exist; it ends: 02:30 comes twice
+        ("2026-03-27T12:00+01:00", ["03-28T02:30+01:00", "03-29T01:30+01:00", "03-30T02:30+02:00"]),
+        ("2026-10-24T12:00+02:00", ["10-25T02:30+02:00", "10-26T02:30+01:00", "10-27T02:30+01:00"]),
+    ],
+)
+def test_once_a_night_by_the_hospitals_clock(after, expected):
+    schedule = Schedule(time_zone="Europe/Zurich", nightly=DAILY, retry=None)
+    found = times_to_come(schedule, after=datetime.fromisoformat(after))
+    assert found == {"nightly": [f"2026-{time}" for time in expected]}
+
+
+def test_the_command_shows_the_times(ldct, tmp_path):
+    shown = ldct("schedule", hospital(tmp_path, retry=None), "--dry-run", "--json")
+    assert shown.code == 0, shown.err
+    assert [time[11:16] for time in shown.json["next"]["nightly"]] == ["01:00"] * 3
+    (tmp_path / "hospital.yaml").write_text(
+        (tmp_path / "hospital.yaml").read_text().partition("schedule:")[0]
+    )
+    assert "does not say when" in ldct("schedule", tmp_path / "hospital.yaml").err
+
+
+def nightly_job(path: Path) -> tuple[RunnerDeployment, Deployment]:
+    """The nightly job of a hospital, without its times: the test says when."""
+    (job,) = deployments(path, Schedule(time_zone="UTC", retry=None))
+    job.schedules = []
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
+        return job, client.read_deployment(job.apply())
+
+
+def missed(deployment: Deployment, hours: list[int]) -> None:
+    with get_client(sync_client=True) as client:
+        for ago in hours:
+            due = datetime.now(UTC) - timedelta(hours=ago)
+            client.create_flow_run_from_deployment(
+                deployment.id, state=Scheduled(scheduled_time=due), tags=deployment.tags
+            )
+
+
+async def serve_once(job: RunnerDeployment) -> None:
+    runner = Runner(pause_on_shutdown=False)
+    await runner.aadd_deployment(job)
+    await runner.start(run_once=True)
+
+
+@pytest.mark.usefixtures("prefect_server", "own_registry")
+def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
+    """Three nights without the service: one run; the page tells of all."""
+    path = hospital(tmp_path, nightly=DAILY)
+    paths = write_ct(tmp_path / "in", 1)
+    settings = load_pacs(path)
+    ledger = Ledger(settings.work)
+    ledger.add(series_of(paths), "models:/none/1", origin="test", rule="any", due=0)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
+    job, deployment = nightly_job(path)
+    missed(deployment, [72, 48, 24])
+    anyio.run(serve_once, job)
+    rows = scheduled_runs("UTC")
+    assert sorted((row["outcome"], row["told"]) for row in rows) == [
+        ("ran", ""),
+        ("skipped", "the one before was not done yet"),
+        ("skipped", "the one before was not done yet"),
+    ]
+    (work,) = ledger.all()
+    assert "not been handed over" in work.note  # it worked the ledger off, in its own process
+
+    # A fourth, that was submitted after the one was done.
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment.id))
+    due = datetime.now(UTC) - timedelta(hours=2)
+    monkeypatch.setattr(scheduled.flow_run, "scheduled_start_time", due, raising=False)
+    assert "a later run has done its work" in scheduled._reason_to_skip(settings.schedule)
+    off = settings.schedule.model_copy(update={"catch_up": False})
+    assert "catch_up is off" in scheduled._reason_to_skip(off)
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    monkeypatch.setattr(scheduled.flow_run, "scheduled_start_time", soon, raising=False)
+    assert scheduled._reason_to_skip(off) == ""
+
+    told = page({"runs": rows, "counts": ledger.counts(), "open": [work.facts()]})
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/filter", json={}).json()
+    kept = [row["data"] for row in artifacts if row["key"] == scheduled.PAGE]
+    assert any(work.id in each for each in kept)
+    for secret in ("SECRET-4711", "Geheim", "826.0.1.3680043"):
+        assert secret not in told + json.dumps(artifacts)
+
+
+@pytest.mark.usefixtures("prefect_server", "own_registry")
+def test_retraining_evaluates_registers_and_skips_what_it_knows(tmp_path):
+    store = tiny_store(tmp_path / "store")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(run_data(train=tiny_train(iterations=1))))
+    retrain = {"config": str(config), "store": str(store.path), "promote": True}
+    path = hospital(tmp_path, retrain=retrain)
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
+    assert scheduled.retrain(str(path), return_state=True).is_completed()
+    (version,) = Registry.default().list()
+    assert version["gate"] == "failed"  # one iteration denoises nothing: no champion of it
+    assert version["aliases"] == []
+    again = scheduled.retrain(str(path), return_state=True)
+    assert (again.type, again.name) == (StateType.CANCELLED, "Skipped")
+    assert "/1 was trained on the same data" in again.message
+    assert len(Registry.default().list()) == 1

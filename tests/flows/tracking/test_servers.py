@@ -1,0 +1,202 @@
+"""MLflow and Prefect on a real PostgreSQL, by the documented commands: shared, shut, saved."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import mlflow
+import pytest
+import yaml
+from helpers.servers import POSTGRES, ROOT, Servers, commands, environment, run, running_servers
+
+from flows.tracking.registry import CHALLENGER, CHAMPION
+
+COMPOSE = ROOT / "docker-compose.yaml"
+
+REGISTER = """
+import sys
+import time
+from pathlib import Path
+from test_flows import identity_config, register
+Path(sys.argv[1], sys.argv[2]).touch()
+while len(list(Path(sys.argv[1]).iterdir())) < 2:
+    time.sleep(0.05)
+print(register(identity_config()).version)
+"""
+
+FLOW = """
+import os, time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def job(folder: str):
+    Path(folder, str(os.getppid())).touch()
+    until = time.monotonic() + 300
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+"""
+
+
+def composed() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def test_containers_listen_on_this_computer_alone():
+    services = composed()["services"]
+    ports = {name: service.get("ports", []) for name, service in services.items()}
+    assert ports == {
+        "postgres": [],
+        "mlflow": ["127.0.0.1:5000:5000"],
+        "prefect": ["127.0.0.1:4200:4200"],
+    }
+    assert "network_mode" not in COMPOSE.read_text()
+
+
+def test_no_secret_has_a_default_or_stands_in_the_file():
+    """Each is a variable that compose refuses to start without; S3's are empty without S3."""
+    text = COMPOSE.read_text()
+    services = composed()["services"]
+    told = [value for each in services.values() for value in each["environment"].values()]
+    secret = [v for v in told if "PASSWORD" in v or "SECRET" in v or "AUTH" in v]
+    assert len(secret) == 7
+    assert all(":?" in v or v == "${AWS_SECRET_ACCESS_KEY:-}" for v in secret)
+    for name in dict(
+        line.split("=", 1) for line in commands("secrets").splitlines() if "=" in line
+    ):
+        assert f"${{{name}:?" in text
+
+
+def test_containers_start_what_the_commands_start():
+    services = composed()["services"]
+    for name in ("mlflow", "prefect"):
+        told = " ".join([*services[name]["entrypoint"], *services[name]["command"]])
+        program = told.partition(" --host")[0]
+        assert f"exec {program} --host 127.0.0.1" in commands(name)
+    assert services["mlflow"]["environment"].keys() > {
+        "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def servers(
+    require_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    require_program(str(POSTGRES / "initdb"))
+    with running_servers(tmp_path_factory.mktemp("servers")) as running:
+        yield running
+
+
+def test_nobody_gets_in_without_the_password(servers):
+    for path in (servers.folder / ".env", servers.folder / "mlflow-auth.ini"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    models = f"http://127.0.0.1:{servers.mlflow_port}/api/2.0/mlflow/registered-models/search"
+    runs = f"http://127.0.0.1:{servers.prefect_port}/api/flow_runs/filter"
+    user, password = servers.secrets["PREFECT_API_AUTH_STRING"].split(":")
+    admin = "ldct", servers.secrets["MLFLOW_TRACKING_PASSWORD"]
+    with httpx.Client(timeout=60) as anybody:
+        assert anybody.get(models).status_code == 401
+        assert anybody.get(models, auth=("admin", "password1234")).status_code == 401
+        assert anybody.get(models, auth=admin).status_code == 200
+        assert anybody.post(runs, json={}).status_code == 401
+        assert anybody.post(runs, json={}, auth=(user, "wrong")).status_code == 401
+        assert anybody.post(runs, json={}, auth=(user, password)).status_code == 200
+    for name in ("mlflow.log", "prefect.log"):
+        log = (servers.folder / name).read_text()
+        assert not any(secret in log for secret in (password, admin[1]))
+
+
+def python(servers: Servers, *arguments: object, **more: Any) -> subprocess.Popen:
+    env = environment(**servers.client, PREFECT_HOME=str(servers.folder / "prefect-client"))
+    env["PYTHONPATH"] = f"{env['PYTHONPATH']}:{ROOT / 'tests'}"
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, env=env, cwd=servers.folder, text=True, **more)
+
+
+def versions_of(client: mlflow.MlflowClient) -> tuple[dict[int, list[str]], dict[str, str]]:
+    found = client.search_model_versions("name='identity'")
+    aliases = client.get_registered_model("identity").aliases
+    return {int(v.version): v.tags["gate"] for v in found}, {k: str(v) for k, v in aliases.items()}
+
+
+def test_two_processes_register_at_once_and_a_copy_brings_both_back(servers, tmp_path, monkeypatch):
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    both = [python(servers, "-c", REGISTER, ready, n, **pipes) for n in (1, 2)]
+    try:
+        ended = [process.communicate(timeout=900) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert sorted(out.split()[-1] for out, _ in ended) == ["1", "2"]
+    expected = {1: "passed", 2: "passed"}, {CHAMPION: "1", CHALLENGER: "2"}
+    for name, value in servers.client.items():
+        monkeypatch.setenv(name, value)
+    assert versions_of(mlflow.MlflowClient(servers.client["MLFLOW_TRACKING_URI"])) == expected
+    assert not (servers.folder / "mlruns").exists()  # all went through the server
+
+    env = environment(**servers.database)
+    copy = {"BACKUP": str(tmp_path / "copy"), "ARTIFACTS": str(servers.folder / "artifacts")}
+    (tmp_path / "copy").mkdir()
+    run(commands("back-up"), folder=tmp_path, env={**env, **copy})
+    restore = commands("restore").replace('"$database"', '"again_$database"')
+    run(restore, folder=tmp_path, env={**env, **copy, "ARTIFACTS": str(tmp_path / "artifacts")})
+    place = f"127.0.0.1:{servers.database['PGPORT']}/again_mlflow"
+    url = f"postgresql+pg8000://ldct:{servers.secrets['LDCT_DB_PASSWORD']}@{place}"
+    assert versions_of(mlflow.MlflowClient(url)) == expected
+    weights = list((tmp_path / "artifacts").rglob("weights.safetensors"))
+    assert len(weights) == 2
+
+
+def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
+    """Each of two jobs waits for the other: one worker alone, with a limit of one, would not do."""
+    (servers.folder / "job.py").write_text(FLOW)
+    prefect = ["-m", "prefect"]
+    assert python(servers, *prefect, "work-pool", "create", "ldct", "--type", "process").wait() == 0
+    deploy = ["--no-prompt", "deploy", "job.py:job", "--name", "test", "--pool", "ldct"]
+    assert python(servers, *prefect, *deploy).wait() == 0
+    met = tmp_path / "met"
+    met.mkdir()
+    start = ["worker", "start", "--pool", "ldct", "--limit", "1", "--name"]
+    workers = [python(servers, *prefect, *start, name) for name in ("one", "two")]
+    try:
+        api = httpx.Client(
+            base_url=servers.client["PREFECT_API_URL"],
+            auth=tuple(servers.secrets["PREFECT_API_AUTH_STRING"].split(":")),
+            timeout=60,
+        )
+        deployment = api.get("/deployments/name/job/test").json()["id"]
+        for _ in range(2):
+            asked = {"parameters": {"folder": str(met)}}
+            api.post(f"/deployments/{deployment}/create_flow_run", json=asked).raise_for_status()
+        until = time.monotonic() + 900
+        while time.monotonic() < until:
+            runs = api.post("/flow_runs/filter", json={}).json()
+            if {row["state_name"] for row in runs} == {"Completed"}:
+                break
+            time.sleep(1)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert [row["state_name"] for row in runs] == ["Completed"] * 2
+    assert len(list(met.iterdir())) == 2  # the workers are the jobs' parents
+
+
+def test_the_deployments_for_workers_are_those_of_ldct_schedule():
+    told = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert [(row["entrypoint"], row["tags"][1]) for row in told] == [
+        (f"flows/hospital/jobs.py:{job}", job) for job in ("nightly", "retry", "retrain")
+    ]
+    for row in told:
+        assert row["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+        assert json.dumps(row["parameters"]) == '{"hospital": "{{ $HOSPITAL }}"}'

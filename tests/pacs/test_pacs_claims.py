@@ -1,0 +1,58 @@
+"""What a worker takes next, however much is due."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pipeline.pacs import ledger as module
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work_item import Series, State
+
+COUNT = 12
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """COUNT pieces of work, the later found the earlier due; some are further than others."""
+    monkeypatch.setattr(module, "_PAGE", 5)
+    ledger = Ledger(tmp_path, now=lambda: 100.0)
+    for number in range(COUNT):
+        series = Series("1.2", f"1.2.{number}", frozenset({"1"}))
+        work = ledger.add(series, "m", origin="t", rule="r", due=50.0 - number // 2)
+        if number % 3 == 1:
+            ledger._db.execute("UPDATE work SET state = 'derived' WHERE id = ?", (work.id,))
+    ledger.add(Series("1.2", "1.3", frozenset({"1"})), "m", origin="t", rule="r", due=101.0)
+    return ledger
+
+
+def test_workers_take_all_that_is_due_in_its_order_over_many_pages(ledger: Ledger) -> None:
+    due = [work for work in ledger.all() if work.due <= 100]
+    expected = [work.id for work in sorted(due, key=lambda work: (work.due, work.id))]
+    assert {work.state for work in due} == {State.FOUND, State.DERIVED}
+    with ExitStack() as held:
+        taken = [held.enter_context(ledger.claim()) for _ in range(COUNT)]
+        assert [work.id for work in taken if work] == expected
+        with ledger.claim() as nothing_left:
+            assert nothing_left is None
+
+
+def test_a_claim_reads_a_page_of_what_waits(ledger: Ledger) -> None:
+    read: list[str] = []
+    ledger._db.set_trace_callback(read.append)
+    with ledger.claim() as work:
+        assert work is not None
+    assert sum("LIMIT 5" in statement for statement in read) == 3, "one for each open state"
+
+
+def test_the_index_gives_the_order(ledger: Ledger) -> None:
+    """Without it, SQLite would sort all that waits for each step."""
+    plan = ledger._db.execute(
+        "EXPLAIN QUERY PLAN SELECT due, id FROM work WHERE state = 'found' AND due <= 1"
+        " AND (due, id) > (0, '') ORDER BY due, id LIMIT 5"
+    ).fetchall()
+    told = " ".join(row["detail"] for row in plan)
+    assert "COVERING INDEX work_next" in told
+    assert "TEMP B-TREE" not in told

@@ -1,0 +1,150 @@
+"""`ldct review`'s commands: policy, audit, the study's statistics and their way to the registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from helpers.dicom import KEY, only_series
+from helpers.review import SLICES, body_hu, write_case
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.tracking.reader_study import ARTIFACT, record_study
+from flows.tracking.registry import Registry
+from pipeline.core.errors import ConfigError
+from pipeline.dicom.read.volume import read_volume
+from pipeline.evaluation.denoising import READER_STUDY
+from pipeline.review.planes_geometry import ROWS as CORONAL
+from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
+from pipeline.review.worklist import LABELS, collect
+from pipeline.store.store import LPS_TO_RAS, Store
+
+RUNNER = CliRunner()
+
+
+def invoked(*words: str | Path) -> str:
+    result = RUNNER.invoke(app, ["review", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_policy_is_shown_and_set(tmp_path: Path) -> None:
+    assert json.loads(invoked("policy", tmp_path, "--json")) == {"send": "any"}
+    invoked("policy", tmp_path, "--send", "accepted")
+    assert json.loads(invoked("policy", tmp_path, "--json")) == {"send": "accepted"}
+    found = json.loads(invoked("audit", tmp_path, "--json"))
+    assert [record["act"] for record in found["records"]] == ["policy"]
+    refused = RUNNER.invoke(app, ["review", "policy", str(tmp_path), "--send", "all"])
+    assert isinstance(refused.exception, ConfigError)
+
+
+def test_a_changed_audit_log_fails_the_command(tmp_path: Path) -> None:
+    for _ in range(2):
+        invoked("policy", tmp_path, "--send", "any")
+    log = tmp_path / "review" / "audit.jsonl"
+    log.write_text(log.read_text().replace("policy", "nothing", 1))
+    assert RUNNER.invoke(app, ["review", "audit", str(tmp_path)]).exit_code == 1
+
+
+def test_a_folder_of_no_series_is_told_with_code_3(tmp_path: Path) -> None:
+    """The first word is a folder: `ldct review DIR` opens it."""
+    refused = RUNNER.invoke(app, ["review", str(tmp_path)])
+    assert getattr(refused.exception, "exit_code", None) == 3
+
+
+def read_by(root: Path, reader: str, *, original: int, denoised: int) -> None:
+    study = open_study(root, [f"case-{number}" for number in range(8)])
+    for item in plan(study, reader):
+        left, right = (denoised, original) if item.left == "denoised" else (original, denoised)
+        score = Score(
+            item=item.item,
+            left=dict.fromkeys(CRITERIA, left),
+            right=dict.fromkeys(CRITERIA, right),
+            preference="neither",
+        )
+        save(root, study, reader, score)
+
+
+def test_statistics_are_told_and_written_as_csv(tmp_path: Path) -> None:
+    read_by(tmp_path, "anna", original=3, denoised=4)
+    table = tmp_path / "readings.csv"
+    found = json.loads(invoked("stats", tmp_path, "--json", "--csv", table))
+    assert found["cases"] == 8
+    assert found["criteria"]["texture"]["difference"] == 1
+    assert found["criteria"]["texture"]["non_inferior"] is True
+    assert len(table.read_text().splitlines()) == 1 + 8 + 2
+    assert "non-inferior" in invoked("stats", tmp_path)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """With one version whose gate waits for nothing but its readers."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    found = Registry.default()
+    client = found.client
+    experiment = client.create_experiment("e", artifact_location=found.artifacts)
+    run = client.create_run(experiment)
+    checks = [
+        {"check": "PSNR gain", "passed": True},
+        {"check": READER_STUDY, "passed": False},
+    ]
+    figures = {"figures": {}, "gate": {"passed": False, "checks": checks}}
+    client.log_dict(run.info.run_id, figures, "ldct/figures.json")
+    client.create_registered_model("m")
+    client.create_model_version("m", "unused", run_id=run.info.run_id, tags={"gate": "failed"})
+    return found
+
+
+@pytest.mark.parametrize(("denoised", "verdict"), [(4, "passed"), (1, "failed")])
+def test_a_study_settles_the_gate_that_waits_for_it(
+    registry: Registry, tmp_path: Path, denoised: int, verdict: str
+) -> None:
+    read_by(tmp_path, "anna", original=3, denoised=denoised)
+    result = json.loads(invoked("stats", tmp_path, "--json", "--model", "m/1"))
+    assert result["model"]["reader_study"] == verdict
+    version = registry.client.get_model_version("m", "1")
+    assert version.tags["reader_study"] == version.tags["gate"] == verdict
+    assert list(version.aliases) == (["champion"] if verdict == "passed" else [])
+    local = registry.client.download_artifacts(version.run_id, ARTIFACT)
+    kept = json.loads(Path(local).read_text())
+    assert kept["criteria"] == result["criteria"]
+    record_study(registry, "m/1", result)  # again: nothing more
+    assert len(registry.client.get_registered_model("m").aliases) == (verdict == "passed")
+
+
+def test_a_stores_series_are_reviewed_too(tmp_path: Path) -> None:
+    original, _ = write_case(tmp_path / "data", 1)
+    volume = read_volume(only_series(original)).volume
+    store = Store(tmp_path / "store")
+    store.add(volume, key="s-1", patient="p-1")
+    store.save_degraded("s-1", "a" * 16, volume.image_hu - 3)
+    case = collect(tmp_path / "store", key=KEY).cases["s-1"]
+    assert list(case.shown) == ["original", "low_dose"]
+    for role, shift in (("original", 0), ("low_dose", -3)):
+        planes = case.shown[role].planes
+        shown = planes.chunk("slices", 0).planes[4] * planes.hu_step
+        assert np.array_equal(shown, body_hu(4) + shift)
+
+
+def test_labels_lie_on_the_series_they_are_of(tmp_path: Path) -> None:
+    """Of a tilted series, in a file whose slices run the other way round."""
+    original, _ = write_case(tmp_path, 1, shear_mm=1.2)
+    volume = read_volume(only_series(original)).volume
+    labels = np.zeros(volume.image_hu.shape, np.uint8)
+    labels[5, 20:30, 40:50] = 3
+    turned = volume.affine_lps.copy()
+    turned[:3, 3] += turned[:3, 2] * (SLICES - 1)
+    turned[:3, 2] *= -1
+    path = tmp_path / "labels.nii.gz"
+    image = nibabel.Nifti1Image(labels[::-1].T, LPS_TO_RAS @ turned)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    case = next(iter(collect(tmp_path, key=KEY).cases.values()))
+    planes = case.shown[LABELS].planes
+    assert np.array_equal(planes.chunk("slices", 0).planes, labels[:8])
+    assert planes.chunk(CORONAL, 3).planes.max() == 3
+    assert case.shown[LABELS].facts["names"] == {3: "label 3"}

@@ -1,0 +1,186 @@
+"""The reader study: blind, random, resumable; its statistics against known answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+
+from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.review.reader_study import (
+    CRITERIA,
+    Score,
+    Study,
+    as_csv,
+    open_study,
+    plan,
+    save,
+    scores,
+    unblinded,
+)
+from pipeline.review.statistics import _moments, study_statistics, weighted_kappa, wilcoxon_p
+
+CASES = [f"case-{number:02d}" for number in range(20)]
+
+
+def rows(differences: list[int], *, readers: int = 1, original: int = 3) -> list[dict[str, Any]]:
+    """One reading of each case by each reader, the same difference in every criterion."""
+    return [
+        {
+            "reader": f"reader-{reader}",
+            "case": f"case-{number:02d}",
+            "repeat": False,
+            "preference": int(np.sign(difference)),
+            **{f"original {name}": original for name in CRITERIA},
+            **{f"denoised {name}": original + difference for name in CRITERIA},
+        }
+        for reader in range(readers)
+        for number, difference in enumerate(differences)
+    ]
+
+
+def test_a_plan_is_random_balanced_and_the_same_every_time() -> None:
+    study = Study(cases=CASES, seed=3)
+    items = plan(study, "anna")
+    assert items == plan(study, "anna")
+    first = [item.case for item in items if not item.repeat]
+    assert sorted(first) == CASES
+    assert first != CASES
+    assert [item.case for item in plan(study, "ben")] != [item.case for item in items]
+    again = [item.case for item in items if item.repeat]
+    assert len(again) == 5
+    assert len(set(again)) == 5
+    sides = Counter(item.left for reader in "abcdefgh" for item in plan(study, reader))
+    assert 0.35 < sides["original"] / sides.total() < 0.65
+
+
+def test_an_item_tells_nothing_of_its_case_or_sides() -> None:
+    names = [item.item for item in plan(Study(cases=CASES), "anna")]
+    assert len(set(names)) == len(names)
+    assert not any("case" in name or "original" in name for name in names)
+
+
+def test_scores_are_taken_up_where_they_were_left(tmp_path: Path) -> None:
+    study = open_study(tmp_path, CASES[:3])
+    item = plan(study, "anna")[0].item
+    half = Score(item=item, left={"noise": 2})
+    save(tmp_path, study, "anna", half)
+    assert scores(tmp_path, "anna")[item] == half
+    assert not half.complete
+    full = dict.fromkeys(CRITERIA, 4)
+    save(tmp_path, study, "anna", Score(item=item, left=full, right=full, preference="left"))
+    assert scores(tmp_path, "anna")[item].complete
+    assert open_study(tmp_path, ["another"]) == study  # fixed at its first use
+    with pytest.raises(ConfigError, match="no item"):
+        save(tmp_path, study, "ben", half)
+    for name in ("../anna", "", "a" * 33, "anna/ben"):
+        with pytest.raises(ConfigError, match="reader's name"):
+            save(tmp_path, study, name, half)
+
+
+def test_unblinding_puts_each_side_where_it_belongs(tmp_path: Path) -> None:
+    """A reader who gives whatever is denoised 5 and prefers it: whichever side it was on."""
+    study = open_study(tmp_path, CASES[:6])
+    for item in plan(study, "anna"):
+        good, bad = dict.fromkeys(CRITERIA, 5), dict.fromkeys(CRITERIA, 2)
+        denoised_left = item.left == "denoised"
+        score = Score(
+            item=item.item,
+            left=good if denoised_left else bad,
+            right=bad if denoised_left else good,
+            preference="left" if denoised_left else "right",
+        )
+        save(tmp_path, study, "anna", score)
+    found = unblinded(tmp_path, study)
+    assert len(found) == 6 + 2
+    assert {row["denoised noise"] for row in found} == {5}
+    assert {row["original noise"] for row in found} == {2}
+    assert {row["preference"] for row in found} == {1}
+    assert {row["denoised_side"] for row in found} == {"left", "right"}
+    table = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert table[0]["reader"] == "anna"
+    assert len(table) == 8
+
+
+def kappa(pairs: NDArray) -> float:
+    return float(weighted_kappa(np.array([_moments(np.array(pairs, float))]))[0])
+
+
+def test_weighted_kappa_is_cohens() -> None:
+    assert kappa(np.array([[1, 1], [3, 3], [5, 5], [2, 2]])) == pytest.approx(1)
+    assert kappa(np.array([[1, 5], [5, 1]])) == pytest.approx(-1)
+    assert np.isnan(kappa(np.array([[3, 3], [3, 3]])))
+    drawn = np.random.default_rng(0).integers(1, 6, (40, 2))
+    drawn[:25, 1] = drawn[:25, 0]
+    truth = cohen_kappa_score(drawn[:, 0], drawn[:, 1], labels=range(1, 6), weights="quadratic")
+    assert kappa(drawn) == pytest.approx(truth)
+
+
+def test_the_same_scores_are_not_inferior_and_much_worse_ones_are() -> None:
+    equal = study_statistics(rows([0] * 12))["criteria"]["noise"]
+    assert (equal["difference"], equal["interval"], equal["non_inferior"]) == (0, [0, 0], True)
+    assert equal["wilcoxon_p"] is None
+    worse = study_statistics(rows([-1] * 12))["criteria"]["noise"]
+    assert (worse["difference"], worse["non_inferior"]) == (-1, False)
+    # All twelve one way: p = 2 / 2^12.
+    assert worse["wilcoxon_p"] == pytest.approx(2 / 2**12)
+
+
+def test_wilcoxon_is_scipys() -> None:
+    untied = np.array([0.5, -1.25, 2.0, 3.5, -0.1, 4.25, 6.0])
+    exact = stats.wilcoxon(untied, method="exact").pvalue
+    assert wilcoxon_p(untied) == pytest.approx(exact)
+    tied = np.array([1.0, 1, -1, 0, 2, 2, 0])
+    counted = stats.wilcoxon(tied, zero_method="pratt", method=stats.PermutationMethod()).pvalue
+    assert wilcoxon_p(tied) == pytest.approx(counted)
+
+
+def test_the_margin_decides() -> None:
+    found = rows([0, -1, 0, -1, 0, 0, -1, 0, 0, -1])
+    assert study_statistics(found, margin=1.0)["criteria"]["noise"]["non_inferior"] is True
+    assert study_statistics(found, margin=0.1)["criteria"]["noise"]["non_inferior"] is False
+
+
+def test_readings_of_one_case_count_as_one() -> None:
+    """Five readers who agree do not make five times the cases: the interval stays."""
+    differences = [0, 1, -1, 1, 0, 0, 1, -1, 0, 1]
+    one = study_statistics(rows(differences))["criteria"]["noise"]["interval"]
+    five = study_statistics(rows(differences, readers=5))["criteria"]["noise"]["interval"]
+    assert one == five
+
+
+def test_one_case_gives_no_interval_and_no_verdict() -> None:
+    found = study_statistics(rows([0]))["criteria"]["noise"]
+    assert found["interval"] == [None, None]
+    assert found["non_inferior"] is None
+
+
+def test_intra_reader_kappa_is_of_repeats_only() -> None:
+    first = rows([1, 0, -1, 1, 0], original=3)
+    again = [{**row, "repeat": True} for row in first[:3]]
+    found = study_statistics(first + again)["criteria"]["noise"]
+    assert found["intra_reader_kappa"]["kappa"] == 1
+    assert found["intra_reader_kappa"]["pairs"] == 6
+    assert found["inter_reader_kappa"] is None
+    assert study_statistics(first)["criteria"]["noise"]["intra_reader_kappa"] is None
+
+
+def test_preferences_are_counted_with_wilsons_interval() -> None:
+    found = study_statistics(rows([1] * 8 + [-1] * 2 + [0] * 5))["preference"]
+    assert (found["denoised"], found["original"], found["neither"]) == (8, 2, 5)
+    assert found["share"] == 0.8
+    assert found["interval"] == pytest.approx([0.49, 0.943], abs=0.001)
+    assert found["sign_test_p"] == pytest.approx(2 * 56 / 1024)
+
+
+def test_nothing_read_is_told() -> None:
+    with pytest.raises(NothingUsableError, match="no complete reading"):
+        study_statistics([])
