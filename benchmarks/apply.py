@@ -28,7 +28,7 @@ from long_series import write_long_series
 from torch import nn
 
 from pipeline.config.run import load_config
-from pipeline.dicom.derived.publish import handing_over
+from pipeline.dicom.derived.publish import derived_series
 from pipeline.dicom.derived.write import write_slice
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice, SliceReader
@@ -127,7 +127,7 @@ def whole_and_parts(
 
 
 def hand_over(series: Series, made: list[Slice], folder: Path) -> None:
-    with handing_over(folder, series, CARD.operation(), write_slice) as going:
+    with derived_series(folder, series, CARD.operation(), write_slice) as going:
         for one in made:
             going.take(one)
 

@@ -24,7 +24,7 @@ from sklearn.datasets import load_sample_images
 
 from pipeline.config.sections import Normalize, Train
 from pipeline.core.units import SOFT_TISSUE, Window
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.generative.codec import Codec
@@ -104,7 +104,7 @@ def ct(data: Path) -> tuple[list[Grey], list[Grey]]:
     """Slices in window 40/400 as grey levels: two patients to learn from, every fifth of one."""
 
     def greys(name: str) -> list[Grey]:
-        (series,) = find_series(data / "ct" / name, intake=Intake()).series
+        (series,) = find_series(data / "ct" / name, intake=IngestOptions()).series
         image_hu = read_volume(series).volume.image_hu
         return [grey_levels(one, SOFT_TISSUE).astype(np.float32) for one in image_hu]
 

@@ -23,7 +23,7 @@ from pipeline.evaluation.denoising import evaluate_store
 from pipeline.inference.denoise import apply_model
 from pipeline.ingest.ingest import ingest
 from pipeline.models.adapters.base import HUModel
-from pipeline.physics.phantoms.image_quality import Grid, water_phantom
+from pipeline.physics.phantoms.image_quality import PhantomGrid, water_phantom
 from pipeline.quality.nps import NoisePower, less_mean_of_repeats, noise_power
 from pipeline.quality.phantom_scan import Scanner, scan
 from pipeline.quality.rois import cut_regions, tile_places_mm
@@ -100,7 +100,7 @@ def measured(
 
 
 def water_scans() -> dict[str, NDArray[np.float32]]:
-    grid = Grid()
+    grid = PhantomGrid()
     images = scan(
         water_phantom(grid).volume.image_hu[0],
         pixel_mm=grid.pixel_mm,
@@ -126,7 +126,7 @@ def texture(image_hu: NDArray[np.float32], full_hu: NDArray[np.float32]) -> dict
 
 
 def spectrum(image_hu: NDArray[np.float32]) -> NoisePower:
-    pixel_mm = Grid().pixel_mm
+    pixel_mm = PhantomGrid().pixel_mm
     places = tile_places_mm(half_width_mm=25, step_mm=32 * pixel_mm)
     noise_hu = less_mean_of_repeats(image_hu)
     regions = cut_regions(noise_hu, places, pixel_mm=pixel_mm, size_pixels=64)

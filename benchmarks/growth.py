@@ -23,7 +23,7 @@ import machine
 import numpy as np
 
 from flows.commands import apply_flow, ingest_flow
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.physics.phantoms.patient import Phantom
 
@@ -85,12 +85,12 @@ def one(stage: str, count: int) -> dict[str, float]:
 
 
 def ingest(source: Path, out: Path) -> None:
-    ingest_flow(source, out, Intake())
+    ingest_flow(source, out, IngestOptions())
 
 
 def apply(source: Path, out: Path) -> None:
     options: dict[str, Any] = {"compress": "none", "difference": False, "labels": "seg"}
-    apply_flow(MODEL, source, out, intake=Intake(), **options)
+    apply_flow(MODEL, source, out, intake=IngestOptions(), **options)
 
 
 def write_series(folder: Path, count: int) -> None:

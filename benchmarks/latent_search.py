@@ -32,11 +32,11 @@ from pipeline.config.run import RunConfig, load_config
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.versions import versions
 from pipeline.data.images import StoredSlices
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.generative.latent_search import (
-    Found,
     Holes,
     Search,
+    SearchResult,
     best_of_pool,
     find_codes,
     find_sequence,
@@ -62,7 +62,7 @@ TUNING_FRAMES = 9
 #: Numbers of moves that a faster search is tried with, fewest first.
 TRIED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 #: A faster way takes images with holes and a number of moves.
-Way = Callable[[Holes, int], Found]
+Way = Callable[[Holes, int], SearchResult]
 
 
 def main() -> None:
@@ -112,7 +112,9 @@ def sides_of(store: Store, config: RunConfig, data: Path) -> tuple[list[str], li
 
 
 def ingested(folder: Path, store: Store) -> str:
-    report = ingest(folder, store, key=installation_key(), intake=Intake(unidentified="folder"))
+    report = ingest(
+        folder, store, key=installation_key(), intake=IngestOptions(unidentified="folder")
+    )
     return str(report.series[0]["series"])
 
 
@@ -157,38 +159,38 @@ def encoded(holes: Holes) -> torch.Tensor:
         return network.encode(torch.where(holes.known, holes.target, mean)).mean
 
 
-def one_by_one(holes: Holes, start: torch.Tensor, search: Search) -> Found:
+def one_by_one(holes: Holes, start: torch.Tensor, search: Search) -> SearchResult:
     """As plain search goes: every image by itself."""
     found = [
         find_codes(holes.part(slice(n, n + 1)), start[n : n + 1], search) for n in range(len(start))
     ]
     codes = torch.cat([one.codes for one in found])
     losses = torch.cat([one.losses for one in found])
-    return Found(codes, losses, search.iterations, sum(one.seconds for one in found))
+    return SearchResult(codes, losses, search.iterations, sum(one.seconds for one in found))
 
 
-def from_pool(holes: Holes, moves: int) -> Found:
+def from_pool(holes: Holes, moves: int) -> SearchResult:
     start = best_of_pool(holes, POOL, seeded())
     return one_by_one(holes, start, replace(PLAIN, iterations=moves))
 
 
-def from_encoder(holes: Holes, moves: int) -> Found:
+def from_encoder(holes: Holes, moves: int) -> SearchResult:
     return one_by_one(holes, encoded(holes), replace(PLAIN, iterations=moves))
 
 
-def all_at_once(holes: Holes, moves: int) -> Found:
+def all_at_once(holes: Holes, moves: int) -> SearchResult:
     """From the encoder, all images in one batch."""
     return find_codes(holes, encoded(holes), replace(PLAIN, iterations=moves))
 
 
-def followed(holes: Holes, moves: int) -> Found:
+def followed(holes: Holes, moves: int) -> SearchResult:
     """Published: the first frame from a pool, then groups that begin at their neighbour's code."""
     first = best_of_pool(holes.part(slice(0, 1)), POOL, seeded())
     follow = replace(PLAIN, iterations=moves, consistency=0.1)
     return find_sequence(holes, first, replace(PLAIN, iterations=128), follow=follow, group=GROUP)
 
 
-def at_once(holes: Holes, moves: int) -> Found:
+def at_once(holes: Holes, moves: int) -> SearchResult:
     """All frames one consistent group, from the encoder's codes, smoothed along time."""
     start = torch.from_numpy(ndimage.gaussian_filter1d(encoded(holes).numpy(), 1.0, axis=0))
     return find_codes(holes, start, replace(PLAIN, iterations=moves, consistency=0.1))
@@ -236,7 +238,7 @@ def compared(
     return rows, drawn
 
 
-def plain(holes: Holes, moves: int) -> Found:
+def plain(holes: Holes, moves: int) -> SearchResult:
     return one_by_one(holes, random_start(holes, seeded()), replace(PLAIN, iterations=moves))
 
 

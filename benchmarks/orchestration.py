@@ -110,7 +110,7 @@ def run(command: list[str], work: Path) -> None:
 
 def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
     from pipeline.config.run import parse_config
-    from pipeline.dicom.read.ingest_options import Intake
+    from pipeline.dicom.read.ingest_options import IngestOptions
     from pipeline.export.series import Export
     from pipeline.io.discover import discover
     from pipeline.models.adapters.pretrained import load_pretrained
@@ -118,7 +118,7 @@ def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
 
     model, card, raw = load_pretrained(MODEL)
     config = parse_config(raw)
-    for number, item in enumerate(discover(source, intake=Intake()).sources):
+    for number, item in enumerate(discover(source, intake=IngestOptions()).sources):
         task_of(config).export(model, card, item, Export(out / str(number)), config)
 
 
@@ -135,7 +135,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     from pipeline.store.splits import split_patients
     from pipeline.store.store import Store
     from pipeline.tasks.base import task_of
-    from pipeline.tasks.training_job import Training
+    from pipeline.tasks.training_job import TrainingJob
 
     config = load_config(ROOT / "configs/demo.yaml", set_)
     task, store, key = task_of(config), Store(out / "store"), installation_key()
@@ -148,7 +148,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     config = task.plan(store, keys, config)
     task.prepare(store, keys, config)
     curve: list[dict[str, float]] = []
-    training = Training.of(config, store, keys[TRAIN], validation=[], folder=out / "training")
+    training = TrainingJob.of(config, store, keys[TRAIN], validation=[], folder=out / "training")
     model = training.run(lambda told, at: curve.append({"iteration": at, **told}))
     figures = task.evaluate(model, store, keys[TEST], config)
     verdict = task.judge(figures, config)

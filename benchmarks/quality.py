@@ -33,7 +33,7 @@ from quality_tables import markdown
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows.commands import train_flow
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
 from pipeline.config.run import RunConfig, digest, load_config, parse_config
 from pipeline.core.atomic_files import write_json
@@ -42,7 +42,7 @@ from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.evaluation.baselines import evaluate_baselines
@@ -105,7 +105,7 @@ def main() -> None:
 
     store = stored_patients(arguments.data / "ct", arguments.work, arguments.step)
     config = load_config(ROOT / "configs" / "denoise_redcnn.yaml", arguments.set)
-    with Stage("degrade", unit="series") as stage:
+    with StageProgress("degrade", unit="series") as stage:
         degrade_store(store, dict.fromkeys(PATIENTS, 1), config, stage.count)
     contenders = [given(reference, store) for reference in arguments.model]
     contenders += [trained(path, arguments.set, store) for path in arguments.train]
@@ -135,7 +135,7 @@ def stored_patients(data: Path, work: Path, step: int) -> Store:
     """Every `step`-th slice of each patient, under the name of the folder it came from."""
     store = Store(work / f"store-{step}")
     for name in PATIENTS:
-        (series,) = find_series(data / name, intake=Intake(unidentified="folder")).series
+        (series,) = find_series(data / name, intake=IngestOptions(unidentified="folder")).series
         volume = read_volume(series).volume
         part = Volume(
             volume.image_hu[::step],
@@ -213,7 +213,7 @@ def baseline_figures(
 ) -> dict[str, Any]:
     def measure() -> dict[str, Any]:
         others = [other for other in PATIENTS if other != name]
-        with Stage(f"{baseline.name}, {name}", unit="slices") as stage:
+        with StageProgress(f"{baseline.name}, {name}", unit="slices") as stage:
             found = evaluate_baselines(
                 store,
                 config,
@@ -235,7 +235,7 @@ def network_figures(
 
     def measure() -> dict[str, Any]:
         total = store.record(name)["shape"][0]
-        with Stage(f"{contender.label}, {name}", unit="slices", total=total) as stage:
+        with StageProgress(f"{contender.label}, {name}", unit="slices", total=total) as stage:
             return evaluate_store(model, store, [name], config, stage.advance)
 
     _, card, _ = load_named(contender.references[name])
@@ -303,7 +303,7 @@ def conventions(
 
 def phantoms(contender: Contender) -> dict[str, Any]:
     model, config = contender.load()
-    with Stage(
+    with StageProgress(
         f"phantoms, {contender.label}", unit="images", total=images_on_phantoms(16)
     ) as stage:
         return measure_on_phantoms(model, config, slices=16, progress=stage.advance)
@@ -312,7 +312,9 @@ def phantoms(contender: Contender) -> dict[str, Any]:
 def dose(contender: Contender, regions: int) -> dict[str, Any]:
     model, config = contender.load()
     sweep = Sweep(doses=DOSES, regions=regions)
-    with Stage(f"dose sweep, {contender.label}", unit="images", total=sweep.images) as stage:
+    with StageProgress(
+        f"dose sweep, {contender.label}", unit="images", total=sweep.images
+    ) as stage:
         return sweep_doses(model, config, sweep, progress=stage.advance)
 
 

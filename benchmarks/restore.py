@@ -30,7 +30,7 @@ from pipeline.core.pseudonyms import installation_key
 from pipeline.core.versions import versions
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.restoration import picture_figures
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.restorer import degradation_of, restoration_of
 from pipeline.report.restoration import restoration_strips
 from pipeline.store.published_splits import TEST, TRAIN
@@ -153,7 +153,7 @@ def _holding_back(config: RunConfig, rows: list[dict], sources: dict[str, Any]) 
 
 def trained(
     store: Store, keys: list[str], config: RunConfig, work: Path
-) -> tuple[Shell, dict[str, Any]]:
+) -> tuple[ModelAdapter, dict[str, Any]]:
     """The project's loop; the time of a training that was done before is read again."""
     length = config.train.iterations * config.train.batch * config.train.accumulate
     dataset = task_of(config).training_data(store, keys, config, length)

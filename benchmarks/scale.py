@@ -22,7 +22,7 @@ import torch
 
 from flows.hospital.prometheus import LedgerFigures
 from pipeline.config.run import parse_config
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.io.discover import discover
@@ -56,13 +56,13 @@ def main() -> None:
 def of_a_series(folder: Path, scratch: Path) -> dict[str, Any]:
     model, card, raw = load_pretrained("redcnn")
     config, to = parse_config(raw), Export(scratch / "out")
-    (source,) = discover(folder, intake=Intake()).sources
+    (source,) = discover(folder, intake=IngestOptions()).sources
     store = Store(scratch / "store")
     export = task_of(config).export
     return {
         "slices": len(source.instances),
         "source_mb": size_mb(folder),
-        "ingest_s": cpu_s(lambda: ingest(folder, store, key=KEY, intake=Intake())),
+        "ingest_s": cpu_s(lambda: ingest(folder, store, key=KEY, intake=IngestOptions())),
         "store_mb": size_mb(scratch / "store"),
         "apply_s": cpu_s(lambda: export(model, card, source, to, config, lambda slices: None)),
         "derived_mb": size_mb(scratch / "out"),

@@ -29,14 +29,14 @@ from pipeline.core.volume import Volume
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.evaluation.segmentation import class_figures
 from pipeline.evaluation.segmentation_at_dose import low_dose_volume
 from pipeline.inference.denoise import apply_model
 from pipeline.inference.segment import segment
 from pipeline.ingest.ingest import ingest
 from pipeline.metrics.segmentation import structure_figures
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.report.overlay import overlay
 from pipeline.store.labels import stored_labels
@@ -88,7 +88,9 @@ def main() -> None:
 def ingested(data: Path, folder: Path) -> tuple[Store, dict[str, str]]:
     """The store, with label maps, and the keys of the three patients' series."""
     store = Store(folder)
-    report = ingest(data, store, key=installation_key(), intake=Intake(unidentified="folder"))
+    report = ingest(
+        data, store, key=installation_key(), intake=IngestOptions(unidentified="folder")
+    )
     labelled = {row["series"]: row["labels"] for row in report.labels}
     masks = [key for key, kind in labelled.items() if kind == "mask"]
     other, whole = sorted(masks, key=lambda key: store.record(key)["shape"][0])
@@ -98,7 +100,7 @@ def ingested(data: Path, folder: Path) -> tuple[Store, dict[str, str]]:
 
 def trained(
     store: Store, key: str, config: RunConfig, work: Path
-) -> tuple[Shell, dict[str, float]]:
+) -> tuple[ModelAdapter, dict[str, float]]:
     """The project's loop over patches of one volume, the slabs not known."""
     settings, whole = complete(config.segmentation), store.load_labels(key, "mask")
     labels = np.array(whole.labels)

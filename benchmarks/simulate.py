@@ -26,7 +26,7 @@ from skimage.transform import iradon, radon
 from pipeline.core.units import hu_to_mu_per_mm
 from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.physics.calibration import SLICES, calibrate
@@ -65,8 +65,8 @@ def main() -> None:
     print(markdown(result))
 
 
-def volumes(folder: Path, intake: Intake | None = None) -> list[Volume]:
-    found = find_series(folder, intake=intake or Intake())
+def volumes(folder: Path, intake: IngestOptions | None = None) -> list[Volume]:
+    found = find_series(folder, intake=intake or IngestOptions())
     return [read_volume(series).volume for series in found.series]
 
 
@@ -146,7 +146,7 @@ def counted_truth() -> list[dict[str, float]]:
 
 def real_noise(data: Path) -> dict[str, dict]:
     """Predicted over measured noise in held-out slices: each patient's, the phantom's other."""
-    first, second, _ = volumes(data / "phantom" / "uniform-ge-hd750", Intake(gaps="slices"))
+    first, second, _ = volumes(data / "phantom" / "uniform-ge-hd750", IngestOptions(gaps="slices"))
     found = {"uniform-ge-hd750, water": held_out(first, second, (0,))}
     for name in PATIENTS:
         (volume,) = volumes(data / "ct" / name)

@@ -43,7 +43,7 @@ from pipeline.core.units import SOFT_TISSUE
 from pipeline.inference.denoise import apply_model
 from pipeline.metrics.image import psnr_db, ssim, windowed
 from pipeline.metrics.perceptual import vif
-from pipeline.models.adapters.base import HUModel, Shell, build_model, place
+from pipeline.models.adapters.base import HUModel, ModelAdapter, build_model, place
 from pipeline.models.redcnn import REDCNN
 
 RESULTS = Path(__file__).parent / "results"
@@ -140,12 +140,12 @@ def swift_inference() -> NDArray[np.float32]:
 
 
 @cache
-def swift() -> Shell:
+def swift() -> ModelAdapter:
     return place(build_model(load_config(SWIFT)), "cpu", channels_last=True).eval()
 
 
 @cache
-def our_redcnn() -> Shell:
+def our_redcnn() -> ModelAdapter:
     """As the registry gives it, with the plain one's weights."""
     network = REDCNN()
     network.load_state_dict(plain_redcnn().state_dict())

@@ -34,7 +34,7 @@ from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.inference.denoise import apply_model
-from pipeline.models.adapters.base import Shell, build_loss, build_model, place
+from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.store.store import Store
 from pipeline.training.loop import train
@@ -103,7 +103,7 @@ def configured(changes: list[str]) -> RunConfig:
     )
 
 
-def trained(config: RunConfig, store: Store, iterations: int, work: Path) -> Shell:
+def trained(config: RunConfig, store: Store, iterations: int, work: Path) -> ModelAdapter:
     settings = config.train.model_copy(
         update={"iterations": iterations, "checkpoint_every": max(1, iterations // 20)}
     )
@@ -139,7 +139,7 @@ def step_seconds(store: Store, repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
-def size(model: Shell) -> dict[str, float]:
+def size(model: ModelAdapter) -> dict[str, float]:
     """Parameters, and 10^9 multiplications and additions for a slice of 512 x 512, by PyTorch's own
     convolutions: without numbers, since ours would go another way."""
     counter, plain = FlopCounterMode(display=False), copy.deepcopy(model).to("meta")
@@ -151,13 +151,13 @@ def size(model: Shell) -> dict[str, float]:
     }
 
 
-def quality(model: Shell, store: Store, config: RunConfig) -> dict[str, Any]:
+def quality(model: ModelAdapter, store: Store, config: RunConfig) -> dict[str, Any]:
     overall = evaluate_store(model, store, [TEST], config)["overall"]
     return {"windows": overall["windows"], "hu_bias": overall["hu_bias"]}
 
 
 def slice_seconds(
-    models: dict[str, Shell], store: Store, config: RunConfig, repeats: int
+    models: dict[str, ModelAdapter], store: Store, config: RunConfig, repeats: int
 ) -> dict[str, list[float]]:
     """Seconds of one core for a slice, every model once a round."""
     one = np.array(store.load_degraded(TEST, degradation_digest(config, 0))[:1], dtype=np.float32)

@@ -18,23 +18,23 @@ from prefect.task_runners import TaskRunner
 from flows import stages
 from flows.pictures import apply_to_pictures
 from flows.runtime.dask_runner import dask_runner
-from flows.runtime.private_errors import StageFailedError, opened, sealed
-from flows.runtime.progress import Stage
-from flows.runtime.timings import Clock
+from flows.runtime.private_errors import StageFailedError, redact_errors, run_flow
+from flows.runtime.progress import StageProgress
+from flows.runtime.timings import StageTimings
 from flows.train_register import known_version, train_and_register
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.config.sections import Pairs
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key, read_key
-from pipeline.core.refusals import by_fate, nothing_usable
+from pipeline.core.refusals import by_disposition, nothing_usable
 from pipeline.dicom.deidentify.profile import Options, deidentify
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Discovery, Series, find_series
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported, export_simulated
 from pipeline.io.discover import Source, discover, source_key
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.series_index import SOURCE
@@ -43,7 +43,7 @@ from pipeline.tasks.base import task_of
 
 REPORT = "report.json"
 #: A model, its card and its configuration.
-Loaded = tuple[Shell, ModelCard, dict[str, Any]]
+Loaded = tuple[ModelAdapter, ModelCard, dict[str, Any]]
 
 
 #: Begins with a volume, known by its key; what it returns waits for the end.
@@ -54,11 +54,11 @@ def in_flow(
     name: str, body: Callable[[], dict[str, Any]], runner: TaskRunner | None = None
 ) -> dict[str, Any]:
     """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
-    return opened(flow(name=name, task_runner=runner)(sealed(name)(body)))
+    return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
 
 
 def ingest_flow(
-    source: Path, store_folder: Path, intake: Intake, pairs: Pairs | None = None
+    source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
 ) -> dict[str, Any]:
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
@@ -81,7 +81,7 @@ def train_flow(
         patients = sorted({record["patient"] for record in store.records().values()})
         sides = stages.split_stage(store, config, patients)
         folder = store_folder / "training"
-        clock = Clock()
+        clock = StageTimings()
         planned = stages.plan_stage(store, config, sides)
         if unless_known and (known := known_version(store, planned, sides)):
             return {"known": known}
@@ -96,7 +96,7 @@ def apply_flow(
     source: Path,
     out: Path,
     *,
-    intake: Intake,
+    intake: IngestOptions,
     compress: str,
     difference: bool,
     labels: str,
@@ -122,7 +122,7 @@ def apply_flow(
 
 
 def apply_loaded(
-    loaded: Loaded, source: Path, to: Export, *, intake: Intake, apart: bool = False
+    loaded: Loaded, source: Path, to: Export, *, intake: IngestOptions, apart: bool = False
 ) -> dict[str, Any]:
     """A model that is loaded already over every CT of a source; inside a flow.
 
@@ -137,7 +137,7 @@ def apply_loaded(
 
     def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
         own = replace(to, folder=out / f"{key}-{card.slug}")
-        submit = stages.apply_apart_stage.submit
+        submit = stages.apply_remote_stage.submit
         return submit(card.uri, card.strength, source, key=key, to=own).result
 
     done = each_volume(source, out, intake, elsewhere if apart else here)
@@ -147,14 +147,14 @@ def apply_loaded(
 
 
 def simulate_flow(
-    source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: Intake, compress: str
+    source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: IngestOptions, compress: str
 ) -> dict[str, Any]:
     """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
     to = Export(out, compress)
 
     def body() -> dict[str, Any]:
         def one(source: Source, key: str) -> Exported:
-            with Stage(f"simulate {key}"):
+            with StageProgress(f"simulate {key}"):
                 folder = out / f"{key}-dose{physics.dose_fraction:g}"
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
@@ -173,13 +173,13 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
     key = read_key(key_file)
 
     def body() -> dict[str, Any]:
-        with Stage("deidentify", unit="files") as stage:
+        with StageProgress("deidentify", unit="files") as stage:
             return deidentify(source, out, key=key, options=options, progress=stage.at)
 
     return in_flow("ldct-deidentify", body)
 
 
-def each_volume(source: Path, out: Path, intake: Intake, start: Start) -> dict[str, Any]:
+def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) -> dict[str, Any]:
     """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:
@@ -203,7 +203,7 @@ def each_volume(source: Path, out: Path, intake: Intake, start: Start) -> dict[s
         if done:
             warnings = list(item.warnings) if isinstance(item, Series) else []
             exported.append({"series": name, "warnings": warnings, **done})
-    report = {"exported": exported, "failed": failed, **by_fate(refusals, found.root)}
+    report = {"exported": exported, "failed": failed, **by_disposition(refusals, found.root)}
     write_json(out / REPORT, report)
     if failed:
         others = f"; {len(exported)} others were" if exported else ""

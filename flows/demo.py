@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from pipeline.config.run import RunConfig, load_config
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.physics.phantoms.patient import patient_phantom
@@ -33,7 +33,7 @@ def write_patients(folder: Path) -> None:
     key_file = folder.parent / "demo.key"
     key_file.write_bytes(KEY)
     os.environ["LDCT_KEY_FILE"] = str(key_file)
-    with Stage("invent patients", unit="patients", total=PATIENTS) as stage:
+    with StageProgress("invent patients", unit="patients", total=PATIENTS) as stage:
         for number in range(1, PATIENTS + 1):
             generator = np.random.default_rng((SEED, number))
             phantom = patient_phantom(generator, slices=SLICES)

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows import stages
 from flows.commands import in_flow, only_series
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.config.sections import Split
 from pipeline.core.atomic_files import write_json
@@ -25,7 +25,7 @@ from pipeline.evaluation.phantoms import (
 )
 from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.metrics.conventions import CONVENTIONS, Convention
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.quality.dose_sweep import Sweep
 from pipeline.report import write_evaluation
 from pipeline.report.slice_images import Panel
@@ -38,7 +38,7 @@ PAGE = "evaluation.html"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluateRequest:
     """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
 
     convention, photons_per_ray (of the phantoms' scanner) and strength: None for those of the
@@ -73,7 +73,7 @@ class Wanted:
             )
 
 
-def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
+def evaluate_flow(wanted: EvaluateRequest, out: Path | None) -> dict[str, Any]:
     """{"model", "figures", "baselines", "dose_sweep", "phantoms"}, each where it was wanted.
 
     Written to OUT as evaluation.json, evaluation.html and PNG, if there is an OUT.
@@ -98,7 +98,7 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
             )
             report |= found
         if pair:
-            with Stage("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
+            with StageProgress("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
                 report["figures"] = evaluate_pair(
                     model,
                     pair[0],
@@ -118,7 +118,7 @@ def evaluate_flow(wanted: Wanted, out: Path | None) -> dict[str, Any]:
 
 
 def _of_other_task(
-    model: Shell, uri: str, config: RunConfig, wanted: Wanted, out: Path | None
+    model: ModelAdapter, uri: str, config: RunConfig, wanted: EvaluateRequest, out: Path | None
 ) -> dict[str, Any]:
     """Figures of the test patients, and of what a denoiser does for them."""
     if wanted.store is None or any(
@@ -153,22 +153,22 @@ def _test_keys(store: Store, config: RunConfig) -> list[str]:
 
 
 def _on_store(
-    model: Shell, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
+    model: ModelAdapter, config: RunConfig, convention: Convention, store: Store, *, baselines: bool
 ) -> tuple[dict[str, Any], list[Panel]]:
     """Figures of the test patients, of the baselines where they are wanted, and pictures."""
     sides = _sides(store, config)
     keys = stages.keys_by_side(store, config, sides)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     slices = sum(store.record(key)["shape"][0] for key in keys[TEST])
-    with Stage("evaluate", unit="slices", total=slices) as stage:
+    with StageProgress("evaluate", unit="slices", total=slices) as stage:
         figures = evaluate_store(
             model, store, keys[TEST], config, stage.advance, convention=convention
         )
     found: dict[str, Any] = {"figures": figures}
     if baselines:
-        with Stage("degrade for tuning", unit="series") as stage:
+        with StageProgress("degrade for tuning", unit="series") as stage:
             degrade_store(store, dict.fromkeys(tuning_keys(keys[TRAIN]), 1), config, stage.count)
-        with Stage("baselines", unit="slices") as stage:
+        with StageProgress("baselines", unit="slices") as stage:
             found["baselines"] = evaluate_baselines(
                 store,
                 config,
@@ -202,10 +202,10 @@ def _sides(store: Store, config: RunConfig) -> dict[str, str]:
     return listed
 
 
-def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, Any]:
+def _on_phantoms(model: ModelAdapter, config: RunConfig, wanted: EvaluateRequest) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if wanted.sweep:
-        with Stage("dose sweep", unit="images", total=wanted.sweep.images) as stage:
+        with StageProgress("dose sweep", unit="images", total=wanted.sweep.images) as stage:
             found["dose_sweep"] = sweep_doses(
                 model,
                 config,
@@ -214,7 +214,7 @@ def _on_phantoms(model: Shell, config: RunConfig, wanted: Wanted) -> dict[str, A
                 progress=stage.advance,
             )
     if wanted.phantoms:
-        with Stage("phantoms", unit="images", total=images_on_phantoms(SLICES)) as stage:
+        with StageProgress("phantoms", unit="images", total=images_on_phantoms(SLICES)) as stage:
             found["phantoms"] = measure_on_phantoms(
                 model, config, photons_per_ray=wanted.photons_per_ray, progress=stage.advance
             )

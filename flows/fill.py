@@ -10,17 +10,17 @@ from typing import Any
 from flows.commands import each_volume, in_flow
 from flows.latent import load_generator
 from flows.pictures import told
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal, Unreadable
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.core.types import Progress
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.evaluation.generation import generation_of
-from pipeline.export.filled import MISSING, Wanted, export_filled
+from pipeline.export.filled import MISSING, FillRequest, export_filled
 from pipeline.export.filled_pictures import Masks, fill_pictures, white_of
 from pipeline.export.pictures import targets
 from pipeline.export.series import Export, Exported
 from pipeline.generative.fill import require_generator
-from pipeline.inference.denoise import Progress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
@@ -35,8 +35,8 @@ def fill_flow(
     source: Path,
     out: Path,
     *,
-    wanted: Wanted,
-    intake: Intake,
+    wanted: FillRequest,
+    intake: IngestOptions,
     sequence: bool,
 ) -> dict[str, Any]:
     """Every volume, or picture, of a source with its region made up; writes OUT/report.json."""
@@ -67,7 +67,13 @@ def fill_flow(
 
 
 def fill_volumes(
-    model: Generative, card: ModelCard, source: Path, to: Export, *, wanted: Wanted, intake: Intake
+    model: Generative,
+    card: ModelCard,
+    source: Path,
+    to: Export,
+    *,
+    wanted: FillRequest,
+    intake: IngestOptions,
 ) -> dict[str, Any]:
     """Series with lost slices are let in for those slices alone: their owner asked for it."""
     if wanted.region == MISSING:
@@ -77,7 +83,7 @@ def fill_volumes(
         own = replace(to, folder=to.folder / f"{key}-{wanted.name}-{card.slug}")
 
         def fill() -> Exported:
-            with Stage(f"fill {key}", unit="slices") as stage:
+            with StageProgress(f"fill {key}", unit="slices") as stage:
                 return export_filled(model, card, item, own, wanted, stage.advance)
 
         return fill
@@ -94,7 +100,7 @@ def fill_folder(
     exported: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     refusals: list[Refusal] = []
-    with Stage("fill pictures", unit="pictures", total=len(pairs)) as stage:
+    with StageProgress("fill pictures", unit="pictures", total=len(pairs)) as stage:
         for group in groups:
             names = [str(to.relative_to(out)) for _, to in group]
             try:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
-from pipeline.report.latent_views import Wanted, generative_model, plot_codes, view, write_view
+from pipeline.report.latent_views import (
+    LatentRequest,
+    generative_model,
+    plot_codes,
+    view,
+    write_view,
+)
 from pipeline.store.store import Store
 
 
@@ -24,11 +30,11 @@ def show_latents(
     dicom: bool,
     nifti: bool,
 ) -> dict[str, Any]:
-    """{"model", "files"}; asked: fields of pipeline.report.latent_views.Wanted."""
-    wanted = Wanted(**asked)
+    """{"model", "files"}; asked: fields of pipeline.report.latent_views.LatentRequest."""
+    wanted = LatentRequest(**asked)
     model, card, config = load_generator(reference)
     opened = None if store is None else Store.existing(store)
-    with Stage(name):
+    with StageProgress(name):
         grid = view(name, model, config, opened, wanted)
         made_by = f"{card.name} v{card.version} sha256:{card.weights_sha256[:16]}"
         paths = write_view(
@@ -41,7 +47,7 @@ def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
     """{"model", "files"}"""
     model, card, config = load_generator(reference)
     path = out / "plot.png"
-    with Stage("plot"):
+    with StageProgress("plot"):
         plot_codes(model, config, Store.existing(store), path)
     return {"model": card.uri, "files": [str(path)]}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.runtime.progress import Stage
+from flows.runtime.progress import StageProgress
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError, NothingUsableError
-from pipeline.core.refusals import Refusal, Unreadable, by_fate
+from pipeline.core.refusals import Refusal, Unreadable, by_disposition
 from pipeline.export.pictures import export_picture, targets
 
 REPORT = "report.json"
@@ -24,7 +24,7 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> dict[str, Any]:
     exported: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     refusals: list[Refusal] = []
-    with Stage("apply to pictures", unit="pictures", total=len(pairs)) as stage:
+    with StageProgress("apply to pictures", unit="pictures", total=len(pairs)) as stage:
         for path, to in pairs:
             name = str(to.relative_to(out))
             try:
@@ -48,7 +48,7 @@ def told(
     """OUT/report.json of what became of pictures. Raises as apply_to_pictures does."""
     pictures = len(exported) + len(failed) + len(refusals)
     report = {"pictures": pictures, "exported": exported, "failed": failed}
-    report |= by_fate(refusals, source if source.is_dir() else source.parent)
+    report |= by_disposition(refusals, source if source.is_dir() else source.parent)
     write_json(out / REPORT, report)
     if failed:
         others = f"; {len(exported)} others were" if exported else ""

@@ -15,8 +15,8 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows import stages
-from flows.runtime.private_errors import sealed
-from flows.runtime.timings import Clock
+from flows.runtime.private_errors import redact_errors
+from flows.runtime.timings import StageTimings
 from flows.train_register import train_and_register
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.atomic_files import write_json
@@ -62,7 +62,7 @@ class Request:
 
 
 @flow(name="ldct-run")
-@sealed("ldct-run")
+@redact_errors("ldct-run")
 def main_job(request: str) -> dict[str, Any]:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.
 
@@ -74,7 +74,7 @@ def main_job(request: str) -> dict[str, Any]:
         stages.require_denoiser(asked.denoiser, config)
     for reference in asked.compare:
         stages.require_comparable(reference, config)
-    out, clock = Path(asked.out), Clock()
+    out, clock = Path(asked.out), StageTimings()
     store = Store(out / "store")
 
     source = None if asked.data is None else Path(asked.data)

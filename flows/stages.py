@@ -15,28 +15,28 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.runtime.private_errors import sealed
-from flows.runtime.progress import Stage
+from flows.runtime.private_errors import redact_errors
+from flows.runtime.progress import StageProgress
 from flows.tracking.mlflow_run import TrackedRun
 from flows.tracking.registry import Registry, load_named
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.evaluation.segmentation_at_dose import low_dose_figures
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
-from pipeline.tasks.training_job import Training
+from pipeline.tasks.training_job import TrainingJob
 
 Curve = list[dict[str, float]]
 
@@ -46,16 +46,16 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 
     def decorate(body: Callable) -> Any:
         as_task = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
-        return as_task(sealed(name)(body))
+        return as_task(redact_errors(name)(body))
 
     return decorate
 
 
 @stage_task("ingest")
 def ingest_stage(
-    source: Path, store: Store, intake: Intake, pairs: Pairs | None = None
+    source: Path, store: Store, intake: IngestOptions, pairs: Pairs | None = None
 ) -> IngestReport:
-    with Stage("ingest", unit="files") as stage:
+    with StageProgress("ingest", unit="files") as stage:
         key = installation_key()
         return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
 
@@ -63,7 +63,7 @@ def ingest_stage(
 @stage_task("ingest")
 def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> IngestReport:
     """What the run's task learns from; a source may be no folder of the user's."""
-    with Stage("ingest", unit="files") as stage:
+    with StageProgress("ingest", unit="files") as stage:
         return task_of(config).ingest(
             source, store, config, key=installation_key(), progress=stage.show
         )
@@ -92,13 +92,13 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
 @stage_task("plan")
 def plan_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> RunConfig:
     """The run with what it leaves to the training data filled in."""
-    with Stage("plan"):
+    with StageProgress("plan"):
         return task_of(config).plan(store, keys_by_side(store, config, sides), config)
 
 
 @stage_task("degrade")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
-    with Stage("degrade", unit="series") as stage:
+    with StageProgress("degrade", unit="series") as stage:
         task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
 
 
@@ -111,10 +111,10 @@ def train_stage(
     validation: list[str],
     folder: Path,
     run: TrackedRun,
-) -> tuple[Shell, Curve]:
-    training = Training.of(config, store, keys, validation=validation, folder=folder)
+) -> tuple[ModelAdapter, Curve]:
+    training = TrainingJob.of(config, store, keys, validation=validation, folder=folder)
     curve: Curve = []
-    with Stage("train", unit="it", total=config.train.iterations) as stage:
+    with StageProgress("train", unit="it", total=config.train.iterations) as stage:
 
         def log(metrics: dict[str, float], iteration: int) -> None:
             curve.append({"iteration": iteration, **metrics})
@@ -126,15 +126,15 @@ def train_stage(
 
 @stage_task("evaluate")
 def evaluate_stage(
-    model: Shell, store: Store, config: RunConfig, keys: list[str]
+    model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key)["shape"][0] for key in keys)
-    with Stage("evaluate", unit="slices", total=slices) as stage:
+    with StageProgress("evaluate", unit="slices", total=slices) as stage:
         return task.evaluate(model, store, keys, config, stage.advance)
 
 
-def require_denoiser(reference: str, config: RunConfig) -> Shell:
+def require_denoiser(reference: str, config: RunConfig) -> ModelAdapter:
     """The denoiser that a segmenter's run names; raises ConfigError, before any work is done,
     where there is none, or no low dose to denoise."""
     if config.task != "segment" or config.degradation is None:
@@ -157,27 +157,27 @@ def require_comparable(reference: str, config: RunConfig) -> None:
 
 @stage_task("downstream")
 def downstream_stage(
-    model: Shell, reference: str, store: Store, config: RunConfig, keys: list[str]
+    model: ModelAdapter, reference: str, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     """A segmenter's figures on low-dose images that another model has denoised."""
     denoiser = require_denoiser(reference, config)
     slices = sum(store.record(key)["shape"][0] for key in keys)
-    with Stage("denoise, then segment", unit="slices", total=slices) as stage:
+    with StageProgress("denoise, then segment", unit="slices", total=slices) as stage:
         return low_dose_figures(
             model, store, keys, config, denoiser=denoiser, progress=stage.advance
         )
 
 
 @stage_task("phantoms")
-def phantoms_stage(model: Shell, config: RunConfig) -> dict[str, Any] | None:
+def phantoms_stage(model: ModelAdapter, config: RunConfig) -> dict[str, Any] | None:
     """What phantoms show of the model, for the report."""
-    with Stage("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
+    with StageProgress("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
         return task_of(config).on_phantoms(model, config, stage.advance)
 
 
 @stage_task("register")
 def register_stage(
-    model: Shell,
+    model: ModelAdapter,
     run: TrackedRun,
     config: RunConfig,
     *,
@@ -186,15 +186,17 @@ def register_stage(
     verdict: dict[str, Any],
     seen: dict[str, Any] | None,
 ) -> ModelCard:
-    with Stage("register"):
+    with StageProgress("register"):
         return Registry.default().register(
             model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen
         )
 
 
-def load(reference: str, strength: float | None = None) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load(
+    reference: str, strength: float | None = None
+) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
     """A registered model, its card and its configuration; at another strength where asked."""
-    with Stage("load from the registry"):
+    with StageProgress("load from the registry"):
         model, card, raw = load_named(reference)
     if strength is not None:
         raw = {**raw, "strength": strength}
@@ -207,11 +209,11 @@ load_stage = stage_task("load")(load)
 
 
 def apply(
-    model: Shell, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
+    model: ModelAdapter, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
 ) -> Exported:
     """One volume, known by its key, through the model and out as it came."""
     slices = len(source.instances) if isinstance(source, Series) else 0
-    with Stage(f"apply to {key}", unit="slices", total=slices) as stage:
+    with StageProgress(f"apply to {key}", unit="slices", total=slices) as stage:
         return task_of(config).export(model, card, source, to, config, stage.advance)
 
 
@@ -219,7 +221,7 @@ apply_stage = stage_task("apply")(apply)
 
 
 @stage_task("apply")
-def apply_apart_stage(
+def apply_remote_stage(
     reference: str, strength: float, source: Source, *, key: str, to: Export
 ) -> Exported:
     """As apply_stage, in a process of its own, which keeps the models that it has loaded."""
@@ -228,14 +230,14 @@ def apply_apart_stage(
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(reference: str, strength: float) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def _kept(reference: str, strength: float) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
     return load(reference, strength)
 
 
 @stage_task("report")
 def report_stage(
     report: dict[str, Any],
-    model: Shell,
+    model: ModelAdapter,
     store: Store,
     config: RunConfig,
     *,
@@ -243,7 +245,7 @@ def report_stage(
     curve: Curve,
     path: Path,
 ) -> None:
-    with Stage("report"):
+    with StageProgress("report"):
         task_of(config).write_report(report, model, store, keys, config, curve=curve, path=path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import stages
-from flows.runtime.timings import Clock
+from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
 from pipeline.inference.drift import seen_by
@@ -15,7 +15,7 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
-from pipeline.training.distributed import ranks
+from pipeline.training.distributed import process_group
 from pipeline.training.loop import require_step_for
 
 
@@ -61,13 +61,13 @@ def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str
 
 
 def train_and_register(
-    store: Store, config: RunConfig, sides: dict[str, str], *, folder: Path, clock: Clock
+    store: Store, config: RunConfig, sides: dict[str, str], *, folder: Path, clock: StageTimings
 ) -> Trained:
     """Degrade, train on one side of the split, evaluate on the other, register the result.
 
     folder keeps the checkpoint, from which an interrupted training goes on.
     """
-    require_step_for(ranks(), config)  # before the data is made ready, which takes minutes
+    require_step_for(process_group(), config)  # before the data is made ready, which takes minutes
     keys = stages.keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])

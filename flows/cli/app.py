@@ -30,8 +30,8 @@ from flows.cli.options import (
     Out,
     Settings,
     StoreFolder,
-    beginning,
     end,
+    import_with_server_warmup,
     writable,
 )
 from flows.cli.pacs import add_pacs_commands
@@ -108,15 +108,15 @@ def _finish_run(
     denoiser: str | None = None,
 ) -> None:
     writable(out)
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import run_table
         from flows.run import Request, main_job
-        from flows.runtime.private_errors import opened
+        from flows.runtime.private_errors import run_flow
         from flows.tracking.registry import Registry
 
     source = str(data) if data else None
     request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
-    report = opened(lambda: main_job(request))
+    report = run_flow(lambda: main_job(request))
     if json_:
         print(json.dumps(report))
     else:
@@ -132,13 +132,13 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli.app train CONFIG --store DIR.
     """
     from pipeline.config.run import load_config
-    from pipeline.tasks.training_job import assist
+    from pipeline.tasks.training_job import join_as_worker
 
-    if assist():
+    if join_as_worker():
         return
 
     settings = load_config(config, set_)
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import model_line
         from flows.cli.tables.tasks import task_figures
         from flows.commands import train_flow

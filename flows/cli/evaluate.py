@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Denoiser, Json, Strength, beginning, writable
+from flows.cli.options import Denoiser, Json, Strength, import_with_server_warmup, writable
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -89,10 +89,10 @@ def evaluate(
     sweep = None if dose_sweep is None else Sweep(doses=parse_doses(dose_sweep))
     if out:
         writable(out)
-    with beginning():
-        from flows.evaluate import Wanted, evaluate_flow
+    with import_with_server_warmup():
+        from flows.evaluate import EvaluateRequest, evaluate_flow
 
-    wanted = Wanted(
+    wanted = EvaluateRequest(
         model,
         store=store,
         input=input_,

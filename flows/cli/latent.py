@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import Intake, Json, Out, end, writable
+from flows.cli.options import IngestChoices, Json, Out, end, writable
 
 latent_app = typer.Typer(
     help="Draw, restore and mix images with a generative model. Grids as PNG in OUT.",
@@ -139,7 +139,7 @@ def fill(
         int, typer.Option(help="Of the search; each further frame or slice takes a third.")
     ] = 384,
     seed: Seed = 0,
-    intake: Intake = None,
+    intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
     """Make up what was not measured: search the code whose image fits what is known around it.
@@ -151,11 +151,11 @@ def fill(
     writable(out)
     from flows.fill import fill_flow
     from pipeline.config.run import parse_intake
-    from pipeline.export.filled import Wanted
+    from pipeline.export.filled import FillRequest
     from pipeline.generative.fill import Fill
 
     searched = Fill(moves=moves, follow=max(1, moves // 3), seed=seed)
-    wanted = Wanted(region, threshold_hu=threshold, margin_mm=margin, fill=searched)
+    wanted = FillRequest(region, threshold_hu=threshold, margin_mm=margin, fill=searched)
     report = fill_flow(
         model, source, out, wanted=wanted, intake=parse_intake(intake), sequence=sequence
     )

@@ -39,7 +39,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting: --set train.iterations=500", metavar="A.B=C"),
 ]
-Intake = Annotated[
+IngestChoices = Annotated[
     list[str] | None,
     typer.Option(
         "--intake",
@@ -73,7 +73,7 @@ def writable(out: Path) -> None:
 
 
 @contextmanager
-def beginning() -> Iterator[None]:
+def import_with_server_warmup() -> Iterator[None]:
     """Around the imports of what a flow needs, which take 9 s.
 
     Prefect's server starts beside them, and Python does not look for cycles among what is never

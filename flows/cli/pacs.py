@@ -14,7 +14,7 @@ from flows.runtime.progress import console, log
 
 if TYPE_CHECKING:
     from pipeline.pacs.query import Answer
-    from pipeline.pacs.work_item import Work
+    from pipeline.pacs.work_item import WorkItem
 
 
 def add_pacs_commands(app: typer.Typer) -> None:
@@ -153,7 +153,7 @@ def retry(
     print(f"{len(revived)} due again")
 
 
-def _tell(work: Work) -> None:
+def _tell(work: WorkItem) -> None:
     told = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
     log("step", told, work.facts())
 

@@ -72,10 +72,10 @@ def open_page(
 
     collection = collect(folder.resolve(), source or [], key=installation_key())
     if static is not None:
-        from flows.runtime.progress import Stage
+        from flows.runtime.progress import StageProgress
         from pipeline.review.static_export import write_disk
 
-        with Stage("review page for a disk", unit="files") as stage:
+        with StageProgress("review page for a disk", unit="files") as stage:
             written = write_disk(collection, static, progress=stage.advance)
         print(static / written)
         return

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.options import (
-    Intake,
+    IngestChoices,
     Json,
     Out,
     Source,
     StoreFolder,
     Strength,
-    beginning,
     end,
+    import_with_server_warmup,
     writable,
 )
 from pipeline.core.errors import ConfigError
@@ -39,7 +39,7 @@ def add_series_commands(app: typer.Typer) -> None:
 def ingest(
     source: Source,
     store: StoreFolder,
-    intake: Intake = None,
+    intake: IngestChoices = None,
     pairs: Annotated[
         bool,
         typer.Option(
@@ -54,7 +54,7 @@ def ingest(
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import ingest_table
         from flows.commands import ingest_flow
         from pipeline.config.run import parse_intake
@@ -86,7 +86,7 @@ def apply(
             "whose scheduler is at tls://HOST:PORT.",
         ),
     ] = None,
-    intake: Intake = None,
+    intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
@@ -97,7 +97,7 @@ def apply(
     series is checked before it is handed over; one that fails is not written.
     """
     writable(out)
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
         from flows.commands import apply_flow
@@ -133,12 +133,12 @@ def simulate(
     ] = "1.5e5",
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     compress: Compress = UNCOMPRESSED,
-    intake: Intake = None,
+    intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
     writable(out)
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import simulated_table
         from flows.commands import simulate_flow
         from pipeline.config.run import parse_intake
@@ -170,10 +170,10 @@ def check(
     series fails.
     """
     from flows.cli.tables.base import checked_table
-    from flows.runtime.progress import Stage
+    from flows.runtime.progress import StageProgress
     from pipeline.dicom.derived.check import check_tree
 
-    with Stage("check"):
+    with StageProgress("check"):
         checked = check_tree(folder, source)
     report = {
         "passed": all(series.passed for series in checked),
@@ -205,7 +205,7 @@ def deidentify(
     reports.
     """
     writable(out)
-    with beginning():
+    with import_with_server_warmup():
         from flows.cli.tables.base import deidentified_table
         from flows.commands import deidentify_flow
         from pipeline.dicom.deidentify.profile import Options

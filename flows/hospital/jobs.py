@@ -22,13 +22,13 @@ from prefect.runtime import deployment, flow_run
 from flows.commands import ingest_flow, train_flow
 from flows.hospital.pacs import pull_series, work_flow
 from flows.hospital.status import page, whole_status
-from flows.runtime.private_errors import sealed
+from flows.runtime.private_errors import redact_errors
 from flows.tracking.promotion import Wish, promote
 from flows.tracking.registry import Registry
 from pipeline.config.run import load_config
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.pacs.hospital_config import Pacs, load_pacs
 
 #: The limit, on the Prefect server, of jobs that compute at once.
@@ -39,7 +39,7 @@ PAGE = "ldct-status"
 
 
 @flow(name="ldct-nightly")
-@sealed("ldct-nightly")
+@redact_errors("ldct-nightly")
 def nightly(hospital: str) -> State | None:
     """Ask the source which series are wanted, and work off what is due."""
 
@@ -52,14 +52,14 @@ def nightly(hospital: str) -> State | None:
 
 
 @flow(name="ldct-retry")
-@sealed("ldct-retry")
+@redact_errors("ldct-retry")
 def retry(hospital: str) -> State | None:
     """Work off what waits after a failure; dead letters wait for a person."""
     return _run(hospital, _work_off)
 
 
 @flow(name="ldct-retrain")
-@sealed("ldct-retrain")
+@redact_errors("ldct-retrain")
 def retrain(hospital: str) -> State | None:
     """Train anew on what the store holds now, evaluate, register; promote where asked to."""
     return _run(hospital, _retrain)
@@ -118,7 +118,7 @@ def _retrain(settings: Pacs) -> None:
     if asked is None:
         raise ConfigError("schedule.retrain: not in the hospital's YAML")
     if asked.data:
-        ingest_flow(asked.data, asked.store, Intake())
+        ingest_flow(asked.data, asked.store, IngestOptions())
     with _gpu():
         trained = train_flow(load_config(asked.config), asked.store, unless_known=True)
     if "known" in trained:

@@ -20,7 +20,7 @@ from flows.commands import apply_flow
 from pipeline.config.sections import Strict
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 
 TASK, RESULT = "task.json", "result.json"
 
@@ -69,7 +69,7 @@ def _applied(in_: Path, out: Path, asked: TaskSettings) -> dict[str, Any]:
             asked.model,
             in_,
             Path(scratch),
-            intake=Intake(),
+            intake=IngestOptions(),
             compress=asked.compress,
             difference=False,
             labels="seg",

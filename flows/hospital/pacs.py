@@ -19,7 +19,7 @@ from flows.runtime.private_errors import StageFailedError
 from flows.tracking.registry import Registry
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
@@ -28,8 +28,8 @@ from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.query import Answer, ask, put_down
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.work_folder import Places
-from pipeline.pacs.work_item import OPEN, State, Work
+from pipeline.pacs.work_folder import WorkFolder
+from pipeline.pacs.work_item import OPEN, State, WorkItem
 from pipeline.pacs.worker import Derive, Worker, retry
 
 #: How often a worker without work, and a receiver, look again.
@@ -50,7 +50,7 @@ def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[Answer], dict[st
 
 def work_flow(
     settings: Pacs,
-    tell: Callable[[Work], None],
+    tell: Callable[[WorkItem], None],
     *,
     forever: bool,
     looks: Callable[[], None] = lambda: None,
@@ -101,9 +101,9 @@ def status(settings: Pacs) -> dict[str, Any]:
     return {"counts": ledger.counts(), "open": [work.facts() for work in waiting]}
 
 
-def retry_work(settings: Pacs, names: list[str]) -> list[Work]:
+def retry_work(settings: Pacs, names: list[str]) -> list[WorkItem]:
     """The named work, or all dead letters and all that waits after a failure, due now."""
-    ledger, places = Ledger(settings.work), Places(settings.work)
+    ledger, places = Ledger(settings.work), WorkFolder(settings.work)
     if names:
         chosen = [ledger.get(name) for name in names]
     else:
@@ -112,7 +112,7 @@ def retry_work(settings: Pacs, names: list[str]) -> list[Work]:
     return [retry(ledger, places, work) for work in chosen]
 
 
-def release_work(settings: Pacs, names: list[str], reason: str) -> list[Work]:
+def release_work(settings: Pacs, names: list[str], reason: str) -> list[WorkItem]:
     """What was held back for its drift goes on; who let it go, and why, is kept."""
     if not reason.strip():
         raise ConfigError("--reason: say why it may be sent; it is kept")
@@ -139,7 +139,9 @@ def deriving(settings: Pacs) -> Derive:
 
     def derive(series: Path, model: str, out: Path) -> None:
         try:
-            apply_loaded(load(model), series, Export(out, settings.compress), intake=Intake())
+            apply_loaded(
+                load(model), series, Export(out, settings.compress), intake=IngestOptions()
+            )
         except StageFailedError as failure:
             original = failure.original
         else:

@@ -24,7 +24,7 @@ from flows.runtime.progress import log
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import FILE, Ledger
-from pipeline.pacs.work_item import OPEN, State, Work
+from pipeline.pacs.work_item import OPEN, State, WorkItem
 
 #: Whoever scrapes runs on this computer, or behind a proxy on it.
 HOST = "127.0.0.1"
@@ -32,7 +32,7 @@ HOST = "127.0.0.1"
 SILENCE_S = 3600.0
 _STEPS = {State.HERE: "retrieve", State.DERIVED: "derive", State.SENT: "send"}
 _BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-Told = Callable[[Work], None]
+OnStep = Callable[[WorkItem], None]
 Looks = Callable[[], None]
 
 
@@ -80,7 +80,7 @@ class LedgerFigures(Collector):
 
 
 @dataclass
-class Watch:
+class WorkerMetrics:
     """A worker's own figures, and its pulse."""
 
     settings: Pacs
@@ -104,7 +104,7 @@ class Watch:
         """The worker looks for work from now on."""
         self.begun = self.seen = time.monotonic()
 
-    def done(self, work: Work) -> None:
+    def done(self, work: WorkItem) -> None:
         """A step has ended."""
         now = time.monotonic()
         if work.state in _STEPS and not work.failures:
@@ -125,7 +125,7 @@ class Watch:
 
 
 @contextmanager
-def served(watch: Watch, port: int) -> Iterator[ThreadingHTTPServer]:
+def served(watch: WorkerMetrics, port: int) -> Iterator[ThreadingHTTPServer]:
     """/metrics and /health on loopback while the block lasts; port 0 takes any that is free."""
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(watch))
@@ -141,14 +141,14 @@ def served(watch: Watch, port: int) -> Iterator[ThreadingHTTPServer]:
 
 
 @contextmanager
-def watched(settings: Pacs, port: int | None, tell: Told) -> Iterator[tuple[Told, Looks]]:
+def watched(settings: Pacs, port: int | None, tell: OnStep) -> Iterator[tuple[OnStep, Looks]]:
     """What a worker is to call, served on the port if there is one."""
     if port is None:
         yield tell, lambda: None
         return
-    watch = Watch(settings)
+    watch = WorkerMetrics(settings)
 
-    def done(work: Work) -> None:
+    def done(work: WorkItem) -> None:
         watch.done(work)
         tell(work)
 
@@ -158,7 +158,7 @@ def watched(settings: Pacs, port: int | None, tell: Told) -> Iterator[tuple[Told
         yield done, watch.looked
 
 
-def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
+def _handler(watch: WorkerMetrics) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":

@@ -25,7 +25,7 @@ class StageFailedError(Exception):
         return StageFailedError, (self.stage, self.original)
 
 
-def sealed(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate what becomes a task or a flow."""
 
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def sealed(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
-def opened(run: Callable[[], Any]) -> Any:
+def run_flow(run: Callable[[], Any]) -> Any:
     """Run a sealed flow from outside Prefect: its failure is the original error again."""
     try:
         with api():

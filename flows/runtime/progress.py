@@ -50,7 +50,7 @@ class Throughput(ProgressColumn):
         return Text(f"{task.speed:.1f} {task.fields.get('unit', '')}/s", style="cyan")
 
 
-class Stage:
+class StageProgress:
     """A stage's bar. On a terminal it moves; in a log one line tells the stage and its time."""
 
     def __init__(self, name: str, *, unit: str = "", total: int | None = None) -> None:
@@ -70,7 +70,7 @@ class Stage:
         )
         self.task = self.progress.add_task(name, total=total, unit=unit, note="")
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> StageProgress:
         self.progress.start()
         return self
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Clock:
+class StageTimings:
     """Seconds by stage, and since the start."""
 
     started: float = field(default_factory=time.time)

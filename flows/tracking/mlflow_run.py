@@ -16,7 +16,7 @@ from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 from pipeline.config.run import RunConfig
 from pipeline.core.versions import versions
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 
 #: Of an example's sides; a power of two, which every network takes.
 _EXAMPLE_SIZE = 64
@@ -40,7 +40,7 @@ class TrackedRun:
         self.client.log_batch(self.run_id, metrics=rows)
 
 
-def log_portable(model: Shell, run_id: str) -> ModelInfo:
+def log_portable(model: ModelAdapter, run_id: str) -> ModelInfo:
     """Log the model as pt2 (traced, no pickle) for any size and batch; returns where it is.
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.

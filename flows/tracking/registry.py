@@ -28,7 +28,7 @@ from pipeline.config.run import RunConfig, digest
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.versions import versions
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.pretrained import ALIAS as PRETRAINED
 from pipeline.models.adapters.pretrained import load_pretrained
@@ -102,7 +102,7 @@ class Registry:
 
     def register(
         self,
-        model: Shell,
+        model: ModelAdapter,
         run: TrackedRun,
         config: RunConfig,
         *,
@@ -194,7 +194,7 @@ class Registry:
                 f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
             )
 
-    def load(self, reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+    def load(self, reference: str) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
         """A registered model ready to take HU, its card and its configuration."""
         version = self.find(reference)
         folder = self._download(version)
@@ -230,7 +230,7 @@ class Registry:
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
 
 
-def load_named(reference: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load_named(reference: str) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
     """A model ready to take HU, its card and its configuration.
 
     NAME@pretrained is the one that comes with the software: no registry is made or asked.

@@ -26,10 +26,12 @@ ALLOWED_MODULES = (
 MOVED = {
     "pipeline.corruptions": "pipeline.degradations.base",
     "pipeline.degradations.Chain": "pipeline.degradations.base.Chain",
+    "pipeline.degradations.labels.LabelMap": "pipeline.degradations.labels.ImageToLabels",
     "pipeline.losses.CosineDistance": "pipeline.losses.image.CosineDistance",
     "pipeline.losses.MultiScaleSSIM": "pipeline.losses.image.MultiScaleSSIM",
     "pipeline.losses.RangeWeightedMSE": "pipeline.losses.image.RangeWeightedMSE",
     "pipeline.losses_segmentation": "pipeline.losses.segmentation",
+    "pipeline.losses_segmentation.Known": "pipeline.losses.segmentation.KnownVoxelsLoss",
     "pipeline.models.shell": "pipeline.models.adapters.base",
     "pipeline.steps": "pipeline.training.steps",
     "pipeline.steps.consistent": "pipeline.training.steps.temporal_consistency",

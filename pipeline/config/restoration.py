@@ -49,7 +49,7 @@ class Restoration(Strict):
     #: pipeline.training.steps.temporal_consistency.
     neighbours: Annotated[int, Field(ge=0, le=4)] | None = None
     #: What the model is to give of a picture, where that is not the picture: a label map of it.
-    #: A component that spoils, such as pipeline.degradations.labels.LabelMap.
+    #: A component that spoils, such as pipeline.degradations.labels.ImageToLabels.
     wanted: Component | None = None
     references: tuple[ReferenceName, ...] = ()
     limits: RestorationLimits = RestorationLimits()

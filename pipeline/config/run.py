@@ -19,7 +19,7 @@ from pipeline.config.sections import Component, Data, Gate, Normalize, Register,
 from pipeline.config.segmentation import Planned, Segmentation, which
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import Window
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 
 TaskName = Literal["denoise", "segment", "generate", "restore"]
 #: Sections that not the runs of every task have.
@@ -168,18 +168,18 @@ def parse_config(raw: dict[str, Any], source: str = "configuration") -> RunConfi
         raise ConfigError(f"{source}: {_first_fault(error)}") from error
 
 
-def parse_intake(choices: list[str] | None) -> Intake:
+def parse_intake(choices: list[str] | None) -> IngestOptions:
     """`name=choice` pairs as an Intake; ConfigError names what can be chosen."""
     pairs = dict(choice.partition("=")[::2] for choice in choices or [])
     try:
-        return Intake.model_validate(pairs)
+        return IngestOptions.model_validate(pairs)
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigError(
             f"--intake {fault['loc'][0]}: {fault['msg']}; there are "
             + ", ".join(
                 f"{name}={'|'.join(get_args(info.annotation))}"
-                for name, info in Intake.model_fields.items()
+                for name, info in IngestOptions.model_fields.items()
             )
         ) from error
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 
 TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -77,7 +77,7 @@ class Pairs(Strict):
 
 class Data(Strict):
     split: Split = Split()
-    intake: Intake = Intake()
+    intake: IngestOptions = IngestOptions()
     #: In place of a degradation.
     pairs: Pairs | None = None
     patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)

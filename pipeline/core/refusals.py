@@ -14,7 +14,7 @@ def count_of(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What became of a file."""
 
     EXCLUDED = "excluded"  # not CT images: nothing is wrong, and nothing is lost
@@ -26,7 +26,7 @@ class Refusal:
     """A file that was not used, and why. `value` never holds identity."""
 
     path: Path
-    fate: Fate
+    fate: Disposition
     reason: str
     attribute: str = ""
     value: str = ""
@@ -42,11 +42,11 @@ class Refusal:
         }
 
 
-def by_fate(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, Any]]]:
+def by_disposition(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, Any]]]:
     """{"quarantined": [...], "excluded": [...]}, files named relative to `root`."""
     return {
         str(fate): [refusal.as_dict(root) for refusal in refusals if refusal.fate is fate]
-        for fate in Fate
+        for fate in Disposition
     }
 
 
@@ -60,7 +60,7 @@ class Unreadable(Exception):
         self.value = str(value)
 
     def refusal(self, path: Path) -> Refusal:
-        return Refusal(path, Fate.QUARANTINED, self.reason, self.attribute, self.value)
+        return Refusal(path, Disposition.QUARANTINED, self.reason, self.attribute, self.value)
 
 
 class SeriesRefusedError(Exception):

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.segmentation import IGNORED, Planned, Segmentation
 from pipeline.core.errors import ConfigError
-from pipeline.data.working_grid import Spacing
+from pipeline.data.working_grid import SpacingMm, WorkingGrid
+from pipeline.store.labels import stored_labels
+from pipeline.store.store import Store
 
 #: Slices this much farther apart than pixels make an image anisotropic.
 ANISOTROPY = 3.0
@@ -44,7 +48,7 @@ class Fingerprint:
     foreground_hu: the percentiles PERCENTILES of HU within the classes, over all volumes.
     """
 
-    spacings_mm: Sequence[Spacing]
+    spacings_mm: Sequence[SpacingMm]
     shapes: Sequence[tuple[int, int, int]]
     foreground_hu: tuple[float, float]
 
@@ -63,7 +67,7 @@ class Plan:
     above; the first level's are 1. features: of each level.
     """
 
-    spacing_mm: Spacing
+    spacing_mm: SpacingMm
     patch: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     features: tuple[int, ...]
@@ -170,7 +174,7 @@ class _Room:
         return needed
 
 
-def target_spacing(spacings_mm: Sequence[Spacing]) -> Spacing:
+def target_spacing(spacings_mm: Sequence[SpacingMm]) -> SpacingMm:
     """The median along each axis; along one that is ANISOTROPY times as coarse as the others,
     the 10th percentile, as resampling costs least where slices are thin already."""
     all_mm = np.array(spacings_mm)
@@ -183,7 +187,7 @@ def target_spacing(spacings_mm: Sequence[Spacing]) -> Spacing:
     return slice_mm, row_mm, column_mm
 
 
-def _median_shape(fingerprint: Fingerprint, spacing_mm: Spacing) -> tuple[int, ...]:
+def _median_shape(fingerprint: Fingerprint, spacing_mm: SpacingMm) -> tuple[int, ...]:
     """The median volume's size in voxels of this spacing."""
     sizes_mm = np.array(fingerprint.spacings_mm) * np.array(fingerprint.shapes)
     return tuple(max(1, round(n)) for n in np.median(sizes_mm, axis=0) / spacing_mm)
@@ -225,7 +229,7 @@ def _strides(patch: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[tup
         strides.append(tuple(int(n) for n in halved))
 
 
-def _coarser(spacing_mm: Spacing) -> Spacing:
+def _coarser(spacing_mm: SpacingMm) -> SpacingMm:
     """One step: axes much finer than the coarsest first, then all together."""
     finest_first = [mm for mm in spacing_mm if mm < max(spacing_mm) / EVEN_ENOUGH]
     slice_mm, row_mm, column_mm = (
@@ -237,3 +241,47 @@ def _coarser(spacing_mm: Spacing) -> Spacing:
 def _rounded(range_hu: tuple[float, float]) -> tuple[float, float]:
     low, high = range_hu
     return float(math.floor(low)), float(max(math.ceil(high), math.floor(low) + 1))
+
+
+#: Of the voxels within the classes of a volume, so many at most tell its grey values.
+SAMPLES = 100_000
+
+
+def planned(store: Store, keys: list[str], config: RunConfig) -> RunConfig:
+    """The run with its segmentation complete, and a network of as many levels as the patch
+    allows where the model is a DynUNet without arguments; unchanged where nothing is left to
+    planning."""
+    section = config.segmentation
+    if not isinstance(section, Planned):
+        return config
+    found = plan(
+        fingerprint(store, keys, section),
+        memory_gib=section.plan.memory_gib,
+        dimensions=section.plan.dimensions,
+        channels=len(section.classes) + 1,
+        batch=config.train.batch,
+    )
+    raw = config.resolved()
+    del raw["segmentation"]["plan"]
+    raw["segmentation"] |= found.segmentation()
+    if config.model.target == found.model()["target"] and not config.model.args:
+        raw["model"] = found.model()
+    return parse_config(raw, source="the planned run")
+
+
+def fingerprint(store: Store, keys: list[str], section: Planned) -> Fingerprint:
+    """Spacings and shapes on the patient's axes, and HU within the classes."""
+    spacings, shapes, samples = [], [], []
+    # Its spacing is not asked for: any will do to name the classes.
+    settings = Segmentation(
+        **section.model_dump(exclude={"plan"}), spacing_mm=(1.0, 1.0, 1.0), patch=[1, 1]
+    )
+    for key in keys:
+        volume = store.load(key)
+        order = WorkingGrid.of(volume, (1.0, 1.0, 1.0)).order
+        spacings.append(tuple(volume.spacing_mm[axis] for axis in order))
+        shapes.append(tuple(volume.image_hu.shape[axis] for axis in order))
+        classes = settings.classes_of(stored_labels(store, key, section.labels))
+        inside = np.asarray(volume.image_hu)[(classes > 0) & (classes != IGNORED)]
+        samples.append(inside[:: max(1, len(inside) // SAMPLES)])
+    return Fingerprint(spacings, shapes, foreground_range_hu(samples))  # type: ignore[arg-type]

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import NothingUsableError
+from pipeline.core.types import Picture
 from pipeline.degradations.digest import degradation_digest
 from pipeline.models.adapters.restorer import restoration_of, wanted_of
 from pipeline.store.store import Store
-
-Picture = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.volume import Volume
 
-Spacing = tuple[float, float, float]
+SpacingMm = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 
@@ -35,7 +35,7 @@ class WorkingGrid:
     step: tuple[float, float, float]
 
     @classmethod
-    def of(cls, volume: Volume, spacing_mm: Spacing) -> WorkingGrid:
+    def of(cls, volume: Volume, spacing_mm: SpacingMm) -> WorkingGrid:
         """The grid of `spacing_mm` (slice, row, column) that fills the volume, centred in it."""
         # The affine's columns run (column, row, slice); as rows, reversed: [slice, row, column].
         axes = volume.affine_lps[:3, 2::-1].T

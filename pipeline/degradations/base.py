@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.component import build
 from pipeline.config.sections import Component
+from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
 
 
@@ -76,7 +77,6 @@ class MaskedPixels(Corruption):
         return np.where(hidden, np.float32(self.fill), image)
 
 
-Image = NDArray[np.float32]
 Shape = tuple[int, ...]
 
 
@@ -87,8 +87,8 @@ class Operator:
     shape: of H x.
     """
 
-    forward: Callable[[Image], Image]
-    adjoint: Callable[[Image], Image]
+    forward: Callable[[Picture], Picture]
+    adjoint: Callable[[Picture], Picture]
     shape: Shape
 
 
@@ -99,7 +99,7 @@ class Linear(Corruption):
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
         """H for images of `shape`."""
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         return self.operator(image.shape, generator).forward(image)
 
 
@@ -129,7 +129,7 @@ class Chain(Linear):
             given = part.channels(given)
         return given
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         for part in self.parts:
             image = part.corrupted(image, generator)
         return image
@@ -142,12 +142,12 @@ class Chain(Linear):
             drawn.append(part.operator(shape, generator))
             shape = drawn[-1].shape
 
-        def forward(image: Image) -> Image:
+        def forward(image: Picture) -> Picture:
             for one in drawn:
                 image = one.forward(image)
             return image
 
-        def adjoint(degraded: Image) -> Image:
+        def adjoint(degraded: Picture) -> Picture:
             for one in reversed(drawn):
                 degraded = one.adjoint(degraded)
             return degraded

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from pipeline.degradations.base import Image, Linear, Operator, Shape
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Linear, Operator, Shape
 
 #: A Gaussian is cut off at so many sigmas.
 CUT_SIGMAS = 4.0
@@ -31,11 +32,11 @@ class Blur(Linear):
             for side, pad in zip(shape[-2:], reach, strict=True)
         )
 
-        def forward(image: Image) -> Image:
+        def forward(image: Picture) -> Picture:
             padded = image[..., rows[:, None], columns]
             return self._convolved(padded, self.kernel, "valid")
 
-        def adjoint(degraded: Image) -> Image:
+        def adjoint(degraded: Picture) -> Picture:
             spread = self._convolved(degraded, self.kernel[::-1, ::-1], "full")
             folded = np.zeros(shape, dtype=np.float32)
             np.add.at(folded, (..., rows[:, None], columns), spread)  # type: ignore[arg-type]
@@ -43,7 +44,7 @@ class Blur(Linear):
 
         return Operator(forward, adjoint, shape)
 
-    def _convolved(self, image: Image, kernel: Image, mode: str) -> Image:
+    def _convolved(self, image: Picture, kernel: Picture, mode: str) -> Picture:
         shaped = kernel.reshape((1,) * (image.ndim - 2) + kernel.shape)
         return signal.oaconvolve(image, shaped, mode=mode, axes=(-2, -1)).astype(np.float32)
 

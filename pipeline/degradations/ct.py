@@ -13,13 +13,14 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.types import Picture
 from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.core.volume import Volume
-from pipeline.degradations.base import Corruption, Image, Operator, Shape
+from pipeline.degradations.base import Corruption, Operator, Shape
 from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
 from pipeline.physics.fan_beam_geometry import FanBeam
 
-Spacing = tuple[float, float]
+SpacingMm = tuple[float, float]
 #: Softer than the bare ramp, near a clinical standard kernel (fanbeam.filtered_backprojection).
 CUTOFF = 1.2
 
@@ -32,28 +33,28 @@ class Measurement(Corruption):
     def __init__(self, *, detectors: int = 736, views: int = 720) -> None:
         self.geometry = FanBeam(detectors, views)
 
-    def __call__(self, volume: Volume, generator: np.random.Generator) -> Image:
+    def __call__(self, volume: Volume, generator: np.random.Generator) -> Picture:
         image_hu = np.asarray(volume.image_hu, dtype=np.float32)
         error_hu = self._error_hu(image_hu, volume.spacing_mm[1:], generator)
         return image_hu + error_hu * volume.valid
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         """As `__call__`, for [slices, rows, columns] that fill the field of view."""
         side_mm = 2 * self.geometry.field_of_view_radius_mm / math.hypot(*image.shape[-2:])
         return image + self._error_hu(image, (side_mm, side_mm), generator)
 
     @abstractmethod
     def _error_hu(
-        self, image_hu: Image, spacing_mm: Spacing, generator: np.random.Generator
-    ) -> Image:
+        self, image_hu: Picture, spacing_mm: SpacingMm, generator: np.random.Generator
+    ) -> Picture:
         """What to add to image_hu [slices, rows, columns]."""
 
-    def _projected(self, mu_per_mm: Image, spacing_mm: Spacing) -> Image:
+    def _projected(self, mu_per_mm: Picture, spacing_mm: SpacingMm) -> Picture:
         return forward_project(mu_per_mm, spacing_mm=spacing_mm, geometry=self.geometry)
 
     def _reconstructed_hu(
-        self, sinogram: Image, size: tuple[int, int], spacing_mm: Spacing, geometry: FanBeam
-    ) -> Image:
+        self, sinogram: Picture, size: tuple[int, int], spacing_mm: SpacingMm, geometry: FanBeam
+    ) -> Picture:
         found = filtered_backprojection(
             sinogram, shape=size, spacing_mm=spacing_mm, geometry=geometry, cutoff=CUTOFF
         )
@@ -67,12 +68,12 @@ class MissingViews(Measurement):
     def measured(self) -> NDArray[np.bool_]:
         """[views]"""
 
-    def operator(self, shape: Shape, spacing_mm: Spacing) -> Operator:
+    def operator(self, shape: Shape, spacing_mm: SpacingMm) -> Operator:
         """From attenuation per mm [slices, rows, columns] to the line integrals of the measured
         views [slices, measured views, detectors], and the transpose."""
         measured, geometry = self.measured(), self.geometry
 
-        def adjoint(sinogram: Image) -> Image:
+        def adjoint(sinogram: Picture) -> Picture:
             whole = np.zeros((len(sinogram), geometry.views, geometry.detectors), np.float32)
             whole[:, measured] = sinogram
             size = (shape[-2], shape[-1])
@@ -85,8 +86,8 @@ class MissingViews(Measurement):
         )
 
     def _error_hu(
-        self, image_hu: Image, spacing_mm: Spacing, generator: np.random.Generator
-    ) -> Image:
+        self, image_hu: Picture, spacing_mm: SpacingMm, generator: np.random.Generator
+    ) -> Picture:
         measured = self.measured()
         sinogram = self._projected(hu_to_mu_per_mm(image_hu), spacing_mm)
         # The views left count for more, so that the mean stays: FBP of what was measured, less
@@ -157,8 +158,8 @@ class MetalStreaks(Measurement):
         self.hardening, self.most = hardening, most
 
     def _error_hu(
-        self, image_hu: Image, spacing_mm: Spacing, generator: np.random.Generator
-    ) -> Image:
+        self, image_hu: Picture, spacing_mm: SpacingMm, generator: np.random.Generator
+    ) -> Picture:
         metal = np.stack([self._metal(one, spacing_mm, generator) for one in image_hu])
         mu_per_mm = hu_to_mu_per_mm(image_hu)
         # Metal takes the place of tissue.
@@ -169,7 +170,9 @@ class MetalStreaks(Measurement):
         size = (image_hu.shape[1], image_hu.shape[2])
         return self._reconstructed_hu(measured - tissue, size, spacing_mm, self.geometry)
 
-    def _metal(self, image_hu: Image, spacing_mm: Spacing, generator: np.random.Generator) -> Image:
+    def _metal(
+        self, image_hu: Picture, spacing_mm: SpacingMm, generator: np.random.Generator
+    ) -> Picture:
         """1 in the metal, centred anywhere in the body."""
         body = np.argwhere(image_hu > -200)
         rows, columns = np.ogrid[: image_hu.shape[0], : image_hu.shape[1]]
@@ -195,8 +198,8 @@ class Rings(Measurement):
         self.error, self.share = error, share
 
     def _error_hu(
-        self, image_hu: Image, spacing_mm: Spacing, generator: np.random.Generator
-    ) -> Image:
+        self, image_hu: Picture, spacing_mm: SpacingMm, generator: np.random.Generator
+    ) -> Picture:
         cells = (len(image_hu), 1, self.geometry.detectors)
         wrong = generator.normal(0, self.error, cells) * (generator.random(cells) < self.share)
         sinogram = np.repeat(wrong.astype(np.float32), self.geometry.views, axis=1)

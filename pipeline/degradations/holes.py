@@ -8,9 +8,10 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.degradations.base import Image, Linear, Operator, Shape
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Linear, Operator, Shape
 
-Known = NDArray[np.bool_]
+KnownPixels = NDArray[np.bool_]
 
 
 class Hole(Linear):
@@ -22,18 +23,18 @@ class Hole(Linear):
     hides = True
 
     @abstractmethod
-    def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
         """[rows, columns], False in the holes."""
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
         known = self.known((shape[-2], shape[-1]), generator)
 
-        def masked(image: Image) -> Image:
+        def masked(image: Picture) -> Picture:
             return np.where(known, image, np.float32(0))
 
         return Operator(masked, masked, shape)
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         known = self.known((image.shape[-2], image.shape[-1]), generator)
         return np.where(known, image, np.float32(np.nan))
 
@@ -44,7 +45,7 @@ class BoxHole(Hole):
     def __init__(self, side: float = 0.4) -> None:
         self.side = _share(side)
 
-    def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
         known = np.ones(size, dtype=bool)
         box = [max(1, round(self.side * whole)) for whole in size]
         top, left = (int(generator.integers(w - b + 1)) for w, b in zip(size, box, strict=True))
@@ -64,7 +65,7 @@ class FreeFormHole(Hole):
             raise ValueError(f"width must be at least 1 pixel, got {width}")
         self.share, self.width = _share(share), width
 
-    def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
         radius = self.width / 2
         rows, columns = np.ogrid[: size[0], : size[1]]
         known = np.ones(size, dtype=bool)
@@ -84,7 +85,7 @@ class MissingLines(Hole):
     def __init__(self, share: float = 0.25) -> None:
         self.share = _share(share)
 
-    def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
         rows = generator.permutation(size[0]) >= round(self.share * size[0])
         return np.broadcast_to(rows[:, None], size).copy()
 
@@ -95,7 +96,7 @@ class MissingPixels(Hole):
     def __init__(self, share: float = 0.5) -> None:
         self.share = _share(share)
 
-    def known(self, size: tuple[int, int], generator: np.random.Generator) -> Known:
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
         return generator.random(size) >= self.share
 
 

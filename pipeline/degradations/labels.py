@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.degradations.base import Corruption, Image
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Corruption
 from pipeline.degradations.blur import GaussianBlur
 
 
-class LabelMap(Corruption):
+class ImageToLabels(Corruption):
     """Classes by the value of the smoothed image; a pixel's value is that of its class.
 
     edges: where a class ends and the next begins, ascending, in grey levels or HU. values: one
@@ -29,5 +30,5 @@ class LabelMap(Corruption):
         self.blur = GaussianBlur(sigma)
         self.reach = self.blur.reach
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         return self.values[np.digitize(self.blur.corrupted(image, generator), self.edges)]

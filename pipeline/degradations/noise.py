@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.degradations.base import Corruption, Image
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Corruption
 
 
 class PoissonNoise(Corruption):
@@ -18,7 +19,7 @@ class PoissonNoise(Corruption):
             raise ValueError(f"quanta and white must be positive, got {quanta} and {white}")
         self.quanta, self.white = quanta, white
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         expected = np.clip(image, 0, None) * (self.quanta / self.white)
         return (generator.poisson(expected) * (self.white / self.quanta)).astype(np.float32)
 
@@ -31,7 +32,7 @@ class SaltAndPepper(Corruption):
             raise ValueError(f"share must lie in [0, 1], got {share}")
         self.share, self.black, self.white = share, black, white
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         drawn = generator.random(image.shape[-2:], dtype=np.float32)
         salted = np.where(drawn < self.share / 2, np.float32(self.white), image)
         is_pepper = (drawn >= self.share / 2) & (drawn < self.share)
@@ -46,6 +47,6 @@ class Speckle(Corruption):
             raise ValueError(f"sigma must not be negative, got {sigma}")
         self.sigma = sigma
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         noise = generator.standard_normal(image.shape, dtype=np.float32)
         return image * (1 + np.float32(self.sigma) * noise)

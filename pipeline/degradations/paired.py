@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.degradations.base import Corruption, Image
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Corruption
 
 
 class PairTarget(Corruption):
     """Of a stored pair what the model is to give; a `restoration.wanted`."""
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         return image[: _half(image)]
 
 
 class PairInput(Corruption):
     """Of a stored pair what the model is given; a `degradation`, or the first of a chain."""
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         return image[_half(image) :]
 
 
-def _half(image: Image) -> int:
+def _half(image: Picture) -> int:
     if len(image) % 2:
         raise ValueError(f"expected the channels of a pair, got {len(image)}")
     return len(image) // 2

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.degradations.base import Corruption, Image, Linear, Operator, Shape
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Corruption, Linear, Operator, Shape
 from pipeline.degradations.blur import GaussianBlur
 
 #: ITU-R BT.709 luma, as scikit-image's rgb2gray has it.
@@ -48,7 +49,7 @@ class Jpeg(Corruption):
             raise ValueError(f"quality must lie in [1, 95], got {quality}")
         self.quality = quality
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         levels = np.clip(np.rint(image), 0, WHITE).astype(np.uint8)
         if levels.ndim != 3 or len(levels) not in (1, 3):
             raise ValueError(f"JPEG takes pictures of 1 or 3 channels, got shape {image.shape}")
@@ -80,7 +81,7 @@ class OldPhotograph(Corruption):
         self.blur = GaussianBlur(blur_sigma)
         self.reach = self.blur.reach
 
-    def corrupted(self, image: Image, generator: np.random.Generator) -> Image:
+    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
         faded = self._faded(self.blur.corrupted(image, generator), generator)
         grain = generator.standard_normal(image.shape[-2:], dtype=np.float32)
         aged = faded + np.float32(self.grain) * grain
@@ -92,13 +93,13 @@ class OldPhotograph(Corruption):
             _scratch(aged, 1, generator.uniform(0.8, 2.5), generator)
         return np.clip(aged, 0, WHITE)
 
-    def _faded(self, image: Image, generator: np.random.Generator) -> Image:
+    def _faded(self, image: Picture, generator: np.random.Generator) -> Picture:
         kept = np.float32(1 - generator.uniform(0, self.fading))
         paper = np.float32(generator.uniform(0.5, 0.8) * WHITE)
         return paper + kept * (image - paper)
 
 
-def _scratch(image: Image, length: float, radius: float, generator: np.random.Generator) -> None:
+def _scratch(image: Picture, length: float, radius: float, generator: np.random.Generator) -> None:
     """Draw a straight scratch, or a speck, into `image` in place, soft at its rim."""
     rows, columns = np.ogrid[: image.shape[-2], : image.shape[-1]]
     middle = generator.uniform(0, image.shape[-2:])

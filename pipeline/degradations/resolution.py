@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from pipeline.degradations.base import Image, Linear, Operator, Shape
+from pipeline.core.types import Picture
+from pipeline.degradations.base import Linear, Operator, Shape
 
 #: What a pixel of the smaller image is made of beyond its own area, in its own pixels.
 _SUPPORT = {"bicubic": 2, "area": 0}
@@ -40,7 +41,7 @@ class Downsample(Linear):
 
 
 @lru_cache(maxsize=32)
-def _weights(side: int, scale: int, method: str) -> Image:
+def _weights(side: int, scale: int, method: str) -> Picture:
     """[side // scale, side]: what each pixel left is made of."""
     if side < scale:
         raise ValueError(f"an image of {side} pixels a side has none left at 1/{scale}")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import NothingUsableError
-from pipeline.evaluation.per_patient import KINDS, PatientFigures, finite, mean
+from pipeline.core.json_numbers import finite
+from pipeline.evaluation.per_patient import KINDS, PatientFigures, mean
 from pipeline.metrics.conventions import HOUSE, Convention
 
 #: Of the bootstrap over patients (Efron & Tibshirani 1993, percentile interval).

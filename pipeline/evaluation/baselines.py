@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import NothingUsableError
+from pipeline.core.types import ImageHU
 from pipeline.degradations.digest import degradation_digest
-from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Image, tune
+from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, tune
 from pipeline.evaluation.denoising import evaluate_denoiser
 from pipeline.metrics.conventions import HOUSE, Convention
 from pipeline.store.store import Store
@@ -68,11 +69,11 @@ def tuning_keys(train: list[str]) -> list[str]:
 
 def _tuning_slices(
     store: Store, keys: list[str], config: RunConfig
-) -> tuple[list[Image], list[Image]]:
+) -> tuple[list[ImageHU], list[ImageHU]]:
     """Low and full dose of slices at even distances along each series."""
     each = -(-TUNING_SLICES // len(keys))
-    inputs: list[Image] = []
-    targets: list[Image] = []
+    inputs: list[ImageHU] = []
+    targets: list[ImageHU] = []
     for key in keys:
         target_hu = store.load(key).image_hu
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
@@ -86,7 +87,7 @@ def _counted(baseline: Baseline, what: str, total: int, progress: Progress) -> B
     """The same baseline, which tells how many slices it has done."""
     done = 0
 
-    def denoise(image_hu: Image, strength: float) -> NDArray:
+    def denoise(image_hu: ImageHU, strength: float) -> NDArray:
         nonlocal done
         result = baseline.denoise(image_hu, strength)
         done += 1

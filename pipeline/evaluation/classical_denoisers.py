@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
 
+from pipeline.core.types import ImageHU
 from pipeline.core.units import LOWEST_CT_HU, Window
 from pipeline.metrics.image import psnr_db
-
-Image = NDArray[np.float32]
 
 #: Of the bilateral filter's spatial Gaussian, and how far it looks.
 BILATERAL_SIGMA_PIXELS, BILATERAL_WINDOW_PIXELS = 2.0, 9
@@ -39,9 +38,9 @@ class Baseline:
     name: str
     unit: str
     strengths: tuple[float, ...]
-    denoise: Callable[[Image, float], NDArray]
+    denoise: Callable[[ImageHU, float], NDArray]
 
-    def __call__(self, image_hu: Image, strength: float) -> Image:
+    def __call__(self, image_hu: ImageHU, strength: float) -> ImageHU:
         """Denoise every slice of [slices, rows, columns]."""
         if strength <= 0:
             raise ValueError(f"{self.name}: strength must be positive, got {strength}")
@@ -57,7 +56,7 @@ class Tuned:
     strength: float
     tried_psnr_db: dict[float, float]
 
-    def __call__(self, image_hu: Image) -> Image:
+    def __call__(self, image_hu: ImageHU) -> ImageHU:
         return self.baseline(image_hu, self.strength)
 
     def facts(self) -> dict:
@@ -66,11 +65,11 @@ class Tuned:
         return {"strength": self.strength, "unit": self.baseline.unit, "tried_psnr_db": tried}
 
 
-def _gaussian(image_hu: Image, sigma_pixels: float) -> NDArray:
+def _gaussian(image_hu: ImageHU, sigma_pixels: float) -> NDArray:
     return ndimage.gaussian_filter(image_hu, sigma_pixels, mode="nearest")
 
 
-def _bilateral(image_hu: Image, sigma_hu: float) -> NDArray:
+def _bilateral(image_hu: ImageHU, sigma_hu: float) -> NDArray:
     # scikit-image takes no negative values.
     offset_hu = min(LOWEST_CT_HU, float(image_hu.min()))
     filtered = denoise_bilateral(
@@ -83,13 +82,13 @@ def _bilateral(image_hu: Image, sigma_hu: float) -> NDArray:
     return filtered + offset_hu
 
 
-def _non_local_means(image_hu: Image, cutoff_hu: float) -> NDArray:
+def _non_local_means(image_hu: ImageHU, cutoff_hu: float) -> NDArray:
     return denoise_nl_means(
         image_hu, patch_size=NLM_PATCH_PIXELS, patch_distance=NLM_REACH_PIXELS, h=cutoff_hu
     )
 
 
-def _total_variation(image_hu: Image, weight_hu: float) -> NDArray:
+def _total_variation(image_hu: ImageHU, weight_hu: float) -> NDArray:
     # Its own stopping rule ends so early that more weight does not always smooth more.
     return denoise_tv_chambolle(image_hu, weight=weight_hu, eps=1e-6, max_num_iter=100)
 
@@ -108,7 +107,10 @@ BASELINES: dict[str, Baseline] = {
 
 
 def tune(
-    baseline: Baseline, input_hu: Collection[Image], target_hu: Collection[Image], window: Window
+    baseline: Baseline,
+    input_hu: Collection[ImageHU],
+    target_hu: Collection[ImageHU],
+    window: Window,
 ) -> Tuned:
     """The strength of the highest mean PSNR in `window` over slices [rows, columns] of any size.
 
@@ -140,7 +142,7 @@ def tune(
 
 
 def _mean_psnr(
-    outputs_hu: Collection[Image], targets_hu: Collection[Image], window: Window
+    outputs_hu: Collection[ImageHU], targets_hu: Collection[ImageHU], window: Window
 ) -> float:
     pairs = zip(outputs_hu, targets_hu, strict=True)
     return float(np.mean([psnr_db(output, target, window) for output, target in pairs]))

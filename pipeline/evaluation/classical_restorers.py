@@ -18,6 +18,7 @@ from skimage.restoration import inpaint_biharmonic, richardson_lucy, wiener
 from pipeline.config.restoration import CHANNELS, Colour, ReferenceName
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.degradations.base import Chain, Corruption
 from pipeline.degradations.blur import Blur
@@ -25,7 +26,6 @@ from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Tuned, 
 from pipeline.models.adapters.restorer import degradation_of, lifted, restoration_of
 from pipeline.store.store import Store
 
-Picture = NDArray[np.float32]
 Reference = Callable[[Picture], Picture]
 
 #: Of each training picture that strengths are tuned on, and how many of them, at most.

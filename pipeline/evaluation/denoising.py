@@ -13,13 +13,14 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Gate
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.slice_matching import match_slices
+from pipeline.core.types import Progress
 from pipeline.core.units import Window
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.evaluation.aggregate import over_patients, summarise
 from pipeline.evaluation.per_patient import PatientFigures
-from pipeline.inference.denoise import Progress, apply_model
+from pipeline.inference.denoise import apply_model
 from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.store.store import Store
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pipeline.config.component import build
 from pipeline.config.generation import Generation
 from pipeline.config.run import RunConfig
+from pipeline.core.json_numbers import finite
+from pipeline.core.types import Progress
 from pipeline.core.units import Window
 from pipeline.data.images import StoredSlices, labels_of
 from pipeline.degradations.base import Corruption
@@ -20,7 +22,7 @@ from pipeline.evaluation.latent import lower_bound, pca_reconstruction, reconstr
 from pipeline.evaluation.samples import sample_figures
 from pipeline.generative import latent
 from pipeline.generative.codec import Codec
-from pipeline.inference.denoise import Progress, apply_model
+from pipeline.inference.denoise import apply_model
 from pipeline.metrics.perceptual import ms_ssim
 from pipeline.models.adapters.generative import Generative
 from pipeline.models.vae import VAE
@@ -135,7 +137,7 @@ def in_windows(output: Images, target: Images, config: RunConfig) -> dict[str, A
         name: {
             "centre": window.centre,
             "width": window.width,
-            **{k: _finite(v) for k, v in reconstruction_figures(output, target, window).items()},
+            **{k: finite(v) for k, v in reconstruction_figures(output, target, window).items()},
         }
         for name, window in config.windows.items()
     }
@@ -158,7 +160,7 @@ def _of_codes(
         name, window = first_window(config)
         flat = pca_reconstruction(np.stack(training), np.stack(truth), components)
         figures = reconstruction_figures(list(flat), truth, window)
-        found["pca"] = {"window": name, **{k: _finite(v) for k, v in figures.items()}}
+        found["pca"] = {"window": name, **{k: finite(v) for k, v in figures.items()}}
     if isinstance(model.network, VAE):
         batch = torch.from_numpy(np.stack(truth))[:, None]
         told = torch.from_numpy(labels) if model.labels else None
@@ -180,7 +182,7 @@ def file_figures(model: Generative, images: Images, window: Window) -> dict[str,
     ]
     likeness = [ms_ssim(back, image, window) for image, back in zip(images, expanded, strict=True)]
     return {
-        "ms_ssim": _finite(float(np.mean(likeness))),
+        "ms_ssim": finite(float(np.mean(likeness))),
         "bits_per_pixel": 8 * sum(map(len, files)) / pixels,
         "bytes": float(np.mean([len(file) for file in files])),
         "decoded_exactly": float(np.mean(exact)),
@@ -229,8 +231,3 @@ def _check(limit: str, figure: float | None, bound: float) -> dict[str, Any]:
 
 def first_window(config: RunConfig) -> tuple[str, Window]:
     return next(iter(config.windows.items()))
-
-
-def _finite(figure: float) -> float | None:
-    """JSON has no infinity: an exact reconstruction's PSNR is left out."""
-    return figure if math.isfinite(figure) else None

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from pipeline.core.types import ImageHU
 from pipeline.core.units import Window
 from pipeline.generative.latent import CHUNK
-from pipeline.metrics.image import Image, psnr_db, ssim
+from pipeline.metrics.image import psnr_db, ssim
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.distributions import Gaussian
 from pipeline.models.vae import VAE
@@ -61,7 +62,7 @@ def lower_bound(
 
 
 def reconstruction_figures(
-    output: Sequence[Image] | Image, target: Sequence[Image] | Image, window: Window
+    output: Sequence[ImageHU] | ImageHU, target: Sequence[ImageHU] | ImageHU, window: Window
 ) -> dict[str, float]:
     """{"psnr", "ssim"} in `window`, mean over images [rows, columns], equally many of both."""
     pairs = list(zip(output, target, strict=True))

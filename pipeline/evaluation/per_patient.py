@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.json_numbers import finite
 from pipeline.core.masks import body_mask
 from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.metrics.conventions import ALWAYS, HOUSE, ON_REQUEST, Convention
@@ -168,11 +168,6 @@ class PatientFigures:
 
 def _difference(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
-
-
-def finite(number: float) -> float | None:
-    """As JSON can hold it: infinite and undefined figures are None."""
-    return number if math.isfinite(number) else None
 
 
 def mean(numbers: list[float], weights: list[float] | None = None) -> float | None:

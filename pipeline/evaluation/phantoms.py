@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ from torch import nn
 
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
-from pipeline.inference.denoise import Progress, apply_model
+from pipeline.core.json_numbers import finite_tree
+from pipeline.core.types import Progress
+from pipeline.inference.denoise import apply_model
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.quality.dose_equivalence import dose_equivalence
 from pipeline.quality.dose_sweep import Sweep
@@ -51,7 +52,7 @@ def measure_on_phantoms(
             dose_fraction=physics.dose_fraction,
             slices=slices,
         )
-    return _finite(found)
+    return finite_tree(found)
 
 
 def sweep_doses(
@@ -69,7 +70,7 @@ def sweep_doses(
         generator=np.random.default_rng(SEED),
         sweep=sweep,
     )
-    return _finite(found)
+    return finite_tree(found)
 
 
 def _physics(config: RunConfig) -> LowDoseCT:
@@ -79,12 +80,3 @@ def _physics(config: RunConfig) -> LowDoseCT:
         if isinstance(physics, LowDoseCT):
             return physics
     return LowDoseCT(dose_fraction=DOSE_FRACTION)
-
-
-def _finite(tree: Any) -> Any:
-    """The same tree with None for numbers that JSON cannot hold."""
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

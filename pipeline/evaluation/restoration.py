@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run import RunConfig
+from pipeline.core.json_numbers import finite
+from pipeline.core.types import Picture, Progress
 from pipeline.core.units import Window
-from pipeline.data.stored_pictures import Picture, StoredPictures, matching
+from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.evaluation.classical_restorers import tuned_references, unrestored
 from pipeline.evaluation.generation import first_window, training_keys
-from pipeline.inference.denoise import Progress
 from pipeline.inference.restore import restored
 from pipeline.io.colour import chroma_error, levels_of
 from pipeline.metrics.image import flicker, psnr_db, ssim
@@ -120,7 +121,7 @@ def _mean(rows: list[dict[str, dict[str, Figures]]], config: RunConfig) -> dict[
             "width": place.width,
             **{
                 answer: {
-                    figure: _finite(_known_mean([row[answer][window][figure] for row in rows]))
+                    figure: finite(_known_mean([row[answer][window][figure] for row in rows]))
                     for figure in rows[0][answer][window]
                 }
                 for answer in rows[0]
@@ -134,11 +135,6 @@ def _known_mean(values: list[float]) -> np.floating:
     """Of the first image of a sequence no flicker is known."""
     known = [value for value in values if not math.isnan(value)]
     return np.mean(known) if known else np.float64(np.nan)
-
-
-def _finite(figure: np.floating) -> float | None:
-    """JSON has no infinity: an exact answer's PSNR is left out."""
-    return float(figure) if math.isfinite(figure) else None
 
 
 def answers_of(window: dict[str, Any]) -> dict[str, dict[str, float | None]]:

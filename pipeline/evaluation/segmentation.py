@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config.segmentation import IGNORED, Segmentation
+from pipeline.core.json_numbers import finite_tree
+from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
-from pipeline.inference.denoise import Progress
 from pipeline.inference.segment import segment
 from pipeline.metrics.segmentation import FIGURES, structure_figures
 from pipeline.store.labels import stored_labels
@@ -73,7 +74,7 @@ def summarise_classes(series: Mapping[str, Mapping[str, Classes]]) -> dict[str, 
     means = {name: _mean_classes(list(of.values())) for name, of in series.items()}
     patients = {name: {"series": dict(series[name]), "classes": of} for name, of in means.items()}
     classes = _mean_classes(list(means.values()))
-    return _finite(
+    return finite_tree(
         {
             "overall": {
                 "patients": len(patients),
@@ -104,13 +105,6 @@ def _mean(figures: list[float | None]) -> float | None:
     if finite:
         return float(np.mean(finite))
     return math.inf if known else None
-
-
-def _finite(tree: Any) -> Any:
-    """As JSON can hold it."""
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    return tree if not isinstance(tree, float) or math.isfinite(tree) else None
 
 
 def judge_classes(overall: dict[str, Any], least_dice: float | dict[str, float]) -> dict[str, Any]:

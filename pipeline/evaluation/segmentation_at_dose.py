@@ -11,10 +11,11 @@ from torch import nn
 from pipeline.config.run import RunConfig
 from pipeline.config.segmentation import complete
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
 from pipeline.evaluation.segmentation import evaluate_labels
-from pipeline.inference.denoise import Progress, apply_model
+from pipeline.inference.denoise import apply_model
 from pipeline.store.store import Store
 
 FULL_DOSE, LOW_DOSE, DENOISED = "full dose", "low dose", "low dose, denoised"

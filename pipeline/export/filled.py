@@ -19,6 +19,7 @@ from pipeline.config.run import digest
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
+from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.structure_codes import Anatomy
 from pipeline.dicom.derived.write import MADE_UP, Operation
@@ -26,15 +27,14 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
 from pipeline.export.labels import export_labels
-from pipeline.export.series import Export, Exported, hand_over, require_names
+from pipeline.export.series import Export, Exported, publish, require_names
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.untrusted_regions import METAL_HU, METAL_MARGIN_MM, metal, truncation
-from pipeline.inference.denoise import Progress
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image, write_image, write_voxels, written_suffix
 from pipeline.labels.discover import grid_of
 from pipeline.labels.files import read_mask, write_labels
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
 
@@ -47,7 +47,7 @@ NAME = "made up, not measured"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FillRequest:
     """What is to be made up: METAL, TRUNCATION, MISSING slices, or what a label file marks.
 
     threshold_hu, margin_mm: of metal (pipeline.generative.untrusted_regions).
@@ -74,7 +74,7 @@ class Wanted:
         """Without the mask's own name, which may be a patient's."""
         return self.region if self.is_named else "mask"
 
-    def found_in(self, volume: Volume, grid: Grid) -> NDArray[np.bool_]:
+    def found_in(self, volume: Volume, grid: LabelGrid) -> NDArray[np.bool_]:
         """The region; raises NothingUsableError where the volume has none."""
         if self.region == METAL:
             limits = {"threshold_hu": self.threshold_hu, "margin_mm": self.margin_mm}
@@ -113,7 +113,7 @@ class Wanted:
         )
 
 
-def _marked(path: Path, grid: Grid) -> NDArray[np.bool_]:
+def _marked(path: Path, grid: LabelGrid) -> NDArray[np.bool_]:
     if not path.is_file():
         raise ConfigError("--region: of a CT, give one label file on its grid")
     try:
@@ -127,7 +127,7 @@ def export_filled(
     card: ModelCard,
     source: Source,
     to: Export,
-    wanted: Wanted,
+    wanted: FillRequest,
     progress: Progress = lambda slices: None,
 ) -> Exported:
     """Make up what is wanted of a source, and hand it over with the region that was made up.
@@ -177,11 +177,11 @@ def _handed_over(
     told = export_labels(where, source, beside, marking, anatomy={NAME: NO_STRUCTURE})
     triples = zip(source.instances, volume.image_hu, where.labels > 0, strict=True)
     made = (Slice(one, read_slice(one), image_hu, made_up) for one, image_hu, made_up in triples)
-    return {**hand_over(made, source, operation, to), "region_in": told}
+    return {**publish(made, source, operation, to), "region_in": told}
 
 
 def _missing(
-    model: Generative, card: ModelCard, volume: Volume, to: Export, wanted: Wanted
+    model: Generative, card: ModelCard, volume: Volume, to: Export, wanted: FillRequest
 ) -> dict[str, Any]:
     """All slices on their even grid as NIfTI, those that were made up named."""
     whole, made, found = filled_gaps(model, volume, wanted.fill)
@@ -197,7 +197,7 @@ def _missing(
     region[made] = 1
     place = (whole.affine_lps, whole.slice_origins_mm)
     marked = LabelMap(region, {1: NAME}, {"kind": "region"})
-    write_labels(marked, Grid.of(whole), to.folder / "synthetic-slices-region.nii.gz")
+    write_labels(marked, LabelGrid.of(whole), to.folder / "synthetic-slices-region.nii.gz")
     write_voxels(whole.image_hu, *place, to.folder / "synthetic-slices.nii.gz", told=told)
     return {
         "folder": to.folder.name,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.types import Progress
 from pipeline.evaluation.generation import generation_of
 from pipeline.generative.fill import Fill, filled
-from pipeline.inference.denoise import Progress
 from pipeline.io.colour import WHITE
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
 from pipeline.models.adapters.generative import Generative

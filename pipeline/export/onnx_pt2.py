@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.atomic_files import replacing_folder, write_json
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 
 ONNX, PT2, CARD = "model.onnx", "model.pt2", "card.json"
@@ -37,7 +37,7 @@ Images = NDArray[np.float32]
 Run = Callable[[Images], Images]
 
 
-def export_model(model: Shell, card: ModelCard, folder: Path) -> dict[str, Any]:
+def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str, Any]:
     """Write OUT/model.onnx, model.pt2 and card.json; returns what the card says.
 
     Raises ConfigError where ONNX is not installed; LdctError where a file does not give what the
@@ -67,7 +67,7 @@ def export_model(model: Shell, card: ModelCard, folder: Path) -> dict[str, Any]:
     return told
 
 
-def _traced(model: Shell) -> torch.export.ExportedProgram:
+def _traced(model: ModelAdapter) -> torch.export.ExportedProgram:
     """Of any batch, and of any side that the model leaves open."""
     *_, example = _trials(model)
     free = {n: torch.export.Dim.AUTO for n, size in enumerate(model.input_shape) if size == -1}
@@ -75,7 +75,7 @@ def _traced(model: Shell) -> torch.export.ExportedProgram:
         return torch.export.export(model, (torch.from_numpy(example),), dynamic_shapes=(free,))
 
 
-def _save_onnx(model: Shell, program: torch.export.ExportedProgram, path: Path) -> None:
+def _save_onnx(model: ModelAdapter, program: torch.export.ExportedProgram, path: Path) -> None:
     written = torch.onnx.export(
         program, input_names=[INPUT], output_names=[OUTPUT], verbose=False, dynamo=True
     )
@@ -95,7 +95,7 @@ def _by_pt2(path: Path) -> Run:
     return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
-def _largest_difference(name: str, model: Shell, run: Run) -> float:
+def _largest_difference(name: str, model: ModelAdapter, run: Run) -> float:
     """In the output's units, over noise of the whole range of HU."""
     worst = 0.0
     for images in _trials(model):
@@ -111,7 +111,7 @@ def _largest_difference(name: str, model: Shell, run: Run) -> float:
     return worst
 
 
-def _trials(model: Shell) -> Iterator[Images]:
+def _trials(model: ModelAdapter) -> Iterator[Images]:
     """HU, or codes of a generator: [batch, codes]."""
     generator = np.random.default_rng(0)
     for batch, *sides in _TRIED:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.types import Picture
 from pipeline.inference.restore import restored_frame, restored_levels
-from pipeline.io.colour import Picture
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
 from pipeline.io.volume_files import NIFTI
 from pipeline.models.adapters.restorer import Restorer

@@ -8,12 +8,12 @@ from torch import nn
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import SeriesRefusedError, Unreadable
+from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.labels import export_labels, segmentation_by
 from pipeline.export.series import Export, Exported, require_names
-from pipeline.inference.denoise import Progress
 from pipeline.inference.segment import segment
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image

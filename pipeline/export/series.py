@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.core.ordered_pool import in_order
-from pipeline.core.refusals import Fate, Refusal, SeriesRefusedError, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
+from pipeline.core.types import Progress
 from pipeline.core.versions import VERSION
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.difference import write_slice_difference
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
-from pipeline.dicom.derived.publish import HandOver, Write, handing_over
+from pipeline.dicom.derived.publish import SeriesWriter, Write, derived_series
 from pipeline.dicom.derived.write import DOSE_SIMULATED, Operation, write_slice
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
-from pipeline.inference.denoise import Progress, apply_model, apply_to_slices
+from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.drift import drift, telling_slices, traits
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image, write_image, written_suffix
@@ -144,7 +145,7 @@ def _stream_series(
     """Decode, infer and write at once; what the reader tells at the end."""
     require_names(series)
     reader = SliceReader(series)
-    return hand_over(_computed(model, reader, progress), series, operation, to), reader
+    return publish(_computed(model, reader, progress), series, operation, to), reader
 
 
 def _computed(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
@@ -167,7 +168,7 @@ def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
     derived = compute(reading.volume)
     pairs = zip(reading.series.instances, derived.image_hu, strict=True)
     made = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
-    report = hand_over(made, reading.series, derived.operation, to)
+    report = publish(made, reading.series, derived.operation, to)
     return {**report, **derived.facts}, reading.refusals
 
 
@@ -175,7 +176,7 @@ def require_names(series: Series) -> None:
     """Raises SeriesRefusedError where there is no SOP instance that a result could refer to."""
     reason = "named by its folder, since it names nobody: for training only, not for export"
     nameless = [
-        Refusal(instance.path, Fate.QUARANTINED, reason, "SOPInstanceUID")
+        Refusal(instance.path, Disposition.QUARANTINED, reason, "SOPInstanceUID")
         for instance in series.instances
         if instance.is_unidentified
     ]
@@ -201,15 +202,15 @@ def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     }, []
 
 
-def hand_over(
+def publish(
     made: Iterable[Slice], source: Series, operation: Operation, to: Export
 ) -> dict[str, Any]:
     """Write and check the derived series, and its difference, while `made` is being computed."""
     with ExitStack() as stack:
 
-        def begin(folder: Path, write: Write) -> HandOver:
+        def begin(folder: Path, write: Write) -> SeriesWriter:
             return stack.enter_context(
-                handing_over(folder, source, operation, write, syntax=to.syntax)
+                derived_series(folder, source, operation, write, syntax=to.syntax)
             )
 
         # Left in reverse: the derived series is in its place before its difference is judged.

@@ -6,7 +6,6 @@ for looking at a method, and for images that must have no hole, not for diagnosi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.core.types import Progress
 from pipeline.core.units import Window
 from pipeline.core.volume import Volume
 from pipeline.data.images import resampled
@@ -32,7 +32,6 @@ from pipeline.models.adapters.generative import Generative
 
 Stack = NDArray[np.float32]
 Region = NDArray[np.bool_]
-Progress = Callable[[int], None]
 
 #: A pixel of the generator's is known where so much of it is.
 KNOWN_SHARE = 0.5

@@ -26,7 +26,7 @@ RECONSTRUCTED = "AI-DERIVED in part"
 
 
 @dataclass(frozen=True)
-class Grid:
+class ImageGrid:
     """Images [count, rows, columns] in rows of `columns`, and what they are."""
 
     images: NDArray[np.float32]
@@ -36,7 +36,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Known:
+class RealImages:
     """Real images [count, 1, rows, columns] and their labels [count], to start from."""
 
     images: torch.Tensor
@@ -54,7 +54,7 @@ class Known:
         return self.labels if model.labels else None
 
 
-def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> Grid:
+def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> ImageGrid:
     """One image from the prior for each label, which unconditional networks are not told."""
     generator = torch.Generator().manual_seed(seed)
     if not model.has_prior:
@@ -65,10 +65,12 @@ def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> Grid:
     caption = "Drawn from the prior."
     if model.labels:
         caption = f"Drawn from the prior, asked for labels {sorted(set(labels.tolist()))}."
-    return Grid(_flat(drawn), _square(len(labels)), caption)
+    return ImageGrid(_flat(drawn), _square(len(labels)), caption)
 
 
-def samples_like(model: Generative, known: Known, labels: torch.Tensor, *, seed: int) -> Grid:
+def samples_like(
+    model: Generative, known: RealImages, labels: torch.Tensor, *, seed: int
+) -> ImageGrid:
     """One image for each label, drawn from where the codes of the known images of it lie.
 
     The way to draw from an autoencoder, which has no prior, and from a VAE that saw too few
@@ -88,10 +90,10 @@ def samples_like(model: Generative, known: Known, labels: torch.Tensor, *, seed:
     codes_drawn = drawn.reshape(-1, *model.latent_shape)
     images = latent.decode(model, codes_drawn, labels if model.labels else None)
     caption = "Drawn from where the codes of stored images lie."
-    return Grid(_flat(images), _square(len(labels)), caption)
+    return ImageGrid(_flat(images), _square(len(labels)), caption)
 
 
-def reconstructions(model: Generative, known: Known) -> Grid:
+def reconstructions(model: Generative, known: RealImages) -> ImageGrid:
     """The images in one row, and below what is left of each after its way through the code."""
     if not model.encodes:
         known.codes(model)
@@ -102,7 +104,7 @@ def reconstructions(model: Generative, known: Known) -> Grid:
     )
     both = torch.cat([known.images, restored])
     caption = "Top: held-back images. Bottom: through the code and back."
-    return Grid(_flat(both), len(known.images), caption, RECONSTRUCTED)
+    return ImageGrid(_flat(both), len(known.images), caption, RECONSTRUCTED)
 
 
 def interpolations(
@@ -112,13 +114,13 @@ def interpolations(
     steps: int,
     *,
     marking: str = RECONSTRUCTED,
-) -> Grid:
+) -> ImageGrid:
     """A row from each code of the first half to its partner in the second; labels by row."""
     pairs = zip(*ends.chunk(2), strict=True)
     ways = torch.cat([latent.interpolate(first, last, steps) for first, last in pairs])
     labels = told.repeat_interleave(steps) if model.labels else None
     caption = f"From one code (left) to another (right) in {steps} equal steps."
-    return Grid(_flat(latent.decode(model, ways, labels)), steps, caption, marking)
+    return ImageGrid(_flat(latent.decode(model, ways, labels)), steps, caption, marking)
 
 
 def traversals(
@@ -129,7 +131,7 @@ def traversals(
     steps: int,
     *,
     marking: str = RECONSTRUCTED,
-) -> Grid:
+) -> ImageGrid:
     """A row for each latent of `order`, from -3 to +3 sigma, the others as in `code`; label [1]."""
     moved = torch.cat([latent.traverse(code, n, steps=steps, span=SPAN) for n in order])
     labels = told.expand(len(moved)) if model.labels else None
@@ -137,12 +139,12 @@ def traversals(
         f"A row for each latent, the one that varies most first: {-SPAN:g} to {SPAN:+g} sigma, "
         "the others fixed."
     )
-    return Grid(_flat(latent.decode(model, moved, labels)), steps, caption, marking)
+    return ImageGrid(_flat(latent.decode(model, moved, labels)), steps, caption, marking)
 
 
 def arithmetic(
-    model: Generative, known: Known, has_attribute: torch.Tensor, *, name: str, shown: int
-) -> Grid:
+    model: Generative, known: RealImages, has_attribute: torch.Tensor, *, name: str, shown: int
+) -> ImageGrid:
     """Codes of images without an attribute, plus 0 to 2 times what sets those with it apart."""
     codes = known.codes(model)
     try:
@@ -154,23 +156,23 @@ def arithmetic(
     moved = torch.cat([codes[number] + shares * vector for number in without])
     labels = known.labels[without].repeat_interleave(5) if model.labels else None
     caption = f"Codes of images without {name}, plus 0, 0.5, 1, 1.5 and 2 times its vector."
-    return Grid(_flat(latent.decode(model, moved, labels)), 5, caption, RECONSTRUCTED)
+    return ImageGrid(_flat(latent.decode(model, moved, labels)), 5, caption, RECONSTRUCTED)
 
 
-def latent_order(model: Generative, known: Known | None) -> list[int]:
+def latent_order(model: Generative, known: RealImages | None) -> list[int]:
     """Latents by how much their means vary over images; as they are numbered, without posterior."""
     if known is not None and isinstance(model.network, VAE):
         return latent.latent_use(model, known.images, known.told(model)).by_variance()
     return list(range(math.prod(model.latent_shape)))
 
 
-def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> Known:
+def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> RealImages:
     """Some images, evenly through the series, cut to the size of the smallest."""
     numbers = np.unique(np.linspace(0, len(images) - 1, count).astype(int)).tolist()
     found = [images[number] for number in numbers]
     rows, columns = np.min([image.shape for image in found], axis=0)
     stacked = np.stack([image[:rows, :columns] for image in found])
-    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
+    return RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
 
 
 def labels_asked(labels: NDArray[np.int64], count: int) -> torch.Tensor:
@@ -179,7 +181,7 @@ def labels_asked(labels: NDArray[np.int64], count: int) -> torch.Tensor:
 
 
 def starting_codes(
-    model: Generative, known: Known | None, count: int, *, seed: int
+    model: Generative, known: RealImages | None, count: int, *, seed: int
 ) -> torch.Tensor:
     """An even number of codes: of the images, or random ones where there are no images."""
     if known is not None:

@@ -48,7 +48,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Codes [count, *latent_shape], each one's loss [count], and what the search took."""
 
     codes: torch.Tensor
@@ -161,7 +161,7 @@ def best_of_pool(
     return torch.stack(chosen)
 
 
-def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> Found:
+def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> SearchResult:
     """Move codes from `start` by Adam, in steps that fall to nought as a cosine.
 
     Images that share no consistency do not touch each other. Of every image the best code that
@@ -184,7 +184,7 @@ def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> Found:
         codes.grad = gradient
         optimiser.step()
         schedule.step()
-    return Found(best.cpu(), least.cpu(), done, time.perf_counter() - began)
+    return SearchResult(best.cpu(), least.cpu(), done, time.perf_counter() - began)
 
 
 def find_sequence(
@@ -195,7 +195,7 @@ def find_sequence(
     follow: Search,
     group: int = 1,
     progress: Callable[[int], None] = lambda frames: None,
-) -> Found:
+) -> SearchResult:
     """Codes of frames, each group of which begins where the group before it ended.
 
     first: where the first frame's search begins, [1, *latent_shape]. search: of the first frame,
@@ -213,7 +213,7 @@ def find_sequence(
         losses.append(found.losses)
         iterations, seconds = iterations + found.iterations, seconds + found.seconds
         progress(len(frames.target))
-    return Found(torch.cat(codes), torch.cat(losses), iterations, seconds)
+    return SearchResult(torch.cat(codes), torch.cat(losses), iterations, seconds)
 
 
 def pasted(

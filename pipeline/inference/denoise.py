@@ -14,8 +14,8 @@ from torch import nn
 
 from pipeline.core.errors import LdctError
 from pipeline.core.ordered_pool import in_order
+from pipeline.core.types import Progress
 
-Progress = Callable[[int], None]
 Chunk = list[list[NDArray[np.float32]]]
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.config.restoration import CHANNELS
 from pipeline.core.errors import LdctError
-from pipeline.io.colour import Picture, lab_of, levels_of, lightness_of
+from pipeline.core.types import Picture
+from pipeline.io.colour import lab_of, levels_of, lightness_of
 from pipeline.models.adapters.restorer import Restorer
 
 #: In a network at once; larger pictures go through in overlapping pieces.

@@ -9,7 +9,7 @@ finished, interpolated onto the source's slices, decided and let go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, combinations
 
 import numpy as np
@@ -21,10 +21,10 @@ from torch import nn
 
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.errors import LdctError
+from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.data.working_grid import WorkingGrid
 
-Progress = Callable[[int], None]
 #: A result's slices are made by so many at a time; so are those of a network in two dimensions.
 BLOCK_SLICES = 8
 #: Slices may lie this part of their spacing beside the even grid.

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import LdctError
-from pipeline.core.refusals import Fate, Refusal, SeriesRefusedError, count_of
+from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, count_of
 from pipeline.core.slice_matching import Match, match_slices
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
@@ -73,7 +73,7 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
         if dose is None:
             reason = f"neither told to be '{words.input}' nor '{words.target}'"
             refusals += [
-                Refusal(instance.path, Fate.EXCLUDED, reason, "SeriesDescription")
+                Refusal(instance.path, Disposition.EXCLUDED, reason, "SeriesDescription")
                 for instance in series.instances
             ]
         else:
@@ -176,7 +176,7 @@ def _read(series: Series, dose: Dose, *, partner: Series) -> Reading:
 
 def _refused(series: Series, reason: str) -> list[Refusal]:
     return [
-        Refusal(instance.path, Fate.QUARANTINED, reason, "ImagePositionPatient")
+        Refusal(instance.path, Disposition.QUARANTINED, reason, "ImagePositionPatient")
         for instance in series.instances
     ]
 

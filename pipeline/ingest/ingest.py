@@ -10,20 +10,20 @@ from typing import Any
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import (
-    Fate,
+    Disposition,
     Refusal,
     SeriesRefusedError,
     Unreadable,
-    by_fate,
+    by_disposition,
     nothing_usable,
 )
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
 from pipeline.ingest.regrid import prepared
-from pipeline.io.discover import Found, Source, discover, image_key, source_key
+from pipeline.io.discover import Discovered, Source, discover, image_key, source_key
 from pipeline.io.volume_files import read_image
 from pipeline.labels.discover import discover_labels, grid_of
 from pipeline.labels.read import Choices, on_volume, read_labels
@@ -49,7 +49,7 @@ class IngestReport:
 
     def as_dict(self) -> dict[str, Any]:
         told = {"series": self.series, "labels": self.labels}
-        return {**told, **by_fate(self.refusals, self.root)}
+        return {**told, **by_disposition(self.refusals, self.root)}
 
 
 def ingest(
@@ -57,7 +57,7 @@ def ingest(
     store: Store,
     *,
     key: bytes,
-    intake: Intake = Intake(),  # noqa: B008  (frozen)
+    intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
     pairs: Pairs | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
@@ -87,11 +87,11 @@ def ingest(
     return report
 
 
-def _paired(found: Found, words: Pairs, report: IngestReport) -> list[Source | Pair]:
+def _paired(found: Discovered, words: Pairs, report: IngestReport) -> list[Source | Pair]:
     pairs, refusals = find_pairs(found.series, words, found.root)
     nameless = "an image file names neither patient nor dose: it has no partner"
     report.refusals += refusals
-    report.refusals += [Refusal(image, Fate.EXCLUDED, nameless) for image in found.images]
+    report.refusals += [Refusal(image, Disposition.EXCLUDED, nameless) for image in found.images]
     return [*pairs]
 
 
@@ -139,7 +139,7 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
     return _Item(volume, source_key(source, key), image_key(source, key, "p"), source, [])
 
 
-def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> None:
+def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestReport) -> None:
     report.refusals.extend(item.refusals)
     volume = prepared(item.volume, intake)
     real_input = None if item.real_input is None else prepared(item.real_input, intake)
@@ -159,7 +159,7 @@ def _store(item: _Item, store: Store, intake: Intake, report: IngestReport) -> N
     )
 
 
-def _store_labels(store: Store, intake: Intake, report: IngestReport) -> None:
+def _store_labels(store: Store, intake: IngestOptions, report: IngestReport) -> None:
     """Put what is labels among the refused files beside the volumes that they are of."""
     choices = Choices.of(intake)
     found = discover_labels(report.refusals, report.stored, choices)

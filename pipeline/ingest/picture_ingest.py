@@ -14,10 +14,11 @@ import numpy as np
 
 from pipeline.config.restoration import CHANNELS, Colour
 from pipeline.core.errors import LdctError, NothingUsableError
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
+from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
 from pipeline.ingest.ingest import IngestReport
-from pipeline.io.colour import Picture, seen_as
+from pipeline.io.colour import seen_as
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import SUFFIXES, find_pictures, read_picture
 from pipeline.io.volume_files import NIFTI
@@ -92,7 +93,7 @@ def store_picture_files(
         except Unreadable as fault:
             report.refusals.append(fault.refusal(path))
         except LdctError as fault:
-            report.refusals.append(Refusal(path, Fate.QUARANTINED, str(fault)))
+            report.refusals.append(Refusal(path, Disposition.QUARANTINED, str(fault)))
         progress("storing pictures", done, len(paths))
     if not report.series:
         raise NothingUsableError(f"no usable picture in {root}: {_commonest(report, paths)}")

@@ -15,10 +15,11 @@ import numpy as np
 from pipeline.config.restoration import Colour
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
+from pipeline.core.types import Picture
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import store_image
-from pipeline.io.colour import Picture, seen_as
+from pipeline.io.colour import seen_as
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture
 from pipeline.io.volume_files import NIFTI
@@ -53,7 +54,9 @@ def store_pairs(
             store_image(image, store, report, seen=seen, patient=patient, key=f"{own}-{colour}")
         except (Unreadable, LdctError) as fault:
             refused = [path for paths in both for path in paths]
-            report.refusals += [Refusal(path, Fate.QUARANTINED, str(fault)) for path in refused]
+            report.refusals += [
+                Refusal(path, Disposition.QUARANTINED, str(fault)) for path in refused
+            ]
         progress("storing pairs", done, len(names))
     if not report.series:
         why = f"; {report.refusals[0].reason}" if report.refusals else ""

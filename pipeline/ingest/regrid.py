@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 
 #: Slices further off than this from an even grid are no rounding of positions.
 TOLERANCE_MM = 0.01
 SHEAR_TOLERANCE = 1e-3
 
 
-def prepared(volume: Volume, intake: Intake) -> Volume:
+def prepared(volume: Volume, intake: IngestOptions) -> Volume:
     """The volume after what the owner of the data chose for gaps, uneven spacing and tilt."""
     if intake.gaps == "fill":
         volume = fill_gaps(volume)

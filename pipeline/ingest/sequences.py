@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import LdctError, NothingUsableError
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
+from pipeline.core.types import Picture
 from pipeline.data.images import resampled
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import shipped, shipped_names, store_stack
-from pipeline.io.colour import Picture, seen_as
+from pipeline.io.colour import seen_as
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture
 from pipeline.store.store import Store
@@ -45,7 +46,9 @@ def store_frames(
             name = image_key(paths[0], key, "p")
             store_stack(np.concatenate(frames), store, report, colour="grey", name=name)
         except (Unreadable, LdctError) as fault:
-            report.refusals += [Refusal(path, Fate.QUARANTINED, str(fault)) for path in paths]
+            report.refusals += [
+                Refusal(path, Disposition.QUARANTINED, str(fault)) for path in paths
+            ]
         progress("storing sequences", done, len(folders))
     if not report.series:
         raise NothingUsableError(f"no folder below {root} holds two frames of one size")

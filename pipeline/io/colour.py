@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from skimage import color
 
 from pipeline.config.restoration import Colour
 from pipeline.core.errors import LdctError
+from pipeline.core.types import Picture
 
-Picture = NDArray[np.float32]
 #: Grey levels of a picture run from 0 to this, whatever its file's depth.
 WHITE = 255.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Refusal
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import series_key
 from pipeline.io.volume_files import is_image_file
@@ -19,7 +19,7 @@ Source = Series | Path
 
 
 @dataclass(frozen=True)
-class Found:
+class Discovered:
     """A source's series, its image files (NIfTI, NRRD, MetaImage), and the files refused."""
 
     root: Path
@@ -36,8 +36,8 @@ def discover(
     root: Path,
     progress: Callable[[int], None] = lambda files: None,
     *,
-    intake: Intake = Intake(),  # noqa: B008  (frozen)
-) -> Found:
+    intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
+) -> Discovered:
     """All that can be used below `root`: a folder, an archive, a disc's DICOMDIR or one file.
 
     Raises NothingUsableError where `root` is not there.
@@ -46,7 +46,7 @@ def discover(
     # A member of an archive is no file that the readers of images could open.
     images = [r.path for r in discovery.refusals if is_image_file(r.path) and r.path.is_file()]
     refusals = [r for r in discovery.refusals if r.path not in images]
-    return Found(discovery.root, discovery.series, images, refusals)
+    return Discovered(discovery.root, discovery.series, images, refusals)
 
 
 def source_key(source: Source, key: bytes) -> str:

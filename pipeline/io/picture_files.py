@@ -23,7 +23,8 @@ from PIL import Image as PillowImage
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
-from pipeline.io.colour import WHITE, Picture
+from pipeline.core.types import Picture
+from pipeline.io.colour import WHITE
 from pipeline.io.itk_reader import suffix_of
 from pipeline.io.volume_files import NIFTI, read_stored, write_voxels
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.derived.provenance import (
     SEGMENTATIONS,
     STRUCTURES,
@@ -25,7 +25,7 @@ from pipeline.io.discover import Source
 from pipeline.io.volume_files import NOT_HU, is_image_file, read_place, read_stored
 from pipeline.labels import lidc
 from pipeline.labels.files import labels_of
-from pipeline.labels.grid import Grid, farthest_mm, gap_mm, mismatch, turned_like
+from pipeline.labels.grid import LabelGrid, farthest_mm, gap_mm, mismatch, turned_like
 from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
 from pipeline.labels.references import read_object
 
@@ -63,11 +63,11 @@ def discover_labels(
     return FoundLabels(files, rest)
 
 
-def grid_of(source: Source) -> Grid:
+def grid_of(source: Source) -> LabelGrid:
     """Where the voxels of a series or of an image file lie, by headers alone."""
     if isinstance(source, Series):
-        return Grid.of_series(source)
-    return Grid.even(*read_place(source))
+        return LabelGrid.of_series(source)
+    return LabelGrid.even(*read_place(source))
 
 
 def _kind(refusal: Refusal) -> str:
@@ -75,13 +75,13 @@ def _kind(refusal: Refusal) -> str:
     if refusal.attribute == "SOPClassUID":
         is_seg = refusal.value in SEGMENTATIONS
         return SEG if is_seg else RTSTRUCT if refusal.value in STRUCTURES else ""
-    if refusal.path.suffix.lower() == ".xml" and refusal.fate is Fate.EXCLUDED:
+    if refusal.path.suffix.lower() == ".xml" and refusal.fate is Disposition.EXCLUDED:
         return LIDC
     return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
 
 
 def _judged(
-    refusal: Refusal, kind: str, grids: Mapping[str, Grid], choices: Choices
+    refusal: Refusal, kind: str, grids: Mapping[str, LabelGrid], choices: Choices
 ) -> tuple[list[str], Refusal | None]:
     """Keys of the images that a file labels, or why it is refused."""
     try:
@@ -100,7 +100,7 @@ def _judged(
 
 
 def _images_of(
-    path: Path, kind: str, grids: Mapping[str, Grid], choices: Choices
+    path: Path, kind: str, grids: Mapping[str, LabelGrid], choices: Choices
 ) -> list[str] | None:
     """Keys of the images that a file labels; None for a file that is no labels after all.
 
@@ -118,7 +118,7 @@ def _images_of(
     return [key for key, grid in grids.items() if _has(grid, series, named)]
 
 
-def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
+def _has(grid: LabelGrid, series: set[str], named: set[str]) -> bool:
     if grid.series is None:
         return False
     if named:
@@ -126,12 +126,14 @@ def _has(grid: Grid, series: set[str], named: set[str]) -> bool:
     return str(grid.series.header.SeriesInstanceUID) in series
 
 
-def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) -> list[str] | None:
+def _images_in_place(
+    path: Path, grids: Mapping[str, LabelGrid], choices: Choices
+) -> list[str] | None:
     try:
         labels_of(read_stored(path)[0])
     except Unreadable:  # an image of grey values: refused as one
         return None
-    own = Grid.even(*read_place(path))
+    own = LabelGrid.even(*read_place(path))
     keys = [key for key, grid in grids.items() if _same(own, grid)]
     if not keys and choices.resample:
         keys = [key for key, grid in grids.items() if gap_mm(own, grid) == 0]
@@ -143,18 +145,18 @@ def _images_in_place(path: Path, grids: Mapping[str, Grid], choices: Choices) ->
     return keys
 
 
-def _turned(own: Grid, image: Grid) -> Grid:
+def _turned(own: LabelGrid, image: LabelGrid) -> LabelGrid:
     return turned_like(np.broadcast_to(np.uint8(0), own.shape), own, image)[1]
 
 
-def _same(own: Grid, image: Grid) -> bool:
+def _same(own: LabelGrid, image: LabelGrid) -> bool:
     turned = _turned(own, image)
     if turned.shape != image.shape:
         return False
     return farthest_mm(turned.corners_mm, image.corners_mm) <= image.tolerance_mm
 
 
-def _nearest(own: Grid, grids: Mapping[str, Grid]) -> str:
+def _nearest(own: LabelGrid, grids: Mapping[str, LabelGrid]) -> str:
     """What keeps labels from the image that they come nearest to."""
     turned = {key: _turned(own, grid) for key, grid in grids.items()}
 

@@ -20,7 +20,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.io.itk_reader import ITK, opened, suffix_of
 from pipeline.io.volume_files import NIFTI, format_of, read_stored, write_voxels
-from pipeline.labels.grid import Grid, place
+from pipeline.labels.grid import LabelGrid, place
 from pipeline.labels.safe_xml import parsed
 
 #: More different values than this are no structures but an image of grey values.
@@ -29,7 +29,7 @@ MASK = "mask file"
 
 
 def read_mask(
-    path: Path, image: Grid, *, names: Mapping[int, str] | None = None, resample: bool = False
+    path: Path, image: LabelGrid, *, names: Mapping[int, str] | None = None, resample: bool = False
 ) -> LabelMap:
     """A file's labels on the image's grid.
 
@@ -39,7 +39,9 @@ def read_mask(
     values, affine, warnings = read_stored(path)
     labels = labels_of(values)
     slices, rows, columns = labels.shape
-    placed = place(labels, Grid.even((slices, rows, columns), affine), image, resample=resample)
+    placed = place(
+        labels, LabelGrid.even((slices, rows, columns), affine), image, resample=resample
+    )
     given = dict(names or {}) | names_in(path)
     telling = _telling(given, image)
     safe = {value: name for value, name in given.items() if value not in telling}
@@ -51,7 +53,7 @@ def read_mask(
     return LabelMap(np.ascontiguousarray(placed.values), named | safe, source | warned)
 
 
-def _telling(names: Mapping[int, str], image: Grid) -> list[int]:
+def _telling(names: Mapping[int, str], image: LabelGrid) -> list[int]:
     """The values whose names say who the patient is, as far as the image itself knows that."""
     if image.series is None:
         return []
@@ -103,7 +105,7 @@ def _names_in_nrrd(path: Path) -> dict[int, str]:
     return names
 
 
-def write_labels(labelmap: LabelMap, image: Grid, path: Path) -> None:
+def write_labels(labelmap: LabelMap, image: LabelGrid, path: Path) -> None:
     """Write a label map in the place of its image, with the names of its values.
 
     Raises as write_image does, and ValueError for structures that overlap: one value a voxel

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Grid:
+class LabelGrid:
     """Places of an image's voxels: shape (slices, rows, columns), the rest as in a Volume.
 
     series: the slices' headers, by which DICOM labels say what they belong to, if there are any.
@@ -39,19 +39,19 @@ class Grid:
     series: Series | None = None
 
     @classmethod
-    def of(cls, volume: Volume) -> Grid:
+    def of(cls, volume: Volume) -> LabelGrid:
         slices, rows, columns = volume.image_hu.shape
         return cls((slices, rows, columns), volume.affine_lps, volume.slice_origins_mm)
 
     @classmethod
-    def of_series(cls, series: Series) -> Grid:
+    def of_series(cls, series: Series) -> LabelGrid:
         """The grid of the volume that read_volume makes of a series; no pixels are read."""
         origins = np.stack([instance.origin_mm for instance in series.instances])
         shape = (len(origins), int(series.header.Rows), int(series.header.Columns))
         return cls(shape, affine_lps(series), origins, series)
 
     @classmethod
-    def even(cls, shape: tuple[int, int, int], affine: Array) -> Grid:
+    def even(cls, shape: tuple[int, int, int], affine: Array) -> LabelGrid:
         """A grid that an affine tells all of, as in a NIfTI file."""
         return cls(shape, affine, affine[:3, 3] + np.arange(shape[0])[:, None] * affine[:3, 2])
 
@@ -104,7 +104,7 @@ class Placed:
     done: str = ""
 
 
-def place(values: NDArray, own: Grid, image: Grid, *, resample: bool = False) -> Placed:
+def place(values: NDArray, own: LabelGrid, image: LabelGrid, *, resample: bool = False) -> Placed:
     """Labels [slices, rows, columns] of an even grid, on the image's grid.
 
     Raises Unreadable where the grids are not the same, or, if resampling is asked for, where
@@ -128,7 +128,7 @@ def farthest_mm(first: Array, second: Array) -> float:
     return float(np.linalg.norm(first - second, axis=-1).max())
 
 
-def mismatch(own: Grid, image: Grid) -> str:
+def mismatch(own: LabelGrid, image: LabelGrid) -> str:
     """Why two grids are not the same, in mm."""
     apart_mm = gap_mm(own, image)
     if apart_mm > 0:
@@ -142,7 +142,7 @@ def mismatch(own: Grid, image: Grid) -> str:
     )
 
 
-def gap_mm(own: Grid, image: Grid) -> float:
+def gap_mm(own: LabelGrid, image: LabelGrid) -> float:
     """How far the space that one grid's voxels take is from the other's; 0 where they meet."""
     low, high = _extent(image, image)
     own_low, own_high = _extent(own, image)
@@ -150,7 +150,7 @@ def gap_mm(own: Grid, image: Grid) -> float:
     return float(np.linalg.norm(gaps.clip(0)))
 
 
-def _extent(grid: Grid, along: Grid) -> tuple[Array, Array]:
+def _extent(grid: LabelGrid, along: LabelGrid) -> tuple[Array, Array]:
     """From where to where a grid reaches in mm along another one's rows, columns and normal."""
     column, row = along.affine_lps[:3, :2].T
     axes = np.stack([column / np.linalg.norm(column), row / np.linalg.norm(row), along.normal])
@@ -159,7 +159,7 @@ def _extent(grid: Grid, along: Grid) -> tuple[Array, Array]:
     return places.min(axis=0) - half, places.max(axis=0) + half
 
 
-def turned_like(values: NDArray, own: Grid, image: Grid) -> tuple[NDArray, Grid]:
+def turned_like(values: NDArray, own: LabelGrid, image: LabelGrid) -> tuple[NDArray, LabelGrid]:
     """The same labels with their axes in the order and direction that is nearest the image's.
 
     An uneven grid keeps its slices; any other may have them along whichever axis.
@@ -180,10 +180,12 @@ def turned_like(values: NDArray, own: Grid, image: Grid) -> tuple[NDArray, Grid]
             affine[:3, axis] *= -1
             turned = np.flip(turned, place)
     slices, rows, columns = turned.shape
-    return turned, Grid.even((slices, rows, columns), affine)
+    return turned, LabelGrid.even((slices, rows, columns), affine)
 
 
-def resampled(values: NDArray, own: Grid, image: Grid, *, reach_mm: float | None = None) -> Placed:
+def resampled(
+    values: NDArray, own: LabelGrid, image: LabelGrid, *, reach_mm: float | None = None
+) -> Placed:
     """Each voxel of the image takes the label whose voxel it lies in.
 
     reach_mm: how far a slice's labels reach to both sides; half of the mean step by default.
@@ -200,7 +202,9 @@ def resampled(values: NDArray, own: Grid, image: Grid, *, reach_mm: float | None
     return Placed(placed, f"resampled from {own.told()}, nearest neighbour{rest}")
 
 
-def _taken(values: NDArray, own: Grid, image: Grid, *, number: int, reach_mm: float) -> NDArray:
+def _taken(
+    values: NDArray, own: LabelGrid, image: LabelGrid, *, number: int, reach_mm: float
+) -> NDArray:
     """One slice of the image, its rows at once: the labels at the places of its pixels."""
     _, rows, columns = image.shape
     column, row = image.affine_lps[:3, :2].T

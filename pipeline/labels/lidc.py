@@ -23,7 +23,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import keys_of
 from pipeline.dicom.read.files import opened
 from pipeline.dicom.read.series import Series
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.references import series_of
 from pipeline.labels.safe_xml import LARGEST_BYTES, parsed
 
@@ -33,7 +33,7 @@ NODULE = "nodule"
 IMAGE = "imageSOP_UID"
 
 
-def read_lidc(path: Path, image: Grid, *, agreement: int | None = None) -> LabelMap:
+def read_lidc(path: Path, image: LabelGrid, *, agreement: int | None = None) -> LabelMap:
     """How many readers hold a voxel for nodule, or where at least `agreement` of them do.
 
     Without a level of agreement values are counts, so that a group of [2, 3, 4] is what two
@@ -111,7 +111,7 @@ class _Mark:
         return any((self.masks[number] & other.masks[number]).any() for number in both)
 
 
-def _marks(readings: list[ElementTree.Element], image: Grid) -> tuple[list[_Mark], int]:
+def _marks(readings: list[ElementTree.Element], image: LabelGrid) -> tuple[list[_Mark], int]:
     """Every reader's outlined nodules, and how many outlines lie on slices not there."""
     number_of = {uid: n for n, (uid, _) in enumerate(keys_of(series_of(image)))}
     marks, outlines, beyond = [], 0, 0
@@ -136,7 +136,7 @@ def _fill(
     mark: _Mark,
     areas: list[tuple[ElementTree.Element, Outline]],
     number_of: dict[str, int],
-    image: Grid,
+    image: LabelGrid,
 ) -> int:
     """Add outlines to a mark; how many lie on slices that are not there."""
     beyond = 0
@@ -170,7 +170,7 @@ def _points(roi: ElementTree.Element) -> Outline:
     return np.array(points).reshape(-1, 2)
 
 
-def _require_place(roi: ElementTree.Element, image: Grid, number: int) -> None:
+def _require_place(roi: ElementTree.Element, image: LabelGrid, number: int) -> None:
     """The slice is where the reader saw it: another copy of the series may have been moved."""
     try:
         told_mm = float(_text(roi, "{*}imageZposition"))

@@ -11,11 +11,11 @@ from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.structure_codes import known
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.io.itk_reader import suffix_of
 from pipeline.labels import lidc, rtstruct, seg
 from pipeline.labels.files import read_mask
-from pipeline.labels.grid import EXACT_MM, Grid, farthest_mm, resampled
+from pipeline.labels.grid import EXACT_MM, LabelGrid, farthest_mm, resampled
 
 #: Kinds of label files, by which a store knows the label maps of a series.
 MASK, SEG, RTSTRUCT, LIDC = "mask", "seg", "rtstruct", "lidc"
@@ -39,12 +39,12 @@ class Choices:
     threshold: float | None = None
 
     @classmethod
-    def of(cls, intake: Intake) -> Choices:
+    def of(cls, intake: IngestOptions) -> Choices:
         half = 0.5 if intake.fractions == "half" else None
         return cls(resample=intake.labels == "nearest", threshold=half)
 
 
-def read_labels(files: LabelFiles, image: Grid, choices: Choices) -> LabelMap:
+def read_labels(files: LabelFiles, image: LabelGrid, choices: Choices) -> LabelMap:
     """The labels of one kind of an image, as one label map.
 
     Raises Unreadable where a file cannot be used, and where two name a structure alike.
@@ -58,9 +58,9 @@ def read_labels(files: LabelFiles, image: Grid, choices: Choices) -> LabelMap:
         raise Unreadable(f"labels that cannot be read ({type(error).__name__})") from error
 
 
-def on_volume(labelmap: LabelMap, own: Grid, volume: Volume) -> LabelMap:
+def on_volume(labelmap: LabelMap, own: LabelGrid, volume: Volume) -> LabelMap:
     """Labels of a source's grid on that of its volume, which may have been resampled since."""
-    to = Grid.of(volume)
+    to = LabelGrid.of(volume)
     same = own.shape == to.shape and farthest_mm(own.corners_mm, to.corners_mm) <= EXACT_MM
     if same:
         return labelmap
@@ -69,7 +69,7 @@ def on_volume(labelmap: LabelMap, own: Grid, volume: Volume) -> LabelMap:
     return replace(labelmap, labels=placed.values, source={**labelmap.source, "warnings": told})
 
 
-def _read(path: Path, kind: str, image: Grid, choices: Choices) -> LabelMap:
+def _read(path: Path, kind: str, image: LabelGrid, choices: Choices) -> LabelMap:
     if kind == SEG:
         return seg.read_seg(path, image, threshold=choices.threshold, resample=choices.resample)
     if kind == RTSTRUCT:

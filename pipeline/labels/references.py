@@ -13,7 +13,7 @@ from pipeline.dicom.derived.provenance import ImageKey, keys_of
 from pipeline.dicom.derived.structure_objects import frames_of_reference
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.series import Series
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 
 
 def read_object(path: Any, **options: Any) -> Dataset:
@@ -26,7 +26,7 @@ def read_object(path: Any, **options: Any) -> Dataset:
         raise Unreadable(f"damaged file ({type(error).__name__})") from error
 
 
-def series_of(image: Grid) -> Series:
+def series_of(image: LabelGrid) -> Series:
     """Raises Unreadable for an image that is no DICOM series."""
     if image.series is None:
         raise Unreadable("the labels name DICOM images, and this image is a file without names")

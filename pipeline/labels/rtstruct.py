@@ -18,7 +18,7 @@ from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
 from pipeline.dicom.derived.structure_objects import contour_points, frames_of_reference
-from pipeline.labels.grid import SAME_PLACE, Grid
+from pipeline.labels.grid import SAME_PLACE, LabelGrid
 from pipeline.labels.references import (
     read_object,
     require_same,
@@ -31,7 +31,7 @@ RTSTRUCT = "RTSTRUCT"
 AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def read_rtstruct(path: Path, image: Grid, *, between_slices: bool = False) -> LabelMap:
+def read_rtstruct(path: Path, image: LabelGrid, *, between_slices: bool = False) -> LabelMap:
     """The structures of a structure set on the grid of its series.
 
     between_slices: let a contour that lies on no slice count for the nearest one. Values are
@@ -119,7 +119,7 @@ def _add(structure: _Structure, contour: Dataset) -> None:
     structure.contours.append(_Contour(points, image))
 
 
-def _require_frame(dataset: Dataset, image: Grid) -> None:
+def _require_frame(dataset: Dataset, image: LabelGrid) -> None:
     """Structures name the frame of reference of their points themselves."""
     own = frames_of_reference(series_of(image))
     for roi in dataset.get("StructureSetROISequence") or ():
@@ -130,7 +130,7 @@ def _require_frame(dataset: Dataset, image: Grid) -> None:
 
 
 def _paint(
-    canvas: Canvas, structure: _Structure, image: Grid, *, between_slices: bool
+    canvas: Canvas, structure: _Structure, image: LabelGrid, *, between_slices: bool
 ) -> list[str]:
     """Fill a structure's contours slice by slice; what is to be told."""
     by_slice: dict[int, list[Outline]] = defaultdict(list)
@@ -163,7 +163,7 @@ def _paint(
 
 
 def _slice_of(
-    contour: _Contour, image: Grid, number_of: dict[ImageKey, int]
+    contour: _Contour, image: LabelGrid, number_of: dict[ImageKey, int]
 ) -> tuple[int | None, float]:
     """A contour's slice and how far its points are from it in mm; None beyond the series."""
     numbers, _, _ = image.in_slices(contour.points_mm)
@@ -185,6 +185,6 @@ def _reaches_beyond(outline: Outline, shape: tuple[int, int]) -> bool:
     return bool((outline < -1).any() or (outline > [columns, rows]).any())
 
 
-def _outline(contour: _Contour, image: Grid, number: int) -> Outline:
+def _outline(contour: _Contour, image: LabelGrid, number: int) -> Outline:
     within = np.linalg.pinv(image.affine_lps[:3, :2])
     return (contour.points_mm - image.slice_origins_mm[number]) @ within.T

@@ -18,7 +18,7 @@ from pydicom.pixels import iter_pixels
 from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
-from pipeline.labels.grid import Grid, farthest_mm, resampled, turned_like
+from pipeline.labels.grid import LabelGrid, farthest_mm, resampled, turned_like
 from pipeline.labels.references import (
     read_object,
     require_same,
@@ -31,7 +31,7 @@ SEG = "DICOM SEG"
 
 
 def read_seg(
-    path: Path, image: Grid, *, threshold: float | None = None, resample: bool = False
+    path: Path, image: LabelGrid, *, threshold: float | None = None, resample: bool = False
 ) -> LabelMap:
     """The segments of a SEG object on the grid of the series that it is of.
 
@@ -81,7 +81,7 @@ class _Frame:
     """
 
     number: int
-    plane: Grid
+    plane: LabelGrid
     sources: list[ImageKey]
     segment: int
     thickness_mm: float
@@ -143,7 +143,7 @@ class _Frames:
         shape = (1, int(self._dataset.Rows), int(self._dataset.Columns))
         if segment and segment not in self.names:
             raise Unreadable("a frame of no described segment", "ReferencedSegmentNumber", segment)
-        return _Frame(number, Grid.even(shape, affine), sources, segment, float(between))
+        return _Frame(number, LabelGrid.even(shape, affine), sources, segment, float(between))
 
     def pixels(self) -> Iterator[NDArray]:
         """Each frame's pixels: numbers of segments, or whether they are of the frame's one."""
@@ -159,7 +159,7 @@ class _Frames:
 
 
 def _paint(
-    canvas: Canvas, layout: list[_Frame], frames: _Frames, image: Grid, *, resample: bool
+    canvas: Canvas, layout: list[_Frame], frames: _Frames, image: LabelGrid, *, resample: bool
 ) -> list[str]:
     """Paint each frame on the slice where it lies; what is to be told."""
     mismatch = _mismatch(layout, image)
@@ -178,7 +178,7 @@ def _paint(
 
 
 def _paint_resampled(
-    canvas: Canvas, layout: list[_Frame], frames: _Frames, image: Grid
+    canvas: Canvas, layout: list[_Frame], frames: _Frames, image: LabelGrid
 ) -> list[str]:
     """The frames of each segment as a stack, between whose slices nothing is made up."""
     decoded = list(frames.pixels())
@@ -193,7 +193,7 @@ def _paint_resampled(
         if any(farthest_mm(f.plane.affine_lps[:3, :2], affine[:3, :2]) > 1e-4 for f in stack):
             raise Unreadable("frames that lie unlike each other", "ImageOrientationPatient")
         values = np.stack([decoded[frame.number] for frame in stack])
-        own = Grid((len(stack), *values.shape[1:]), affine, origins)
+        own = LabelGrid((len(stack), *values.shape[1:]), affine, origins)
         placed = resampled(values, own, image)
         told.add(placed.done)
         for number, pixels in enumerate(placed.values):
@@ -209,7 +209,7 @@ def _paint_plane(canvas: Canvas, number: int, pixels: NDArray, segment: int) -> 
         canvas.paint(number, pixels == value, int(value))
 
 
-def _mismatch(layout: list[_Frame], image: Grid) -> str:
+def _mismatch(layout: list[_Frame], image: LabelGrid) -> str:
     """Why the frames are not slices of the image, "" where they are: each must lie on the slice
     that it names, or else on the nearest."""
     worst_mm = 0.0
@@ -228,7 +228,7 @@ def _mismatch(layout: list[_Frame], image: Grid) -> str:
     return f"frames {worst_mm:.1f} mm off the slices of the series" if off else ""
 
 
-def _nearest(plane: Grid, image: Grid) -> tuple[int, float]:
+def _nearest(plane: LabelGrid, image: LabelGrid) -> tuple[int, float]:
     """The slice whose corners are nearest a plane's, and how far they are."""
     apart = np.linalg.norm(image.corners_mm - plane.corners_mm, axis=2).max(axis=1)
     return int(apart.argmin()), float(apart.min())

@@ -1,8 +1,8 @@
 """Losses between class scores and a label map, where MONAI's differ from the course's.
 
 All take logits [batch, classes, ...] and class numbers [batch, 1, ...], the background being
-class 0; voxels numbered IGNORED count nowhere. `Known` makes generalised Dice, focal and the
-others of monai.losses take the same pair.
+class 0; voxels numbered IGNORED count nowhere. `KnownVoxelsLoss` lets generalised Dice, focal and
+the others of monai.losses take the same pair.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class DiceCrossEntropy(nn.Module):
         return dice * self.dice(logits, target) + cross_entropy * self.cross_entropy(logits, target)
 
 
-class Known(nn.Module):
+class KnownVoxelsLoss(nn.Module):
     """A loss of monai.losses over the voxels that are known: `loss` is its dotted path.
 
     Raises ConfigError for a loss that a configuration may not name, or other arguments than it

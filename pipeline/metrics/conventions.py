@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import ImageHU
 from pipeline.core.units import Window
-from pipeline.metrics.image import Image, Mask, psnr_db, rmse_hu, ssim, ssim_padded
+from pipeline.metrics.image import Mask, psnr_db, rmse_hu, ssim, ssim_padded
 from pipeline.metrics.perceptual import EIGHT_BIT_PEAK, gmsd, ms_ssim, vif
 
 #: Computed at every evaluation, and those that a run's `metrics:` asks for.
@@ -62,8 +63,8 @@ class Convention:
 
     def figures(
         self,
-        image_hu: Image,
-        target_hu: Image,
+        image_hu: ImageHU,
+        target_hu: ImageHU,
         body: Mask,
         window: Window,
         *,
@@ -87,7 +88,7 @@ class Convention:
             figures["ms_ssim"] = ms_ssim(image_hu, target_hu, window)
         return figures
 
-    def _rmse_hu(self, image_hu: Image, target_hu: Image, body: Mask) -> float:
+    def _rmse_hu(self, image_hu: ImageHU, target_hu: ImageHU, body: Mask) -> float:
         if self.rmse_window is None:
             return rmse_hu(image_hu, target_hu, body)
         low, high = self.rmse_window.low_hu, self.rmse_window.high_hu

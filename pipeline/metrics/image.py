@@ -13,9 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.core.types import ImageHU
 from pipeline.core.units import TISSUE_RANGES_HU, Window
 
-Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: Tissue is told from the target smoothed over so many pixels: chosen by single noisy pixels,
@@ -28,7 +28,7 @@ SSIM_SIGMA_PIXELS, SSIM_GAUSSIAN_RADIUS = 1.5, 5
 
 
 def psnr_db(
-    image_hu: Image, target_hu: Image, window: Window, *, mask: Mask | None = None
+    image_hu: ImageHU, target_hu: ImageHU, window: Window, *, mask: Mask | None = None
 ) -> float:
     """Peak signal-to-noise ratio of one slice, both clipped to `window`, peak = its width.
 
@@ -43,7 +43,9 @@ def psnr_db(
     return float("inf") if mean_square == 0 else 10 * np.log10(window.width**2 / mean_square)
 
 
-def ssim(image_hu: Image, target_hu: Image, window: Window, *, mask: Mask | None = None) -> float:
+def ssim(
+    image_hu: ImageHU, target_hu: ImageHU, window: Window, *, mask: Mask | None = None
+) -> float:
     """Structural similarity of one slice, clipped to `window`, range = its width.
 
     Wang et al. 2004 as scikit-image computes it, 7 x 7 uniform window, sample covariance, but
@@ -62,7 +64,7 @@ def ssim(image_hu: Image, target_hu: Image, window: Window, *, mask: Mask | None
 
 
 def ssim_padded(
-    image_hu: Image, target_hu: Image, window: Window, *, mask: Mask | None = None
+    image_hu: ImageHU, target_hu: ImageHU, window: Window, *, mask: Mask | None = None
 ) -> float:
     """SSIM as the widespread reimplementation of RED-CNN has it: another figure than `ssim`.
 
@@ -92,13 +94,13 @@ def _gaussian_mean(image: NDArray) -> NDArray:
     return image
 
 
-def rmse_hu(image_hu: Image, target_hu: Image, mask: Mask) -> float:
+def rmse_hu(image_hu: ImageHU, target_hu: ImageHU, mask: Mask) -> float:
     """Root mean square error in HU over `mask`, nothing clipped; NaN for an empty mask."""
     error = (image_hu - target_hu)[mask]
     return float(np.sqrt(np.mean(np.square(error)))) if error.size else float("nan")
 
 
-def tissue_masks(target_hu: Image, mask: Mask) -> dict[str, Mask]:
+def tissue_masks(target_hu: ImageHU, mask: Mask) -> dict[str, Mask]:
     """Voxels of each tissue class of TISSUE_RANGES_HU, inside `mask`, from one target slice.
 
     The opening removes rims: between soft tissue and gas the smoothed values pass through
@@ -120,7 +122,7 @@ def flicker(frames: NDArray[np.float32], still: NDArray[np.bool_]) -> float:
     return float(steps.mean())
 
 
-def windowed(image_hu: Image, window: Window) -> NDArray[np.float64]:
+def windowed(image_hu: ImageHU, window: Window) -> NDArray[np.float64]:
     """Clipped to `window` and counted from its lower end: 0 to window.width."""
     return np.clip(image_hu, window.low_hu, window.high_hu).astype(np.float64) - window.low_hu
 

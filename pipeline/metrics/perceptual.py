@@ -15,8 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.core.types import ImageHU
 from pipeline.core.units import Window
-from pipeline.metrics.image import Image, windowed
+from pipeline.metrics.image import windowed
 
 #: The constants of VIF and GMSD were fitted to images of 8 bits.
 EIGHT_BIT_PEAK = 255.0
@@ -34,7 +35,7 @@ _TINY = 1e-10
 
 
 def vif(
-    image_hu: Image, target_hu: Image, window: Window, *, peak: float = EIGHT_BIT_PEAK
+    image_hu: ImageHU, target_hu: ImageHU, window: Window, *, peak: float = EIGHT_BIT_PEAK
 ) -> float:
     """Visual information fidelity in the pixel domain: 1 for equal images, 0 if all is lost.
 
@@ -144,7 +145,7 @@ def _information_of(means: NDArray, noise: float) -> tuple[float, float]:  # pra
     return kept + np.log2(product_kept), there + np.log2(product_there)
 
 
-def gmsd(image_hu: Image, target_hu: Image, window: Window) -> float:
+def gmsd(image_hu: ImageHU, target_hu: ImageHU, window: Window) -> float:
     """Gradient magnitude similarity deviation: 0 for equal images, larger is worse.
 
     Xue et al. 2014: both halved by 2 x 2 means, Prewitt gradients with zeros around the slice,
@@ -171,7 +172,7 @@ def _gradient(image: NDArray) -> NDArray:
     return np.hypot(down, across)
 
 
-def ms_ssim(image_hu: Image, target_hu: Image, window: Window) -> float:
+def ms_ssim(image_hu: ImageHU, target_hu: ImageHU, window: Window) -> float:
     """Multi-scale SSIM (Wang et al. 2003) as MONAI computes it: five scales, 11 x 11 Gaussian
     windows of sigma 1.5, range = the window's width. NaN for slices under 176 pixels, which
     the coarsest scale does not fit into.

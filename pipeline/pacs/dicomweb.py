@@ -17,10 +17,10 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
 
 from pipeline.pacs.credentials import Credentials, client_context, credentials
-from pipeline.pacs.hospital_config import Dicomweb, Rule
+from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.rules import Facts, study_dates
-from pipeline.pacs.work_item import Series
+from pipeline.pacs.work_item import PacsSeries
 
 # Their messages hold URLs, and with them original UIDs.
 for _chatty in ("dicomweb_client", "urllib3.connectionpool"):
@@ -81,7 +81,7 @@ class DicomwebPeer(Peer):
         )
         self._client.set_http_retry_params(retry=False)  # the ledger knows when to try again
 
-    def candidates(self, rule: Rule, *, today: date) -> Iterator[tuple[Series, Facts]]:
+    def candidates(self, rule: RoutingRule, *, today: date) -> Iterator[tuple[PacsSeries, Facts]]:
         """Series that a rule may want: asked for by modality and date, judged later in full."""
         filters: list[dict[str, str]] = [{"Modality": word} for word in rule.modality] or [{}]
         first, last = study_dates(rule.date, today) if rule.date else (None, None)
@@ -97,13 +97,13 @@ class DicomwebPeer(Peer):
                 if series.instance_uids:
                     yield series, self._facts(series)
 
-    def series(self, study_uid: str, series_uid: str) -> Series:
+    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
         with _told():
             rows = self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
         uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
-        return Series(study_uid, series_uid, frozenset(uids))
+        return PacsSeries(study_uid, series_uid, frozenset(uids))
 
-    def retrieve(self, series: Series, folder: Path) -> None:
+    def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Every image of a series as the service has it, one file each."""
         with _told():
             parts = self._client.iter_series(
@@ -118,7 +118,7 @@ class DicomwebPeer(Peer):
             with _told():
                 self._client.store_instances([pydicom.dcmread(path) for path in batch])
 
-    def _facts(self, series: Series) -> Facts:
+    def _facts(self, series: PacsSeries) -> Facts:
         """QIDO knows no kernel: one image's metadata does."""
         with _told():
             header = _dataset(

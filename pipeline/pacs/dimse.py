@@ -19,7 +19,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from pipeline.pacs.credentials import client_context
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.peer import Peer, Refused, Unreachable
-from pipeline.pacs.work_item import Series
+from pipeline.pacs.work_item import PacsSeries
 
 # Its messages hold what is sent: names, dates, UIDs.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
@@ -37,7 +37,7 @@ class DimsePeer(Peer):
     def __init__(self, settings: Dimse) -> None:
         self.settings = settings
 
-    def series(self, study_uid: str, series_uid: str) -> Series:
+    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         query.StudyInstanceUID, query.SeriesInstanceUID = study_uid, series_uid
@@ -51,7 +51,7 @@ class DimsePeer(Peer):
                     found.add(str(identifier.SOPInstanceUID))
                 elif code != 0:
                     _fail("C-FIND", code)
-        return Series(study_uid, series_uid, frozenset(found))
+        return PacsSeries(study_uid, series_uid, frozenset(found))
 
     def store(self, paths: list[Path]) -> None:
         with self._associated(_contexts(paths)) as association:

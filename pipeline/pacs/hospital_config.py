@@ -123,7 +123,7 @@ class Dates(Strict):
         return self
 
 
-class Rule(Strict):
+class RoutingRule(Strict):
     """A series matches where it meets every condition that is given.
 
     description: a regular expression, found anywhere in the series description, in any case.
@@ -199,7 +199,7 @@ class Pacs(Strict):
     model: str
     work: Path
     source: Dicomweb | None = None
-    rules: Annotated[list[Rule], Field(min_length=1)]
+    rules: Annotated[list[RoutingRule], Field(min_length=1)]
     send: Destination
     receive: Receive = Receive()
     retry: Retry = Retry()

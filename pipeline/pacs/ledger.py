@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.core.errors import ConfigError
 from pipeline.core.sanitise import plain
 from pipeline.pacs.hospital_config import Retry
-from pipeline.pacs.work_item import OPEN, Series, State, Work, work_id
+from pipeline.pacs.work_item import OPEN, PacsSeries, State, WorkItem, work_id
 
 FILE = "ledger.db"
 LOCKS = "locks"
@@ -78,7 +78,9 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
-    def add(self, series: Series, model: str, *, origin: str, rule: str, due: float) -> Work:
+    def add(
+        self, series: PacsSeries, model: str, *, origin: str, rule: str, due: float
+    ) -> WorkItem:
         """The work for a series and a model version: new, or the one there is already."""
         name, at = work_id(series.digest, model), self.now()
         with self._transaction():
@@ -93,13 +95,13 @@ class Ledger:
                 self._tell(name, State.FOUND, f"by {origin}, rule {rule}")
         return self.get(name)
 
-    def get(self, name: str) -> Work:
+    def get(self, name: str) -> WorkItem:
         row = self._db.execute("SELECT * FROM work WHERE id = ?", (name,)).fetchone()
         if row is None:
             raise ConfigError(f"there is no work {name} in {self.folder}; see `ldct status`")
         return _work(row)
 
-    def all(self, *states: State) -> list[Work]:
+    def all(self, *states: State) -> list[WorkItem]:
         """Every row, or those in the states; oldest change first."""
         chosen = states or tuple(State)
         marks = ", ".join("?" * len(chosen))
@@ -120,7 +122,7 @@ class Ledger:
         return [(row["state"], row["note"]) for row in rows]
 
     @contextmanager
-    def claim(self) -> Iterator[Work | None]:
+    def claim(self) -> Iterator[WorkItem | None]:
         """The next piece of work that is due and that nobody else holds; None if there is none.
 
         It is held until the block ends or the process dies. That it was begun is written down
@@ -135,11 +137,11 @@ class Ledger:
                     return
         yield None
 
-    def advance(self, work: Work, state: State, note: str = "") -> Work:
+    def advance(self, work: WorkItem, state: State, note: str = "") -> WorkItem:
         """A step is done: the next one is due now, with a clean slate."""
         return self._change(work, state, note=note, due=self.now())
 
-    def fail(self, work: Work, why: str, retry: Retry) -> Work:
+    def fail(self, work: WorkItem, why: str, retry: Retry) -> WorkItem:
         """What may go better later is due after a pause; after too many attempts it is dead."""
         failures = work.failures + 1
         if failures >= retry.attempts:
@@ -147,20 +149,20 @@ class Ledger:
         due = self.now() + retry.pause_s(failures)
         return self._change(work, work.state, note=why, due=due, failures=failures)
 
-    def wait(self, work: Work, why: str, *, pause_s: float) -> Work:
+    def wait(self, work: WorkItem, why: str, *, pause_s: float) -> WorkItem:
         """Not a failure: somebody else has to act first."""
         due = self.now() + pause_s
         return self._change(work, work.state, note=why, due=due, failures=work.failures)
 
-    def let_go(self, work: Work) -> None:
+    def let_go(self, work: WorkItem) -> None:
         """A step was broken off in good order: it does not count as a crash."""
         self._db.execute("UPDATE work SET starts = starts - 1 WHERE id = ?", (work.id,))
 
-    def bury(self, work: Work, why: str) -> Work:
+    def bury(self, work: WorkItem, why: str) -> WorkItem:
         """Nothing but a person helps."""
         return self._change(work, State.DEAD, note=why, due=self.now(), stopped_in=str(work.state))
 
-    def release(self, work: Work, why: str) -> Work:
+    def release(self, work: WorkItem, why: str) -> WorkItem:
         """What was held back goes on to be sent; why is kept."""
         if work.state is not State.HELD:
             raise ConfigError(
@@ -168,13 +170,13 @@ class Ledger:
             )
         return self._change(work, State.DERIVED, note=why, due=self.now())
 
-    def revive(self, work: Work) -> Work:
+    def revive(self, work: WorkItem) -> WorkItem:
         """From the dead, to the step where it stopped."""
         if work.state is not State.DEAD:
             raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
         return self._change(work, State(work.stopped_in), note="retried", due=self.now())
 
-    def hurry(self, work: Work) -> None:
+    def hurry(self, work: WorkItem) -> None:
         """What waits for its next attempt is due now."""
         self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
 
@@ -204,14 +206,14 @@ class Ledger:
 
     def _change(
         self,
-        work: Work,
+        work: WorkItem,
         state: State,
         *,
         note: str,
         due: float,
         failures: int = 0,
         stopped_in: str = "",
-    ) -> Work:
+    ) -> WorkItem:
         note = plain(note)
         with self._transaction():
             self._db.execute(
@@ -262,5 +264,5 @@ def private_folder(path: Path) -> None:
         raise ConfigError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
-def _work(row: sqlite3.Row) -> Work:
-    return Work(**{**dict(row), "state": State(row["state"])})
+def _work(row: sqlite3.Row) -> WorkItem:
+    return WorkItem(**{**dict(row), "state": State(row["state"])})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.core.errors import LdctError
-from pipeline.pacs.work_item import Series
+from pipeline.pacs.work_item import PacsSeries
 
 
 class Unreachable(LdctError):
@@ -20,7 +20,7 @@ class Refused(LdctError):
 class Peer(Protocol):
     """A PACS: what it has of a series, and a way to give it more."""
 
-    def series(self, study_uid: str, series_uid: str) -> Series:
+    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
         """The images that it has of a series."""
 
     def store(self, paths: list[Path]) -> None:

@@ -8,14 +8,14 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.pacs.hospital_config import Pacs, Rule
+from pipeline.pacs.hospital_config import Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.rules import Facts, Match, judge_series, matched
-from pipeline.pacs.work_item import Series
+from pipeline.pacs.work_item import PacsSeries
 
 
 class Searched(Protocol):
-    def candidates(self, rule: Rule, *, today: date) -> Iterator[tuple[Series, Facts]]:
+    def candidates(self, rule: RoutingRule, *, today: date) -> Iterator[tuple[PacsSeries, Facts]]:
         """Series that a rule may want, and what is known of them."""
 
 
@@ -23,7 +23,7 @@ class Searched(Protocol):
 class Answer:
     """What the rules say of one series of the source."""
 
-    series: Series
+    series: PacsSeries
     matches: list[Match]
 
     @property
@@ -42,9 +42,9 @@ class Answer:
         }
 
 
-def ask(source: Searched, rules: list[Rule], *, today: date) -> list[Answer]:
+def ask(source: Searched, rules: list[RoutingRule], *, today: date) -> list[Answer]:
     """Every series that some rule may want, once, with every rule's reasons."""
-    found: dict[str, tuple[Series, Facts]] = {}
+    found: dict[str, tuple[PacsSeries, Facts]] = {}
     for rule in rules:
         for series, facts in source.candidates(rule, today=today):
             found.setdefault(series.series_uid, (series, facts))

@@ -37,8 +37,8 @@ from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.rules import ATTRIBUTES, Facts, judge_series, matched
-from pipeline.pacs.work_folder import Places, sync
-from pipeline.pacs.work_item import Series, State
+from pipeline.pacs.work_folder import WorkFolder, sync
+from pipeline.pacs.work_item import PacsSeries, State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
@@ -82,8 +82,8 @@ class Receiver:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def places(self) -> Places:
-        return Places(self.settings.work)
+    def places(self) -> WorkFolder:
+        return WorkFolder(self.settings.work)
 
     def start(self) -> ThreadedAssociationServer:
         """Listen, in threads of its own, until `shutdown` of what is returned."""
@@ -220,10 +220,10 @@ def _peek(content: bytes, names: tuple[str, ...]) -> pydicom.Dataset:
     return pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(names))
 
 
-def _series_in(folder: Path) -> Series:
+def _series_in(folder: Path) -> PacsSeries:
     headers = [_peek(path.read_bytes(), _NAMES) for path in _files(folder)]
     uids = frozenset(str(header.SOPInstanceUID) for header in headers)
-    return Series(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
+    return PacsSeries(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 
 
 def _move(folder: Path, place: Path) -> None:

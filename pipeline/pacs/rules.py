@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.core.sanitise import plain
 from pipeline.dicom.derived.provenance import MARKINGS, own_equipment
-from pipeline.pacs.hospital_config import Dates, Rule
+from pipeline.pacs.hospital_config import Dates, RoutingRule
 
 #: What a rule may ask for; read of one image of the series, where QIDO does not give it.
 ATTRIBUTES = (
@@ -78,7 +78,7 @@ class Match:
         return all(reason.met for reason in self.reasons)
 
 
-def judge_series(facts: Facts, rules: list[Rule], *, today: date) -> list[Match]:
+def judge_series(facts: Facts, rules: list[RoutingRule], *, today: date) -> list[Match]:
     """Every rule's answer, with its reasons; a series is worked on where one matches."""
     return [Match(rule.name, tuple(_reasons(facts, rule, today))) for rule in rules]
 
@@ -88,7 +88,7 @@ def matched(matches: list[Match]) -> str | None:
     return next((match.rule for match in matches if match.matched), None)
 
 
-def _reasons(facts: Facts, rule: Rule, today: date) -> list[Reason]:
+def _reasons(facts: Facts, rule: RoutingRule, today: date) -> list[Reason]:
     made = "its own" if facts.ours else "another's"
     reasons = [
         Reason("not made by this software", made, not facts.ours),

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline.core.atomic_files import write_json
 from pipeline.pacs.ledger import private_folder
-from pipeline.pacs.work_item import Work
+from pipeline.pacs.work_item import WorkItem
 
 
 @dataclass(frozen=True)
-class Places:
+class WorkFolder:
     """The work folder: series as they came, results, what came in, and the dead letters."""
 
     root: Path
@@ -51,7 +51,7 @@ class Places:
 
 
 @contextmanager
-def made_whole(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes its place at the end; what a kill left of it goes first.
 
     Only for who holds the work: its name is always the same.
@@ -69,7 +69,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def lay_down(places: Places, work: Work) -> None:
+def to_dead_letter(places: WorkFolder, work: WorkItem) -> None:
     """The dead-letter folder of a piece of work: what came, and why it stopped."""
     folder = places.dead(work.id)
     private_folder(folder)
@@ -78,7 +78,7 @@ def lay_down(places: Places, work: Work) -> None:
         os.replace(places.series(work.id), folder / "series")
 
 
-def take_up(places: Places, work: Work) -> None:
+def from_dead_letter(places: WorkFolder, work: WorkItem) -> None:
     """Back from the dead-letter folder, before `ldct retry`."""
     folder = places.dead(work.id)
     if (folder / "series").exists() and not places.series(work.id).exists():

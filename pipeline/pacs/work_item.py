@@ -26,7 +26,7 @@ OPEN = (State.FOUND, State.HERE, State.DERIVED)
 
 
 @dataclass(frozen=True)
-class Series:
+class PacsSeries:
     """A DICOM series as the network names it. UIDs stay in the ledger, and are never told."""
 
     study_uid: str
@@ -42,7 +42,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkItem:
     """One row: a series and the model version that it goes through."""
 
     id: str

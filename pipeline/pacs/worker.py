@@ -20,8 +20,8 @@ from pipeline.core.errors import LdctError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer, Unreachable
-from pipeline.pacs.work_folder import Places, lay_down, made_whole, take_up
-from pipeline.pacs.work_item import Series, State, Work
+from pipeline.pacs.work_folder import WorkFolder, atomic_folder, from_dead_letter, to_dead_letter
+from pipeline.pacs.work_item import PacsSeries, State, WorkItem
 from pipeline.review.decisions import require_sendable
 
 #: (series folder, model version, folder to fill): derived series in it, a folder each, and
@@ -35,7 +35,7 @@ HELD_S = 300.0
 class Source(Peer, Protocol):
     """A peer that series can be got from."""
 
-    def retrieve(self, series: Series, folder: Path) -> None:
+    def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Every image of a series, one file each."""
 
 
@@ -50,10 +50,10 @@ class Worker:
     source: Source | None = None
 
     @property
-    def places(self) -> Places:
-        return Places(self.settings.work)
+    def places(self) -> WorkFolder:
+        return WorkFolder(self.settings.work)
 
-    def work_off(self, tell: Callable[[Work], None] = lambda work: None) -> int:
+    def work_off(self, tell: Callable[[WorkItem], None] = lambda work: None) -> int:
         """Do all steps that are due; returns how many steps were done."""
         steps = 0
         while (work := self.step()) is not None:
@@ -61,7 +61,7 @@ class Worker:
             steps += 1
         return steps
 
-    def step(self) -> Work | None:
+    def step(self) -> WorkItem | None:
         """One step of the work that is due first; None where nothing is due."""
         with self.ledger.claim() as work:
             if work is None:
@@ -80,25 +80,25 @@ class Worker:
                 self.ledger.let_go(work)
                 raise
 
-    def _next(self, work: Work) -> Work:
+    def _next(self, work: WorkItem) -> WorkItem:
         if work.state is State.FOUND:
             return self._retrieve(work)
         if work.state is State.HERE:
             return self._derive(work)
         return self._send(work)
 
-    def _fail(self, work: Work, why: str) -> Work:
+    def _fail(self, work: WorkItem, why: str) -> WorkItem:
         failed = self.ledger.fail(work, why, self.settings.retry)
         if failed.state is State.DEAD:
-            lay_down(self.places, failed)
+            to_dead_letter(self.places, failed)
         return failed
 
-    def _bury(self, work: Work, why: str) -> Work:
+    def _bury(self, work: WorkItem, why: str) -> WorkItem:
         dead = self.ledger.bury(work, why)
-        lay_down(self.places, dead)
+        to_dead_letter(self.places, dead)
         return dead
 
-    def _retrieve(self, work: Work) -> Work:
+    def _retrieve(self, work: WorkItem) -> WorkItem:
         """What is there already was received, or retrieved before a kill; whole in any case."""
         folder = self.places.series(work.id)
         if not folder.exists():
@@ -107,12 +107,12 @@ class Worker:
             there = self.source.series(work.study_uid, work.series_uid)
             if there.digest != work.digest:
                 return self._supersede(work, there)
-            with made_whole(folder) as partial:
+            with atomic_folder(folder) as partial:
                 self.source.retrieve(there, partial)
                 require_all(there.instance_uids, partial)
         return self.ledger.advance(work, State.HERE)
 
-    def _supersede(self, work: Work, there: Series) -> Work:
+    def _supersede(self, work: WorkItem, there: PacsSeries) -> WorkItem:
         """The series changed since it was found: what it is now is other work."""
         if there.instance_uids:
             due = self.ledger.now() + self.settings.settle_s
@@ -120,10 +120,10 @@ class Worker:
         told = f"the source has {len(there.instance_uids)} images now, not {work.instances}"
         return self.ledger.advance(work, State.SUPERSEDED, told)
 
-    def _derive(self, work: Work) -> Work:
+    def _derive(self, work: WorkItem) -> WorkItem:
         folder = self.places.result(work.id)
         if not folder.exists():
-            with made_whole(folder) as partial:
+            with atomic_folder(folder) as partial:
                 self.derive(self.places.series(work.id), work.model, partial)
         # Read from the disk: a kill after the line above must not forget what was found.
         drift, remarks = told_of(folder)
@@ -131,7 +131,7 @@ class Worker:
             return self.ledger.advance(work, State.HELD, "; ".join(drift))
         return self.ledger.advance(work, State.DERIVED, "; ".join([*remarks, *drift]))
 
-    def _send(self, work: Work) -> Work:
+    def _send(self, work: WorkItem) -> WorkItem:
         folders = derived_folders(self.places.result(work.id))
         for folder in folders:
             try:
@@ -167,10 +167,10 @@ def send_series(folder: Path, destination: Peer) -> int:
     return len(paths)
 
 
-def retry(ledger: Ledger, places: Places, work: Work) -> Work:
+def retry(ledger: Ledger, places: WorkFolder, work: WorkItem) -> WorkItem:
     """Give a dead piece of work another chance, where it stopped; one that waits goes now."""
     if work.state is State.DEAD:
-        take_up(places, work)
+        from_dead_letter(places, work)
         return ledger.revive(work)
     ledger.hurry(work)
     return ledger.get(work.id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import ConfigError
-from pipeline.physics.phantoms.image_quality import LOW_CONTRAST_RODS, Grid, RodKind, ring_mm
+from pipeline.physics.phantoms.image_quality import LOW_CONTRAST_RODS, PhantomGrid, RodKind, ring_mm
 from pipeline.quality.phantom_scan import FEWEST_QUANTA, Scanner
 
 
@@ -28,7 +28,7 @@ class Sweep:
     places: int = 16
     ring_radius_mm: float = 60.0
     body_radius_mm: float = 100.0
-    grid: Grid = field(default_factory=Grid)
+    grid: PhantomGrid = field(default_factory=PhantomGrid)
     region_pixels: int = 33
     channels: int = 6
     width_per_diameter: float = 1.5

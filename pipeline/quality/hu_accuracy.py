@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.core.errors import LdctError
+from pipeline.core.types import ImageHU
 from pipeline.core.units import AIR_HU
 from pipeline.metrics.image import TISSUE_SMOOTHING_PIXELS, tissue_masks
 from pipeline.quality.rois import cut_regions, detrend
 
-Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: Air around the patient is darker than this; emphysema and the rim of the body are not.
@@ -45,7 +45,7 @@ def tissue_bias(
     }
 
 
-def air_mask(target_hu: Image, valid: Mask) -> Mask:
+def air_mask(target_hu: ImageHU, valid: Mask) -> Mask:
     """Air of one slice [rows, columns], three pixels away from anything else."""
     smooth_hu = ndimage.uniform_filter(target_hu, TISSUE_SMOOTHING_PIXELS)
     air = valid & (smooth_hu < AIR_BELOW_HU)

@@ -17,7 +17,7 @@ from pipeline.physics.phantoms.image_quality import (
     LOW_CONTRAST_RODS,
     SLANTED_EDGE,
     THIN_WIRE,
-    Grid,
+    PhantomGrid,
     QualityPhantom,
     Rod,
     edge_phantom,
@@ -64,7 +64,7 @@ def phantom_figures(
     Without a denoiser there is no "denoised". "peak_shift" is how far a spectrum's peak has
     moved from full dose's, as a share of it.
     """
-    grid = Grid()
+    grid = PhantomGrid()
     arms: dict[str, dict[str, Any]] = {"undenoised": {}, "full_dose": {}}
     if denoiser is not None:
         arms["denoised"] = {}
@@ -95,7 +95,7 @@ def phantom_figures(
     }
 
 
-def _phantoms(grid: Grid) -> list[tuple[QualityPhantom, Measure]]:
+def _phantoms(grid: PhantomGrid) -> list[tuple[QualityPhantom, Measure]]:
     """Each phantom, and what is measured on it."""
     rods = ring_of_rods(LOW_CONTRAST_RODS, radius_mm=_RING_MM)
     return [

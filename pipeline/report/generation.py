@@ -12,7 +12,7 @@ from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import StoredSlices
 from pipeline.generative import latent_images as latent_grids
-from pipeline.generative.latent_images import Grid, chosen, labels_asked, starting_codes
+from pipeline.generative.latent_images import ImageGrid, chosen, labels_asked, starting_codes
 from pipeline.models.adapters.generative import Generative
 from pipeline.report import charts
 from pipeline.report.marked_images import save_grid
@@ -31,11 +31,11 @@ ALARMS = ("collapse_alarm", "saturation_alarm")
 
 def report_grids(
     model: Generative, images: StoredSlices, labels: NDArray[np.int64], config: RunConfig
-) -> dict[str, Grid]:
+) -> dict[str, ImageGrid]:
     """Every grid that the model has, by the name of its file."""
     seed = config.train.seed
     known = chosen(images, labels, RECONSTRUCTED)
-    found: dict[str, Grid] = {}
+    found: dict[str, ImageGrid] = {}
     if model.encodes:
         found["reconstructions"] = latent_grids.reconstructions(model, known)
     if model.has_prior:
@@ -58,7 +58,7 @@ def report_grids(
 
 def write_generation(
     report: dict[str, Any],
-    grids: dict[str, Grid],
+    grids: dict[str, ImageGrid],
     config: RunConfig,
     *,
     curve: list[dict[str, float]],

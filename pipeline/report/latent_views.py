@@ -16,7 +16,13 @@ from pipeline.data.images import StoredSlices, labels_of
 from pipeline.dicom.synthetic.generated_series import MARKING, write_synthetic_series
 from pipeline.evaluation.generation import first_window, generation_of, stored_images
 from pipeline.generative import latent_images as latent_grids
-from pipeline.generative.latent_images import Grid, Known, chosen, labels_asked, starting_codes
+from pipeline.generative.latent_images import (
+    ImageGrid,
+    RealImages,
+    chosen,
+    labels_asked,
+    starting_codes,
+)
 from pipeline.models.adapters.generative import Generative
 from pipeline.report.marked_images import save_grid, save_latent_plot, write_synthetic_nifti
 from pipeline.store.published_splits import TEST
@@ -28,7 +34,7 @@ GIVEN, LUNGS = "label=", "lungs"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LatentRequest:
     """How much to show. `count` is of images or of rows, `steps` of images in a row."""
 
     count: int = 8
@@ -50,8 +56,8 @@ def generative_model(model: object, config: RunConfig, *, reference: str) -> Gen
 
 
 def view(
-    name: str, model: Generative, config: RunConfig, store: Store | None, wanted: Wanted
-) -> Grid:
+    name: str, model: Generative, config: RunConfig, store: Store | None, wanted: LatentRequest
+) -> ImageGrid:
     """One of `sample`, `reconstruct`, `interpolate`, `traverse`, `arithmetic`.
 
     With a store, codes are of its images, held back ones where its split is known, and samples
@@ -73,7 +79,9 @@ def view(
     return _walk(name, model, start, wanted)
 
 
-def _walk(name: str, model: Generative, known: Known | None, wanted: Wanted) -> Grid:
+def _walk(
+    name: str, model: Generative, known: RealImages | None, wanted: LatentRequest
+) -> ImageGrid:
     """Interpolations or traversals: of stored images' codes, or of random ones."""
     codes = starting_codes(model, known, 2 * wanted.count, seed=wanted.seed)
     told = known.labels if known else _asked(model, len(codes), wanted)
@@ -87,7 +95,7 @@ def _walk(name: str, model: Generative, known: Known | None, wanted: Wanted) -> 
     return latent_grids.traversals(model, codes[0], told[:1], order, wanted.steps, marking=marking)
 
 
-def _asked(model: Generative, count: int, wanted: Wanted) -> torch.Tensor:
+def _asked(model: Generative, count: int, wanted: LatentRequest) -> torch.Tensor:
     if wanted.label is None:
         return labels_asked(np.arange(max(1, model.labels)), count)
     if not 0 <= wanted.label < model.labels:
@@ -102,7 +110,7 @@ def _of(store: Store | None, name: str) -> Store:
     return store
 
 
-def known_images(store: Store, config: RunConfig, count: int) -> Known:
+def known_images(store: Store, config: RunConfig, count: int) -> RealImages:
     """Some of a store's images: of held-back patients where its split is known."""
     sides, records = store.split(), sorted(store.records().items())
     keys = [key for key, record in records if sides.get(record["patient"]) == TEST]
@@ -110,19 +118,21 @@ def known_images(store: Store, config: RunConfig, count: int) -> Known:
     return chosen(images, labels, count)
 
 
-def _with_attribute(store: Store, config: RunConfig, attribute: str) -> tuple[Known, torch.Tensor]:
+def _with_attribute(
+    store: Store, config: RunConfig, attribute: str
+) -> tuple[RealImages, torch.Tensor]:
     """All images of a store, and which have the attribute."""
     images, labels = stored_images(store, sorted(store.records()), config)
     return _stacked(images, labels), torch.from_numpy(_has(attribute, images))
 
 
-def _all_known(store: Store, config: RunConfig) -> Known:
+def _all_known(store: Store, config: RunConfig) -> RealImages:
     return _stacked(*stored_images(store, sorted(store.records()), config))
 
 
-def _stacked(images: StoredSlices, labels: NDArray[np.int64]) -> Known:
+def _stacked(images: StoredSlices, labels: NDArray[np.int64]) -> RealImages:
     stacked = np.stack([images[number] for number in range(len(images))])
-    return Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
+    return RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
 
 
 def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:
@@ -150,7 +160,7 @@ def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:
 
 
 def write_view(
-    grid: Grid,
+    grid: ImageGrid,
     name: str,
     out: Path,
     config: RunConfig,
@@ -198,7 +208,7 @@ def plot_codes(model: Generative, config: RunConfig, store: Store, path: Path) -
     """The codes of a store's images in the two latents that vary most, coloured by label."""
     images, labels = stored_images(store, sorted(store.records()), config)
     stacked = np.stack([images[number] for number in range(len(images))])
-    known = Known(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
+    known = RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
     codes = known.codes(model).flatten(1)
     if codes.shape[1] < 2:
         raise ConfigError("latent plot: the model has one latent, and a plot takes two")

@@ -12,7 +12,8 @@ from PIL import Image as PillowImage
 
 from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import replacing
-from pipeline.data.stored_pictures import Picture, StoredPictures, matching
+from pipeline.core.types import Picture
+from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.evaluation.classical_restorers import references_at, unrestored
 from pipeline.inference.restore import restored
 from pipeline.io.colour import levels_of

@@ -10,7 +10,7 @@ from pipeline.core.refusals import Refusal, Unreadable
 from pipeline.dicom.read.series import Series
 from pipeline.io.volume_files import NOT_HU, is_image_file
 from pipeline.labels.discover import discover_labels
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.read import Choices, LabelFiles, read_labels
 from pipeline.review.planes import Plane, Planes
 from pipeline.review.planes_geometry import Geometry
@@ -31,7 +31,7 @@ def overlays(
         if files.image in shown:
             continue
         try:
-            shown[files.image] = _laid_over(files, Grid.of_series(images[files.image]))
+            shown[files.image] = _laid_over(files, LabelGrid.of_series(images[files.image]))
         except Unreadable as fault:
             left += [fault.refusal(path) for path in files.paths]
     return shown, left
@@ -42,7 +42,7 @@ def _candidate(refusal: Refusal) -> Refusal:
     return replace(refusal, reason=NOT_HU) if is_image_file(refusal.path) else refusal
 
 
-def _laid_over(files: LabelFiles, grid: Grid) -> tuple[Planes, dict[int, str]]:
+def _laid_over(files: LabelFiles, grid: LabelGrid) -> tuple[Planes, dict[int, str]]:
     labelmap = read_labels(files, grid, Choices())
 
     def read(number: int) -> Plane:

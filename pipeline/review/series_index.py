@@ -18,7 +18,7 @@ from pipeline.dicom.derived.provenance import (
 )
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import DESCRIPTIVE
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
@@ -26,11 +26,11 @@ ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "
 REQUEST, SOURCE = "request.json", "source.json"
 SIMULATED = "SIMULATED "
 #: Lost slices are told as a warning here: a reader must see what there is.
-LENIENT = Intake(gaps="slices")
+LENIENT = IngestOptions(gaps="slices")
 
 
 @dataclass(frozen=True)
-class Found:
+class IndexedSeries:
     """A series with the whole header of its first slice, which says what it was made from."""
 
     series: Series
@@ -46,16 +46,16 @@ class Found:
         return LOW_DOSE if told.startswith(SIMULATED) else DENOISED
 
 
-def found_in(roots: list[Path]) -> tuple[list[Found], list[tuple[Path, Refusal]]]:
+def found_in(roots: list[Path]) -> tuple[list[IndexedSeries], list[tuple[Path, Refusal]]]:
     """Every series below the roots, and every file that is none, with the root it lies below."""
-    found: list[Found] = []
+    found: list[IndexedSeries] = []
     refusals: list[tuple[Path, Refusal]] = []
     for root in roots:
         discovery = find_series(root, intake=LENIENT)
         refusals += [(root, refusal) for refusal in discovery.refusals]
         for series in discovery.series:
             try:
-                found.append(Found(series, _whole_header(series)))
+                found.append(IndexedSeries(series, _whole_header(series)))
             except Unreadable as fault:
                 refusals.append((root, fault.refusal(series.instances[0].path)))
     return found, refusals
@@ -80,7 +80,9 @@ def recorded_sources(root: Path) -> list[Path]:
     return [source for source in sources if source.exists()]
 
 
-def source_of(found: Found, by_image: dict[ImageKey, Found]) -> Found | None:
+def source_of(
+    found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]
+) -> IndexedSeries | None:
     if not own_equipment(found.header):
         return None
     named = (by_image.get(image) for image in references(found.header))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import NothingUsableError
-from pipeline.core.refusals import Fate
+from pipeline.core.refusals import Disposition
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.provenance import ImageKey, keys_of
 from pipeline.dicom.read.headers import DESCRIPTIVE
@@ -26,7 +26,7 @@ from pipeline.review.series_index import (
     DIFFERENCE,
     LOW_DOSE,
     ORIGINAL,
-    Found,
+    IndexedSeries,
     facts_of,
     found_in,
     model_of,
@@ -93,7 +93,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     refusals = [
         refusal.as_dict(folders.get(refusal.path, root))
         for refusal in left
-        if refusal.fate is Fate.QUARANTINED
+        if refusal.fate is Disposition.QUARANTINED
     ]
     if not cases:
         reasons = f": {refusals[0]['reason']}" if refusals else ""
@@ -125,7 +125,7 @@ class _Shelf:
     labels: dict[str, tuple[Planes, dict[int, str]]]
     opened: dict[str, Shown]
 
-    def case(self, found: Found, by_image: dict[ImageKey, Found]) -> Case:
+    def case(self, found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]) -> Case:
         series, name = found.series, series_key(found.series, self.key)
         folder = series.instances[0].path.parent
         row = self._row(folder)
@@ -154,7 +154,7 @@ class _Shelf:
             flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
         )
 
-    def _labels_of(self, original: Found) -> dict[str, Shown]:
+    def _labels_of(self, original: IndexedSeries) -> dict[str, Shown]:
         planes, names = self.labels.get(series_key(original.series, self.key), (None, {}))
         return {} if planes is None else {LABELS: Shown(planes, {"names": names})}
 
@@ -171,7 +171,7 @@ class _Shelf:
             for name, record in self.store.records().items()
         ]
 
-    def _series(self, found: Found) -> Shown:
+    def _series(self, found: IndexedSeries) -> Shown:
         name = series_key(found.series, self.key)
         if name not in self.opened:
             self.opened[name] = Shown(

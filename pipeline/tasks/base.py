@@ -18,14 +18,14 @@ from torch.utils.data import Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Progress
 from pipeline.export.series import Export, Exported
-from pipeline.inference.denoise import Progress
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.store import Store
-from pipeline.training.best_weights import Selection
+from pipeline.training.best_weights import BestWeights
 
 #: Keys of stored series by the side of the split that their patients are on.
 Sides = dict[str, list[str]]
@@ -95,7 +95,7 @@ class Task(ABC):
     ) -> Dataset:
         """Items of the training, `length` of them; item i depends on the seed and i alone."""
 
-    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> BestWeights | None:
         """What chooses the weights on validation series; None: the last ones are the result."""
         if config.train.validate_every is not None:
             raise ConfigError(f"train.validate_every: not for the task {config.task}")

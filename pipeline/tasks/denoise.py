@@ -9,20 +9,21 @@ from typing import Any
 from torch import nn
 
 from pipeline.config.run import RunConfig
+from pipeline.core.types import Progress
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.denoising import evaluate_store, judge
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export.series import Export, Exported, export_denoised
-from pipeline.inference.denoise import Progress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.report import save_overview, write_report
+from pipeline.report.formatting import fixed
 from pipeline.report.slice_selection import choose_panels
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
-from pipeline.training.best_weights import Selection, selection_of
+from pipeline.training.best_weights import BestWeights, best_weights_of
 
 OVERVIEW = "overview.png"
 
@@ -45,8 +46,8 @@ class Denoise(Task):
     ) -> PatchPairs:
         return PatchPairs(store, keys, config, length)
 
-    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
-        return selection_of(store, config, keys)
+    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> BestWeights | None:
+        return best_weights_of(store, config, keys)
 
     def evaluate(
         self,
@@ -67,8 +68,8 @@ class Denoise(Task):
         before, after = window["input"], window["output"]
         text = (
             f"{window['centre_hu']:g}/{window['width_hu']:g}: "
-            f"{_told(before['psnr'], 1)} → {_told(after['psnr'], 1)} dB, "
-            f"SSIM {_told(before['ssim'], 2)} → {_told(after['ssim'], 2)}"
+            f"{fixed(before['psnr'], 1)} → {fixed(after['psnr'], 1)} dB, "
+            f"SSIM {fixed(before['ssim'], 2)} → {fixed(after['ssim'], 2)}"
         )
         kept = {key: value for key, value in window.items() if key != "hu_bias"}
         return {"text": text, "window": name, **kept}
@@ -107,7 +108,3 @@ class Denoise(Task):
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))
-
-
-def _told(figure: float | None, decimals: int) -> str:
-    return "–" if figure is None else f"{figure:.{decimals}f}"

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Corruption
 from pipeline.evaluation.generation import (
@@ -20,7 +21,6 @@ from pipeline.evaluation.generation import (
     stored_images,
 )
 from pipeline.export.series import Export, Exported
-from pipeline.inference.denoise import Progress
 from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress

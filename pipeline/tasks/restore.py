@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems
 from pipeline.data.patches import PatchPairs
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps
@@ -25,7 +26,6 @@ from pipeline.evaluation.restoration import (
     judge_restoration,
 )
 from pipeline.export.series import Export, Exported, export_denoised
-from pipeline.inference.denoise import Progress
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.ingest.picture_ingest import store_picture_files, store_shipped
@@ -40,6 +40,7 @@ from pipeline.models.adapters.restorer import (
     restorer,
     wanted_of,
 )
+from pipeline.report.formatting import fixed
 from pipeline.report.restoration import restoration_strips, write_restoration
 from pipeline.store.published_splits import TEST, TRAIN
 from pipeline.store.store import Store
@@ -138,7 +139,7 @@ class Restore(Task):
         name, window = next(iter(figures["overall"]["windows"].items()))
         before, after = (answers_of(window)[which] for which in (INPUT, OUTPUT))
         told = [
-            f"{_told(before[figure], digits)} → {_told(after[figure], digits)}"
+            f"{fixed(before[figure], digits)} → {fixed(after[figure], digits)}"
             for figure, digits in (("psnr", 1), ("ssim", 3))
         ]
         return {"text": f"{name}: {told[0]} dB, SSIM {told[1]}"}
@@ -198,7 +199,3 @@ def _restorer(model: nn.Module) -> Restorer:
     if not isinstance(model, Restorer):
         raise TypeError(f"{type(model).__name__} is no shell of the task restore")
     return model
-
-
-def _told(figure: float | None, decimals: int) -> str:
-    return "–" if figure is None else f"{figure:.{decimals}f}"

@@ -11,8 +11,9 @@ from torch import nn
 from pipeline.config.run import RunConfig
 from pipeline.config.segmentation import complete
 from pipeline.core.label_groups import require_known
+from pipeline.core.types import Progress
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
-from pipeline.data.plan_run import planned
+from pipeline.data.planning import planned
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.derived.structure_codes import codes_of
@@ -20,9 +21,9 @@ from pipeline.evaluation.segmentation import evaluate_labels, judge_classes
 from pipeline.evaluation.segmentation_at_dose import FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.export.segmentation import export_segmented
 from pipeline.export.series import Export, Exported
-from pipeline.inference.denoise import Progress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
+from pipeline.report.formatting import fixed
 from pipeline.report.segmentation import choose_overlays, save_overlay, write_segmentation_report
 from pipeline.store.labels import has_labels, stored_labels
 from pipeline.store.published_splits import TEST, TRAIN
@@ -113,8 +114,7 @@ class Segment(Task):
         """Mean Dice over the classes."""
         overall = figures["overall"]
         dice, count = overall["dice"], len(overall["classes"])
-        told = "–" if dice is None else f"{dice:.3f}"
-        return {"text": f"Dice {told}, mean of {count} classes", "dice": dice}
+        return {"text": f"Dice {fixed(dice, 3)}, mean of {count} classes", "dice": dice}
 
     def export(
         self,

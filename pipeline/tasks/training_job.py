@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.run import RunConfig, parse_config
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
-from pipeline.training.distributed import ranks
+from pipeline.training.distributed import process_group
 from pipeline.training.loop import Log, train
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """What to train on what. All paths must be the same files in every process.
 
     keys, validation: of series in `store`. folder: of the checkpoint.
@@ -36,16 +36,16 @@ class Training:
         *,
         validation: list[str],
         folder: Path,
-    ) -> Training:
+    ) -> TrainingJob:
         paths = str(store.path.absolute()), str(folder.absolute())
         return cls(config.resolved(), paths[0], keys, validation, paths[1])
 
-    def run(self, log: Log) -> Shell:
-        """Train (pipeline.training.loop), together with whoever waits in `assist`."""
-        ranks().hand_out(asdict(self))
+    def run(self, log: Log) -> ModelAdapter:
+        """Train (pipeline.training.loop), together with whoever waits in `join_as_worker`."""
+        process_group().hand_out(asdict(self))
         return self._run(log)
 
-    def _run(self, log: Log) -> Shell:
+    def _run(self, log: Log) -> ModelAdapter:
         config, store = parse_config(self.config), Store.existing(Path(self.store))
         task, settings = task_of(config), config.train
         items = settings.iterations * settings.batch * settings.accumulate
@@ -59,13 +59,13 @@ class Training:
         )
 
 
-def assist() -> bool:
+def join_as_worker() -> bool:
     """In all processes but the first: wait for its training and take part in it.
 
     Returns False, at once, in the first.
     """
-    own = ranks()
+    own = process_group()
     if own.leads:
         return False
-    Training(**own.hand_out())._run(lambda metrics, iteration: None)
+    TrainingJob(**own.hand_out())._run(lambda metrics, iteration: None)
     return True

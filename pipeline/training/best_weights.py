@@ -24,7 +24,7 @@ RANGE_HU = Window(438, 2924)
 
 
 @dataclass
-class Selection:
+class BestWeights:
     """Looks at a model every so many iterations, and remembers its best weights.
 
     patches: {"input", "target"} of validation patients, each [1, rows, columns] in HU, the same
@@ -38,7 +38,7 @@ class Selection:
     score: float = -math.inf
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def look(self, model: nn.Module, iteration: int, *, last: bool = False) -> dict[str, float]:
+    def validate(self, model: nn.Module, iteration: int, *, last: bool = False) -> dict[str, float]:
         """What to log of this iteration: the score where it was time to look."""
         if iteration % self.every and not last:
             return {}
@@ -77,7 +77,7 @@ class Selection:
         self.score, self.weights = state["score"], state["weights"]
 
 
-def selection_of(store: Store, config: RunConfig, keys: list[str]) -> Selection | None:
+def best_weights_of(store: Store, config: RunConfig, keys: list[str]) -> BestWeights | None:
     """What `train.validate_every` asks for: a patch for each slice of the validation series.
 
     Raises ConfigError where no patient is on the validation side.
@@ -89,4 +89,4 @@ def selection_of(store: Store, config: RunConfig, keys: list[str]) -> Selection 
         raise ConfigError("train.validate_every: no patient is on the validation side of the split")
     slices = sum(store.record(key)["shape"][0] for key in keys)
     patches = PatchPairs(store, keys, config, slices)
-    return Selection(patches, every, config.train.batch, config.train.workers)
+    return BestWeights(patches, every, config.train.batch, config.train.workers)

@@ -22,7 +22,7 @@ _PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """Which of how many processes this is."""
 
     rank: int = 0
@@ -77,15 +77,15 @@ class Spread(DistributedDataParallel):
             return getattr(super().__getattr__("module"), name)
 
 
-def ranks() -> Ranks:
+def process_group() -> ProcessGroup:
     """This process among those that torchrun started; joins them when first asked."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Ranks()
+        return ProcessGroup()
     if not distributed.is_initialized():
         backend = "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             backend = "cpu:gloo,cuda:nccl"
         distributed.init_process_group(backend, timeout=_PATIENCE)
-    return Ranks(distributed.get_rank(), count)
+    return ProcessGroup(distributed.get_rank(), count)

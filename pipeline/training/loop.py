@@ -21,10 +21,10 @@ from pipeline.config.run import RunConfig, digest
 from pipeline.config.sections import Train
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
-from pipeline.models.adapters.base import Shell, build_loss, build_model, place
+from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
-from pipeline.training.best_weights import Selection
-from pipeline.training.distributed import Ranks, ranks
+from pipeline.training.best_weights import BestWeights
+from pipeline.training.distributed import ProcessGroup, process_group
 from pipeline.training.steps.base import Batch, Step
 
 Log = Callable[[dict[str, float], int], None]
@@ -77,8 +77,8 @@ def train(
     folder: Path,
     log: Log,
     data_digest: str,
-    selection: Selection | None = None,
-) -> Shell:
+    selection: BestWeights | None = None,
+) -> ModelAdapter:
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
     dataset: item i is the i-th training pair, {"input", "target"}, each [1, rows, columns] in
@@ -87,7 +87,7 @@ def train(
     gets metrics and the iteration; a resumed training first repeats what was logged before.
     selection: chooses the weights to return; by default the last ones are.
     """
-    settings, own = config.train, ranks()
+    settings, own = config.train, process_group()
     require_step_for(own, config)
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
@@ -113,9 +113,9 @@ def train(
     return place(model, "cpu", channels_last=False).eval()
 
 
-def require_step_for(own: Ranks, config: RunConfig) -> None:
+def require_step_for(own: ProcessGroup, config: RunConfig) -> None:
     """Raises ConfigError for a step that several processes cannot take together."""
-    if own.count > 1 and not named(config.step, key="step", base=Step).spreads:
+    if own.count > 1 and not named(config.step, key="step", base=Step).supports_ddp:
         raise ConfigError(f"step.target: {config.step.target} trains in one process; no torchrun")
 
 
@@ -129,13 +129,13 @@ def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
 class Loop:
     """The state of a training: the model and the step that moves it."""
 
-    model: Shell
+    model: ModelAdapter
     step: Step
     device: Device
     settings: Train
     checkpoint: Checkpoint
-    selection: Selection | None = None
-    ranks: Ranks = field(default_factory=Ranks)
+    selection: BestWeights | None = None
+    process_group: ProcessGroup = field(default_factory=ProcessGroup)
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
@@ -160,26 +160,28 @@ class Loop:
                 patches = (iteration - start) * settings.batch * settings.accumulate
                 metrics["patches_per_s"] = patches / seconds
                 metrics["waiting_fraction"] = waited / seconds
-                metrics = self.ranks.mean(metrics)
+                metrics = self.process_group.mean(metrics)
                 self.logged.append((iteration, metrics))
                 log(metrics, iteration)
-            if self.ranks.leads and (iteration % settings.checkpoint_every == 0 or is_last):
+            if self.process_group.leads and (iteration % settings.checkpoint_every == 0 or is_last):
                 self.save(iteration)
 
     def _look(self, iteration: int, is_last: bool) -> dict[str, float]:
         if self.selection is None:
             return {}
-        return self.selection.look(self.model, iteration, last=is_last)
+        return self.selection.validate(self.model, iteration, last=is_last)
 
     def _batches(self, dataset: Dataset, start: int) -> Iterator[Batch]:
         settings = self.settings
         first = start * settings.accumulate * settings.batch
         total = settings.iterations * settings.accumulate * settings.batch
         # Of each batch every process takes its own items: together they are that batch.
-        rest = Subset(dataset, range(first + self.ranks.rank, total, self.ranks.count))
+        rest = Subset(
+            dataset, range(first + self.process_group.rank, total, self.process_group.count)
+        )
         loader = DataLoader(
             rest,
-            batch_size=self.ranks.share(settings.batch),
+            batch_size=self.process_group.share(settings.batch),
             num_workers=settings.workers,
             pin_memory=self.device.kind == "cuda",
             persistent_workers=settings.workers > 0,
@@ -210,7 +212,7 @@ class Loop:
         path = self.checkpoint.path
         there = path.exists()
         told = "the processes do not all see the checkpoint; they need one disk"
-        self.ranks.require_same(int(there), told)
+        self.process_group.require_same(int(there), told)
         if not there:
             return 0
         state = torch.load(path, map_location=self.device.kind, weights_only=True)

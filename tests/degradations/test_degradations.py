@@ -21,7 +21,7 @@ from pipeline.degradations.blur import (
 )
 from pipeline.degradations.ct import LimitedAngle, MetalStreaks, MissingViews, Rings, SparseView
 from pipeline.degradations.holes import BoxHole, FreeFormHole, Hole, MissingLines, MissingPixels
-from pipeline.degradations.labels import LabelMap
+from pipeline.degradations.labels import ImageToLabels
 from pipeline.degradations.noise import PoissonNoise, SaltAndPepper, Speckle
 from pipeline.degradations.pictures import Grey, Jpeg, OldPhotograph
 from pipeline.degradations.resolution import Downsample
@@ -54,7 +54,7 @@ ALL: list[Corruption] = [
     Speckle(0.1),
     Jpeg(10),
     OldPhotograph(),
-    LabelMap([85, 170], [40, 128, 215], sigma=1),
+    ImageToLabels([85, 170], [40, 128, 215], sigma=1),
     SparseView(24, **SMALL),
     LimitedAngle(120, **SMALL),
     MetalStreaks(**SMALL),
@@ -192,13 +192,15 @@ def test_a_sharp_kernel_keeps_the_mean_and_lifts_the_rest() -> None:
 
 def test_a_label_map_holds_the_values_of_its_classes() -> None:
     ramp = np.broadcast_to(np.arange(90, dtype=np.float32), (1, 60, 90))
-    classes = LabelMap([30, 60], [1, 5, 9], sigma=1).corrupted(ramp, np.random.default_rng(0))
+    classes = ImageToLabels([30, 60], [1, 5, 9], sigma=1).corrupted(ramp, np.random.default_rng(0))
     expected = np.repeat([1, 5, 9], 30)
     assert (classes[0, :, 2:-2] == expected[2:-2]).mean() > 0.97
     assert set(np.unique(classes)) == {1, 5, 9}
     speck = np.full((1, 21, 21), 20, dtype=np.float32)
     speck[0, 10, 10] = 100  # texture, no region
-    assert (LabelMap([30], [0, 1], sigma=2).corrupted(speck, np.random.default_rng(0)) == 0).all()
+    assert (
+        ImageToLabels([30], [0, 1], sigma=2).corrupted(speck, np.random.default_rng(0)) == 0
+    ).all()
 
 
 def test_fewer_pixels_show_the_same() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.core.errors import LdctError
 from pipeline.evaluation.phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
 from pipeline.models.adapters.base import Identity
-from pipeline.physics.phantoms.image_quality import Grid, RodKind
+from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind
 from pipeline.quality.dose_sweep import Sweep
 from pipeline.quality.summary import (
     equivalent_doses,
@@ -29,7 +29,7 @@ SWEEP = Sweep(
     places=8,
     ring_radius_mm=32.0,
     body_radius_mm=55.0,
-    grid=Grid(matrix=96, pixel_mm=1.25),
+    grid=PhantomGrid(matrix=96, pixel_mm=1.25),
     region_pixels=17,
     channels=3,
     bootstraps=50,

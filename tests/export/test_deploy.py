@@ -18,7 +18,7 @@ from pipeline.config.sections import Normalize
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.export import onnx_pt2 as deploy
 from pipeline.export.onnx_pt2 import CARD, ONNX, PT2, export_model
-from pipeline.models.adapters.base import HUModel, Shell
+from pipeline.models.adapters.base import HUModel, ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.redcnn import REDCNN
 from pipeline.models.swift import SwiftUNet
@@ -41,7 +41,7 @@ def model(network: nn.Module) -> HUModel:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Path]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelAdapter, Path]:
     folder = tmp_path_factory.mktemp("deployed") / "swift"
     swift = model(SwiftUNet((4, 6, 8)))
     export_model(swift, CARD_OF_TEST, folder)
@@ -50,7 +50,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Path]:
 
 @pytest.mark.parametrize("shape", [(1, 1, 31, 77), (5, 1, 64, 64), (1, 1, 8, 200)])
 def test_onnx_gives_what_the_model_gives_at_sizes_not_tried(
-    written: tuple[Shell, Path], shape: tuple[int, ...]
+    written: tuple[ModelAdapter, Path], shape: tuple[int, ...]
 ) -> None:
     from onnxruntime import InferenceSession
 
@@ -64,14 +64,14 @@ def test_onnx_gives_what_the_model_gives_at_sizes_not_tried(
     assert np.allclose(found, wanted, rtol=0, atol=0.01)
 
 
-def test_pt2_too(written: tuple[Shell, Path]) -> None:
+def test_pt2_too(written: tuple[ModelAdapter, Path]) -> None:
     swift, folder = written
     image_hu = torch.rand(1, 1, 33, 45) * 1000
     with torch.inference_mode():
         assert torch.allclose(torch.export.load(folder / PT2).module()(image_hu), swift(image_hu))
 
 
-def test_the_card_says_what_it_is(written: tuple[Shell, Path]) -> None:
+def test_the_card_says_what_it_is(written: tuple[ModelAdapter, Path]) -> None:
     card = json.loads((written[1] / CARD).read_text())
     assert card["model"] == "models:/test/1"
     assert card["strength"] == 0.5

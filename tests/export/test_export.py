@@ -41,7 +41,7 @@ from pipeline.dicom.derived.write import SUBTRACTED, Target
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
-from pipeline.export.series import Export, export_denoised, export_simulated, hand_over
+from pipeline.export.series import Export, export_denoised, export_simulated, publish
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.lowdose import LowDoseCT
 
@@ -234,7 +234,7 @@ def handed_over(series: Series, image_hu: NDArray[np.float32], folder: Path) -> 
     """As export_denoised does, without a model: torch's threads do not survive a fork."""
     pairs = zip(series.instances, image_hu, strict=True)
     made = (Slice(instance, read_slice(instance), slice_hu) for instance, slice_hu in pairs)
-    hand_over(made, series, CARD.operation(), Export(folder, difference=True))
+    publish(made, series, CARD.operation(), Export(folder, difference=True))
 
 
 def kill_at(moment: str) -> None:

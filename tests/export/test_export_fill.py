@@ -15,12 +15,12 @@ from helpers.fill import SIDE, drawn, some_codes, waves
 from numpy.typing import NDArray
 
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
-from pipeline.core.refusals import Fate
+from pipeline.core.refusals import Disposition
 from pipeline.dicom.derived.check import check_series
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
-from pipeline.export.filled import MISSING, Wanted, export_filled
+from pipeline.export.filled import MISSING, FillRequest, export_filled
 from pipeline.export.series import Export
 from pipeline.generative.fill import Fill
 from pipeline.models.adapters.card import ModelCard
@@ -56,7 +56,7 @@ def with_metal(count: int = 4) -> NDArray[np.int16]:
     return images
 
 
-def filled_series(folder: Path, out: Path, wanted: Wanted) -> dict[str, Any]:
+def filled_series(folder: Path, out: Path, wanted: FillRequest) -> dict[str, Any]:
     done, refusals = export_filled(waves(), CARD, only_series(folder), Export(out), wanted)
     assert done is not None
     assert refusals == []
@@ -65,7 +65,7 @@ def filled_series(folder: Path, out: Path, wanted: Wanted) -> dict[str, Any]:
 
 def test_metal_becomes_a_derived_series_that_says_so_and_a_segmentation(tmp_path: Path) -> None:
     source = series_of(with_metal(), tmp_path / "source")
-    wanted = Wanted("metal", margin_mm=1.0, fill=FILL)
+    wanted = FillRequest("metal", margin_mm=1.0, fill=FILL)
     told = filled_series(source, tmp_path / "out", wanted)
     assert [row["slice"] for row in told["slices"]] == [2, 3]
     assert told["check"]["problems"] == told["region_in"]["check"]["problems"] == 0
@@ -90,7 +90,7 @@ def test_metal_becomes_a_derived_series_that_says_so_and_a_segmentation(tmp_path
 
 def test_again_is_harmless_and_another_search_overwrites_nothing(tmp_path: Path) -> None:
     source = series_of(with_metal(), tmp_path / "source")
-    wanted = Wanted("metal", fill=FILL)
+    wanted = FillRequest("metal", fill=FILL)
     filled_series(source, tmp_path / "out", wanted)
     before = [path.read_bytes() for path in in_order(tmp_path / "out")]
     filled_series(source, tmp_path / "out", wanted)
@@ -116,7 +116,7 @@ def truncated(tmp_path: Path, padding: int | None) -> Path:
 @pytest.mark.parametrize("padding", [PADDING, None])
 def test_the_body_goes_on_beyond_the_field_of_view(tmp_path: Path, padding: int | None) -> None:
     source = truncated(tmp_path, padding)
-    told = filled_series(source, tmp_path / "out", Wanted("truncation", fill=FILL))
+    told = filled_series(source, tmp_path / "out", FillRequest("truncation", fill=FILL))
     before, after = (read_volume(only_series(f)).volume for f in (source, tmp_path / "out"))
     made = after.valid & ~before.valid
     assert made.sum() == told["pixels"] > 500
@@ -128,7 +128,7 @@ def test_the_body_goes_on_beyond_the_field_of_view(tmp_path: Path, padding: int 
 
 def test_padding_may_change_in_what_says_that_it_is_made_up_alone(tmp_path: Path) -> None:
     source = truncated(tmp_path, PADDING)
-    filled_series(source, tmp_path / "out", Wanted("truncation", fill=FILL))
+    filled_series(source, tmp_path / "out", FillRequest("truncation", fill=FILL))
     for path in in_order(tmp_path / "out"):
         header = pydicom.dcmread(path)
         header.SeriesDescription = header.SeriesDescription.replace("AI MADE UP", "AI DENOISED")
@@ -142,10 +142,10 @@ def test_missing_slices_are_asked_for_and_never_dicom(tmp_path: Path) -> None:
     source = series_of(images, tmp_path / "source", without=(2, 3))
     refused = find_series(source)
     assert refused.series == []  # as ever
-    assert {refusal.fate for refusal in refused.refusals} == {Fate.QUARANTINED}
-    series = find_series(source, intake=Intake(gaps="slices")).series[0]
+    assert {refusal.fate for refusal in refused.refusals} == {Disposition.QUARANTINED}
+    series = find_series(source, intake=IngestOptions(gaps="slices")).series[0]
     out = tmp_path / "out"
-    done, _ = export_filled(waves(), CARD, series, Export(out), Wanted(MISSING, fill=FILL))
+    done, _ = export_filled(waves(), CARD, series, Export(out), FillRequest(MISSING, fill=FILL))
     assert done is not None
     assert done["made_up"] == [
         {"slice": 3, "position_mm": 5.0},
@@ -176,7 +176,9 @@ def test_a_label_file_says_where(tmp_path: Path) -> None:
     labels[1, DISC] = 1
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine_lps
     nibabel.save(nibabel.Nifti1Image(labels.T, affine), tmp_path / "mask.nii.gz")
-    told = filled_series(source, tmp_path / "out", Wanted(str(tmp_path / "mask.nii.gz"), fill=FILL))
+    told = filled_series(
+        source, tmp_path / "out", FillRequest(str(tmp_path / "mask.nii.gz"), fill=FILL)
+    )
     assert told["region"] == "mask"
     assert told["pixels"] == DISC.sum()
 
@@ -185,9 +187,9 @@ def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
     source = series_of(stored(3), tmp_path / "source")
     for region, why in (("metal", "no pixel of 2500 HU"), ("truncation", "no body runs into")):
         with pytest.raises(NothingUsableError, match=why):
-            filled_series(source, tmp_path / "out", Wanted(region, fill=FILL))
+            filled_series(source, tmp_path / "out", FillRequest(region, fill=FILL))
     with pytest.raises(ConfigError, match="write metal, truncation, missing"):
-        Wanted("bone")
+        FillRequest("bone")
     with pytest.raises(LdctError, match="slice 1: all of it"):
-        filled_series(source, tmp_path / "out", Wanted("metal", threshold_hu=-2000, fill=FILL))
+        filled_series(source, tmp_path / "out", FillRequest("metal", threshold_hu=-2000, fill=FILL))
     assert not (tmp_path / "out").exists()

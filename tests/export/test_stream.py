@@ -171,13 +171,13 @@ def test_a_failure_of_the_writer_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_file_that_nobody_announced_is_checked_as_well(tmp_path, monkeypatch):
     series = series_of(tmp_path / "in", 2)
-    finish = pipeline.dicom.derived.publish.HandOver.finish
+    finish = pipeline.dicom.derived.publish.SeriesWriter.finish
 
     def with_a_stray(self: Any, name: str) -> None:
         (self._to.folder / "stray.dcm").write_bytes(b"no image")
         finish(self, name)
 
-    monkeypatch.setattr(pipeline.dicom.derived.publish.HandOver, "finish", with_a_stray)
+    monkeypatch.setattr(pipeline.dicom.derived.publish.SeriesWriter, "finish", with_a_stray)
     with pytest.raises(LdctError, match=r"rule readable: stray\.dcm"):
         export_denoised(Smoothing(), CARD, series, Export(tmp_path / "out"))
     assert names(tmp_path) == ["in"]

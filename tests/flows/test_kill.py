@@ -33,7 +33,7 @@ from pipeline.core.atomic_files import replacing
 from pipeline.dicom.read.series import find_series
 from pipeline.export.series import Export, export_denoised
 from pipeline.ingest.ingest import ingest
-from pipeline.models.adapters.base import Shell, build_model
+from pipeline.models.adapters.base import ModelAdapter, build_model
 from pipeline.models.adapters.card import ModelCard
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.work_item import State
@@ -199,7 +199,7 @@ def test_training(tmp_path: Path, wanted: int) -> None:
 
 
 @functools.cache
-def identity() -> tuple[Shell, ModelCard]:
+def identity() -> tuple[ModelAdapter, ModelCard]:
     config = parse_config({**TINY, "model": {"target": "pipeline.models.adapters.base.Identity"}})
     return build_model(config), ModelCard("identity", 1, *["0" * 64] * 3, 0)
 

@@ -39,7 +39,7 @@ from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.published_splits import PUBLISHED, TEST, TRAIN, VALIDATION, coverage
 from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
-from pipeline.training.best_weights import RANGE_HU, Selection
+from pipeline.training.best_weights import RANGE_HU, BestWeights
 from pipeline.training.loop import train
 from pipeline.training.steps.base import Step
 
@@ -333,21 +333,21 @@ class Offset(nn.Module):
 
 
 def test_the_weights_that_did_best_on_validation_are_kept() -> None:
-    selection, model = Selection(Patches(), every=10, batch=2), Offset(0.0)
+    selection, model = BestWeights(Patches(), every=10, batch=2), Offset(0.0)
     logged = {}
     for iteration, hu in ((10, -300.0), (15, -100.0), (20, -120.0), (30, -200.0), (33, -250.0)):
         model.hu.data.fill_(hu)
-        logged[iteration] = selection.look(model, iteration, last=iteration == 33)
+        logged[iteration] = selection.validate(model, iteration, last=iteration == 33)
     assert selection.weights["hu"].item() == -120, "the best of those looked at"
     assert logged[15] == {}, "not a time to look"
     assert set(logged[33]) == {"validation_ssim"}, "the last is always looked at"
     expected = np.mean([ssim(body_slice() - 20 + n, body_slice() + n, RANGE_HU) for n in (0, 10)])
     assert logged[20]["validation_ssim"] == pytest.approx(expected, abs=1e-6)
     assert model.training, "left as it was"
-    again = Selection(Patches(), every=10, batch=2)
+    again = BestWeights(Patches(), every=10, batch=2)
     again.load_state_dict(selection.state_dict())
     model.hu.data.fill_(-150)
-    again.look(model, 40)
+    again.validate(model, 40)
     assert again.weights["hu"].item() == -120, "a resumed training remembers"
 
 
@@ -356,7 +356,7 @@ def trained(folder: Path, store: Store, iterations: int, every: int | None) -> t
     config = run_config(train=settings | {"validate_every": every})
     add_inputs(store, config, noise_hu=40)
     keys = sorted(store.records())
-    selection = Selection(PatchPairs(store, keys[:1], config, 4), every, 2) if every else None
+    selection = BestWeights(PatchPairs(store, keys[:1], config, 4), every, 2) if every else None
     scores: list[float] = []
 
     def log(metrics: dict[str, float], iteration: int) -> None:

@@ -20,11 +20,11 @@ from pipeline.core.label_map import LabelMap
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.volume import Volume
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
-from pipeline.data.plan_run import planned
+from pipeline.data.planning import planned
 from pipeline.dicom.read.series import find_series
 from pipeline.inference.segment import segment
 from pipeline.ingest.ingest import ingest
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.seg import read_seg
 from pipeline.models.adapters.base import build_model
 from pipeline.store.labels import stored_labels
@@ -127,7 +127,7 @@ def _is_the_body(folder: Path, patients: Path, scratch: Path) -> None:
         for s in find_series(patients).series
         if {i.header.SOPInstanceUID for i in s.instances} & named
     )
-    found = read_seg(file, Grid.of_series(series))
+    found = read_seg(file, LabelGrid.of_series(series))
     store = Store(scratch / "check")
     key = ingest(series.instances[0].path.parent, store, key=installation_key()).series[0]["series"]
     truth = stored_labels(store, key, "body").labels > 0

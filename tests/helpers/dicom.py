@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from pipeline.core.refusals import Fate, Refusal
+from pipeline.core.refusals import Disposition, Refusal
 from pipeline.dicom.derived.write import DENOISED, Operation
 from pipeline.dicom.read.series import Series, find_series
 
@@ -141,7 +141,7 @@ def only_series(folder: Path) -> Series:
 
 
 def quarantined(refusals: list[Refusal]) -> list[Refusal]:
-    return [refusal for refusal in refusals if refusal.fate is Fate.QUARANTINED]
+    return [refusal for refusal in refusals if refusal.fate is Disposition.QUARANTINED]
 
 
 def raw_hu(path: Path) -> NDArray[np.float64]:

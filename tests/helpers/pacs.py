@@ -30,7 +30,7 @@ from helpers.dicom import OPERATION, ROOT_UID, ct_slice, save
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.work_item import Series
+from pipeline.pacs.work_item import PacsSeries
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -218,10 +218,10 @@ def write_ct(folder: Path, number: int = 1, *, count: int = 3, **attributes: Any
     return paths
 
 
-def series_of(paths: list[Path]) -> Series:
+def series_of(paths: list[Path]) -> PacsSeries:
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     uids = frozenset(str(header.SOPInstanceUID) for header in headers)
-    return Series(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
+    return PacsSeries(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 
 
 def derive(series: Path, model: str, out: Path) -> None:
@@ -240,10 +240,10 @@ class FolderPeer:
         self.answers: list[Exception | None] = []
         self.stored: list[str] = []
 
-    def series(self, study_uid: str, series_uid: str) -> Series:
+    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
         self._answer()
         uids = {path.stem.split("_")[1] for path in self.folder.glob(f"{series_uid}_*.dcm")}
-        return Series(study_uid, series_uid, frozenset(uids))
+        return PacsSeries(study_uid, series_uid, frozenset(uids))
 
     def store(self, paths: list[Path]) -> None:
         for path in paths:
@@ -257,7 +257,7 @@ class FolderPeer:
             with (self.folder / "log").open("a") as log:
                 log.write(f"{uid}\n")
 
-    def retrieve(self, series: Series, folder: Path) -> None:
+    def retrieve(self, series: PacsSeries, folder: Path) -> None:
         for number, uid in enumerate(sorted(series.instance_uids)):
             there = self.folder / f"{series.series_uid}_{uid}.dcm"
             (folder / f"{number:06d}.dcm").write_bytes(there.read_bytes())

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from pipeline.core.errors import LdctError
-from pipeline.tasks.training_job import Training, assist
-from pipeline.training.distributed import ranks
+from pipeline.tasks.training_job import TrainingJob, join_as_worker
+from pipeline.training.distributed import process_group
 from pipeline.training.loop import Loop
 
 
 def together(number: int, asked: dict[str, Any], out: Path) -> None:
     """Train; the first process writes what came of it, and every one what it was refused for."""
-    own, curve = ranks(), []
+    own, curve = process_group(), []
     try:
-        if not assist():
-            model = Training(**asked).run(lambda metrics, step: curve.append((step, metrics)))
+        if not join_as_worker():
+            model = TrainingJob(**asked).run(lambda metrics, step: curve.append((step, metrics)))
             torch.save({"curve": curve, "weights": model.state_dict()}, out / f"{number}.pt")
     except LdctError as error:
         (out / f"{number}-{own.rank}.txt").write_text(str(error))
@@ -33,7 +33,7 @@ def note_saves(out: Path) -> None:
     saved = Loop.save
 
     def save(loop: Loop, iteration: int) -> None:
-        (out / f"saved-{ranks().rank}").touch()
+        (out / f"saved-{process_group().rank}").touch()
         saved(loop, iteration)
 
     Loop.save = save  # type: ignore[method-assign]

@@ -28,12 +28,12 @@ from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.weights import file_sha256, load_model, save_model
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, Rule
+from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.rules import Facts, judge_series
-from pipeline.pacs.work_folder import Places
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_uids_that_are_paths_lead_nowhere(tmp_path: Path) -> None:
     finally:
         server.shutdown()
     (kept,) = chosen.work.rglob("*.dcm")
-    assert Places(chosen.work).incoming in kept.parents
+    assert WorkFolder(chosen.work).incoming in kept.parents
     assert "evil" not in str(kept.relative_to(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"in.dcm", "site"}
 
@@ -153,7 +153,7 @@ def test_what_metadata_point_to_is_not_fetched() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         peer = DicomwebPeer(Dicomweb(url=f"http://127.0.0.1:{server.server_port}/x"))
         assert peer.series("1.2", "1.3").instance_uids == {"1.4"}
-        ((series, _),) = peer.candidates(Rule(name="any", modality=()), today=date.today())
+        ((series, _),) = peer.candidates(RoutingRule(name="any", modality=()), today=date.today())
         assert series.series_uid == "1.3"
         server.shutdown()
     assert len(Liar.asked) >= 3
@@ -170,7 +170,7 @@ def test_words_of_a_header_forge_no_line_and_steer_no_terminal(tmp_path: Path) -
     header = pydicom.Dataset()
     header.Modality, header.SeriesDescription = "CT", FORGED
     header.ConvolutionKernel = FORGED
-    rule = Rule(name="r", description="chest", kernel=("B30f",))
+    rule = RoutingRule(name="r", description="chest", kernel=("B30f",))
     matches = judge_series(Facts.of(header, 1), [rule], today=date.today())
     told = "".join(str(reason) for match in matches for reason in match.reasons)
     assert told.isprintable()

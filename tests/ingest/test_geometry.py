@@ -8,7 +8,7 @@ from helpers.dicom import only_series, write_series
 
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.ingest.regrid import fill_gaps, prepared, resample_even, unshear
@@ -130,7 +130,7 @@ def test_an_uneven_tilted_volume_is_not_unsheared_and_says_so():
 
 def test_the_tilted_head_becomes_an_upright_even_volume(test_data):
     volume = read_volume(only_series(test_data / "ct" / "head-ge-tilted")).volume
-    done = prepared(volume, Intake(uneven="resample", tilt="unshear"))
+    done = prepared(volume, IngestOptions(uneven="resample", tilt="unshear"))
     assert len(done.provenance["geometry"]) == 2
     _, row, step = done.affine_lps[:3, :3].T
     assert abs(step @ row) < 1e-6
@@ -152,7 +152,7 @@ def _where(volume: Volume, mask: np.ndarray) -> np.ndarray:
 def test_gaps_are_filled_on_the_way_into_a_volume(tmp_path):
     paths = write_series(tmp_path, 6)
     paths[2].unlink()
-    intake = Intake(gaps="fill")
+    intake = IngestOptions(gaps="fill")
     (series,) = find_series(tmp_path, intake=intake).series
     volume = prepared(read_volume(series).volume, intake)
     assert volume.image_hu.shape[0] == 6

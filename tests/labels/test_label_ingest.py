@@ -26,17 +26,17 @@ from pipeline.core.errors import NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.dicom.derived.rtstruct import write_rtstruct
 from pipeline.dicom.derived.seg import LABELMAP, write_seg
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.labels.files import write_labels
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.store.store import Store
 
 
 def run(tmp_path: Path, **intake: str) -> tuple[IngestReport, Store]:
     store = Store(tmp_path / "store")
-    return ingest(tmp_path / "in", store, key=KEY, intake=Intake(**intake)), store
+    return ingest(tmp_path / "in", store, key=KEY, intake=IngestOptions(**intake)), store
 
 
 def image(folder: Path, seed: int = 0, *, shift_mm: float = 0) -> np.ndarray:
@@ -61,7 +61,9 @@ def test_labels_are_stored_beside_the_series_that_they_are_of(tmp_path, kind):
     if kind == "rtstruct":
         write_rtstruct(structures(), series, SEGMENTED, folder)
     elif kind == "mask":
-        nifti_labels(folder / "a.nii.gz", structures().labels, Grid.of_series(series).affine_lps)
+        nifti_labels(
+            folder / "a.nii.gz", structures().labels, LabelGrid.of_series(series).affine_lps
+        )
     else:
         options = {"kind": LABELMAP} if kind == "label map" else {}
         write_seg(structures(), series, SEGMENTED, folder, **options)
@@ -195,7 +197,7 @@ def test_labels_follow_a_volume_that_was_resampled(tmp_path):
     centres = [
         np.argwhere(mask).mean(axis=0)[::-1] for mask in (found.mask(liver), structures().mask(5))
     ]
-    affines = [volume.affine_lps, Grid.of_series(series).affine_lps]
+    affines = [volume.affine_lps, LabelGrid.of_series(series).affine_lps]
     places = [
         affine[:3, :3] @ c + affine[:3, 3] for affine, c in zip(affines, centres, strict=True)
     ]
@@ -241,7 +243,7 @@ def test_labels_of_a_real_pair_are_of_its_full_dose_series(tmp_path, as_seg):
 
 def test_a_value_named_after_the_patient_loses_its_name_and_it_is_told(tmp_path):
     series = make_series(tmp_path / "in" / "ct", PatientName="Geheim^Gisela")
-    grid = Grid.of_series(series)
+    grid = LabelGrid.of_series(series)
     named = LabelMap(structures().labels, {2: "Tumour of Gisela Geheim", 5: "liver"})
     write_labels(named, grid, tmp_path / "in" / "labels.nii.gz")
     report, _ = run(tmp_path)

@@ -32,7 +32,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.check import check_structures
 from pipeline.dicom.derived.rtstruct import FILE, make_rtstruct, write_rtstruct
 from pipeline.dicom.read.series import find_series
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.rtstruct import read_rtstruct
 
 
@@ -81,13 +81,13 @@ def drawn(series, outlines: list[list[float]], **attributes) -> Dataset:
 
 def read_drawn(dataset: Dataset, series, tmp_path: Path) -> LabelMap:
     dataset.save_as(tmp_path / "drawn.dcm", enforce_file_format=True)
-    return read_rtstruct(tmp_path / "drawn.dcm", Grid.of_series(series))
+    return read_rtstruct(tmp_path / "drawn.dcm", LabelGrid.of_series(series))
 
 
 @pytest.mark.parametrize("attributes", [{}, tilted()], ids=["upright", "tilted"])
 def test_labels_come_back_from_rtstruct_exactly_with_their_holes(tmp_path, attributes):
     series = make_series(tmp_path / "in", **attributes)
-    found = read_rtstruct(written(series, tmp_path / "out"), Grid.of_series(series))
+    found = read_rtstruct(written(series, tmp_path / "out"), LabelGrid.of_series(series))
     assert_same_structures(found, structures())
     assert found.source == {"kind": "RTSTRUCT"}
 
@@ -98,7 +98,7 @@ def test_contours_follow_a_smooth_shape_in_patient_coordinates(tmp_path):
     shape = ball((3.5, 20, 18), (3, 15, 14))
     known = LabelMap(shape.astype(np.uint8), {1: "liver"})
     path = written(series, tmp_path / "out", known)
-    found = read_rtstruct(path, Grid.of_series(series))
+    found = read_rtstruct(path, LabelGrid.of_series(series))
     assert dice(found.mask(1), shape) > 0.98
     sources = {i.header.SOPInstanceUID: i for i in series.instances}
     for contour in contours(pydicom.dcmread(path)):
@@ -176,9 +176,9 @@ def test_contours_off_their_slice_are_refused_and_told(tmp_path, axis, told):
     path = edited(written(series, tmp_path / "out"), lambda ds: moved(ds, axis, 3.0))
     if told:
         with pytest.raises(Unreadable, match=told):
-            read_rtstruct(path, Grid.of_series(series))
+            read_rtstruct(path, LabelGrid.of_series(series))
     else:
-        assert read_rtstruct(path, Grid.of_series(series)).labels.any()
+        assert read_rtstruct(path, LabelGrid.of_series(series)).labels.any()
 
 
 def test_contours_between_slices_go_to_the_nearest_only_if_asked(tmp_path):
@@ -191,8 +191,8 @@ def test_contours_between_slices_go_to_the_nearest_only_if_asked(tmp_path):
 
     path = edited(written(series, tmp_path / "out"), between)
     with pytest.raises(Unreadable, match=r"0\.9 mm off"):
-        read_rtstruct(path, Grid.of_series(series))
-    found = read_rtstruct(path, Grid.of_series(series), between_slices=True)
+        read_rtstruct(path, LabelGrid.of_series(series))
+    found = read_rtstruct(path, LabelGrid.of_series(series), between_slices=True)
     assert_same_structures(found, structures())
     assert all("moved to the nearest slice" in told for told in found.source["warnings"])
 
@@ -202,7 +202,7 @@ def test_contours_on_slices_that_the_series_lacks_are_left_out_and_told(tmp_path
     path = written(series, tmp_path / "out")
     for number in (0, 1, 2):
         (tmp_path / "in" / f"{number:03d}.dcm").unlink()
-    found = read_rtstruct(path, Grid.of_series(only_series(tmp_path / "in")))
+    found = read_rtstruct(path, LabelGrid.of_series(only_series(tmp_path / "in")))
     np.testing.assert_array_equal(found.mask(2), structures().mask(5)[3:])
     assert any("on slices that the series lacks" in told for told in found.source["warnings"])
 
@@ -212,7 +212,7 @@ def test_another_studys_structures_are_refused_by_attribute(tmp_path):
     path = written(series, tmp_path / "out")
     copy_slices(in_order(tmp_path / "in"), tmp_path / "other", of_another)
     with pytest.raises(Unreadable) as fault:
-        read_rtstruct(path, Grid.of_series(only_series(tmp_path / "other")))
+        read_rtstruct(path, LabelGrid.of_series(only_series(tmp_path / "other")))
     assert fault.value.attribute == "StudyInstanceUID"
     assert "1.2.826" not in fault.value.reason + fault.value.value
 
@@ -226,7 +226,7 @@ def test_other_coordinates_are_refused(tmp_path):
 
     path = edited(written(series, tmp_path / "out"), elsewhere)
     with pytest.raises(Unreadable, match="other coordinates"):
-        read_rtstruct(path, Grid.of_series(series))
+        read_rtstruct(path, LabelGrid.of_series(series))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_damaged_structure_sets_are_refused(tmp_path, edit, reason):
     series = make_series(tmp_path / "in")
     path = edited(written(series, tmp_path / "out"), edit)
     with pytest.raises(Unreadable, match=reason):
-        read_rtstruct(path, Grid.of_series(series))
+        read_rtstruct(path, LabelGrid.of_series(series))
 
 
 def test_the_same_source_and_model_give_the_same_bytes(tmp_path):
@@ -264,7 +264,7 @@ def test_a_name_that_says_who_the_patient_is_is_not_read(tmp_path):
         written(series, tmp_path / "out"),
         lambda ds: setattr(ds.StructureSetROISequence[1], "ROIName", "Geheim Gisela liver"),
     )
-    found = read_rtstruct(path, Grid.of_series(series))
+    found = read_rtstruct(path, LabelGrid.of_series(series))
     assert found.names == {1: "kidney_left", 2: "structure 2", 3: "spleen"}
 
 
@@ -276,7 +276,7 @@ def test_a_real_tilted_series_round_trips_and_is_clean(test_data, tmp_path, requ
     labels[5:8, 130:140, 170:200] = 0
     known = LabelMap(labels, {1: "brain"})
     path = written(series, tmp_path / "out", known)
-    assert_same_structures(read_rtstruct(path, Grid.of_series(series)), known)
+    assert_same_structures(read_rtstruct(path, LabelGrid.of_series(series)), known)
     errors = [
         {
             line
@@ -308,6 +308,6 @@ def test_contours_of_more_than_64_kilobytes_are_written_and_read(tmp_path):
     with pytest.warns(UserWarning, match="64 kByte"):
         explicit.save_as(tmp_path / "explicit.dcm", implicit_vr=False, little_endian=True)
     for file in (path, tmp_path / "explicit.dcm"):
-        found = read_rtstruct(file, Grid.of_series(series))
+        found = read_rtstruct(file, LabelGrid.of_series(series))
         np.testing.assert_array_equal(found.labels, labels)
     assert check_structures(tmp_path / "explicit.dcm", series, name="x").problems == []

@@ -34,9 +34,9 @@ from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.seg import BINARY, FILE, LABELMAP, make_seg, write_seg
 from pipeline.dicom.derived.structure_codes import ORGANS, Anatomy, codes_of
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.seg import read_seg
 
 
@@ -64,7 +64,7 @@ def overlapping() -> LabelMap:
 def test_labels_come_back_from_seg_exactly(tmp_path, kind, attributes):
     series = make_series(tmp_path / "in", **attributes)
     path = written(series, tmp_path / "out", kind=kind)
-    found = read_seg(path, Grid.of_series(series))
+    found = read_seg(path, LabelGrid.of_series(series))
     assert_same_structures(found, structures())
     assert found.source == {"kind": "DICOM SEG", "type": kind.value}
 
@@ -156,7 +156,7 @@ def test_an_object_already_there_that_is_another_is_not_overwritten(tmp_path):
 
 def test_overlapping_segments_are_kept_and_told(tmp_path):
     series = make_series(tmp_path / "in")
-    found = read_seg(written(series, tmp_path / "out", overlapping()), Grid.of_series(series))
+    found = read_seg(written(series, tmp_path / "out", overlapping()), LabelGrid.of_series(series))
     assert_same_structures(found, overlapping())
     assert found.overlaps
     assert found.source["warnings"] == ["segments overlap"]
@@ -167,7 +167,7 @@ def test_overlapping_segments_are_kept_and_told(tmp_path):
 def test_what_was_not_found_is_a_segment_without_frames(tmp_path):
     series = make_series(tmp_path / "in")
     empty = replace(structures(), labels=np.zeros(SHAPE, np.uint8))
-    found = read_seg(written(series, tmp_path / "out", empty), Grid.of_series(series))
+    found = read_seg(written(series, tmp_path / "out", empty), LabelGrid.of_series(series))
     assert set(found.names.values()) == {"liver", "kidney_left", "spleen"}
     assert not found.labels.any()
 
@@ -194,7 +194,7 @@ def test_a_source_without_names_is_refused(tmp_path):
         dataset = pydicom.dcmread(instance.path)
         dataset.SOPInstanceUID = ""
         dataset.save_as(instance.path)
-    nameless = find_series(tmp_path / "in", intake=Intake(unidentified="folder")).series[0]
+    nameless = find_series(tmp_path / "in", intake=IngestOptions(unidentified="folder")).series[0]
     with pytest.raises(LdctError, match="cannot be exported"):
         make_seg(structures(), nameless, SEGMENTED)
 
@@ -209,7 +209,7 @@ def test_another_studys_segmentation_is_refused_by_attribute(tmp_path):
     series = make_series(tmp_path / "in")
     path = written(series, tmp_path / "out")
     copy_slices(in_order(tmp_path / "in"), tmp_path / "other", of_another)
-    other = Grid.of_series(only_series(tmp_path / "other"))
+    other = LabelGrid.of_series(only_series(tmp_path / "other"))
     with pytest.raises(Unreadable) as fault:
         read_seg(path, other)
     assert fault.value.attribute == "StudyInstanceUID"
@@ -222,7 +222,7 @@ def test_another_frame_of_reference_is_refused(tmp_path):
     seg.FrameOfReferenceUID = "1.2.3.4"
     path = saved(seg, tmp_path / "x.dcm")
     with pytest.raises(Unreadable, match="another one than the image's") as fault:
-        read_seg(path, Grid.of_series(series))
+        read_seg(path, LabelGrid.of_series(series))
     assert fault.value.attribute == "FrameOfReferenceUID"
 
 
@@ -235,7 +235,7 @@ def test_a_segmentation_of_another_series_of_the_study_is_refused(tmp_path):
 
     copy_slices(in_order(tmp_path / "in"), tmp_path / "other", rename)
     with pytest.raises(Unreadable, match="none of 7 images") as fault:
-        read_seg(path, Grid.of_series(only_series(tmp_path / "other")))
+        read_seg(path, LabelGrid.of_series(only_series(tmp_path / "other")))
     assert fault.value.attribute == "SourceImageSequence"
 
 
@@ -247,13 +247,13 @@ def test_frames_three_millimetres_off_are_refused_and_told(tmp_path, axis):
         groups.PlanePositionSequence[0].ImagePositionPatient[axis] += 3.0
     path = saved(seg, tmp_path / "x.dcm")
     with pytest.raises(Unreadable, match=r"frames 3\.0 mm off the slices"):
-        read_seg(path, Grid.of_series(series))
+        read_seg(path, LabelGrid.of_series(series))
 
 
 def test_frames_turned_and_flipped_land_in_their_places(tmp_path):
     """Rows that run the other way, and slices from the top: another program's order."""
     series = make_series(tmp_path / "in")
-    grid = Grid.of_series(series)
+    grid = LabelGrid.of_series(series)
     seg = pydicom.dcmread(written(series, tmp_path / "out"))
     pixels = np.flip(seg.pixel_array, 1)
     seg.PixelData = np.packbits(pixels.ravel().astype(np.uint8), bitorder="little").tobytes()
@@ -270,7 +270,7 @@ def test_a_segmentation_of_more_slices_than_the_series_has_is_used_and_told(tmp_
     path = written(series, tmp_path / "out")
     for number in (0, 1, 2):
         (tmp_path / "in" / f"{number:03d}.dcm").unlink()
-    found = read_seg(path, Grid.of_series(only_series(tmp_path / "in")))
+    found = read_seg(path, LabelGrid.of_series(only_series(tmp_path / "in")))
     np.testing.assert_array_equal(found.mask(2), structures().mask(5)[3:])
     assert found.source["warnings"] == ["of 2 more images, which the series lacks"]
 
@@ -283,10 +283,10 @@ def test_fractions_are_refused_unless_a_threshold_says_what_counts(tmp_path):
     seg = fractional(series, fractions)
     path = saved(seg, tmp_path / "x.dcm")
     with pytest.raises(Unreadable, match="fractions, not labels") as fault:
-        read_seg(path, Grid.of_series(series))
+        read_seg(path, LabelGrid.of_series(series))
     assert fault.value.attribute == "SegmentationType"
     for threshold in (0.3, 0.5):
-        found = read_seg(path, Grid.of_series(series), threshold=threshold)
+        found = read_seg(path, LabelGrid.of_series(series), threshold=threshold)
         np.testing.assert_array_equal(found.mask(1), fractions >= threshold)
 
 
@@ -328,8 +328,8 @@ def test_a_segmentation_on_another_grid_is_resampled_only_if_asked(tmp_path):
         position[1] += ROW_MM / 2
     path = saved(seg, tmp_path / "x.dcm")
     with pytest.raises(Unreadable, match="resample them if that is right"):
-        read_seg(path, Grid.of_series(series))
-    found = read_seg(path, Grid.of_series(series), resample=True)
+        read_seg(path, LabelGrid.of_series(series))
+    found = read_seg(path, LabelGrid.of_series(series), resample=True)
     expected = structures().mask(5)[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
     values = {name: value for value, name in found.names.items()}
     np.testing.assert_array_equal(found.mask(values["liver"]), expected)
@@ -350,7 +350,7 @@ def test_damaged_objects_are_refused(tmp_path, edit, reason):
     seg = pydicom.dcmread(written(series, tmp_path / "out"))
     edit(seg)
     with pytest.raises(Unreadable, match=reason):
-        read_seg(saved(seg, tmp_path / "x.dcm"), Grid.of_series(series))
+        read_seg(saved(seg, tmp_path / "x.dcm"), LabelGrid.of_series(series))
 
 
 @pytest.mark.parametrize("name", ["head-ge-tilted", "abdomen-ge-crlm1004"])
@@ -364,7 +364,7 @@ def test_real_series_round_trip_and_are_clean(test_data, tmp_path, require_progr
     labels[slices // 2 :, 200:260, 180:200] = 2
     known = LabelMap(labels, {1: "brain", 2: "skull"})
     path = written(series, tmp_path / "out", known)
-    assert_same_structures(read_seg(path, Grid.of_series(series)), known)
+    assert_same_structures(read_seg(path, LabelGrid.of_series(series)), known)
     errors = [errors_of(program, file) for file in (path, series.instances[0].path)]
     assert errors[0] <= errors[1]
 
@@ -382,7 +382,7 @@ def test_slices_that_are_frames_of_one_file_are_named_as_such(tmp_path):
     labels[1:3, 3:9, 2:7] = 1
     known = LabelMap(labels, {1: "liver"})
     path = written(series, tmp_path / "out", known)
-    assert_same_structures(read_seg(path, Grid.of_series(series)), known)
+    assert_same_structures(read_seg(path, LabelGrid.of_series(series)), known)
     seg = pydicom.dcmread(path)
     (listed,) = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert listed.ReferencedSOPClassUID == EnhancedCTImageStorage

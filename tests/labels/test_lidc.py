@@ -13,7 +13,7 @@ from skimage.morphology import dilation
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.labels.lidc import read_lidc
 
 Outline = tuple[int, list[tuple[int, int]], bool]
@@ -62,7 +62,7 @@ def message(series: Series, readers: list[list[list[Outline]]], *, shift_mm: flo
 def read(tmp_path: Path, series: Series, readers: list[list[list[Outline]]], **options):
     path = tmp_path / "reading.xml"
     path.write_text(message(series, readers, shift_mm=options.pop("shift_mm", 0)))
-    return read_lidc(path, Grid.of_series(series), **options)
+    return read_lidc(path, LabelGrid.of_series(series), **options)
 
 
 def test_a_nodule_is_what_lies_within_its_outline_and_not_the_outline(tmp_path):
@@ -141,7 +141,7 @@ def test_outlines_on_slices_that_are_not_there_are_left_out_and_told(tmp_path):
         message(series, [[[(0, rim(5, 10), True), (3, rim(5, 10), True)]]])
     )
     (tmp_path / "in" / "000.dcm").unlink()
-    rest = Grid.of_series(only_series(tmp_path / "in"))
+    rest = LabelGrid.of_series(only_series(tmp_path / "in"))
     found = read_lidc(tmp_path / "reading.xml", rest)
     assert np.unique(np.nonzero(found.labels)[0]).tolist() == [2]
     assert found.source["warnings"] == ["1 outlines left out, on slices that the series lacks"]
@@ -154,7 +154,7 @@ def test_outlines_of_another_series_are_refused_by_attribute(tmp_path, name):
     text = message(series, [[[(2, rim(5, 10), True)]]]).replace(f">{uid}<", ">1.2.3<")
     (tmp_path / "x.xml").write_text(text)
     with pytest.raises(Unreadable, match="something else") as fault:
-        read_lidc(tmp_path / "x.xml", Grid.of_series(series))
+        read_lidc(tmp_path / "x.xml", LabelGrid.of_series(series))
     assert fault.value.attribute == f"{name}InstanceUID"
 
 
@@ -170,7 +170,7 @@ def test_other_xml_is_refused(tmp_path, text, reason):
     series = make_series(tmp_path / "in")
     (tmp_path / "x.xml").write_text(text)
     with pytest.raises(Unreadable, match=reason):
-        read_lidc(tmp_path / "x.xml", Grid.of_series(series))
+        read_lidc(tmp_path / "x.xml", LabelGrid.of_series(series))
 
 
 def test_real_outlines_hold_the_bright_spot(test_data):
@@ -178,7 +178,7 @@ def test_real_outlines_hold_the_bright_spot(test_data):
     most so where the outlines are put without any shift."""
     reading = read_volume(only_series(test_data / "ct" / "chest-ge-lidc0001"))
     path = test_data / "volumes" / "lidc0001-nodules.xml"
-    found = read_lidc(path, Grid.of_series(reading.series))
+    found = read_lidc(path, LabelGrid.of_series(reading.series))
     assert found.source["readers"] == 4
     (nodule,) = found.source["nodules"]
     assert (nodule["readers"], nodule["malignancy"]) == (4, [4, 5, 5, 5])

@@ -11,7 +11,12 @@ from torch import nn
 
 from pipeline.config.segmentation import IGNORED
 from pipeline.core.errors import ConfigError
-from pipeline.losses.segmentation import DiceCrossEntropy, Known, PixelCrossEntropy, SoftDice
+from pipeline.losses.segmentation import (
+    DiceCrossEntropy,
+    KnownVoxelsLoss,
+    PixelCrossEntropy,
+    SoftDice,
+)
 
 OURS = [SoftDice(), SoftDice(over_batch=False), PixelCrossEntropy(), DiceCrossEntropy()]
 MONAI_S = [
@@ -157,7 +162,7 @@ def test_a_small_class_weighs_as_much_as_a_large_one() -> None:
 
 @pytest.mark.parametrize("name", ["GeneralizedDiceLoss", "FocalLoss", "DiceFocalLoss"])
 def test_monai_s_losses_pass_over_what_is_not_known(name: str) -> None:
-    loss = Known(f"monai.losses.{name}")
+    loss = KnownVoxelsLoss(f"monai.losses.{name}")
     logits, target = random_pair()
     expected = loss(logits, target)
     hidden = target.clone()
@@ -173,7 +178,7 @@ def test_monai_s_losses_pass_over_what_is_not_known(name: str) -> None:
 
 def test_only_losses_that_a_configuration_may_name_are_wrapped() -> None:
     with pytest.raises(ConfigError, match="not allowed"):
-        Known("os.system")
+        KnownVoxelsLoss("os.system")
 
 
 def test_wrong_settings_are_refused() -> None:

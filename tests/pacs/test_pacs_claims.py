@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.pacs import ledger as module
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_item import Series, State
+from pipeline.pacs.work_item import PacsSeries, State
 
 COUNT = 12
 
@@ -20,11 +20,11 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setattr(module, "_PAGE", 5)
     ledger = Ledger(tmp_path, now=lambda: 100.0)
     for number in range(COUNT):
-        series = Series("1.2", f"1.2.{number}", frozenset({"1"}))
+        series = PacsSeries("1.2", f"1.2.{number}", frozenset({"1"}))
         work = ledger.add(series, "m", origin="t", rule="r", due=50.0 - number // 2)
         if number % 3 == 1:
             ledger._db.execute("UPDATE work SET state = 'derived' WHERE id = ?", (work.id,))
-    ledger.add(Series("1.2", "1.3", frozenset({"1"})), "m", origin="t", rule="r", due=101.0)
+    ledger.add(PacsSeries("1.2", "1.3", frozenset({"1"})), "m", origin="t", rule="r", due=101.0)
     return ledger
 
 

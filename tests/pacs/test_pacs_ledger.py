@@ -23,7 +23,7 @@ from pipeline.pacs.hospital_config import Pacs, Retry
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Unreachable
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.work_folder import Places
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, work_id
 from pipeline.pacs.worker import Worker, retry
 from pipeline.review.decisions import Decision, Policy, decide, set_policy
@@ -52,8 +52,8 @@ class Bench:
         self.worker = Worker(self.settings, self.ledger, derive, self.destination, self.source)
 
     @property
-    def places(self) -> Places:
-        return Places(self.settings.work)
+    def places(self) -> WorkFolder:
+        return WorkFolder(self.settings.work)
 
     def add(self, number: int = 1, **attributes):
         paths = write_ct(self.source.folder / "new", number, **attributes)
@@ -164,7 +164,7 @@ def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_
 
 def test_images_that_come_after_their_work_was_given_up_are_kept_for_a_retry(tmp_path):
     chosen = settings(tmp_path / "work", receive={"silence_s": 0})
-    ledger, places = Ledger(chosen.work), Places(chosen.work)
+    ledger, places = Ledger(chosen.work), WorkFolder(chosen.work)
     receiver, paths = Receiver(chosen, ledger, MODEL, KEY), write_ct(tmp_path / "in", 1)
     work = ledger.add(series_of(paths), MODEL, origin="c-store", rule="any", due=0)
     dead = ledger.bury(work, "its files were never handed over")

@@ -23,12 +23,12 @@ from helpers.pacs import (
 
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, Pacs, Rule
+from pipeline.pacs.hospital_config import Dicomweb, Dimse, Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.query import ask, put_down
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.work_folder import Places
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State
 from pipeline.pacs.worker import Worker, send_series
 
@@ -66,7 +66,7 @@ def test_a_dry_run_shows_what_matches_and_why(orthanc, service, tmp_path):
     orthanc.fill(write_ct(tmp_path, 4, StudyDate="20261101"))
     orthanc.fill(write_ct(tmp_path, 5, StudyDate="20261120", SeriesDescription="AI DENOISED x v1"))
     orthanc.fill(write_ct(tmp_path, 6, StudyDate="20261120", Modality="MR"))
-    rule = Rule.model_validate(
+    rule = RoutingRule.model_validate(
         {
             "name": "chest",
             "body_part": ["chest"],
@@ -169,8 +169,8 @@ class Reception:
         orthanc.call("PUT", "/modalities/LDCT", json=["LDCT", "127.0.0.1", port])
 
     @property
-    def places(self) -> Places:
-        return Places(self.settings.work)
+    def places(self) -> WorkFolder:
+        return WorkFolder(self.settings.work)
 
     def send(self, number: int, only: int | None = None) -> None:
         """Have Orthanc send what it has of a series, or its first images."""

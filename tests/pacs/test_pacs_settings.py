@@ -16,7 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.pacs.credentials import Credentials, credentials
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, Login, Rule, load_pacs
+from pipeline.pacs.hospital_config import Dicomweb, Dimse, Login, RoutingRule, load_pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.receiver import Receiver
@@ -144,7 +144,7 @@ def facts(**changes) -> Facts:
     ],
 )
 def test_rules(rule, changes, wanted):
-    chosen = Rule.model_validate({"name": "r", **rule})
+    chosen = RoutingRule.model_validate({"name": "r", **rule})
     matches = judge_series(facts(**changes), [chosen], today=datetime.date(2026, 11, 21))
     assert (matched(matches) == "r") is wanted
     assert "2026-11-20" not in " ".join(

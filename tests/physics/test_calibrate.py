@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.physics.calibration import Calibration, CalibrationError, calibrate
@@ -178,13 +178,13 @@ def test_noise_of_another_spectrum_and_an_implausible_header_are_told() -> None:
     assert plausible.notes == ()
 
 
-def real(folder: Path, intake: Intake) -> list[Volume]:
+def real(folder: Path, intake: IngestOptions) -> list[Volume]:
     return [read_volume(series).volume for series in find_series(folder, intake=intake).series]
 
 
 def test_a_real_phantom_s_noise_is_predicted_from_its_other_slice(test_data: Path) -> None:
     folder = test_data / "phantom" / "uniform-ge-hd750"
-    fitted, held_out, _ = real(folder, Intake(gaps="slices"))
+    fitted, held_out, _ = real(folder, IngestOptions(gaps="slices"))
     found = calibrate(fitted)
     (row,) = agreement(held_out, found, (0,))
     # Water has no anatomy: the plain standard deviation, of all frequencies, is noise alone.
@@ -199,7 +199,7 @@ def test_a_real_phantom_s_noise_is_predicted_from_its_other_slice(test_data: Pat
 def test_a_real_patient_s_noise_is_predicted_in_a_slice_not_seen(
     test_data: Path, name: str, held_out: int
 ) -> None:
-    (volume,) = real(test_data / "ct" / name, Intake())
+    (volume,) = real(test_data / "ct" / name, IngestOptions())
     found = calibrate(volume, slices=(held_out - 1, held_out + 1))
     (row,) = agreement(volume, found, (held_out,))
     assert row.ratio == pytest.approx(1, abs=0.15)

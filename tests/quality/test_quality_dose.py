@@ -17,7 +17,7 @@ from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.physics.detector import Exposure
 from pipeline.physics.fan_beam import FanBeam, filtered_backprojection, forward_project
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.physics.phantoms.image_quality import Grid, RodKind, water_phantom
+from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind, water_phantom
 from pipeline.quality.dose_equivalence import Denoiser, dose_equivalence, slice_hu
 from pipeline.quality.dose_sweep import Sweep, parse_doses
 from pipeline.quality.dose_threshold import AT_LOWEST, NEVER, crossing_doses, describe_crossing
@@ -36,7 +36,7 @@ SWEEP = Sweep(
     places=8,
     ring_radius_mm=32.0,
     body_radius_mm=55.0,
-    grid=Grid(matrix=96, pixel_mm=1.25),
+    grid=PhantomGrid(matrix=96, pixel_mm=1.25),
     region_pixels=17,
     channels=4,
     bootstraps=200,

@@ -168,15 +168,15 @@ def test_leave_pair_out_is_what_it_says() -> None:
 
 def test_the_bootstrap_is_centred_on_the_truth_not_on_the_flattery() -> None:
     generator = np.random.default_rng(6)
-    estimates, spreads = [], []
+    estimates, supports_ddp = [], []
     for _ in range(60):
         present, absent = classes(2.0, regions=60, channels=6, generator=generator)
         weights = [resampling_weights(200, 60, generator) for _ in range(2)]
         replicates = bootstrap_d_prime(present, absent, *weights)
         estimates.append(replicates.mean())
-        spreads.append(replicates.std())
+        supports_ddp.append(replicates.std())
     assert np.mean(estimates) == pytest.approx(2.0, abs=0.1)
-    assert np.mean(spreads) == pytest.approx(np.std(estimates), rel=0.3)
+    assert np.mean(supports_ddp) == pytest.approx(np.std(estimates), rel=0.3)
 
 
 def test_internal_noise_costs_what_it_should() -> None:

@@ -14,7 +14,7 @@ from pipeline.core.errors import LdctError
 from pipeline.physics.phantoms.image_quality import (
     SLANTED_EDGE,
     THIN_WIRE,
-    Grid,
+    PhantomGrid,
     Rod,
     edge_phantom,
     rod_phantom,
@@ -136,7 +136,7 @@ def test_the_centre_is_found() -> None:
 
 def test_rod_edge_and_wire_agree_about_one_scanner() -> None:
     """Three objects through projection and reconstruction: one system, one sharpness."""
-    grid = Grid(matrix=160, pixel_mm=0.7)
+    grid = PhantomGrid(matrix=160, pixel_mm=0.7)
     scanner = Scanner(cutoff=0.8, electronic_noise=0)
     place = {"pixel_mm": 0.7, "reach_mm": 8.0}
 

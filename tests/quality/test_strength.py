@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.config.run import load_config
 from pipeline.inference.denoise import apply_model
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.physics.phantoms.image_quality import Grid, water_phantom
+from pipeline.physics.phantoms.image_quality import PhantomGrid, water_phantom
 from pipeline.quality.nps import NoisePower, less_mean_of_repeats, noise_power
 from pipeline.quality.phantom_scan import Scanner, scan_each
 from pipeline.quality.rois import cut_regions, tile_places_mm
@@ -26,8 +26,8 @@ Scans = dict[float, np.ndarray]
 def water() -> Scans:
     """The middle of a water cylinder, scanned 16 times, by dose fraction."""
     (scan,) = scan_each(
-        water_phantom(Grid()).volume.image_hu[:1],
-        pixel_mm=Grid().pixel_mm,
+        water_phantom(PhantomGrid()).volume.image_hu[:1],
+        pixel_mm=PhantomGrid().pixel_mm,
         scanner=Scanner.like(LowDoseCT(dose_fraction=0.25, photons_per_ray=1.5e5)),
         realisations=16,
         generator=np.random.default_rng(0),
@@ -36,19 +36,21 @@ def water() -> Scans:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Shell:
+def shipped() -> ModelAdapter:
     return load_pretrained("redcnn")[0]
 
 
 def spectrum(image_hu: np.ndarray) -> NoisePower:
-    pixel_mm = Grid().pixel_mm
+    pixel_mm = PhantomGrid().pixel_mm
     places = tile_places_mm(half_width_mm=25, step_mm=REGION * pixel_mm / 2)
     noise_hu = less_mean_of_repeats(image_hu)
     regions = cut_regions(noise_hu, places, pixel_mm=pixel_mm, size_pixels=REGION)
     return noise_power(regions, pixel_mm=(pixel_mm, pixel_mm))
 
 
-def test_noise_falls_with_strength_and_its_peak_with_it(water: Scans, shipped: Shell) -> None:
+def test_noise_falls_with_strength_and_its_peak_with_it(
+    water: Scans, shipped: ModelAdapter
+) -> None:
     noise_hu, peaks = [], []
     for strength in (0.01, 0.2, 0.4, 0.6, 0.8, 1.0):
         shipped.strength = strength
@@ -63,7 +65,7 @@ def test_noise_falls_with_strength_and_its_peak_with_it(water: Scans, shipped: S
 
 
 def test_the_configuration_for_texture_keeps_the_peak_of_full_dose(
-    water: Scans, shipped: Shell
+    water: Scans, shipped: ModelAdapter
 ) -> None:
     shipped.strength = load_config(TEXTURE).strength
     found, full = spectrum(apply_model(shipped, water[0.25])), spectrum(water[1.0])

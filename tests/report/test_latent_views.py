@@ -18,11 +18,17 @@ from pipeline.core.errors import ConfigError
 from pipeline.data.images import resampled
 from pipeline.evaluation.generation import stored_images
 from pipeline.generative import latent_images as latent_grids
-from pipeline.generative.latent_images import MARKING, RECONSTRUCTED, Grid, Known
+from pipeline.generative.latent_images import MARKING, RECONSTRUCTED, ImageGrid, RealImages
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.generative import Generative
 from pipeline.report.generation import alarm_shares, report_grids, write_generation
-from pipeline.report.latent_views import Wanted, generative_model, plot_codes, view, write_view
+from pipeline.report.latent_views import (
+    LatentRequest,
+    generative_model,
+    plot_codes,
+    view,
+    write_view,
+)
 from pipeline.store.store import Store
 
 
@@ -72,13 +78,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_without_a_store_what_is_drawn_is_of_nobody_and_of_the_seed(name: str) -> None:
     config = run()
     model = made(config)
-    grid = view(name, model, config, None, Wanted(count=3, steps=5))
+    grid = view(name, model, config, None, LatentRequest(count=3, steps=5))
     assert grid.marking == MARKING
     assert grid.images.shape[1:] == (16, 16)
     rows = {"sample": 3, "interpolate": 15, "traverse": 15}
     assert len(grid.images) == rows[name]
-    again = view(name, model, config, None, Wanted(count=3, steps=5))
-    other = view(name, model, config, None, Wanted(count=3, steps=5, seed=1))
+    again = view(name, model, config, None, LatentRequest(count=3, steps=5))
+    other = view(name, model, config, None, LatentRequest(count=3, steps=5, seed=1))
     np.testing.assert_array_equal(again.images, grid.images)
     assert not np.allclose(other.images, grid.images)
 
@@ -86,12 +92,12 @@ def test_without_a_store_what_is_drawn_is_of_nobody_and_of_the_seed(name: str) -
 def test_a_sample_is_of_the_label_asked_for() -> None:
     config = run()
     model = made(config)
-    both = view("sample", model, config, None, Wanted(count=4)).images
-    ones = view("sample", model, config, None, Wanted(count=4, label=1)).images
+    both = view("sample", model, config, None, LatentRequest(count=4)).images
+    ones = view("sample", model, config, None, LatentRequest(count=4, label=1)).images
     np.testing.assert_array_equal(ones[1], both[1])
     assert not np.allclose(ones[0], both[0])
     with pytest.raises(ConfigError, match="labels are 0 to 1"):
-        view("sample", model, config, None, Wanted(label=2))
+        view("sample", model, config, None, LatentRequest(label=2))
 
 
 def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
@@ -102,8 +108,8 @@ def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
     labels = torch.arange(60) % 2
     codes = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) * 0.1
     codes[:, 0] += torch.where(labels == 1, 40.0, -40.0)
-    known = Known(torch.zeros(60, 1, 16, 16), labels)
-    monkeypatch.setattr(Known, "codes", lambda self, model: codes)
+    known = RealImages(torch.zeros(60, 1, 16, 16), labels)
+    monkeypatch.setattr(RealImages, "codes", lambda self, model: codes)
     decoded: list[torch.Tensor] = []
     decode = latent_grids.latent.decode
     monkeypatch.setattr(
@@ -116,8 +122,8 @@ def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
     assert (first.sign() == torch.tensor([-1, 1, 1, -1])).all()
     assert ((first.abs() - 40).abs() < 1).all()
     assert decoded[0][:, 0].unique().numel() == 4, "drawn, not copied"
-    few = Known(known.images[:21], labels[:21])
-    monkeypatch.setattr(Known, "codes", lambda self, model: codes[: len(self.labels)])
+    few = RealImages(known.images[:21], labels[:21])
+    monkeypatch.setattr(RealImages, "codes", lambda self, model: codes[: len(self.labels)])
     with pytest.raises(ConfigError, match="11 images of label 0 in the store: too few"):
         latent_grids.samples_like(model, few, asked, seed=0)
 
@@ -125,7 +131,7 @@ def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
 @pytest.mark.parametrize("name", ["reconstruct", "interpolate", "traverse", "arithmetic"])
 def test_what_starts_from_patients_images_says_so(name: str, store: Store) -> None:
     config = run()
-    wanted = Wanted(count=1, steps=3, attribute="lungs")
+    wanted = LatentRequest(count=1, steps=3, attribute="lungs")
     grid = view(name, made(config), config, store, wanted)
     assert grid.marking == RECONSTRUCTED
     if name == "reconstruct":
@@ -138,7 +144,7 @@ def test_what_starts_from_patients_images_says_so(name: str, store: Store) -> No
 def test_a_view_of_images_needs_a_store(name: str) -> None:
     config = run()
     with pytest.raises(ConfigError, match=f"latent {name}: give the --store"):
-        view(name, made(config), config, None, Wanted(attribute="lungs"))
+        view(name, made(config), config, None, LatentRequest(attribute="lungs"))
 
 
 def test_traversals_begin_with_the_latent_that_varies_most(store: Store) -> None:
@@ -150,7 +156,7 @@ def test_traversals_begin_with_the_latent_that_varies_most(store: Store) -> None
         network.encoder.output.weight[1] = 3.0
         network.decoder.hidden_0[0].weight[:, 0] = 0.0
         network.decoder.hidden_0[0].weight[:, 1] = 5.0
-    grid = view("traverse", model, config, store, Wanted(count=3, steps=3))
+    grid = view("traverse", model, config, store, LatentRequest(count=3, steps=3))
     change = [np.abs(row[-1] - row[0]).mean() for row in grid.images.reshape(3, 3, 16, 16)]
     assert change[0] == max(change)
 
@@ -159,13 +165,15 @@ def test_an_attribute_is_a_list_of_slices_that_the_store_has(store: Store, tmp_p
     config = run()
     model = made(config)
 
-    def show(text: str) -> Grid:
+    def show(text: str) -> ImageGrid:
         listed = tmp_path / "nodules.csv"
         listed.write_text(text, encoding="utf-8")
-        return view("arithmetic", model, config, store, Wanted(count=1, attribute=str(listed)))
+        return view(
+            "arithmetic", model, config, store, LatentRequest(count=1, attribute=str(listed))
+        )
 
     by_hand = show("s-0,1\ns-1,1\n")
-    by_lungs = view("arithmetic", model, config, store, Wanted(count=1, attribute="lungs"))
+    by_lungs = view("arithmetic", model, config, store, LatentRequest(count=1, attribute="lungs"))
     np.testing.assert_array_equal(by_hand.images, by_lungs.images)
     for text, told in (
         ("s-0,9\n", "no slice 9 of s-0"),
@@ -176,14 +184,14 @@ def test_an_attribute_is_a_list_of_slices_that_the_store_has(store: Store, tmp_p
             show(text)
     for wrong in ("nothing", "label=3"):
         with pytest.raises(ConfigError, match=r"attribute|labels"):
-            view("arithmetic", model, config, store, Wanted(attribute=wrong))
+            view("arithmetic", model, config, store, LatentRequest(attribute=wrong))
 
 
 def test_synthetic_ct_is_written_of_nobody_alone(store: Store, tmp_path: Path) -> None:
     config = run()
     model = made(config)
     told = {"made_by": "tiny v1", "seed": 0}
-    drawn = view("sample", model, config, None, Wanted(count=3))
+    drawn = view("sample", model, config, None, LatentRequest(count=3))
     paths = write_view(drawn, "sample", tmp_path, config, dicom=True, nifti=True, **told)
     assert [path.name for path in paths] == [
         "sample.png",
@@ -195,7 +203,7 @@ def test_synthetic_ct_is_written_of_nobody_alone(store: Store, tmp_path: Path) -
     assert len(slices) == 3
     assert pydicom.dcmread(slices[0]).SyntheticData == "YES"
     np.testing.assert_allclose(np.asarray(nibabel.load(paths[2]).dataobj).T, drawn.images)
-    known = view("reconstruct", model, config, store, Wanted(count=1))
+    known = view("reconstruct", model, config, store, LatentRequest(count=1))
     with pytest.raises(ConfigError, match="of nobody"):
         write_view(known, "reconstruct", tmp_path, config, dicom=True, **told)
     digits = run(generation={"source": "digits", "image_size": [16, 16], "label": "lungs"})
@@ -212,8 +220,10 @@ def test_a_network_that_only_draws_has_no_codes_of_images(store: Store) -> None:
     )
     model = made(config)
     with pytest.raises(ConfigError, match="has no codes"):
-        view("interpolate", model, config, store, Wanted())
-    assert len(view("interpolate", model, config, None, Wanted(count=2, steps=4)).images) == 8
+        view("interpolate", model, config, store, LatentRequest())
+    assert (
+        len(view("interpolate", model, config, None, LatentRequest(count=2, steps=4)).images) == 8
+    )
     with pytest.raises(ConfigError, match="no space of codes"):
         generative_model(torch.nn.Identity(), config, reference="redcnn/1")
 
@@ -227,7 +237,7 @@ def test_a_plot_shows_the_codes_of_the_store(store: Store, tmp_path: Path) -> No
 def test_nonsense_is_refused() -> None:
     for wrong in ({"count": 0}, {"steps": 1}):
         with pytest.raises(ConfigError, match="at least 1 by 2"):
-            Wanted(**wrong)
+            LatentRequest(**wrong)
 
 
 # The page of a run

@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.core.units import Window
 from pipeline.evaluation.phantoms import measure_on_phantoms, sweep_doses
 from pipeline.models.adapters.base import Identity
-from pipeline.physics.phantoms.image_quality import Grid, RodKind
+from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind
 from pipeline.quality.dose_sweep import Sweep
 from pipeline.report import Panel, charts, save_overview, write_evaluation, write_report
 from pipeline.report.formatting import duration, fixed, grouped
@@ -116,7 +116,7 @@ def sweep() -> dict[str, Any]:
         places=8,
         ring_radius_mm=32.0,
         body_radius_mm=55.0,
-        grid=Grid(matrix=96, pixel_mm=1.25),
+        grid=PhantomGrid(matrix=96, pixel_mm=1.25),
         region_pixels=17,
         channels=3,
         bootstraps=20,

@@ -15,13 +15,13 @@ import torch
 from helpers.images import add_inputs, run_config, run_data, tiny_store, tiny_train
 
 import flows.train_register
-from flows.runtime.timings import Clock
+from flows.runtime.timings import StageTimings
 from flows.train_register import train_and_register
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.store.store import Store
-from pipeline.tasks.training_job import Training, assist
-from pipeline.training.distributed import Ranks
+from pipeline.tasks.training_job import TrainingJob, join_as_worker
+from pipeline.training.distributed import ProcessGroup
 from pipeline.training.steps.base import (
     Step,
     blind_spot,
@@ -41,8 +41,8 @@ def config_of(**train: Any) -> RunConfig:
     return run_config(train=told)
 
 
-def training(store: Store, folder: Path, config: RunConfig) -> Training:
-    return Training.of(config, store, ["s-0", "s-1"], validation=["s-2"], folder=folder)
+def training(store: Store, folder: Path, config: RunConfig) -> TrainingJob:
+    return TrainingJob.of(config, store, ["s-0", "s-1"], validation=["s-2"], folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ class Killed(Exception):
     pass
 
 
-def alone(asked: Training, kill_at: int = 0) -> tuple[list, dict[str, torch.Tensor]]:
+def alone(asked: TrainingJob, kill_at: int = 0) -> tuple[list, dict[str, torch.Tensor]]:
     curve: list = []
 
     def log(metrics: dict[str, float], step: int) -> None:
@@ -143,13 +143,13 @@ def test_every_process_refuses_what_would_not_equal_one(done: Path, number: int,
 def test_a_step_for_one_process_is_refused_before_any_data_is_made_ready(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.train_register, "ranks", lambda: Ranks(0, 2))
+    monkeypatch.setattr(flows.train_register, "ranks", lambda: ProcessGroup(0, 2))
     blind = run_data()["step"] | {
         "target": "pipeline.training.steps.blind_spot.BlindSpot",
         "args": {},
     }
     config = RunConfig.model_validate(run_data() | {"step": blind})
-    clock = Clock()
+    clock = StageTimings()
     with pytest.raises(ConfigError, match="BlindSpot trains in one process"):
         train_and_register(store, config, {}, folder=tmp_path, clock=clock)
     assert not list(tmp_path.iterdir())
@@ -158,7 +158,7 @@ def test_a_step_for_one_process_is_refused_before_any_data_is_made_ready(
 def test_which_steps_spread() -> None:
     """A step that inherits the plain update and changes it must say so."""
     kinds = {
-        kind.__name__: kind.spreads
+        kind.__name__: kind.supports_ddp
         for module in (
             supervised,
             noise2noise,
@@ -170,10 +170,13 @@ def test_which_steps_spread() -> None:
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Step) and kind.__module__ == module.__name__
     }
-    assert {name for name, spreads in kinds.items() if spreads} == {"Supervised", "Noise2Noise"}
+    assert {name for name, supports_ddp in kinds.items() if supports_ddp} == {
+        "Supervised",
+        "Noise2Noise",
+    }
     assert {"BlindSpot", "Neighbour", "Variational", "VectorQuantised"} < kinds.keys()
 
 
 def test_without_torchrun_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert assist() is False
+    assert join_as_worker() is False

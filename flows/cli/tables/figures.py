@@ -7,8 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.report.formatting import NOT_MEASURED
+
 out_console = Console()
-NONE = "–"
+NONE = NOT_MEASURED
 #: Heading and decimals of each figure.
 HEADINGS = {
     "psnr": ("PSNR dB", 2),

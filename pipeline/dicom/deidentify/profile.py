@@ -29,7 +29,7 @@ from pydicom.uid import UID_dictionary
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.core.refusals import Fate, Refusal, Unreadable, by_fate, nothing_usable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable, by_disposition, nothing_usable
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import IDENTIFIERS, identity_in
 from pipeline.dicom.deidentify.refuse import doubt
@@ -106,14 +106,14 @@ def deidentify(
             refusals.append(copied)
         elif copied[0].path in written:
             reason = "another file of its series has the same SOP Instance UID, and was taken"
-            refusals.append(Refusal(path, Fate.QUARANTINED, reason, "SOPInstanceUID"))
+            refusals.append(Refusal(path, Disposition.QUARANTINED, reason, "SOPInstanceUID"))
         else:
             image, content = copied
             _write(content, out / image.path)
             written[image.path] = image
     if not written:
         raise NothingUsableError(nothing_usable(source, refusals))
-    return {**_summary(list(written.values())), **by_fate(refusals, source)}
+    return {**_summary(list(written.values())), **by_disposition(refusals, source)}
 
 
 def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | Refusal:
@@ -123,7 +123,11 @@ def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | 
         with warnings.catch_warnings(action="ignore"):
             dataset = read_dataset(path)
             reason = doubt(dataset)
-            return Refusal(path, Fate.EXCLUDED, *reason) if reason else _copy(dataset, key, options)
+            return (
+                Refusal(path, Disposition.EXCLUDED, *reason)
+                if reason
+                else _copy(dataset, key, options)
+            )
     except Unreadable as fault:
         return fault.refusal(path)
     except InvalidDicomError:

@@ -47,7 +47,7 @@ REMOVED_WITH_IDENTITY = (
 
 
 @dataclass(frozen=True)
-class Rule:
+class AttributeRule:
     """kept: about what a derived image takes from its source; there the source may break it."""
 
     name: str
@@ -223,31 +223,39 @@ def _identity_removed(header: Dataset) -> Iterator[Finding]:
 
 
 RULES = (
-    Rule("image-type", "write DERIVED\\SECONDARY: no scanner made these pixels", _image_type),
-    Rule("derivation", "say what was done, in words and in code", _derivation),
-    Rule(
+    AttributeRule(
+        "image-type", "write DERIVED\\SECONDARY: no scanner made these pixels", _image_type
+    ),
+    AttributeRule("derivation", "say what was done, in words and in code", _derivation),
+    AttributeRule(
         "derivation-code",
         "give 113062 DCM to differences, and name those DIFFERENCE, and to nothing else",
         _derivation_code,
     ),
-    Rule("source", "name the source image, with purpose 121322 DCM", _source),
-    Rule("code-meaning", "write the meaning that PS3.16 gives the code", _code_meaning, kept=True),
-    Rule(
+    AttributeRule("source", "name the source image, with purpose 121322 DCM", _source),
+    AttributeRule(
+        "code-meaning", "write the meaning that PS3.16 gives the code", _code_meaning, kept=True
+    ),
+    AttributeRule(
         "equipment",
         "name software, model, version and weights, with purpose 109102 DCM",
         _equipment,
     ),
-    Rule("marking", f"begin it with one of {', '.join(m.strip() for m in MARKINGS)}", _marking),
-    Rule("file-meta", "write in the file's head what the data set says", _file_meta),
-    Rule("uid", "give it a valid UID (PS3.5 chapter 9)", _own_uids),
-    Rule("uid", "give the source a valid UID (PS3.5 chapter 9)", _kept_uids, kept=True),
-    Rule("uid-reuse", "give the derived image a UID of its own", _uid_reuse),
-    Rule("lossy", "tell that, how and how much the pixels once lost", _lossy, kept=True),
-    Rule("rescale", "give a finite slope other than 0, and an intercept", _rescale),
-    Rule("pixel-data", "make the bits agree: HighBit is BitsStored - 1", _bits),
-    Rule("pixel-data", "write one whole image of Rows x Columns that decodes", _pixel_data),
-    Rule("identity", "leave out who the patient is", _identity),
-    Rule(
+    AttributeRule(
+        "marking", f"begin it with one of {', '.join(m.strip() for m in MARKINGS)}", _marking
+    ),
+    AttributeRule("file-meta", "write in the file's head what the data set says", _file_meta),
+    AttributeRule("uid", "give it a valid UID (PS3.5 chapter 9)", _own_uids),
+    AttributeRule("uid", "give the source a valid UID (PS3.5 chapter 9)", _kept_uids, kept=True),
+    AttributeRule("uid-reuse", "give the derived image a UID of its own", _uid_reuse),
+    AttributeRule("lossy", "tell that, how and how much the pixels once lost", _lossy, kept=True),
+    AttributeRule("rescale", "give a finite slope other than 0, and an intercept", _rescale),
+    AttributeRule("pixel-data", "make the bits agree: HighBit is BitsStored - 1", _bits),
+    AttributeRule(
+        "pixel-data", "write one whole image of Rows x Columns that decodes", _pixel_data
+    ),
+    AttributeRule("identity", "leave out who the patient is", _identity),
+    AttributeRule(
         "identity-removed",
         "remove the attribute, or do not claim that identity is removed",
         _identity_removed,

@@ -20,7 +20,7 @@ from pipeline.dicom.read.volume import Slice
 Write = Callable[[Slice, Target, int], Clipped]
 
 
-class HandOver:
+class SeriesWriter:
     """Takes what was made of each slice of a series, in order; `report` tells of it at the end."""
 
     def __init__(self, to: Target, write: Write, checking: SeriesCheck) -> None:
@@ -41,14 +41,14 @@ class HandOver:
 
 
 @contextmanager
-def handing_over(
+def derived_series(
     folder: Path,
     source: Series,
     operation: Operation,
     write: Write,
     *,
     syntax: str = UNCOMPRESSED,
-) -> Iterator[HandOver]:
+) -> Iterator[SeriesWriter]:
     """Give it slices; at the end the series takes its place as `folder`, if it passes its check.
 
     write: write_slice, or what else writes an image for a slice. Raises LdctError for a series
@@ -59,7 +59,7 @@ def handing_over(
     _require_names(source)
     with replacing_folder(folder) as partial:
         to = Target(partial, operation, syntax, source.part)
-        going = HandOver(to, write, SeriesCheck(partial, source, name=folder.name))
+        going = SeriesWriter(to, write, SeriesCheck(partial, source, name=folder.name))
         yield going
         going.finish(folder.name)
 

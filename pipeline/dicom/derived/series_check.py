@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived.image_rules import RULES, Finding, Rule
+from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, is_difference, keys_of, references
 from pipeline.dicom.derived.source_rules import SOURCE_RULES, Beside, SourceRule
 from pipeline.dicom.read.files import read_dataset
@@ -158,7 +158,9 @@ class Examination:
         if self._source and series == self._source.header.SeriesInstanceUID:
             self._tell(shown, REUSE, "SeriesInstanceUID", "")
 
-    def _tell_all(self, shown: str, rule: Rule | SourceRule, findings: Iterable[Finding]) -> None:
+    def _tell_all(
+        self, shown: str, rule: AttributeRule | SourceRule, findings: Iterable[Finding]
+    ) -> None:
         for attribute, value in findings:
             self._tell(shown, (rule.name, rule.remedy), attribute, value)
 

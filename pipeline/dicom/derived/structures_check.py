@@ -24,7 +24,7 @@ from pipeline.dicom.derived.dicom3tools import (
     files_of,
     validate,
 )
-from pipeline.dicom.derived.image_rules import RULES, Finding, Rule
+from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of, structures_of
 from pipeline.dicom.derived.series_check import REUSE, Problem
 from pipeline.dicom.derived.source_rules import STUDY, tags_of
@@ -99,7 +99,7 @@ def examine_structures(
     return problems, validation
 
 
-def _broken(rule: Rule, judged: _Judged) -> list[Finding]:
+def _broken(rule: AttributeRule, judged: _Judged) -> list[Finding]:
     """What breaks the rule; what was taken over from the source so is no fault of the object."""
     excused = list(rule.find(judged.first.dataset)) if rule.kept and judged.first else []
     return [finding for finding in rule.find(judged.dataset) if finding not in excused]

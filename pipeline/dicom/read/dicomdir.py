@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.files import exists, read_dataset
 
 NAME = "DICOMDIR"
@@ -21,7 +21,12 @@ def missing_files(path: Path) -> list[Refusal]:
         fault = Unreadable(f"the index of the disc is damaged ({type(error).__name__})")
         return [fault.refusal(path)]
     return [
-        Refusal(file, Fate.QUARANTINED, "named by the DICOMDIR, but not there", "ReferencedFileID")
+        Refusal(
+            file,
+            Disposition.QUARANTINED,
+            "named by the DICOMDIR, but not there",
+            "ReferencedFileID",
+        )
         for file in named
         if file is not None and not exists(file)
     ]

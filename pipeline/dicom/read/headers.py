@@ -27,7 +27,7 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.read.files import opened, read_dataset, size_of
@@ -180,7 +180,7 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
     others = [_other_object(slice_header) for slice_header, _ in slices]
     if others[0] and all(others):
-        return Refusal(path, Fate.EXCLUDED, *others[0])
+        return Refusal(path, Disposition.EXCLUDED, *others[0])
     found = []
     for (slice_header, frame), other in zip(slices, others, strict=True):
         if other:
@@ -254,9 +254,9 @@ def _other_object(header: Dataset) -> tuple[str, str, str] | None:
 def not_dicom(path: Path) -> Refusal:
     """What becomes of a file that does not begin as DICOM does."""
     if size_of(path) == 0:
-        return Refusal(path, Fate.QUARANTINED, "an empty file")
+        return Refusal(path, Disposition.QUARANTINED, "an empty file")
     if path.suffix.lower() in (".dcm", ".ima", ".dicom"):
-        return Refusal(path, Fate.QUARANTINED, "not DICOM, though its name says so")
+        return Refusal(path, Disposition.QUARANTINED, "not DICOM, though its name says so")
     if path.suffix.lower() == ".zip":
-        return Refusal(path, Fate.QUARANTINED, "an archive that cannot be opened")
-    return Refusal(path, Fate.EXCLUDED, "not a DICOM file")
+        return Refusal(path, Disposition.QUARANTINED, "an archive that cannot be opened")
+    return Refusal(path, Disposition.EXCLUDED, "not a DICOM file")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class Intake(BaseModel):
+class IngestOptions(BaseModel):
     """Choices an owner of the data can make; each one used is told in the series' warnings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -16,11 +16,11 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from pipeline.core.errors import NothingUsableError
-from pipeline.core.refusals import Fate, Refusal, Unreadable, count_of
+from pipeline.core.refusals import Disposition, Refusal, Unreadable, count_of
 from pipeline.dicom.read.dicomdir import missing_files
 from pipeline.dicom.read.files import files_below
 from pipeline.dicom.read.headers import Instance, read_instances
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
 from pipeline.dicom.read.splitting import Key, group_key, part_names, parts_of, without_copies
 
@@ -61,7 +61,7 @@ def find_series(
     root: Path,
     progress: Callable[[int], None] = lambda files: None,
     *,
-    intake: Intake = Intake(),  # noqa: B008  (frozen)
+    intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
 ) -> Discovery:
     """Every CT series below `root` (or the one file `root`), and every file refused.
 
@@ -89,9 +89,11 @@ def find_series(
     return discovery
 
 
-def _read(path: Path, intake: Intake) -> list[Instance] | Refusal:
+def _read(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
     if intake.skip_folders and path.is_dir():
-        return Refusal(path, Fate.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}")
+        return Refusal(
+            path, Disposition.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}"
+        )
     try:
         return read_instances(path, unidentified=intake.unidentified)
     except Unreadable as fault:
@@ -108,7 +110,7 @@ class _Surroundings:
 
     @classmethod
     def of(cls, refusals: list[Refusal], groups: dict[Key, list[Instance]]) -> _Surroundings:
-        quarantined = (r for r in refusals if r.fate is Fate.QUARANTINED)
+        quarantined = (r for r in refusals if r.fate is Disposition.QUARANTINED)
         numbers: dict[str, set[int]] = defaultdict(set)
         for instances in groups.values():
             numbers[instances[0].header.SeriesInstanceUID] |= instance_numbers(instances)
@@ -123,7 +125,7 @@ def _add(
     instances: list[Instance],
     name: str,
     surroundings: _Surroundings,
-    intake: Intake,
+    intake: IngestOptions,
 ) -> None:
     """Check a group of slices and take it as one or more series, or refuse its files."""
     ordered = sorted(instances, key=lambda i: (i.position_mm, str(i.header.SOPInstanceUID)))

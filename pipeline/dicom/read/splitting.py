@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.core.refusals import Fate, Refusal, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.headers import SPLITTING, Instance, plain_values
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.slice_requirements import numbers
@@ -130,7 +130,9 @@ def without_copies(
                     "ImagePositionPatient",
                 )
             reason = "a copy: another slice has the same place and pixels"
-            copies.append(Refusal(instance.path, Fate.EXCLUDED, reason, "ImagePositionPatient"))
+            copies.append(
+                Refusal(instance.path, Disposition.EXCLUDED, reason, "ImagePositionPatient")
+            )
         elif instance.header.SOPInstanceUID in uids:
             raise Unreadable("slices at different places share a UID", "SOPInstanceUID")
         else:

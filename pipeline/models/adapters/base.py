@@ -13,7 +13,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, Normalize
 
 
-class Shell(nn.Module):
+class ModelAdapter(nn.Module):
     """What is trained, registered and applied: a network behind the units that people use.
 
     input_shape, output_shape: of a batch, -1 where any size will do. scale: what losses
@@ -31,7 +31,7 @@ class Shell(nn.Module):
         self.network = network
 
 
-class HUModel(Shell):
+class HUModel(ModelAdapter):
     """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
 
     Normalisation lives in here, so nobody can do it wrongly outside. With
@@ -90,7 +90,7 @@ def denoiser(config: RunConfig) -> HUModel:
 
 
 #: What makes the shell of each task's networks.
-_SHELLS = {
+_ADAPTERS = {
     "denoise": "pipeline.models.adapters.base.denoiser",
     "segment": "pipeline.models.adapters.segmenter.segmenter",
     "generate": "pipeline.models.adapters.generative.generative",
@@ -98,13 +98,13 @@ _SHELLS = {
 }
 
 
-def build_model(config: RunConfig) -> Shell:
+def build_model(config: RunConfig) -> ModelAdapter:
     """The run's network in its shell, freshly initialised from torch's global generator."""
-    module, _, name = _SHELLS[config.task].rpartition(".")
+    module, _, name = _ADAPTERS[config.task].rpartition(".")
     return getattr(importlib.import_module(module), name)(config)
 
 
-def place(model: Shell, device: str, *, channels_last: bool) -> Shell:
+def place(model: ModelAdapter, device: str, *, channels_last: bool) -> ModelAdapter:
     """Move a model to a device and lay out its weights; channels_last suits convolutions."""
     last = torch.channels_last_3d if len(model.input_shape) == 5 else torch.channels_last
     layout = last if channels_last else torch.contiguous_format

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from pipeline.core.errors import ConfigError
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.weights import CONFIG, load_model
 
@@ -23,7 +23,7 @@ ALIAS = "pretrained"
 VERSION = 0
 
 
-def load_pretrained(name: str) -> tuple[Shell, ModelCard, dict[str, Any]]:
+def load_pretrained(name: str) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
     """A shipped model, its card and its configuration; ConfigError where there is none."""
     root = Path(str(resources.files("pretrained")))
     folder = root / name

@@ -13,10 +13,10 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component
 from pipeline.config.segmentation import Segmentation, complete
 from pipeline.core.errors import ConfigError
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 
 
-class SegmentationModel(Shell):
+class SegmentationModel(ModelAdapter):
     """Takes HU [batch, 1, (slices,) rows, columns] in float32 of any size; gives logits
     [batch, classes, ...] of the same size, the background first.
 

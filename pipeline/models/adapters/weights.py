@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config.run import parse_config
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.models.adapters.base import Shell, build_model, place
+from pipeline.models.adapters.base import ModelAdapter, build_model, place
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
 
 
-def save_model(model: Shell, config: dict, folder: Path) -> str:
+def save_model(model: ModelAdapter, config: dict, folder: Path) -> str:
     """Write config.yaml and weights.safetensors; returns the weights' SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -26,7 +26,7 @@ def save_model(model: Shell, config: dict, folder: Path) -> str:
     return file_sha256(folder / WEIGHTS)
 
 
-def load_model(folder: Path, *, weights_sha256: str) -> Shell:
+def load_model(folder: Path, *, weights_sha256: str) -> ModelAdapter:
     """Rebuild the model of a folder, on the GPU where there is one, in eval mode.
 
     Raises LdctError where the weights are not the ones that were registered.
@@ -44,7 +44,7 @@ def load_model(folder: Path, *, weights_sha256: str) -> Shell:
     return place(model, device, channels_last=True).eval()
 
 
-def load_weights(model: Shell, folder: Path) -> None:
+def load_weights(model: ModelAdapter, folder: Path) -> None:
     """The weights of a saved model into one just built; ConfigError where they do not fit."""
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))

@@ -79,7 +79,7 @@ THIN_WIRE = Wire(0.0, 0.0, 0.2, 20000.0)
 
 
 @dataclass(frozen=True)
-class Grid:
+class PhantomGrid:
     """Slices, pixels a side and their size. 0.7 mm is a body scan's usual pixel."""
 
     slices: int = 1
@@ -114,16 +114,18 @@ class QualityPhantom:
 
     volume: Volume
     truth: Truth
-    grid: Grid
+    grid: PhantomGrid
 
 
-def water_phantom(grid: Grid | None = None, *, body_radius_mm: float = 100.0) -> QualityPhantom:
+def water_phantom(
+    grid: PhantomGrid | None = None, *, body_radius_mm: float = 100.0
+) -> QualityPhantom:
     """A cylinder of water in air."""
-    return _phantom(grid or Grid(), Truth(body_radius_mm))
+    return _phantom(grid or PhantomGrid(), Truth(body_radius_mm))
 
 
 def rod_phantom(
-    rods: Sequence[Rod], grid: Grid | None = None, *, body_radius_mm: float = 100.0
+    rods: Sequence[Rod], grid: PhantomGrid | None = None, *, body_radius_mm: float = 100.0
 ) -> QualityPhantom:
     """Water with `rods`, which neither overlap nor leave the water (ConfigError)."""
     for index, rod in enumerate(rods):
@@ -134,21 +136,21 @@ def rod_phantom(
             if gap_mm < rod.radius_mm + other.radius_mm:
                 raise ConfigError(f"{rod} and {other} overlap")
     places = tuple((rod.x_mm, rod.y_mm) for rod in rods)
-    return _phantom(grid or Grid(), Truth(body_radius_mm, tuple(rods), places))
+    return _phantom(grid or PhantomGrid(), Truth(body_radius_mm, tuple(rods), places))
 
 
 def edge_phantom(
-    edge: Edge = SLANTED_EDGE, grid: Grid | None = None, *, body_radius_mm: float = 100.0
+    edge: Edge = SLANTED_EDGE, grid: PhantomGrid | None = None, *, body_radius_mm: float = 100.0
 ) -> QualityPhantom:
     """The part of the cylinder left of the edge is denser."""
-    return _phantom(grid or Grid(), Truth(body_radius_mm, edge=edge))
+    return _phantom(grid or PhantomGrid(), Truth(body_radius_mm, edge=edge))
 
 
 def wire_phantom(
-    wire: Wire = THIN_WIRE, grid: Grid | None = None, *, body_radius_mm: float = 100.0
+    wire: Wire = THIN_WIRE, grid: PhantomGrid | None = None, *, body_radius_mm: float = 100.0
 ) -> QualityPhantom:
     """A wire in water. Raises ConfigError where it is not thinner than a pixel."""
-    grid = grid or Grid()
+    grid = grid or PhantomGrid()
     if not 0 < wire.diameter_mm < grid.pixel_mm:
         raise ConfigError(f"a wire must be thinner than a pixel of {grid.pixel_mm} mm")
     return _phantom(grid, Truth(body_radius_mm, wire=wire))
@@ -172,14 +174,14 @@ def ring_of_rods(
     )
 
 
-def disc_cover(grid: Grid, *, x_mm: float, y_mm: float, radius_mm: float) -> Image:
+def disc_cover(grid: PhantomGrid, *, x_mm: float, y_mm: float, radius_mm: float) -> Image:
     """The share of each pixel [rows, columns] that a disc covers."""
     lines_mm = _lines_mm(grid)
     half = np.sqrt(np.maximum(radius_mm**2 - (lines_mm - y_mm) ** 2, 0))
     return _interval_cover(grid, x_mm - half, x_mm + half)
 
 
-def _phantom(grid: Grid, truth: Truth) -> QualityPhantom:
+def _phantom(grid: PhantomGrid, truth: Truth) -> QualityPhantom:
     if truth.body_radius_mm > grid.matrix * grid.pixel_mm / 2:
         raise ConfigError(f"a radius of {truth.body_radius_mm} mm does not fit into {grid}")
     body = disc_cover(grid, x_mm=0, y_mm=0, radius_mm=truth.body_radius_mm)
@@ -194,13 +196,13 @@ def _phantom(grid: Grid, truth: Truth) -> QualityPhantom:
     return QualityPhantom(_volume(image_hu, grid), truth, grid)
 
 
-def _lines_mm(grid: Grid) -> NDArray[np.float64]:
+def _lines_mm(grid: PhantomGrid) -> NDArray[np.float64]:
     """y [rows * lines] of the lines on which coverage is computed."""
     count = grid.matrix * _LINES_PER_PIXEL
     return ((np.arange(count) + 0.5) / _LINES_PER_PIXEL - grid.matrix / 2) * grid.pixel_mm
 
 
-def _interval_cover(grid: Grid, left_mm: NDArray, right_mm: NDArray) -> Image:
+def _interval_cover(grid: PhantomGrid, left_mm: NDArray, right_mm: NDArray) -> Image:
     """Coverage by a shape that fills [left, right] on each line: exact along the rows."""
     border_mm = (np.arange(grid.matrix + 1) - grid.matrix / 2) * grid.pixel_mm
     held = np.clip(border_mm, left_mm[:, None], np.maximum(left_mm, right_mm)[:, None])
@@ -208,14 +210,14 @@ def _interval_cover(grid: Grid, left_mm: NDArray, right_mm: NDArray) -> Image:
     return share.reshape(grid.matrix, _LINES_PER_PIXEL, grid.matrix).mean(axis=1)
 
 
-def _edge_cover(grid: Grid, edge: Edge, body_radius_mm: float) -> Image:
+def _edge_cover(grid: PhantomGrid, edge: Edge, body_radius_mm: float) -> Image:
     lines_mm = _lines_mm(grid)
     half = np.sqrt(np.maximum(body_radius_mm**2 - lines_mm**2, 0))
     line = edge.x_mm + (lines_mm - edge.y_mm) * math.tan(edge.angle_rad)
     return _interval_cover(grid, -half, np.minimum(half, line))
 
 
-def _wire_cover(grid: Grid, wire: Wire) -> Image:
+def _wire_cover(grid: PhantomGrid, wire: Wire) -> Image:
     """The wire's area, shared between the nearest pixels so that its centroid stays in place.
 
     Mere coverage would give it all to one pixel, and lose where in the pixel it lies.
@@ -228,7 +230,7 @@ def _wire_cover(grid: Grid, wire: Wire) -> Image:
     return share * across[0][:, None] * across[1][None, :]
 
 
-def _volume(image_hu: Image, grid: Grid) -> Volume:
+def _volume(image_hu: Image, grid: PhantomGrid) -> Volume:
     stack = np.repeat(image_hu[None].astype(np.float32), grid.slices, axis=0)
     corner_mm = grid.axis_mm[0]
     affine = np.diag([grid.pixel_mm, grid.pixel_mm, grid.slice_mm, 1.0])

@@ -18,11 +18,11 @@ from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.gan import with_spectral_norm
 from pipeline.training.steps.base import Batch, Step
-from pipeline.training.steps.gan_health import Watch
+from pipeline.training.steps.gan_health import GanMonitor
 from pipeline.training.steps.gan_objectives import Judge, Objective
 from pipeline.training.steps.supervised import warmed_cosine
 
-Told = dict[str, float]
+Logged = dict[str, float]
 
 
 class Rival(Component):
@@ -122,9 +122,9 @@ class Adversarial(Step):
             ),
         }
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.watch = Watch(vanishes=self.objective.vanishes)
+        self.watch = GanMonitor(vanishes=self.objective.vanishes)
         self.done = 0
-        self.latest: Told = {}
+        self.latest: Logged = {}
 
     def _build_discriminator(self, model: HUModel) -> nn.Module:
         network = build(self.rival, key="step.args.discriminator", base=nn.Module)
@@ -142,7 +142,7 @@ class Adversarial(Step):
         """Whether it is the generator's turn."""
         return self.generator_turns(self.done + 1) > self.generator_turns(self.done)
 
-    def backward(self, batch: Batch, *, share: float) -> Told:
+    def backward(self, batch: Batch, *, share: float) -> Logged:
         generates = self.generates
         self.discriminator.requires_grad_(not generates)
         loss, told = (self.generator_loss if generates else self.discriminator_loss)(batch)
@@ -151,14 +151,14 @@ class Adversarial(Step):
         self.latest |= told | self.watch.figures()
         return dict(self.latest)
 
-    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
+    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         """The generator's loss with its graph, and what to log."""
         fake = self.fake(batch)
         self.watch.see_images(self.real(batch), fake)
         loss = self.objective.generator(self.judge(batch)(fake))
         return loss, {"loss": loss.item()}
 
-    def discriminator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
+    def discriminator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         """The discriminator's loss with its graph, and what to log."""
         with torch.no_grad():
             fake = self.fake(batch)
@@ -192,7 +192,7 @@ class Adversarial(Step):
         given = self.discriminator(image)
         return given[-1] if isinstance(given, list) else given
 
-    def update(self) -> Told:
+    def update(self) -> Logged:
         generates = self.generates
         player = self.players["generator" if generates else "discriminator"]
         player.update(self.settings.clip_gradient_norm)

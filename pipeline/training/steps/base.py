@@ -15,7 +15,7 @@ class Step(ABC):
 
     #: Whether several processes with a part of each batch do what one does with all of it: its
     #: gradients come of one call of the model, and its loss is a mean over the batch.
-    spreads: ClassVar[bool] = False
+    supports_ddp: ClassVar[bool] = False
 
     @abstractmethod
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:

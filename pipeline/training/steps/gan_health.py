@@ -13,7 +13,7 @@ COLLAPSED = 0.25
 SATURATED = 0.98
 
 
-class Watch:
+class GanMonitor:
     """Running means of how varied the generated images are, and how often they are told apart.
 
     diversity: the spread over a generated batch, pixel by pixel, over that of the real batch.

@@ -9,9 +9,9 @@ from torch.nn.functional import avg_pool2d
 
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.training.steps.base import Batch
-from pipeline.training.steps.masked_loss import Masked
+from pipeline.training.steps.blind_spot import Masked
 
 
 class Neighbour(Masked):
@@ -30,7 +30,7 @@ class Neighbour(Masked):
 
     def __init__(
         self,
-        model: Shell,
+        model: ModelAdapter,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

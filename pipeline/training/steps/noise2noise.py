@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.supervised import Supervised
 
@@ -29,7 +29,7 @@ class Noise2Noise(Supervised):
 
     def __init__(
         self,
-        model: Shell,
+        model: ModelAdapter,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

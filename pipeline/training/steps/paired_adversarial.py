@@ -20,7 +20,7 @@ from pipeline.config.sections import Component, Strict, Train
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import Window
 from pipeline.models.adapters.base import HUModel
-from pipeline.training.steps.adversarial import Adversarial, Player, Told
+from pipeline.training.steps.adversarial import Adversarial, Logged, Player
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.gan_objectives import Judge
 
@@ -116,7 +116,7 @@ class PairedAdversarial(Adversarial):
         condition = self.seen(batch["input"])
         return lambda image: self.scores(torch.cat([image, condition], dim=1))
 
-    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
+    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         output_hu = self.generator(batch["input"])
         fake, real = self.seen(output_hu), self.real(batch)
         content = self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
@@ -144,7 +144,7 @@ class PairedAdversarial(Adversarial):
         of_real = self.features.encode(real)
         return mse_loss(self.features.encode(fake), of_real) / of_real.var().clamp(min=1e-12)
 
-    def update(self) -> Told:
+    def update(self) -> Logged:
         if self.rehearses and self.features is not None:
             self.players["features"].update(self.settings.clip_gradient_norm)
         return super().update()

@@ -9,7 +9,7 @@ import torch
 from pipeline.config.sections import Train
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.progressive import Levels, enlarged, reduced
-from pipeline.training.steps.adversarial import Adversarial, Told
+from pipeline.training.steps.adversarial import Adversarial, Logged
 from pipeline.training.steps.base import Batch
 
 
@@ -34,7 +34,7 @@ class Progressive(Adversarial):
         if len(self.growing) != len(networks):
             raise ValueError("model and discriminator must be those of pipeline.models.progressive")
 
-    def backward(self, batch: Batch, *, share: float) -> Told:
+    def backward(self, batch: Batch, *, share: float) -> Logged:
         level = level_at(self.done, self.settings.iterations, last=self.growing[0].last)
         for network in self.growing:
             network.to_level(level)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config.sections import Train
-from pipeline.models.adapters.base import Shell
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.training.steps.base import Batch, Step
 
 
@@ -21,11 +21,11 @@ class Supervised(Step):
     model's shell (pipeline.models.adapters.base).
     """
 
-    spreads = True
+    supports_ddp = True
 
     def __init__(
         self,
-        model: Shell,
+        model: ModelAdapter,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         settings: Train,
         *,

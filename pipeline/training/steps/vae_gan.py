@@ -11,7 +11,7 @@ from pipeline.config.sections import Strict, Train
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.gan import VAEGAN
-from pipeline.training.steps.adversarial import Adversarial, Told
+from pipeline.training.steps.adversarial import Adversarial, Logged
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.paired_adversarial import Weight
 
@@ -48,7 +48,7 @@ class VAEGANStep(Adversarial):
         self.weights = Weights.model_validate(weights or {})
         self.network: Any = self.generator.network
 
-    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Told]:
+    def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         image, network = self.real(batch), self.network
         posterior = network.encode(image)
         divergence = posterior.kl().sum(dim=1).mean()

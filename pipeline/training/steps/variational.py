@@ -29,7 +29,7 @@ class Variational(Supervised):
     warmed up, whatever is trained on.
     """
 
-    spreads = False
+    supports_ddp = False
 
     model: HUModel
 

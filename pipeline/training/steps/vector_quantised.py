@@ -27,7 +27,7 @@ class VectorQuantised(Supervised):
     code stands beside which: what pipeline.generative.codec expects of an image.
     """
 
-    spreads = False
+    supports_ddp = False
 
     model: HUModel
 

@@ -42,9 +42,9 @@ from pydicom.uid import (
 
 import pipeline.dicom.derived.write
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.dicom.derived.publish import handing_over
+from pipeline.dicom.derived.publish import derived_series
 from pipeline.dicom.derived.write import Operation, derived_uid, series_number, write_slice
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
@@ -588,7 +588,7 @@ def test_an_unknown_syntax_is_refused_with_the_known_ones(small, tmp_path):
     known = "'zip': choose one of none, j2k, jpegls, rle"
     with (
         pytest.raises(ConfigError, match=known),
-        handing_over(tmp_path / "out", small, OPERATION, write_slice, syntax="zip"),
+        derived_series(tmp_path / "out", small, OPERATION, write_slice, syntax="zip"),
     ):
         raise AssertionError("begun")
 
@@ -669,11 +669,11 @@ def test_a_description_that_names_the_patient_is_left_out(tmp_path):
 
 def test_a_source_without_a_name_is_refused(tmp_path):
     write_series(tmp_path / "in", 2, StudyInstanceUID="")
-    (series,) = find_series(tmp_path / "in", intake=Intake(unidentified="folder")).series
+    (series,) = find_series(tmp_path / "in", intake=IngestOptions(unidentified="folder")).series
     told = "a source without StudyInstanceUID cannot be exported"
     with (
         pytest.raises(LdctError, match=told),
-        handing_over(tmp_path / "out", series, OPERATION, write_slice),
+        derived_series(tmp_path / "out", series, OPERATION, write_slice),
     ):
         raise AssertionError("begun")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -34,7 +34,7 @@ from pipeline.export.labels import (
     segmentation_by,
 )
 from pipeline.labels.files import read_mask
-from pipeline.labels.grid import Grid
+from pipeline.labels.grid import LabelGrid
 from pipeline.models.adapters.card import ModelCard
 
 #: The forms that are DICOM objects, which can be checked and need names.
@@ -184,7 +184,7 @@ def test_an_image_file_has_a_label_file_of_its_own_format(tmp_path, suffix):
     (written,) = (tmp_path / "out").iterdir()
     assert written.name == f"ai-segmentation-test-v1{suffix}"
     assert told["structures"] == 3
-    assert_same_structures(read_mask(written, Grid.of(even_volume(affine))), structures())
+    assert_same_structures(read_mask(written, LabelGrid.of(even_volume(affine))), structures())
 
 
 @pytest.mark.parametrize("attributes", [{}, tilted()], ids=["upright", "tilted"])
@@ -192,7 +192,7 @@ def test_a_series_has_a_label_file_in_its_place_on_request(tmp_path, attributes)
     series = make_series(tmp_path / "in", **attributes)
     export_labels(structures(), series, tmp_path / "out", SEGMENTED, form=NIFTI)
     (written,) = (tmp_path / "out").iterdir()
-    found = read_mask(written, Grid.of_series(series))
+    found = read_mask(written, LabelGrid.of_series(series))
     assert_same_structures(found, structures())
     assert "warnings" not in found.source
 

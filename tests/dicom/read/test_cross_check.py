@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from helpers.dicom import in_order
 
 from pipeline.core.volume import Volume
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 
@@ -25,7 +25,7 @@ WELL_FORMED = (
     "ct/torso-siemens",
     "phantom/catphan-cbct",
 )
-ANYTHING = Intake(gaps="slices", unidentified="folder")
+ANYTHING = IngestOptions(gaps="slices", unidentified="folder")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

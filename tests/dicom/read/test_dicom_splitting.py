@@ -23,8 +23,8 @@ from helpers.dicom import (
 )
 from pydicom.fileset import FileSet
 
-from pipeline.core.refusals import Fate
-from pipeline.dicom.read.ingest_options import Intake
+from pipeline.core.refusals import Disposition
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume, series_key
 
@@ -109,7 +109,7 @@ def test_copies_are_left_out_and_told(tmp_path):
     (series,) = found.series
     assert len(series.instances) == 4
     assert told(series, "2 duplicate slices left out")
-    assert [r.fate for r in found.refusals] == [Fate.EXCLUDED] * 2
+    assert [r.fate for r in found.refusals] == [Disposition.EXCLUDED] * 2
     assert {r.path.parent for r in found.refusals} == {tmp_path}
 
 
@@ -133,10 +133,10 @@ def test_one_uid_at_two_places_is_refused(tmp_path):
 
 def test_the_real_series_with_copies_is_read_from_its_archive(test_data):
     archive = test_data / "edge" / "dupe-positions.zip"
-    found = find_series(archive, intake=Intake(gaps="slices"))
+    found = find_series(archive, intake=IngestOptions(gaps="slices"))
     (series,) = found.series
     assert len(series.instances) == 10  # 11 files, two of them at one place with equal pixels
-    assert [r.fate for r in found.refusals] == [Fate.EXCLUDED]
+    assert [r.fate for r in found.refusals] == [Disposition.EXCLUDED]
     with zipfile.ZipFile(archive) as members:
         stored = {}
         for name in members.namelist():
@@ -177,7 +177,7 @@ def test_a_gap_that_the_numbers_do_not_know_of_is_flagged(tmp_path):
 def test_a_gap_may_be_chosen(tmp_path):
     paths = write_series(tmp_path, 6)
     paths[2].unlink()
-    (series,) = find_series(tmp_path, intake=Intake(gaps="slices")).series
+    (series,) = find_series(tmp_path, intake=IngestOptions(gaps="slices")).series
     assert len(series.instances) == 5
     assert told(series, "1 slice missing inside")
     assert not series.evenly_spaced
@@ -223,7 +223,7 @@ def test_real_series_with_lost_slices_are_refused(test_data, folder, reason):
     found = find_series(test_data / folder)
     assert found.series == []
     assert {refusal.reason.startswith(reason) for refusal in found.refusals} == {True}
-    (series,) = find_series(test_data / folder, intake=Intake(gaps="slices")).series
+    (series,) = find_series(test_data / folder, intake=IngestOptions(gaps="slices")).series
     assert len(series.instances) == len(found.refusals)
 
 
@@ -313,7 +313,7 @@ def test_damaged_and_locked_archives_are_quarantined(tmp_path):
 def test_slices_without_a_name_go_by_their_folder_if_that_is_chosen(test_data):
     folder = test_data / "ct" / "torso-siemens"
     assert find_series(folder).series == []
-    (series,) = find_series(folder, intake=Intake(unidentified="folder")).series
+    (series,) = find_series(folder, intake=IngestOptions(unidentified="folder")).series
     assert len(series.instances) == 20
     assert series.evenly_spaced
     assert read_volume(series).volume.image_hu.shape == (20, 512, 512)

@@ -17,7 +17,7 @@ from helpers.pacs import FolderPeer, derive, free_port, series_of, settings, wri
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.hospital import prometheus as metrics
-from flows.hospital.prometheus import Watch, served
+from flows.hospital.prometheus import WorkerMetrics, served
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.worker import Worker
@@ -53,7 +53,7 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
         source.store(paths)
         ledger.add(series_of(paths), "m", origin="test", rule="any", due=ledger.now() - 50)
     worker = Worker(chosen, ledger, derive, destination, source)
-    watch = Watch(chosen)
+    watch = WorkerMetrics(chosen)
     with served(watch, 0) as server:
         port = server.server_port
         before = scraped(port)
@@ -75,7 +75,7 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
 
 def test_health_tells_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path, monkeypatch):
     chosen = settings(tmp_path / "work")
-    watch = Watch(chosen)
+    watch = WorkerMetrics(chosen)
     with served(watch, 0) as server:
         assert asked(server.server_port) == (200, {"ledger": "ok", "silent_s": 0})
         watch.seen -= metrics.SILENCE_S + 1
@@ -88,10 +88,10 @@ def test_health_tells_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path, mo
 
 
 def test_it_is_reached_from_this_computer_alone(tmp_path):
-    with served(Watch(settings(tmp_path / "work")), 0) as server:
+    with served(WorkerMetrics(settings(tmp_path / "work")), 0) as server:
         assert server.server_address[0] == "127.0.0.1"
         with pytest.raises(ConfigError, match="--metrics"):
-            served(Watch(settings(tmp_path / "work")), server.server_port).__enter__()
+            served(WorkerMetrics(settings(tmp_path / "work")), server.server_port).__enter__()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/etc/passwd")
 

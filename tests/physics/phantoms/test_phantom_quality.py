@@ -12,7 +12,7 @@ from pipeline.physics.phantoms.image_quality import (
     LOW_CONTRAST_RODS,
     SLANTED_EDGE,
     Edge,
-    Grid,
+    PhantomGrid,
     Rod,
     Wire,
     disc_cover,
@@ -24,7 +24,7 @@ from pipeline.physics.phantoms.image_quality import (
     wire_phantom,
 )
 
-GRID = Grid(slices=2, matrix=160, pixel_mm=0.7, slice_mm=3.0)
+GRID = PhantomGrid(slices=2, matrix=160, pixel_mm=0.7, slice_mm=3.0)
 BODY_MM = 50.0
 
 
@@ -50,7 +50,7 @@ def test_coverage_agrees_with_many_points_in_each_pixel() -> None:
     axis = ((np.arange(20 * fine) + 0.5) / fine - 10) * 0.5
     inside = np.hypot(axis[None] - 0.31, axis[:, None] + 0.77) <= 2.5
     expected = inside.reshape(20, fine, 20, fine).mean(axis=(1, 3))
-    grid = Grid(matrix=20, pixel_mm=0.5)
+    grid = PhantomGrid(matrix=20, pixel_mm=0.5)
     found = disc_cover(grid, x_mm=0.31, y_mm=-0.77, radius_mm=2.5)
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -133,4 +133,4 @@ def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ConfigError, match="thinner"):
         wire_phantom(Wire(0, 0, 0.8, 100), GRID, body_radius_mm=BODY_MM)
     with pytest.raises(ConfigError, match="positive"):
-        Grid(matrix=0)
+        PhantomGrid(matrix=0)

@@ -28,7 +28,7 @@ from pipeline.models.progressive import (
 from pipeline.models.redcnn import REDCNN
 from pipeline.training.steps.adversarial import Adversarial
 from pipeline.training.steps.base import Step
-from pipeline.training.steps.gan_health import Watch
+from pipeline.training.steps.gan_health import GanMonitor
 from pipeline.training.steps.gan_objectives import (
     Hinge,
     Minimax,
@@ -335,7 +335,7 @@ def test_a_gan_learns_what_digits_look_like(tmp_path: Path) -> None:
 
 
 def test_the_watch_calls_a_collapse() -> None:
-    watch = Watch(vanishes=True)
+    watch = GanMonitor(vanishes=True)
     real = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(200):
         watch.see_images(real, 0.6 * real)
@@ -351,7 +351,7 @@ def test_the_watch_calls_a_collapse() -> None:
 
 @pytest.mark.parametrize("vanishes", [True, False])
 def test_the_watch_calls_a_discriminator_that_is_always_right(vanishes: bool) -> None:
-    watch = Watch(vanishes=vanishes)
+    watch = GanMonitor(vanishes=vanishes)
     scores = torch.arange(4.0)[:, None]
     watch.see_scores(scores, scores)
     assert watch.figures()["told_apart"] == pytest.approx(0.5)
