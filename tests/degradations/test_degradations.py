@@ -26,7 +26,7 @@ from pipeline.degradations.noise import PoissonNoise, SaltAndPepper, Speckle
 from pipeline.degradations.pictures import Grey, Jpeg, OldPhotograph
 from pipeline.degradations.resolution import Downsample
 
-NAME = "pipeline.degradations.base."
+NAME = "pipeline.degradations."
 SMALL = {"detectors": 96, "views": 72}
 LINEAR: list[Linear] = [
     GaussianBlur(1.3),

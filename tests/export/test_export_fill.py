@@ -10,9 +10,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import in_order, only_series, raw_stored, write_series
-from helpers.fill import SIDE, drawn, some_codes, waves
-from numpy.typing import NDArray
+from helpers.dicom import in_order, only_series, raw_stored
+from helpers.fill import waves
+from helpers.fill_series import COLUMN, DISC, PADDING, ROW, series_of, stored, with_metal
 
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition
@@ -27,33 +27,6 @@ from pipeline.models.adapters.card import ModelCard
 
 CARD = ModelCard("waves", 1, "ab" * 32, "", "", 0)
 FILL = Fill(moves=120, follow=60, pool=32)
-TIMES = 3
-METAL, PADDING = 3000, -2000
-ROW, COLUMN = np.indices((TIMES * SIDE, TIMES * SIDE))
-DISC = np.hypot(ROW - 20, COLUMN - 30) < 4
-
-
-def stored(count: int) -> NDArray[np.int16]:
-    """HU that the generator could have drawn, as they are stored."""
-    codes = some_codes(1) + 0.1 * some_codes(count, seed=5)
-    return np.rint(drawn(waves(), codes, TIMES) + 1024).astype(np.int16)
-
-
-def series_of(images: NDArray[np.int16], folder: Path, *, without: tuple[int, ...] = ()) -> Path:
-    def put(dataset: Any, index: int) -> None:
-        dataset.Rows, dataset.Columns = images.shape[1:]
-        dataset.PixelData = images[index].tobytes()
-
-    for index, path in enumerate(write_series(folder, len(images), edit=put)):
-        if index in without:
-            path.unlink()
-    return folder
-
-
-def with_metal(count: int = 4) -> NDArray[np.int16]:
-    images = stored(count)
-    images[1:3, DISC] = METAL + 1024
-    return images
 
 
 def filled_series(folder: Path, out: Path, wanted: FillRequest) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import Ended
 from helpers.fill import CONFIG, DIGITS, waves
+from helpers.fill_series import DISC, series_of, stored, with_metal
 from PIL import Image
-from test_export_fill import DISC, series_of, stored, with_metal
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import parse_config

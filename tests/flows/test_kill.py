@@ -25,8 +25,8 @@ import pydicom
 import pytest
 import torch
 from helpers.dicom import KEY
+from helpers.kill import EVERY, ITERATIONS, TINY, Noise
 from helpers.pacs import FolderPeer, series_of, settings, write_ct
-from torch.utils.data import Dataset
 
 from pipeline.config.run import parse_config
 from pipeline.core.atomic_files import replacing
@@ -57,19 +57,6 @@ CONTEXT.set_forkserver_preload(
         "pipeline.pacs.worker",
     ]
 )
-
-TINY = {
-    "name": "tiny",
-    "task": "denoise",
-    "model": {"target": "pipeline.models.redcnn.REDCNN", "args": {"channels": 4}},
-    "step": {"target": "pipeline.training.steps.supervised.Supervised", "args": {"residual": True}},
-    "loss": {"target": "torch.nn.MSELoss"},
-    "degradation": {"target": "pipeline.physics.lowdose.LowDoseCT", "args": {"dose_fraction": 0.5}},
-    "train": {"iterations": 40, "checkpoint_every": 4, "batch": 2, "device": "cpu", "log_every": 1},
-    "windows": {"soft_tissue": [40, 400]},
-    "register": {"name": "tiny"},
-}
-EVERY, ITERATIONS = 4, 40
 
 
 def killed_until_done(
@@ -140,17 +127,6 @@ def test_ingest(tmp_path: Path, wanted: int) -> None:
         for key in digests:
             np.testing.assert_array_equal(ended.load(key).image_hu, whole.load(key).image_hu)
         assert {len(inodes) for inodes in written.values()} == {1}, "a whole series is left alone"
-
-
-class Noise(Dataset):
-    """Item i is drawn by i alone."""
-
-    def __len__(self) -> int:
-        return 2 * ITERATIONS
-
-    def __getitem__(self, item: int) -> dict[str, torch.Tensor]:
-        target = np.random.default_rng(item).normal(0, 100, (1, 32, 32)).astype(np.float32)
-        return {"target": torch.from_numpy(target), "input": torch.from_numpy(target + 10)}
 
 
 def train_in_a_child(folder: str, begun: Any) -> None:

@@ -93,7 +93,7 @@ def test_every_configuration_builds_at_full_size_and_keeps_its_step(path: Path) 
     assert parse_config(config.resolved()) == config
     model = build_model(config)
     assert isinstance(model, Generative)
-    assert config.step.target.startswith("pipeline.training.steps.base.")
+    assert config.step.target.startswith("pipeline.training.steps.")
     if path not in STEPPED:
         return
     given = torch.zeros(2, *(64 if side == -1 else side for side in model.input_shape[1:]))

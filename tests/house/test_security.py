@@ -15,9 +15,9 @@ import pydicom
 import pytest
 import torch
 from helpers.dicom import KEY, ct_slice, save
+from helpers.kill import TINY, Noise
 from helpers.pacs import free_port, series_of, settings, write_ct
 from safetensors import SafetensorError
-from test_kill import TINY, Noise
 
 from pipeline.config.run import parse_config
 from pipeline.core.atomic_files import replacing

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.pacs import derive
+from helpers.pacs_bench import Bench
 from scipy import ndimage
-from test_pacs_ledger import Bench
 
 from flows.hospital.pacs import release_work
 from pipeline.config.run import parse_config

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.restore import drawing, run
 from PIL import Image as PillowImage
-from test_restore import drawing, run
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from helpers.dicom import COLUMNS, ROWS, copy_slices, in_order, only_series, save
+from helpers.enhanced import enhanced_ct, frame_source
 from helpers.labels import (
     COLUMN_MM,
     ROW_MM,
@@ -27,7 +28,6 @@ from helpers.labels import (
 )
 from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedCTImageStorage
-from test_enhanced import enhanced_ct, frame_source
 
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.label_map import Canvas, LabelMap

@@ -17,9 +17,10 @@ from helpers.pacs import (
     settings,
     write_ct,
 )
+from helpers.pacs_bench import MODEL, Bench
 
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.pacs.hospital_config import Pacs, Retry
+from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Unreachable
 from pipeline.pacs.receiver import Receiver
@@ -27,47 +28,6 @@ from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, work_id
 from pipeline.pacs.worker import Worker, retry
 from pipeline.review.decisions import Decision, Policy, decide, set_policy
-
-MODEL = "models:/test/1"
-
-
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-class Bench:
-    """A source and a destination as folders, a ledger on a clock of its own, and a worker."""
-
-    def __init__(self, root: Path, **more) -> None:
-        self.clock = Clock()
-        self.settings: Pacs = settings(root / "work", **more)
-        self.ledger = Ledger(self.settings.work, now=self.clock)
-        self.source, self.destination = FolderPeer(root / "source"), FolderPeer(root / "pacs")
-        self.worker = Worker(self.settings, self.ledger, derive, self.destination, self.source)
-
-    @property
-    def places(self) -> WorkFolder:
-        return WorkFolder(self.settings.work)
-
-    def add(self, number: int = 1, **attributes):
-        paths = write_ct(self.source.folder / "new", number, **attributes)
-        self.source.store(paths)
-        shutil.rmtree(self.source.folder / "new")
-        return self.put_down(number)
-
-    def put_down(self, number: int):
-        chosen = [
-            path for path in self.source.folder.glob("*.dcm") if f".77.{number}.3." in path.name
-        ]
-        return self.ledger.add(
-            series_of(chosen), MODEL, origin="dicomweb", rule="any", due=self.clock.at
-        )
 
 
 @pytest.fixture

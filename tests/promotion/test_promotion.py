@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_flows import identity_config
+from helpers.flows import identity_config
 from torch import nn
 from typer.testing import CliRunner
 

@@ -22,15 +22,15 @@ from pipeline.core.errors import ConfigError
 from pipeline.store.store import Store
 from pipeline.tasks.training_job import TrainingJob, join_as_worker
 from pipeline.training.distributed import ProcessGroup
-from pipeline.training.steps.base import (
-    Step,
+from pipeline.training.steps import (
     blind_spot,
-    neighbour,
+    neighbour_slice,
     noise2noise,
     supervised,
     variational,
     vector_quantised,
 )
+from pipeline.training.steps.base import Step
 
 HERE = Path(__file__).parent
 
@@ -162,7 +162,7 @@ def test_which_steps_spread() -> None:
         for module in (
             supervised,
             noise2noise,
-            neighbour,
+            neighbour_slice,
             blind_spot,
             variational,
             vector_quantised,

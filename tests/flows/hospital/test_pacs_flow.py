@@ -8,8 +8,8 @@ from pathlib import Path
 import pydicom
 import pytest
 import yaml
+from helpers.flows import identity_config, register
 from helpers.pacs import PASSWORD, USER, Orthanc, write_ct
-from test_flows import identity_config, register
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

@@ -24,7 +24,7 @@ REGISTER = """
 import sys
 import time
 from pathlib import Path
-from test_flows import identity_config, register
+from helpers.flows import identity_config, register
 Path(sys.argv[1], sys.argv[2]).touch()
 while len(list(Path(sys.argv[1]).iterdir())) < 2:
     time.sleep(0.05)

@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 NOISE_HU = 100.0
 SIDE = 32
 ITERATIONS = 70
-STEPS = "pipeline.training.steps.base"
+STEPS = "pipeline.training.steps"
 
 
 @pytest.fixture(autouse=True)
