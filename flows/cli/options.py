@@ -19,7 +19,13 @@ QUARANTINED = 4
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
-Config = Annotated[Path, typer.Argument(help="A YAML of configs/: one complete run.")]
+Config = Annotated[
+    Path,
+    typer.Argument(
+        help="One complete run: a YAML file, or the name of one that comes with the software, such "
+        "as denoise_redcnn."
+    ),
+]
 Denoiser = Annotated[
     str | None,
     typer.Option(

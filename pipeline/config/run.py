@@ -17,6 +17,7 @@ from pipeline.config.generation import Generation
 from pipeline.config.restoration import Restoration
 from pipeline.config.sections import Component, Data, Gate, Normalize, Register, Strict, Train
 from pipeline.config.segmentation import Planned, Segmentation, which
+from pipeline.config.shipped import find_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import Window
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -144,7 +145,11 @@ class RunConfig(Strict):
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
-    """Read a YAML run and apply `a.b=c` overrides; ConfigError names the key and the file."""
+    """Read a YAML run and apply `a.b=c` overrides; ConfigError names the key and the file.
+
+    path: of a file, or the name of a configuration that comes with the software.
+    """
+    path = find_config(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

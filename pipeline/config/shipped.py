@@ -1,0 +1,25 @@
+"""The configurations that come with the software: they go by name, wherever `ldct` is run."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+
+from pipeline.core.errors import ConfigError
+
+
+def find_config(named: Path) -> Path:
+    """The file at a path, or else the shipped configuration of that name (`denoise_redcnn`).
+
+    Raises ConfigError where a bare name is neither; other paths are returned as they are.
+    """
+    if named.is_file() or len(named.parts) != 1 or named.suffix:
+        return named
+    folder = Path(str(resources.files("configs")))
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if named.name in shipped:
+        return shipped[named.name]
+    near = difflib.get_close_matches(named.name, shipped, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(shipped)}"
+    raise ConfigError(f"no configuration comes with the software as {named}; {hint}")
