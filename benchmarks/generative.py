@@ -23,6 +23,7 @@ from generative_digits import GAMES, digits
 from generative_figures import FIGURES
 from generative_tables import TABLES
 
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.versions import versions
 
 ROOT = Path(__file__).parents[1]
@@ -63,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.generation import Jitter
 from pipeline.config.sections import Normalize
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import SOFT_TISSUE, Window
 from pipeline.data.images import (
@@ -212,4 +213,5 @@ def draw_samples(name: str, drawn: dict[int, NDArray], folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.config.sections import Normalize
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.units import Window
 from pipeline.data.images import ImageItems
 from pipeline.evaluation.latent import (
@@ -285,4 +286,5 @@ def plane_part(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -27,6 +27,7 @@ from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
 from pipeline.config.run import load_config
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.units import AIR_HU, Window
 from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
@@ -193,4 +194,5 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.config.run import RunConfig, load_config
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.versions import versions
 from pipeline.data.images import StoredSlices
@@ -271,4 +272,5 @@ def flicker_in_hole(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

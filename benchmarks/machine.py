@@ -16,8 +16,11 @@ from unittest.mock import patch
 
 import torch
 
-from pipeline.core.malloc import SWITCH
+from pipeline.core.malloc import SWITCH, keep_freed_memory
 from pipeline.core.versions import versions
+
+# As `ldct` does when it starts; a process that _process starts does it by importing this.
+keep_freed_memory()
 
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]

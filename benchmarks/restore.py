@@ -26,6 +26,7 @@ from restore_tables import write_tables
 
 from pipeline.config.run import RunConfig, digest, load_config
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.versions import versions
 from pipeline.data.stored_pictures import StoredPictures
@@ -203,4 +204,5 @@ def as_one(strips: dict[str, np.ndarray]) -> Image.Image:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

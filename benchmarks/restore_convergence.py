@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.config.run import RunConfig, load_config
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.versions import versions
 from pipeline.store.store import Store
@@ -96,4 +97,5 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

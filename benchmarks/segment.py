@@ -22,6 +22,7 @@ from PIL import Image
 from pipeline.config.run import RunConfig, load_config
 from pipeline.config.segmentation import Segmentation, complete
 from pipeline.core.label_map import LabelMap
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
 from pipeline.core.versions import versions
@@ -197,4 +198,5 @@ def picture(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

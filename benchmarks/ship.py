@@ -12,6 +12,7 @@ from pathlib import Path
 
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows.tracking.registry import Registry
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.models.adapters.weights import save_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -44,4 +45,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -22,6 +22,7 @@ from flows.tracking.registry import Registry, load_named
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
@@ -225,6 +226,7 @@ def apply_remote_stage(
     reference: str, strength: float, source: Source, *, key: str, to: Export
 ) -> Exported:
     """As apply_stage, in a process of its own, which keeps the models that it has loaded."""
+    keep_freed_memory()
     model, card, raw = _kept(reference, strength)
     return apply(model, card, parse_config(raw), source, key=key, to=to)
 

@@ -40,6 +40,7 @@ from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
 from flows.runtime.progress import JSON_LINES, log
 from pipeline.core.errors import LdctError
+from pipeline.core.malloc import keep_freed_memory
 
 app = typer.Typer(
     name="ldct",
@@ -193,6 +194,8 @@ app.command()(schedule)
 
 def main() -> None:
     """Run the command; every failure is one line on stderr and an exit code."""
+    # Before torch starts threads: each would have a heap of its own, and keep it.
+    keep_freed_memory()
     # Or Python looks for cycles among all that was imported as it ends: 2 s.
     atexit.register(gc.freeze)
     try:

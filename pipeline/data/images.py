@@ -18,7 +18,7 @@ from pipeline.config.generation import Jitter, LabelName
 from pipeline.core.errors import ConfigError
 from pipeline.core.masks import body_mask
 from pipeline.core.units import TISSUE_RANGES_HU, Window
-from pipeline.data.transforms import draw_from
+from pipeline.data.transforms import draw_seed, transformed
 from pipeline.degradations.base import Corruption
 from pipeline.store.store import Store
 
@@ -79,8 +79,7 @@ class ImageItems(Dataset):
         margin = self._margin(image.shape[-2:])
         target = _piece(image, self.patch, margin, generator)
         if self.augment is not None:
-            draw_from(self.augment, generator)
-            target = np.asarray(self.augment(target))
+            target = np.asarray(transformed(self.augment, target, seed=draw_seed(generator)))
         seen = target
         if self.corruption is not None:
             seen = _inside(self.corruption.corrupted(target, generator), margin // self.scale)

@@ -15,7 +15,7 @@ from pipeline.config.segmentation import IGNORED, Segmentation
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.data.segmentation_transforms import patch_with_rim, segmentation_transforms
-from pipeline.data.transforms import draw_from
+from pipeline.data.transforms import draw_seed, transformed
 from pipeline.data.working_grid import WorkingGrid
 from pipeline.store.store import Store
 
@@ -125,8 +125,7 @@ class LabelPatches(Dataset):
         generator = np.random.default_rng((self.seed, item))
         number = int(generator.integers(len(self.volumes)))
         cut = self._cut(self.volumes[number], self._centre(number, generator))
-        draw_from(self.transforms, generator)
-        patch = self.transforms(cut)
+        patch = transformed(self.transforms, cut, seed=draw_seed(generator))
         labels = patch["labels"].numpy().round().astype(np.int64)
         outside = labels < 0
         target = self.volumes[number].table[labels.clip(0)]

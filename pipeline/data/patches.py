@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
-from pipeline.data.transforms import draw_from, training_transforms
+from pipeline.data.transforms import draw_seed, training_transforms, transformed
 from pipeline.degradations.digest import degradation_digest
 from pipeline.store.store import Store
 
@@ -67,7 +67,7 @@ class PatchPairs(Dataset):
             slices = self.by_patient[generator.integers(len(self.by_patient))]
         chosen = slices[generator.integers(len(slices))]
         draw = int(generator.integers(len(chosen.inputs)))
-        draw_from(self.transforms, generator)
+        seed = draw_seed(generator)
         shown = [(chosen.inputs[draw], chosen.target)]
         if self.partner != "none":
             shown.append(self._partner(chosen, draw, generator))
@@ -76,7 +76,7 @@ class PatchPairs(Dataset):
             torch.from_numpy(np.stack([i[chosen.box] for i in both]).astype(np.float32))
             for both in zip(*shown, strict=True)
         )
-        pair = self.transforms({"input": degraded, "target": target})
+        pair = transformed(self.transforms, {"input": degraded, "target": target}, seed=seed)
         images = {"input": pair["input"][:1], "target": pair["target"][:1]}
         if self.partner != "none":
             images["partner"] = pair["input"][1:]

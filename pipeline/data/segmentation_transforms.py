@@ -2,7 +2,7 @@
 
 MONAI's transforms on {"input": HU, "labels": structures, "noise": HU}, each [1, (slices,) rows,
 columns]; what MONAI lacks for CT is here. What is random is drawn from the generator that the data
-set gives them for each item (pipeline.data.transforms.draw_from).
+set gives them for each item (pipeline.data.transforms.transformed).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
     GaussianSmooth,
@@ -27,9 +26,6 @@ from monai.transforms import (
 )
 
 from pipeline.config.segmentation import Segmentation
-
-# Where a voxel lies is the working grid's matter; MONAI's copy of it would only cost time.
-set_track_meta(False)
 
 IMAGES = ("input", "labels")
 MODES = ("bilinear", "nearest")

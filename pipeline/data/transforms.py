@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from monai.data import set_track_meta
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import (
     Compose,
     MapTransform,
@@ -20,9 +21,6 @@ from monai.transforms import (
 from pipeline.config.sections import Data
 
 PAIR = ("input", "target")
-
-# Where a voxel lies is Volume's matter; MONAI's copy of it would take longer than the crop.
-set_track_meta(False)
 
 
 def training_transforms(settings: Data) -> Compose:
@@ -45,16 +43,39 @@ def training_transforms(settings: Data) -> Compose:
     )
 
 
-def draw_from(transforms: Compose, generator: np.random.Generator) -> None:
-    """Let all that is random in these transforms, as they are applied, follow from a generator.
+def transformed(transforms: Compose, data: Any, *, seed: int) -> Any:
+    """What MONAI's transforms make of `data`; every random choice follows from `seed`.
 
-    One generator for all of them: MONAI would begin one for each, which takes longer than to cut
-    and turn a patch.
+    data: an array or tensor [channels, rows, columns], or a mapping of them, as the transforms
+    take it. They share one random state: MONAI would seed one for each, which takes longer than
+    to crop and rotate a patch.
     """
-    state = np.random.RandomState(np.random.PCG64(int(generator.integers(2**31))))
+    state = np.random.RandomState(np.random.PCG64(seed))
     for transform in transforms.transforms:
         if isinstance(transform, Randomizable):
             transform.set_random_state(state=state)
+    with plain_tensors():
+        return transforms(data)
+
+
+def draw_seed(generator: np.random.Generator) -> int:
+    """A seed for `transformed`."""
+    return int(generator.integers(2**31))
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """MONAI's transforms return tensors without metadata for the duration of the block.
+
+    The position of a voxel is kept by Volume and WorkingGrid; MONAI's copy of it would take
+    longer than the crop. The switch (`set_track_meta`) is global to the process: it is put back.
+    """
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 class RandScaleNoised(RandomizableTransform, MapTransform):

@@ -9,7 +9,9 @@ import pytest
 from pipeline.core.malloc import SWITCH
 
 PAGES = """
-import pipeline, torch
+from pipeline.core.malloc import keep_freed_memory
+keep_freed_memory()
+import torch
 from concurrent.futures import ThreadPoolExecutor
 from resource import RUSAGE_SELF, getrusage
 torch.randn(1000, 1000) @ torch.randn(1000, 1000)  # begins threads
