@@ -26,6 +26,7 @@ from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
+from pipeline.evaluation.gates import Verdict
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.evaluation.segmentation_at_dose import low_dose_figures
 from pipeline.export.series import Export, Exported
@@ -184,7 +185,7 @@ def register_stage(
     *,
     data_digest: str,
     figures: dict[str, Any],
-    verdict: dict[str, Any],
+    verdict: Verdict,
     seen: dict[str, Any] | None,
 ) -> ModelCard:
     with StageProgress("register"):

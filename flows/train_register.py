@@ -10,6 +10,7 @@ from flows import stages
 from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
+from pipeline.evaluation.gates import Verdict
 from pipeline.inference.drift import seen_by
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
@@ -26,7 +27,7 @@ class Trained:
     card: ModelCard
     curve: stages.Curve
     figures: dict[str, Any]
-    verdict: dict[str, Any]
+    verdict: Verdict
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the model."""
@@ -44,7 +45,7 @@ class Trained:
             "data_digest": self.card.data_digest,
             "config_digest": self.card.config_digest,
             "metrics": self.figures,
-            "gate": self.verdict,
+            "gate": self.verdict.to_dict(),
         }
 
 

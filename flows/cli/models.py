@@ -33,13 +33,14 @@ def promote(
     """
     from flows.tracking.promotion import Wish, promote
     from flows.tracking.registry import Registry
+    from pipeline.evaluation.gates import Verdict
 
     done = promote(Registry.default(), Wish(name, version, reason, force))
     if json_:
         print(json.dumps(done))
         return
-    for check in done["checks"]:
-        print(f"{'passed' if check['passed'] else 'FAILED'}: {check['check']}: {check['limit']}")
+    for check in Verdict.from_dict(done).checks:
+        print(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.limit}")
     print(f"{name} version {version} is the champion; before it: {done['before'] or 'none'}")
 
 

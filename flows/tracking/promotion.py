@@ -19,7 +19,8 @@ from mlflow.entities.model_registry import ModelVersion
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.run import parse_config
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.promotion.acceptance import phantom_trials, trials
+from pipeline.evaluation.gates import Check, Verdict
+from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
 from pipeline.promotion.compare import compare
 
 AUDIT = "audit."
@@ -53,21 +54,21 @@ def promote(registry: Registry, wish: Wish) -> dict[str, Any]:
     champion = champion_of(registry, wish.name)
     if champion is not None and champion.version == version.version:
         raise ConfigError(f"{wish.name} version {wish.version} is the champion already")
-    verdict = judge_promotion(registry, version, champion)
-    _put_verdict(registry, version, verdict)
-    failed = not verdict["passed"]
-    if failed and not wish.force:
-        told = reasons(verdict)
-        _record(registry, wish.name, REFUSE, version=wish.version, reason=told)
-        raise LdctError(f"{wish.name} version {wish.version} is not promoted: {told}")
     before = int(champion.version) if champion else None
+    verdict = judge_promotion(registry, version, champion)
+    facts = {"against": before, **verdict.to_dict()}
+    _put_verdict(registry, version, verdict, facts)
+    if not verdict.passed and not wish.force:
+        reason = verdict.reasons
+        _record(registry, wish.name, REFUSE, version=wish.version, reason=reason)
+        raise LdctError(f"{wish.name} version {wish.version} is not promoted: {reason}")
     act = {"version": wish.version, "before": before, "reason": wish.reason.strip()}
     # First what was done, then doing it: a kill between leaves a record too many, not too few.
-    record = _record(registry, wish.name, PROMOTE, **act, forced=failed)
+    record = _record(registry, wish.name, PROMOTE, **act, forced=not verdict.passed)
     registry.client.set_registered_model_alias(wish.name, CHAMPION, version.version)
     if CHALLENGER in version.aliases:
         registry.client.delete_registered_model_alias(wish.name, CHALLENGER)
-    return {**record, **verdict}
+    return {**record, **facts}
 
 
 def rollback(registry: Registry, name: str, reason: str) -> dict[str, Any]:
@@ -95,43 +96,31 @@ def audit(registry: Registry, name: str) -> list[dict[str, Any]]:
 
 def judge_promotion(
     registry: Registry, version: ModelVersion, champion: ModelVersion | None
-) -> dict[str, Any]:
-    """{"passed", "against", "checks"}: its own gate, invented images, phantoms, the champion."""
+) -> Verdict:
+    """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
     model, card, raw = registry.load(name)
     config, recorded = parse_config(raw), registry.recorded(version)
-    checks = list(recorded["gate"]["checks"])
-    checks.append(_gate(version.tags.get("gate") == "passed"))
+    checks = list(Verdict.from_dict(recorded["gate"]).checks)
+    passed = version.tags.get("gate") == "passed"
+    checks.append(Check("gate at registration", None, "passed", passed))
     if config.task != "denoise":
-        told = f"there is none for the task {config.task}: look at it, then --force"
-        checks.append({"check": "trials", "figure": None, "limit": told, "passed": False})
+        remedy = f"there are none for the task {config.task}: look at it, then --force"
+        checks.append(Check("acceptance checks", None, remedy, passed=False))
     else:
-        checks += trials(model, card, config)
+        checks += acceptance_checks(model, card, config)
         rival = registry.load(f"{version.name}/{champion.version}")[0] if champion else None
-        checks += phantom_trials(model, rival, config)
+        checks += phantom_checks(model, rival, config)
         if champion is not None:
             theirs = registry.recorded(champion)["figures"]["patients"]
             checks += compare(recorded["figures"]["patients"], theirs)
-    against = int(champion.version) if champion else None
-    passed = all(check["passed"] for check in checks)
-    return {"passed": passed, "against": against, "checks": checks}
-
-
-def reasons(verdict: dict[str, Any]) -> str:
-    """The checks that failed, or how many passed."""
-    failed = [check for check in verdict["checks"] if not check["passed"]]
-    told = "; ".join(f"{check['check']}: {check['limit']}" for check in failed)
-    return told or f"all {len(verdict['checks'])} checks passed"
+    return Verdict.of(checks)
 
 
 def champion_of(registry: Registry, name: str) -> ModelVersion | None:
     registry.require(name)
     aliases = registry.client.get_registered_model(name).aliases
     return registry.find(f"{name}/{aliases[CHAMPION]}") if CHAMPION in aliases else None
-
-
-def _gate(passed: bool) -> dict[str, Any]:
-    return {"check": "gate at registration", "figure": None, "limit": "passed", "passed": passed}
 
 
 def _history(acts: list[dict[str, Any]], champion: int | None) -> int | None:
@@ -148,12 +137,14 @@ def _history(acts: list[dict[str, Any]], champion: int | None) -> int | None:
     return before[-1] if before else None
 
 
-def _put_verdict(registry: Registry, version: ModelVersion, verdict: dict[str, Any]) -> None:
+def _put_verdict(
+    registry: Registry, version: ModelVersion, verdict: Verdict, facts: dict[str, Any]
+) -> None:
     client, name = registry.client, version.name
-    told = "passed" if verdict["passed"] else "failed"
-    client.set_model_version_tag(name, version.version, VERDICT, told)
-    client.set_model_version_tag(name, version.version, REASONS, reasons(verdict)[:_LONGEST_TAG])
-    client.log_text(version.run_id, json.dumps(verdict, indent=2), ARTIFACT)
+    outcome = "passed" if verdict.passed else "failed"
+    client.set_model_version_tag(name, version.version, VERDICT, outcome)
+    client.set_model_version_tag(name, version.version, REASONS, verdict.reasons[:_LONGEST_TAG])
+    client.log_text(version.run_id, json.dumps(facts, indent=2), ARTIFACT)
 
 
 def _record(registry: Registry, name: str, act: str, **facts: Any) -> dict[str, Any]:

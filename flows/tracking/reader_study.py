@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.tracking.registry import Registry
-from pipeline.evaluation.denoising import READER_STUDY
+from pipeline.evaluation.gates import READER_STUDY, Verdict
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, unblinded
 from pipeline.review.statistics import study_statistics
@@ -35,10 +35,10 @@ def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> 
     client.log_text(version.run_id, json.dumps(result, indent=2), ARTIFACT)
     verdict = "passed" if passed else "failed"
     client.set_model_version_tag(version.name, version.version, "reader_study", verdict)
-    checks = registry.recorded(version)["gate"]["checks"]
-    others = [check for check in checks if check["check"] != READER_STUDY]
+    checks = Verdict.from_dict(registry.recorded(version)["gate"]).checks
+    others = [check for check in checks if check.name != READER_STUDY]
     if len(others) < len(checks):
-        gate = passed and all(check["passed"] for check in others)
+        gate = passed and Verdict.of(others).passed
         client.set_model_version_tag(
             version.name, version.version, "gate", "passed" if gate else "failed"
         )

@@ -28,6 +28,7 @@ from pipeline.config.run import RunConfig, digest
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.versions import versions
+from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.pretrained import ALIAS as PRETRAINED
@@ -108,7 +109,7 @@ class Registry:
         *,
         data_digest: str,
         figures: dict[str, Any],
-        verdict: dict[str, Any],
+        verdict: Verdict,
         seen: dict[str, Any] | None = None,
     ) -> ModelCard:
         """Make a new version; the first that passes its gate becomes the champion.
@@ -120,7 +121,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / CARD
             weights_sha256 = save_model(model, config.resolved(), folder)
-            text = json.dumps({"figures": figures, "gate": verdict}, indent=2)
+            text = json.dumps({"figures": figures, "gate": verdict.to_dict()}, indent=2)
             (folder / FIGURES).write_text(text, encoding="utf-8")
             if seen is not None:
                 write_json(folder / SEEN, seen)
@@ -132,7 +133,7 @@ class Registry:
             "data_digest": data_digest,
             "parameters": str(sum(p.numel() for p in model.network.parameters())),
             "strength": str(config.strength),
-            "gate": "passed" if verdict["passed"] else "failed",
+            "gate": "passed" if verdict.passed else "failed",
             "headline": json.dumps(task_of(config).headline(figures)),
         }
         with _made_by_another():
@@ -141,7 +142,7 @@ class Registry:
         version = client.create_model_version(
             name, logged.model_uri, run_id=run.run_id, tags=tags, model_id=logged.model_id
         )
-        self.give_alias(client, version, passed=verdict["passed"])
+        self.give_alias(client, version, passed=verdict.passed)
         return _card(version)
 
     def give_alias(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config.run import RunConfig
-from pipeline.config.sections import Gate
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.slice_matching import match_slices
 from pipeline.core.types import Progress
@@ -29,13 +28,9 @@ __all__ = [
     "evaluate_denoiser",
     "evaluate_pair",
     "evaluate_store",
-    "judge",
     "over_patients",
     "summarise",
 ]
-
-#: The check that `ldct review stats --model` settles.
-READER_STUDY = "reader study"
 
 
 def evaluate_store(
@@ -149,46 +144,3 @@ def evaluate_pair(
         "unmatched_target_mm": match.unmatched_target_mm,
     }
     return {**summarise({"pair": patient}), "pair": pair}
-
-
-def judge(overall: dict[str, Any], gate: Gate) -> dict[str, Any]:
-    """Does a model pass? Each check with its figure and its limit, for the record.
-
-    The gain must be reached in every window, the bias kept in every tissue.
-    """
-    checks = [
-        _gain_check(window, figures, gate.psnr_gain_db)
-        for window, figures in overall["windows"].items()
-    ]
-    for tissue, bias_hu in overall["hu_bias"]["output"].items():
-        limit_hu = gate.max_abs_bias_hu(tissue)
-        if bias_hu is not None and limit_hu is not None:
-            checks.append(
-                {
-                    "check": f"HU bias in {tissue}",
-                    "figure": bias_hu,
-                    "limit": f"|bias| <= {limit_hu}",
-                    "passed": abs(bias_hu) <= limit_hu,
-                }
-            )
-    if gate.reader_study:
-        checks.append(
-            {
-                "check": READER_STUDY,
-                "figure": None,
-                "limit": "non-inferior in every criterion",
-                "passed": False,
-            }
-        )
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
-def _gain_check(window: str, figures: dict[str, Any], least_db: float) -> dict[str, Any]:
-    before_db, after_db = figures["input"]["psnr"], figures["output"]["psnr"]
-    gain_db = None if before_db is None or after_db is None else after_db - before_db
-    return {
-        "check": f"PSNR gain in window {window}, dB",
-        "figure": gain_db,
-        "limit": f">= {least_db}",
-        "passed": gain_db is not None and gain_db >= least_db,
-    }

@@ -189,45 +189,5 @@ def file_figures(model: Generative, images: Images, window: Window) -> dict[str,
     }
 
 
-def judge_generation(overall: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """{"passed", "checks"} by the run's limits.
-
-    A figure that was not measured fails its check, but for a limit that nobody chose: what cannot
-    draw has no copies to fear. (A run's settings are written out whole before they get here, so
-    a default is told by its value.)
-    """
-    name, _ = first_window(config)
-    psnr = overall.get("windows", {}).get(name, {}).get("psnr")
-    pca = overall.get("pca", {}).get("psnr")
-    drawn = overall.get("samples", {})
-    figures = {
-        "least_psnr_db": psnr,
-        "least_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
-        "least_diversity": drawn.get("relative_diversity"),
-        "least_precision": drawn.get("precision"),
-        "most_copies": drawn.get("copies"),
-        "most_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
-    }
-    asked = generation_of(config).limits
-    chosen = asked.model_dump(exclude_defaults=True)
-    checks = [
-        _check(limit, figures[limit], bound)
-        for limit, bound in asked.model_dump(exclude_none=True).items()
-        if limit in chosen or figures[limit] is not None
-    ]
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
-def _check(limit: str, figure: float | None, bound: float) -> dict[str, Any]:
-    least = limit.startswith("least_")
-    passed = figure is not None and (figure >= bound if least else figure <= bound)
-    return {
-        "check": limit.partition("_")[2].replace("_", " "),
-        "figure": figure,
-        "limit": f"{'>=' if least else '<='} {bound:g}",
-        "passed": passed,
-    }
-
-
 def first_window(config: RunConfig) -> tuple[str, Window]:
     return next(iter(config.windows.items()))

@@ -140,38 +140,3 @@ def _known_mean(values: list[float]) -> np.floating:
 def answers_of(window: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     """What a window tells of input, output and references."""
     return {name: found for name, found in window.items() if isinstance(found, dict)}
-
-
-def judge_restoration(overall: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """{"passed", "checks"} in the first window. A figure that was not measured fails its check."""
-    name, _ = first_window(config)
-    answers = answers_of(overall["windows"][name])
-    limits = restoration_of(config).limits
-    references = {name: of for name, of in answers.items() if name not in (INPUT, OUTPUT)}
-    output = answers[OUTPUT]
-    checks = [
-        _check("PSNR gain over the input, dB", output, [answers[INPUT]], limits.least_psnr_gain_db)
-    ]
-    if references:
-        best = list(references.values())
-        bounds = limits.least_psnr_above_references_db, limits.least_ssim_above_references
-        checks += [
-            _check("PSNR above the best reference, dB", output, best, bounds[0]),
-            _check("SSIM above the best reference", output, best, bounds[1], figure="ssim"),
-        ]
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
-def _check(
-    told: str,
-    output: dict[str, float | None],
-    others: list[dict[str, float | None]],
-    bound: float,
-    figure: str = "psnr",
-) -> dict[str, Any]:
-    theirs, own = [other[figure] for other in others], output[figure]
-    known = [value for value in theirs if value is not None]
-    # An exact reference cannot be beaten, nor an exact output.
-    above = None if own is None or len(known) < len(theirs) else own - max(known)
-    passed = above is not None and above >= bound
-    return {"check": told, "figure": above, "limit": f">= {bound:g}", "passed": passed}

@@ -105,23 +105,3 @@ def _mean(figures: list[float | None]) -> float | None:
     if finite:
         return float(np.mean(finite))
     return math.inf if known else None
-
-
-def judge_classes(overall: dict[str, Any], least_dice: float | dict[str, float]) -> dict[str, Any]:
-    """{"passed", "checks"}: the mean Dice against a limit, or that of each class named."""
-    if isinstance(least_dice, dict):
-        found = {name: overall["classes"].get(name, {}).get("dice") for name in least_dice}
-        limits = least_dice
-    else:
-        found, limits = {"mean": overall["dice"]}, {"mean": least_dice}
-    checks = [
-        {
-            "check": f"Dice, {name}",
-            "figure": found[name],
-            "decimals": 4,
-            "limit": f">= {limit}",
-            "passed": found[name] is not None and found[name] >= limit,
-        }
-        for name, limit in limits.items()
-    ]
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}

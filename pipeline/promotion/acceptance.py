@@ -1,10 +1,10 @@
-"""What a model must do before it may serve patients, whatever its figures: invented images."""
+"""What a model must do before it may serve patients, whatever its figures: synthetic images."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,6 +15,7 @@ from pipeline.core.errors import LdctError
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.evaluation.gates import Check
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export.series import Export, export_denoised
 from pipeline.inference.denoise import apply_model
@@ -30,18 +31,16 @@ IDENTITY = Component(target="pipeline.models.adapters.base.Identity")
 _ROUNDING_HU = 0.01
 
 
-def trials(model: nn.Module, card: ModelCard, config: RunConfig) -> list[dict[str, Any]]:
-    """A check each of odd sizes, the shell's identity, and an exported series with padding."""
+def acceptance_checks(model: nn.Module, card: ModelCard, config: RunConfig) -> list[Check]:
+    """A check each of odd sizes, the adapter's identity, and an exported series with padding."""
     return [
-        _tried("odd sizes", lambda: _odd_sizes(model)),
-        _tried("identity in the model's shell", lambda: _identity(config)),
-        _tried("export, its conformance and its padding", lambda: _export(model, card)),
+        _check("odd sizes", lambda: _odd_sizes(model)),
+        _check("identity in the model's adapter", lambda: _identity(config)),
+        _check("export, its conformance and its padding", lambda: _export(model, card)),
     ]
 
 
-def phantom_trials(
-    model: nn.Module, champion: nn.Module | None, config: RunConfig
-) -> list[dict[str, Any]]:
+def phantom_checks(model: nn.Module, champion: nn.Module | None, config: RunConfig) -> list[Check]:
     """Noise power and HU bias, of both at the challenger's dose, with the same noise."""
     figures = measure_on_phantoms(model, config, slices=REPORT_SLICES)
     theirs = None
@@ -50,13 +49,14 @@ def phantom_trials(
     return within_bounds(figures, config.register_.gate, theirs)
 
 
-def _tried(name: str, trial: Any) -> dict[str, Any]:
+def _check(name: str, attempt: Callable[[], None]) -> Check:
+    """Passed if the attempt raises nothing; else the limit says what it raised."""
     try:
-        trial()
+        attempt()
         fault = ""
     except (LdctError, RuntimeError, ValueError) as error:
         fault = " ".join(str(error).split())[:300]
-    return {"check": name, "figure": None, "limit": fault or "passes", "passed": not fault}
+    return Check(name, None, fault or "passes", passed=not fault)
 
 
 def _odd_sizes(model: nn.Module) -> None:
@@ -66,9 +66,9 @@ def _odd_sizes(model: nn.Module) -> None:
 
 
 def _identity(config: RunConfig) -> None:
-    shell = build_model(config.model_copy(update={"model": IDENTITY}))
+    adapter = build_model(config.model_copy(update={"model": IDENTITY}))
     image_hu = np.linspace(-1024, 3071, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
-    change_hu = float(np.abs(apply_model(shell, image_hu) - image_hu).max())
+    change_hu = float(np.abs(apply_model(adapter, image_hu) - image_hu).max())
     if change_hu > _ROUNDING_HU:
         raise LdctError(f"an identity network changes values by {change_hu:.3g} HU")
 
@@ -80,7 +80,7 @@ def _export(model: nn.Module, card: ModelCard) -> None:
         (source,) = find_series(Path(scratch) / "source").series
         made, refused = export_denoised(model, card, source, Export(Path(scratch) / "derived"))
         if made is None or refused:
-            raise LdctError(f"{len(refused)} slices of the invented series were refused")
+            raise LdctError(f"{len(refused)} slices of the synthetic series were refused")
         (derived,) = find_series(Path(scratch) / "derived").series
         _same_padding(source, derived)
 

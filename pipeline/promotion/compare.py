@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from pipeline.config.sections import Gate
 from pipeline.evaluation.aggregate import LEVEL, RESAMPLINGS, SEED
+from pipeline.evaluation.gates import Check
 
 #: Fewer patients than this say nothing of the next one.
-LEAST_PATIENTS = 2
+MIN_PATIENTS = 2
 #: What two evaluations of the same undenoised images may differ by, in dB: rounding.
 _SAME_DB = 1e-3
 #: Of full dose's mean noise frequency, what denoised noise must keep: below, noise is as coarse as
 #: what one looks for. RED-CNN keeps 0.43 (README). And of the champion's.
-LEAST_OF_FULL_DOSE, LEAST_OF_CHAMPION = 0.33, 0.9
-#: Rounding in the shell.
+MIN_OF_FULL_DOSE, MIN_OF_CHAMPION = 0.33, 0.9
+#: Rounding in the adapter.
 _SAME_NOISE = 1.001
 #: The tissue whose limit of the gate holds for a rod.
 ROD_TISSUES = {"-1000 HU": "lung", "-100 HU": "fat", "60 HU": "soft_tissue", "900 HU": "bone"}
 
-Check = dict[str, Any]
 Patients = dict[str, dict[str, Any]]
 
 
@@ -36,7 +36,7 @@ def compare(challenger: Patients, champion: Patients) -> list[Check]:
     """
     fault = _not_comparable(challenger, champion)
     if fault:
-        return [_check("the same test patients", None, fault, passed=False)]
+        return [Check("the same test patients", None, fault, passed=False)]
     windows = list(next(iter(challenger.values()))["windows"])
     return [
         _window_check(window, challenger, champion, must_gain=window == windows[0])
@@ -53,19 +53,18 @@ def within_bounds(
     each rod's bias keeps the gate's limit for its tissue. champion: its figures at the same dose.
     """
     noise = {arm: figures[arm]["noise_power"] for arm in ("undenoised", "denoised", "full_dose")}
-    most_hu = noise["undenoised"]["noise_hu"] * _SAME_NOISE
-    least = LEAST_OF_FULL_DOSE * noise["full_dose"]["mean_frequency_per_mm"]
+    max_hu = noise["undenoised"]["noise_hu"] * _SAME_NOISE
+    min_frequency = MIN_OF_FULL_DOSE * noise["full_dose"]["mean_frequency_per_mm"]
     frequency = noise["denoised"]["mean_frequency_per_mm"]
     name = "mean frequency of the noise in water, 1/mm"
     checks = [
-        _within("noise in water, HU", noise["denoised"]["noise_hu"], most=most_hu),
-        _within(name, frequency, least=least),
+        Check.at_most("noise in water, HU", noise["denoised"]["noise_hu"], max_hu, spec=".3g"),
+        Check.at_least(name, frequency, min_frequency, spec=".3g"),
     ]
     if champion is not None:
         theirs = champion["denoised"]["noise_power"]["mean_frequency_per_mm"]
-        checks.append(
-            _within(f"{name}, against the champion", frequency, least=LEAST_OF_CHAMPION * theirs)
-        )
+        bound = MIN_OF_CHAMPION * theirs
+        checks.append(Check.at_least(f"{name}, against the champion", frequency, bound, spec=".3g"))
     return checks + _bias_checks(figures, gate)
 
 
@@ -79,17 +78,9 @@ def _bias_checks(figures: dict[str, Any], gate: Gate) -> list[Check]:
             figures[arm]["rod_bias"][rod]["bias_hu"] for arm in ("undenoised", "denoised")
         )
         added = None if None in (before, after) else after - before
-        passed = added is not None and abs(added) <= limit_hu
-        told = f"HU bias added in a rod of {rod}"
-        checks.append(_check(told, added, f"|bias| <= {limit_hu:g}", passed=passed))
+        name = f"HU bias added in a rod of {rod}"
+        checks.append(Check.bias_within(name, added, limit_hu, spec="g"))
     return checks
-
-
-def _within(
-    name: str, figure: float | None, *, least: float = -math.inf, most: float = math.inf
-) -> Check:
-    limit = f"<= {most:.3g}" if math.isfinite(most) else f">= {least:.3g}"
-    return _check(name, figure, limit, passed=figure is not None and least <= figure <= most)
 
 
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
@@ -109,8 +100,8 @@ def _not_comparable(challenger: Patients, champion: Patients) -> str:
             f"{len(challenger)} and {len(champion)} patients, {shared} in common: train both on "
             "one store"
         )
-    if len(challenger) < LEAST_PATIENTS:
-        return f"at least {LEAST_PATIENTS} patients, there are {len(challenger)}"
+    if len(challenger) < MIN_PATIENTS:
+        return f"at least {MIN_PATIENTS} patients, there are {len(challenger)}"
     for name, figures in challenger.items():
         if figures.get("windows", {}).keys() != champion[name].get("windows", {}).keys():
             return "the same windows"
@@ -127,21 +118,23 @@ def _window_check(
     pairs = [
         (
             ours["windows"][window]["output"]["psnr"],
-            champion[name]["windows"][window]["output"]["psnr"],
+            champion[patient]["windows"][window]["output"]["psnr"],
         )
-        for name, ours in challenger.items()
+        for patient, ours in challenger.items()
     ]
     known = np.array([(one, other) for one, other in pairs if None not in (one, other)])
-    told = f"PSNR against the champion in window {window}, dB"
+    name = f"PSNR against the champion in window {window}, dB"
     if len(known) < len(pairs):
-        return _check(told, None, "a figure for every patient", passed=False)
+        return Check(name, None, "a figure for every patient", passed=False)
     differences = known[:, 0] - known[:, 1]
     low, high = paired_interval(differences)
     limit = "interval above 0" if must_gain else "interval not below 0"
     passed = low > 0 if must_gain else high >= 0
-    check = _check(told, float(differences.mean()), limit, passed=passed)
-    return {**check, "interval": [low, high], "patients": len(known)}
-
-
-def _check(name: str, figure: float | None, limit: str, *, passed: bool) -> Check:
-    return {"check": name, "figure": figure, "limit": limit, "passed": passed}
+    return Check(
+        name,
+        float(differences.mean()),
+        limit,
+        passed,
+        interval=(low, high),
+        patients=len(known),
+    )

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
+from pipeline.evaluation.gates import Verdict
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -117,8 +118,8 @@ class Task(ABC):
         """{"overall", "patients"} of stored series that training has not seen."""
 
     @abstractmethod
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-        """{"passed", "checks"}: each check with its figure and its limit."""
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+        """Each figure that the run limits against its limit."""
 
     @abstractmethod
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pipeline.config.run import RunConfig
 from pipeline.core.types import Progress
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
-from pipeline.evaluation.denoising import evaluate_store, judge
+from pipeline.evaluation.denoising import evaluate_store
+from pipeline.evaluation.gates import Verdict, judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.io.discover import Source
@@ -59,8 +60,8 @@ class Denoise(Task):
     ) -> dict[str, Any]:
         return evaluate_store(model, store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-        return judge(figures["overall"], config.register_.gate)
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+        return judge_denoising(figures["overall"], config.register_.gate)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures of the first window."""

@@ -14,12 +14,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Corruption
-from pipeline.evaluation.generation import (
-    evaluate_generation,
-    generation_of,
-    judge_generation,
-    stored_images,
-)
+from pipeline.evaluation.gates import Verdict, judge_generation
+from pipeline.evaluation.generation import evaluate_generation, generation_of, stored_images
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.ingest import IngestReport
@@ -89,7 +85,7 @@ class Generate(Task):
     ) -> dict[str, Any]:
         return evaluate_generation(_generative(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
         return judge_generation(figures["overall"], config)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,8 @@ from pipeline.data.images import ImageItems
 from pipeline.data.patches import PatchPairs
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
-from pipeline.evaluation.restoration import (
-    INPUT,
-    OUTPUT,
-    answers_of,
-    evaluate_restoration,
-    judge_restoration,
-)
+from pipeline.evaluation.gates import Verdict, judge_restoration
+from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of, evaluate_restoration
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -131,7 +126,7 @@ class Restore(Task):
     ) -> dict[str, Any]:
         return evaluate_restoration(_restorer(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
         return judge_restoration(figures["overall"], config)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:

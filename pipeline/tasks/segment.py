@@ -17,7 +17,8 @@ from pipeline.data.planning import planned
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.derived.structure_codes import codes_of
-from pipeline.evaluation.segmentation import evaluate_labels, judge_classes
+from pipeline.evaluation.gates import Verdict, judge_segmentation
+from pipeline.evaluation.segmentation import evaluate_labels
 from pipeline.evaluation.segmentation_at_dose import FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.export.segmentation import export_segmented
 from pipeline.export.series import Export, Exported
@@ -107,8 +108,8 @@ class Segment(Task):
             figures["overall"]["doses"] = {FULL_DOSE: full, LOW_DOSE: low}
         return figures
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-        return judge_classes(figures["overall"], config.register_.gate.min_dice)
+    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+        return judge_segmentation(figures["overall"], config.register_.gate.min_dice)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Mean Dice over the classes."""

@@ -15,9 +15,10 @@ from PIL import Image
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import parse_config
+from pipeline.evaluation.gates import Verdict
 
 pytestmark = pytest.mark.usefixtures("own_registry")
-PASSED = {"passed": True, "reasons": []}
+PASSED = Verdict(checks=())
 
 
 def registered(config: dict) -> str:

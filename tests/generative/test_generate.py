@@ -16,7 +16,8 @@ from pipeline.config.run import RunConfig, load_config, parse_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
-from pipeline.evaluation.generation import evaluate_generation, judge_generation, reconstructions
+from pipeline.evaluation.gates import Verdict, judge_generation
+from pipeline.evaluation.generation import evaluate_generation, reconstructions
 from pipeline.evaluation.latent import pca_reconstruction, reconstruction_figures
 from pipeline.ingest.bundled_pictures import digits, store_pictures
 from pipeline.models.adapters.base import build_model
@@ -226,7 +227,7 @@ class Playback(nn.Module):
         return self.kept[chosen] + 0 * self.weight
 
 
-def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[dict, dict]:
+def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[dict, Verdict]:
     config = run(
         generation={
             "source": "digits",
@@ -247,7 +248,7 @@ def test_a_generator_that_plays_its_training_images_back_is_refused(digit_store:
     assert drawn["copies"] > 0.9
     # Compared with as many training images as are held back, a quarter of them all.
     assert 0.55 < drawn["nearer_to_training"] < 0.75
-    assert not verdict["passed"]
+    assert not verdict.passed
     # As images they are as good and as varied as real ones, and of all ten classes.
     assert drawn["precision"] > 0.8
     assert drawn["recall"] > 0.8
@@ -262,13 +263,13 @@ def test_a_generator_that_draws_one_image_is_refused(digit_store: Store) -> None
     drawn, verdict = drawn_by(Playback(one), digit_store, **limits)
     assert drawn["relative_diversity"] == pytest.approx(0, abs=1e-3)
     assert drawn["largest_class_share"] == 1
-    assert [check["passed"] for check in verdict["checks"]] == [False, True]
+    assert [check.passed for check in verdict.checks] == [False, True]
 
 
 def test_a_limit_on_what_was_not_measured_fails() -> None:
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_precision": 0.1}}
     verdict = judge_generation({}, run(generation=asked))
-    assert verdict == {
+    assert verdict.to_dict() == {
         "passed": False,
         "checks": [
             {"check": "precision", "figure": None, "limit": ">= 0.1", "passed": False},
@@ -283,18 +284,18 @@ def test_what_cannot_draw_is_not_asked_for_copies() -> None:
     overall = {"windows": {"grey": {"psnr": 12.0}}}
     for config in (written, parse_config(written.resolved())):
         verdict = judge_generation(overall, config)
-        assert [check["check"] for check in verdict["checks"]] == ["psnr db"]
-        assert verdict["passed"]
+        assert [check.name for check in verdict.checks] == ["psnr db"]
+        assert verdict.passed
     drawn = judge_generation(overall | {"samples": {"copies": 0.5}}, written)
-    assert not drawn["passed"], "but what draws is"
+    assert not drawn.passed, "but what draws is"
 
 
 def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_psnr_above_pca_db": 0.5}}
     overall = {"windows": {"grey": {"psnr": 18.4}}, "pca": {"psnr": 18.0}}
     verdict = judge_generation(overall, run(generation=asked))
-    assert verdict["checks"][0]["figure"] == pytest.approx(0.4)
-    assert not verdict["passed"]
+    assert verdict.checks[0].figure == pytest.approx(0.4)
+    assert not verdict.passed
 
 
 def test_a_denoising_autoencoder_is_told_by_what_it_restores(digit_store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, parse_config
+from pipeline.evaluation.gates import Check, Verdict
 from pipeline.models.adapters.base import build_model
 
 
@@ -51,5 +52,5 @@ def register(config: RunConfig, *, passed: bool = True):
             config,
             data_digest="0" * 64,
             figures=figures,
-            verdict={"passed": passed, "checks": []},
+            verdict=Verdict.of([Check("gain", 10.0, ">= 1.0", passed)]),
         )

@@ -17,10 +17,11 @@ from flows.tracking.promotion import Wish, audit, promote, rollback
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.sections import Gate
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.phantoms import measure_on_phantoms
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.card import ModelCard
-from pipeline.promotion.acceptance import trials
+from pipeline.promotion.acceptance import acceptance_checks
 from pipeline.promotion.compare import compare, paired_interval, within_bounds
 
 SPREAD = (-1.0, -0.4, 0.0, 0.3, 1.1)
@@ -43,7 +44,7 @@ def patients(gain_db: float, *, lung_db: float = 0.0, spread: float = 0.0, count
 
 
 def verdicts(challenger, champion) -> list[bool]:
-    return [check["passed"] for check in compare(challenger, champion)]
+    return [check.passed for check in compare(challenger, champion)]
 
 
 def test_the_interval_is_of_the_mean_of_paired_differences():
@@ -68,8 +69,8 @@ def test_a_challenger_must_gain_surely_in_the_first_window_and_lose_in_none():
 def test_pairing_sees_what_the_spread_of_patients_hides():
     """The patients differ by 4 dB among each other, the models by 0.1 dB on each."""
     (check, _) = compare(patients(0.1), patients(0))
-    assert check["figure"] == pytest.approx(0.1)
-    assert check["interval"] == pytest.approx([0.1, 0.1])
+    assert check.figure == pytest.approx(0.1)
+    assert check.interval == pytest.approx([0.1, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -81,17 +82,17 @@ def test_pairing_sees_what_the_spread_of_patients_hides():
 )
 def test_figures_of_other_patients_are_no_comparison(challenger, told):
     (check,) = compare(challenger, patients(0))
-    assert not check["passed"]
-    assert told in check["limit"]
+    assert not check.passed
+    assert told in check.limit
 
 
 def test_other_noise_and_too_few_patients_are_no_comparison():
     other = patients(1)
     other["p-2"]["windows"]["lung"]["input"]["psnr"] += 0.01
     (check,) = compare(other, patients(0))
-    assert "undenoised images" in check["limit"]
+    assert "undenoised images" in check.limit
     (check,) = compare(patients(1, count=1), patients(0, count=1))
-    assert "at least 2 patients" in check["limit"]
+    assert "at least 2 patients" in check.limit
 
 
 def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> dict:
@@ -113,7 +114,7 @@ def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> dict:
 def failed(*figures, gate: Gate = Gate(max_abs_hu_bias=2.0)) -> list[str]:  # noqa: B008
     champion = figures[1] if len(figures) > 1 else None
     checks = within_bounds(figures[0], gate, champion)
-    return [check["check"] for check in checks if not check["passed"]]
+    return [check.name for check in checks if not check.passed]
 
 
 def test_noise_may_neither_grow_nor_become_too_coarse():
@@ -137,9 +138,11 @@ def test_a_model_may_add_no_bias_beyond_its_gate_whatever_the_scanner_has():
 CARD = ModelCard("identity", 1, "0" * 64, "0" * 64, "0" * 64, 0)
 
 
-def test_the_trials_pass_an_identity_and_fail_what_breaks():
+def test_the_acceptance_checks_pass_an_identity_and_fail_what_breaks():
     config = identity_config()
-    assert [check["passed"] for check in trials(build_model(config), CARD, config)] == [True] * 3
+    assert [check.passed for check in acceptance_checks(build_model(config), CARD, config)] == [
+        True
+    ] * 3
 
     class Halving(nn.Module):
         """A network that crops odd sizes, as one with strides does."""
@@ -148,11 +151,11 @@ def test_the_trials_pass_an_identity_and_fail_what_breaks():
             rows, columns = (side // 2 * 2 for side in image.shape[2:])
             return image[:, :, :rows, :columns]
 
-    odd, identity, export = trials(Halving(), CARD, config)
-    assert not odd["passed"]
-    assert "slices" in odd["limit"]
-    assert identity["passed"]
-    assert export["passed"]  # of an even size
+    odd, identity, export = acceptance_checks(Halving(), CARD, config)
+    assert not odd.passed
+    assert "slices" in odd.limit
+    assert identity.passed
+    assert export.passed  # of an even size
 
 
 @functools.cache
@@ -183,7 +186,7 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
             }
         }
     }
-    checks = [{"check": "HU bias in bone", "figure": 9.0, "limit": "|bias| <= 2", "passed": gate}]
+    verdict = Verdict.of([Check("HU bias in bone", 9.0, "|bias| <= 2", passed=gate)])
     with registry.run(config, data_digest="0" * 64) as run:
         return registry.register(
             build_model(config),
@@ -191,7 +194,7 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
             config,
             data_digest="0" * 64,
             figures={"overall": overall, "patients": patients(gain_db)},
-            verdict={"passed": gate, "checks": checks},
+            verdict=verdict,
             seen=SEEN,
         ).version
 

@@ -20,7 +20,8 @@ from pipeline.core.units import Window
 from pipeline.data.images import ImageItems
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.classical_restorers import biharmonic, tuned_references, unrestored
-from pipeline.evaluation.restoration import evaluate_restoration, judge_restoration, picture_figures
+from pipeline.evaluation.gates import judge_restoration
+from pipeline.evaluation.restoration import evaluate_restoration, picture_figures
 from pipeline.inference.restore import restored, restored_levels
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import (
@@ -125,7 +126,7 @@ def test_one_step_of_every_configuration_moves_the_weights(
     assert {"input", "output", *config.restoration.references} <= window.keys()
     assert "→" in task.headline(figures)["text"]
     page = tmp_path / "report.html"
-    report = {"name": "tiny", "metrics": figures, "gate": task.judge(figures, config)}
+    report = {"name": "tiny", "metrics": figures, "gate": task.judge(figures, config).to_dict()}
     report |= {"config": config.resolved()}
     task.write_report(report, model, store, keys["test"], config, curve=[], path=page)
     assert "→" in page.read_text(encoding="utf-8")
@@ -446,9 +447,7 @@ def test_the_gate_compares_with_the_best_reference() -> None:
             "non_local_means": {"psnr": 25.0, "ssim": 0.7},
         }
         found = judge_restoration({"windows": {"levels": window}}, config)
-        return {check["check"][:9]: check["passed"] for check in found["checks"]} | {
-            "all": found["passed"]
-        }
+        return {check.name[:9]: check.passed for check in found.checks} | {"all": found.passed}
 
     assert judged(26, 0.8) == {"PSNR gain": True, "PSNR abov": True, "SSIM abov": True, "all": True}
     assert judged(24, 0.8)["PSNR abov"] is False

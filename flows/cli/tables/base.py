@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
+from pipeline.evaluation.gates import Check, Verdict
 from pipeline.quality.summary import rounded
 
 
@@ -66,14 +67,15 @@ def _refusals(report: dict[str, Any]) -> None:
 
 
 def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
-    failed = [check for check in gate["checks"] if not check["passed"]]
-    verdict = "passed its gate" if gate["passed"] else "did not pass its gate"
+    """The model's name and whether it passed, then each check that failed."""
+    verdict = Verdict.from_dict(gate)
+    outcome = "passed its gate" if verdict.passed else "did not pass its gate"
     alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
     strength = model["strength"]
     partly = "" if strength == 1 else f" at strength {strength:g}"
-    out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {verdict}.")
-    for check in failed:
-        out_console.print(f"  {check['check']}: {_figure(check)}, {check['limit']}")
+    out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {outcome}.")
+    for check in verdict.failed:
+        out_console.print(f"  {check.name}: {_figure(check)}, {check.limit}")
 
 
 def applied_table(report: dict[str, Any], out: Path) -> None:
@@ -162,9 +164,9 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         for key in ("created", "strength", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
         task_figures(row["config"]["task"], row["figures"])
-        for check in row["gate"]["checks"]:
-            mark = "passed" if check["passed"] else "FAILED"
-            out_console.print(f"{mark}: {check['check']} {_figure(check)} ({check['limit']})")
+        for check in Verdict.from_dict(row["gate"]).checks:
+            mark = "passed" if check.passed else "FAILED"
+            out_console.print(f"{mark}: {check.name} {_figure(check)} ({check.limit})")
         patients = {
             key: patient.get("windows") or patient.get("classes")
             for key, patient in row["figures"]["patients"].items()
@@ -175,8 +177,8 @@ def model_details(rows: list[dict[str, Any]]) -> None:
         out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
 
 
-def _figure(check: dict[str, Any]) -> str:
-    return number(check["figure"], check.get("decimals", 2))
+def _figure(check: Check) -> str:
+    return number(check.figure, 2 if check.decimals is None else check.decimals)
 
 
 def deployed_table(told: dict[str, Any], out: Path) -> None:

@@ -1,0 +1,236 @@
+"""Whether a model passes: every figure against its limit, for each kind of task.
+
+A run's YAML sets the limits; what a version must do beyond them to be promoted is in
+pipeline.promotion, as checks of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.run import RunConfig
+from pipeline.config.sections import Gate
+from pipeline.evaluation.generation import first_window, generation_of
+from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
+from pipeline.models.adapters.restorer import restoration_of
+
+#: The check that `ldct review stats --model` settles.
+READER_STUDY = "reader study"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure against its limit.
+
+    figure: None where it was not measured, or where the check is of something else. limit: as
+    people read it, such as ">= 1.0". decimals: to show of the figure; None for the usual two.
+    interval: (low, high) of the figure, and patients their number, of a paired comparison.
+    """
+
+    name: str
+    figure: float | None
+    limit: str
+    passed: bool
+    decimals: int | None = None
+    interval: tuple[float, float] | None = None
+    patients: int | None = None
+
+    @classmethod
+    def at_least(
+        cls,
+        name: str,
+        figure: float | None,
+        bound: float,
+        *,
+        spec: str = "",
+        decimals: int | None = None,
+    ) -> Check:
+        """figure >= bound, which `spec` formats; what was not measured fails."""
+        passed = figure is not None and figure >= bound
+        return cls(name, figure, f">= {bound:{spec}}", passed, decimals)
+
+    @classmethod
+    def at_most(cls, name: str, figure: float | None, bound: float, *, spec: str = "") -> Check:
+        """figure <= bound, which `spec` formats; what was not measured fails."""
+        passed = figure is not None and figure <= bound
+        return cls(name, figure, f"<= {bound:{spec}}", passed)
+
+    @classmethod
+    def bias_within(
+        cls, name: str, bias_hu: float | None, limit_hu: float, *, spec: str = ""
+    ) -> Check:
+        """|bias_hu| <= limit_hu, which `spec` formats; what was not measured fails."""
+        passed = bias_hu is not None and abs(bias_hu) <= limit_hu
+        return cls(name, bias_hu, f"|bias| <= {limit_hu:{spec}}", passed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As report.json and the registry hold it: "check" is the name."""
+        found: dict[str, Any] = {
+            "check": self.name,
+            "figure": self.figure,
+            "limit": self.limit,
+            "passed": self.passed,
+        }
+        if self.decimals is not None:
+            found["decimals"] = self.decimals
+        if self.interval is not None:
+            found["interval"] = list(self.interval)
+        if self.patients is not None:
+            found["patients"] = self.patients
+        return found
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Check:
+        """The check that `to_dict` wrote, of this version or an older one."""
+        interval = found.get("interval")
+        return cls(
+            name=found["check"],
+            figure=found.get("figure"),
+            limit=found.get("limit", ""),
+            passed=found["passed"],
+            decimals=found.get("decimals"),
+            interval=(interval[0], interval[1]) if interval else None,
+            patients=found.get("patients"),
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of a model; it passes if every one of them does."""
+
+    checks: tuple[Check, ...]
+
+    @classmethod
+    def of(cls, checks: Iterable[Check]) -> Verdict:
+        """The verdict of any number of checks."""
+        return cls(tuple(checks))
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed, in their order."""
+        return [check for check in self.checks if not check.passed]
+
+    @property
+    def reasons(self) -> str:
+        """The failed checks with their limits, or how many passed."""
+        failed = "; ".join(f"{check.name}: {check.limit}" for check in self.failed)
+        return failed or f"all {len(self.checks)} checks passed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"passed", "checks"}, as report.json and the registry hold it."""
+        return {"passed": self.passed, "checks": [check.to_dict() for check in self.checks]}
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Verdict:
+        """The verdict that `to_dict` wrote, of this version or an older one."""
+        return cls.of(Check.from_dict(check) for check in found["checks"])
+
+
+def judge_denoising(overall: dict[str, Any], gate: Gate) -> Verdict:
+    """The gain in PSNR in every window, the HU bias in every tissue, and readers where asked."""
+    checks = [
+        Check.at_least(f"PSNR gain in window {window}, dB", _gain_db(figures), gate.psnr_gain_db)
+        for window, figures in overall["windows"].items()
+    ]
+    for tissue, bias_hu in overall["hu_bias"]["output"].items():
+        limit_hu = gate.max_abs_bias_hu(tissue)
+        if bias_hu is not None and limit_hu is not None:
+            checks.append(Check.bias_within(f"HU bias in {tissue}", bias_hu, limit_hu))
+    if gate.reader_study:
+        checks.append(Check(READER_STUDY, None, "non-inferior in every criterion", passed=False))
+    return Verdict.of(checks)
+
+
+def _gain_db(figures: dict[str, Any]) -> float | None:
+    before_db, after_db = figures["input"]["psnr"], figures["output"]["psnr"]
+    return None if before_db is None or after_db is None else after_db - before_db
+
+
+def judge_restoration(overall: dict[str, Any], config: RunConfig) -> Verdict:
+    """PSNR and SSIM in the first window, against the input and the best of the references."""
+    name, _ = first_window(config)
+    answers = answers_of(overall["windows"][name])
+    limits = restoration_of(config).limits
+    references = [of for name, of in answers.items() if name not in (INPUT, OUTPUT)]
+
+    def check(name: str, others: list[dict[str, float | None]], bound: float, of: str) -> Check:
+        return Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
+
+    best_db, best_ssim = limits.least_psnr_above_references_db, limits.least_ssim_above_references
+    checks = [
+        check("PSNR gain over the input, dB", [answers[INPUT]], limits.least_psnr_gain_db, "psnr")
+    ]
+    if references:
+        checks += [
+            check("PSNR above the best reference, dB", references, best_db, "psnr"),
+            check("SSIM above the best reference", references, best_ssim, "ssim"),
+        ]
+    return Verdict.of(checks)
+
+
+def _above_best(
+    output: dict[str, float | None], others: list[dict[str, float | None]], figure: str
+) -> float | None:
+    """The output's figure less the best of the others; None where one of them has none, as an
+    exact reference cannot be beaten, nor an exact output."""
+    own, theirs = output[figure], [other[figure] for other in others]
+    known = [value for value in theirs if value is not None]
+    return None if own is None or len(known) < len(theirs) else own - max(known)
+
+
+def judge_generation(overall: dict[str, Any], config: RunConfig) -> Verdict:
+    """Reconstruction, samples and file size, by the run's limits.
+
+    A figure that was not measured fails its check, unless its limit is a default: a model that
+    cannot draw has no copies to fear. (A run's settings are written out whole before they get
+    here, so a default is known by its value.)
+    """
+    limits = generation_of(config).limits
+    figures = _limited_figures(overall, first_window(config)[0])
+    chosen = limits.model_dump(exclude_defaults=True)
+    return Verdict.of(
+        _limit_check(limit, figures[limit], bound)
+        for limit, bound in limits.model_dump(exclude_none=True).items()
+        if limit in chosen or figures[limit] is not None
+    )
+
+
+def _limited_figures(overall: dict[str, Any], window: str) -> dict[str, float | None]:
+    """The figure of each limit; None where it was not measured."""
+    psnr = overall.get("windows", {}).get(window, {}).get("psnr")
+    pca = overall.get("pca", {}).get("psnr")
+    samples = overall.get("samples", {})
+    return {
+        "least_psnr_db": psnr,
+        "least_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
+        "least_diversity": samples.get("relative_diversity"),
+        "least_precision": samples.get("precision"),
+        "most_copies": samples.get("copies"),
+        "most_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
+    }
+
+
+def _limit_check(limit: str, figure: float | None, bound: float) -> Check:
+    bounded, _, figure_name = limit.partition("_")
+    compare = Check.at_least if bounded == "least" else Check.at_most
+    return compare(figure_name.replace("_", " "), figure, bound, spec="g")
+
+
+def judge_segmentation(overall: dict[str, Any], min_dice: float | dict[str, float]) -> Verdict:
+    """The mean Dice against one limit, or the Dice of each class that has a limit of its own."""
+    if isinstance(min_dice, dict):
+        found = {name: overall["classes"].get(name, {}).get("dice") for name in min_dice}
+        limits = min_dice
+    else:
+        found, limits = {"mean": overall["dice"]}, {"mean": min_dice}
+    return Verdict.of(
+        Check.at_least(f"Dice, {name}", found[name], limit, decimals=4)
+        for name, limit in limits.items()
+    )
