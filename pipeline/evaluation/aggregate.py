@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,16 @@ from numpy.typing import NDArray
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.json_numbers import finite
 from pipeline.evaluation.per_patient import KINDS, PatientFigures, mean
+from pipeline.metrics.bootstrap import (
+    LEVEL,
+    RESAMPLINGS,
+    bootstrap_distribution,
+    percentile_interval,
+)
 from pipeline.metrics.conventions import HOUSE, Convention
 
-#: Of the bootstrap over patients (Efron & Tibshirani 1993, percentile interval).
-RESAMPLINGS, LEVEL, SEED = 2000, 0.95, 0
+#: Of the bootstrap over patients.
+SEED = 0
 WORST_SLICES = 5
 
 Summaries = dict[str, dict[str, Any]]
@@ -108,41 +113,52 @@ def intervals(
     stated = {"level": LEVEL, "patients": len(patients)}
     if len(patients) < 2:
         return {**stated, "method": "one patient", "windows": None}
-    summaries = list(patients.values())
-    windows = {}
-    drawn: dict[int, NDArray[np.int64]] = {}
-    for name in _windows(summaries, []):
-        having = [n for n, s in enumerate(summaries) if name in s["windows"]]
-        count = len(having)
-        if count not in drawn:
-            drawn[count] = generator.integers(count, size=(RESAMPLINGS, count))
-        rows = [summaries[n]["windows"][name] for n in having]
-        windows[name] = _intervals_of(rows, np.asarray(weights)[having], drawn[count])
     method = f"percentile bootstrap over patients, {RESAMPLINGS} resamplings"
+    windows = _intervals_by_window(list(patients.values()), np.asarray(weights), generator)
     return {**stated, "method": method, "windows": windows}
 
 
-def _intervals_of(
-    rows: list[dict[str, Any]], weights: NDArray[np.float64], drawn: NDArray[np.int64]
-) -> dict[str, Any]:
-    return {
-        kind: {
-            figure: _interval([row[kind][figure] for row in rows], weights, drawn)
-            for figure in rows[0][kind]
+def _intervals_by_window(
+    summaries: list[dict[str, Any]], weights: NDArray[np.float64], generator: np.random.Generator
+) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """By window, kind and figure; windows that the same patients have are resampled together."""
+    sharing: dict[tuple[int, ...], list[str]] = {}
+    windows = _windows(summaries, [])
+    for name in windows:
+        having = tuple(n for n, s in enumerate(summaries) if name in s["windows"])
+        sharing.setdefault(having, []).append(name)
+    found: dict[str, Any] = {}
+    for having, names in sharing.items():
+        columns = {
+            (name, kind, figure): [summaries[n]["windows"][name][kind][figure] for n in having]
+            for name in names
+            for kind in (*KINDS, "change")
+            for figure in summaries[having[0]]["windows"][name][kind]
         }
-        for kind in (*KINDS, "change")
-    }
+        bounds = _intervals_of(list(columns.values()), weights[list(having)], generator)
+        for (name, kind, figure), interval in zip(columns, bounds, strict=True):
+            found.setdefault(name, {}).setdefault(kind, {})[figure] = interval
+    return {name: found[name] for name in windows}
 
 
-def _interval(
-    values: list[float | None], weights: NDArray[np.float64], drawn: NDArray[np.int64]
-) -> list[float | None]:
-    if len(values) < 2:
-        return [None, None]
-    figures = np.array([math.nan if value is None else value for value in values])
-    means = (figures * weights)[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-    tail = (1 - LEVEL) / 2
-    return [finite(float(bound)) for bound in np.quantile(means, [tail, 1 - tail])]
+def _intervals_of(
+    columns: list[list[float | None]],
+    weights: NDArray[np.float64],
+    generator: np.random.Generator,
+) -> list[list[float | None]]:
+    """[low, high] of the weighted mean of each column, one value for each patient."""
+    if len(weights) < 2:
+        return [[None, None]] * len(columns)
+    values = np.array(columns, dtype=np.float64)  # None becomes NaN
+
+    def weighted_means(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        weight = weights[drawn].sum(axis=1)
+        return np.stack([(row * weights)[drawn].sum(axis=1) / weight for row in values])
+
+    means = bootstrap_distribution(weighted_means, len(weights), generator=generator)
+    return [
+        [finite(low), finite(high)] for low, high in zip(*percentile_interval(means), strict=True)
+    ]
 
 
 def worst_slices(patients: Summaries, count: int = WORST_SLICES) -> dict[str, Any]:

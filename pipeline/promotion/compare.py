@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.sections import Gate
-from pipeline.evaluation.aggregate import LEVEL, RESAMPLINGS, SEED
+from pipeline.evaluation.aggregate import SEED
 from pipeline.evaluation.gates import Check
+from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
 
 #: Fewer patients than this say nothing of the next one.
 MIN_PATIENTS = 2
@@ -85,11 +86,12 @@ def _bias_checks(figures: dict[str, Any], gate: Gate) -> list[Check]:
 
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     """[low, high] of the mean of paired differences, one for each patient."""
-    drawn = np.random.default_rng(SEED).integers(
-        len(differences), size=(RESAMPLINGS, len(differences))
+    means = bootstrap_distribution(
+        lambda drawn: differences[drawn].mean(axis=1),
+        len(differences),
+        generator=np.random.default_rng(SEED),
     )
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(differences[drawn].mean(axis=1), [tail, 1 - tail])
+    low, high = percentile_interval(means)
     return float(low), float(high)
 
 

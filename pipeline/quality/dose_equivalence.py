@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import LdctError
+from pipeline.metrics.bootstrap import bootstrap_distribution, times_drawn
 from pipeline.physics.phantoms.image_quality import Rod, RodKind, rod_phantom, water_phantom
 from pipeline.quality.dose_sweep import Sweep, conditions
 from pipeline.quality.dose_threshold import crossing_doses, describe_crossing
 from pipeline.quality.model_observer import (
     bootstrap_d_prime,
     detectability,
-    resampling_weights,
     with_internal_noise,
 )
 from pipeline.quality.observer_channels import Channels, channel_outputs, laguerre_gauss
@@ -174,31 +174,48 @@ def _replicates(
     A region is drawn as a whole: at all doses, with and without the denoiser, and those without
     a rod for every kind of rod. So what they share cancels where curves are compared.
     """
-    count = seen[0][UNDENOISED, "absent"].shape[1]
-    absent_weights = resampling_weights(sweep.bootstraps, count, generator)
-    result = []
-    for outputs in seen:
-        present_weights = resampling_weights(sweep.bootstraps, count, generator)
-        result.append(
-            {
-                arm: np.stack(
-                    [
-                        bootstrap_d_prime(present, absent, present_weights, absent_weights)
-                        for present, absent in zip(
-                            outputs[arm, "present"], outputs[arm, "absent"], strict=True
-                        )
-                    ],
-                    axis=1,
-                )
-                for arm in (UNDENOISED, DENOISED)
-                if (arm, "present") in outputs
-            }
+    arms = _arms(seen[0])
+
+    def of_regions(absent: NDArray[np.int64], *present: NDArray[np.int64]) -> NDArray[np.float64]:
+        absent_times = times_drawn(absent)
+        return np.stack(
+            [
+                _resampled_curves(outputs, times_drawn(drawn), absent_times)
+                for outputs, drawn in zip(seen, present, strict=True)
+            ]
         )
-    return result
+
+    counts = [seen[0][UNDENOISED, "absent"].shape[1]]
+    counts += [outputs[UNDENOISED, "present"].shape[1] for outputs in seen]
+    found = bootstrap_distribution(
+        of_regions, *counts, generator=generator, resamplings=sweep.bootstraps
+    )
+    return [{arm: of_rod[index].T for index, arm in enumerate(arms)} for of_rod in found]
+
+
+def _resampled_curves(
+    outputs: Seen, present_times: NDArray[np.float64], absent_times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """d' [arms, doses, replicates] of one rod kind; how often each region was drawn."""
+    return np.array(
+        [
+            [
+                bootstrap_d_prime(present, absent, present_times, absent_times)
+                for present, absent in zip(
+                    outputs[arm, "present"], outputs[arm, "absent"], strict=True
+                )
+            ]
+            for arm in _arms(outputs)
+        ]
+    )
+
+
+def _arms(outputs: Seen) -> list[str]:
+    return [arm for arm in (UNDENOISED, DENOISED) if (arm, "present") in outputs]
 
 
 def _curve(outputs: Seen, sweep: Sweep) -> list[dict[str, Any]]:
-    arms = [arm for arm in (UNDENOISED, DENOISED) if (arm, "present") in outputs]
+    arms = _arms(outputs)
     return [
         {
             "dose_fraction": dose,

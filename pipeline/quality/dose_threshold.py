@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.bootstrap import percentile_interval
+
 Numbers = NDArray[np.float64]
 
 #: Crossings outside the doses measured: reached already at the lowest, or not even at full.
@@ -58,8 +60,8 @@ def describe_crossing(
     nothing lies between a dose and 'none'.
     """
     estimate, replicates = float(crossings[0]), crossings[1:]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
+    bounds = percentile_interval(replicates, confidence, method="inverted_cdf")
+    low, high = map(float, bounds)
     return {
         "answer": _words(estimate, doses[0]),
         "dose": _number(estimate),

@@ -103,13 +103,6 @@ def bootstrap_d_prime(
     return np.sqrt(np.maximum(unbiased, 0))
 
 
-def resampling_weights(
-    replicates: int, regions: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """How often each region is drawn, [replicates, regions], with replacement."""
-    return generator.multinomial(regions, np.full(regions, 1 / regions), replicates).astype(float)
-
-
 def auc_leave_pair_out(present: Outputs, absent: Outputs) -> float:
     """Share of pairs (one of each class) told apart by a template trained without either.
 

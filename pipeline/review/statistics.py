@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.metrics import cohen_kappa_score
 
 from pipeline.core.errors import NothingUsableError
+from pipeline.metrics.bootstrap import LEVEL, bootstrap_distribution, percentile_interval
 from pipeline.review.reader_study import CRITERIA
 from pipeline.review.series_index import DENOISED, ORIGINAL
 
 #: Half a point of five: the largest loss that is taken for none.
 MARGIN = 0.5
-DRAWS = 2000
-LEVEL = 0.95
+#: On the Likert scale.
+SCORES = (1, 2, 3, 4, 5)
 #: Signs are counted out for so many cases at most: 65536 ways.
 MOST_EXACT = 16
 
@@ -83,17 +85,17 @@ def _interval(
 
     sums: [cases, sums]. statistic: of [draws, sums], the sums over the cases drawn.
     """
-    cases = len(sums)
-    if cases < 2:
+    if len(sums) < 2:
         return None, None
-    generator = np.random.default_rng(seed)
-    times = generator.multinomial(cases, np.full(cases, 1 / cases), size=DRAWS)
-    drawn = statistic(times @ sums)
-    finite = drawn[np.isfinite(drawn)]
+    found = bootstrap_distribution(
+        lambda drawn: statistic(sums[drawn].sum(axis=1)),
+        len(sums),
+        generator=np.random.default_rng(seed),
+    )
+    finite = found[np.isfinite(found)]
     if not len(finite):
         return None, None
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(finite, [tail, 1 - tail])
+    low, high = percentile_interval(finite)
     return round(float(low), 3), round(float(high), 3)
 
 
@@ -146,11 +148,14 @@ def _kappa(pairs: Pairs, seed: int) -> dict[str, Any] | None:
     """Quadratic-weighted kappa of scores given twice; None without pairs."""
     if not pairs:
         return None
-    sums = np.array([_moments(np.array(given, float)) for _, given in sorted(pairs.items())])
-    value = weighted_kappa(sums.sum(axis=0, keepdims=True))[0]
-    low, high = _interval(sums, weighted_kappa, seed)
+    every = np.array([pair for _, of_case in sorted(pairs.items()) for pair in of_case])
+    sums = np.array([_moments(np.array(of_case, float)) for _, of_case in sorted(pairs.items())])
+    low, high = _interval(sums, resampled_kappa, seed)
+    # Where all scores are one value chance alone explains them.
+    defined = len(np.unique(every)) > 1
+    value = cohen_kappa_score(*every.T, weights="quadratic", labels=SCORES) if defined else None
     return {
-        "kappa": round(float(value), 3) if np.isfinite(value) else None,
+        "kappa": None if value is None else round(value, 3),
         "interval": [low, high],
         "pairs": sum(map(len, pairs.values())),
     }
@@ -164,9 +169,10 @@ def _moments(pairs: NDArray[np.float64]) -> list[float]:
     return [float(part.sum()) for part in parts]
 
 
-def weighted_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cohen's kappa with quadratic weights, from [any, 6] sums as _moments gives them.
+def resampled_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cohen's kappa with quadratic weights, [draws], from [draws, 6] sums as _moments gives them.
 
+    scikit-learn's cohen_kappa_score of each resampling, which would take minutes for all of them.
     1 - D / E: D the mean squared difference of the pairs, E that of independent scores, which is
     both variances and the squared difference of both means. Not a number where all scores are
     one value: chance alone explains them.

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
+from pipeline.metrics.bootstrap import times_drawn
 from pipeline.physics.detector import Exposure
 from pipeline.physics.fan_beam import FanBeam, filtered_backprojection, forward_project
 from pipeline.physics.lowdose import LowDoseCT
@@ -21,7 +22,7 @@ from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind, water_
 from pipeline.quality.dose_equivalence import Denoiser, dose_equivalence, slice_hu
 from pipeline.quality.dose_sweep import Sweep, parse_doses
 from pipeline.quality.dose_threshold import AT_LOWEST, NEVER, crossing_doses, describe_crossing
-from pipeline.quality.model_observer import bootstrap_d_prime, known_d_prime, resampling_weights
+from pipeline.quality.model_observer import bootstrap_d_prime, known_d_prime
 from pipeline.quality.observer_channels import channel_outputs, laguerre_gauss
 from pipeline.quality.phantom_metrics import phantom_figures
 from pipeline.quality.phantom_scan import Scanner, scan, scan_each
@@ -313,7 +314,7 @@ def test_the_interval_of_the_equivalent_dose_covers_the_truth() -> None:
     for _ in range(120):
         base, other = draw.standard_normal((2, 2, 100, 4))
         mixed = 0.8 * base + 0.6 * other  # the denoised noise keeps most of the pattern
-        weights = [resampling_weights(200, 100, draw) for _ in range(2)]
+        weights = [times_drawn(draw.integers(100, size=(200, 100))) for _ in range(2)]
         denoised = [
             bootstrap_d_prime(mixed[0] + 1.3 * signal * math.sqrt(dose), mixed[1], *weights)
             for dose in doses

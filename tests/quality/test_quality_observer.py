@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.core.errors import LdctError
+from pipeline.metrics.bootstrap import times_drawn
 from pipeline.quality.model_observer import (
     auc_leave_pair_out,
     auc_of,
     bootstrap_d_prime,
     detectability,
     known_d_prime,
-    resampling_weights,
     with_internal_noise,
 )
 from pipeline.quality.observer_channels import channel_outputs, gabor, laguerre_gauss
@@ -171,7 +171,7 @@ def test_the_bootstrap_is_centred_on_the_truth_not_on_the_flattery() -> None:
     estimates, supports_ddp = [], []
     for _ in range(60):
         present, absent = classes(2.0, regions=60, channels=6, generator=generator)
-        weights = [resampling_weights(200, 60, generator) for _ in range(2)]
+        weights = [times_drawn(generator.integers(60, size=(200, 60))) for _ in range(2)]
         replicates = bootstrap_d_prime(present, absent, *weights)
         estimates.append(replicates.mean())
         supports_ddp.append(replicates.std())

@@ -26,7 +26,7 @@ from pipeline.review.reader_study import (
     scores,
     unblinded,
 )
-from pipeline.review.statistics import _moments, study_statistics, weighted_kappa, wilcoxon_p
+from pipeline.review.statistics import _moments, resampled_kappa, study_statistics, wilcoxon_p
 
 CASES = [f"case-{number:02d}" for number in range(20)]
 
@@ -111,7 +111,7 @@ def test_unblinding_puts_each_side_where_it_belongs(tmp_path: Path) -> None:
 
 
 def kappa(pairs: NDArray) -> float:
-    return float(weighted_kappa(np.array([_moments(np.array(pairs, float))]))[0])
+    return float(resampled_kappa(np.array([_moments(np.array(pairs, float))]))[0])
 
 
 def test_weighted_kappa_is_cohens() -> None:
