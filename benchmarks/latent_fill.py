@@ -31,7 +31,6 @@ from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.units import AIR_HU, Window
 from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
-from pipeline.evaluation.generation import generation_of
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.latent_search import poisson_blended
 from pipeline.ingest.regrid import fill_gaps
@@ -65,7 +64,7 @@ def main() -> None:
     model = trained(store, learnt, config, arguments.work)
     assert isinstance(model, Generative)
     volume = store.load(held_back[0])
-    fill = Fill(clip=generation_of(config).clip)
+    fill = Fill(clip=config.generation.clip)
     results: dict[str, Any] = {"versions": versions(), "search": fill.facts()}
     bands = []
     for name, (region, ways) in holes(volume, model, fill).items():

@@ -32,7 +32,7 @@ from pipeline.core.versions import versions
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.restoration import picture_figures
 from pipeline.models.adapters.base import ModelAdapter
-from pipeline.models.adapters.restorer import degradation_of, restoration_of
+from pipeline.models.adapters.restorer import degradation_of
 from pipeline.report.restoration import restoration_strips
 from pipeline.store.published_splits import TEST, TRAIN
 from pipeline.store.splits import split_patients
@@ -120,7 +120,7 @@ def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
 
 
 def _on_ct(config: RunConfig) -> bool:
-    return restoration_of(config).source == "series"
+    return config.restoration.source == "series"
 
 
 def thinned(source: Path, to: Path) -> Path:

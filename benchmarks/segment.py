@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.run import RunConfig, load_config
-from pipeline.config.segmentation import Segmentation, complete
+from pipeline.config.segmentation import Segmentation
 from pipeline.core.label_map import LabelMap
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     config = load_config(ROOT / "configs" / "segment_organs.yaml", arguments.settings)
-    settings = complete(config.segmentation)
+    settings = config.grid
     blind = settings.model_copy(update={"ignored": (UNKNOWN_NAME,)})
     config = config.model_copy(update={"segmentation": blind})
     store, keys = ingested(arguments.data, arguments.work / "store")
@@ -103,7 +103,7 @@ def trained(
     store: Store, key: str, config: RunConfig, work: Path
 ) -> tuple[ModelAdapter, dict[str, float]]:
     """The project's loop over patches of one volume, the slabs not known."""
-    settings, whole = complete(config.segmentation), store.load_labels(key, "mask")
+    settings, whole = config.grid, store.load_labels(key, "mask")
     labels = np.array(whole.labels)
     for block in HELD_BACK:
         labels[block] = UNKNOWN

@@ -15,7 +15,6 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal, Unreadable
 from pipeline.core.types import Progress
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.evaluation.generation import generation_of
 from pipeline.export.filled import MISSING, FillRequest, export_filled
 from pipeline.export.filled_pictures import Masks, fill_pictures, white_of
 from pipeline.export.pictures import targets
@@ -45,7 +44,7 @@ def fill_flow(
     def body() -> dict[str, Any]:
         model, card, config = load_generator(reference)
         require_generator(model)
-        settings = generation_of(config)
+        settings = config.generation
         asked = replace(wanted, fill=replace(wanted.fill, clip=settings.clip))
         if settings.source == "series":
             if sequence:

@@ -7,12 +7,13 @@ from typing import Any
 
 from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.run import parse_config
+from pipeline.config.task_runs import GenerateRun
+from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
 from pipeline.report.latent_views import (
     LatentRequest,
-    generative_model,
     plot_codes,
     view,
     write_view,
@@ -52,8 +53,10 @@ def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
     return {"model": card.uri, "files": [str(path)]}
 
 
-def load_generator(reference: str) -> tuple[Generative, ModelCard, RunConfig]:
+def load_generator(reference: str) -> tuple[Generative, ModelCard, GenerateRun]:
     """Raises ConfigError for a model of another task."""
     model, card, raw = load_named(reference)
     config = parse_config(raw)
-    return generative_model(model, config, reference=reference), card, config
+    if not isinstance(model, Generative) or not isinstance(config, GenerateRun):
+        raise ConfigError(f"{reference} is for the task {config.task}: it has no space of codes")
+    return model, card, config

@@ -28,7 +28,6 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.gates import Verdict
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
-from pipeline.evaluation.segmentation_at_dose import low_dose_figures
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
@@ -137,15 +136,13 @@ def evaluate_stage(
 
 
 def require_denoiser(reference: str, config: RunConfig) -> ModelAdapter:
-    """The denoiser that a segmenter's run names; raises ConfigError, before any work is done,
-    where there is none, or no low dose to denoise."""
-    if config.task != "segment" or config.degradation is None:
-        raise ConfigError(
-            "--denoiser: it goes before a segmenter whose run has a degradation, the low dose"
-        )
+    """The denoiser that goes before a run's own model; raises ConfigError, before any work is
+    done, where there is none, or nothing to denoise."""
+    task_of(config).require_denoisable(config)
     denoiser, _, raw = load_named(reference)
-    if raw["task"] != "denoise":
-        raise ConfigError(f"{reference} is no denoiser but of the task {raw['task']}")
+    other = parse_config(raw)
+    if not task_of(other).denoises:
+        raise ConfigError(f"{reference} is no denoiser but of the task {other.task}")
     return denoiser
 
 
@@ -153,20 +150,21 @@ def require_comparable(reference: str, config: RunConfig) -> None:
     """Raises ConfigError, before any work is done, where a model to compare with is for another
     task."""
     _, _, raw = load_named(reference)
-    if raw["task"] != config.task:
-        raise ConfigError(f"{reference} is for the task {raw['task']}, not {config.task}")
+    other = parse_config(raw)
+    if other.task != config.task:
+        raise ConfigError(f"{reference} is for the task {other.task}, not {config.task}")
 
 
 @stage_task("downstream")
 def downstream_stage(
     model: ModelAdapter, reference: str, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
-    """A segmenter's figures on low-dose images that another model has denoised."""
+    """A model's figures on degraded images that another model has denoised first."""
     denoiser = require_denoiser(reference, config)
     slices = sum(store.record(key)["shape"][0] for key in keys)
-    with StageProgress("denoise, then segment", unit="slices", total=slices) as stage:
-        return low_dose_figures(
-            model, store, keys, config, denoiser=denoiser, progress=stage.advance
+    with StageProgress("denoise, then evaluate", unit="slices", total=slices) as stage:
+        return task_of(config).evaluate_denoised(
+            model, denoiser, store, keys, config, stage.advance
         )
 
 
@@ -202,8 +200,9 @@ def load(
         model, card, raw = load_named(reference)
     if strength is not None:
         raw = {**raw, "strength": strength}
-        model.strength = parse_config(raw, source="--strength").strength
-        card = replace(card, strength=model.strength)
+        parse_config(raw, source="--strength")
+        model.strength = strength
+        card = replace(card, strength=strength)
     return model, card, raw
 
 

@@ -11,7 +11,6 @@ from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
 from pipeline.evaluation.gates import Verdict
-from pipeline.inference.drift import seen_by
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
@@ -94,6 +93,6 @@ def train_and_register(
             data_digest=data_digest,
             figures=figures,
             verdict=verdict,
-            seen=seen_by(store, keys[TRAIN], config) if config.task == "denoise" else None,
+            seen=task_of(config).traits(store, keys[TRAIN], config),
         )
     return Trained(card, curve, figures, verdict)

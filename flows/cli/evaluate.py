@@ -83,21 +83,19 @@ def evaluate(
     On phantoms no data is needed: --dose-sweep 0.1,0.25,0.5,1 --phantoms. PSNR and SSIM do not
     say whether lesions stay visible; detectability on phantoms says it for simple objects.
     """
-    from pipeline.metrics.conventions import convention as named
     from pipeline.quality.dose_sweep import Sweep, parse_doses
 
     sweep = None if dose_sweep is None else Sweep(doses=parse_doses(dose_sweep))
     if out:
         writable(out)
-    with import_with_server_warmup():
-        from flows.evaluate import EvaluateRequest, evaluate_flow
+    from pipeline.evaluation.requests import EvaluateRequest
 
-    wanted = EvaluateRequest(
+    request = EvaluateRequest(
         model,
         store=store,
         input=input_,
         target=target,
-        convention=named(convention) if convention else None,
+        convention=convention,
         baselines=baselines,
         sweep=sweep,
         phantoms=phantoms,
@@ -105,7 +103,10 @@ def evaluate(
         denoiser=denoiser,
         strength=strength,
     )
-    report = evaluate_flow(wanted, out)
+    with import_with_server_warmup():
+        from flows.evaluate import evaluate_flow
+
+    report = evaluate_flow(request, out)
     if json_:
         print(json.dumps(_as_json(report)))
         return

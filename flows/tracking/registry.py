@@ -132,7 +132,7 @@ class Registry:
             "config_digest": digest(config.resolved()),
             "data_digest": data_digest,
             "parameters": str(sum(p.numel() for p in model.network.parameters())),
-            "strength": str(config.strength),
+            "strength": str(model.strength),
             "gate": "passed" if verdict.passed else "failed",
             "headline": json.dumps(task_of(config).headline(figures)),
         }

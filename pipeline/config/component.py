@@ -6,6 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
+from pipeline.config.names import current_path
 from pipeline.config.sections import Component
 from pipeline.core.errors import ConfigError
 
@@ -21,24 +22,6 @@ ALLOWED_MODULES = (
     "monai.losses",
     "torch.nn",
 )
-
-#: Where classes live now that configurations of registered models know by an older path.
-MOVED = {
-    "pipeline.corruptions": "pipeline.degradations.base",
-    "pipeline.degradations.Chain": "pipeline.degradations.base.Chain",
-    "pipeline.degradations.labels.LabelMap": "pipeline.degradations.labels.ImageToLabels",
-    "pipeline.losses.CosineDistance": "pipeline.losses.image.CosineDistance",
-    "pipeline.losses.MultiScaleSSIM": "pipeline.losses.image.MultiScaleSSIM",
-    "pipeline.losses.RangeWeightedMSE": "pipeline.losses.image.RangeWeightedMSE",
-    "pipeline.losses_segmentation": "pipeline.losses.segmentation",
-    "pipeline.losses_segmentation.Known": "pipeline.losses.segmentation.KnownVoxelsLoss",
-    "pipeline.models.shell": "pipeline.models.adapters.base",
-    "pipeline.steps": "pipeline.training.steps",
-    "pipeline.steps.consistent": "pipeline.training.steps.temporal_consistency",
-    "pipeline.steps.neighbour": "pipeline.training.steps.neighbour_slice",
-    "pipeline.steps.objectives": "pipeline.training.steps.gan_objectives",
-    "pipeline.steps.paired": "pipeline.training.steps.paired_adversarial",
-}
 
 
 def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
@@ -65,18 +48,6 @@ def named(component: Component, *, key: str, base: type) -> Any:
     if not (inspect.isclass(kind) and issubclass(kind, base)):
         raise ConfigError(f"{key}.target: {component.target} is not a {base.__name__}")
     return kind
-
-
-def current_path(target: str) -> str:
-    """Where the class lives now that a configuration knows by `target`, by MOVED.
-
-    The longest prefix that matches wins; a path that never moved is given back as it is.
-    """
-    moved = [old for old in MOVED if target == old or target.startswith(old + ".")]
-    if not moved:
-        return target
-    longest = max(moved, key=len)
-    return MOVED[longest] + target.removeprefix(longest)
 
 
 def _resolve(target: str, key: str) -> Any:

@@ -32,17 +32,17 @@ class Limits(Strict):
     """What a version must reach to get an alias; what is left out is not judged."""
 
     #: Of reconstructions of held-back images, in the first window.
-    least_psnr_db: float | None = None
+    min_psnr_db: float | None = None
     #: The same, less that of PCA with as many components, fitted to the training images.
-    least_psnr_above_pca_db: float | None = None
+    min_psnr_above_pca_db: float | None = None
     #: Of samples' MS-SSIM diversity, as a share of the held-back images'.
-    least_diversity: Share | None = None
+    min_diversity: Share | None = None
     #: Of samples' precision: as good as real ones (Kynkaanniemi et al. 2019).
-    least_precision: Share | None = None
+    min_precision: Share | None = None
     #: Of the samples, which are nearer to a training image than any held-back one is.
-    most_copies: Share | None = 0.01
+    max_copies: Share | None = 0.01
     #: A coder's bits a pixel, of whole files.
-    most_bits_per_pixel: Positive | None = None
+    max_bits_per_pixel: Positive | None = None
 
 
 class Generation(Strict):

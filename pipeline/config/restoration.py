@@ -28,10 +28,10 @@ class RestorationLimits(Strict):
     """What a version must reach to get an alias, in the first window, mean over pictures."""
 
     #: Over what is there without restoring: the input, bicubic pixels, the grey copy.
-    least_psnr_gain_db: float = 0.0
+    min_psnr_gain_db: float = 0.0
     #: Over the best of the references; not judged where a run names none.
-    least_psnr_above_references_db: float = 0.0
-    least_ssim_above_references: float = 0.0
+    min_psnr_above_references_db: float = 0.0
+    min_ssim_above_references: float = 0.0
 
 
 class Restoration(Strict):
@@ -48,9 +48,9 @@ class Restoration(Strict):
     #: Items of the training then are two places in a row, for
     #: pipeline.training.steps.temporal_consistency.
     neighbours: Annotated[int, Field(ge=0, le=4)] | None = None
-    #: What the model is to give of a picture, where that is not the picture: a label map of it.
-    #: A component that spoils, such as pipeline.degradations.labels.ImageToLabels.
-    wanted: Component | None = None
+    #: What the model is to make of a picture, where that is not the picture: a label map of it.
+    #: A degradation, such as pipeline.degradations.labels.ImageToLabels.
+    target: Component | None = None
     references: tuple[ReferenceName, ...] = ()
     limits: RestorationLimits = RestorationLimits()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -142,14 +142,16 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gate(Strict):
-    """What a version must reach to get an alias; the bias for every tissue, or tissue by tissue."""
+class NoGate(Strict):
+    """What a run's own `limits` do not ask, nothing asks: every version may get an alias."""
+
+
+class DenoiseGate(Strict):
+    """What a denoiser must reach to get an alias; the bias for every tissue, or by tissue."""
 
     psnr_gain_db: float = 1.0
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
-    #: Of a segmenter: the mean over classes, or of each class that is named.
-    min_dice: Share | dict[str, Share] = 0.7
-    #: Of a denoiser: no alias before readers found its images not inferior (`ldct review stats`).
+    #: No alias before readers found its images not inferior (`ldct review stats`).
     reader_study: bool = False
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:
@@ -160,6 +162,17 @@ class Gate(Strict):
         return next((bound for name, bound in limit.items() if name == tissue), None)
 
 
-class Register(Strict):
+class SegmentGate(Strict):
+    """What a segmenter must reach to get an alias: Dice over classes, or of each that is named."""
+
+    min_dice: Share | dict[str, Share] = 0.7
+
+
+GateT = TypeVar("GateT", bound=Strict)
+
+
+class Register(Strict, Generic[GateT]):
+    """By which name a version is registered, and what it must reach to get an alias."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-    gate: Gate = Gate()
+    gate: GateT = Field(default_factory=dict, validate_default=True)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.config.sections import Positive, Strict
-from pipeline.core.errors import ConfigError
 from pipeline.core.label_groups import values_of_groups
 from pipeline.core.label_map import LARGEST_VALUE, LabelMap
 
@@ -153,14 +152,7 @@ class Segmentation(Structures):
         return LabelMap(classes, dict(enumerate(self.classes, start=1)), source)
 
 
-def complete(section: Segmentation | Planned | None) -> Segmentation:
-    """A run's segmentation; raises ConfigError where it has not been planned yet."""
-    if not isinstance(section, Segmentation):
-        raise ConfigError("segmentation: its spacing_mm and patch are not known before planning")
-    return section
-
-
-def which(section: Any) -> str:
-    """Whether a `segmentation:` section is to be planned."""
+def planned_or_complete(section: Any) -> str:
+    """Whether a `segmentation:` section is to be planned; the tag of its type."""
     planned = "plan" in section if isinstance(section, dict) else isinstance(section, Planned)
-    return "to plan" if planned else "given"
+    return "planned" if planned else "complete"

@@ -44,7 +44,7 @@ class ImageItems(Dataset):
     images: in HU or grey levels, each as likely as any other. augment changes the target,
     corruption what becomes of it as the input; without one, both are equal. With `patch`, an
     item is a random piece of that size, spoilt with as much around it as the image has of what
-    the corruption reaches for. `wanted` makes the target of the image, in place of itself.
+    the corruption reaches for. `make_target` makes the target of the image, in place of itself.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ImageItems(Dataset):
         corruption: Corruption | None = None,
         augment: Compose | None = None,
         patch: tuple[int, int] | None = None,
-        wanted: Corruption | None = None,
+        make_target: Corruption | None = None,
     ) -> None:
         if len(images) != len(labels) or not len(images):
             raise ValueError(
@@ -65,7 +65,7 @@ class ImageItems(Dataset):
             )
         self.images, self.labels, self.seed, self.length = images, labels, seed, length
         self.corruption, self.augment, self.patch = corruption, augment, patch
-        self.wanted = wanted
+        self.make_target = make_target
 
     def __len__(self) -> int:
         return self.length
@@ -83,8 +83,8 @@ class ImageItems(Dataset):
         seen = target
         if self.corruption is not None:
             seen = _inside(self.corruption.corrupted(target, generator), margin // self.scale)
-        if self.wanted is not None:
-            target = self.wanted.corrupted(target, generator)
+        if self.make_target is not None:
+            target = self.make_target.corrupted(target, generator)
         target = _inside(target, margin)
         return {
             "input": torch.from_numpy(np.array(seen, dtype=np.float32)),
@@ -98,13 +98,13 @@ class ImageItems(Dataset):
 
     def _margin(self, size: tuple[int, ...]) -> int:
         """Pixels around a piece, equally many on all sides, a multiple of the scale."""
-        parts = [part for part in (self.corruption, self.wanted) if part is not None]
+        parts = [part for part in (self.corruption, self.make_target) if part is not None]
         reach = max((part.reach or 0 for part in parts), default=0)
         if self.patch is None or not reach:
             return 0
-        wanted = -(-reach // self.scale) * self.scale
+        needed = -(-reach // self.scale) * self.scale
         spare = min(whole - part for whole, part in zip(size, self.patch, strict=True))
-        return min(wanted, max(0, spare // 2) // self.scale * self.scale)
+        return min(needed, max(0, spare // 2) // self.scale * self.scale)
 
 
 def _piece(

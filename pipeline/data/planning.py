@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.names import current_path
+from pipeline.config.sections import Component
 from pipeline.config.segmentation import IGNORED, Planned, Segmentation
+from pipeline.config.task_runs import SegmentRun
 from pipeline.core.errors import ConfigError
 from pipeline.data.working_grid import SpacingMm, WorkingGrid
 from pipeline.store.labels import stored_labels
@@ -247,7 +249,7 @@ def _rounded(range_hu: tuple[float, float]) -> tuple[float, float]:
 SAMPLES = 100_000
 
 
-def planned(store: Store, keys: list[str], config: RunConfig) -> RunConfig:
+def planned(store: Store, keys: list[str], config: SegmentRun) -> SegmentRun:
     """The run with its segmentation complete, and a network of as many levels as the patch
     allows where the model is a DynUNet without arguments; unchanged where nothing is left to
     planning."""
@@ -261,12 +263,12 @@ def planned(store: Store, keys: list[str], config: RunConfig) -> RunConfig:
         channels=len(section.classes) + 1,
         batch=config.train.batch,
     )
-    raw = config.resolved()
-    del raw["segmentation"]["plan"]
-    raw["segmentation"] |= found.segmentation()
-    if config.model.target == found.model()["target"] and not config.model.args:
-        raw["model"] = found.model()
-    return parse_config(raw, source="the planned run")
+    chosen = section.model_dump(exclude={"plan"}) | found.segmentation()
+    update: dict[str, Any] = {"segmentation": Segmentation.model_validate(chosen)}
+    network = Component.model_validate(found.model())
+    if current_path(config.model.target) == network.target and not config.model.args:
+        update["model"] = config.model.model_copy(update={"args": network.args})
+    return config.model_copy(update=update)
 
 
 def fingerprint(store: Store, keys: list[str], section: Planned) -> Fingerprint:

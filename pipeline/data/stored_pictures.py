@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Picture
 from pipeline.degradations.digest import degradation_digest
-from pipeline.models.adapters.restorer import restoration_of, wanted_of
+from pipeline.models.adapters.restorer import target_of
 from pipeline.store.store import Store
 
 
@@ -26,9 +26,9 @@ class Place:
 class StoredPictures:
     """Pictures by number, each [channels, rows, columns]: whole series, or the slices of CT."""
 
-    def __init__(self, store: Store, keys: Sequence[str], config: RunConfig) -> None:
-        self.store, self.config, self.wanted = store, config, wanted_of(config)
-        settings = restoration_of(config)
+    def __init__(self, store: Store, keys: Sequence[str], config: RestoreRun) -> None:
+        self.store, self.config, self.make_target = store, config, target_of(config)
+        settings = config.restoration
         self.neighbours = settings.neighbours
         # Memory-mapped: of a large picture only the piece that is drawn is read.
         self.images = {key: store.load(key).image_hu for key in keys}
@@ -48,9 +48,9 @@ class StoredPictures:
     def target(self, number: int) -> Picture:
         """What the model is to give: the picture, or what the run wants of it."""
         picture = self[number]
-        if self.wanted is None:
+        if self.make_target is None:
             return picture
-        return self.wanted.corrupted(picture, np.random.default_rng(number))
+        return self.make_target.corrupted(picture, np.random.default_rng(number))
 
     def degraded(self, number: int) -> Picture:
         """What became of the picture, as `degrade_store` has cached it."""

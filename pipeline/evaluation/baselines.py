@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import ImageHU
 from pipeline.degradations.digest import degradation_digest
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 def evaluate_baselines(
     store: Store,
-    config: RunConfig,
+    config: DenoiseRun,
     *,
     train: list[str],
     test: list[str],
@@ -68,7 +68,7 @@ def tuning_keys(train: list[str]) -> list[str]:
 
 
 def _tuning_slices(
-    store: Store, keys: list[str], config: RunConfig
+    store: Store, keys: list[str], config: DenoiseRun
 ) -> tuple[list[ImageHU], list[ImageHU]]:
     """Low and full dose of slices at even distances along each series."""
     each = -(-TUNING_SLICES // len(keys))

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic, richardson_lucy, wiener
 
 from pipeline.config.restoration import CHANNELS, Colour, ReferenceName
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.degradations.base import Chain, Corruption
 from pipeline.degradations.blur import Blur
 from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Tuned, tune
-from pipeline.models.adapters.restorer import degradation_of, lifted, restoration_of
+from pipeline.models.adapters.restorer import degradation_of, lifted
 from pipeline.store.store import Store
 
 Reference = Callable[[Picture], Picture]
@@ -41,12 +41,12 @@ def unrestored(degraded: Picture, degradation: Corruption, colour: Colour) -> Pi
 
 
 def tuned_references(
-    store: Store, training: list[str], config: RunConfig
+    store: Store, training: list[str], config: RestoreRun
 ) -> tuple[dict[str, Reference], dict[str, dict]]:
     """By name the references that the run asks for, and how each was tuned."""
     degradation = degradation_of(config)
     facts: dict[str, dict] = {}
-    names = [name for name in restoration_of(config).references if name != "biharmonic"]
+    names = [name for name in config.restoration.references if name != "biharmonic"]
     baselines = {name: _baseline(name, degradation) for name in names}
     if baselines:
         inputs, targets = _tuning_crops(store, training, config)
@@ -57,11 +57,11 @@ def tuned_references(
     return references_at(facts, config), facts
 
 
-def references_at(tuning: dict[str, dict], config: RunConfig) -> dict[str, Reference]:
+def references_at(tuning: dict[str, dict], config: RestoreRun) -> dict[str, Reference]:
     """The same at strengths that were found before, as `tuned_references` told them."""
     degradation = degradation_of(config)
     found: dict[str, Reference] = {}
-    for name in restoration_of(config).references:
+    for name in config.restoration.references:
         found[name] = biharmonic
         if name != "biharmonic":
             found[name] = Tuned(_baseline(name, degradation), tuning[name]["strength"], {})
@@ -118,7 +118,7 @@ def _kernel(degradation: Corruption) -> Picture:
 
 
 def _tuning_crops(
-    store: Store, training: list[str], config: RunConfig
+    store: Store, training: list[str], config: RestoreRun
 ) -> tuple[list[Picture], list[Picture]]:
     """Input and target of the middles of training pictures, first channel, [rows, columns]."""
     if not training:
@@ -134,7 +134,7 @@ def _tuning_crops(
             target = _middle(target)
             generator = np.random.default_rng((config.train.seed, number))
             degraded = degradation.corrupted(target, generator)
-        naive = unrestored(degraded, degradation, restoration_of(config).colour)
+        naive = unrestored(degraded, degradation, config.restoration.colour)
         inputs.append(_middle(naive)[0])
         targets.append(_middle(matching(target, degraded, degradation.scale))[0])
     return inputs, targets

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.slice_matching import match_slices
 from pipeline.core.types import Progress
@@ -37,7 +37,7 @@ def evaluate_store(
     model: nn.Module,
     store: Store,
     keys: list[str],
-    config: RunConfig,
+    config: DenoiseRun,
     progress: Progress = lambda slices: None,
     *,
     convention: Convention | None = None,
@@ -61,7 +61,7 @@ def evaluate_denoiser(
     denoise: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     store: Store,
     keys: list[str],
-    config: RunConfig,
+    config: DenoiseRun,
     *,
     convention: Convention | None = None,
 ) -> dict[str, Any]:

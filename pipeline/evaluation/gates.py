@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.run import RunConfig
-from pipeline.config.sections import Gate
-from pipeline.evaluation.generation import first_window, generation_of
+from pipeline.config.sections import DenoiseGate
+from pipeline.config.task_runs import GenerateRun, RestoreRun
 from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
-from pipeline.models.adapters.restorer import restoration_of
 
 #: The check that `ldct review stats --model` settles.
 READER_STUDY = "reader study"
@@ -133,7 +131,7 @@ class Verdict:
         return cls.of(Check.from_dict(check) for check in found["checks"])
 
 
-def judge_denoising(overall: dict[str, Any], gate: Gate) -> Verdict:
+def judge_denoising(overall: dict[str, Any], gate: DenoiseGate) -> Verdict:
     """The gain in PSNR in every window, the HU bias in every tissue, and readers where asked."""
     checks = [
         Check.at_least(f"PSNR gain in window {window}, dB", _gain_db(figures), gate.psnr_gain_db)
@@ -153,19 +151,19 @@ def _gain_db(figures: dict[str, Any]) -> float | None:
     return None if before_db is None or after_db is None else after_db - before_db
 
 
-def judge_restoration(overall: dict[str, Any], config: RunConfig) -> Verdict:
+def judge_restoration(overall: dict[str, Any], config: RestoreRun) -> Verdict:
     """PSNR and SSIM in the first window, against the input and the best of the references."""
-    name, _ = first_window(config)
+    name, _ = config.first_window
     answers = answers_of(overall["windows"][name])
-    limits = restoration_of(config).limits
+    limits = config.restoration.limits
     references = [of for name, of in answers.items() if name not in (INPUT, OUTPUT)]
 
     def check(name: str, others: list[dict[str, float | None]], bound: float, of: str) -> Check:
         return Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
 
-    best_db, best_ssim = limits.least_psnr_above_references_db, limits.least_ssim_above_references
+    best_db, best_ssim = limits.min_psnr_above_references_db, limits.min_ssim_above_references
     checks = [
-        check("PSNR gain over the input, dB", [answers[INPUT]], limits.least_psnr_gain_db, "psnr")
+        check("PSNR gain over the input, dB", [answers[INPUT]], limits.min_psnr_gain_db, "psnr")
     ]
     if references:
         checks += [
@@ -185,15 +183,15 @@ def _above_best(
     return None if own is None or len(known) < len(theirs) else own - max(known)
 
 
-def judge_generation(overall: dict[str, Any], config: RunConfig) -> Verdict:
+def judge_generation(overall: dict[str, Any], config: GenerateRun) -> Verdict:
     """Reconstruction, samples and file size, by the run's limits.
 
     A figure that was not measured fails its check, unless its limit is a default: a model that
     cannot draw has no copies to fear. (A run's settings are written out whole before they get
     here, so a default is known by its value.)
     """
-    limits = generation_of(config).limits
-    figures = _limited_figures(overall, first_window(config)[0])
+    limits = config.generation.limits
+    figures = _limited_figures(overall, config.first_window[0])
     chosen = limits.model_dump(exclude_defaults=True)
     return Verdict.of(
         _limit_check(limit, figures[limit], bound)
@@ -208,18 +206,18 @@ def _limited_figures(overall: dict[str, Any], window: str) -> dict[str, float | 
     pca = overall.get("pca", {}).get("psnr")
     samples = overall.get("samples", {})
     return {
-        "least_psnr_db": psnr,
-        "least_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
-        "least_diversity": samples.get("relative_diversity"),
-        "least_precision": samples.get("precision"),
-        "most_copies": samples.get("copies"),
-        "most_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
+        "min_psnr_db": psnr,
+        "min_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
+        "min_diversity": samples.get("relative_diversity"),
+        "min_precision": samples.get("precision"),
+        "max_copies": samples.get("copies"),
+        "max_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
     }
 
 
 def _limit_check(limit: str, figure: float | None, bound: float) -> Check:
     bounded, _, figure_name = limit.partition("_")
-    compare = Check.at_least if bounded == "least" else Check.at_most
+    compare = Check.at_least if bounded == "min" else Check.at_most
     return compare(figure_name.replace("_", " "), figure, bound, spec="g")
 
 

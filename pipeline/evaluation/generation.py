@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config.component import build
-from pipeline.config.generation import Generation
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.json_numbers import finite
 from pipeline.core.types import Progress
 from pipeline.core.units import Window
@@ -38,18 +37,11 @@ LARGEST_BATCH_PIXELS = 2**20
 Images = list[NDArray[np.float32]]
 
 
-def generation_of(config: RunConfig) -> Generation:
-    """The section that a generative run has."""
-    if config.generation is None:
-        raise TypeError(f"{config.name} has no generation section")
-    return config.generation
-
-
 def stored_images(
-    store: Store, keys: Sequence[str], config: RunConfig
+    store: Store, keys: Sequence[str], config: GenerateRun
 ) -> tuple[StoredSlices, NDArray[np.int64]]:
     """Images of stored series as the run sees them, and their labels."""
-    settings = generation_of(config)
+    settings = config.generation
     images = StoredSlices(store, keys, settings.image_size, clip=settings.clip)
     return images, labels_of(images, settings.label)
 
@@ -65,7 +57,7 @@ def evaluate_generation(
     model: Generative,
     store: Store,
     keys: Sequence[str],
-    config: RunConfig,
+    config: GenerateRun,
     progress: Progress = lambda slices: None,
 ) -> dict[str, Any]:
     """{"overall", "patients"}: whatever the model can do, measured on series it has not seen.
@@ -90,7 +82,7 @@ def evaluate_generation(
     training = [trained_on[number] for number in np.sort(chosen).tolist()]
     overall |= _of_codes(model, truth, labels, training, config)
     if isinstance(model.network, VQVAE):
-        overall["files"] = file_figures(model, truth, first_window(config)[1])
+        overall["files"] = file_figures(model, truth, config.first_window[1])
     if model.has_prior:
         overall["samples"] = sample_figures(
             model, training, their_labels[np.sort(chosen)], truth, config
@@ -116,7 +108,7 @@ def reconstructions(
 
 
 def _denoising(
-    model: Generative, truth: Images, labels: NDArray[np.int64], config: RunConfig
+    model: Generative, truth: Images, labels: NDArray[np.int64], config: GenerateRun
 ) -> dict[str, Any]:
     """What a denoising autoencoder makes of images that its corruption has spoilt."""
     if config.degradation is None:
@@ -131,7 +123,7 @@ def _denoising(
     }
 
 
-def in_windows(output: Images, target: Images, config: RunConfig) -> dict[str, Any]:
+def in_windows(output: Images, target: Images, config: GenerateRun) -> dict[str, Any]:
     """By window: its centre and width, PSNR and SSIM."""
     return {
         name: {
@@ -148,7 +140,7 @@ def _of_codes(
     truth: Images,
     labels: NDArray[np.int64],
     training: Images,
-    config: RunConfig,
+    config: GenerateRun,
 ) -> dict[str, Any]:
     """The bound of a variational autoencoder, and PCA with as many components as a code has."""
     shape = getattr(model.network, "latent_shape", None)
@@ -157,7 +149,7 @@ def _of_codes(
     components = math.prod(shape)
     found: dict[str, Any] = {"codes": components}
     if components <= min(len(training), truth[0].size):
-        name, window = first_window(config)
+        name, window = config.first_window
         flat = pca_reconstruction(np.stack(training), np.stack(truth), components)
         figures = reconstruction_figures(list(flat), truth, window)
         found["pca"] = {"window": name, **{k: finite(v) for k, v in figures.items()}}
@@ -187,7 +179,3 @@ def file_figures(model: Generative, images: Images, window: Window) -> dict[str,
         "bytes": float(np.mean([len(file) for file in files])),
         "decoded_exactly": float(np.mean(exact)),
     }
-
-
-def first_window(config: RunConfig) -> tuple[str, Window]:
-    return next(iter(config.windows.items()))

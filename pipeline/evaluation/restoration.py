@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.json_numbers import finite
 from pipeline.core.types import Picture, Progress
 from pipeline.core.units import Window
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.evaluation.classical_restorers import tuned_references, unrestored
-from pipeline.evaluation.generation import first_window, training_keys
+from pipeline.evaluation.generation import training_keys
 from pipeline.inference.restore import restored
 from pipeline.io.colour import chroma_error, levels_of
 from pipeline.metrics.image import flicker, psnr_db, ssim
-from pipeline.models.adapters.restorer import Restorer, degradation_of, restoration_of
+from pipeline.models.adapters.restorer import Restorer, degradation_of
 from pipeline.store.store import Store
 
 INPUT, OUTPUT, TARGET = "input", "output", "target"
@@ -32,7 +32,7 @@ def evaluate_restoration(
     model: Restorer,
     store: Store,
     keys: Sequence[str],
-    config: RunConfig,
+    config: RestoreRun,
     progress: Progress = lambda slices: None,
 ) -> dict[str, Any]:
     """{"overall", "patients"} of stored pictures, whose degraded images must be cached.
@@ -44,7 +44,7 @@ def evaluate_restoration(
     """
     references, tuning = tuned_references(store, training_keys(store), config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
-    colour = restoration_of(config).colour
+    colour = config.restoration.colour
     found: dict[str, list[dict[str, dict[str, Figures]]]] = defaultdict(list)
     before: dict[str, Picture] = {}
     for number in range(len(pictures)):
@@ -81,10 +81,10 @@ def _add_flicker(
     figures: dict[str, dict[str, Figures]],
     now: dict[str, Picture],
     before: dict[str, Picture],
-    config: RunConfig,
+    config: RestoreRun,
 ) -> None:
     """Each answer's change from the place before where the target has none; NaN at the first."""
-    _, window = first_window(config)
+    _, window = config.first_window
     still = np.zeros(0, dtype=bool)
     if before:
         still = np.abs(now[TARGET] - before[TARGET]) <= STILL * window.width
@@ -96,10 +96,10 @@ def _add_flicker(
             each["flicker"] = found
 
 
-def _in_windows(image: Picture, target: Picture, config: RunConfig) -> dict[str, Figures]:
-    colour = restoration_of(config).colour
+def _in_windows(image: Picture, target: Picture, config: RestoreRun) -> dict[str, Figures]:
+    colour = config.restoration.colour
     extra = {"chroma_error": chroma_error(image, target)} if colour == "lab" else {}
-    if restoration_of(config).source != "series":
+    if config.restoration.source != "series":
         image, target = levels_of(image, colour), levels_of(target, colour)
     return {
         name: {**picture_figures(image, target, window), **extra}
@@ -113,7 +113,7 @@ def picture_figures(image: Picture, target: Picture, window: Window) -> Figures:
     return {"psnr": psnr_db(image, target, window), "ssim": float(np.mean(likeness))}
 
 
-def _mean(rows: list[dict[str, dict[str, Figures]]], config: RunConfig) -> dict[str, Any]:
+def _mean(rows: list[dict[str, dict[str, Figures]]], config: RestoreRun) -> dict[str, Any]:
     """By window its centre and width, and by answer the mean of each figure."""
     return {
         window: {

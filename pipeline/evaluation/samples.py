@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neural_network import MLPClassifier
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.units import Window
 from pipeline.data.images import resampled
 from pipeline.generative import latent
@@ -54,7 +54,7 @@ def sample_figures(
     training: Images,
     labels: NDArray[np.int64],
     held_back: Images,
-    config: RunConfig,
+    config: GenerateRun,
 ) -> dict[str, Any]:
     """What samples are like, against held-back images; and whether they copy training images.
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pipeline.config.run import RunConfig
-from pipeline.config.segmentation import complete
+from pipeline.config.task_runs import SegmentRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
@@ -25,7 +24,7 @@ def low_dose_figures(
     segmenter: nn.Module,
     store: Store,
     keys: list[str],
-    config: RunConfig,
+    config: SegmentRun,
     *,
     denoiser: nn.Module | None = None,
     progress: Progress = lambda slices: None,
@@ -42,12 +41,12 @@ def low_dose_figures(
         return replace(volume, image_hu=apply_model(denoiser, volume.image_hu))
 
     figures = evaluate_labels(
-        segmenter, store, keys, complete(config.segmentation), image_of=image_of, progress=progress
+        segmenter, store, keys, config.grid, image_of=image_of, progress=progress
     )
     return figures["overall"]
 
 
-def low_dose_volume(store: Store, key: str, config: RunConfig) -> Volume:
+def low_dose_volume(store: Store, key: str, config: SegmentRun) -> Volume:
     """A stored series after the run's degradation."""
     degraded_hu = store.load_degraded(key, degradation_digest(config, 0))
     return replace(store.load(key), image_hu=np.asarray(degraded_hu))

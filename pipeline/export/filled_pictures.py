@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Progress
-from pipeline.evaluation.generation import generation_of
 from pipeline.generative.fill import Fill, filled
 from pipeline.io.colour import WHITE
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
@@ -66,9 +65,9 @@ class Masks:
         return found[0]
 
 
-def white_of(config: RunConfig) -> float:
+def white_of(config: GenerateRun) -> float:
     """The generator's white; raises ConfigError for one of CT, which goes with series."""
-    source = generation_of(config).source
+    source = config.generation.source
     if source not in WHITE_OF:
         raise ConfigError(f"{config.name} draws CT in HU and takes CT, not pictures")
     return WHITE_OF[source]

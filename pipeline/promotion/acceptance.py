@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import LdctError
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import Series, find_series
@@ -31,7 +31,7 @@ IDENTITY = Component(target="pipeline.models.adapters.base.Identity")
 _ROUNDING_HU = 0.01
 
 
-def acceptance_checks(model: nn.Module, card: ModelCard, config: RunConfig) -> list[Check]:
+def acceptance_checks(model: nn.Module, card: ModelCard, config: DenoiseRun) -> list[Check]:
     """A check each of odd sizes, the adapter's identity, and an exported series with padding."""
     return [
         _check("odd sizes", lambda: _odd_sizes(model)),
@@ -40,7 +40,7 @@ def acceptance_checks(model: nn.Module, card: ModelCard, config: RunConfig) -> l
     ]
 
 
-def phantom_checks(model: nn.Module, champion: nn.Module | None, config: RunConfig) -> list[Check]:
+def phantom_checks(model: nn.Module, champion: nn.Module | None, config: DenoiseRun) -> list[Check]:
     """Noise power and HU bias, of both at the challenger's dose, with the same noise."""
     figures = measure_on_phantoms(model, config, slices=REPORT_SLICES)
     theirs = None
@@ -65,7 +65,7 @@ def _odd_sizes(model: nn.Module) -> None:
         apply_model(model, image_hu.astype(np.float32))  # raises for a shape or what is no number
 
 
-def _identity(config: RunConfig) -> None:
+def _identity(config: DenoiseRun) -> None:
     adapter = build_model(config.model_copy(update={"model": IDENTITY}))
     image_hu = np.linspace(-1024, 3071, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
     change_hu = float(np.abs(apply_model(adapter, image_hu) - image_hu).max())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Gate
+from pipeline.config.sections import DenoiseGate
 from pipeline.evaluation.aggregate import SEED
 from pipeline.evaluation.gates import Check
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
@@ -46,7 +46,7 @@ def compare(challenger: Patients, champion: Patients) -> list[Check]:
 
 
 def within_bounds(
-    figures: dict[str, Any], gate: Gate, champion: dict[str, Any] | None
+    figures: dict[str, Any], gate: DenoiseGate, champion: dict[str, Any] | None
 ) -> list[Check]:
     """The checks of phantom_figures: noise power in water, and the HU bias that a model adds.
 
@@ -69,7 +69,7 @@ def within_bounds(
     return checks + _bias_checks(figures, gate)
 
 
-def _bias_checks(figures: dict[str, Any], gate: Gate) -> list[Check]:
+def _bias_checks(figures: dict[str, Any], gate: DenoiseGate) -> list[Check]:
     checks = []
     for rod, tissue in ROD_TISSUES.items():
         limit_hu = gate.max_abs_bias_hu(tissue)

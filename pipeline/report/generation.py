@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import StoredSlices
 from pipeline.generative import latent_images as latent_grids
@@ -30,7 +30,7 @@ ALARMS = ("collapse_alarm", "saturation_alarm")
 
 
 def report_grids(
-    model: Generative, images: StoredSlices, labels: NDArray[np.int64], config: RunConfig
+    model: Generative, images: StoredSlices, labels: NDArray[np.int64], config: GenerateRun
 ) -> dict[str, ImageGrid]:
     """Every grid that the model has, by the name of its file."""
     seed = config.train.seed
@@ -59,7 +59,7 @@ def report_grids(
 def write_generation(
     report: dict[str, Any],
     grids: dict[str, ImageGrid],
-    config: RunConfig,
+    config: GenerateRun,
     *,
     curve: list[dict[str, float]],
     path: Path,

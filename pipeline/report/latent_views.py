@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import StoredSlices, labels_of
 from pipeline.dicom.synthetic.generated_series import MARKING, write_synthetic_series
-from pipeline.evaluation.generation import first_window, generation_of, stored_images
+from pipeline.evaluation.generation import stored_images
 from pipeline.generative import latent_images as latent_grids
 from pipeline.generative.latent_images import (
     ImageGrid,
@@ -48,15 +48,8 @@ class LatentRequest:
             raise ConfigError(f"show at least 1 by 2 images, not {self.count} by {self.steps}")
 
 
-def generative_model(model: object, config: RunConfig, *, reference: str) -> Generative:
-    """Raises ConfigError for a model of another task."""
-    if not isinstance(model, Generative):
-        raise ConfigError(f"{reference} is for the task {config.task}: it has no space of codes")
-    return model
-
-
 def view(
-    name: str, model: Generative, config: RunConfig, store: Store | None, wanted: LatentRequest
+    name: str, model: Generative, config: GenerateRun, store: Store | None, wanted: LatentRequest
 ) -> ImageGrid:
     """One of `sample`, `reconstruct`, `interpolate`, `traverse`, `arithmetic`.
 
@@ -110,7 +103,7 @@ def _of(store: Store | None, name: str) -> Store:
     return store
 
 
-def known_images(store: Store, config: RunConfig, count: int) -> RealImages:
+def known_images(store: Store, config: GenerateRun, count: int) -> RealImages:
     """Some of a store's images: of held-back patients where its split is known."""
     sides, records = store.split(), sorted(store.records().items())
     keys = [key for key, record in records if sides.get(record["patient"]) == TEST]
@@ -119,14 +112,14 @@ def known_images(store: Store, config: RunConfig, count: int) -> RealImages:
 
 
 def _with_attribute(
-    store: Store, config: RunConfig, attribute: str
+    store: Store, config: GenerateRun, attribute: str
 ) -> tuple[RealImages, torch.Tensor]:
     """All images of a store, and which have the attribute."""
     images, labels = stored_images(store, sorted(store.records()), config)
     return _stacked(images, labels), torch.from_numpy(_has(attribute, images))
 
 
-def _all_known(store: Store, config: RunConfig) -> RealImages:
+def _all_known(store: Store, config: GenerateRun) -> RealImages:
     return _stacked(*stored_images(store, sorted(store.records()), config))
 
 
@@ -163,7 +156,7 @@ def write_view(
     grid: ImageGrid,
     name: str,
     out: Path,
-    config: RunConfig,
+    config: GenerateRun,
     *,
     made_by: str,
     seed: int,
@@ -175,7 +168,7 @@ def write_view(
     Raises ConfigError where images of patients, or grey levels, would become a synthetic CT.
     """
     if dicom or nifti:
-        if generation_of(config).source != "series":
+        if config.generation.source != "series":
             raise ConfigError("--dicom, --nifti: grey levels of pictures are no CT")
         if grid.marking != MARKING:
             raise ConfigError(
@@ -183,7 +176,7 @@ def write_view(
                 "leave --store out"
             )
     paths = [out / f"{name}.png"]
-    _, window = first_window(config)
+    _, window = config.first_window
     save_grid(
         grid.images,
         paths[0],
@@ -204,7 +197,7 @@ def write_view(
     return paths
 
 
-def plot_codes(model: Generative, config: RunConfig, store: Store, path: Path) -> None:
+def plot_codes(model: Generative, config: GenerateRun, store: Store, path: Path) -> None:
     """The codes of a store's images in the two latents that vary most, coloured by label."""
     images, labels = stored_images(store, sorted(store.records()), config)
     stacked = np.stack([images[number] for number in range(len(images))])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.atomic_files import replacing
 from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
@@ -18,7 +18,7 @@ from pipeline.evaluation.classical_restorers import references_at, unrestored
 from pipeline.inference.restore import restored
 from pipeline.io.colour import levels_of
 from pipeline.metrics.image import windowed
-from pipeline.models.adapters.restorer import Restorer, degradation_of, restoration_of
+from pipeline.models.adapters.restorer import Restorer, degradation_of
 from pipeline.report.pages import data_uri, write_run_page
 from pipeline.store.store import Store
 
@@ -28,7 +28,7 @@ STRIPS = "strips"
 
 
 def restoration_strips(
-    model: Restorer, store: Store, keys: list[str], config: RunConfig, *, tuning: dict[str, dict]
+    model: Restorer, store: Store, keys: list[str], config: RestoreRun, *, tuning: dict[str, dict]
 ) -> dict[str, NDArray[np.uint8]]:
     """By what they show, input | references | output | target of the middles of pictures.
 
@@ -36,7 +36,7 @@ def restoration_strips(
     """
     references = references_at(tuning, config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
-    colour = restoration_of(config).colour
+    colour = config.restoration.colour
     order = ["input", *references, "output", "target"]
     found = {}
     places = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures)))
@@ -72,9 +72,9 @@ def write_restoration(
     write_run_page("restoration.html", report, curve=curve, path=path, strips=shown)
 
 
-def _shown(picture: Picture, config: RunConfig) -> NDArray[np.uint8]:
+def _shown(picture: Picture, config: RestoreRun) -> NDArray[np.uint8]:
     """[rows, columns, 3] on a screen: grey levels as they are, HU in the first window."""
-    settings = restoration_of(config)
+    settings = config.restoration
     if settings.source == "series":
         window = next(iter(config.windows.values()))
         levels = windowed(picture, window) * (255 / window.width)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.config.run import RunConfig
-from pipeline.config.segmentation import IGNORED, complete
+from pipeline.config.segmentation import IGNORED
+from pipeline.config.task_runs import SegmentRun
 from pipeline.core.atomic_files import replacing
 from pipeline.inference.segment import segment
 from pipeline.metrics.segmentation import TOLERANCE_MM
@@ -38,10 +38,10 @@ class Overlay:
 
 
 def choose_overlays(
-    model: nn.Module, store: Store, keys: list[str], config: RunConfig
+    model: nn.Module, store: Store, keys: list[str], config: SegmentRun
 ) -> list[Overlay]:
     """Of each of the first series, the slices where the label map shows most classes, apart."""
-    settings = complete(config.segmentation)
+    settings = config.grid
     name, window = next(iter(config.windows.items()))
     overlays = []
     for key in keys[:MOST_SERIES]:

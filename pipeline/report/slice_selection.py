@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.masks import body_mask
 from pipeline.core.units import Window
 from pipeline.degradations.digest import degradation_digest
@@ -33,7 +33,7 @@ class _Place:
 
 
 def choose_panels(
-    model: nn.Module, store: Store, keys: list[str], config: RunConfig, figures: dict[str, Any]
+    model: nn.Module, store: Store, keys: list[str], config: DenoiseRun, figures: dict[str, Any]
 ) -> list[Panel]:
     """Panels of evaluate_store's `figures`: the slices of the lowest PSNR and of the least gain
     in the first window, then others at even distances along each series; each in the window that
@@ -68,7 +68,7 @@ def _spread(store: Store, keys: list[str]) -> list[_Place]:
 def _panel(
     model: nn.Module,
     store: Store,
-    config: RunConfig,
+    config: DenoiseRun,
     place: _Place,
     windows: dict[str, Any],
 ) -> Panel:

@@ -1,6 +1,6 @@
 """What changes from task to task: everything else is shared by all.
 
-A task is one module here, named by `task:` in a run's YAML. It says what is made ready for
+A task is one module here, named as `task:` in a run's YAML; its TASK says what is made ready for
 training, what an item of the training is, what is measured and judged, how a result goes back
 to whoever sent the source, and what the report shows.
 """
@@ -11,15 +11,17 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 from torch.utils.data import Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Progress
+from pipeline.core.types import OpenProgress, Progress
+from pipeline.dicom.read.series import Series
 from pipeline.evaluation.gates import Verdict
+from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -30,53 +32,51 @@ from pipeline.training.best_weights import BestWeights
 
 #: Keys of stored series by the side of the split that their patients are on.
 Sides = dict[str, list[str]]
-
-_TASKS = {
-    "denoise": "pipeline.tasks.denoise.Denoise",
-    "generate": "pipeline.tasks.generate.Generate",
-    "restore": "pipeline.tasks.restore.Restore",
-    "segment": "pipeline.tasks.segment.Segment",
-}
+RunT = TypeVar("RunT", bound=RunConfig)
 
 
-def task_of(config: RunConfig) -> Task:
-    """The task that a run's configuration names."""
-    module, _, name = _TASKS[config.task].rpartition(".")
-    return getattr(importlib.import_module(module), name)()
+def task_of(config: RunConfig) -> Task[Any]:
+    """The task that a run's configuration names: TASK of its module in pipeline.tasks."""
+    return importlib.import_module(f"pipeline.tasks.{config.task}").TASK
 
 
-class Task(ABC):
+class Task(ABC, Generic[RunT]):
     """One kind of work on images, stage by stage; holds no state.
 
-    takes_series: whether a model's result for a source is an image of the same place.
+    takes_series: whether a model's result for a source is an image of the same place. denoises:
+    whether that image is the source with less noise, so that another task's model may follow.
+    measures: what `ldct evaluate` can measure beyond a store's test patients, by the name of its
+    option.
     """
 
-    takes_series = True
+    takes_series: ClassVar[bool] = True
+    denoises: ClassVar[bool] = False
+    measures: ClassVar[frozenset[str]] = frozenset()
 
     def ingest(
         self,
         root: Path | None,
         store: Store,
-        config: RunConfig,
+        config: RunT,
         *,
         key: bytes,
         progress: IngestProgress = lambda what, done, total: None,
     ) -> IngestReport:
-        """Store the run's images, as pipeline.ingest.ingest does what lies below `root`."""
+        """Store the run's images, as pipeline.ingest does what lies below `root`."""
         if root is None:
             raise ConfigError("--data: name a folder; this run learns from your data")
         data = config.data
         return ingest(root, store, key=key, intake=data.intake, pairs=data.pairs, progress=progress)
 
-    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+    def usable(self, store: Store, key: str, config: RunT) -> bool:
         """Whether a stored series has what training and evaluation need of it."""
         return True
 
-    def nothing_usable(self, config: RunConfig) -> str:
-        """What to tell where no series is usable."""
+    def nothing_usable(self, config: RunT) -> str:
+        """The message where no series is usable."""
         return f"no series is usable for the task {config.task}"
 
-    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+    def plan(self, store: Store, keys: Sides, config: RunT) -> RunT:
         """The run with what it leaves to the training series filled in."""
         return config
 
@@ -85,25 +85,28 @@ class Task(ABC):
         self,
         store: Store,
         keys: Sides,
-        config: RunConfig,
+        config: RunT,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Make and cache in the store what training and evaluation will read."""
 
     @abstractmethod
-    def training_data(
-        self, store: Store, keys: list[str], config: RunConfig, length: int
-    ) -> Dataset:
+    def training_data(self, store: Store, keys: list[str], config: RunT, length: int) -> Dataset:
         """Items of the training, `length` of them; item i depends on the seed and i alone."""
 
-    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> BestWeights | None:
+    def selection(self, store: Store, config: RunT, keys: list[str]) -> BestWeights | None:
         """What chooses the weights on validation series; None: the last ones are the result."""
         if config.train.validate_every is not None:
             raise ConfigError(f"train.validate_every: not for the task {config.task}")
         return None
 
-    def passes(self, config: RunConfig) -> int:
-        """How often `evaluate` goes over each slice, and tells its progress."""
+    def traits(self, store: Store, keys: list[str], config: RunT) -> dict[str, Any] | None:
+        """Traits of the training images that later inputs are compared with (inference.drift);
+        None where inputs are not watched."""
+        return None
+
+    def passes(self, config: RunT) -> int:
+        """How often `evaluate` goes over each slice, for its progress bar."""
         return 1
 
     @abstractmethod
@@ -112,13 +115,49 @@ class Task(ABC):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: RunT,
         progress: Progress = lambda slices: None,
     ) -> dict[str, Any]:
         """{"overall", "patients"} of stored series that training has not seen."""
 
+    def require_denoisable(self, config: RunT) -> None:
+        """Raises ConfigError where a denoiser cannot go before this run's model."""
+        raise ConfigError(
+            "--denoiser: it goes before a segmenter whose run has a degradation, the low dose"
+        )
+
+    def evaluate_denoised(
+        self,
+        model: nn.Module,
+        denoiser: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: RunT,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        """Figures on degraded images that another model has denoised first."""
+        raise NotImplementedError(f"{type(self).__name__} refuses it in require_denoisable")
+
+    def measure(
+        self,
+        model: nn.Module,
+        config: RunT,
+        request: EvaluateRequest,
+        *,
+        store: Store | None,
+        keys: Sides,
+        pair: tuple[Series, Series] | None,
+        progress: OpenProgress,
+    ) -> dict[str, Any]:
+        """What `ldct evaluate` measures beyond a store's test patients, by name.
+
+        store, keys: with the test side degraded; pair: of real series at two doses; both None
+        where the request names none.
+        """
+        return {}
+
     @abstractmethod
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+    def judge(self, figures: dict[str, Any], config: RunT) -> Verdict:
         """Each figure that the run limits against its limit."""
 
     @abstractmethod
@@ -126,12 +165,12 @@ class Task(ABC):
         """What a list of models has room for; "text" says it in a few words."""
 
     def on_phantoms(
-        self, model: nn.Module, config: RunConfig, progress: Progress = lambda images: None
+        self, model: nn.Module, config: RunT, progress: Progress = lambda images: None
     ) -> dict[str, Any] | None:
         """What phantoms show of the model, for the report; None where there is nothing."""
         return None
 
-    def takes_pictures(self, config: RunConfig) -> bool:
+    def takes_pictures(self, config: RunT) -> bool:
         """Whether a model is applied to picture files (pipeline.export.pictures), not to CT."""
         return False
 
@@ -142,10 +181,10 @@ class Task(ABC):
         card: ModelCard,
         source: Source,
         to: Export,
-        config: RunConfig,
+        config: RunT,
         progress: Progress = lambda slices: None,
     ) -> Exported:
-        """The model over one source, handed over as it came; see pipeline.export.series."""
+        """The model over one source, written in the source's format; see pipeline.export.series."""
 
     @abstractmethod
     def write_report(
@@ -154,7 +193,7 @@ class Task(ABC):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: RunT,
         *,
         curve: list[dict[str, float]],
         path: Path,
@@ -162,4 +201,19 @@ class Task(ABC):
         """The run's page at `path`, with pictures of the stored series `keys`.
 
         report: what report.json holds; curve: the training log (pipeline.report.write_report).
+        """
+
+    def write_evaluation(
+        self,
+        report: dict[str, Any],
+        model: nn.Module,
+        store: Store | None,
+        keys: list[str],
+        config: RunT,
+        *,
+        path: Path,
+    ) -> None:
+        """The page of `ldct evaluate` at `path`; a task without one writes none.
+
+        store, keys: of the series that were measured; None where there were none.
         """

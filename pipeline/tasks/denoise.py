@@ -8,17 +8,20 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.run import RunConfig
-from pipeline.core.types import Progress
+from pipeline.config.task_runs import DenoiseRun
+from pipeline.core.types import OpenProgress, Progress
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
+from pipeline.dicom.read.series import Series
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import Verdict, judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
+from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
 from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.inference.drift import seen_by
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
-from pipeline.report import save_overview, write_report
+from pipeline.report import save_overview, write_evaluation, write_report
 from pipeline.report.formatting import fixed
 from pipeline.report.slice_selection import choose_panels
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
@@ -29,12 +32,17 @@ from pipeline.training.best_weights import BestWeights, best_weights_of
 OVERVIEW = "overview.png"
 
 
-class Denoise(Task):
+class Denoise(Task[DenoiseRun]):
+    """A noisy series in, the same series with less noise out."""
+
+    denoises = True
+    measures = frozenset({"input", "baselines", "sweep", "phantoms", "convention"})
+
     def prepare(
         self,
         store: Store,
         keys: Sides,
-        config: RunConfig,
+        config: DenoiseRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         realisations = {key: config.data.realisations for key in keys.get(TRAIN, [])}
@@ -43,24 +51,60 @@ class Denoise(Task):
         degrade_store(store, realisations, config, progress)
 
     def training_data(
-        self, store: Store, keys: list[str], config: RunConfig, length: int
+        self, store: Store, keys: list[str], config: DenoiseRun, length: int
     ) -> PatchPairs:
         return PatchPairs(store, keys, config, length)
 
-    def selection(self, store: Store, config: RunConfig, keys: list[str]) -> BestWeights | None:
+    def selection(self, store: Store, config: DenoiseRun, keys: list[str]) -> BestWeights | None:
         return best_weights_of(store, config, keys)
+
+    def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> dict[str, Any]:
+        """Noise and HU of the training inputs, for the drift watch of later ones."""
+        return seen_by(store, keys, config)
 
     def evaluate(
         self,
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: DenoiseRun,
         progress: Progress = lambda slices: None,
     ) -> dict[str, Any]:
         return evaluate_store(model, store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+    def measure(
+        self,
+        model: nn.Module,
+        config: DenoiseRun,
+        request: EvaluateRequest,
+        *,
+        store: Store | None,
+        keys: Sides,
+        pair: tuple[Series, Series] | None,
+        progress: OpenProgress,
+    ) -> dict[str, Any]:
+        """A real pair, classical denoisers, detectability over doses, and phantoms."""
+        return measure_denoiser(
+            model, config, request, store=store, keys=keys, pair=pair, progress=progress
+        )
+
+    def write_evaluation(
+        self,
+        report: dict[str, Any],
+        model: nn.Module,
+        store: Store | None,
+        keys: list[str],
+        config: DenoiseRun,
+        *,
+        path: Path,
+    ) -> None:
+        """Figures, curves, and slices of the stored series where there are any."""
+        panels = (
+            [] if store is None else choose_panels(model, store, keys, config, report["figures"])
+        )
+        write_evaluation(report, panels=panels, path=path)
+
+    def judge(self, figures: dict[str, Any], config: DenoiseRun) -> Verdict:
         return judge_denoising(figures["overall"], config.register_.gate)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +125,13 @@ class Denoise(Task):
         card: ModelCard,
         source: Source,
         to: Export,
-        config: RunConfig,
+        config: DenoiseRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         return export_denoised(model, card, source, to, progress)
 
     def on_phantoms(
-        self, model: nn.Module, config: RunConfig, progress: Progress = lambda images: None
+        self, model: nn.Module, config: DenoiseRun, progress: Progress = lambda images: None
     ) -> dict[str, Any] | None:
         """Noise texture and sharpness; None where the run leaves them out."""
         if not config.phantoms:
@@ -100,7 +144,7 @@ class Denoise(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: DenoiseRun,
         *,
         curve: list[dict[str, float]],
         path: Path,
@@ -109,3 +153,6 @@ class Denoise(Task):
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))
+
+
+TASK = Denoise()

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from pipeline.config.component import build
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Corruption
 from pipeline.evaluation.gates import Verdict, judge_generation
-from pipeline.evaluation.generation import evaluate_generation, generation_of, stored_images
+from pipeline.evaluation.generation import evaluate_generation, stored_images
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.ingest import IngestReport
@@ -28,20 +28,22 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
 
 
-class Generate(Task):
+class Generate(Task[GenerateRun]):
+    """Images in or random codes, images out; no series of a patient is changed."""
+
     takes_series = False
 
     def ingest(
         self,
         root: Path | None,
         store: Store,
-        config: RunConfig,
+        config: GenerateRun,
         *,
         key: bytes,
         progress: IngestProgress = lambda what, done, total: None,
     ) -> IngestReport:
         """CT below `root`, or the pictures that the run names; giving both is refused."""
-        source = generation_of(config).source
+        source = config.generation.source
         if source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
         if root is not None:
@@ -52,15 +54,15 @@ class Generate(Task):
         self,
         store: Store,
         keys: Sides,
-        config: RunConfig,
+        config: GenerateRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Nothing: images are resampled, turned and corrupted as they are drawn."""
 
     def training_data(
-        self, store: Store, keys: list[str], config: RunConfig, length: int
+        self, store: Store, keys: list[str], config: GenerateRun, length: int
     ) -> ImageItems:
-        settings = generation_of(config)
+        settings = config.generation
         images, labels = stored_images(store, keys, config)
         corruption: Corruption | None = None
         if config.degradation:
@@ -80,12 +82,12 @@ class Generate(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: GenerateRun,
         progress: Progress = lambda slices: None,
     ) -> dict[str, Any]:
         return evaluate_generation(_generative(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+    def judge(self, figures: dict[str, Any], config: GenerateRun) -> Verdict:
         return judge_generation(figures["overall"], config)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class Generate(Task):
         card: ModelCard,
         source: Source,
         to: Export,
-        config: RunConfig,
+        config: GenerateRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         raise ConfigError(f"{card.uri} draws images; it changes none: see `ldct latent`")
@@ -121,7 +123,7 @@ class Generate(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: GenerateRun,
         *,
         curve: list[dict[str, float]],
         path: Path,
@@ -135,3 +137,6 @@ def _generative(model: nn.Module) -> Generative:
     if not isinstance(model, Generative):
         raise TypeError(f"{type(model).__name__} is no shell of the task generate")
     return model
+
+
+TASK = Generate()

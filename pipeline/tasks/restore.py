@@ -11,7 +11,7 @@ from monai.transforms import Compose, RandFlip, RandRotate90
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems
@@ -31,9 +31,8 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.restorer import (
     Restorer,
     degradation_of,
-    restoration_of,
     restorer,
-    wanted_of,
+    target_of,
 )
 from pipeline.report.formatting import fixed
 from pipeline.report.restoration import restoration_strips, write_restoration
@@ -42,18 +41,20 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
 
 
-class Restore(Task):
+class Restore(Task[RestoreRun]):
+    """A degraded picture or slice in, the restored one out."""
+
     def ingest(
         self,
         root: Path | None,
         store: Store,
-        config: RunConfig,
+        config: RestoreRun,
         *,
         key: bytes,
         progress: IngestProgress = lambda what, done, total: None,
     ) -> IngestReport:
         """CT or pictures below `root`, or shipped photographs, as the run's source says."""
-        settings = restoration_of(config)
+        settings = config.restoration
         restorer(config)  # what does not fit together is told before any picture is read
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
@@ -71,9 +72,9 @@ class Restore(Task):
             return store_pairs(root, store, settings.colour, key=key, progress=progress)
         return store_picture_files(root, store, settings.colour, key=key, progress=progress)
 
-    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+    def usable(self, store: Store, key: str, config: RestoreRun) -> bool:
         """Seen as the run sees pictures, and no smaller than its patches."""
-        record, settings = store.record(key), restoration_of(config)
+        record, settings = store.record(key), config.restoration
         large = all(
             side >= p for side, p in zip(record["shape"][1:], config.data.patch, strict=True)
         )
@@ -83,7 +84,7 @@ class Restore(Task):
         self,
         store: Store,
         keys: Sides,
-        config: RunConfig,
+        config: RestoreRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Inputs of the test side; of the training side too where pieces cannot be spoilt."""
@@ -93,9 +94,9 @@ class Restore(Task):
         degrade_store(store, realisations, config, progress)
 
     def training_data(
-        self, store: Store, keys: list[str], config: RunConfig, length: int
+        self, store: Store, keys: list[str], config: RestoreRun, length: int
     ) -> Dataset:
-        degradation, neighbours = degradation_of(config), restoration_of(config).neighbours
+        degradation, neighbours = degradation_of(config), config.restoration.neighbours
         pictures = StoredPictures(store, keys, config)
         if degradation.reach is None:
             if neighbours is not None:
@@ -113,7 +114,7 @@ class Restore(Task):
             corruption=degradation,
             augment=_turns(config) if config.data.augment else None,
             patch=config.data.patch,
-            wanted=wanted_of(config),
+            make_target=target_of(config),
         )
 
     def evaluate(
@@ -121,12 +122,12 @@ class Restore(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: RestoreRun,
         progress: Progress = lambda slices: None,
     ) -> dict[str, Any]:
         return evaluate_restoration(_restorer(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+    def judge(self, figures: dict[str, Any], config: RestoreRun) -> Verdict:
         return judge_restoration(figures["overall"], config)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
@@ -139,8 +140,8 @@ class Restore(Task):
         ]
         return {"text": f"{name}: {told[0]} dB, SSIM {told[1]}"}
 
-    def takes_pictures(self, config: RunConfig) -> bool:
-        return restoration_of(config).source != "series"
+    def takes_pictures(self, config: RestoreRun) -> bool:
+        return config.restoration.source != "series"
 
     def export(
         self,
@@ -148,7 +149,7 @@ class Restore(Task):
         card: ModelCard,
         source: Source,
         to: Export,
-        config: RunConfig,
+        config: RestoreRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
         """One CT volume; pictures go by pipeline.export.pictures."""
@@ -168,7 +169,7 @@ class Restore(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: RestoreRun,
         *,
         curve: list[dict[str, float]],
         path: Path,
@@ -178,7 +179,7 @@ class Restore(Task):
         write_restoration(report, strips, curve=curve, path=path)
 
 
-def _turns(config: RunConfig) -> Compose:
+def _turns(config: RestoreRun) -> Compose:
     """Quarter turns of square pieces, and mirrored ones."""
     square = config.data.patch[0] == config.data.patch[1]
     return Compose(
@@ -194,3 +195,6 @@ def _restorer(model: nn.Module) -> Restorer:
     if not isinstance(model, Restorer):
         raise TypeError(f"{type(model).__name__} is no shell of the task restore")
     return model
+
+
+TASK = Restore()

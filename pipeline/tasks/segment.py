@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.run import RunConfig
-from pipeline.config.segmentation import complete
+from pipeline.config.task_runs import SegmentRun
 from pipeline.core.label_groups import require_known
 from pipeline.core.types import Progress
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
@@ -34,21 +33,22 @@ from pipeline.tasks.base import Sides, Task
 OVERVIEW = "overview.png"
 
 
-class Segment(Task):
-    def usable(self, store: Store, key: str, config: RunConfig) -> bool:
+class Segment(Task[SegmentRun]):
+    """A series in, label maps of its structures out."""
+
+    measures = frozenset({"denoiser"})
+
+    def usable(self, store: Store, key: str, config: SegmentRun) -> bool:
         """Whether a series has the label map that the run names."""
-        return config.segmentation is not None and has_labels(
-            store, key, config.segmentation.labels
-        )
+        return has_labels(store, key, config.segmentation.labels)
 
-    def nothing_usable(self, config: RunConfig) -> str:
-        kind = config.segmentation.labels if config.segmentation else ""
+    def nothing_usable(self, config: SegmentRun) -> str:
         return (
-            f"no series has labels of the kind {kind!r}: put the label files beside the images "
-            "before ingest, and see in its report why one was refused"
+            f"no series has labels of the kind {config.segmentation.labels!r}: put the label "
+            "files beside the images before ingest, and see in its report why one was refused"
         )
 
-    def plan(self, store: Store, keys: Sides, config: RunConfig) -> RunConfig:
+    def plan(self, store: Store, keys: Sides, config: SegmentRun) -> SegmentRun:
         """Grid, patch, grey ranges and network by the training series, where they are left to
         planning."""
         return planned(store, keys[TRAIN], config)
@@ -57,10 +57,10 @@ class Segment(Task):
         self,
         store: Store,
         keys: Sides,
-        config: RunConfig,
+        config: SegmentRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        settings, wanted = complete(config.segmentation), [*keys[TRAIN], *keys[TEST]]
+        settings, wanted = config.grid, [*keys[TRAIN], *keys[TEST]]
         for name in settings.classes:
             codes_of(name)  # after hours of training, no result must fail for want of a code
         labelmaps = {key: stored_labels(store, key, settings.labels) for key in wanted}
@@ -72,9 +72,9 @@ class Segment(Task):
             cache_working(store, key, labelmaps[key], settings, degraded=_degraded(config))
 
     def training_data(
-        self, store: Store, keys: list[str], config: RunConfig, length: int
+        self, store: Store, keys: list[str], config: SegmentRun, length: int
     ) -> LabelPatches:
-        settings = complete(config.segmentation)
+        settings = config.grid
         volumes = [
             load_working(
                 store,
@@ -87,7 +87,7 @@ class Segment(Task):
         ]
         return LabelPatches(volumes, settings, seed=config.train.seed, length=length)
 
-    def passes(self, config: RunConfig) -> int:
+    def passes(self, config: SegmentRun) -> int:
         return 1 if config.degradation is None else 2
 
     def evaluate(
@@ -95,12 +95,12 @@ class Segment(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: SegmentRun,
         progress: Progress = lambda slices: None,
     ) -> dict[str, Any]:
         """Figures on the series as they are; overall["doses"] has those beside the ones on what
         the run's degradation leaves, where there is one."""
-        settings = complete(config.segmentation)
+        settings = config.grid
         figures = evaluate_labels(model, store, keys, settings, progress=progress)
         if config.degradation is not None:
             low = low_dose_figures(model, store, keys, config, progress=progress)
@@ -108,7 +108,24 @@ class Segment(Task):
             figures["overall"]["doses"] = {FULL_DOSE: full, LOW_DOSE: low}
         return figures
 
-    def judge(self, figures: dict[str, Any], config: RunConfig) -> Verdict:
+    def require_denoisable(self, config: SegmentRun) -> None:
+        """Denoised are the low-dose images that the run's degradation makes."""
+        if config.degradation is None:
+            super().require_denoisable(config)
+
+    def evaluate_denoised(
+        self,
+        model: nn.Module,
+        denoiser: nn.Module,
+        store: Store,
+        keys: list[str],
+        config: SegmentRun,
+        progress: Progress = lambda slices: None,
+    ) -> dict[str, Any]:
+        """Dice on low-dose images, denoised and then segmented."""
+        return low_dose_figures(model, store, keys, config, denoiser=denoiser, progress=progress)
+
+    def judge(self, figures: dict[str, Any], config: SegmentRun) -> Verdict:
         return judge_segmentation(figures["overall"], config.register_.gate.min_dice)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
@@ -123,10 +140,10 @@ class Segment(Task):
         card: ModelCard,
         source: Source,
         to: Export,
-        config: RunConfig,
+        config: SegmentRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
-        return export_segmented(model, card, source, to, complete(config.segmentation), progress)
+        return export_segmented(model, card, source, to, config.grid, progress)
 
     def write_report(
         self,
@@ -134,7 +151,7 @@ class Segment(Task):
         model: nn.Module,
         store: Store,
         keys: list[str],
-        config: RunConfig,
+        config: SegmentRun,
         *,
         curve: list[dict[str, float]],
         path: Path,
@@ -145,5 +162,8 @@ class Segment(Task):
             save_overlay(overlays[0], path.with_name(OVERVIEW))
 
 
-def _degraded(config: RunConfig) -> str | None:
+def _degraded(config: SegmentRun) -> str | None:
     return None if config.degradation is None else degradation_digest(config, 0)
+
+
+TASK = Segment()

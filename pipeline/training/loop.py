@@ -94,7 +94,7 @@ def train(
     model = place(build_model(config), device.kind, channels_last=settings.channels_last)
     if settings.start_from is not None:
         load_weights(model, Path(settings.start_from))
-    model.strength = 1.0  # or the network would learn to make up for it
+    strength, model.strength = model.strength, 1.0  # or the network would learn to make up for it
     step = build(
         config.step,
         key="step",
@@ -109,7 +109,7 @@ def train(
     loop.run(dataset, start=done, log=log)
     if selection is not None:
         model.load_state_dict(selection.weights)
-    model.strength = config.strength
+    model.strength = strength
     return place(model, "cpu", channels_last=False).eval()
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import pipeline.evaluation.denoising as evaluation
-from pipeline.config.sections import Gate
+from pipeline.config.sections import DenoiseGate
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.masks import body_mask
 from pipeline.core.slice_matching import match_slices
@@ -223,7 +223,7 @@ def test_an_infinite_psnr_is_no_figure_and_fails_the_gate() -> None:
     window = result["overall"]["windows"]["soft_tissue"]
     assert window["output"]["psnr"] is None
     assert window["output"]["ssim"] == 1
-    verdict = judge_denoising(result["overall"], Gate())
+    verdict = judge_denoising(result["overall"], DenoiseGate())
     assert verdict.passed is False
     assert verdict.checks[0].figure is None
 
@@ -239,7 +239,7 @@ def test_the_gain_is_never_taken_between_different_patients() -> None:
         for window in (p["windows"]["soft_tissue"] for p in result["patients"].values())
         if window["input"]["psnr"] is not None
     ]
-    gain = judge_denoising(result["overall"], Gate()).checks[0].figure
+    gain = judge_denoising(result["overall"], DenoiseGate()).checks[0].figure
     assert gain is None or gain == pytest.approx(np.mean(own_gain))
 
 
@@ -517,7 +517,7 @@ def test_a_pair_of_different_lengths_is_compared_where_both_are(
 
 def test_a_good_model_passes_and_the_record_says_why() -> None:
     figures = overall(before=20.0, after=22.5, bone=-1.5, fat=0.3, lung=None)
-    verdict = judge_denoising(figures, Gate(psnr_gain_db=2.0, max_abs_hu_bias=2.0))
+    verdict = judge_denoising(figures, DenoiseGate(psnr_gain_db=2.0, max_abs_hu_bias=2.0))
     assert verdict.passed is True
     assert [check.figure for check in verdict.checks] == [2.5, -1.5, 0.3]
     assert verdict.checks[0].limit == ">= 2.0"
@@ -539,7 +539,7 @@ def test_a_good_model_passes_and_the_record_says_why() -> None:
     ],
 )
 def test_the_check_that_fails_is_on_record(figures: dict[str, Any], failed: int) -> None:
-    verdict = judge_denoising(figures, Gate(psnr_gain_db=1.0, max_abs_hu_bias=2.0))
+    verdict = judge_denoising(figures, DenoiseGate(psnr_gain_db=1.0, max_abs_hu_bias=2.0))
     assert verdict.passed is False
     found = [index for index, check in enumerate(verdict.checks) if not check.passed]
     assert found == [failed]
@@ -549,23 +549,23 @@ def test_the_gain_must_be_reached_in_every_window() -> None:
     figures = overall(before=20.0, after=22.5, bone=0.0)
     lung = {"input": {"psnr": 30.0}, "output": {"psnr": 30.4}}
     figures["windows"]["lung"] = lung
-    verdict = judge_denoising(figures, Gate(psnr_gain_db=1.0))
+    verdict = judge_denoising(figures, DenoiseGate(psnr_gain_db=1.0))
     assert not verdict.passed
     assert [(c.name, c.passed) for c in verdict.checks[:2]] == [
         ("PSNR gain in window soft_tissue, dB", True),
         ("PSNR gain in window lung, dB", False),
     ]
     lung["output"]["psnr"] = 31.5
-    assert judge_denoising(figures, Gate(psnr_gain_db=1.0)).passed
+    assert judge_denoising(figures, DenoiseGate(psnr_gain_db=1.0)).passed
 
 
 def test_the_limits_themselves_pass() -> None:
-    assert judge_denoising(overall(before=20.0, after=21.0, bone=2.0), Gate()).passed is True
+    assert judge_denoising(overall(before=20.0, after=21.0, bone=2.0), DenoiseGate()).passed is True
 
 
 def test_the_gate_may_judge_tissue_by_tissue() -> None:
     figures = overall(before=20.0, after=22.5, bone=-9.0, fat=0.3, lung=7.0)
-    verdict = judge_denoising(figures, Gate(max_abs_hu_bias={"bone": 10, "fat": 1}))
+    verdict = judge_denoising(figures, DenoiseGate(max_abs_hu_bias={"bone": 10, "fat": 1}))
     assert verdict.passed
     assert [c.name for c in verdict.checks[1:]] == ["HU bias in bone", "HU bias in fat"]
-    assert not judge_denoising(figures, Gate(max_abs_hu_bias={"bone": 5})).passed
+    assert not judge_denoising(figures, DenoiseGate(max_abs_hu_bias={"bone": 5})).passed

@@ -14,7 +14,7 @@ import yaml
 from conftest import Ended
 
 from pipeline.config.run import RunConfig, load_config, parse_config
-from pipeline.config.segmentation import Segmentation, complete
+from pipeline.config.segmentation import Segmentation
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.pseudonyms import installation_key
@@ -226,7 +226,7 @@ def test_the_configurations_that_come_with_the_software_learn(path: Path, tmp_pa
     labelmap = LabelMap(labels, names)
     store.add_labels("s-0", section.labels, labelmap)
     config = planned(store, ["s-0"], config)
-    settings = complete(config.segmentation)
+    settings = config.grid
     cache_working(store, "s-0", labelmap, settings)
     volume = load_working(store, "s-0", labelmap, settings)
     before = build_weights(config)

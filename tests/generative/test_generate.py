@@ -244,7 +244,7 @@ def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[dict, V
 
 def test_a_generator_that_plays_its_training_images_back_is_refused(digit_store: Store) -> None:
     training = _images(digit_store, range(2, 10))
-    drawn, verdict = drawn_by(Playback(training), digit_store, most_copies=0.05)
+    drawn, verdict = drawn_by(Playback(training), digit_store, max_copies=0.05)
     assert drawn["copies"] > 0.9
     # Compared with as many training images as are held back, a quarter of them all.
     assert 0.55 < drawn["nearer_to_training"] < 0.75
@@ -259,7 +259,7 @@ def test_a_generator_that_plays_its_training_images_back_is_refused(digit_store:
 
 def test_a_generator_that_draws_one_image_is_refused(digit_store: Store) -> None:
     one = _images(digit_store, range(2))[:1]
-    limits = {"least_diversity": 0.5, "most_copies": 1.0}
+    limits = {"min_diversity": 0.5, "max_copies": 1.0}
     drawn, verdict = drawn_by(Playback(one), digit_store, **limits)
     assert drawn["relative_diversity"] == pytest.approx(0, abs=1e-3)
     assert drawn["largest_class_share"] == 1
@@ -267,7 +267,7 @@ def test_a_generator_that_draws_one_image_is_refused(digit_store: Store) -> None
 
 
 def test_a_limit_on_what_was_not_measured_fails() -> None:
-    asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_precision": 0.1}}
+    asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_precision": 0.1}}
     verdict = judge_generation({}, run(generation=asked))
     assert verdict.to_dict() == {
         "passed": False,
@@ -279,7 +279,7 @@ def test_a_limit_on_what_was_not_measured_fails() -> None:
 
 def test_what_cannot_draw_is_not_asked_for_copies() -> None:
     """Neither as written by its user nor as a flow hands it on, with every setting written out."""
-    asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_psnr_db": 10}}
+    asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_psnr_db": 10}}
     written = run(generation=asked)
     overall = {"windows": {"grey": {"psnr": 12.0}}}
     for config in (written, parse_config(written.resolved())):
@@ -291,7 +291,7 @@ def test_what_cannot_draw_is_not_asked_for_copies() -> None:
 
 
 def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
-    asked = {"source": "digits", "image_size": [8, 8], "limits": {"least_psnr_above_pca_db": 0.5}}
+    asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_psnr_above_pca_db": 0.5}}
     overall = {"windows": {"grey": {"psnr": 18.4}}, "pca": {"psnr": 18.0}}
     verdict = judge_generation(overall, run(generation=asked))
     assert verdict.checks[0].figure == pytest.approx(0.4)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.tracking.promotion import Wish, audit, promote, rollback
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
-from pipeline.config.sections import Gate
+from pipeline.config.sections import DenoiseGate
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.phantoms import measure_on_phantoms
@@ -111,7 +111,7 @@ def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> dict:
     }
 
 
-def failed(*figures, gate: Gate = Gate(max_abs_hu_bias=2.0)) -> list[str]:  # noqa: B008
+def failed(*figures, gate: DenoiseGate = DenoiseGate(max_abs_hu_bias=2.0)) -> list[str]:  # noqa: B008
     champion = figures[1] if len(figures) > 1 else None
     checks = within_bounds(figures[0], gate, champion)
     return [check.name for check in checks if not check.passed]
@@ -130,7 +130,7 @@ def test_noise_may_neither_grow_nor_become_too_coarse():
 def test_a_model_may_add_no_bias_beyond_its_gate_whatever_the_scanner_has():
     assert failed(on_phantoms(12, 0.3, **{"900 HU": 1.9})) == []
     assert failed(on_phantoms(12, 0.3, **{"900 HU": -2.1})) == ["HU bias added in a rod of 900 HU"]
-    only_fat = Gate(max_abs_hu_bias={"fat": 1.0})
+    only_fat = DenoiseGate(max_abs_hu_bias={"fat": 1.0})
     assert failed(on_phantoms(12, 0.3, **{"900 HU": 50.0, "-100 HU": 0.9}), gate=only_fat) == []
     assert len(failed(on_phantoms(12, 0.3, **{"-100 HU": 1.1}), gate=only_fat)) == 1
 

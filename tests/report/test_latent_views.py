@@ -13,6 +13,7 @@ import torch
 from helpers.images import body_slice, disc, tiny_train, volume_of
 from PIL import Image
 
+from flows.latent import load_generator
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import resampled
@@ -24,7 +25,6 @@ from pipeline.models.adapters.generative import Generative
 from pipeline.report.generation import alarm_shares, report_grids, write_generation
 from pipeline.report.latent_views import (
     LatentRequest,
-    generative_model,
     plot_codes,
     view,
     write_view,
@@ -225,7 +225,7 @@ def test_a_network_that_only_draws_has_no_codes_of_images(store: Store) -> None:
         len(view("interpolate", model, config, None, LatentRequest(count=2, steps=4)).images) == 8
     )
     with pytest.raises(ConfigError, match="no space of codes"):
-        generative_model(torch.nn.Identity(), config, reference="redcnn/1")
+        load_generator("redcnn@pretrained")
 
 
 def test_a_plot_shows_the_codes_of_the_store(store: Store, tmp_path: Path) -> None:

@@ -350,10 +350,10 @@ def test_items_are_spoilt_as_whole_pictures_are(stores: dict[str, Store]) -> Non
     assert len(places) > 2
 
 
-def test_a_wanted_label_map_is_the_target(stores: dict[str, Store]) -> None:
+def test_a_label_map_may_be_the_target(stores: dict[str, Store]) -> None:
     rule = {"edges": [100], "values": [0, 200], "sigma": 1}
-    wanted = {"target": "pipeline.degradations.labels.ImageToLabels", "args": rule}
-    config = run(NOISE, restoration={"source": "pictures", "wanted": wanted})
+    target = {"target": "pipeline.degradations.labels.ImageToLabels", "args": rule}
+    config = run(NOISE, restoration={"source": "pictures", "target": target})
     keys = sides_of(stores["grey"])
     items = task_of(config).training_data(stores["grey"], keys["train"], config, 3)
     for item in items:

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, Normalize
+from pipeline.config.task_runs import DenoiseRun
 
 
 class ModelAdapter(nn.Module):
@@ -80,7 +81,7 @@ class Identity(nn.Module):
         return image
 
 
-def denoiser(config: RunConfig) -> HUModel:
+def denoiser(config: DenoiseRun) -> HUModel:
     """A network from HU to HU in its shell."""
     network = build(config.model, key="model", base=nn.Module)
     residual = bool(config.step.args.get("residual", False))
@@ -89,18 +90,10 @@ def denoiser(config: RunConfig) -> HUModel:
     )
 
 
-#: What makes the shell of each task's networks.
-_ADAPTERS = {
-    "denoise": "pipeline.models.adapters.base.denoiser",
-    "segment": "pipeline.models.adapters.segmenter.segmenter",
-    "generate": "pipeline.models.adapters.generative.generative",
-    "restore": "pipeline.models.adapters.restorer.restorer",
-}
-
-
 def build_model(config: RunConfig) -> ModelAdapter:
-    """The run's network in its shell, freshly initialised from torch's global generator."""
-    module, _, name = _ADAPTERS[config.task].rpartition(".")
+    """The run's network behind its task's adapter, freshly initialised from torch's global
+    generator. Raises ConfigError where the network does not take its arguments."""
+    module, _, name = config.adapter.rpartition(".")
     return getattr(importlib.import_module(module), name)(config)
 
 

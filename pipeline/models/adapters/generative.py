@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config.component import build
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.gan import VAEGAN
@@ -24,7 +24,7 @@ class Generative(HUModel):
     label, takes [batch, codes + labels], each code flat and its label one-hot behind it, and draws.
     """
 
-    def __init__(self, network: nn.Module, *, config: RunConfig) -> None:
+    def __init__(self, network: nn.Module, *, config: GenerateRun) -> None:
         super().__init__(network, normalize=config.normalize_hu, residual=False)
         rows, columns = getattr(network, "image_size", (-1, -1))
         if self.draws_from_codes:
@@ -70,6 +70,6 @@ class Generative(HUModel):
         return self.in_hu(network.decode(code).float())
 
 
-def generative(config: RunConfig) -> Generative:
+def generative(config: GenerateRun) -> Generative:
     """The run's network in its shell."""
     return Generative(build(config.model, key="model", base=nn.Module), config=config)

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from pipeline.config.component import build
-from pipeline.config.restoration import CHANNELS, Colour, Restoration
-from pipeline.config.run import RunConfig
+from pipeline.config.restoration import CHANNELS, Colour
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
 from pipeline.degradations.base import Chain, Corruption
 from pipeline.degradations.paired import PairInput, PairTarget
@@ -35,12 +35,12 @@ class Restorer(HUModel):
     """
 
     def __init__(
-        self, network: nn.Module, *, config: RunConfig, degradation: Corruption, residual: bool
+        self, network: nn.Module, *, config: RestoreRun, degradation: Corruption, residual: bool
     ) -> None:
         super().__init__(network, normalize=config.normalize_hu, residual=residual)
-        self.colour = restoration_of(config).colour
+        self.colour = config.restoration.colour
         self.channels = CHANNELS[self.colour]
-        self.neighbours = restoration_of(config).neighbours or 0
+        self.neighbours = config.restoration.neighbours or 0
         self.given = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
         self.keeps_lightness = self.colour == "lab" and self.given == 1
@@ -102,27 +102,18 @@ def lifted(image: torch.Tensor, *, channels: int, scale: int, colour: Colour) ->
     return image.expand(-1, channels, -1, -1)
 
 
-def restoration_of(config: RunConfig) -> Restoration:
-    """The section that a restoring run has."""
-    if config.restoration is None:
-        raise TypeError(f"{config.name} has no restoration section")
-    return config.restoration
-
-
-def degradation_of(config: RunConfig) -> Corruption:
-    """What spoils the run's pictures."""
-    if config.degradation is None:
-        raise TypeError(f"{config.name} has no degradation")
+def degradation_of(config: RestoreRun) -> Corruption:
+    """What degrades the run's pictures; ConfigError where it cannot be built."""
     return build(config.degradation, key="degradation", base=Corruption)
 
 
-def wanted_of(config: RunConfig) -> Corruption | None:
-    """What the run's model is to give of a picture; None for the picture itself."""
-    wanted = restoration_of(config).wanted
-    return None if wanted is None else build(wanted, key="restoration.wanted", base=Corruption)
+def target_of(config: RestoreRun) -> Corruption | None:
+    """What makes the target of a picture; None where that is the picture itself."""
+    target = config.restoration.target
+    return None if target is None else build(target, key="restoration.target", base=Corruption)
 
 
-def restorer(config: RunConfig) -> Restorer:
+def restorer(config: RestoreRun) -> Restorer:
     """The run's network in its shell; ConfigError where it enlarges by another scale."""
     network = build(config.model, key="model", base=nn.Module)
     degradation = degradation_of(config)
@@ -136,13 +127,13 @@ def restorer(config: RunConfig) -> Restorer:
     return Restorer(network, config=config, degradation=degradation, residual=residual)
 
 
-def _require_halves(config: RunConfig, degradation: Corruption) -> None:
+def _require_halves(config: RestoreRun, degradation: Corruption) -> None:
     """A stored pair is two pictures in one: a run that took it for one would learn nonsense."""
     first = degradation.parts[0] if isinstance(degradation, Chain) else degradation
-    paired = restoration_of(config).source == "pairs"
+    paired = config.restoration.source == "pairs"
     for key, part, half in (
         ("degradation", first, PairInput),
-        ("restoration.wanted", wanted_of(config), PairTarget),
+        ("restoration.target", target_of(config), PairTarget),
     ):
         if isinstance(part, half) != paired:
             needed = "needs" if paired else "alone knows"

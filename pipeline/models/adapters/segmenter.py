@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.config.component import build
-from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component
-from pipeline.config.segmentation import Segmentation, complete
+from pipeline.config.segmentation import Segmentation
+from pipeline.config.task_runs import SegmentRun
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter
 
@@ -79,6 +79,6 @@ def build_segmenter(
     )
 
 
-def segmenter(config: RunConfig) -> SegmentationModel:
+def segmenter(config: SegmentRun) -> SegmentationModel:
     """The run's network in its shell."""
-    return build_segmenter(config.model, complete(config.segmentation))
+    return build_segmenter(config.model, config.grid)

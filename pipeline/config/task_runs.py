@@ -1,0 +1,116 @@
+"""The runs of the tasks that come with the software: a type each, chosen by `task:`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from pipeline.config.generation import Generation
+from pipeline.config.restoration import Restoration
+from pipeline.config.run import RunConfig
+from pipeline.config.sections import (
+    Component,
+    DenoiseGate,
+    NoGate,
+    Normalize,
+    Register,
+    SegmentGate,
+)
+from pipeline.config.segmentation import Planned, Segmentation, planned_or_complete
+from pipeline.core.errors import ConfigError
+
+LOSS = "say what to minimise"
+
+
+class DenoiseRun(RunConfig):
+    """A target image gets noise, or comes with a real noisy one; a network takes it off."""
+
+    adapter: ClassVar[str] = "pipeline.models.adapters.base.denoiser"
+
+    task: Literal["denoise"]
+    loss: Component = Field(description=LOSS)
+    normalize_hu: Normalize = Normalize()
+    #: The share of the network's correction that the trained model applies; the rest of the noise
+    #: stays, and with it the texture that readers know. Training and its loss know only the whole.
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+    #: The first four are reported at every evaluation, the others where they are named.
+    metrics: tuple[Literal["psnr", "ssim", "rmse", "hu_bias", "vif", "gmsd", "ms_ssim"], ...] = (
+        "psnr",
+        "ssim",
+        "rmse",
+        "hu_bias",
+    )
+    #: How the held-back patients are measured (pipeline.metrics.conventions); some have own
+    #: windows.
+    convention: Literal["ldct", "ldct_body", "eulig2024", "redcnn", "range4096"] = "ldct"
+    #: Noise texture and sharpness on phantoms in the report.
+    phantoms: bool = True
+    register_: Register[DenoiseGate] = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _one_way_to_inputs(self) -> DenoiseRun:
+        data = self.data
+        if (self.degradation is None) == (data.pairs is None):
+            raise ValueError("name a degradation, or data.pairs: one of them makes the inputs")
+        if data.pairs and (data.realisations > 1 or data.partner == "draw"):
+            raise ValueError("data.pairs: a real series is one draw: no realisations, no partner")
+        return self
+
+
+class _WithoutPairs(RunConfig):
+    """A run whose inputs are no real low-dose series."""
+
+    @model_validator(mode="after")
+    def _no_pairs(self) -> _WithoutPairs:
+        if self.data.pairs:
+            raise ValueError(f"data.pairs: not for the task {self.task}")
+        return self
+
+
+class SegmentRun(_WithoutPairs):
+    """Structures of label maps are learned. Where there is a degradation, the network learns with
+    it too, and is tested on what it makes."""
+
+    adapter: ClassVar[str] = "pipeline.models.adapters.segmenter.segmenter"
+
+    task: Literal["segment"]
+    segmentation: Annotated[
+        Annotated[Segmentation, Tag("complete")] | Annotated[Planned, Tag("planned")],
+        Discriminator(planned_or_complete),
+    ] = Field(description="say which classes, and on what grid")
+    loss: Component = Field(description=LOSS)
+    register_: Register[SegmentGate] = Field(alias="register")
+
+    @property
+    def grid(self) -> Segmentation:
+        """The segmentation with its grid; ConfigError where it has not been planned yet."""
+        if not isinstance(self.segmentation, Segmentation):
+            raise ConfigError(
+                "segmentation: its spacing_mm and patch are not known before planning"
+            )
+        return self.segmentation
+
+
+class GenerateRun(_WithoutPairs):
+    """Images to codes and back, and new images from random codes."""
+
+    adapter: ClassVar[str] = "pipeline.models.adapters.generative.generative"
+
+    task: Literal["generate"]
+    generation: Generation = Field(description="say which images, and of what size")
+    normalize_hu: Normalize = Normalize()
+    register_: Register[NoGate] = Field(alias="register")
+
+
+class RestoreRun(_WithoutPairs):
+    """A picture or slice is degraded, and a network brings it back."""
+
+    adapter: ClassVar[str] = "pipeline.models.adapters.restorer.restorer"
+
+    task: Literal["restore"]
+    restoration: Restoration = Field(description="say which pictures")
+    degradation: Component = Field(description="say what degrades them")
+    loss: Component = Field(description=LOSS)
+    normalize_hu: Normalize = Normalize()
+    register_: Register[NoGate] = Field(alias="register")
