@@ -20,7 +20,8 @@ def first_fault(error: ValidationError, run_type: Any) -> str:
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path = [str(part) for part in fault["loc"]]
     where = ".".join(path)
-    if fault["type"] == "missing" and (purpose := _purpose(run_type, path)):
+    absent = fault["type"] == "missing" or fault["input"] is None
+    if absent and (purpose := _purpose(run_type, path)):
         return f"{where}: {purpose}"
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']}" if where else fault["msg"]
