@@ -18,11 +18,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.run import parse_config
-from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.evaluation.gates import Check, Verdict
-from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
-from pipeline.promotion.compare import compare
+from pipeline.tasks.base import task_of
 
 AUDIT = "audit."
 #: On the version: passed or failed, and why; in its run all checks.
@@ -105,16 +103,13 @@ def judge_promotion(
     checks = list(Verdict.from_dict(recorded["gate"]).checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
-    if not isinstance(config, DenoiseRun):
-        remedy = f"there are none for the task {config.task}: look at it, then --force"
-        checks.append(Check("acceptance checks", None, remedy, passed=False))
-    else:
-        checks += acceptance_checks(model, card, config)
-        rival = registry.load(f"{version.name}/{champion.version}")[0] if champion else None
-        checks += phantom_checks(model, rival, config)
-        if champion is not None:
-            theirs = registry.recorded(champion)["figures"]["patients"]
-            checks += compare(recorded["figures"]["patients"], theirs)
+    rival = None
+    if champion is not None:
+        theirs = registry.recorded(champion)["figures"].get("patients", {})
+        rival = registry.load(f"{version.name}/{champion.version}")[0], theirs
+    checks += task_of(config).acceptance(
+        model, card, config, patients=recorded["figures"].get("patients", {}), champion=rival
+    )
     return Verdict.of(checks)
 
 

@@ -20,13 +20,14 @@ from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import OpenProgress, Progress
 from pipeline.dicom.read.series import Series
-from pipeline.evaluation.gates import Verdict
+from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
+from pipeline.promotion.compare import Patients
 from pipeline.store.store import Store
 from pipeline.training.best_weights import BestWeights
 
@@ -159,6 +160,23 @@ class Task(ABC, Generic[RunT]):
     @abstractmethod
     def judge(self, figures: dict[str, Any], config: RunT) -> Verdict:
         """Each figure that the run limits against its limit."""
+
+    def acceptance(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        config: RunT,
+        *,
+        patients: Patients,
+        champion: tuple[nn.Module, Patients] | None,
+    ) -> list[Check]:
+        """Checks beyond the gate before a version may serve patients.
+
+        patients: its figures by patient. champion: the version that serves now, and its figures.
+        A task without such checks has one that fails, so that promotion needs --force.
+        """
+        limit = f"there is none for the task {config.task}: look at it, then --force"
+        return [Check("acceptance", None, limit, passed=False)]
 
     @abstractmethod
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:

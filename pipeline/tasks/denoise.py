@@ -14,13 +14,15 @@ from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.denoising import evaluate_store
-from pipeline.evaluation.gates import Verdict, judge_denoising
+from pipeline.evaluation.gates import Check, Verdict, judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.inference.drift import seen_by
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
+from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
+from pipeline.promotion.compare import Patients, compare
 from pipeline.report import save_overview, write_evaluation, write_report
 from pipeline.report.formatting import fixed
 from pipeline.report.slice_selection import choose_panels
@@ -106,6 +108,21 @@ class Denoise(Task[DenoiseRun]):
 
     def judge(self, figures: dict[str, Any], config: DenoiseRun) -> Verdict:
         return judge_denoising(figures["overall"], config.register_.gate)
+
+    def acceptance(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        config: DenoiseRun,
+        *,
+        patients: Patients,
+        champion: tuple[nn.Module, Patients] | None,
+    ) -> list[Check]:
+        """Synthetic images, phantoms, and the champion's figures on the same patients."""
+        rival, theirs = champion if champion is not None else (None, None)
+        checks = acceptance_checks(model, card, config)
+        checks += phantom_checks(model, rival, config)
+        return checks if theirs is None else checks + compare(patients, theirs)
 
     def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures of the first window."""
