@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import machine
 import torch
 from generative_compression import KINDS, compression
 from generative_denoise import denoise
@@ -24,7 +25,6 @@ from generative_figures import FIGURES
 from generative_tables import TABLES
 
 from pipeline.core.malloc import keep_freed_memory
-from pipeline.core.versions import versions
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -53,12 +53,12 @@ def main() -> None:
     if arguments.iterations:
         options["iterations"] = arguments.iterations
     figures = PARTS[arguments.part](**options)
-    told = {"figures": figures, "versions": versions()}
+    told = {"figures": figures, "machine": machine.facts("auto")}
     path = RESULTS / f"generative_{arguments.part}.json"
     path.write_text(json.dumps(told, indent=2) + "\n")
     if arguments.part in FIGURES:
         FIGURES[arguments.part](figures).savefig(path.with_name(f"{path.stem}_curve.png"), dpi=110)
-    table = "\n".join(TABLES[arguments.part](figures)) + "\n"
+    table = "\n".join([machine.told(told["machine"]), "", *TABLES[arguments.part](figures)]) + "\n"
     path.with_suffix(".md").write_text(table)
     print(table)
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -22,10 +20,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import machine
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.core.versions import versions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
@@ -52,9 +50,8 @@ def main() -> None:
         result = {
             "against SimpleITK": against_simpleitk(root, Path(scratch), arguments.repeats),
             "linearity": linearity(Path(scratch), arguments.counts),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-            f"load {os.getloadavg()[0]:.1f}",
-            "versions": versions() | {"SimpleITK": sitk.Version_VersionString()},
+            "machine": machine.facts(),
+            "SimpleITK": sitk.Version_VersionString(),
         }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ingest.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -147,7 +144,7 @@ def markdown(result: dict) -> str:
     repeats = len(next(iter(runs.values())))
     lines = [
         f"{result['against SimpleITK']['slices']} slices of real CT, warm, median of {repeats} "
-        f"runs in turns; {result['machine']}.\n",
+        f"runs in turns; {machine.told(result['machine'])}\n",
         "| | seconds | fastest to slowest |",
         "|---|---|---|",
         *(f"| {k} | {middle[k]:.3f} | {min(v):.3f} to {max(v):.3f} |" for k, v in runs.items()),

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 from latent_search import RESULTS, ROOT, sides_of, trained
 from latent_search_kinds import KINDS
@@ -29,7 +30,6 @@ from skimage.restoration import inpaint_biharmonic
 from pipeline.config.run import load_config
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.units import AIR_HU, Window
-from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.latent_search import poisson_blended
@@ -65,7 +65,7 @@ def main() -> None:
     assert isinstance(model, Generative)
     volume = store.load(held_back[0])
     fill = Fill(clip=config.generation.clip)
-    results: dict[str, Any] = {"versions": versions(), "search": fill.facts()}
+    results: dict[str, Any] = {"machine": machine.facts("auto"), "search": fill.facts()}
     bands = []
     for name, (region, ways) in holes(volume, model, fill).items():
         results[name], band = compared(np.asarray(volume.image_hu[SLICES]), region, ways)
@@ -179,7 +179,8 @@ def band(rows: list[Stack]) -> NDArray[np.uint8]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| region | way | RMSE, HU | in the body | CPU s a slice |", "|---|---|---|---|---|"]
+    lines = [machine.told(results["machine"]), ""]
+    lines += ["| region | way | RMSE, HU | in the body | CPU s a slice |", "|---|---|---|---|---|"]
     for region in ("truncation", "metal"):
         for way, row in results[region].items():
             lines.append(

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from latent_search_kinds import KINDS, Kind
@@ -31,7 +32,6 @@ from scipy import ndimage
 from pipeline.config.run import RunConfig, load_config
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.versions import versions
 from pipeline.data.images import StoredSlices
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.generative.latent_search import (
@@ -83,7 +83,7 @@ def main() -> None:
         np.stack([images[n] for n in chosen])
         for images, chosen in ((training, kind.tuning), (test, kind.test))
     )
-    results: dict[str, Any] = {"versions": versions(), "pool": POOL, "equal": EQUAL}
+    results: dict[str, Any] = {"machine": machine.facts(), "pool": POOL, "equal": EQUAL}
     results["images"], shown = compared(model, seen, unseen, WAYS, kind)
     moving = moving_picture(seen[1])[:TUNING_FRAMES], moving_picture(unseen[3])
     results["sequence"], frames = compared(model, *moving, SEQUENCE_WAYS, kind)

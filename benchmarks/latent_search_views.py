@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import machine
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +19,8 @@ COUNT, WIDTH, GREY = 6, 960, 128
 
 def table(results: dict[str, Any]) -> str:
     lines = [
+        machine.told(results["machine"]),
+        "",
         "| | search | moves | CPU s | times faster | loss | RMSE in the hole | flicker |",
         "|---|---|---|---|---|---|---|---|",
     ]

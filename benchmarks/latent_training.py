@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import machine
 import torch
 
 from pipeline.config.run import digest
 from pipeline.config.sections import Normalize, Train
-from pipeline.core.versions import versions
 from pipeline.data.images import ImageItems
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import VAE
@@ -38,7 +38,7 @@ def timed(name: str, part: Callable[[], dict[str, Any]], arguments: argparse.Nam
     results = part()
     results["minutes"] = (time.time() - began) / 60
     results["cpu_minutes"] = (time.process_time() - spent) / 60
-    results["versions"] = versions()
+    results["machine"] = machine.facts()
     text = json.dumps(results, indent=2) + "\n"
     (arguments.results / f"{name}.json").write_text(text)
     print(text)

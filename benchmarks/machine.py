@@ -1,4 +1,4 @@
-"""What every table of times must say of the machine that took them."""
+"""What every table must say of the machine that took it: processor, cores and precision."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from unittest.mock import patch
 
 import torch
 
+from pipeline.config.sections import Train
 from pipeline.core.malloc import SWITCH, keep_freed_memory
 from pipeline.core.versions import versions
+from pipeline.training.loop import choose_device
 
 # As `ldct` does when it starts; a process that _process starts does it by importing this.
 keep_freed_memory()
@@ -27,10 +29,21 @@ Seconds = dict[str, list[float]]
 Found = TypeVar("Found")
 
 
-def facts() -> dict[str, Any]:
-    """Taken at the end: the load is that of the minutes before, this benchmark's own included."""
+#: What decides speed, and the last bits of a result, as Linux names it.
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+Precision = Literal["fp32", "auto"]
+
+
+def facts(precision: Precision = "fp32") -> dict[str, Any]:
+    """Taken at the end: the load is that of the minutes before, this benchmark's own included.
+
+    precision: what was computed in; `auto`, as trainings do, says what that comes to here.
+    """
+    model, features = processor(Path("/proc/cpuinfo"))
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": model,
+        "features": features,
+        "precision": trained_in() if precision == "auto" else precision,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": [round(load, 2) for load in os.getloadavg()],
@@ -38,11 +51,29 @@ def facts() -> dict[str, Any]:
     }
 
 
+def processor(cpuinfo: Path) -> tuple[str, list[str]]:
+    """Its name, and which of FEATURES it has; from what Linux tells of it, where there is any."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = told.get("flags", told.get("Features", "")).split()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return name, [feature for feature in FEATURES if feature in flags]
+
+
+def trained_in() -> str:
+    """The precision that `train.precision: auto` takes on this machine."""
+    return "bf16" if choose_device(Train(iterations=1, precision="auto")).bf16 else "fp32"
+
+
 def told(machine: dict[str, Any]) -> str:
     load = ", ".join(f"{load:g}" for load in machine["load"])
+    features = ", ".join(machine["features"]) or "features unknown"
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; load of "
-        f"the last 1, 5 and 15 minutes: {load}."
+        f"{machine['processor']} ({features}), {machine['precision']}, {machine['cores']} cores, "
+        f"{machine['threads']} threads; load of the last 1, 5 and 15 minutes: {load}."
     )
 
 

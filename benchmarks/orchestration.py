@@ -54,7 +54,7 @@ def main() -> None:
             source = patients(work) if what == "job" else series
             ways = ways_of(what, source, work, settings(arguments.iterations))
             found[what] = machine.in_turns(ways, arguments.repeats)
-    found["machine"] = machine.facts()
+    found["machine"] = machine.facts("auto")
     path.write_text(json.dumps(found, indent=2) + "\n")
     path.with_suffix(".md").write_text(markdown(found))
     print(markdown(found))

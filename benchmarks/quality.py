@@ -20,14 +20,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 from quality_tables import markdown
 
@@ -38,7 +37,6 @@ from flows.tracking.registry import load_named
 from pipeline.config.run import RunConfig, digest, load_config, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.masks import body_mask
-from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
@@ -125,8 +123,7 @@ def main() -> None:
         "networks": {contender.label: contender.note for contender in contenders},
         "degradation": config.degradation.model_dump(),
         "slices": {name: store.record(name)["shape"][0] for name in PATIENTS},
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(),
+        "machine": machine.facts("auto"),
     }
     write(results, arguments.results)
 

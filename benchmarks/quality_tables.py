@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import machine
+
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -18,7 +20,7 @@ ARMS = ("undenoised", "denoised", "full_dose")
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = []
+    lines = [machine.told(results["machine"]), ""]
     if results.get("patients"):
         lines += patients_tables(results)
     if "conventions" in results:

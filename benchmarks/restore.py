@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import yaml
 from PIL import Image
@@ -28,7 +29,6 @@ from pipeline.config.run import RunConfig, digest, load_config
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.versions import versions
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.restoration import picture_figures
 from pipeline.models.adapters.base import ModelAdapter
@@ -77,7 +77,7 @@ def collect(work: Path) -> None:
     """Tables and gallery of all that was measured in `work`."""
     found = [name for name in restoring() if (work / name / FIGURES).exists()]
     runs = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
-    write_tables({"versions": versions(), "runs": runs})
+    write_tables({"machine": machine.facts("auto"), "runs": runs})
     GALLERY.mkdir(parents=True, exist_ok=True)
     for name in found:
         shutil.copyfile(work / name / STRIPS, GALLERY / f"{name}.jpg")

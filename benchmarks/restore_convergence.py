@@ -13,6 +13,7 @@ import json
 import math
 from pathlib import Path
 
+import machine
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,7 +21,6 @@ from matplotlib.figure import Figure
 from pipeline.config.run import RunConfig, load_config
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.versions import versions
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.training.loop import train
@@ -52,7 +52,7 @@ def main() -> None:
             curves[f"{layers} layers, {way}"] = psnr_of_batches(store, config, work)
             print(layers, way, curves[f"{layers} layers, {way}"][-1], flush=True)
     RESULTS.mkdir(exist_ok=True)
-    results = {"psnr_db": curves, "mean_over": MEAN_OVER, "versions": versions()}
+    results = {"psnr_db": curves, "mean_over": MEAN_OVER, "machine": machine.facts("auto")}
     (RESULTS / "restore_convergence.json").write_text(json.dumps(results) + "\n")
     draw(curves, RESULTS / "restore_convergence.png")
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import machine
+
 from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -20,7 +22,7 @@ def write_tables(results: dict[str, Any]) -> None:
     """Write restore.json and restore.md of all runs, and the gallery."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "restore.json").write_text(json.dumps(results, indent=1) + "\n")
-    lines = [*HEAD]
+    lines = [machine.told(results["machine"]), "", *HEAD]
     for name, run in results["runs"].items():
         lines += rows_of(name, run)
     trained = [trained_row(name, run) for name, run in results["runs"].items()]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,13 +20,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from pipeline.core.versions import versions
-from pipeline.dicom.derived.write import DENOISED, Operation, write_derived
+from pipeline.dicom.derived.write import DENOISED, Operation
+from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.volume import Slice
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.export.series import Export, publish
 from pipeline.physics.phantoms.patient import Phantom
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,9 +61,7 @@ def main() -> None:
     }
     result |= {
         "repeats": len(runs),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "load average at the end": os.getloadavg()[0],
-        "versions": versions(),
+        "machine": machine.facts(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "review.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -81,7 +81,9 @@ def write_case(root: Path) -> None:
     phantom = Phantom(image_hu, labels, (1.0, 0.7, 0.7), 1.0)
     write_phantom_series(phantom, root / "original", patient_number=1, seed=0)
     series = find_series(root / "original").series[0]
-    write_derived(0.9 * image_hu[::-1], series, OPERATION, root / "derived")
+    pairs = zip(series.instances, 0.9 * image_hu[::-1], strict=True)
+    made = (Slice(instance, read_slice(instance), slice_hu) for instance, slice_hu in pairs)
+    publish(made, series, OPERATION, Export(root / "derived"))
 
 
 def measured(root: Path) -> dict[str, float]:
@@ -174,12 +176,13 @@ def memory(pid: int) -> dict[str, float]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    rows = [f"| {name} | {value} |" for name, value in result.items() if name != "versions"]
+    rows = [f"| {name} | {value} |" for name, value in result.items() if name != "machine"]
     return "\n".join(
         [
             f"# The review page with {MATRIX} x {MATRIX} x {SLICES}, original and denoised",
             "",
-            "`python benchmarks/review.py`: medians; Chromium headless, no graphics card.",
+            "`python benchmarks/review.py`: medians; Chromium headless, no graphics card. "
+            f"{machine.told(result['machine'])}",
             "",
             "| | |",
             "|---|---|",

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import machine
 import torch
 
 from flows.hospital.prometheus import LedgerFigures
@@ -47,7 +47,7 @@ def main() -> None:
         result = {
             "series": of_a_series(arguments.data / "ct" / arguments.series, Path(scratch)),
             "ledger": {rows: of_a_ledger(rows, Path(scratch) / str(rows)) for rows in ROWS},
-            "cores": os.cpu_count(),
+            "machine": machine.facts(),
         }
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 from PIL import Image
 
@@ -25,7 +26,6 @@ from pipeline.core.label_map import LabelMap
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
-from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
 from pipeline.degradations.cache import degrade_store
@@ -79,7 +79,7 @@ def main() -> None:
     found = {name: segment(model, volume, settings) for name, volume in volumes.items()}
     results = {
         "training": training,
-        "versions": versions(),
+        "machine": machine.facts("auto"),
         "denoiser": card.uri,
         "figures": figures(store, keys, volumes, found, settings),
     }
@@ -169,7 +169,8 @@ def write(
 ) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "segment.json").write_text(json.dumps(results, indent=1) + "\n")
-    lines = ["| test | class | Dice | surface Dice, 3 mm | HD95, mm |", "|---|---|---|---|---|"]
+    lines = [machine.told(results["machine"]), ""]
+    lines += ["| test | class | Dice | surface Dice, 3 mm | HD95, mm |", "|---|---|---|---|---|"]
     for test, classes in results["figures"].items():
         rows = [
             (name, row["dice"], row["surface_dice"], row["hd95_mm"])

@@ -12,19 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import machine
 import numpy as np
 import torch
 from skimage.transform import iradon, radon
 
 from pipeline.core.units import hu_to_mu_per_mm
-from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
@@ -56,8 +54,7 @@ def main() -> None:
         "counted truth": counted_truth(),
         "real noise": real_noise(arguments.data),
         "gpu": gpu_speed(volume),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions(),
+        "machine": machine.facts(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "simulate.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -186,7 +183,7 @@ def markdown(result: dict) -> str:
     lines = [
         f"Seconds a slice of 512 x 512, {GEOMETRY.views} views ({GEOMETRY.detectors} cells), "
         f"median of {len(next(iter(result['seconds'].values())))} runs in turns; "
-        f"{result['machine']}.",
+        f"{machine.told(result['machine'])}",
         "",
         "| | seconds | fastest to slowest |",
         "|---|---|---|",

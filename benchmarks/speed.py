@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     found = {part: parts[part](arguments.repeats) for part in arguments.parts}
-    found["taken_on"] = machine.facts()
+    found["taken_on"] = machine.facts("auto")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "speed.json"
     kept = json.loads(path.read_text()) if path.exists() else {}

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -25,7 +25,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig, load_config
-from pipeline.core.versions import versions
 from pipeline.core.volume import Volume
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
@@ -71,11 +70,11 @@ def main() -> None:
         rows[name] |= {"step_seconds": seconds, "iterations": iterations[name]}
     for name, seconds in slice_seconds(models, store, config, arguments.repeats).items():
         rows[name]["seconds_per_slice"] = seconds
-    result = {"rows": rows, "machine": platform.machine(), "versions": versions()}
+    result = {"rows": rows, "machine": machine.facts()}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "swift.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "swift.md").write_text(markdown(rows))
-    print(markdown(rows))
+    (RESULTS / "swift.md").write_text(markdown(result))
+    print(markdown(result))
 
 
 def stored(data: Path, folder: Path) -> Store:
@@ -171,11 +170,12 @@ def slice_seconds(
     return seconds
 
 
-def markdown(rows: dict[str, dict[str, Any]]) -> str:
+def markdown(result: dict[str, Any]) -> str:
+    rows = result["rows"]
     first = rows[TRAINED_HERE]
     lines = [
         "Training and slices on one core; quality on every fifth slice of a patient held back, "
-        "25 % dose.",
+        f"25 % dose. {machine.told(result['machine'])}",
         "",
         "| | GMAC | parameters | training: iterations x s | s a slice | slices/s, times RED-CNN's "
         "| PSNR dB, SSIM: soft tissue | lung | largest HU bias |",
