@@ -7,6 +7,7 @@ A handful of kills here; 100 by `pytest -m slow tests/flows/test_kill.py`.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,55 @@ CONTEXT.set_forkserver_preload(
 )
 
 
-def killed_until_done(
-    target: Callable[..., None],
-    *arguments: str,
-    chance: random.Random,
-    longest_s: float,
-    at_once: int = 1,
-    look: Callable[[], None] = lambda: None,
-) -> int:
-    """Start processes, kill them at a random moment, and again, until all end by themselves.
+class Killer:
+    """Kills processes at random moments until `wanted` were, over as many rounds as that takes."""
 
-    look: at what a kill left. Returns how many processes were killed.
-    """
-    kills, patience_s = 0, longest_s
-    while True:
+    def __init__(self, wanted: int, *, seed: int, longest_s: float) -> None:
+        self.wanted, self.longest_s = wanted, longest_s
+        self.chance = random.Random(seed)
+        self.kills = 0
+
+    def rounds(self, root: Path) -> Iterator[Path]:
+        """A new folder for each round. Where a round ended before its kill, as it does on a fast
+        machine, the next one waits half as long."""
+        for number in itertools.count():
+            if self.kills >= self.wanted:
+                return
+            folder, before = root / f"round-{number}", self.kills
+            folder.mkdir()
+            yield folder
+            if self.kills == before:
+                self.longest_s /= 2
+
+    def until_done(
+        self,
+        target: Callable[..., None],
+        *arguments: str,
+        at_once: int = 1,
+        look: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Start processes, kill them, and again, until all end by themselves.
+
+        look: at what a kill left. Returns how many processes were killed.
+        """
+        kills, patience_s = 0, self.longest_s
+        while True:
+            ended = self._once(target, arguments, at_once, patience_s)
+            look()
+            if ended[0] == at_once:
+                self.kills += kills
+                return kills
+            kills += ended[-signal.SIGKILL]
+            patience_s *= 1.1  # a slow machine comes to its end too
+
+    def _once(
+        self,
+        target: Callable[..., None],
+        arguments: tuple[str, ...],
+        at_once: int,
+        patience_s: float,
+    ) -> Counter:
+        """How many processes ended with which exit code."""
         begun = CONTEXT.Semaphore(0)
         processes = [
             CONTEXT.Process(target=target, args=(*arguments, begun)) for _ in range(at_once)
@@ -81,17 +117,28 @@ def killed_until_done(
             process.start()
         for _ in processes:
             assert begun.acquire(timeout=120)
-        processes[0].join(chance.uniform(0, patience_s))
-        patience_s *= 1.1  # a slow machine comes to its end too
+        processes[0].join(self.chance.uniform(0, patience_s))
         for process in processes:
             process.kill()
             process.join()
         ended = Counter(process.exitcode for process in processes)
         assert set(ended) <= {0, -signal.SIGKILL}
-        look()
-        if ended[0] == at_once:
-            return kills
-        kills += ended[-signal.SIGKILL]
+        return ended
+
+
+def end_at_once(_: str, begun: Any) -> None:
+    begun.release()
+
+
+def test_a_machine_on_which_all_ends_before_its_kill(tmp_path: Path) -> None:
+    killer = Killer(2, seed=4, longest_s=2)
+    folders = []
+    for folder in killer.rounds(tmp_path):
+        folders.append(folder)
+        killer.until_done(end_at_once, str(folder))
+    assert killer.kills >= 2
+    assert killer.longest_s < 2, "a round without a kill shortens the next"
+    assert folders == [tmp_path / f"round-{number}" for number in range(len(folders))]
 
 
 def few_or(many: int, *, quick: int) -> pytest.MarkDecorator:
@@ -105,13 +152,12 @@ def ingest_in_a_child(source: str, store: str, begun: Any) -> None:
 
 @few_or(30, quick=3)
 def test_ingest(tmp_path: Path, wanted: int) -> None:
-    source, chance, kills = tmp_path / "in", random.Random(1), 0
+    source, killer = tmp_path / "in", Killer(wanted, seed=1, longest_s=0.15)
     for number in range(1, 9):
         write_ct(source, number, PatientID=f"P{number}")
     ingest(source, whole := Store(tmp_path / "whole"), key=KEY)
     digests = {key: record["digest"] for key, record in whole.records().items()}
-    while kills < wanted:
-        store = tmp_path / f"store-{kills}"
+    for store in killer.rounds(tmp_path):
         written: dict[str, set[int]] = {}
 
         def look(store: Path = store, written: dict[str, set[int]] = written) -> None:
@@ -119,9 +165,7 @@ def test_ingest(tmp_path: Path, wanted: int) -> None:
                 inode = record.with_suffix(".nii").stat().st_ino
                 written.setdefault(record.stem, set()).add(inode)
 
-        kills += killed_until_done(
-            ingest_in_a_child, str(source), str(store), chance=chance, longest_s=0.15, look=look
-        )
+        killer.until_done(ingest_in_a_child, str(source), str(store), look=look)
         ended = Store(store)
         assert {key: record["digest"] for key, record in ended.records().items()} == digests
         for key in digests:
@@ -146,13 +190,11 @@ def train_in_a_child(folder: str, begun: Any) -> None:
 
 @few_or(30, quick=3)
 def test_training(tmp_path: Path, wanted: int) -> None:
-    chance, kills = random.Random(2), 0
+    killer = Killer(wanted, seed=2, longest_s=0.3)
     (tmp_path / "whole").mkdir()
     train_in_a_child(str(tmp_path / "whole"), CONTEXT.Semaphore(0))
     weights = torch.load(tmp_path / "whole" / "weights.pt", weights_only=True)
-    while kills < wanted:
-        folder = tmp_path / f"killed-{kills}"
-        folder.mkdir()
+    for folder in killer.rounds(tmp_path):
         done = [0]  # iterations in the checkpoint: before the first start, and after each end
         computed = [0]
 
@@ -164,12 +206,9 @@ def test_training(tmp_path: Path, wanted: int) -> None:
             for path in folder.glob("checkpoint-*.pt"):
                 done.append(torch.load(path, weights_only=True)["iteration"])
 
-        here = killed_until_done(
-            train_in_a_child, str(folder), chance=chance, longest_s=0.3, look=look
-        )
-        kills += here
+        killed = killer.until_done(train_in_a_child, str(folder), look=look)
         assert done == sorted(done), "a checkpoint is never lost"
-        assert ITERATIONS <= computed[0] <= ITERATIONS + EVERY * here
+        assert ITERATIONS <= computed[0] <= ITERATIONS + EVERY * killed
         ended = torch.load(folder / "weights.pt", weights_only=True)
         assert all(torch.equal(ended[name], weights[name]) for name in weights)
 
@@ -199,15 +238,10 @@ def work_in_a_child(root: str, begun: Any) -> None:
 
 @few_or(40, quick=6)
 def test_two_workers_that_retrieve_apply_and_send(tmp_path: Path, wanted: int) -> None:
-    count, chance, kills = 5, random.Random(3), 0
-    while kills < wanted:
-        here = tmp_path / str(kills)
-        here.mkdir()
+    count, killer = 5, Killer(wanted, seed=3, longest_s=0.25)
+    for here in killer.rounds(tmp_path):
         fill(here, count)
-        killed = killed_until_done(
-            work_in_a_child, str(here), chance=chance, longest_s=0.25, at_once=2
-        )
-        kills += killed
+        killed = killer.until_done(work_in_a_child, str(here), at_once=2)
         ledger = Ledger(here / "work")
         assert ledger.counts()["sent"] == len(ledger.all()) == count
         images = [pydicom.dcmread(path) for path in (here / "pacs").glob("*.dcm")]

@@ -21,7 +21,7 @@ import httpx
 from helpers.pacs import free_port
 
 ROOT = Path(__file__).parents[2]
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
+POSTGRES = Path(os.environ.get("LDCT_TEST_POSTGRES", "/usr/lib/postgresql/15/bin"))
 START_S = 300
 
 
