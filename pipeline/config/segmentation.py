@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.sections import Positive, Strict
 from pipeline.core.label_groups import values_of_groups
-from pipeline.core.label_map import LARGEST_VALUE, LabelMap
+from pipeline.core.label_map import MAX_VALUE, LabelMap
 
 #: A voxel of this class is not known: it neither teaches nor counts.
 IGNORED = 255
@@ -137,7 +137,7 @@ class Segmentation(Structures):
         """The class number of each value of a label map: 0 background, 1 the first class,
         IGNORED not known. Raises ConfigError where two classes claim the same voxels."""
         groups: dict[str, list[Structure]] = {**self.classes, "": list(self.ignored)}
-        table = np.zeros(LARGEST_VALUE + 1, dtype=np.uint8)
+        table = np.zeros(MAX_VALUE + 1, dtype=np.uint8)
         found = values_of_groups(labelmap, groups)
         for number, name in enumerate(groups, start=1):
             table[found[name]] = number if name else IGNORED

@@ -58,9 +58,11 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 whole or not at all; an existing file is replaced."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Any) -> None:
+    """As write_text, indented. Raises ValueError for NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")

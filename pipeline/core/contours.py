@@ -16,7 +16,7 @@ from skimage.measure import find_contours
 Outline = NDArray[np.float64]
 
 
-def filled(outlines: list[Outline], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def fill_outlines(outlines: list[Outline], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels of [rows, columns] whose middles lie in the outlines, [points, 2] each.
 
     Of middles on a line itself, those on its left and upper side do, so that areas with a
@@ -42,7 +42,7 @@ def _crossings(outline: Outline, rows: int) -> tuple[NDArray[np.int64], Outline]
     return row, u[side] + part * (to_u - u)[side]
 
 
-def cross(outlines: list[Outline], shape: tuple[int, int]) -> bool:
+def partly_overlap(outlines: list[Outline], shape: tuple[int, int]) -> bool:
     """Whether two outlines overlap in part, of which exclusive or makes a doubtful hole."""
     if len(outlines) < 2:
         return False
@@ -67,13 +67,15 @@ class _Area:
 
     @classmethod
     def of(cls, outline: Outline, shape: tuple[int, int]) -> _Area:
+        """The filled area of an outline [points, 2], cut off at `shape` (rows, columns)."""
         places = outline[:, ::-1]
         low = np.floor(places.min(axis=0)).astype(int).clip(0, shape)
         high = (np.ceil(places.max(axis=0)).astype(int) + 1).clip(low, shape)
         rows, columns = high - low
-        return cls(low, high, filled([outline - low[::-1]], (int(rows), int(columns))))
+        return cls(low, high, fill_outlines([outline - low[::-1]], (int(rows), int(columns))))
 
     def crosses(self, other: _Area) -> bool:
+        """Whether the two share pixels and neither contains the other."""
         low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
         ours, theirs = (
             area.mask[
@@ -85,7 +87,7 @@ class _Area:
         return both not in (0, int(self.mask.sum()), int(other.mask.sum()))
 
 
-def traced(mask: NDArray[np.bool_]) -> list[Outline]:
+def trace_outlines(mask: NDArray[np.bool_]) -> list[Outline]:
     """Closed outlines around the pixels of a mask, halfway to the pixels beside; holes by keyhole.
 
     Filling them gives the mask again. The first point is not repeated at the end.
@@ -127,7 +129,7 @@ def _is_within(point: Outline, ring: Outline) -> bool:
 
 def _keyhole(ring: Outline, hole: Outline) -> Outline:
     """One outline: around the ring, from its nearest point to the hole, around it, and back."""
-    apart = np.linalg.norm(ring[:, None] - hole, axis=2)
-    at, into = np.unravel_index(apart.argmin(), apart.shape)
+    distance = np.linalg.norm(ring[:, None] - hole, axis=2)
+    at, into = np.unravel_index(distance.argmin(), distance.shape)
     around = np.roll(hole, -into, axis=0)
     return np.concatenate([ring[: at + 1], around, around[:1], ring[at:]])

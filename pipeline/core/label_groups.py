@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.label_map import LabelMap, smallest
+from pipeline.core.label_map import LabelMap, compact
 
 #: Group -> structures, each by its name (in any case of letters) or number.
 Groups = Mapping[str, Sequence[str | int]]
@@ -27,7 +27,7 @@ def values_of_groups(
     for value in sorted({*labelmap.names, *labelmap.overlaps}):
         claimants = [name for name in groups if value in claims[name]]
         if len(claimants) > 1:
-            claimants = [_first(claimants, order, _told(labelmap, value))]
+            claimants = [_first_in_order(claimants, order, _structure_names(labelmap, value))]
         for name in claimants:
             found[name].append(value)
     return found
@@ -43,7 +43,7 @@ def grouped(labelmap: LabelMap, groups: Groups, *, order: Sequence[str] = ()) ->
     for number, values in enumerate(found.values(), start=1):
         table[values] = number
     names = dict(enumerate(groups, start=1))
-    return LabelMap(smallest(table)[labelmap.labels], names, {**labelmap.source, "grouped": True})
+    return LabelMap(compact(table)[labelmap.labels], names, {**labelmap.source, "grouped": True})
 
 
 def require_known(groups: Groups, label_maps: Iterable[Mapping[int, str]]) -> None:
@@ -61,22 +61,22 @@ def require_known(groups: Groups, label_maps: Iterable[Mapping[int, str]]) -> No
 
 
 def _claimed(labelmap: LabelMap, members: Sequence[str | int]) -> set[int]:
-    wanted = {str(member).casefold() for member in members if not isinstance(member, int)}
+    by_name = {str(member).casefold() for member in members if not isinstance(member, int)}
     numbers = {member for member in members if isinstance(member, int)}
     return {
         with_others
         for value, name in labelmap.names.items()
-        if value in numbers or name.casefold() in wanted
+        if value in numbers or name.casefold() in by_name
         for with_others in labelmap.values_with(value)
     }
 
 
-def _told(labelmap: LabelMap, value: int) -> str:
+def _structure_names(labelmap: LabelMap, value: int) -> str:
     members = labelmap.overlaps.get(value, (value,))
     return " and ".join(repr(labelmap.names[member]) for member in members)
 
 
-def _first(claimants: list[str], order: Sequence[str], what: str) -> str:
+def _first_in_order(claimants: list[str], order: Sequence[str], what: str) -> str:
     if not set(claimants) <= set(order):
         both = ", ".join(claimants)
         raise ConfigError(

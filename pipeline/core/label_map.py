@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST_VALUE = 65535
+MAX_VALUE = 65535
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Canvas:
     def _together(self, members: frozenset[int]) -> int:
         if members not in self._values:
             new = max(self._members) + 1
-            if new > LARGEST_VALUE:
+            if new > MAX_VALUE:
                 raise OverflowError("the structures overlap in too many ways for one label map")
             self._values[members], self._members[new] = new, members
         return self._values[members]
@@ -104,10 +104,10 @@ class Canvas:
             for value, members in self._members.items()
             if len(members) > 1 and value in left
         }
-        return LabelMap(smallest(self._labels), self._names, source, overlaps)
+        return LabelMap(compact(self._labels), self._names, source, overlaps)
 
 
-def smallest(labels: NDArray) -> NDArray[np.unsignedinteger]:
+def compact(labels: NDArray) -> NDArray[np.unsignedinteger]:
     """Whole numbers from 0 to 65535 as uint8 where that holds them, else as uint16."""
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
 

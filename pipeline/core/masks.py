@@ -12,18 +12,18 @@ BODY_THRESHOLD_HU = -300.0
 #: iteration near this).
 LUNG_THRESHOLD_HU = -500.0
 #: Smaller pieces of gas are bowel, or airways outside of the lungs.
-SMALLEST_LUNG_ML = 100.0
+MIN_LUNG_ML = 100.0
 #: Vessels and bronchial walls this wide are filled in as lung.
 LUNG_VESSEL_MM = 8.0
 #: What the lungs enclose in a slice is filled in up to this: a vessel, a nodule, a tumour of 4 cm.
 #: Where both lungs touch in front of it, the heart is enclosed too, and stays out.
-LARGEST_HOLE_MM2 = 1500.0
+MAX_HOLE_MM2 = 1500.0
 
 
 def body_mask(image_hu: NDArray[np.float32]) -> NDArray[np.bool_]:
     """The largest connected body of a slice [rows, columns], its lungs and gas filled in.
 
-    The opening cuts the couch's thin shell from the back lying on it.
+    image_hu in HU. The opening removes the thin surface of the couch below the back.
     """
     dense = ndimage.binary_opening(image_hu > BODY_THRESHOLD_HU, iterations=3)
     labels, count = ndimage.label(dense)
@@ -49,20 +49,20 @@ def lung_mask(
     core = ndimage.binary_opening(gas, _disc(LUNG_VESSEL_MM / 2 / row_mm))
     labels, _ = ndimage.label(core)
     sizes_ml = np.bincount(labels.ravel()) * float(np.prod(spacing_mm)) / 1000
-    large = sizes_ml >= SMALLEST_LUNG_ML
+    large = sizes_ml >= MIN_LUNG_ML
     large[0] = False
     # Back from the opened core to the whole of each piece, but not down the airways.
     reach = _disc(LUNG_VESSEL_MM / row_mm)
     lungs = gas & ndimage.binary_dilation(large[labels], reach)
     closed = _closed(lungs, _disc(LUNG_VESSEL_MM / row_mm))
-    largest = LARGEST_HOLE_MM2 / (spacing_mm[1] * spacing_mm[2])
-    return np.stack([_filled(plane, largest) for plane in closed & body])
+    max_hole_pixels = MAX_HOLE_MM2 / (spacing_mm[1] * spacing_mm[2])
+    return np.stack([_filled(plane, max_hole_pixels) for plane in closed & body])
 
 
-def _filled(plane: NDArray[np.bool_], largest: float) -> NDArray[np.bool_]:
-    """A slice with its holes of at most so many pixels filled in."""
+def _filled(plane: NDArray[np.bool_], max_hole_pixels: float) -> NDArray[np.bool_]:
+    """A slice with its holes of at most `max_hole_pixels` pixels filled in."""
     holes, _ = ndimage.label(ndimage.binary_fill_holes(plane) & ~plane)
-    small = np.bincount(holes.ravel()) <= largest
+    small = np.bincount(holes.ravel()) <= max_hole_pixels
     small[0] = False
     return plane | small[holes]
 
@@ -82,15 +82,15 @@ def _closed(mask: NDArray[np.bool_], disc: NDArray[np.bool_]) -> NDArray[np.bool
     return ndimage.binary_closing(padded, disc)[inside]
 
 
-def bounding_box(mask: NDArray[np.bool_], at_least: tuple[int, int]) -> tuple[slice, slice] | None:
-    """The mask's box in a slice, grown to `at_least` where the image allows; None if empty."""
+def bounding_box(mask: NDArray[np.bool_], min_size: tuple[int, int]) -> tuple[slice, slice] | None:
+    """The mask's box in a slice, grown to `min_size` where the image allows; None if empty."""
     if not mask.any():
         return None
     sides = []
-    for axis, smallest in enumerate(at_least):
+    for axis, min_side in enumerate(min_size):
         places = np.flatnonzero(mask.any(axis=1 - axis))
         first, last = int(places[0]), int(places[-1]) + 1
-        missing = max(0, smallest - (last - first))
-        first = max(0, min(first - missing // 2, mask.shape[axis] - smallest))
-        sides.append(slice(first, max(last, first + smallest)))
+        missing = max(0, min_side - (last - first))
+        first = max(0, min(first - missing // 2, mask.shape[axis] - min_side))
+        sides.append(slice(first, max(last, first + min_side)))
     return sides[0], sides[1]

@@ -1,4 +1,4 @@
-"""Work that overlaps with its neighbours': threads a bounded number of items ahead."""
+"""Threads that work a bounded number of items ahead, with results in order."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
+def map_in_order(
     work: Callable[[Item], Result],
     items: Iterable[Item],
     *,
     threads: int,
-    most: int,
-    begin: Callable[[], None] | None = None,
+    max_ahead: int,
+    initializer: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """work(item) of each item, in their order, done by threads up to `most` items ahead.
+    """work(item) of each item, in their order, done by threads up to `max_ahead` items ahead.
 
     Items are drawn in the caller's thread, so that a generator of items computes while the
-    threads work; no more than `most` are waited for, so that memory does not grow with their
-    number. What is not begun when the caller stops, or anything raises, is never begun.
-    begin: what each thread does first of all.
+    threads work; no more than `max_ahead` are pending, so that memory does not grow with their
+    number. Items that have not started when the caller stops, or anything raises, are cancelled.
+    initializer: called by each thread before its first item.
     """
-    pool = ThreadPoolExecutor(threads, initializer=begin)
+    pool = ThreadPoolExecutor(threads, initializer=initializer)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= most:
+            if len(waiting) >= max_ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

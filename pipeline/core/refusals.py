@@ -1,4 +1,4 @@
-"""What was noticed about the input, in words for its owner."""
+"""Why files of the input were not used, in words for the person who gave them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 
 def count_of(number: int, thing: str) -> str:
@@ -26,27 +25,28 @@ class Refusal:
     """A file that was not used, and why. `value` never holds identity."""
 
     path: Path
-    fate: Disposition
+    disposition: Disposition
     reason: str
     attribute: str = ""
     value: str = ""
 
-    def as_dict(self, root: Path) -> dict[str, Any]:
+    def as_dict(self, root: Path) -> dict[str, str]:
+        """For report.json; the file is named relative to `root` where it lies below it."""
         path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
         return {
             "file": str(path),
-            "fate": str(self.fate),
+            "fate": str(self.disposition),
             "reason": self.reason,
             "attribute": self.attribute,
             "value": self.value,
         }
 
 
-def by_disposition(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, Any]]]:
+def by_disposition(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, str]]]:
     """{"quarantined": [...], "excluded": [...]}, files named relative to `root`."""
     return {
-        str(fate): [refusal.as_dict(root) for refusal in refusals if refusal.fate is fate]
-        for fate in Disposition
+        str(one): [refusal.as_dict(root) for refusal in refusals if refusal.disposition is one]
+        for one in Disposition
     }
 
 
@@ -60,6 +60,7 @@ class Unreadable(Exception):
         self.value = str(value)
 
     def refusal(self, path: Path) -> Refusal:
+        """The same about the file at `path`, which is quarantined."""
         return Refusal(path, Disposition.QUARANTINED, self.reason, self.attribute, self.value)
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from pipeline.core.errors import LdctError
 from pipeline.core.volume import Volume
 
-#: Slices of a pair may lie this far apart and still be the same.
+#: Slices whose first voxels differ by at most this are at the same position.
 SAME_PLACE_MM = 0.05
 
 
@@ -40,23 +40,23 @@ def match_slices(input_: Volume, target: Volume) -> Match:
     # A series has one slice at each place, so the nearest is the only one that can be near.
     rows = np.flatnonzero(near.any(axis=1))
     columns = distance_mm[rows].argmin(axis=1)
-    lonely = [
+    unmatched = [
         np.setdiff1d(np.arange(count), found)
         for count, found in zip(distance_mm.shape, (rows, columns), strict=True)
     ]
-    if all(len(alone) for alone in lonely) or not len(rows):
-        place = lonely[0][0]
+    if all(len(numbers) for numbers in unmatched) or not len(rows):
+        place = unmatched[0][0]
         raise LdctError(
             "the two series do not show the same places: "
-            f"{len(lonely[0])} of {len(near)} input slices have no partner; that at "
+            f"{len(unmatched[0])} of {len(near)} input slices have no partner; that at "
             f"{_text(input_.slice_origins_mm[place])} mm is "
             f"{distance_mm[place].min():.2f} mm from the nearest of the target"
         )
     return Match(
         rows,
         columns,
-        input_.slice_origins_mm[lonely[0]].tolist(),
-        target.slice_origins_mm[lonely[1]].tolist(),
+        input_.slice_origins_mm[unmatched[0]].tolist(),
+        target.slice_origins_mm[unmatched[1]].tolist(),
     )
 
 
@@ -69,12 +69,12 @@ def _require_same_pixels(input_: Volume, target: Volume) -> None:
         )
     rows, columns = sizes[0]
     far = np.array([columns - 1, rows - 1])
-    # How far the ends of a row and of a column lie apart, were the first voxels in one place.
-    apart_mm = np.abs((input_.affine_lps - target.affine_lps)[:3, :2] * far).max()
-    if apart_mm > SAME_PLACE_MM:
+    # Distance between the ends of a row and of a column if the first voxels coincided.
+    difference_mm = np.abs((input_.affine_lps - target.affine_lps)[:3, :2] * far).max()
+    if difference_mm > SAME_PLACE_MM:
         raise LdctError(
             "the two series do not show the same places: their pixels differ in size or "
-            f"direction, at the far corner by {apart_mm:.2f} mm (spacing "
+            f"direction, at the far corner by {difference_mm:.2f} mm (spacing "
             f"{_text(input_.spacing_mm[1:])} against {_text(target.spacing_mm[1:])} mm)"
         )
 

@@ -28,10 +28,12 @@ class Window(NamedTuple):
 
     @property
     def low_hu(self) -> float:
+        """The HU that is shown black, as everything below it."""
         return self.centre - self.width / 2
 
     @property
     def high_hu(self) -> float:
+        """The HU that is shown white, as everything above it."""
         return self.centre + self.width / 2
 
 

@@ -21,7 +21,7 @@ from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, 
 from pipeline.physics.fan_beam_geometry import FanBeam
 
 SpacingMm = tuple[float, float]
-#: Softer than the bare ramp, near a clinical standard kernel (fanbeam.filtered_backprojection).
+#: Softer than the bare ramp, near a clinical standard kernel (fan_beam.filtered_backprojection).
 CUTOFF = 1.2
 
 

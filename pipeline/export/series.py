@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.core.ordered_pool import in_order
+from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.types import Progress
 from pipeline.core.versions import VERSION
@@ -223,7 +223,7 @@ def publish(
             for going in series:
                 going.take(one)
 
-        for _ in in_order(take, made, threads=1, most=UNWRITTEN):
+        for _ in map_in_order(take, made, threads=1, max_ahead=UNWRITTEN):
             pass
     if difference is None:
         return derived.report

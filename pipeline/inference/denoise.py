@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.core.errors import LdctError
-from pipeline.core.ordered_pool import in_order
+from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.types import Progress
 
 Chunk = list[list[NDArray[np.float32]]]
@@ -74,11 +74,13 @@ def _among(
         return
     threads = torch.get_num_threads()
 
-    def begin() -> None:
+    def share_threads() -> None:
         torch.set_num_threads(threads // workers)
 
     try:
-        yield from in_order(work, chunks, threads=workers, most=2 * workers, begin=begin)
+        yield from map_in_order(
+            work, chunks, threads=workers, max_ahead=2 * workers, initializer=share_threads
+        )
     finally:
         torch.set_num_threads(threads)  # MKL, and threads to come, follow whoever set it last
 

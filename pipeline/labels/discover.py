@@ -75,7 +75,7 @@ def _kind(refusal: Refusal) -> str:
     if refusal.attribute == "SOPClassUID":
         is_seg = refusal.value in SEGMENTATIONS
         return SEG if is_seg else RTSTRUCT if refusal.value in STRUCTURES else ""
-    if refusal.path.suffix.lower() == ".xml" and refusal.fate is Disposition.EXCLUDED:
+    if refusal.path.suffix.lower() == ".xml" and refusal.disposition is Disposition.EXCLUDED:
         return LIDC
     return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
 

@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.label_map import LARGEST_VALUE, LabelMap, smallest, values_in
+from pipeline.core.label_map import MAX_VALUE, LabelMap, compact, values_in
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.io.itk_reader import ITK, opened, suffix_of
@@ -64,9 +64,9 @@ def _telling(names: Mapping[int, str], image: LabelGrid) -> list[int]:
 def labels_of(values: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
     """Values as labels; raises Unreadable where they are none."""
     lowest, highest = values.min(initial=0), values.max(initial=0)
-    if not (lowest >= 0 and highest <= LARGEST_VALUE):  # so that NaN is refused
+    if not (lowest >= 0 and highest <= MAX_VALUE):  # so that NaN is refused
         raise Unreadable("labels are whole numbers from 0 to 65535", "values", f"{lowest:g}")
-    labels = smallest(values)
+    labels = compact(values)
     if not np.array_equal(labels, values):
         raise Unreadable("labels are whole numbers, and these values are not", "values")
     present = values_in(labels)

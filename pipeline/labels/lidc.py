@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon_perimeter
 
-from pipeline.core.contours import Outline, filled
+from pipeline.core.contours import Outline, fill_outlines
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import keys_of
@@ -183,7 +183,7 @@ def _require_place(roi: ElementTree.Element, image: LabelGrid, number: int) -> N
 
 def _inside(points: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels within an outline, without the outline's own."""
-    mask = filled([points], shape)
+    mask = fill_outlines([points], shape)
     rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
     rim = polygon_perimeter(rows, columns, shape, clip=True)
     mask[rim] = False

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.core.contours import Outline, cross, filled
+from pipeline.core.contours import Outline, fill_outlines, partly_overlap
 from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
@@ -148,10 +148,10 @@ def _paint(
         moved += off_mm > tolerance_mm
         by_slice[number].append(_outline(contour, image, number))
     shape = (image.shape[1], image.shape[2])
-    crossing = sum(cross(outlines, shape) for outlines in by_slice.values())
+    crossing = sum(partly_overlap(outlines, shape) for outlines in by_slice.values())
     cut = sum(_reaches_beyond(o, shape) for outlines in by_slice.values() for o in outlines)
     for number, outlines in by_slice.items():
-        canvas.paint(number, filled(outlines, shape), structure.value)
+        canvas.paint(number, fill_outlines(outlines, shape), structure.value)
     told_of = {
         "points or open contours left out": structure.others,
         "contours left out, on slices that the series lacks": beyond,

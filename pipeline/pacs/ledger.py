@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.sanitise import plain
+from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.work_item import OPEN, PacsSeries, State, WorkItem, work_id
 
@@ -214,7 +214,7 @@ class Ledger:
         failures: int = 0,
         stopped_in: str = "",
     ) -> WorkItem:
-        note = plain(note)
+        note = printable_line(note)
         with self._transaction():
             self._db.execute(
                 "UPDATE work SET state = ?, note = ?, due = ?, failures = ?, stopped_in = ?,"

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from pydicom.dataset import Dataset
 
-from pipeline.core.sanitise import plain
+from pipeline.core.sanitise import printable_line
 from pipeline.dicom.derived.provenance import MARKINGS, own_equipment
 from pipeline.pacs.hospital_config import Dates, RoutingRule
 
@@ -38,12 +38,12 @@ class Facts:
     @classmethod
     def of(cls, header: Dataset, instances: int) -> Facts:
         """From the header of one image; ours: made by this software, so never its input."""
-        description = plain(str(header.get("SeriesDescription") or ""))
+        description = printable_line(str(header.get("SeriesDescription") or ""))
         return cls(
-            modality=plain(str(header.get("Modality") or "")),
+            modality=printable_line(str(header.get("Modality") or "")),
             description=description,
-            body_part=plain(str(header.get("BodyPartExamined") or "")),
-            kernel=plain(_text(header.get("ConvolutionKernel"))),
+            body_part=printable_line(str(header.get("BodyPartExamined") or "")),
+            kernel=printable_line(_text(header.get("ConvolutionKernel"))),
             study_date=_date(str(header.get("StudyDate") or "")),
             instances=instances,
             ours=bool(own_equipment(header)) or description.startswith(MARKINGS),

@@ -1,7 +1,7 @@
-"""What a scanner was set to, read from the noise of its own image.
+"""A scanner's photons per ray and kernel, estimated from the noise of its own image.
 
-The header tells the tube current, yet not how many quanta a detector cell counted: collimation,
-filters, the detector, interpolation along the patient and the kernel all lie between. So the
+The header gives the tube current but not how many quanta a detector cell counted, which also
+depends on collimation, filters, the detector, interpolation along z and the kernel. So the
 image's noise is measured where tissue is flat, noise of known strength is sent through the same
 anatomy and reconstruction, and the photons are those that make the two equal.
 
@@ -33,21 +33,21 @@ from pipeline.physics.projector import projector_on
 #: follows a tube current that changes along the patient.
 SLICES = 12
 
-#: Of these, the ones that tell the kernel.
+#: Of these, the ones from which the kernel is estimated.
 _KERNEL_SLICES = 3
 
-#: A slice with fewer flat patches tells nothing reliable.
-LEAST_PATCHES = 10
+#: A slice with fewer flat patches gives no reliable estimate.
+MIN_PATCHES = 10
 
 #: Less noise than this is rounding: there is nothing to continue.
-LEAST_NOISE_HU = 0.5
+MIN_NOISE_HU = 0.5
 
 #: Views that are enough for the strength of noise: image noise of all views is that of these
 #: over the root of how many times more there are.
 _VIEWS = 288
 
-#: Of a million photons, this line integral leaves six: what metal swallows beyond tells nothing.
-_MOST_ATTENUATION = np.float32(12.0)
+#: Of a million photons, this line integral leaves six; more attenuation (metal) adds nothing.
+_MAX_LINE_INTEGRAL = np.float32(12.0)
 
 #: Kernels that are tried, softest first.
 CUTOFFS = (0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.6, 2.0, 3.0, math.inf)
@@ -57,7 +57,7 @@ _PLAUSIBLE_PER_MA_MM = (20.0, 8000.0)
 
 
 class CalibrationError(LdctError):
-    """The image does not show its scanner's noise."""
+    """The image's noise cannot be measured: too little flat tissue, or no noise in it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Calibration:
 
     slice_photons_per_ray: N0 of each slice; photons_per_ray: their geometric mean. cutoff: the
     kernel. measured_noise_hu: the median standard deviation in flat tissue above 0.1 cycles per
-    mm, 0 where nothing was measured. patches: how many told it. notes: what to mistrust.
+    mm, 0 where nothing was measured. patches: how many it was measured in. notes: warnings.
     """
 
     photons_per_ray: float
@@ -77,7 +77,7 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """For the record, as JSON can hold it; the cutoff of the bare ramp is None."""
+        """For report.json; the cutoff of the bare ramp, which is infinite, is None."""
         return {
             "measured": self.patches > 0,
             "photons_per_ray": self.photons_per_ray,
@@ -92,7 +92,7 @@ class Calibration:
         }
 
     @classmethod
-    def given(cls, photons_per_ray: float, *, slices: int, cutoff: float) -> Calibration:
+    def known(cls, photons_per_ray: float, *, slices: int, cutoff: float) -> Calibration:
         """A setting that is known, the same for every slice."""
         return cls(photons_per_ray, (photons_per_ray,) * slices, cutoff)
 
@@ -133,7 +133,7 @@ def calibrate(
 
 @dataclass(frozen=True)
 class _Scan:
-    """The slices that tell something: their patches, and their rays as `geometry` sees them.
+    """The slices with enough flat tissue: their patches, and their rays in `geometry`.
 
     attenuation: exp(p) over the relative photons, [slices, views, detectors]: the variance that
     one photon per ray would give each line integral.
@@ -148,13 +148,14 @@ class _Scan:
     exposure: Exposure
     full_views: int
 
-    def only(self, wanted: NDArray[np.integer]) -> _Scan:
+    def select(self, numbers: NDArray[np.integer]) -> _Scan:
+        """The scan of some of its slices, by their position in `slices`."""
         return replace(
             self,
-            slices=tuple(self.slices[n] for n in wanted),
-            image_hu=self.image_hu[wanted],
-            patches=[self.patches[n] for n in wanted],
-            attenuation=self.attenuation[wanted],
+            slices=tuple(self.slices[n] for n in numbers),
+            image_hu=self.image_hu[numbers],
+            patches=[self.patches[n] for n in numbers],
+            attenuation=self.attenuation[numbers],
         )
 
     def noise_hu(self, deviation: FloatArray, *cutoffs: float, seed: int = 0) -> list[FloatArray]:
@@ -196,10 +197,10 @@ def measured_scan(
     """The slices with flat tissue enough, projected. Raises CalibrationError if there is none."""
     spacing_mm = volume.spacing_mm[1:]
     found = {n: flat_patches(volume.image_hu[n], volume.valid[n], spacing_mm) for n in slices}
-    kept = tuple(n for n in slices if len(found[n]) >= LEAST_PATCHES)
+    kept = tuple(n for n in slices if len(found[n]) >= MIN_PATCHES)
     if not kept:
         raise CalibrationError(
-            f"no slice has {LEAST_PATCHES} flat patches of tissue from which its noise could be "
+            f"no slice has {MIN_PATCHES} flat patches of tissue from which its noise could be "
             "measured: give photons_per_ray (--photons)"
         )
     image_hu = volume.image_hu[list(kept)]
@@ -209,15 +210,15 @@ def measured_scan(
     )
     attenuation = np.stack(
         [
-            np.exp(np.minimum(each, _MOST_ATTENUATION)) / exposure.relative_photons(each, fewer)
+            np.exp(np.minimum(each, _MAX_LINE_INTEGRAL)) / exposure.relative_photons(each, fewer)
             for each in line_integrals
         ]
     )
     patches = [found[n] for n in kept]
     scan = _Scan(kept, image_hu, patches, attenuation, spacing_mm, fewer, exposure, geometry.views)
-    if _noise_hu(scan) < LEAST_NOISE_HU:
+    if _noise_hu(scan) < MIN_NOISE_HU:
         raise CalibrationError(
-            f"flat tissue shows less than {LEAST_NOISE_HU} HU of noise, none that a scanner makes: "
+            f"flat tissue shows less than {MIN_NOISE_HU} HU of noise, none that a scanner makes: "
             "give photons_per_ray (--photons)"
         )
     return scan
@@ -230,8 +231,8 @@ def _noise_hu(scan: _Scan) -> float:
 
 def _fitted_cutoff(scan: _Scan) -> tuple[float, tuple[str, ...]]:
     """The kernel whose noise is as fine as the image's: the fine band over the coarser one."""
-    most = np.argsort([-len(each) for each in scan.patches], kind="stable")[:_KERNEL_SLICES]
-    scan = scan.only(np.sort(most))
+    richest = np.argsort([-len(each) for each in scan.patches], kind="stable")[:_KERNEL_SLICES]
+    scan = scan.select(np.sort(richest))
     deviation = np.sqrt(scan.attenuation)
     fineness = [_fineness(scan, noise) for noise in scan.noise_hu(deviation, *CUTOFFS)]
     measured = _fineness(scan, scan.image_hu)

@@ -18,7 +18,7 @@ class Agreement(NamedTuple):
 
     measured_hu: standard deviation above 0.1 cycles per mm, the median over the patches. ratio:
     predicted over measured of these, the median over the patches; whole_ratio: the same of the
-    plain standard deviation, whose measured side holds what anatomy adds.
+    plain standard deviation, of which anatomy adds a part to the measured one.
     """
 
     slice_number: int

@@ -1,4 +1,4 @@
-"""What a detector cell reports of few quanta, and how many quanta reach it.
+"""What a detector cell reports for few quanta, and how many quanta reach it.
 
 The model of a measurement, wherever this package speaks of truth: a cell catches K quanta,
 Poisson with mean `counts`; the electronics add a Gaussian of variance `electronic_noise`, in
@@ -19,7 +19,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.units import MU_WATER_PER_MM
 from pipeline.physics.fan_beam_geometry import FanBeam, FloatArray
 
-#: No logarithm of less: scanners too replace counts that cannot be, each in its own way.
+#: Counts are raised to this before the logarithm, as scanners do, each in its own way.
 FLOOR_COUNTS = 1.0
 
 #: Of the anatomy's attenuation, what the tube current follows where noise is least for the
@@ -47,8 +47,8 @@ def log_counts_moments(counts: NDArray, electronic_noise: float) -> tuple[NDArra
 
 @lru_cache(maxsize=8)
 def _moments_table(electronic_noise: float) -> tuple[NDArray, NDArray]:
-    most = _TABLE_COUNTS[-1]
-    quanta = np.arange(int(most + 8 * math.sqrt(most)) + 1)
+    largest = _TABLE_COUNTS[-1]
+    quanta = np.arange(int(largest + 8 * math.sqrt(largest)) + 1)
     # The first two moments of the logarithm for each number of quanta, over the electronics.
     z = np.linspace(-6, 6, 601) if electronic_noise else np.zeros(1)
     weight = np.exp(-(z**2) / 2)
@@ -99,9 +99,9 @@ class Exposure:
             )
 
     def relative_photons(self, line_integrals: FloatArray, geometry: FanBeam) -> FloatArray:
-        """Quanta sent along each ray of one slice, [views, detectors] or less by broadcasting.
+        """Quanta sent along each ray of one slice, [views, detectors] or broadcastable to it.
 
-        1 on the central ray, averaged over the views.
+        line_integrals: [views, detectors]. 1 on the central ray, averaged over the views.
         """
         return self._bowtie(geometry) * self._current(line_integrals)
 

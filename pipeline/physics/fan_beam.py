@@ -4,7 +4,7 @@ The curved detector and the full-scan reconstruction of Kak & Slaney, "Principle
 Computerized Tomographic Imaging" (1988), section 3.4.1. Written here because no permissive
 CPU fan-beam FBP can be installed; compiled with numba and spread over the cores.
 
-Two pairs: `forward_project` and `filtered_backprojection` undo one another;
+Two pairs: `forward_project` and `filtered_backprojection` are inverse to each other;
 `forward_project` and `adjoint_project` are transposes, as iterative methods need.
 """
 
@@ -72,7 +72,7 @@ def filtered_backprojection(
 ) -> FloatArray:
     """Attenuation per mm, [slices, rows, columns], from full-scan sinograms.
 
-    sinogram: [slices, views, detectors]. `cutoff` tells the kernel: the ramp falls off under a
+    sinogram: [slices, views, detectors]. `cutoff` sets the kernel: the ramp falls off under a
     Hann window that ends at this multiple of the detector's Nyquist frequency (0.71 cycles per
     mm by default). Infinity is the bare ramp (Ram-Lak); 1.2 to 1.6 comes near the standard
     kernels of clinical scanners, less is softer. Pixels outside the field of view are 0.
@@ -213,16 +213,16 @@ def _march(image, first, slope, step_mm, sums):  # pragma: no cover - compiled
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _joseph_transposed(
-    sinogram, steep, first, slope, step_mm, wanted, image
+    sinogram, steep, first, slope, step_mm, selected, image
 ):  # pragma: no cover - compiled
-    """The same weights the other way; each thread owns a line of the image, so none collide."""
+    """The transpose of _joseph; each thread owns a line of the image, so no two write to one."""
     views, cells = steep.shape
     lines, length = image.shape[0], image.shape[1] - 4
     for line in prange(lines):
         for view in range(views):
             for cell in range(cells):
                 position = first[view, cell] + slope[view, cell] * line
-                if steep[view, cell] != wanted or position <= -1.0 or position >= length:
+                if steep[view, cell] != selected or position <= -1.0 or position >= length:
                     continue
                 left = np.uint64(position + 2.0)
                 right_part = np.float32((position + 2.0 - np.int64(left)) * step_mm[view, cell])

@@ -1,7 +1,7 @@
 """The geometry of an equiangular fan beam, its rays and its reconstruction filter.
 
-Numbers only: the numba (fanbeam.py) and the torch (fanbeam_torch.py) implementations both take
-their rays and their filter from here, so that they cannot drift apart.
+The numba (fan_beam.py) and the torch (fan_beam_torch.py) implementations both take their rays and
+their filter from here, so that they stay equal.
 
 Coordinates: the isocentre is the centre of the image, x grows with the column, y with the
 row, the source circles at `source_to_isocentre_mm`, and beta is its angle.
@@ -49,6 +49,7 @@ class FanBeam:
 
     @property
     def detector_pitch_rad(self) -> float:
+        """The angle that one detector cell covers, seen from the source."""
         return self.fan_angle_rad / self.detectors
 
     @property
@@ -59,10 +60,12 @@ class FanBeam:
 
     @property
     def view_angles_rad(self) -> NDArray[np.floating]:
+        """Angle of the source in each view [views], from 0 to just below 2 pi."""
         return np.arange(self.views) * (2 * math.pi / self.views)
 
     @property
     def field_of_view_radius_mm(self) -> float:
+        """Radius of the circle that every view covers, around the isocentre."""
         return self.source_to_isocentre_mm * math.sin(self.fan_angle_rad / 2)
 
     @property
@@ -76,7 +79,7 @@ class Rays(NamedTuple):
 
     A steep ray takes one sample a row, interpolated between two columns; the others one a
     column, between two rows. On line n of these it lies at `first + slope * n`, in pixels, and
-    a sample stands for `step_mm` of its length.
+    a sample represents `step_mm` of its length.
     """
 
     steep: NDArray[np.bool_]
@@ -108,11 +111,12 @@ def rays(geometry: FanBeam, *, shape: tuple[int, int], spacing_mm: tuple[float, 
 
 
 def padded_length(geometry: FanBeam) -> int:
-    """Cells to which a view is padded before it is filtered: at least twice its own, so that its
-    ends do not meet; even, and a product of small primes, which FFTs like."""
-    least = 2 * geometry.detectors
+    """Cells to which a view is padded before it is filtered: at least twice its own, so that the
+    convolution does not wrap around; even, and a product of small primes for a fast FFT."""
+    min_length = 2 * geometry.detectors
     return min(
-        factor << max(1, math.ceil(math.log2(least / factor))) for factor in (1, 3, 5, 9, 15, 25)
+        factor << max(1, math.ceil(math.log2(min_length / factor)))
+        for factor in (1, 3, 5, 9, 15, 25)
     )
 
 
@@ -133,7 +137,7 @@ def filter_response(geometry: FanBeam, cutoff: float = math.inf) -> FloatArray:
 
 
 def kernel_window(geometry: FanBeam, cutoff: float) -> FloatArray:
-    """A Hann window over the rfft frequencies of padded_length, which tells the kernel.
+    """A Hann window over the rfft frequencies of padded_length: the reconstruction kernel.
 
     `cutoff` is where it ends, in units of the detector's Nyquist frequency; beyond 1 it only
     damps, and infinity is the bare ramp's window of ones.

@@ -1,4 +1,4 @@
-"""The fan beam of fanbeam.py in torch: for a GPU, and differentiable by autograd.
+"""The fan beam of fan_beam.py in torch: for a GPU, and differentiable by autograd.
 
 The same rays, filter and interpolation, so the two agree to float32's rounding. Autograd's
 gradient of forward_project is its exact transpose. numpy and torch are all it needs.
@@ -19,7 +19,7 @@ from pipeline.physics.fan_beam_geometry import FanBeam, filter_response, padded_
 def forward_project(
     mu_per_mm: torch.Tensor, *, spacing_mm: tuple[float, float], geometry: FanBeam
 ) -> torch.Tensor:
-    """Line integrals by Joseph's method, as fanbeam.forward_project.
+    """Line integrals by Joseph's method, as fan_beam.forward_project.
 
     mu_per_mm: float32 [slices, rows, columns], at least 2 x 2 pixels, on any device. Returns
     [slices, views, detectors]. Slices share every ray's path: pass them in blocks of about 32.
@@ -62,7 +62,7 @@ def filtered_backprojection(
     geometry: FanBeam,
     cutoff: float = math.inf,
 ) -> torch.Tensor:
-    """Attenuation per mm [slices, rows, columns], as fanbeam.filtered_backprojection.
+    """Attenuation per mm [slices, rows, columns], as fan_beam.filtered_backprojection.
 
     sinogram: float32 [slices, views, detectors], on any device.
     """
@@ -109,7 +109,7 @@ def _positions_mm(
 
 
 class TorchProjector:
-    """fanbeam's two functions on numpy arrays, computed on `device`."""
+    """fan_beam's two functions on numpy arrays, computed on `device`."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
@@ -118,6 +118,7 @@ class TorchProjector:
     def forward_project(
         self, mu_per_mm: NDArray[np.float32], *, spacing_mm: tuple[float, float], geometry: FanBeam
     ) -> NDArray[np.float32]:
+        """As fan_beam.forward_project: [slices, rows, columns] to [slices, views, detectors]."""
         image = torch.as_tensor(mu_per_mm, dtype=torch.float32, device=self.device)
         return forward_project(image, spacing_mm=spacing_mm, geometry=geometry).cpu().numpy()
 
@@ -131,6 +132,7 @@ class TorchProjector:
         geometry: FanBeam,
         cutoff: float = math.inf,
     ) -> NDArray[np.float32]:
+        """As fan_beam.filtered_backprojection, without a graph for autograd."""
         rows = torch.as_tensor(sinogram, dtype=torch.float32, device=self.device)
         image = filtered_backprojection(
             rows, shape=shape, spacing_mm=spacing_mm, geometry=geometry, cutoff=cutoff

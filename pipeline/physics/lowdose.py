@@ -1,8 +1,9 @@
 """Low-dose CT from a full-dose image, by inserting the noise that a lower dose would add.
 
 Only the noise is reconstructed and added, so that the image keeps its own resolution, kernel
-and scanner (Yu et al., J Comput Assist Tomogr 2012). How much noise a ray gets is `noise`'s
-matter, how many quanta it carries `detector`'s, and what the scanner was set to `calibrate`'s.
+and scanner (Yu et al., J Comput Assist Tomogr 2012). How much noise a ray gets is in
+`noise_insertion`, how many quanta it carries in `detector`, the scanner's setting in
+`calibration`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class LowDoseCT:
 
     @property
     def description(self) -> str:
-        """How the noise is set, in words for a derived image's header."""
+        """How the noise is set, as text for a derived image's header."""
         photons = (
             "photons per ray calibrated to the image's own noise"
             if self.photons_per_ray is None
@@ -76,7 +77,7 @@ class LowDoseCT:
         return f"{photons}, electronic noise {self.electronic_noise:g} quanta"
 
     def calibration(self, volume: Volume) -> Calibration:
-        """The scanner's setting for a volume: as given, or measured in it.
+        """The scanner's setting for a volume: the configured one, or measured in it.
 
         Raises CalibrationError where it has to be measured and cannot be.
         """
@@ -88,7 +89,7 @@ class LowDoseCT:
                 exposure=self.exposure,
                 cutoff=self.cutoff,
             )
-        return Calibration.given(
+        return Calibration.known(
             self.photons_per_ray,
             slices=volume.image_hu.shape[0],
             cutoff=math.inf if self.cutoff is None else self.cutoff,
@@ -99,7 +100,7 @@ class LowDoseCT:
     ) -> FloatArray:
         """Low-dose image_hu [slices, rows, columns]; padding stays as it is.
 
-        scan: what `calibration` told of the volume, where that is known already. Dose 1 returns
+        scan: the result of `calibration` for the volume, if it is known already. Dose 1 returns
         the image bit for bit.
         """
         low_dose_hu = volume.image_hu.astype(np.float32, copy=True)

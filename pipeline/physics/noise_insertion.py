@@ -62,7 +62,7 @@ def starved_noise(
     electronic_noise: float,
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """added_noise where few quanta arrive: right in mean and variance however few they are.
+    """added_noise where few quanta arrive: right in mean and variance down to none.
 
     The low-dose measurement is drawn and its deviation from its own mean shrunk by
     sqrt(1 - v_full / v_low): the image has the full dose's variance already, and the two add up

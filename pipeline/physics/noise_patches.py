@@ -1,7 +1,7 @@
 """Noise measured in an image of a patient: small flat patches of tissue, in bands of frequency.
 
-Anatomy is smooth where noise is not, so noise is measured above about 0.1 cycles per mm; and
-flat tissue is told by an image smoothed until little noise is left, so that the choice of the
+Anatomy is smooth where noise is not, so noise is measured above about 0.1 cycles per mm. Flat
+tissue is found in an image smoothed until little noise is left, so that the choice of the
 patches hardly depends on what is measured in them.
 """
 
@@ -45,6 +45,7 @@ class Patches:
         return _blocks(image, self.edge).var(axis=(1, 3))[self.chosen]
 
     def means(self, image: FloatArray) -> FloatArray:
+        """The mean of an image [rows, columns] within each chosen patch, [patches]."""
         return _blocks(image, self.edge).mean(axis=(1, 3))[self.chosen]
 
 

@@ -9,11 +9,12 @@ from pipeline.physics.fan_beam_geometry import FanBeam, FloatArray
 
 
 class Projector(Protocol):
-    """fanbeam's two functions, whatever computes them; stacks of slices in and out."""
+    """The two functions of pipeline.physics.fan_beam, whatever computes them."""
 
     def forward_project(
         self, mu_per_mm: FloatArray, *, spacing_mm: tuple[float, float], geometry: FanBeam
-    ) -> FloatArray: ...
+    ) -> FloatArray:
+        """Line integrals [slices, views, detectors] of [slices, rows, columns] per mm."""
 
     def filtered_backprojection(
         self,
@@ -23,18 +24,19 @@ class Projector(Protocol):
         spacing_mm: tuple[float, float],
         geometry: FanBeam,
         cutoff: float = math.inf,
-    ) -> FloatArray: ...
+    ) -> FloatArray:
+        """Attenuation per mm [slices, *shape] of [slices, views, detectors]."""
 
 
 def projector_on(device: str) -> Projector:
     """numba's for "cpu", torch's for any device that torch knows.
 
-    Each is imported only when asked for: a machine needs but the one it uses.
+    Each is imported only when asked for: a machine needs only the one it uses.
     """
     if device == "cpu":
-        from pipeline.physics import fan_beam as fanbeam
+        from pipeline.physics import fan_beam
 
-        return fanbeam
+        return fan_beam
     from pipeline.physics.fan_beam_torch import TorchProjector
 
     return TorchProjector(device)

@@ -24,7 +24,7 @@ ROWS, STEPS = 4, 9
 #: Of the training log, where a step tells them.
 PARTS = (
     *("reconstruction", "kl", "divergence", "discriminator_loss", "perceptual_loss"),
-    *("diversity", "told_apart", "certainty", "codes_in_use"),
+    *("diversity", "discriminator_auc", "certainty", "codes_in_use"),
 )
 ALARMS = ("collapse_alarm", "saturation_alarm")
 

@@ -93,7 +93,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     refusals = [
         refusal.as_dict(folders.get(refusal.path, root))
         for refusal in left
-        if refusal.fate is Disposition.QUARANTINED
+        if refusal.disposition is Disposition.QUARANTINED
     ]
     if not cases:
         reasons = f": {refusals[0]['reason']}" if refusals else ""

@@ -42,7 +42,7 @@ class TrainingJob:
 
     def run(self, log: Log) -> ModelAdapter:
         """Train (pipeline.training.loop), together with whoever waits in `join_as_worker`."""
-        process_group().hand_out(asdict(self))
+        process_group().broadcast(asdict(self))
         return self._run(log)
 
     def _run(self, log: Log) -> ModelAdapter:
@@ -65,7 +65,7 @@ def join_as_worker() -> bool:
     Returns False, at once, in the first.
     """
     own = process_group()
-    if own.leads:
+    if own.is_first:
         return False
-    TrainingJob(**own.hand_out())._run(lambda metrics, iteration: None)
+    TrainingJob(**own.broadcast())._run(lambda metrics, iteration: None)
     return True

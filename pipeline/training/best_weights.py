@@ -25,10 +25,10 @@ RANGE_HU = Window(438, 2924)
 
 @dataclass
 class BestWeights:
-    """Looks at a model every so many iterations, and remembers its best weights.
+    """Validates a model every `every` iterations, and keeps its best weights.
 
     patches: {"input", "target"} of validation patients, each [1, rows, columns] in HU, the same
-    ones at every look. The score is their mean SSIM over RANGE_HU.
+    ones every time. The score is their mean SSIM over RANGE_HU.
     """
 
     patches: Dataset
@@ -39,7 +39,7 @@ class BestWeights:
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def validate(self, model: nn.Module, iteration: int, *, last: bool = False) -> dict[str, float]:
-        """What to log of this iteration: the score where it was time to look."""
+        """What to log of this iteration: the score where a validation was due, else nothing."""
         if iteration % self.every and not last:
             return {}
         score = self._score(model)
@@ -50,7 +50,7 @@ class BestWeights:
 
     def _score(self, model: nn.Module) -> float:
         device = next(model.parameters()).device
-        # Its own generator: a look must not change what the training draws.
+        # Its own generator: validation must not change what the training draws.
         loader = DataLoader(
             self.patches,
             batch_size=self.batch,
@@ -73,7 +73,7 @@ class BestWeights:
         return {"score": self.score, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what state_dict gave."""
+        """Restore what state_dict returned."""
         self.score, self.weights = state["score"], state["weights"]
 
 

@@ -1,6 +1,6 @@
-"""Several processes that train as one: who they are, and what they tell each other.
+"""Several processes that train one model together, and what they communicate.
 
-`torchrun` starts them and says who each is (RANK, WORLD_SIZE, LOCAL_RANK); torch.distributed
+`torchrun` starts them and numbers them (RANK, WORLD_SIZE, LOCAL_RANK); torch.distributed
 joins them, by NCCL between GPUs and by Gloo otherwise. Without torchrun there is one.
 """
 
@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.core.errors import LdctError
 
-#: The others wait so long for the first one, which prepares the data alone.
-_PATIENCE = timedelta(hours=24)
+#: How long the others wait for the first one, which prepares the data alone.
+_TIMEOUT = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class ProcessGroup:
     count: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Of all processes this one writes."""
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def share(self, batch: int) -> int:
-        """Of a batch, what each process takes. Raises LdctError where it cannot be divided."""
+        """The part of a batch that each process takes; LdctError where it cannot be divided."""
         if batch % self.count:
             raise LdctError(f"train.batch: {batch} cannot be divided among {self.count} processes")
         return batch // self.count
 
-    def spread(self, model: Any) -> Any:
+    def parallel(self, model: Any) -> Any:
         """The model, whose gradients are the mean over all processes after each backward."""
-        return Spread(model) if self.count > 1 else model
+        return ParallelModel(model) if self.count > 1 else model
 
     def mean(self, metrics: dict[str, float]) -> dict[str, float]:
         """Each figure's mean over the processes."""
@@ -51,24 +51,24 @@ class ProcessGroup:
         distributed.all_reduce(figures)
         return dict(zip(metrics, (figures / self.count).tolist(), strict=True))
 
-    def require_same(self, number: int, told: str) -> None:
-        """Raises LdctError with `told` in every process where they do not all have one number."""
+    def require_same(self, number: int, message: str) -> None:
+        """Raises LdctError with `message` in every process where they have different numbers."""
         found: list[Any] = [number] * self.count
         if self.count > 1:
             distributed.all_gather_object(found, number)
         if len(set(found)) > 1:
-            raise LdctError(f"{told}: {', '.join(map(str, found))}")
+            raise LdctError(f"{message}: {', '.join(map(str, found))}")
 
-    def hand_out(self, what: Any = None) -> Any:
-        """What the first process gives, in all of them."""
-        box = [what]
+    def broadcast(self, value: Any = None) -> Any:
+        """The value that the first process passes, in all of them."""
+        box = [value]
         if self.count > 1:
             distributed.broadcast_object_list(box)
         return box[0]
 
 
-class Spread(DistributedDataParallel):
-    """Has the attributes of the model that it wraps: a step need not know of it."""
+class ParallelModel(DistributedDataParallel):
+    """Forwards attributes to the model that it wraps, so that a step need not know of it."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -87,5 +87,5 @@ def process_group() -> ProcessGroup:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             backend = "cpu:gloo,cuda:nccl"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        distributed.init_process_group(backend, timeout=_TIMEOUT)
     return ProcessGroup(distributed.get_rank(), count)

@@ -1,8 +1,8 @@
 """The one training loop: iterate, accumulate, clip, checkpoint, resume, report.
 
-What an iteration *is* belongs to the step (pipeline/steps). Every batch is a function of the
-seed and its number alone, so a run that was killed ends as an unbroken one does, and several
-processes (pipeline.training.distributed) do together what one would.
+What an iteration *is* belongs to the step (pipeline/training/steps). Every batch depends on the
+seed and its number alone, so a run that was killed and resumed ends as an uninterrupted one does,
+and several processes (pipeline.training.distributed) compute together what one would.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
+        """The file; the same configuration and data give the same name."""
         return self.folder / f"checkpoint-{self.identity[:16]}.pt"
 
 
@@ -83,7 +84,7 @@ def train(
 
     dataset: item i is the i-th training pair, {"input", "target"}, each [1, rows, columns] in
     HU; iterations x accumulate x batch of them are taken. folder: where the checkpoint is kept,
-    under the digest of configuration and data, so that another run never takes it up. log
+    under the digest of configuration and data, so that another run never resumes from it. log
     gets metrics and the iteration; a resumed training first repeats what was logged before.
     selection: chooses the weights to return; by default the last ones are.
     """
@@ -99,7 +100,7 @@ def train(
         config.step,
         key="step",
         base=Step,
-        model=own.spread(torch.compile(model) if settings.compile else model),
+        model=own.parallel(torch.compile(model) if settings.compile else model),
         **({"loss": build_loss(config.loss)} if config.loss else {}),
         settings=settings,
     )
@@ -139,6 +140,7 @@ class Loop:
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
+        """Train from iteration `start` + 1 to the last; log and save when due."""
         settings = self.settings
         batches = self._batches(dataset, start)
         self.model.train()
@@ -153,9 +155,9 @@ class Loop:
                     metrics |= self.step.backward(batch, share=1 / settings.accumulate)
             metrics |= self.step.update()
             is_last = iteration == settings.iterations
-            looked = self._look(iteration, is_last)
-            if iteration % settings.log_every == 0 or is_last or looked:
-                metrics |= looked
+            validation = self._validate(iteration, is_last)
+            if iteration % settings.log_every == 0 or is_last or validation:
+                metrics |= validation
                 seconds = time.perf_counter() - began
                 patches = (iteration - start) * settings.batch * settings.accumulate
                 metrics["patches_per_s"] = patches / seconds
@@ -163,10 +165,12 @@ class Loop:
                 metrics = self.process_group.mean(metrics)
                 self.logged.append((iteration, metrics))
                 log(metrics, iteration)
-            if self.process_group.leads and (iteration % settings.checkpoint_every == 0 or is_last):
+            if self.process_group.is_first and (
+                iteration % settings.checkpoint_every == 0 or is_last
+            ):
                 self.save(iteration)
 
-    def _look(self, iteration: int, is_last: bool) -> dict[str, float]:
+    def _validate(self, iteration: int, is_last: bool) -> dict[str, float]:
         if self.selection is None:
             return {}
         return self.selection.validate(self.model, iteration, last=is_last)
@@ -208,11 +212,11 @@ class Loop:
             torch.save(state, partial)
 
     def resume(self, log: Log) -> int:
-        """Take up the checkpoint, if any; returns the iterations already done."""
+        """Load the checkpoint, if any; returns the iterations already done."""
         path = self.checkpoint.path
         there = path.exists()
-        told = "the processes do not all see the checkpoint; they need one disk"
-        self.process_group.require_same(int(there), told)
+        message = "the processes do not all see the checkpoint; they need one disk"
+        self.process_group.require_same(int(there), message)
         if not there:
             return 0
         state = torch.load(path, map_location=self.device.kind, weights_only=True)

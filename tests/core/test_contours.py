@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from skimage.draw import polygon
 
-from pipeline.core.contours import cross, filled, traced
+from pipeline.core.contours import fill_outlines, partly_overlap, trace_outlines
 
 
 def square(low: float, high: float) -> np.ndarray:
@@ -17,7 +17,7 @@ def square(low: float, high: float) -> np.ndarray:
 
 
 def test_a_square_between_pixels_holds_the_pixels_within():
-    mask = filled([square(1.5, 4.5)], (8, 8))
+    mask = fill_outlines([square(1.5, 4.5)], (8, 8))
     expected = np.zeros((8, 8), bool)
     expected[2:5, 2:5] = True
     np.testing.assert_array_equal(mask, expected)
@@ -31,46 +31,46 @@ def test_any_outline_is_filled_as_scikit_image_fills_it():
             outline = generator.uniform(-8, 48, (points, 2))
             expected = np.zeros((40, 36), bool)
             expected[polygon(outline[:, 1], outline[:, 0], expected.shape)] = True
-            np.testing.assert_array_equal(filled([outline], (40, 36)), expected)
+            np.testing.assert_array_equal(fill_outlines([outline], (40, 36)), expected)
 
 
 def test_areas_with_a_common_side_share_no_pixel():
     """Sides through the middles of pixels: every pixel is of one area."""
     left, right = square(2, 5), square(2, 5) + np.array([3, 0])
-    both = filled([left], (9, 9)).astype(int) + filled([right], (9, 9))
+    both = fill_outlines([left], (9, 9)).astype(int) + fill_outlines([right], (9, 9))
     assert both.max() == 1
     assert both.sum() == 3 * 6
 
 
 def test_columns_come_first_in_a_point():
-    mask = filled([np.array([[0.5, 2.5], [4.5, 2.5], [4.5, 3.5], [0.5, 3.5]])], (6, 7))
+    mask = fill_outlines([np.array([[0.5, 2.5], [4.5, 2.5], [4.5, 3.5], [0.5, 3.5]])], (6, 7))
     assert np.argwhere(mask).tolist() == [[3, 1], [3, 2], [3, 3], [3, 4]]
 
 
 def test_an_outline_within_another_is_a_hole_and_one_within_that_an_island():
     outlines = [square(0.5, 9.5), square(2.5, 7.5), square(4.5, 5.5)]
-    mask = filled(outlines, (11, 11))
+    mask = fill_outlines(outlines, (11, 11))
     assert mask.sum() == 81 - 25 + 1
     assert mask[5, 5]
     assert not mask[3, 3]
-    assert not cross(outlines, mask.shape)
+    assert not partly_overlap(outlines, mask.shape)
 
 
 def test_a_keyhole_is_filled_as_a_hole():
     keyhole = np.concatenate(
         [[[0.5, 0.5]], square(2.5, 5.5)[[0, 3, 2, 1, 0]], square(0.5, 7.5)[[0, 1, 2, 3]]]
     )
-    expected = filled([square(0.5, 7.5), square(2.5, 5.5)], (9, 9))
-    np.testing.assert_array_equal(filled([keyhole], (9, 9)), expected)
+    expected = fill_outlines([square(0.5, 7.5), square(2.5, 5.5)], (9, 9))
+    np.testing.assert_array_equal(fill_outlines([keyhole], (9, 9)), expected)
 
 
 def test_outlines_that_cross_are_seen_and_those_beside_each_other_are_not():
-    assert cross([square(0.5, 4.5), square(2.5, 7.5)], (9, 9))
-    assert not cross([square(0.5, 3.5), square(3.5, 7.5)], (9, 9))
+    assert partly_overlap([square(0.5, 4.5), square(2.5, 7.5)], (9, 9))
+    assert not partly_overlap([square(0.5, 3.5), square(3.5, 7.5)], (9, 9))
 
 
 def test_outlines_beyond_the_image_are_cut():
-    assert filled([square(-5, 30)], (4, 6)).all()
+    assert fill_outlines([square(-5, 30)], (4, 6)).all()
 
 
 def masks() -> list[np.ndarray]:
@@ -84,16 +84,16 @@ def masks() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("mask", masks())
 def test_filling_what_was_traced_gives_the_mask_again(mask):
-    outlines = traced(mask)
-    np.testing.assert_array_equal(filled(outlines, mask.shape), mask)
+    outlines = trace_outlines(mask)
+    np.testing.assert_array_equal(fill_outlines(outlines, mask.shape), mask)
     for outline in outlines:  # each alone: no outline is a hole of another one
-        assert (mask[filled([outline], mask.shape)]).all()
+        assert (mask[fill_outlines([outline], mask.shape)]).all()
 
 
 def test_straight_lines_take_two_points():
     mask = np.zeros((30, 30), bool)
     mask[5:25, 5:25] = True
-    (outline,) = traced(mask)
+    (outline,) = trace_outlines(mask)
     assert len(outline) == 8  # corners are cut at half pixels
 
 
@@ -101,9 +101,9 @@ def test_a_thousand_islands_are_judged_by_their_neighbours_alone():
     """As thresholded noise has them: pairs that are far apart cost nothing."""
     islands = np.zeros((200, 200), bool)
     islands[2::6, 2::6] = True
-    outlines = traced(islands)
+    outlines = trace_outlines(islands)
     assert len(outlines) == 33**2
     started = time.perf_counter()
-    assert not cross(outlines, islands.shape)
+    assert not partly_overlap(outlines, islands.shape)
     assert time.perf_counter() - started < 20  # whole masks took minutes
-    assert cross([*outlines, square(0.5, 4.5), square(3.5, 9.5)], islands.shape)
+    assert partly_overlap([*outlines, square(0.5, 4.5), square(3.5, 9.5)], islands.shape)

@@ -115,7 +115,7 @@ def test_missing_slices_are_asked_for_and_never_dicom(tmp_path: Path) -> None:
     source = series_of(images, tmp_path / "source", without=(2, 3))
     refused = find_series(source)
     assert refused.series == []  # as ever
-    assert {refusal.fate for refusal in refused.refusals} == {Disposition.QUARANTINED}
+    assert {refusal.disposition for refusal in refused.refusals} == {Disposition.QUARANTINED}
     series = find_series(source, intake=IngestOptions(gaps="slices")).series[0]
     out = tmp_path / "out"
     done, _ = export_filled(waves(), CARD, series, Export(out), FillRequest(MISSING, fill=FILL))

@@ -25,7 +25,7 @@ import pipeline.dicom.derived.encode
 import pipeline.dicom.derived.publish
 import pipeline.dicom.read.volume
 from pipeline.core.errors import LdctError
-from pipeline.core.ordered_pool import in_order
+from pipeline.core.ordered_pool import map_in_order
 from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
@@ -271,7 +271,7 @@ def test_work_is_done_in_order_and_no_further_ahead_than_asked():
         time.sleep(0.02 if item % 3 == 0 else 0.0)
         return item * item
 
-    found = in_order(work, range(20), threads=3, most=4)
+    found = map_in_order(work, range(20), threads=3, max_ahead=4)
     assert begun == [], "nothing before it is asked for"
     for number, square in enumerate(found):
         assert square == number * number
@@ -289,7 +289,7 @@ def test_what_is_not_begun_when_the_caller_stops_is_never_begun():
             go_on.wait(timeout=60)
         return item
 
-    found: Iterator[int] = in_order(work, range(100), threads=1, most=5)
+    found: Iterator[int] = map_in_order(work, range(100), threads=1, max_ahead=5)
     assert next(found) == 0
     threading.Timer(0.1, go_on.set).start()
     found.close()  # type: ignore[attr-defined]

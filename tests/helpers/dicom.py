@@ -141,7 +141,7 @@ def only_series(folder: Path) -> Series:
 
 
 def quarantined(refusals: list[Refusal]) -> list[Refusal]:
-    return [refusal for refusal in refusals if refusal.fate is Disposition.QUARANTINED]
+    return [refusal for refusal in refusals if refusal.disposition is Disposition.QUARANTINED]
 
 
 def raw_hu(path: Path) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What a test starts by torchrun: trainings one after another, each by all processes together.
 
-python helpers_ranks.py TRAININGS.json OUT, with a list of {"training": ..., "kill_at": N or null}.
+python tests/helpers/ranks.py TRAININGS.json OUT, a list of {"training": ..., "kill_at": N or null}.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from pipeline.config.run import parse_config
 from pipeline.core.atomic_files import replacing
-from pipeline.core.sanitise import plain
+from pipeline.core.sanitise import printable_line
 from pipeline.dicom.read.files import files_below, read_dataset
 from pipeline.dicom.read.series import find_series
 from pipeline.models.adapters.base import build_model
@@ -166,8 +166,8 @@ FORGED = "Chest\n2026-11-21 INFO all is well\x1b[2J\u202e\x00"
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR SH", "ignore:.*maximum length")
 def test_words_of_a_header_forge_no_line_and_steer_no_terminal(tmp_path: Path) -> None:
-    assert plain(FORGED) == "Chest 2026-11-21 INFO all is well [2J"
-    assert len(plain("x" * 10_000)) == 500
+    assert printable_line(FORGED) == "Chest 2026-11-21 INFO all is well [2J"
+    assert len(printable_line("x" * 10_000)) == 500
     header = pydicom.Dataset()
     header.Modality, header.SeriesDescription = "CT", FORGED
     header.ConvolutionKernel = FORGED

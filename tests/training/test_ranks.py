@@ -32,7 +32,7 @@ from pipeline.training.steps import (
 )
 from pipeline.training.steps.base import Step
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def config_of(**train: Any) -> RunConfig:
@@ -87,8 +87,14 @@ def done(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (out / "asked.json").write_text(json.dumps([asdict(each) for each in asked]))
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run(
-        [sys.executable, *command, HERE / "helpers_ranks.py", out / "asked.json", out],
-        env={**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}", "OMP_NUM_THREADS": "1"},
+        [
+            sys.executable,
+            *command,
+            ROOT / "tests" / "helpers" / "ranks.py",
+            out / "asked.json",
+            out,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -143,7 +149,7 @@ def test_every_process_refuses_what_would_not_equal_one(done: Path, number: int,
 def test_a_step_for_one_process_is_refused_before_any_data_is_made_ready(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.train_register, "ranks", lambda: ProcessGroup(0, 2))
+    monkeypatch.setattr(flows.train_register, "process_group", lambda: ProcessGroup(0, 2))
     blind = run_data()["step"] | {
         "target": "pipeline.training.steps.blind_spot.BlindSpot",
         "args": {},

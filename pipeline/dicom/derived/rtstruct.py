@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from pipeline.core.atomic_files import replacing_folder
-from pipeline.core.contours import Outline, traced
+from pipeline.core.contours import Outline, trace_outlines
 from pipeline.core.label_map import LabelMap
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.derived.structure_objects import (
@@ -151,7 +151,7 @@ def _add(dataset: Dataset, number: int, labelmap: LabelMap, value: int, series: 
     drawn.ContourSequence = [
         _contour(outline, instance)
         for plane, instance in enumerate(series.instances)
-        for outline in traced(labelmap.mask(value, plane))
+        for outline in trace_outlines(labelmap.mask(value, plane))
     ]
     if not drawn.ContourSequence:
         del drawn.ContourSequence  # present is not empty (type 3)

@@ -110,7 +110,7 @@ class _Surroundings:
 
     @classmethod
     def of(cls, refusals: list[Refusal], groups: dict[Key, list[Instance]]) -> _Surroundings:
-        quarantined = (r for r in refusals if r.fate is Disposition.QUARANTINED)
+        quarantined = (r for r in refusals if r.disposition is Disposition.QUARANTINED)
         numbers: dict[str, set[int]] = defaultdict(set)
         for instances in groups.values():
             numbers[instances[0].header.SeriesInstanceUID] |= instance_numbers(instances)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.ordered_pool import in_order
+from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.volume import Volume
@@ -108,7 +108,9 @@ class SliceReader:
         """
         kept: list[Instance] = []
         told: set[str] = set()
-        for found in in_order(_decoded, self.series.instances, threads=READERS, most=AHEAD):
+        for found in map_in_order(
+            _decoded, self.series.instances, threads=READERS, max_ahead=AHEAD
+        ):
             if isinstance(found, Refusal):
                 self.refusals.append(found)
                 continue

@@ -1,6 +1,6 @@
-"""Painting the belly: liver, spleen, kidneys, pancreas, stomach, gut, and the muscles behind.
+"""Painting the abdomen: liver, spleen, kidneys, pancreas, stomach, gut, and the muscles behind.
 
-A rim of fat painted before an organ keeps it apart from its neighbour.
+A rim of fat painted before an organ separates it from its neighbour.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _PANCREAS: Line = ((-30, 0, 226), (-12, -14, 214), (22, -10, 206), (64, 22, 192)
 _PANCREAS_MM = (15.0, 12.0, 11.0, 9.0)
 
 
-def paint_belly(canvas: Canvas, patient: Patient, belly_mm: Image) -> None:
-    """Paint the organs below the diaphragm, clipped to ``belly_mm`` < 0 [rows, columns]."""
+def paint_abdomen(canvas: Canvas, patient: Patient, abdomen_mm: Image) -> None:
+    """Paint the organs below the diaphragm, clipped to ``abdomen_mm`` < 0 [rows, columns]."""
     if canvas.level_mm < min(patient.dome_mm) - 12:
         return
     _paint_back_muscles(canvas, patient)
-    _paint_liver(canvas, patient, belly_mm)
+    _paint_liver(canvas, patient, abdomen_mm)
     spleen = canvas.around(patient.organs["spleen"])
     view = canvas.view(spleen)
-    shape = np.maximum(ellipsoid_mm(view, patient.organs["spleen"]), belly_mm[spleen])
+    shape = np.maximum(ellipsoid_mm(view, patient.organs["spleen"]), abdomen_mm[spleen])
     view.paint(np.maximum(shape, -_hollow_mm(view, patient)), patient.tissues["spleen"])
     for name in ("kidney_right", "kidney_left"):
-        _paint_kidney(canvas, patient, name=name, within_mm=belly_mm + 3)
+        _paint_kidney(canvas, patient, name=name, within_mm=abdomen_mm + 3)
     _paint_pancreas(canvas, patient)
     for gut in patient.gut:
-        _paint_gut(canvas, patient, gut=gut, within_mm=belly_mm)
+        _paint_gut(canvas, patient, gut=gut, within_mm=abdomen_mm)
 
 
 def _hollow_mm(canvas: Canvas, patient: Patient) -> Image:
@@ -68,7 +68,7 @@ def _paint_back_muscles(canvas: Canvas, patient: Patient) -> None:
             canvas.paint(ellipsoid_mm(canvas, psoas), muscle)
 
 
-def _paint_liver(canvas: Canvas, patient: Patient, belly_mm: Image) -> None:
+def _paint_liver(canvas: Canvas, patient: Patient, abdomen_mm: Image) -> None:
     """Both lobes with the fissure between, vessels, lesions and the gallbladder."""
     tissues, organs = patient.tissues, patient.organs
     right, left = (ellipsoid_mm(canvas, organs[name]) for name in ("liver_right", "liver_left"))
@@ -79,7 +79,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, belly_mm: Image) -> None:
     if canvas.level_mm < 155:
         fissure = np.ones_like(fissure)
     hollow = np.maximum(-3 * fissure, -ellipsoid_mm(canvas, organs["gallbladder"]) - 1)
-    liver = np.maximum(np.maximum(lobes, belly_mm), hollow)
+    liver = np.maximum(np.maximum(lobes, abdomen_mm), hollow)
     canvas.paint(liver, tissues["liver"])
     for shape in patient.lesions:
         window = canvas.around(shape)
@@ -89,7 +89,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, belly_mm: Image) -> None:
         paint_tree(canvas, patient.trees[name], tissue=tissues["hepatic"], within_mm=liver + 4)
     window = canvas.around(organs["gallbladder"])
     view = canvas.view(window)
-    bladder = np.maximum(ellipsoid_mm(view, organs["gallbladder"]), belly_mm[window])
+    bladder = np.maximum(ellipsoid_mm(view, organs["gallbladder"]), abdomen_mm[window])
     view.paint(bladder, tissues["wall"])
     view.paint(bladder + 2, tissues["gallbladder"])
 

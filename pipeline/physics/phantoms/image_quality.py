@@ -2,7 +2,7 @@
 
 A water cylinder of 200 mm holds the inserts, as the body of the MITA low-contrast phantom does
 (CCT189, The Phantom Laboratory), whose four rods are the default. Coordinates are millimetres
-from the centre of the image, x growing with the column and y with the row, as in fanbeam.py.
+from the centre of the image, x growing with the column and y with the row, as in fan_beam.py.
 Pixels hold the mean over their area, so that an edge between two pixels is not rounded to one.
 """
 
@@ -34,6 +34,7 @@ class RodKind(NamedTuple):
 
     @property
     def name(self) -> str:
+        """`3 mm / 14 HU`: the key of its figures in reports."""
         return f"{self.diameter_mm:g} mm / {self.contrast_hu:g} HU"
 
 
@@ -99,7 +100,7 @@ class PhantomGrid:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a phantom holds. places_mm: centres of regions to look at, (x, y) each."""
+    """What a phantom holds. places_mm: (x, y) of the regions to evaluate."""
 
     body_radius_mm: float
     rods: tuple[Rod, ...] = ()

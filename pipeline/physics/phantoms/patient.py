@@ -1,6 +1,6 @@
-"""An invented patient on an invented scanner: a CT-like torso in HU, with labels.
+"""A synthetic patient on a synthetic scanner: a CT-like torso in HU, with labels.
 
-The embedded data of ``ldct demo``: nobody's images, so nobody's privacy, licence or download.
+The data of ``ldct demo``: no person's images, and no licence or download.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drawing one invented patient: habitus, contrast phase, organs, vessel trees, nodules.
+"""Drawing one synthetic patient: habitus, contrast phase, organs, vessel trees, nodules.
 
 Everything random is drawn here, before anything is painted, so a patient does not change with the
 matrix or the noise. Sizes and positions are those of an adult supine torso with the arms up.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.physics.phantoms.abdomen import paint_belly
+from pipeline.physics.phantoms.abdomen import paint_abdomen
 from pipeline.physics.phantoms.canvas import (
     Canvas,
     Ellipsoid,
@@ -51,10 +51,10 @@ def paint_patient(canvas: Canvas, patient: Patient) -> None:
     paint_body(canvas, patient, wall)
     sunk = diaphragm_mm(canvas, patient)
     lung = np.maximum(np.maximum(wall.inside_mm + 1.5, sunk), 1 - _mediastinum_mm(canvas, patient))
-    belly = np.maximum(wall.inside_mm + 4, 3 - sunk)
+    abdomen = np.maximum(wall.inside_mm + 4, 3 - sunk)
     _paint_lungs(canvas, patient, lung)
     canvas.paint(np.maximum(np.abs(sunk - 1.2) - 1.2, wall.inside_mm), patient.tissues["wall"])
-    paint_belly(canvas, patient, belly)
+    paint_abdomen(canvas, patient, abdomen)
     paint_ribs(canvas, patient, wall)
     paint_sternum(canvas, patient, wall)
     paint_scapulae(canvas, patient, wall)
@@ -131,9 +131,9 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
     """Aorta, cavae, pulmonary trunk and arteries, airways and oesophagus."""
     tissues, level = patient.tissues, canvas.level_mm
     view = canvas.view(canvas.window(x_mm=0, y_mm=0, reach_mm=70))
-    gullet = tube_mm(view, _OESOPHAGUS, (7.5,))
-    view.paint(gullet, tissues["oesophagus"])
-    view.paint(gullet + 5.5, tissues["gas"] if 20 < level < 75 else tissues["oesophagus"])
+    oesophagus = tube_mm(view, _OESOPHAGUS, (7.5,))
+    view.paint(oesophagus, tissues["oesophagus"])
+    view.paint(oesophagus + 5.5, tissues["gas"] if 20 < level < 75 else tissues["oesophagus"])
     for line, radii, name in (
         (_CAVA_UP, (8.5,), "vein"),
         (_CAVA_DOWN, (11.0,), "vein"),

@@ -25,7 +25,7 @@ from pipeline.training.steps.supervised import warmed_cosine
 Logged = dict[str, float]
 
 
-class Rival(Component):
+class DiscriminatorConfig(Component):
     """The discriminator: its network, which is no part of the model that is registered, and how
     it learns. `steps` are its turns for each of the generator's; without an lr of its own it has
     train.lr."""
@@ -47,11 +47,13 @@ class Player:
     def of(
         cls, network: nn.Module, settings: Train, *, turns: int, lr: float, momentum: float
     ) -> Player:
+        """A network with Adam, first beta `momentum`, and a warmed cosine over `turns` updates."""
         optimiser = torch.optim.Adam(network.parameters(), lr=lr, betas=(momentum, 0.999))
         own = settings.model_copy(update={"iterations": max(turns, 1), "lr": lr})
         return cls(network, optimiser, warmed_cosine(optimiser, own))
 
     def update(self, clip_gradient_norm: float | None) -> None:
+        """One step of the optimiser and the schedule, the gradient's norm clipped if asked."""
         if clip_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), clip_gradient_norm)
         self.optimiser.step()
@@ -59,6 +61,7 @@ class Player:
         self.schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and schedule of this side."""
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -66,6 +69,7 @@ class Player:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
@@ -101,7 +105,7 @@ class Adversarial(Step):
         if not 0 <= average < 1:
             raise ValueError(f"expected average in [0, 1), got {average}")
         self.average, self.settings = average, settings
-        self.rival = Rival.model_validate(discriminator)
+        self.discriminator_config = DiscriminatorConfig.model_validate(discriminator)
         self.objective: Objective = build(
             Component.model_validate(objective), key="step.args.objective", base=Objective
         )
@@ -117,44 +121,45 @@ class Adversarial(Step):
                 self.discriminator,
                 settings,
                 turns=settings.iterations - turns,
-                lr=self.rival.lr or settings.lr,
+                lr=self.discriminator_config.lr or settings.lr,
                 momentum=momentum,
             ),
         }
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.watch = GanMonitor(vanishes=self.objective.vanishes)
+        self.monitor = GanMonitor(vanishes=self.objective.vanishes)
         self.done = 0
         self.latest: Logged = {}
 
     def _build_discriminator(self, model: HUModel) -> nn.Module:
-        network = build(self.rival, key="step.args.discriminator", base=nn.Module)
-        if self.rival.spectral_norm:
+        network = build(self.discriminator_config, key="step.args.discriminator", base=nn.Module)
+        if self.discriminator_config.spectral_norm:
             network = with_spectral_norm(network)
         device = next(model.parameters()).device
         return network.to(device)
 
     def generator_turns(self, iterations: int) -> int:
         """How many of the first `iterations` are the generator's."""
-        return math.ceil(iterations / (1 + self.rival.steps))
+        return math.ceil(iterations / (1 + self.discriminator_config.steps))
 
     @property
     def generates(self) -> bool:
-        """Whether it is the generator's turn."""
+        """Whether this iteration is the generator's turn."""
         return self.generator_turns(self.done + 1) > self.generator_turns(self.done)
 
     def backward(self, batch: Batch, *, share: float) -> Logged:
+        """The turn of the player whose it is; logs the latest figures of both players."""
         generates = self.generates
         self.discriminator.requires_grad_(not generates)
-        loss, told = (self.generator_loss if generates else self.discriminator_loss)(batch)
+        loss, logged = (self.generator_loss if generates else self.discriminator_loss)(batch)
         (loss * share).backward()
-        # Each turn tells of one side, and what is logged should tell of both.
-        self.latest |= told | self.watch.figures()
+        # Each turn has figures of one player, and the log should show both.
+        self.latest |= logged | self.monitor.figures()
         return dict(self.latest)
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         """The generator's loss with its graph, and what to log."""
         fake = self.fake(batch)
-        self.watch.see_images(self.real(batch), fake)
+        self.monitor.see_images(self.real(batch), fake)
         loss = self.objective.generator(self.judge(batch)(fake))
         return loss, {"loss": loss.item()}
 
@@ -164,7 +169,7 @@ class Adversarial(Step):
             fake = self.fake(batch)
         real, judge = self.real(batch), self.judge(batch)
         of_real, of_fake = judge(real), judge(fake)
-        self.watch.see_scores(of_real, of_fake)
+        self.monitor.see_scores(of_real, of_fake)
         loss = self.objective.discriminator(of_real, of_fake)
         penalty = self.objective.penalty(judge, real, fake, random=self.random)
         return loss + penalty, {"discriminator_loss": loss.item(), "penalty": penalty.item()}
@@ -188,11 +193,13 @@ class Adversarial(Step):
         return self.scores
 
     def scores(self, image: torch.Tensor) -> torch.Tensor:
+        """The discriminator's scores of normalised images [batch, 1, rows, columns]."""
         # MONAI's discriminators, and ours, give the features of every layer, the scores last.
-        given = self.discriminator(image)
-        return given[-1] if isinstance(given, list) else given
+        features = self.discriminator(image)
+        return features[-1] if isinstance(features, list) else features
 
     def update(self) -> Logged:
+        """Move the player whose turn it is; after the generator's, the running mean too."""
         generates = self.generates
         player = self.players["generator" if generates else "discriminator"]
         player.update(self.settings.clip_gradient_norm)
@@ -214,18 +221,20 @@ class Adversarial(Step):
             old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
+        """Both players, the random state, the running means and the last figures."""
         return {
             "players": {name: player.state_dict() for name, player in self.players.items()},
             "random": self.random.get_state(),
-            "watch": dict(self.watch.means),
+            "watch": dict(self.monitor.means),
             "done": self.done,
             "latest": dict(self.latest),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
         for name, player in self.players.items():
             player.load_state_dict(state["players"][name])
         self.random.set_state(state["random"].cpu())
-        self.watch.means = dict(state["watch"])
+        self.monitor.restore(state["watch"])
         self.done = state["done"]
         self.latest = dict(state["latest"])

@@ -31,4 +31,4 @@ class Step(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what state_dict gave."""
+        """Restore what state_dict returned."""

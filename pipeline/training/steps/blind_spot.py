@@ -73,6 +73,7 @@ class BlindSpot(Masked):
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Replace pixels of "input" [batch, 1, rows, columns] in HU; only they count."""
         noisy_hu = batch["input"]
         chosen = self._rand(noisy_hu) < self.share_hidden
         width = 2 * self.hidden_radius + 1
@@ -100,9 +101,11 @@ class BlindSpot(Masked):
         return torch.rand(like.shape, generator=self.generator).to(like.device)
 
     def state_dict(self) -> dict:
+        """As Supervised, with the random state that chooses pixels."""
         return {**super().state_dict(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what state_dict returned."""
         super().load_state_dict(state)
         self.generator.set_state(state["generator"].cpu())
 

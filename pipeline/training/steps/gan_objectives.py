@@ -39,7 +39,7 @@ class Objective(ABC):
         *,
         random: torch.Generator,
     ) -> torch.Tensor:
-        """What else the discriminator pays, given its images; nothing, unless redefined."""
+        """An additional loss of the discriminator, a scalar; 0 unless a subclass redefines it."""
         return real.new_zeros(())
 
 
@@ -53,17 +53,20 @@ class NonSaturating(Objective):
     vanishes = True
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """-log D(real) - log(1 - D(fake)), the mean over scores."""
         return softplus(-real).mean() + softplus(fake).mean()
 
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
+        """-log D(fake), the mean over scores."""
         return softplus(-fake).mean()
 
 
 class Minimax(NonSaturating):
     """The zero-sum game of Goodfellow et al. 2014, equation 1: the generator minimises
-    log(1 - D(G(z))), whose gradient vanishes where the discriminator is sure. For study."""
+    log(1 - D(G(z))), whose gradient vanishes where the discriminator is certain. For study."""
 
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
+        """log(1 - D(fake)), the mean over scores."""
         return -softplus(fake).mean()
 
 
@@ -74,9 +77,11 @@ class Hinge(Objective):
     """
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """max(0, 1 - real) + max(0, 1 + fake), the mean over scores."""
         return relu(1 - real).mean() + relu(1 + fake).mean()
 
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
+        """Minus the mean score."""
         return -fake.mean()
 
 
@@ -93,9 +98,11 @@ class Wasserstein(Objective):
         self.weight = weight
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """The mean score of fake less that of real images."""
         return fake.mean() - real.mean()
 
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
+        """Minus the mean score."""
         return -fake.mean()
 
     def penalty(
@@ -106,6 +113,7 @@ class Wasserstein(Objective):
         *,
         random: torch.Generator,
     ) -> torch.Tensor:
+        """weight (||gradient|| - 1)^2 at points between real and fake images; [batch, ...] each."""
         with torch.autocast(real.device.type, enabled=False):
             share = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
             between = torch.lerp(fake.float(), real.float(), share).requires_grad_()

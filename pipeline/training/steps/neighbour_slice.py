@@ -1,4 +1,4 @@
-"""Learning from the slice beside: nearly the same anatomy, other noise."""
+"""Learning from the adjacent slice: nearly the same anatomy, other noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Neighbour(Masked):
     pixel; here it is the one at the same place or none.
 
     Thin slices suit it. The noise of thick slices that overlap, or of a smooth kernel in z, is
-    shared by neighbours and stays. The choice leans on the noise a little, more with a small
+    shared by neighbours and stays. The choice depends on the noise a little, more with a small
     window and a narrow `similar_hu`, which should be some times the noise's deviation over the
     window.
     """
@@ -46,6 +46,7 @@ class Neighbour(Masked):
         self.similar_hu, self.window = similar_hu, window
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Compare with "partner" where it is similar; ConfigError for a batch without one."""
         if "partner" not in batch:
             raise ConfigError("step: Neighbour needs data.partner: neighbour")
         similar = self.similar(batch["input"], batch["partner"])

@@ -42,6 +42,7 @@ class Noise2Noise(Supervised):
         self.mirror_dose = mirror_dose
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Compare with the second noisy image. Raises ConfigError for a batch without one."""
         seen = {"input": batch["input"], "target": self._partner_hu(batch)}
         return super().backward(seen, share=share)
 

@@ -1,4 +1,4 @@
-"""A discriminator beside a paired loss: what the mean of all answers lacks, texture, comes back.
+"""A discriminator beside a paired loss, which restores texture that a mean square error removes.
 
 The mean square error makes a denoiser answer with the mean of all images that the input may
 have come from, which is smooth. A generator that must also pass for full dose keeps a texture,
@@ -42,9 +42,9 @@ class PairedAdversarial(Adversarial):
     channels (pix2pix, Isola et al., CVPR 2017, with MONAI's PatchDiscriminator); otherwise the
     image alone, one channel.
 
-    `loss` is taken on normalised values, as in Supervised. Discriminator and features look
-    through `window`, (centre, width) in HU, brought to [-1, 1]: texture of 20 HU would be lost
-    beside bone and air. Without one they see all, normalised.
+    `loss` is taken on normalised values, as in Supervised. Discriminator and features see
+    `window`, (centre, width) in HU, scaled to [-1, 1]: texture of 20 HU would be lost beside
+    bone and air. Without one they see all, normalised.
 
     The first `rehearsal` iterations are the generator's alone, by `loss`. A perceptual weight
     needs them, and `features`: a network with a part named `encode`, such as MONAI's
@@ -91,17 +91,21 @@ class PairedAdversarial(Adversarial):
             )
 
     @property
-    def rehearses(self) -> bool:
+    def pretraining(self) -> bool:
+        """Whether the first `rehearsal` iterations are not over."""
         return self.done < self.rehearsal
 
     def generator_turns(self, iterations: int) -> int:
+        """How many of the first `iterations` are the generator's: all of the rehearsal."""
         game = max(0, iterations - self.rehearsal)
         return min(iterations, self.rehearsal) + super().generator_turns(game)
 
     def fake(self, batch: Batch) -> torch.Tensor:
+        """The model's output for "input", as the discriminator sees it."""
         return self.seen(self.generator(batch["input"]))
 
     def real(self, batch: Batch) -> torch.Tensor:
+        """ "target", as the discriminator sees it."""
         return self.seen(batch["target"])
 
     def seen(self, image_hu: torch.Tensor) -> torch.Tensor:
@@ -111,27 +115,29 @@ class PairedAdversarial(Adversarial):
         return ((image_hu - self.window.centre) * (2 / self.window.width)).clamp(-1, 1)
 
     def judge(self, batch: Batch) -> Judge:
+        """From images as the discriminator sees them to scores, with "input" if conditional."""
         if not self.conditional:
             return self.scores
         condition = self.seen(batch["input"])
         return lambda image: self.scores(torch.cat([image, condition], dim=1))
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
+        """Content, perceptual and adversarial loss, weighted; content alone in the rehearsal."""
         output_hu = self.generator(batch["input"])
         fake, real = self.seen(output_hu), self.real(batch)
         content = self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
-        told = {"loss": content.item()}
-        if self.rehearses:
-            return content + self._features_loss(real), told
+        logged = {"loss": content.item()}
+        if self.pretraining:
+            return content + self._features_loss(real), logged
         loss = self.weights.content * content
         if self.features is not None:
             perceptual = self.perceptual(fake, real)
             loss = loss + self.weights.perceptual * perceptual
-            told["perceptual_loss"] = perceptual.item()
+            logged["perceptual_loss"] = perceptual.item()
         adversarial = self.objective.generator(self.judge(batch)(fake))
-        told["adversarial_loss"] = adversarial.item()
-        self.watch.see_images(real, fake)
-        return loss + self.weights.adversarial * adversarial, told
+        logged["adversarial_loss"] = adversarial.item()
+        self.monitor.see_images(real, fake)
+        return loss + self.weights.adversarial * adversarial, logged
 
     def _features_loss(self, real: torch.Tensor) -> torch.Tensor:
         if self.features is None:
@@ -145,6 +151,7 @@ class PairedAdversarial(Adversarial):
         return mse_loss(self.features.encode(fake), of_real) / of_real.var().clamp(min=1e-12)
 
     def update(self) -> Logged:
-        if self.rehearses and self.features is not None:
+        """As Adversarial; in the rehearsal the feature network moves too."""
+        if self.pretraining and self.features is not None:
             self.players["features"].update(self.settings.clip_gradient_norm)
         return super().update()

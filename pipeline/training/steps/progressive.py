@@ -35,12 +35,14 @@ class Progressive(Adversarial):
             raise ValueError("model and discriminator must be those of pipeline.models.progressive")
 
     def backward(self, batch: Batch, *, share: float) -> Logged:
+        """As Adversarial, with both networks at the level of this iteration; logs it."""
         level = level_at(self.done, self.settings.iterations, last=self.growing[0].last)
         for network in self.growing:
             network.to_level(level)
         return {**super().backward(batch, share=share), "level": level}
 
     def real(self, batch: Batch) -> torch.Tensor:
+        """The batch's images [batch, 1, side, side], normalised, at the size of the level."""
         images, network = self.kept.normalised(batch["target"]), self.growing[0]
         doublings, share = network.stage
         at_work = reduced(images, network.last - doublings)

@@ -18,7 +18,7 @@ class Supervised(Step):
 
     Owns the optimiser and the schedule. The loss is taken on normalised values (HU / scale),
     so that a learning rate means the same for every normalisation. `residual` is read by the
-    model's shell (pipeline.models.adapters.base).
+    model's adapter (pipeline.models.adapters.base).
     """
 
     supports_ddp = True
@@ -42,12 +42,14 @@ class Supervised(Step):
         self.schedule = warmed_cosine(self.optimiser, settings, decay)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Compare the output for "input" with "target", both [batch, 1, rows, columns] in HU."""
         output_hu = self.model(batch["input"])
         loss = self.loss(output_hu / self.scale, batch["target"] / self.scale)
         (loss * share).backward()
         return {"loss": loss.item()}
 
     def update(self) -> dict[str, float]:
+        """Clip the gradient, move the weights and the learning rate; logs the rate before it."""
         if self.settings.clip_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient_norm)
         rate = float(self.schedule.get_last_lr()[0])
@@ -57,9 +59,11 @@ class Supervised(Step):
         return {"learning_rate": rate}
 
     def state_dict(self) -> dict:
+        """The states of the optimiser and the schedule."""
         return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what state_dict returned."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
 
@@ -69,7 +73,7 @@ def warmed_cosine(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The rate over settings.iterations updates: a ramp of settings.warmup, then `decay`."""
     warmup = min(settings.warmup, settings.iterations - 1)
-    lowest = 1e-3 if decay == "cosine" else 1.0  # a cosine down to where it began is none
+    lowest = 1e-3 if decay == "cosine" else 1.0  # a cosine that ends where it starts is constant
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, settings.iterations - warmup, eta_min=settings.lr * lowest
     )

@@ -27,6 +27,7 @@ class Consistent(Supervised):
         self.consistency = consistency
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Logs the loss, and as "unsteady" the mean absolute error of the change."""
         frames, reach = batch["input"], getattr(self.model, "neighbours", 0)
         target = batch["target"][:, reach : frames.shape[1] - reach] / self.scale
         both = [self.model(frames[:, :-1]), self.model(frames[:, 1:])]

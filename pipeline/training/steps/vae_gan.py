@@ -1,4 +1,4 @@
-"""An autoencoder whose likeness is measured by a discriminator's features."""
+"""An autoencoder whose reconstruction error is measured in a discriminator's features."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class VAEGANStep(Adversarial):
         self.network: Any = self.generator.network
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
+        """Divergence, feature distance and adversarial loss, each by its weight."""
         image, network = self.real(batch), self.network
         posterior = network.encode(image)
         divergence = posterior.kl().sum(dim=1).mean()
@@ -56,7 +57,7 @@ class VAEGANStep(Adversarial):
         rebuilt = network.decode(code)
         features = mse_loss(self.features(rebuilt), self.features(image))
         played = network.decode(torch.cat([code.detach(), self._random_like(code)]))
-        self.watch.see_images(image, played[len(image) :])
+        self.monitor.see_images(image, played[len(image) :])
         adversarial = self.objective.generator(self.scores(played))
         loss = (
             self.weights.divergence * divergence

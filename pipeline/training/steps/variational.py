@@ -1,4 +1,4 @@
-"""The evidence lower bound, climbed: reconstruction against regularity."""
+"""Maximising the evidence lower bound: reconstruction against regularity."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Variational(Supervised):
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Encode "input", draw one code an image, and compare its decoding with "target"."""
         label = batch["label"] if self.network.labels else None
         posterior = self.network.encode(self.model.normalised(batch["input"]), label)
         raw = self.network.raw(posterior.sample(self.generator), label)
@@ -81,14 +82,17 @@ class Variational(Supervised):
         return self.beta * min(1.0, (self.updates + 1) / max(1, self.warmup))
 
     def update(self) -> dict[str, float]:
+        """As Supervised; counts updates for the KL term's warm-up."""
         self.updates += 1
         return super().update()
 
     def state_dict(self) -> dict:
+        """As Supervised, with the random state and the number of updates."""
         own = {"updates": self.updates, "generator": self.generator.get_state()}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what state_dict returned."""
         super().load_state_dict(state)
         self.updates = state["updates"]
         self.generator.set_state(state["generator"].cpu())

@@ -1,4 +1,4 @@
-"""Learning a code book: reconstruction, commitment, and new work for codes that nobody uses."""
+"""Learning a code book: reconstruction, commitment, and reviving codes that are not used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class VectorQuantised(Supervised):
     The code book follows its codes' running means (MONAI's EMAQuantizer). Every `revive_every`
     iterations a code whose running use is less than `alive` of the mean is placed on what the
     encoder gave somewhere in the batch, with the mean for its use (Dhariwal et al. 2020, section
-    3.2): else a few codes do all the work. A code nobody uses must fall below `alive` within
+    3.2): else a few codes do all the work. An unused code must fall below `alive` within
     one such period, so it belongs to the network's decay: 0.95^30 is 0.21.
 
     In the last `counted` part of the training, when the rate is nearly nothing, it counts which
@@ -51,6 +51,7 @@ class VectorQuantised(Supervised):
         self.done = 0
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
+        """Reconstruct "target"; revive idle codes, or count neighbours, when it is time."""
         image = self.model.normalised(batch["target"])
         if self.done % self.revive_every == 0 and self.done < self.counts_from:
             self._revive(image)
@@ -77,25 +78,28 @@ class VectorQuantised(Supervised):
         book = self.network.quantizer.quantizer
         sizes = book.ema_cluster_size
         idle = torch.nonzero(sizes <= self.alive * sizes.mean()).flatten()
-        given = (
+        encoded = (
             self.network.encode(self.network.padded(image)).movedim(1, -1).flatten(0, -2).float()
         )
-        chosen = torch.randint(len(given), (len(idle),), generator=self.random)
-        fresh = given[chosen.to(given.device)]
-        size = sizes.mean() if self.done else len(given) / len(sizes)
+        chosen = torch.randint(len(encoded), (len(idle),), generator=self.random)
+        fresh = encoded[chosen.to(encoded.device)]
+        size = sizes.mean() if self.done else len(encoded) / len(sizes)
         book.embedding.weight[idle] = fresh
         book.ema_w[idle] = fresh * size
         sizes[idle] = size
 
     def update(self) -> dict[str, float]:
+        """As Supervised; counts updates for reviving and counting codes."""
         self.done += 1
         return super().update()
 
     def state_dict(self) -> dict:
+        """As Supervised, with the random state and the number of updates."""
         own = {"random": self.random.get_state(), "done": self.done}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore what state_dict returned."""
         super().load_state_dict(state)
         self.random.set_state(state["random"].cpu())
         self.done = state["done"]

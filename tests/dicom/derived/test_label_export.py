@@ -172,7 +172,7 @@ def test_a_folder_with_segmentations_still_holds_its_series(tmp_path):
     assert len(found.series) == 1
     assert len(found.series[0].instances) == len(in_order(tmp_path / "in"))
     assert {refusal.attribute for refusal in found.refusals} == {"SOPClassUID"}
-    assert {str(refusal.fate) for refusal in found.refusals} == {"excluded"}
+    assert {str(refusal.disposition) for refusal in found.refusals} == {"excluded"}
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])

@@ -113,7 +113,7 @@ def test_what_is_no_ct_image_is_excluded_with_its_reason(tmp_path):
     assert [len(series.instances) for series in found.series] == [4]
     refusals = {refusal.path.name: refusal for refusal in found.refusals}
     assert set(refusals) == {"scout.dcm", "mr.dcm", "README.md"}
-    assert {refusal.fate for refusal in found.refusals} == {Disposition.EXCLUDED}
+    assert {refusal.disposition for refusal in found.refusals} == {Disposition.EXCLUDED}
     assert refusals["scout.dcm"].attribute == "ImageType"
     assert "localizer" in refusals["scout.dcm"].reason
     assert "MR Image Storage" in refusals["mr.dcm"].reason
@@ -138,7 +138,7 @@ def test_reports_states_and_pages_are_excluded_by_name(tmp_path, attributes, rea
     found = find_series(tmp_path)
     assert [len(series.instances) for series in found.series] == [4]
     (refusal,) = found.refusals
-    assert refusal.fate is Disposition.EXCLUDED
+    assert refusal.disposition is Disposition.EXCLUDED
     assert reason in refusal.reason
 
 
@@ -156,7 +156,9 @@ def test_the_dicomdir_of_a_disc_is_no_fault(tmp_path):
     files.write(tmp_path / "disc")
     found = find_series(tmp_path / "disc")
     assert [len(series.instances) for series in found.series] == [3]
-    assert {(r.path.name, r.fate) for r in found.refusals} == {("DICOMDIR", Disposition.EXCLUDED)}
+    assert {(r.path.name, r.disposition) for r in found.refusals} == {
+        ("DICOMDIR", Disposition.EXCLUDED)
+    }
 
 
 def test_damaged_files_are_quarantined_and_the_rest_goes_on(tmp_path):
@@ -184,7 +186,7 @@ def test_a_header_cut_anywhere_is_quarantined(tmp_path):
     for length in range(0, pixels - 40, 5):
         cut.write_bytes(whole[:length])
         found = find_series(cut)
-        if found.series or [refusal.fate for refusal in found.refusals] != [
+        if found.series or [refusal.disposition for refusal in found.refusals] != [
             Disposition.QUARANTINED
         ]:
             accepted.append(length)
@@ -206,7 +208,7 @@ def test_a_slice_without_what_it_needs_is_quarantined_by_that_name(tmp_path, nam
     found = find_series(tmp_path)
     assert [len(series.instances) for series in found.series] == [2]
     (refusal,) = found.refusals
-    assert (refusal.path, refusal.fate) == (paths[1], Disposition.QUARANTINED)
+    assert (refusal.path, refusal.disposition) == (paths[1], Disposition.QUARANTINED)
     assert refusal.attribute == name
     assert name in refusal.reason
     assert refusal.value == ""

@@ -109,7 +109,7 @@ def test_copies_are_left_out_and_told(tmp_path):
     (series,) = found.series
     assert len(series.instances) == 4
     assert told(series, "2 duplicate slices left out")
-    assert [r.fate for r in found.refusals] == [Disposition.EXCLUDED] * 2
+    assert [r.disposition for r in found.refusals] == [Disposition.EXCLUDED] * 2
     assert {r.path.parent for r in found.refusals} == {tmp_path}
 
 
@@ -136,7 +136,7 @@ def test_the_real_series_with_copies_is_read_from_its_archive(test_data):
     found = find_series(archive, intake=IngestOptions(gaps="slices"))
     (series,) = found.series
     assert len(series.instances) == 10  # 11 files, two of them at one place with equal pixels
-    assert [r.fate for r in found.refusals] == [Disposition.EXCLUDED]
+    assert [r.disposition for r in found.refusals] == [Disposition.EXCLUDED]
     with zipfile.ZipFile(archive) as members:
         stored = {}
         for name in members.namelist():

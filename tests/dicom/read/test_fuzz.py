@@ -60,7 +60,7 @@ def fate(path: Path) -> str:
         except SeriesRefusedError:
             return "refused"
     assert found.refusals, "a file that is neither used nor refused"
-    return str(found.refusals[0].fate)
+    return str(found.refusals[0].disposition)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -212,7 +212,12 @@ def test_each_turn_logs_both_sides(tmp_path: Path) -> None:
     _, _, logged = fit(generator(), adversarial(), settings(), tmp_path)
     assert {"loss", "diversity", "learning_rate"} <= logged[0].keys()
     for metrics in logged[1:]:
-        assert {"loss", "discriminator_loss", "told_apart", "collapse_alarm"} <= metrics.keys()
+        assert {
+            "loss",
+            "discriminator_loss",
+            "discriminator_auc",
+            "collapse_alarm",
+        } <= metrics.keys()
     assert logged[1]["loss"] == logged[0]["loss"]
     assert logged[2]["discriminator_loss"] == logged[1]["discriminator_loss"]
 
@@ -354,10 +359,10 @@ def test_the_watch_calls_a_discriminator_that_is_always_right(vanishes: bool) ->
     watch = GanMonitor(vanishes=vanishes)
     scores = torch.arange(4.0)[:, None]
     watch.see_scores(scores, scores)
-    assert watch.figures()["told_apart"] == pytest.approx(0.5)
+    assert watch.figures()["discriminator_auc"] == pytest.approx(0.5)
     for _ in range(200):
         watch.see_scores(scores + 4, scores - 1e-3)
-    assert watch.figures()["told_apart"] > 0.99
+    assert watch.figures()["discriminator_auc"] > 0.99
     assert watch.figures()["saturation_alarm"] == 0, "it is right, but not sure"
     for _ in range(200):
         watch.see_scores(scores + 10, scores - 10)

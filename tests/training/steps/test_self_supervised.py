@@ -118,7 +118,7 @@ def noisy(**how: Any) -> Noisy:
     ("step", "arguments", "below"),
     [
         ("noise2noise.Noise2Noise", {"residual": True}, 0.2),
-        ("neighbour.Neighbour", {"residual": True}, 0.2),
+        ("neighbour_slice.Neighbour", {"residual": True}, 0.2),
         # Hidden pixels teach slowly: one in twenty counts.
         ("blind_spot.BlindSpot", {"hidden_radius": 0, "share_hidden": 0.05}, 0.4),
     ],
@@ -154,7 +154,7 @@ def test_where_the_slice_beside_differs_nothing_is_learnt_from_it(tmp_path: Path
     changed = noisy(shift_hu=300)
     naive = learns("noise2noise.Noise2Noise", tmp_path / "naive", data=changed, residual=True)[1]
     chosen = learns(
-        "neighbour.Neighbour", tmp_path / "chosen", data=changed, residual=True, similar_hu=80
+        "neighbour_slice.Neighbour", tmp_path / "chosen", data=changed, residual=True, similar_hu=80
     )[1]
     assert naive[0] > 1, "a plain mean of the neighbours ruins it"
     assert chosen.max() < 0.3

@@ -99,7 +99,7 @@ def test_predicted_noise_is_that_of_slices_not_seen() -> None:
         assert row.ratio == pytest.approx(1, abs=0.06)
         assert row.whole_ratio == pytest.approx(1, abs=0.08)
     # It would show a calibration that is wrong by a factor of two.
-    halved = Calibration.given(found.photons_per_ray / 2, slices=4, cutoff=found.cutoff)
+    halved = Calibration.known(found.photons_per_ray / 2, slices=4, cutoff=found.cutoff)
     assert agreement(volume, halved, (1,), geometry=GEOMETRY)[0].ratio > 1.3
 
 
@@ -127,7 +127,7 @@ def test_simulated_noise_continues_the_image_s_own() -> None:
 
 def test_a_given_setting_needs_no_image() -> None:
     volume = volume_of(np.zeros((2, 16, 16), np.float32))
-    assert LowDoseCT(0.25).calibration(volume) == Calibration.given(
+    assert LowDoseCT(0.25).calibration(volume) == Calibration.known(
         1.5e5, slices=2, cutoff=math.inf
     )
     assert LowDoseCT(0.25, cutoff=0.8).calibration(volume).cutoff == 0.8

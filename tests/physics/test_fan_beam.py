@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import MU_WATER_PER_MM, mu_per_mm_to_hu_difference
-from pipeline.physics import fan_beam as fanbeam
+from pipeline.physics import fan_beam
 from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
 from pipeline.physics.fan_beam_geometry import FanBeam
 from pipeline.physics.fan_beam_torch import TorchProjector
@@ -205,7 +205,7 @@ def test_the_block_size_changes_nothing(
         )
 
     sinogram, back = there_and_back()
-    monkeypatch.setattr(fanbeam, "SLICES_PER_BLOCK", slices_per_block)
+    monkeypatch.setattr(fan_beam, "SLICES_PER_BLOCK", slices_per_block)
     sinogram_in_blocks, back_in_blocks = there_and_back()
     np.testing.assert_allclose(sinogram_in_blocks, sinogram, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(back_in_blocks, back, atol=1e-4 * np.abs(back).max())
