@@ -40,6 +40,7 @@ from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.series_index import SOURCE
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.training.start_check import check_run
 
 REPORT = "report.json"
 #: A model, its card and its configuration.
@@ -77,6 +78,7 @@ def train_flow(
     """
 
     def body() -> dict[str, Any]:
+        check_run(config)
         store = Store.existing(store_folder)
         patients = sorted({record["patient"] for record in store.records().values()})
         sides = stages.split_stage(store, config, patients)

@@ -28,6 +28,7 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, coverage
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.training.start_check import check_run
 
 REQUEST = "request.json"
 REPORT_JSON = "report.json"
@@ -70,6 +71,7 @@ def main_job(request: str) -> dict[str, Any]:
     """
     asked = Request.read(Path(request))
     config = parse_config(asked.config)
+    check_run(config)
     if asked.denoiser:
         stages.require_denoiser(asked.denoiser, config)
     for reference in asked.compare:

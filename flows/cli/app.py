@@ -108,6 +108,9 @@ def _finish_run(
     compare: list[str],
     denoiser: str | None = None,
 ) -> None:
+    from pipeline.training.start_check import check_run
+
+    check_run(settings)  # before the imports below, which take longer than most mistakes deserve
     writable(out)
     with import_with_server_warmup():
         from flows.cli.tables.base import run_table
@@ -138,7 +141,10 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     if join_as_worker():
         return
 
+    from pipeline.training.start_check import check_run
+
     settings = load_config(config, set_)
+    check_run(settings)
     with import_with_server_warmup():
         from flows.cli.tables.base import model_line
         from flows.cli.tables.tasks import task_figures

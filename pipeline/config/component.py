@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from typing import Any
 
-from pipeline.config.names import current_path
+from pipeline.config.names import SHORT_NAMES, current_path
 from pipeline.config.sections import Component
 from pipeline.core.errors import ConfigError
 
@@ -32,13 +33,34 @@ def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
     """
     kind = named(component, key=key, base=base)
     arguments = {**component.args, **given}
-    try:
-        inspect.signature(kind).bind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
+    _require_arguments(kind, arguments, component, key)
     try:
         return kind(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigError) as error:
+        if str(error).startswith(f"{key}."):  # a part of it, which said so itself
+            raise
+        raise ConfigError(f"{key}.args: {component.target}: {error}") from error
+
+
+def _require_arguments(
+    kind: Any, arguments: dict[str, Any], component: Component, key: str
+) -> None:
+    """Raises ConfigError for arguments that a class does not take, with the likely one, and for
+    one that it needs and does not get."""
+    signature = inspect.signature(kind)
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for name in component.args.keys() - signature.parameters.keys():
+            near = difflib.get_close_matches(name, signature.parameters, n=1)
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"it takes {', '.join(signature.parameters)}"
+            )
+            raise ConfigError(f"{key}.args.{name}: {component.target} has no such argument; {hint}")
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
         raise ConfigError(f"{key}.args: {component.target}: {error}") from error
 
 
@@ -53,7 +75,8 @@ def named(component: Component, *, key: str, base: type) -> Any:
 def _resolve(target: str, key: str) -> Any:
     module_name, _, attribute = current_path(target).rpartition(".")
     refusal = ConfigError(
-        f"{key}.target: {target} is not allowed; name a class from {', '.join(ALLOWED_MODULES)}"
+        f"{key}.target: {target} is not allowed{_likely(target)}; name a class from "
+        f"{', '.join(ALLOWED_MODULES)}, or one of the short names of pipeline.config.names"
     )
     if not _allowed(module_name):
         raise refusal
@@ -69,3 +92,9 @@ def _resolve(target: str, key: str) -> Any:
 
 def _allowed(module_name: str) -> bool:
     return any(module_name == m or module_name.startswith(m + ".") for m in ALLOWED_MODULES)
+
+
+def _likely(target: str) -> str:
+    """A short name that is nearly the one given."""
+    near = difflib.get_close_matches(target, SHORT_NAMES, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

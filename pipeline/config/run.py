@@ -75,6 +75,11 @@ class RunConfig(Strict):
         """The window that is named first: the one that gates and headlines are about."""
         return next(iter(self.windows.items()))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to planning, so that the network can be built."""
+        return True
+
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, as plain data for YAML and JSON."""
         return self.model_dump(mode="json", by_alias=True)

@@ -83,6 +83,11 @@ class SegmentRun(_WithoutPairs):
     register_: Register[SegmentGate] = Field(alias="register")
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the grid is known, and with it the network's levels."""
+        return isinstance(self.segmentation, Segmentation)
+
+    @property
     def grid(self) -> Segmentation:
         """The segmentation with its grid; ConfigError where it has not been planned yet."""
         if not isinstance(self.segmentation, Segmentation):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.metrics import compute_ms_ssim
-from monai.metrics.regression import compute_ssim_and_cs
 from torch import nn
 from torch.nn import functional
 
@@ -104,6 +102,8 @@ def _mean_similarity(
     """Mean SSIM of a batch, both clipped to the range and counted from its lower end."""
     with torch.autocast(output.device.type, enabled=False):  # variances of bf16 are all rounding
         shown = (image.float().clamp(low, high) - low for image in (output, target))
+        from monai.metrics.regression import compute_ssim_and_cs  # seconds, if nothing else did
+
         similarity, _ = compute_ssim_and_cs(
             *shown,
             spatial_dims=2,
@@ -141,6 +141,8 @@ class MultiScaleSSIM(nn.Module):
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         one, other = ((image - self.low) / (self.high - self.low) for image in (output, target))
+        from monai.metrics import compute_ms_ssim  # seconds, if nothing else did
+
         alike = compute_ms_ssim(one, other, spatial_dims=2, weights=_FOUR_SCALES).mean()
         return self.share * (1 - alike) + (1 - self.share) * (one - other).abs().mean()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -23,9 +23,11 @@ from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
-from pipeline.training.best_weights import BestWeights
 from pipeline.training.distributed import ProcessGroup, process_group
 from pipeline.training.steps.base import Batch, Step
+
+if TYPE_CHECKING:  # it reads patches, and so imports MONAI, which takes seconds
+    from pipeline.training.best_weights import BestWeights
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -92,18 +94,8 @@ def train(
     require_step_for(own, config)
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
-    model = place(build_model(config), device.kind, channels_last=settings.channels_last)
-    if settings.start_from is not None:
-        load_weights(model, Path(settings.start_from))
+    model, step = build_training(config, device)
     strength, model.strength = model.strength, 1.0  # or the network would learn to make up for it
-    step = build(
-        config.step,
-        key="step",
-        base=Step,
-        model=own.parallel(torch.compile(model) if settings.compile else model),
-        **({"loss": build_loss(config.loss)} if config.loss else {}),
-        settings=settings,
-    )
     identity = digest([_what_training_depends_on(config), data_digest])
     loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection, own)
     done = loop.resume(log)
@@ -112,6 +104,26 @@ def train(
         model.load_state_dict(selection.weights)
     model.strength = strength
     return place(model, "cpu", channels_last=False).eval()
+
+
+def build_training(config: RunConfig, device: Device) -> tuple[ModelAdapter, Step]:
+    """The run's model on a device and the step that will move it, from torch's global generator.
+
+    Raises ConfigError where the configuration names what cannot be built, or weights that do not
+    fit.
+    """
+    settings = config.train
+    model = place(build_model(config), device.kind, channels_last=settings.channels_last)
+    if settings.start_from is not None:
+        load_weights(model, Path(settings.start_from))
+    return model, build(
+        config.step,
+        key="step",
+        base=Step,
+        model=process_group().parallel(torch.compile(model) if settings.compile else model),
+        **({"loss": build_loss(config.loss)} if config.loss else {}),
+        settings=settings,
+    )
 
 
 def require_step_for(own: ProcessGroup, config: RunConfig) -> None:

@@ -1,0 +1,37 @@
+"""What a run can know at its start: everything that its configuration names is built once.
+
+A misspelled argument, a class that is not allowed or a GPU that is not there is refused before
+ingest, which may take hours.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.config.component import build, named
+from pipeline.config.run import RunConfig
+from pipeline.models.adapters.base import build_loss
+from pipeline.training.distributed import process_group
+from pipeline.training.loop import build_training, choose_device, require_step_for
+from pipeline.training.steps.base import Step
+
+
+def check_run(config: RunConfig) -> None:
+    """Raises ConfigError for what training would stumble over, with the key and the likely one.
+
+    Device and precision, degradation, model, loss and step are resolved and built, as training
+    will build them; where a segmentation is still to be planned, what does not depend on the
+    plan. Leaves torch's generators as they were.
+    """
+    device = choose_device(config.train)
+    named(config.model, key="model", base=torch.nn.Module)
+    require_step_for(process_group(), config)
+    if config.degradation is not None:
+        build(config.degradation, key="degradation", base=object)
+    if not config.is_complete:
+        if config.loss is not None:
+            build_loss(config.loss)
+        named(config.step, key="step", base=Step)
+        return
+    with torch.random.fork_rng(devices=[]):
+        build_training(config, device)
