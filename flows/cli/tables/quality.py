@@ -22,8 +22,8 @@ from pipeline.quality.summary import (
 def evaluation_tables(report: dict[str, Any], out: Path | None) -> None:
     """All that was measured, and where it was written."""
     if "figures" in report:
-        if report["config"]["task"] == "denoise":
-            figures_table(report["figures"], report.get("baselines"))
+        if "baselines" in report:
+            figures_table(report["figures"], report["baselines"])
         else:
             task_figures(report["config"]["task"], report["figures"])
     if "dose_sweep" in report:

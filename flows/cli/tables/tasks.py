@@ -13,7 +13,17 @@ from flows.cli.tables.restoration import restoration_table
 
 def task_figures(task: str, figures: dict[str, Any]) -> None:
     """Figures of held-back patients, as the task has them."""
-    _TABLES[task](figures)
+    _TABLES.get(task, plain_table)(figures)
+
+
+def plain_table(figures: dict[str, Any]) -> None:
+    """The numbers and texts of `overall`, a row each: for a task without a table of its own."""
+    table = Table(title="Held-back patients", show_header=False)
+    for name, value in figures["overall"].items():
+        if isinstance(value, int | float | str):
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            table.add_row(name.replace("_", " "), text)
+    out_console.print(table)
 
 
 def classes_table(figures: dict[str, Any]) -> None:
