@@ -29,7 +29,7 @@ from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.physics.calibration import SLICES, calibrate
 from pipeline.physics.calibration_check import agreement
-from pipeline.physics.detector import draw_log_counts
+from pipeline.physics.detector import FLOOR_COUNTS
 from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
 from pipeline.physics.fan_beam_geometry import FanBeam
 from pipeline.physics.lowdose import LowDoseCT
@@ -118,6 +118,12 @@ def part(volume: Volume, slices: int) -> Volume:
     )
 
 
+def counted(counts: np.ndarray, ne: float, rng: np.random.Generator) -> np.ndarray:
+    """One measurement of each mean of `counts` quanta, drawn: its logarithm, floored."""
+    read = rng.poisson(counts) + rng.normal(0, math.sqrt(ne), counts.shape)
+    return np.log(np.maximum(read, FLOOR_COUNTS))
+
+
 def counted_truth() -> list[dict[str, float]]:
     """Full dose plus added noise against the low dose counted, ray by ray: N0 1.5e5, 25 %."""
     n0, a, ne, size = 1.5e5, 0.25, 10.0, 1_000_000
@@ -125,8 +131,8 @@ def counted_truth() -> list[dict[str, float]]:
     rows = []
     for p in range(1, 10):
         counts = np.full(size, n0 * math.exp(-p))
-        full = math.log(n0) - draw_log_counts(counts, ne, rng)
-        truth = math.log(a * n0) - draw_log_counts(a * counts, ne, rng)
+        full = math.log(n0) - counted(counts, ne, rng)
+        truth = math.log(a * n0) - counted(a * counts, ne, rng)
         noise = added_noise(
             counts.astype(np.float32), dose_fraction=a, electronic_noise=ne, generator=rng
         )

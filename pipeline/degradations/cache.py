@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -34,13 +35,18 @@ def degrade_store(
     for done, (key, number) in enumerate(wanted, start=1):
         digest = degradation_digest(config, number)
         if not store.degraded_path(key, digest).exists():
-            generator = np.random.default_rng(
-                (config.train.seed, number, int(store.record(key)["digest"][:16], 16))
-            )
+            generator = noise_generator(config.train.seed, key, number)
             store.save_degraded(key, digest, degradation(store.load(key), generator))
             made += 1
         progress(done, len(wanted))
     return made
+
+
+def noise_generator(seed: int, key: str, number: int) -> np.random.Generator:
+    """The random numbers of one draw of a series: of the run's seed, its key in the store and the
+    draw's number alone. Never of pixels, whose last bits differ between processors."""
+    series = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return np.random.default_rng((seed, number, series))
 
 
 def _require_real_inputs(store: Store, keys: list[str]) -> None:

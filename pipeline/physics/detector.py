@@ -65,14 +65,36 @@ def _moments_table(electronic_noise: float) -> tuple[NDArray, NDArray]:
     return mean, chance @ second - mean**2
 
 
-def draw_log_counts(
-    counts: NDArray, electronic_noise: float, generator: np.random.Generator
+def log_counts(
+    counts: NDArray, electronic_noise: float, *, chance: NDArray, electronics: NDArray
 ) -> NDArray[np.float64]:
-    """One measurement of each mean of `counts` quanta: its logarithm, floored."""
-    read = generator.poisson(counts) + generator.normal(
-        0, math.sqrt(electronic_noise), counts.shape
-    )
+    """The logarithm, floored, that cells report for means of `counts` quanta, up to some hundred.
+
+    chance: uniform in [0, 1), each cell's quantile among the quanta that it may catch;
+    electronics: standard normal. Both of the shape of `counts`.
+    """
+    read = poisson_quantile(chance, counts) + math.sqrt(electronic_noise) * electronics
     return np.log(np.maximum(read, FLOOR_COUNTS))
+
+
+def poisson_quantile(chance: NDArray, mean: NDArray) -> NDArray[np.float64]:
+    """The least number whose cumulative probability is at least `chance`, by adding up.
+
+    Unlike a generator's own Poisson numbers, one for each random number: a mean that rounding
+    changes then cannot move the draws that come after.
+    """
+    mean = mean.astype(np.float64)
+    number, term = np.zeros_like(mean), np.exp(-mean)
+    cumulative = term.copy()
+    most = float(mean.max(initial=0))
+    for following in range(1, math.ceil(most + 12 * math.sqrt(most) + 20)):
+        above = chance > cumulative
+        if not above.any():
+            break
+        number += above
+        term *= mean / following
+        cumulative += term
+    return number
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
-from pipeline.physics.detector import draw_log_counts, log_counts_moments
+from pipeline.physics.detector import log_counts, log_counts_moments
 from pipeline.physics.fan_beam_geometry import FloatArray
 
 #: Quanta at the low dose under which a ray is drawn in the count domain. Down to here Yu's
@@ -39,18 +40,21 @@ def added_noise(
 ) -> FloatArray:
     """One draw of what a lower dose adds to the line integrals of a scan.
 
-    counts: mean quanta detected on each ray at full dose, any shape.
+    counts: mean quanta detected on each ray at full dose, any shape. Every ray takes the same
+    random numbers whatever its counts: rounding in one ray does not move the draws of others.
     """
     noise = generator.standard_normal(counts.shape, dtype=np.float32)
     few = np.float32(STARVED_COUNTS / dose_fraction)
-    noise *= yu_deviation(np.maximum(counts, few), dose_fraction, electronic_noise)
     starved = counts < few
+    quantum = noise[starved].astype(np.float64)
+    noise *= yu_deviation(np.maximum(counts, few), dose_fraction, electronic_noise)
     if starved.any():
         noise[starved] = starved_noise(
             counts[starved],
             dose_fraction=dose_fraction,
             electronic_noise=electronic_noise,
-            generator=generator,
+            quantum=quantum,
+            electronics=generator.standard_normal(counts.shape, dtype=np.float32)[starved],
         )
     return noise
 
@@ -60,19 +64,24 @@ def starved_noise(
     *,
     dose_fraction: float,
     electronic_noise: float,
-    generator: np.random.Generator,
+    quantum: NDArray[np.float64],
+    electronics: NDArray,
 ) -> NDArray[np.float64]:
     """added_noise where few quanta arrive: right in mean and variance down to none.
 
     The low-dose measurement is drawn and its deviation from its own mean shrunk by
     sqrt(1 - v_full / v_low): the image has the full dose's variance already, and the two add up
     to the low dose's. For many quanta this is Yu's formula. The logarithm's bias, beyond the
-    one the full dose has, goes with it.
+    one the full dose has, goes with it. quantum, electronics: standard normal, of the shape of
+    `counts`; more of either is fewer quanta or a lower reading, so that this and Yu's formula
+    give a ray between them nearly the same.
     """
     low_counts = dose_fraction * counts.astype(np.float64)
     full_mean, full_variance = log_counts_moments(low_counts / dose_fraction, electronic_noise)
     low_mean, low_variance = log_counts_moments(low_counts, electronic_noise)
-    deviation = draw_log_counts(low_counts, electronic_noise, generator) - low_mean
+    chance = special.ndtr(-quantum)
+    reported = log_counts(low_counts, electronic_noise, chance=chance, electronics=-electronics)
+    deviation = reported - low_mean
     missing = np.clip(1 - full_variance / np.maximum(low_variance, 1e-12), 0, 1)
     bias = np.log(dose_fraction) + full_mean - low_mean
     return bias - deviation * np.sqrt(missing)

@@ -299,7 +299,8 @@ def test_the_formula_and_the_counts_meet_where_one_hands_over_to_the_other() -> 
     for dose_fraction in (0.1, 0.25, 0.5):
         counts = np.full(200_000, STARVED_COUNTS / dose_fraction, np.float32)
         options = {"dose_fraction": dose_fraction, "electronic_noise": 10.0}
-        drawn = starved_noise(counts, generator=np.random.default_rng(0), **options)
+        quantum, electronics = np.random.default_rng(0).standard_normal((2, *counts.shape))
+        drawn = starved_noise(counts, quantum=quantum, electronics=electronics, **options)
         formula = yu_deviation(counts[:1], dose_fraction, 10.0)[0]
         assert drawn.std() == pytest.approx(formula, rel=0.04)
         assert abs(drawn.mean()) < 0.01
