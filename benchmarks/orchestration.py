@@ -109,15 +109,15 @@ def run(command: list[str], work: Path) -> None:
 
 
 def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
-    from pipeline.config.run import parse_config
     from pipeline.dicom.read.ingest_options import IngestOptions
     from pipeline.export.series import Export
     from pipeline.io.discover import discover
     from pipeline.models.adapters.pretrained import load_pretrained
     from pipeline.tasks.base import task_of
 
-    model, card, raw = load_pretrained(MODEL)
-    config = parse_config(raw)
+    loaded = load_pretrained(MODEL)
+    model, card = loaded.model, loaded.card
+    config = loaded.config
     for number, item in enumerate(discover(source, intake=IngestOptions()).sources):
         task_of(config).export(model, card, item, Export(out / str(number)), config)
 
@@ -154,7 +154,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     verdict = task.judge(figures, config)
     seen = seen_by(store, keys[TRAIN], config)
     weights = save_model(model, config.resolved(), out / "model")
-    model = load_model(out / "model", weights_sha256=weights)
+    model, _ = load_model(out / "model", weights_sha256=weights)
     card = ModelCard("demo", 1, weights, "c", "d", 1, seen=seen)
     exported = [
         {"series": name, **(report_of(name, task, model, card, ingested, out, config) or {})}

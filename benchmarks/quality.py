@@ -34,7 +34,7 @@ import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported
 from flows.commands import train_flow
 from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
-from pipeline.config.run import RunConfig, digest, load_config, parse_config
+from pipeline.config.run import RunConfig, digest, load_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.masks import body_mask
 from pipeline.core.volume import Volume
@@ -78,9 +78,10 @@ class Contender:
     def load(self, patient: str | None = None) -> tuple[Any, RunConfig]:
         """The model for a patient held back, or for phantoms the first one."""
         reference = self.references[patient or next(iter(self.references))]
-        model, _, raw = load_named(reference)
+        loaded = load_named(reference)
+        model = loaded.model
         model.strength = self.strength or model.strength
-        return model, parse_config(raw)
+        return model, loaded.config
 
 
 def main() -> None:
@@ -147,7 +148,7 @@ def stored_patients(data: Path, work: Path, step: int) -> Store:
 
 def given(reference: str, store: Store) -> Contender:
     """A network as it is; whom it was trained on is told by its data digest."""
-    _, card, _ = load_named(reference)
+    card = load_named(reference).card
     seen = [
         held
         for count in range(1, len(PATIENTS) + 1)
@@ -235,7 +236,7 @@ def network_figures(
         with StageProgress(f"{contender.label}, {name}", unit="slices", total=total) as stage:
             return evaluate_store(model, store, [name], config, stage.advance)
 
-    _, card, _ = load_named(contender.references[name])
+    card = load_named(contender.references[name]).card
     settings = [card.weights_sha256, model.strength, config.degradation]
     return kept(store, f"{card.name}-{name}", settings, measure)
 

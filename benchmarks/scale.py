@@ -21,7 +21,6 @@ import machine
 import torch
 
 from flows.hospital.prometheus import LedgerFigures
-from pipeline.config.run import parse_config
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
@@ -54,8 +53,9 @@ def main() -> None:
 
 
 def of_a_series(folder: Path, scratch: Path) -> dict[str, Any]:
-    model, card, raw = load_pretrained("redcnn")
-    config, to = parse_config(raw), Export(scratch / "out")
+    loaded = load_pretrained("redcnn")
+    model, card = loaded.model, loaded.card
+    config, to = loaded.config, Export(scratch / "out")
     (source,) = discover(folder, intake=IngestOptions()).sources
     store = Store(scratch / "store")
     export = task_of(config).export

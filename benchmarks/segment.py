@@ -73,7 +73,8 @@ def main() -> None:
     model, training = trained(store, keys["train"], config, arguments.work)
     volumes = {name: store.load(key) for name, key in keys.items()}
     volumes["low"] = low_dose_volume(store, keys["other"], config)
-    denoiser, card, _ = load_pretrained("redcnn")
+    loaded = load_pretrained("redcnn")
+    denoiser, card = loaded.model, loaded.card
     denoised_hu = apply_model(denoiser, volumes["low"].image_hu)
     volumes["denoised"] = replace(volumes["low"], image_hu=denoised_hu)
     found = {name: segment(model, volume, settings) for name, volume in volumes.items()}

@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("model", help="NAME/VERSION or NAME@alias")
     reference = parser.parse_args().model
     registry = Registry.default()
-    model, card, config = registry.load(reference)
+    loaded = registry.load(reference)
+    model, card, config = loaded.model, loaded.card, loaded.config.resolved()
     folder = PRETRAINED / card.name
     digest = save_model(model, config, folder)
     if digest != card.weights_sha256:

@@ -63,8 +63,9 @@ def main() -> None:
     models = {TRAINED_HERE: trained(config, store, arguments.iterations, arguments.work)}
     iterations = {TRAINED_HERE: arguments.iterations}
     for name in SHIPPED:
-        models[name], _, told = load_pretrained(name.partition("@")[0])
-        iterations[name] = told["train"]["iterations"]
+        loaded = load_pretrained(name.partition("@")[0])
+        models[name] = loaded.model
+        iterations[name] = loaded.config.train.iterations
     rows = {name: size(model) | quality(model, store, config) for name, model in models.items()}
     for name, seconds in step_seconds(store, arguments.repeats).items():
         rows[name] |= {"step_seconds": seconds, "iterations": iterations[name]}

@@ -22,7 +22,7 @@ from flows.runtime.private_errors import StageFailedError, redact_errors, run_fl
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
 from flows.train_register import known_version, train_and_register
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError, NothingUsableError
@@ -34,8 +34,7 @@ from pipeline.dicom.read.series import Discovery, Series, find_series
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported, export_simulated
 from pipeline.io.discover import Source, discover, source_key
-from pipeline.models.adapters.base import ModelAdapter
-from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.card import LoadedModel
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.review.series_index import SOURCE
 from pipeline.store.store import Store
@@ -43,8 +42,6 @@ from pipeline.tasks.base import task_of
 from pipeline.training.start_check import check_run
 
 REPORT = "report.json"
-#: A model, its card and its configuration.
-Loaded = tuple[ModelAdapter, ModelCard, dict[str, Any]]
 
 
 #: Begins with a volume, known by its key; what it returns waits for the end.
@@ -115,27 +112,26 @@ def apply_flow(
     runner = dask_runner(spread) if spread else None
 
     def body() -> dict[str, Any]:
-        loaded = model, card, raw = stages.load_stage(reference, strength)
-        if task_of(parse_config(raw)).takes_pictures(parse_config(raw)):
-            return {"model": card.uri, **apply_to_pictures(model, source, out)}
+        loaded = stages.load_stage(reference, strength)
+        if task_of(loaded.config).takes_pictures(loaded.config):
+            return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
         return apply_loaded(loaded, source, to, intake=intake, apart=runner is not None)
 
     return in_flow("ldct-apply", body, runner)
 
 
 def apply_loaded(
-    loaded: Loaded, source: Path, to: Export, *, intake: IngestOptions, apart: bool = False
+    loaded: LoadedModel, source: Path, to: Export, *, intake: IngestOptions, apart: bool = False
 ) -> dict[str, Any]:
     """A model that is loaded already over every CT of a source; inside a flow.
 
     apart: each by the flow's task runner, which loads the model again where it is.
     """
-    model, card, raw = loaded
-    config, out = parse_config(raw), to.folder.absolute()
+    card, out = loaded.card, to.folder.absolute()
 
     def here(source: Source, key: str) -> Callable[[], Exported]:
         own = replace(to, folder=out / f"{key}-{card.slug}")
-        return lambda: stages.apply_stage(model, card, config, source, key=key, to=own)
+        return lambda: stages.apply_stage(loaded, source, key=key, to=own)
 
     def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
         own = replace(to, folder=out / f"{key}-{card.slug}")
@@ -144,8 +140,8 @@ def apply_loaded(
 
     done = each_volume(source, out, intake, elsewhere if apart else here)
     write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
-    told = {"weights_sha256": card.weights_sha256, "strength": card.strength}
-    return {"model": card.uri, **told} | done
+    facts = {"weights_sha256": card.weights_sha256, "strength": card.strength}
+    return {"model": card.uri, **facts} | done
 
 
 def simulate_flow(

@@ -32,11 +32,11 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> dict[str, Any]:
 
     def body() -> dict[str, Any]:
         pair = _pair(request)
-        model, card, raw = stages.load_stage(request.model, request.strength)
-        config = parse_config(raw)
+        loaded = stages.load_stage(request.model, request.strength)
+        model, card, config = loaded.model, loaded.card, loaded.config
         task = task_of(config)
         request.require_measurable(task.measures, uri=card.uri, task=config.task)
-        asked = parse_config({**raw, **request.settings})
+        asked = parse_config({**config.resolved(), **request.settings})
         report: dict[str, Any] = {
             "model": card.uri,
             "strength": card.strength,

@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
-from pipeline.config.run import parse_config
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.card import ModelCard
@@ -55,8 +54,8 @@ def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
 
 def load_generator(reference: str) -> tuple[Generative, ModelCard, GenerateRun]:
     """Raises ConfigError for a model of another task."""
-    model, card, raw = load_named(reference)
-    config = parse_config(raw)
+    loaded = load_named(reference)
+    model, config = loaded.model, loaded.config
     if not isinstance(model, Generative) or not isinstance(config, GenerateRun):
         raise ConfigError(f"{reference} is for the task {config.task}: it has no space of codes")
-    return model, card, config
+    return model, loaded.card, config

@@ -24,7 +24,7 @@ from pipeline.core.versions import versions
 from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport
-from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TEST, coverage
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -85,7 +85,8 @@ def main_job(request: str) -> dict[str, Any]:
     sides = stages.split_stage(store, config, patients)
     config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
-    model, card, _ = clock.run("load", stages.load_stage, trained.card.uri)
+    loaded = clock.run("load", stages.load_stage, trained.card.uri)
+    model = loaded.model
     held_back = stages.keys_by_side(store, config, sides)[TEST]
     compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
     if asked.denoiser:
@@ -95,7 +96,7 @@ def main_job(request: str) -> dict[str, Any]:
         trained.figures["overall"]["doses"][DENOISED] = found
     applied_to = held_back if task_of(config).takes_series else []
     exported = clock.run(
-        "apply and export", _apply_all, model, card, config, ingested, applied_to, out / "derived"
+        "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
     )
     phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
@@ -127,15 +128,13 @@ def _compare(
     """Figures of other models of the same task, by reference."""
     found = {}
     for reference in references:
-        model, _, _ = stages.load_stage(reference)
-        found[reference] = stages.evaluate_stage(model, store, config, keys)
+        other = stages.load_stage(reference).model
+        found[reference] = stages.evaluate_stage(other, store, config, keys)
     return found
 
 
 def _apply_all(
-    model: Any,
-    card: ModelCard,
-    config: RunConfig,
+    loaded: LoadedModel,
     ingested: IngestReport,
     keys: list[str],
     out: Path,
@@ -147,12 +146,10 @@ def _apply_all(
         if key not in ingested.sources:
             continue
         done, refusals = stages.apply_stage(
-            model,
-            card,
-            config,
+            loaded,
             ingested.sources[key],
             key=key,
-            to=Export(out / f"{key}-{card.slug}"),
+            to=Export(out / f"{key}-{loaded.card.slug}"),
         )
         ingested.refusals.extend(refusals)
         if done is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from flows.runtime.private_errors import redact_errors
 from flows.runtime.progress import StageProgress
 from flows.tracking.mlflow_run import TrackedRun
 from flows.tracking.registry import Registry, load_named
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
-from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
@@ -32,7 +30,7 @@ from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
 from pipeline.models.adapters.base import ModelAdapter
-from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
@@ -139,18 +137,16 @@ def require_denoiser(reference: str, config: RunConfig) -> ModelAdapter:
     """The denoiser that goes before a run's own model; raises ConfigError, before any work is
     done, where there is none, or nothing to denoise."""
     task_of(config).require_denoisable(config)
-    denoiser, _, raw = load_named(reference)
-    other = parse_config(raw)
-    if not task_of(other).denoises:
-        raise ConfigError(f"{reference} is no denoiser but of the task {other.task}")
-    return denoiser
+    denoiser = load_named(reference)
+    if not task_of(denoiser.config).denoises:
+        raise ConfigError(f"{reference} is no denoiser but of the task {denoiser.config.task}")
+    return denoiser.model
 
 
 def require_comparable(reference: str, config: RunConfig) -> None:
     """Raises ConfigError, before any work is done, where a model to compare with is for another
     task."""
-    _, _, raw = load_named(reference)
-    other = parse_config(raw)
+    other = load_named(reference).config
     if other.task != config.task:
         raise ConfigError(f"{reference} is for the task {other.task}, not {config.task}")
 
@@ -192,28 +188,20 @@ def register_stage(
         )
 
 
-def load(
-    reference: str, strength: float | None = None
-) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
-    """A registered model, its card and its configuration; at another strength where asked."""
+def load(reference: str, strength: float | None = None) -> LoadedModel:
+    """A registered model; at another strength than its configuration's where asked."""
     with StageProgress("load from the registry"):
-        model, card, raw = load_named(reference)
-    if strength is not None:
-        raw = {**raw, "strength": strength}
-        parse_config(raw, source="--strength")
-        model.strength = strength
-        card = replace(card, strength=strength)
-    return model, card, raw
+        loaded = load_named(reference)
+    return loaded if strength is None else loaded.at_strength(strength)
 
 
 load_stage = stage_task("load")(load)
 
 
-def apply(
-    model: ModelAdapter, card: ModelCard, config: RunConfig, source: Source, *, key: str, to: Export
-) -> Exported:
-    """One volume, known by its key, through the model and out as it came."""
+def apply(loaded: LoadedModel, source: Source, *, key: str, to: Export) -> Exported:
+    """One volume, known by its key, through the model and out in its own format."""
     slices = len(source.instances) if isinstance(source, Series) else 0
+    model, card, config = loaded.model, loaded.card, loaded.config
     with StageProgress(f"apply to {key}", unit="slices", total=slices) as stage:
         return task_of(config).export(model, card, source, to, config, stage.advance)
 
@@ -225,14 +213,12 @@ apply_stage = stage_task("apply")(apply)
 def apply_remote_stage(
     reference: str, strength: float, source: Source, *, key: str, to: Export
 ) -> Exported:
-    """As apply_stage, in a process of its own, which keeps the models that it has loaded."""
-    keep_freed_memory()
-    model, card, raw = _kept(reference, strength)
-    return apply(model, card, parse_config(raw), source, key=key, to=to)
+    """As apply_stage, in another process, which keeps the models that it has loaded."""
+    return apply(_loaded_once(reference, strength), source, key=key, to=to)
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(reference: str, strength: float) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
+def _loaded_once(reference: str, strength: float | None) -> LoadedModel:
     return load(reference, strength)
 
 

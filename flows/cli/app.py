@@ -124,7 +124,7 @@ def _finish_run(
     if json_:
         print(json.dumps(report))
     else:
-        run_table(report, out, Registry.default().told)
+        run_table(report, out, Registry.default().location)
     end(report["quarantined"])
 
 

@@ -29,9 +29,9 @@ def export(
     from flows.tracking.registry import load_named
     from pipeline.export.onnx_pt2 import export_model
 
-    shell, card, _ = load_named(model)
-    told = export_model(shell, card, out)
+    loaded = load_named(model)
+    report = export_model(loaded.model, loaded.card, out)
     if json_:
-        print(json.dumps(told))
+        print(json.dumps(report))
     else:
-        deployed_table(told, out)
+        deployed_table(report, out)

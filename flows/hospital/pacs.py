@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from flows import stages
-from flows.commands import Loaded, apply_loaded, in_flow
+from flows.commands import apply_loaded, in_flow
 from flows.runtime.private_errors import StageFailedError
 from flows.tracking.registry import Registry
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
+from pipeline.models.adapters.card import LoadedModel
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Destination, Pacs
@@ -134,7 +135,7 @@ def deriving(settings: Pacs) -> Derive:
     """Registered models over one series; each version is loaded once."""
 
     @functools.lru_cache(maxsize=2)
-    def load(model: str) -> Loaded:
+    def load(model: str) -> LoadedModel:
         return stages.load_stage(model, settings.strength)
 
     def derive(series: Path, model: str, out: Path) -> None:

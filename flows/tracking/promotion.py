@@ -17,7 +17,6 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
-from pipeline.config.run import parse_config
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.tasks.base import task_of
@@ -98,17 +97,20 @@ def judge_promotion(
 ) -> Verdict:
     """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
-    model, card, raw = registry.load(name)
-    config, recorded = parse_config(raw), registry.recorded(version)
+    loaded, recorded = registry.load(name), registry.recorded(version)
     checks = list(Verdict.from_dict(recorded["gate"]).checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
     rival = None
     if champion is not None:
         theirs = registry.recorded(champion)["figures"].get("patients", {})
-        rival = registry.load(f"{version.name}/{champion.version}")[0], theirs
-    checks += task_of(config).acceptance(
-        model, card, config, patients=recorded["figures"].get("patients", {}), champion=rival
+        rival = registry.load(f"{version.name}/{champion.version}").model, theirs
+    checks += task_of(loaded.config).acceptance(
+        loaded.model,
+        loaded.card,
+        loaded.config,
+        patients=recorded["figures"].get("patients", {}),
+        champion=rival,
     )
     return Verdict.of(checks)
 

@@ -30,7 +30,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.versions import versions
 from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.base import ModelAdapter
-from pipeline.models.adapters.card import ModelCard
+from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.models.adapters.pretrained import ALIAS as PRETRAINED
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.models.adapters.weights import CONFIG, load_model, save_model
@@ -69,7 +69,7 @@ class Registry:
         return cls(uri, artifacts.as_uri())
 
     @property
-    def told(self) -> tuple[str, str]:
+    def location(self) -> tuple[str, str]:
         """Where it is, and how to look at it; no user or password of a server or database."""
         if self.uri.startswith(SQLITE):
             return self.uri.removeprefix(SQLITE), f"mlflow ui --backend-store-uri {self.uri}"
@@ -195,12 +195,13 @@ class Registry:
                 f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
             )
 
-    def load(self, reference: str) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
-        """A registered model ready to take HU, its card and its configuration."""
+    def load(self, reference: str) -> LoadedModel:
+        """A registered version ready to take HU."""
         version = self.find(reference)
         folder = self._download(version)
         card = replace(_card(version), seen=_seen(folder))
-        return load_model(folder, weights_sha256=card.weights_sha256), card, _config(folder)
+        model, config = load_model(folder, weights_sha256=card.weights_sha256)
+        return LoadedModel(model, card, config)
 
     def show(self, name: str) -> list[dict[str, Any]]:
         """Every version of a model, newest first, with configuration and figures."""
@@ -231,8 +232,8 @@ class Registry:
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
 
 
-def load_named(reference: str) -> tuple[ModelAdapter, ModelCard, dict[str, Any]]:
-    """A model ready to take HU, its card and its configuration.
+def load_named(reference: str) -> LoadedModel:
+    """A model ready to take HU, by NAME, NAME@alias or NAME/VERSION.
 
     NAME@pretrained is the one that comes with the software: no registry is made or asked.
     """

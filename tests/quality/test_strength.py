@@ -37,7 +37,7 @@ def water() -> Scans:
 
 @pytest.fixture(scope="module")
 def shipped() -> ModelAdapter:
-    return load_pretrained("redcnn")[0]
+    return load_pretrained("redcnn").model
 
 
 def spectrum(image_hu: np.ndarray) -> NoisePower:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.config.run import RunConfig, parse_config
 from pipeline.dicom.derived.write import DENOISED, Operation
+from pipeline.models.adapters.base import ModelAdapter
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,23 @@ class ModelCard:
     def _partly(self, told: str) -> str:
         """`told` of a strength below 1; nothing of the whole."""
         return "" if self.strength == 1 else told.format(self.strength, self.strength)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A registered version ready for use: the model in eval mode, its card and its run."""
+
+    model: ModelAdapter
+    card: ModelCard
+    config: RunConfig
+
+    def at_strength(self, strength: float) -> LoadedModel:
+        """The same with another share of its correction applied (DenoiseRun.strength).
+
+        Changes the model itself. Raises ConfigError for a task without a strength, and for one
+        outside (0, 1].
+        """
+        settings = {**self.config.resolved(), "strength": strength}
+        config = parse_config(settings, source="--strength")
+        self.model.strength = strength
+        return LoadedModel(self.model, replace(self.card, strength=strength), config)

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.config.run import parse_config
+from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.models.adapters.base import ModelAdapter, build_model, place
 
@@ -26,8 +26,8 @@ def save_model(model: ModelAdapter, config: dict, folder: Path) -> str:
     return file_sha256(folder / WEIGHTS)
 
 
-def load_model(folder: Path, *, weights_sha256: str) -> ModelAdapter:
-    """Rebuild the model of a folder, on the GPU where there is one, in eval mode.
+def load_model(folder: Path, *, weights_sha256: str) -> tuple[ModelAdapter, RunConfig]:
+    """Rebuild the model of a folder, on the GPU where there is one, in eval mode; and its run.
 
     Raises LdctError where the weights are not the ones that were registered.
     """
@@ -38,10 +38,11 @@ def load_model(folder: Path, *, weights_sha256: str) -> ModelAdapter:
             f"{weights_sha256[:16]}...: the file was changed or damaged"
         )
     raw = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    model = build_model(parse_config(raw, source=str(folder / CONFIG)))
+    config = parse_config(raw, source=str(folder / CONFIG))
+    model = build_model(config)
     model.load_state_dict(load_file(folder / WEIGHTS))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return place(model, device, channels_last=True).eval()
+    return place(model, device, channels_last=True).eval(), config
 
 
 def load_weights(model: ModelAdapter, folder: Path) -> None:

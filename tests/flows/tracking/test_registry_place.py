@@ -20,9 +20,9 @@ from flows.tracking.registry import Registry
     ],
 )
 def test_it_is_told_without_passwords(uri: str, where: str, how: str) -> None:
-    assert Registry(uri, None).told == (where, how)
+    assert Registry(uri, None).location == (where, how)
 
 
 def test_it_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/own.db")
-    assert Registry.default().told[0] == f"{tmp_path}/own.db"
+    assert Registry.default().location[0] == f"{tmp_path}/own.db"

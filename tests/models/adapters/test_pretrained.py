@@ -30,7 +30,8 @@ def test_there_is_one() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
-    model, card, raw = load_pretrained(name)
+    loaded = load_pretrained(name)
+    model, card, raw = loaded.model, loaded.card, loaded.config.resolved()
     assert card.uri == f"{name}@pretrained"
     assert card.parameters == sum(p.numel() for p in model.parameters())
     config = parse_config(raw)
@@ -48,7 +49,7 @@ def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
 def test_it_is_found_without_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert load_named("redcnn@pretrained")[1].version == 0
+    assert load_named("redcnn@pretrained").card.version == 0
     assert not list(tmp_path.iterdir()), "a registry was made that nobody asked for"
 
 
@@ -79,7 +80,7 @@ def test_it_takes_noise_off_a_body_it_has_never_seen() -> None:
     volume = volume_of(phantom.image_hu, pixel_mm=phantom.spacing_mm[1:])
     physics = LowDoseCT(dose_fraction=0.25, photons_per_ray=5e4)
     noisy_hu = physics(volume, generator)
-    model, _, _ = load_pretrained("redcnn")
+    model = load_pretrained("redcnn").model
     before, after = (
         psnr_db(image_hu[0], volume.image_hu[0], SOFT_TISSUE)
         for image_hu in (noisy_hu, apply_model(model, noisy_hu))
