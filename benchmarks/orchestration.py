@@ -144,7 +144,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     sides = split_patients(patients, config.data.split, key=key, recorded={})
     keys: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for name, record in store.records().items():
-        keys[sides[record["patient"]]].append(name)
+        keys[sides[record.patient]].append(name)
     config = task.plan(store, keys, config)
     task.prepare(store, keys, config)
     curve: list[dict[str, float]] = []

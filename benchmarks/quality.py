@@ -123,7 +123,7 @@ def main() -> None:
     results |= {
         "networks": {contender.label: contender.note for contender in contenders},
         "degradation": config.degradation.model_dump(),
-        "slices": {name: store.record(name)["shape"][0] for name in PATIENTS},
+        "slices": {name: store.record(name).shape[0] for name in PATIENTS},
         "machine": machine.facts("auto"),
     }
     write(results, arguments.results)
@@ -232,7 +232,7 @@ def network_figures(
     model, _ = contender.load(name)
 
     def measure() -> dict[str, Any]:
-        total = store.record(name)["shape"][0]
+        total = store.record(name).shape[0]
         with StageProgress(f"{contender.label}, {name}", unit="slices", total=total) as stage:
             return evaluate_store(model, store, [name], config, stage.advance)
 

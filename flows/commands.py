@@ -77,7 +77,7 @@ def train_flow(
     def body() -> dict[str, Any]:
         check_run(config)
         store = Store.existing(store_folder)
-        patients = sorted({record["patient"] for record in store.records().values()})
+        patients = sorted({record.patient for record in store.records().values()})
         sides = stages.split_stage(store, config, patients)
         folder = store_folder / "training"
         clock = StageTimings()

@@ -89,7 +89,7 @@ def _sides(store: Store, config: RunConfig) -> dict[str, str]:
     Of a published split, those cases that the store has; a store with none of them is split as
     any other is, since none of its patients was trained on.
     """
-    patients = sorted({record["patient"] for record in store.records().values()})
+    patients = sorted({record.patient for record in store.records().values()})
     split = config.data.split
     if split.by == "patient":
         return stages.split_stage(store, config, patients)

@@ -98,6 +98,7 @@ def main_job(request: str) -> dict[str, Any]:
     exported = clock.run(
         "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
     )
+    covered = coverage(config.data.split, sides)
     phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
@@ -109,7 +110,7 @@ def main_job(request: str) -> dict[str, Any]:
         "phantoms": phantoms,
         "versions": versions(),
         "split": sides,
-        **coverage(config.data.split, sides),
+        **({"published_split": asdict(covered)} if covered else {}),
         **_with_sides(ingested.as_dict(), sides),
         "exported": exported,
         "config": config.resolved(),

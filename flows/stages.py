@@ -73,9 +73,7 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
     """Side by patient, recorded in the store so that nobody changes sides; who has no series
     that the task can use is on none."""
     task, records = task_of(config), store.records()
-    usable = {
-        record["patient"] for key, record in records.items() if task.usable(store, key, config)
-    }
+    usable = {record.patient for key, record in records.items() if task.usable(store, key, config)}
     if patients and usable.isdisjoint(patients):
         raise NothingUsableError(task.nothing_usable(config))
     sides = split_patients(
@@ -128,7 +126,7 @@ def evaluate_stage(
     model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
 ) -> dict[str, Any]:
     task = task_of(config)
-    slices = task.passes(config) * sum(store.record(key)["shape"][0] for key in keys)
+    slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
     with StageProgress("evaluate", unit="slices", total=slices) as stage:
         return task.evaluate(model, store, keys, config, stage.advance)
 
@@ -157,7 +155,7 @@ def downstream_stage(
 ) -> dict[str, Any]:
     """A model's figures on degraded images that another model has denoised first."""
     denoiser = require_denoiser(reference, config)
-    slices = sum(store.record(key)["shape"][0] for key in keys)
+    slices = sum(store.record(key).shape[0] for key in keys)
     with StageProgress("denoise, then evaluate", unit="slices", total=slices) as stage:
         return task_of(config).evaluate_denoised(
             model, denoiser, store, keys, config, stage.advance
@@ -243,6 +241,6 @@ def keys_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> dict
     task = task_of(config)
     found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
-        if record["patient"] in sides and task.usable(store, key, config):
-            found[sides[record["patient"]]].append(key)
+        if record.patient in sides and task.usable(store, key, config):
+            found[sides[record.patient]].append(key)
     return found

@@ -19,7 +19,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.masks import body_mask
 from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.data.transforms import draw_seed, transformed
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 from pipeline.store.store import Store
 
 #: A slice shows lungs where so large a part of the body is lung by its HU.
@@ -42,9 +42,9 @@ class ImageItems(Dataset):
     """`length` items {"input", "target", "label"}; item i is a function of the seed and i alone.
 
     images: in HU or grey levels, each as likely as any other. augment changes the target,
-    corruption what becomes of it as the input; without one, both are equal. With `patch`, an
+    degradation what becomes of it as the input; without one, both are equal. With `patch`, an
     item is a random piece of that size, spoilt with as much around it as the image has of what
-    the corruption reaches for. `make_target` makes the target of the image, in place of itself.
+    the degradation reaches for. `make_target` makes the target of the image, in place of itself.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class ImageItems(Dataset):
         *,
         seed: int,
         length: int,
-        corruption: Corruption | None = None,
+        degradation: Degradation | None = None,
         augment: Compose | None = None,
         patch: tuple[int, int] | None = None,
-        make_target: Corruption | None = None,
+        make_target: Degradation | None = None,
     ) -> None:
         if len(images) != len(labels) or not len(images):
             raise ValueError(
                 f"expected a label for each image, got {len(labels)} for {len(images)} images"
             )
         self.images, self.labels, self.seed, self.length = images, labels, seed, length
-        self.corruption, self.augment, self.patch = corruption, augment, patch
+        self.degradation, self.augment, self.patch = degradation, augment, patch
         self.make_target = make_target
 
     def __len__(self) -> int:
@@ -81,10 +81,10 @@ class ImageItems(Dataset):
         if self.augment is not None:
             target = np.asarray(transformed(self.augment, target, seed=draw_seed(generator)))
         seen = target
-        if self.corruption is not None:
-            seen = _inside(self.corruption.corrupted(target, generator), margin // self.scale)
+        if self.degradation is not None:
+            seen = _inside(self.degradation.degrade(target, generator), margin // self.scale)
         if self.make_target is not None:
-            target = self.make_target.corrupted(target, generator)
+            target = self.make_target.degrade(target, generator)
         target = _inside(target, margin)
         return {
             "input": torch.from_numpy(np.array(seen, dtype=np.float32)),
@@ -94,11 +94,11 @@ class ImageItems(Dataset):
 
     @property
     def scale(self) -> int:
-        return 1 if self.corruption is None else self.corruption.scale
+        return 1 if self.degradation is None else self.degradation.scale
 
     def _margin(self, size: tuple[int, ...]) -> int:
         """Pixels around a piece, equally many on all sides, a multiple of the scale."""
-        parts = [part for part in (self.corruption, self.make_target) if part is not None]
+        parts = [part for part in (self.degradation, self.make_target) if part is not None]
         reach = max((part.reach or 0 for part in parts), default=0)
         if self.patch is None or not reach:
             return 0
@@ -171,7 +171,7 @@ class StoredSlices:
     ) -> None:
         volumes = {key: store.load(key) for key in keys}
         self.places = [(key, n) for key, v in volumes.items() for n in range(len(v.image_hu))]
-        patients = {key: str(store.record(key)["patient"]) for key in keys}
+        patients = {key: str(store.record(key).patient) for key in keys}
         self.patients = [patients[key] for key, _ in self.places]
         self.given = [n for v in volumes.values() for n in v.provenance.get("labels", ())]
 

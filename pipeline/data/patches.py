@@ -105,7 +105,7 @@ def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
         for realisation in range(config.data.realisations)
     ]
     found: dict[int, _Slice] = {}
-    patient = store.record(key)["patient"]
+    patient = store.record(key).patient
     for index, image_hu in enumerate(volume.image_hu):
         box: tuple[slice, slice] | None = slice(None), slice(None)
         if config.data.region == "body":

@@ -50,7 +50,7 @@ class StoredPictures:
         picture = self[number]
         if self.make_target is None:
             return picture
-        return self.make_target.corrupted(picture, np.random.default_rng(number))
+        return self.make_target.degrade(picture, np.random.default_rng(number))
 
     def degraded(self, number: int) -> Picture:
         """What became of the picture, as `degrade_store` has cached it."""
@@ -71,7 +71,7 @@ class StoredPictures:
         return number == 0 or self.places[number - 1].key != self.places[number].key
 
     def patient(self, number: int) -> str:
-        return str(self.store.record(self.places[number].key)["patient"])
+        return str(self.store.record(self.places[number].key).patient)
 
 
 class StoredSteps:

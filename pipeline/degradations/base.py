@@ -1,7 +1,7 @@
-"""What a denoising autoencoder has to undo: y = H(x) + n for images of any kind.
+"""The base of all degradations: y = H(x) + n for images of any kind.
 
-Degradations as every task knows them: called with a Volume and a generator, they give the
-degraded image. `corrupted` does the same to any array.
+Called with a Volume and a generator they return the degraded image; `degrade` does the same to
+any array.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
 
 
-class Corruption(ABC):
-    """One way to spoil an image.
+class Degradation(ABC):
+    """One way to degrade an image.
 
-    reach: pixels beyond a piece of an image that what becomes of the piece depends on; None:
-    all of the image, so that pieces are cut from spoilt images. scale: the image has so many
-    times the pixels, along each side, that are left of it. hides: whether pixels become NaN,
-    not known.
+    reach: how many pixels around a piece of an image its degraded version depends on; None: on
+    all of the image, so that pieces are cut from degraded images. scale: by how much each side
+    of the image becomes smaller. hides: whether pixels become NaN, which means unknown.
     """
 
     reach: int | None = 0
@@ -34,20 +33,20 @@ class Corruption(ABC):
     hides: bool = False
 
     @abstractmethod
-    def corrupted(
+    def degrade(
         self, image: NDArray[np.float32], generator: np.random.Generator
     ) -> NDArray[np.float32]:
-        """The spoilt image, of the same shape and units unless the class says otherwise."""
+        """The degraded image, of the same shape and units unless the class says otherwise."""
 
-    def channels(self, given: int) -> int:
-        """How many are left of `given` channels."""
-        return given
+    def channels(self, count: int) -> int:
+        """How many channels the degraded image of an image with `count` channels has."""
+        return count
 
     def __call__(self, volume: Volume, generator: np.random.Generator) -> NDArray[np.float32]:
-        return self.corrupted(volume.image_hu, generator)
+        return self.degrade(volume.image_hu, generator)
 
 
-class GaussianNoise(Corruption):
+class GaussianNoise(Degradation):
     """White noise of standard deviation `sigma`, in the image's own units."""
 
     def __init__(self, sigma: float) -> None:
@@ -55,14 +54,15 @@ class GaussianNoise(Corruption):
             raise ValueError(f"sigma must not be negative, got {sigma}")
         self.sigma = sigma
 
-    def corrupted(
+    def degrade(
         self, image: NDArray[np.float32], generator: np.random.Generator
     ) -> NDArray[np.float32]:
+        """image + sigma n, n white and normal."""
         noise = generator.standard_normal(image.shape, dtype=np.float32)
         return image + np.float32(self.sigma) * noise
 
 
-class MaskedPixels(Corruption):
+class MaskedPixels(Degradation):
     """A share of the pixels, chosen at random, replaced by `fill` (Vincent et al., ICML 2008)."""
 
     def __init__(self, share: float, *, fill: float = 0.0) -> None:
@@ -70,9 +70,10 @@ class MaskedPixels(Corruption):
             raise ValueError(f"share must lie in [0, 1), got {share}")
         self.share, self.fill = share, fill
 
-    def corrupted(
+    def degrade(
         self, image: NDArray[np.float32], generator: np.random.Generator
     ) -> NDArray[np.float32]:
+        """`fill` in a share of the pixels, drawn for each channel by itself."""
         hidden = generator.random(image.shape, dtype=np.float32) < self.share
         return np.where(hidden, np.float32(self.fill), image)
 
@@ -92,14 +93,15 @@ class Operator:
     shape: Shape
 
 
-class Linear(Corruption):
+class Linear(Degradation):
     """y = H x. What is random in H is drawn first and applied second."""
 
     @abstractmethod
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
         """H for images of `shape`."""
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """H x for the H that `operator` draws."""
         return self.operator(image.shape, generator).forward(image)
 
 
@@ -112,8 +114,8 @@ class Chain(Linear):
     def __init__(self, parts: Sequence[dict[str, Any]]) -> None:
         if not parts:
             raise ValueError("a chain needs at least one part")
-        self.parts: list[Corruption] = [
-            build(Component.model_validate(part), key="degradation.args.parts", base=Corruption)
+        self.parts: list[Degradation] = [
+            build(Component.model_validate(part), key="degradation.args.parts", base=Degradation)
             for part in parts
         ]
         reach: int | None = 0
@@ -124,17 +126,20 @@ class Chain(Linear):
         self.scale = int(np.prod([part.scale for part in self.parts]))
         self.hides = any(part.hides for part in self.parts)
 
-    def channels(self, given: int) -> int:
+    def channels(self, count: int) -> int:
+        """Those left after the last part."""
         for part in self.parts:
-            given = part.channels(given)
-        return given
+            count = part.channels(count)
+        return count
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """Each part's result goes into the next."""
         for part in self.parts:
-            image = part.corrupted(image, generator)
+            image = part.degrade(image, generator)
         return image
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """The product of the parts' operators; TypeError where a part is not linear."""
         drawn = []
         for part in self.parts:
             if not isinstance(part, Linear):

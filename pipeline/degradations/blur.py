@@ -25,6 +25,7 @@ class Blur(Linear):
         self.reach = max(kernel.shape) // 2
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """Convolution with the kernel; the rim is mirrored, of which the adjoint is exact."""
         reach = [side // 2 for side in self.kernel.shape]
         # Mirrored padding as an index, so that its transpose is adding up at the same places.
         rows, columns = (

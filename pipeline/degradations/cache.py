@@ -30,15 +30,15 @@ def degrade_store(
         _require_real_inputs(store, list(realisations))
         return 0
     degradation = build(config.degradation, key="degradation", base=object)
-    wanted = [(key, number) for key, count in realisations.items() for number in range(count)]
+    requested = [(key, number) for key, count in realisations.items() for number in range(count)]
     made = 0
-    for done, (key, number) in enumerate(wanted, start=1):
+    for done, (key, number) in enumerate(requested, start=1):
         digest = degradation_digest(config, number)
         if not store.degraded_path(key, digest).exists():
             generator = noise_generator(config.train.seed, key, number)
             store.save_degraded(key, digest, degradation(store.load(key), generator))
             made += 1
-        progress(done, len(wanted))
+        progress(done, len(requested))
     return made
 
 

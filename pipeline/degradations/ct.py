@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.core.types import Picture
 from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.core.volume import Volume
-from pipeline.degradations.base import Corruption, Operator, Shape
+from pipeline.degradations.base import Degradation, Operator, Shape
 from pipeline.physics.fan_beam import adjoint_project, filtered_backprojection, forward_project
 from pipeline.physics.fan_beam_geometry import FanBeam
 
@@ -25,7 +25,7 @@ SpacingMm = tuple[float, float]
 CUTOFF = 1.2
 
 
-class Measurement(Corruption):
+class Measurement(Degradation):
     """An error of a fan-beam scan with `views` of `detectors` cells."""
 
     reach = None
@@ -38,7 +38,7 @@ class Measurement(Corruption):
         error_hu = self._error_hu(image_hu, volume.spacing_mm[1:], generator)
         return image_hu + error_hu * volume.valid
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
         """As `__call__`, for [slices, rows, columns] that fill the field of view."""
         side_mm = 2 * self.geometry.field_of_view_radius_mm / math.hypot(*image.shape[-2:])
         return image + self._error_hu(image, (side_mm, side_mm), generator)
@@ -66,7 +66,7 @@ class MissingViews(Measurement):
 
     @abstractmethod
     def measured(self) -> NDArray[np.bool_]:
-        """[views]"""
+        """Which views were measured [views]."""
 
     def operator(self, shape: Shape, spacing_mm: SpacingMm) -> Operator:
         """From attenuation per mm [slices, rows, columns] to the line integrals of the measured
@@ -90,15 +90,15 @@ class MissingViews(Measurement):
     ) -> Picture:
         measured = self.measured()
         sinogram = self._projected(hu_to_mu_per_mm(image_hu), spacing_mm)
-        # The views left count for more, so that the mean stays: FBP of what was measured, less
-        # FBP of all.
+        # The measured views get more weight, so that the mean stays: FBP of these less FBP of
+        # all views.
         weight = np.where(measured, self._share_of_missing(measured), 0).astype(np.float32)
         difference = sinogram * (weight - 1)[:, None]
         size = (image_hu.shape[1], image_hu.shape[2])
         return self._reconstructed_hu(difference, size, spacing_mm, self.geometry)
 
     def _share_of_missing(self, measured: NDArray[np.bool_]) -> float:
-        """What a measured view counts in the reconstruction."""
+        """The weight of a measured view in the reconstruction."""
         return len(measured) / measured.sum()
 
 
@@ -112,11 +112,12 @@ class SparseView(MissingViews):
         self.keep = keep
 
     def measured(self) -> NDArray[np.bool_]:
+        """True for every (views / keep)-th view [views]."""
         return np.arange(self.geometry.views) % (self.geometry.views // self.keep) == 0
 
 
 class LimitedAngle(MissingViews):
-    """The first `arc_degrees` of the circle, which stand for the opposite views too."""
+    """The first `arc_degrees` of the circle, which count for the opposite views too."""
 
     def __init__(self, arc_degrees: float, *, detectors: int = 736, views: int = 720) -> None:
         super().__init__(detectors=detectors, views=views)
@@ -125,6 +126,7 @@ class LimitedAngle(MissingViews):
         self.arc_degrees = arc_degrees
 
     def measured(self) -> NDArray[np.bool_]:
+        """True for the views below `arc_degrees` [views]."""
         views = self.geometry.views
         return np.arange(views) * 360 < self.arc_degrees * views
 
@@ -180,8 +182,8 @@ class MetalStreaks(Measurement):
         for _ in range(int(generator.integers(1, self.pieces + 1)) if len(body) else 0):
             row, column = body[generator.integers(len(body))]
             radius_mm = generator.uniform(2, self.radius_mm)
-            away = np.hypot((rows - row) * spacing_mm[0], (columns - column) * spacing_mm[1])
-            metal[away <= radius_mm] = 1
+            distance_mm = np.hypot((rows - row) * spacing_mm[0], (columns - column) * spacing_mm[1])
+            metal[distance_mm <= radius_mm] = 1
         return metal
 
 

@@ -15,9 +15,8 @@ KnownPixels = NDArray[np.bool_]
 
 
 class Hole(Linear):
-    """H keeps what is known. `operator` puts 0 where nothing is, `corrupted` NaN.
-
-    Where holes are belongs to the image: a network is told by the NaN.
+    """H keeps what is known. `operator` puts 0 in the holes, `degrade` NaN, from which a network
+    knows where they are.
     """
 
     hides = True
@@ -27,6 +26,7 @@ class Hole(Linear):
         """[rows, columns], False in the holes."""
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """Multiplication by the mask of known pixels, which is its own transpose."""
         known = self.known((shape[-2], shape[-1]), generator)
 
         def masked(image: Picture) -> Picture:
@@ -34,7 +34,8 @@ class Hole(Linear):
 
         return Operator(masked, masked, shape)
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """The image with NaN in the holes, at the same pixels of all channels."""
         known = self.known((image.shape[-2], image.shape[-1]), generator)
         return np.where(known, image, np.float32(np.nan))
 
@@ -46,6 +47,7 @@ class BoxHole(Hole):
         self.side = _share(side)
 
     def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
+        """All but one rectangle, anywhere in the image with equal chance."""
         known = np.ones(size, dtype=bool)
         box = [max(1, round(self.side * whole)) for whole in size]
         top, left = (int(generator.integers(w - b + 1)) for w, b in zip(size, box, strict=True))
@@ -66,6 +68,7 @@ class FreeFormHole(Hole):
         self.share, self.width = _share(share), width
 
     def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
+        """All but the strokes; they stop once they cover `share` of the image."""
         radius = self.width / 2
         rows, columns = np.ogrid[: size[0], : size[1]]
         known = np.ones(size, dtype=bool)
@@ -86,6 +89,7 @@ class MissingLines(Hole):
         self.share = _share(share)
 
     def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
+        """All but a share of the rows, exactly, rounded to whole rows."""
         rows = generator.permutation(size[0]) >= round(self.share * size[0])
         return np.broadcast_to(rows[:, None], size).copy()
 
@@ -97,6 +101,7 @@ class MissingPixels(Hole):
         self.share = _share(share)
 
     def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
+        """Each pixel known with the chance 1 - share, independently."""
         return generator.random(size) >= self.share
 
 

@@ -1,4 +1,4 @@
-"""Label maps of images: what a translation is given, or is to give."""
+"""Label maps of images: the input or the target of a translation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.core.types import Picture
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 from pipeline.degradations.blur import GaussianBlur
 
 
-class ImageToLabels(Corruption):
+class ImageToLabels(Degradation):
     """Classes by the value of the smoothed image; a pixel's value is that of its class.
 
     edges: where a class ends and the next begins, ascending, in grey levels or HU. values: one
@@ -30,5 +30,6 @@ class ImageToLabels(Corruption):
         self.blur = GaussianBlur(sigma)
         self.reach = self.blur.reach
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
-        return self.values[np.digitize(self.blur.corrupted(image, generator), self.edges)]
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """The value of each pixel's class; float32 of the image's shape."""
+        return self.values[np.digitize(self.blur.degrade(image, generator), self.edges)]

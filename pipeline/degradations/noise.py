@@ -1,15 +1,15 @@
-"""Noise whose size depends on the image. Signal-independent noise: corruptions.GaussianNoise."""
+"""Noise whose size depends on the image. Signal-independent noise: base.GaussianNoise."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipeline.core.types import Picture
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 
 
-class PoissonNoise(Corruption):
-    """Quanta counted: the value `white` stands for `quanta` of them, and 0 for none.
+class PoissonNoise(Degradation):
+    """Quanta counted: the value `white` means `quanta` of them, and 0 none.
 
     Values below 0 count as 0. The variance of a value v is v * white / quanta.
     """
@@ -19,12 +19,13 @@ class PoissonNoise(Corruption):
             raise ValueError(f"quanta and white must be positive, got {quanta} and {white}")
         self.quanta, self.white = quanta, white
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """Counts drawn for each pixel, scaled back to the image's units."""
         expected = np.clip(image, 0, None) * (self.quanta / self.white)
         return (generator.poisson(expected) * (self.white / self.quanta)).astype(np.float32)
 
 
-class SaltAndPepper(Corruption):
+class SaltAndPepper(Degradation):
     """A share of the pixels, half of them `white` and half `black`, in all channels at once."""
 
     def __init__(self, share: float, *, black: float = 0.0, white: float = 255.0) -> None:
@@ -32,14 +33,15 @@ class SaltAndPepper(Corruption):
             raise ValueError(f"share must lie in [0, 1], got {share}")
         self.share, self.black, self.white = share, black, white
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """The image with `white` and `black` pixels, the same in all channels."""
         drawn = generator.random(image.shape[-2:], dtype=np.float32)
         salted = np.where(drawn < self.share / 2, np.float32(self.white), image)
         is_pepper = (drawn >= self.share / 2) & (drawn < self.share)
         return np.where(is_pepper, np.float32(self.black), salted)
 
 
-class Speckle(Corruption):
+class Speckle(Degradation):
     """Multiplied noise: v (1 + n), n normal of standard deviation `sigma`."""
 
     def __init__(self, sigma: float) -> None:
@@ -47,6 +49,7 @@ class Speckle(Corruption):
             raise ValueError(f"sigma must not be negative, got {sigma}")
         self.sigma = sigma
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """image (1 + sigma n), n white and normal."""
         noise = generator.standard_normal(image.shape, dtype=np.float32)
         return image * (1 + np.float32(self.sigma) * noise)

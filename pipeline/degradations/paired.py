@@ -1,4 +1,4 @@
-"""Pairs that somebody measured or drew: nothing is spoilt, both halves are in the store.
+"""Measured or drawn pairs: nothing is simulated, both halves are in the store.
 
 A stored pair is one image [2 x channels, rows, columns], the target's channels first
 (pipeline.ingest.picture_pairs), so that a piece of one half is the same piece of the other.
@@ -9,20 +9,22 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.core.types import Picture
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 
 
-class PairTarget(Corruption):
-    """Of a stored pair what the model is to give; a `restoration.wanted`."""
+class PairTarget(Degradation):
+    """The half of a stored pair that is the model's target; a `restoration.wanted`."""
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """The first half of the channels [channels, rows, columns]; ValueError if odd."""
         return image[: _half(image)]
 
 
-class PairInput(Corruption):
-    """Of a stored pair what the model is given; a `degradation`, or the first of a chain."""
+class PairInput(Degradation):
+    """The half of a stored pair that is the input; a `degradation`, or the first of a chain."""
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """The second half of the channels [channels, rows, columns]; ValueError if odd."""
         return image[_half(image) :]
 
 

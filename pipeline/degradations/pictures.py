@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from pipeline.core.types import Picture
-from pipeline.degradations.base import Corruption, Linear, Operator, Shape
+from pipeline.degradations.base import Degradation, Linear, Operator, Shape
 from pipeline.degradations.blur import GaussianBlur
 
 #: ITU-R BT.709 luma, as scikit-image's rgb2gray has it.
@@ -24,12 +24,14 @@ class Grey(Linear):
     def __init__(self, weights: Sequence[float] = LUMA) -> None:
         self.weights = np.array(weights, dtype=np.float32)
 
-    def channels(self, given: int) -> int:
-        if given != len(self.weights):
-            raise ValueError(f"expected {len(self.weights)} channels, got {given}")
+    def channels(self, count: int) -> int:
+        """1; raises ValueError for another number than there are weights."""
+        if count != len(self.weights):
+            raise ValueError(f"expected {len(self.weights)} channels, got {count}")
         return 1
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """The weighted sum over channels [..., channels, rows, columns]."""
         self.channels(shape[-3])
         weights = self.weights[:, None, None]
         return Operator(
@@ -39,7 +41,7 @@ class Grey(Linear):
         )
 
 
-class Jpeg(Corruption):
+class Jpeg(Degradation):
     """JPEG and back at a Pillow `quality` of 1 to 95, for 1 or 3 channels of 0 to 255."""
 
     reach = 16  # blocks of 8, in colour of 16, count from the corner of the file
@@ -49,7 +51,8 @@ class Jpeg(Corruption):
             raise ValueError(f"quality must lie in [1, 95], got {quality}")
         self.quality = quality
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """Compressed and expanded; ValueError for another number of channels than 1 or 3."""
         levels = np.clip(np.rint(image), 0, WHITE).astype(np.uint8)
         if levels.ndim != 3 or len(levels) not in (1, 3):
             raise ValueError(f"JPEG takes pictures of 1 or 3 channels, got shape {image.shape}")
@@ -60,7 +63,7 @@ class Jpeg(Corruption):
         return back[None] if back.ndim == 2 else np.moveaxis(back, -1, 0).copy()
 
 
-class OldPhotograph(Corruption):
+class OldPhotograph(Degradation):
     """A print that has aged: less contrast, blur, grain, scratches and dust; levels 0 to 255.
 
     fading: the most contrast that may be lost, as a share. scratches: how many there may be
@@ -81,8 +84,9 @@ class OldPhotograph(Corruption):
         self.blur = GaussianBlur(blur_sigma)
         self.reach = self.blur.reach
 
-    def corrupted(self, image: Picture, generator: np.random.Generator) -> Picture:
-        faded = self._faded(self.blur.corrupted(image, generator), generator)
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """Blurred, faded, with grain, scratches and dust, clipped to [0, 255]."""
+        faded = self._faded(self.blur.degrade(image, generator), generator)
         grain = generator.standard_normal(image.shape[-2:], dtype=np.float32)
         aged = faded + np.float32(self.grain) * grain
         area = image.shape[-2] * image.shape[-1] / 256**2

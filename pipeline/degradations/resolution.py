@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from pipeline.core.types import Picture
 from pipeline.degradations.base import Linear, Operator, Shape
 
-#: What a pixel of the smaller image is made of beyond its own area, in its own pixels.
+#: How far a pixel of the smaller image depends on pixels beyond its own area, in its own pixels.
 _SUPPORT = {"bicubic": 2, "area": 0}
 
 
@@ -31,6 +31,7 @@ class Downsample(Linear):
         self.reach = _SUPPORT[method] * scale
 
     def operator(self, shape: Shape, generator: np.random.Generator) -> Operator:
+        """One matrix for the rows and one for the columns; shape [..., rows // scale, ...]."""
         rows, columns = (_weights(side, self.scale, self.method) for side in shape[-2:])
         smaller = (*shape[:-2], len(rows), len(columns))
         return Operator(

@@ -42,7 +42,7 @@ def evaluate_baselines(
     """
     inputs, targets = _tuning_slices(store, tuning_keys(train), config)
     window = next(iter((convention.windows or config.windows).values()))
-    slices = sum(store.record(key)["shape"][0] for key in test)
+    slices = sum(store.record(key).shape[0] for key in test)
     found = {}
     for baseline in baselines:
         name = baseline.name

@@ -20,7 +20,7 @@ from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
-from pipeline.degradations.base import Chain, Corruption
+from pipeline.degradations.base import Chain, Degradation
 from pipeline.degradations.blur import Blur
 from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Tuned, tune
 from pipeline.models.adapters.restorer import degradation_of, lifted
@@ -32,7 +32,7 @@ Reference = Callable[[Picture], Picture]
 TUNING_SIDE, TUNING_PICTURES = 128, 4
 
 
-def unrestored(degraded: Picture, degradation: Corruption, colour: Colour) -> Picture:
+def unrestored(degraded: Picture, degradation: Degradation, colour: Colour) -> Picture:
     """What is there without restoring, in the target's shape; in holes the mean of the rest."""
     mean = np.nanmean(degraded, axis=(-2, -1), keepdims=True)
     filled = torch.from_numpy(np.where(np.isnan(degraded), mean, degraded))[None]
@@ -75,7 +75,7 @@ def biharmonic(degraded: Picture) -> Picture:
     return inpaint_biharmonic(filled, holes, channel_axis=0).astype(np.float32)
 
 
-def _baseline(name: ReferenceName, degradation: Corruption) -> Baseline:
+def _baseline(name: ReferenceName, degradation: Degradation) -> Baseline:
     if name in BASELINES:
         return BASELINES[name]
     kernel = _kernel(degradation)
@@ -108,7 +108,7 @@ def _mirrored(image: Picture, kernel: Picture, deconvolve: Callable[[NDArray], N
     return deconvolve(padded)[pad:-pad, pad:-pad].astype(np.float32)
 
 
-def _kernel(degradation: Corruption) -> Picture:
+def _kernel(degradation: Degradation) -> Picture:
     """The known point spread of the first blur."""
     parts = degradation.parts if isinstance(degradation, Chain) else [degradation]
     for part in parts:
@@ -133,7 +133,7 @@ def _tuning_crops(
         else:
             target = _middle(target)
             generator = np.random.default_rng((config.train.seed, number))
-            degraded = degradation.corrupted(target, generator)
+            degraded = degradation.degrade(target, generator)
         naive = unrestored(degraded, degradation, config.restoration.colour)
         inputs.append(_middle(naive)[0])
         targets.append(_middle(matching(target, degraded, degradation.scale))[0])

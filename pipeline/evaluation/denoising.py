@@ -68,7 +68,7 @@ def evaluate_denoiser(
     """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
     records = store.records()
     convention = convention or CONVENTIONS[config.convention]
-    anatomies = {key: _anatomy(records[key]["provenance"]) for key in keys}
+    anatomies = {key: _anatomy(records[key].provenance) for key in keys}
     shown = {k: convention.windows_for(config.windows, a) for k, a in anatomies.items()}
     unmeasured = [{"series": k, "anatomy": anatomies[k]} for k in keys if not shown[k]]
     if unmeasured and len(unmeasured) == len(keys):
@@ -79,7 +79,7 @@ def evaluate_denoiser(
             continue
         volume = store.load(key)
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
-        name = records[key]["patient"]
+        name = records[key].patient
         if name in figures and figures[name].windows != windows:
             name = f"{name} {anatomies[key]}"
         patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))

@@ -16,7 +16,7 @@ from pipeline.core.json_numbers import finite
 from pipeline.core.types import Progress
 from pipeline.core.units import Window
 from pipeline.data.images import StoredSlices, labels_of
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 from pipeline.evaluation.latent import lower_bound, pca_reconstruction, reconstruction_figures
 from pipeline.evaluation.samples import sample_figures
 from pipeline.generative import latent
@@ -50,7 +50,7 @@ def training_keys(store: Store) -> list[str]:
     """Series of the patients whom the store knows on the training side."""
     sides = store.split()
     records = sorted(store.records().items())
-    return [key for key, record in records if sides.get(record["patient"]) == TRAIN]
+    return [key for key, record in records if sides.get(record.patient) == TRAIN]
 
 
 def evaluate_generation(
@@ -110,12 +110,12 @@ def reconstructions(
 def _denoising(
     model: Generative, truth: Images, labels: NDArray[np.int64], config: GenerateRun
 ) -> dict[str, Any]:
-    """What a denoising autoencoder makes of images that its corruption has spoilt."""
+    """What a denoising autoencoder makes of images that its degradation has spoilt."""
     if config.degradation is None:
         return {}
-    corruption: Corruption = build(config.degradation, key="degradation", base=Corruption)
+    degradation: Degradation = build(config.degradation, key="degradation", base=Degradation)
     generator = np.random.default_rng(config.train.seed)
-    spoilt = [corruption.corrupted(image, generator) for image in truth]
+    spoilt = [degradation.degrade(image, generator) for image in truth]
     restored = reconstructions(model, spoilt, labels)
     return {
         "corrupted": in_windows(spoilt, truth, config),

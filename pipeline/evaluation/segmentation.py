@@ -45,7 +45,7 @@ def evaluate_labels(
         found = segment(model, volume, settings, progress=progress)
         truth = settings.classes_of(stored_labels(store, key, settings.labels))
         figures = class_figures(found, truth, settings, volume.spacing_mm)
-        series.setdefault(records[key]["patient"], {})[key] = figures
+        series.setdefault(records[key].patient, {})[key] = figures
     return summarise_classes(series)
 
 

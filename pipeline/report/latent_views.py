@@ -106,7 +106,7 @@ def _of(store: Store | None, name: str) -> Store:
 def known_images(store: Store, config: GenerateRun, count: int) -> RealImages:
     """Some of a store's images: of held-back patients where its split is known."""
     sides, records = store.split(), sorted(store.records().items())
-    keys = [key for key, record in records if sides.get(record["patient"]) == TEST]
+    keys = [key for key, record in records if sides.get(record.patient) == TEST]
     images, labels = stored_images(store, keys or [key for key, _ in records], config)
     return chosen(images, labels, count)
 

@@ -52,7 +52,7 @@ def choose_overlays(
             image_hu = np.array(volume.image_hu[number])
             overlays.append(
                 Overlay(
-                    title=f"{store.record(key)['patient']}, slice {number + 1} of {len(truth)}",
+                    title=f"{store.record(key).patient}, slice {number + 1} of {len(truth)}",
                     window=f"{name}: centre {window.centre:g}, width {window.width:g} HU",
                     truth=_enlarged(overlay(image_hu, truth[number], window)),
                     found=_enlarged(overlay(image_hu, found[number], window)),

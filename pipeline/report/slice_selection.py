@@ -59,7 +59,7 @@ def _worst(worst: dict[str, list[dict[str, Any]]]) -> list[_Place]:
 def _spread(store: Store, keys: list[str]) -> list[_Place]:
     places = []
     for key in keys:
-        count = store.record(key)["shape"][0]
+        count = store.record(key).shape[0]
         found = np.linspace(0, count, SLICES_PER_SERIES + 2)[1:-1].astype(int)
         places += [_Place(key, int(index)) for index in np.unique(found)]
     return places
@@ -80,7 +80,7 @@ def _panel(
     valid = np.array(volume.valid[place.index])
     output_hu = np.where(valid, apply_model(model, input_hu[None])[0], target_hu)
     mask = body_mask(target_hu) & valid
-    patient, count = store.record(place.series)["patient"], len(volume.image_hu)
+    patient, count = store.record(place.series).patient, len(volume.image_hu)
     return Panel(
         title=f"{patient}, slice {place.index + 1} of {count}",
         target_hu=target_hu,

@@ -164,9 +164,9 @@ class _Shelf:
         return [
             Case(
                 cid=name,
-                patient=record["patient"],
+                patient=record.patient,
                 shown=_in_order(self._stored(name)),
-                flags=tuple(record["provenance"].get("warnings", ())),
+                flags=tuple(record.provenance.get("warnings", ())),
             )
             for name, record in self.store.records().items()
         ]

@@ -1,4 +1,4 @@
-"""The label map that a stored series is learned from, and tested against."""
+"""The label map that a stored series is trained on and tested against."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _lungs(volume: Volume) -> NDArray[np.bool_]:
 BY_THRESHOLD: dict[str, Callable[[Volume], NDArray[np.bool_]]] = {"body": _body, "lungs": _lungs}
 
 
-#: Raise it when pipeline.core.masks finds something else: stores then find theirs anew.
+#: Increase `rule` when pipeline.core.masks changes: stores then make their masks again.
 RULE = {"kind": "threshold", "rule": 2}
 
 
@@ -35,7 +35,7 @@ def has_labels(store: Store, key: str, source: str) -> bool:
 
 
 def stored_labels(store: Store, key: str, source: str) -> LabelMap:
-    """A stored series' label map; one by threshold is found once and kept, while its rule holds.
+    """A stored series' label map; one by threshold is made once and kept while RULE stays the same.
 
     Raises NothingUsableError where there is none.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config.sections import Split
 from pipeline.core.errors import ConfigError
@@ -73,7 +72,7 @@ def published_sides(patients: list[str], settings: Split, *, key: bytes) -> dict
     """Side by patient, of those whom the split named `settings.by` lists.
 
     Raises ConfigError where a listed case is not among them, unless `settings.complete` is
-    off, or where nobody is left to train on or to test.
+    off, or where no patient is left to train on or to test.
     """
     listed = PUBLISHED[settings.by].sides
     missing = [case for case in listed if patient_pseudonym(key, case) not in patients]
@@ -90,20 +89,32 @@ def published_sides(patients: list[str], settings: Split, *, key: bytes) -> dict
     return present
 
 
-def coverage(settings: Split, sides: dict[str, str]) -> dict[str, Any]:
-    """For a report: how much of a published split a run had; nothing for a split of its own."""
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a published split a run had.
+
+    cases: by side, how many the split lists and how many were present. summary: one line.
+    """
+
+    name: str
+    source: str
+    cases: dict[str, dict[str, int]]
+    complete: bool
+    summary: str
+
+
+def coverage(settings: Split, sides: dict[str, str]) -> Coverage | None:
+    """Of the split that the run names; None for a split of its own."""
     if settings.by == "patient":
-        return {}
+        return None
     published, present = PUBLISHED[settings.by], Counter(sides.values())
     listed = Counter(published.sides.values())
     complete = present == listed
-    told = f"split {settings.by}: {present.total()} of its {listed.total()} cases"
-    return {
-        "published_split": {
-            "name": settings.by,
-            "source": published.source,
-            "cases": {s: {"listed": n, "present": present[s]} for s, n in listed.items()},
-            "complete": complete,
-            "told": told if complete else f"{told}; the figures are not those of the publication",
-        }
-    }
+    summary = f"split {settings.by}: {present.total()} of its {listed.total()} cases"
+    return Coverage(
+        name=settings.by,
+        source=published.source,
+        cases={side: {"listed": n, "present": present[side]} for side, n in listed.items()},
+        complete=complete,
+        summary=summary if complete else f"{summary}; the figures are not those of the publication",
+    )

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The split by patient: which side of training, validation and test each one is on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def split_patients(
     """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
 
     A published split is its lists alone; patients that they do not name are on no side.
-    A small cohort whose hash puts nobody on a side that must not be empty gives it the next
+    Where training or test would be empty, it gets the next
     patient in hash order. Raises ConfigError for a listed patient who is not there, and
     NothingUsableError where training and test cannot both have one.
     """
     if settings.by != "patient":
         return published_sides(patients, settings, key=key)
-    wanted = {TEST: settings.test, VALIDATION: settings.validation}
-    listed = {p: side for side, who in wanted.items() if isinstance(who, list) for p in who}
+    lists = {TEST: settings.test, VALIDATION: settings.validation}
+    listed = {p: side for side, names in lists.items() if isinstance(names, list) for p in names}
     for patient in listed:
         if patient not in patients:
             raise ConfigError(
@@ -39,8 +39,8 @@ def split_patients(
     for patient in sorted(patients, key=lambda p: unit_interval(key, p)):
         by_hash = _side_by_hash(unit_interval(key, patient), settings)
         default = recorded.get(patient, by_hash)
-        # A list is complete: whoever it does not name is not on that side.
-        if patient not in listed and isinstance(wanted.get(default), list):
+        # A list is complete: a patient that it does not name is not on that side.
+        if patient not in listed and isinstance(lists.get(default), list):
             default = TRAIN
         sides[patient] = listed.get(patient, default)
     settled = listed.keys() | recorded.keys()

@@ -1,7 +1,7 @@
 """The data set on disk: HU volumes as NIfTI, memory-mapped, and an index.
 
 A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KEY.valid.npy`
-(where the scanner measured), `volumes/KEY.json` (what is known of the series),
+(where the scanner measured), `volumes/KEY.json` (its SeriesRecord),
 `labels/KEY.NAME.npy` and `.json` (label maps on the volume's grid) and
 `degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
 a lower dose). Patients and series appear under keyed hashes; no name, ID, date or UID of the
@@ -29,6 +29,7 @@ from pipeline.core.atomic_files import replacing, write_json
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
+from pipeline.store.series_record import SeriesRecord
 
 INDEX = "index.json"
 VERSION = 2
@@ -72,18 +73,19 @@ class Store:
         real_input: the same slices as the scanner shows them at a lower dose.
         """
         paths = [self._volume_path(key), self._valid_path(key), self._record_path(key)]
-        digests = {}
+        input_digest = ""
         if real_input is not None:
             paths.append(self.degraded_path(key, REAL))
-            digests["input_digest"] = volume_digest(real_input)
+            input_digest = volume_digest(real_input)
         with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
             digest = pool.submit(volume_digest, volume)
             if all(path.exists() for path in paths):
-                digests["digest"] = digest.result()
-                if digests.items() <= self.record(key).items():
+                known = self.record(key)
+                same_input = real_input is None or known.input_digest == input_digest
+                if same_input and known.digest == digest.result():
                     return False
-            # From here on the old series is gone: its record must not vouch for the new voxels,
-            # and what was made of it is no input of the new ones.
+            # From here on the old series is gone: its record must not describe the new voxels,
+            # and its degraded images are no inputs of the new ones.
             self._record_path(key).unlink(missing_ok=True)
             for stale in (self.path / "degraded").glob(f"{key}.*"):
                 stale.unlink()
@@ -92,26 +94,26 @@ class Store:
             _save_array(self._valid_path(key), volume.valid)
             if real_input is not None:
                 self.save_degraded(key, REAL, real_input.image_hu)
-        record = {
-            "patient": patient,
-            **digests,
-            "digest": digest.result(),
-            "shape": list(volume.image_hu.shape),
-            "affine_lps": volume.affine_lps.tolist(),
-            "slice_origins_mm": volume.slice_origins_mm.tolist(),
-            "provenance": volume.provenance,
-        }
-        write_json(self._record_path(key), record)
+        record = SeriesRecord(
+            patient,
+            digest.result(),
+            list(volume.image_hu.shape),
+            volume.affine_lps.tolist(),
+            volume.slice_origins_mm.tolist(),
+            volume.provenance,
+            input_digest,
+        )
+        write_json(self._record_path(key), record.to_dict())
         return True
 
-    def records(self) -> dict[str, dict[str, Any]]:
-        """What is known of each series, by its key."""
+    def records(self) -> dict[str, SeriesRecord]:
+        """The record of each series, by its key."""
         names = sorted((self.path / "volumes").glob("*.json"))
         return {path.stem: self.record(path.stem) for path in names}
 
-    def record(self, key: str) -> dict[str, Any]:
-        """What is known of one series."""
-        return json.loads(self._record_path(key).read_text(encoding="utf-8"))
+    def record(self, key: str) -> SeriesRecord:
+        """The record of one series; FileNotFoundError where the store has none of this key."""
+        return SeriesRecord.from_json(self._record_path(key).read_text(encoding="utf-8"))
 
     def load(self, key: str) -> Volume:
         """A stored series; the image is memory-mapped, so slices are read when touched."""
@@ -122,9 +124,9 @@ class Store:
         return Volume(
             image_hu=image,
             valid=np.load(self._valid_path(key), mmap_mode="r"),
-            affine_lps=np.array(record["affine_lps"]),
-            slice_origins_mm=np.array(record["slice_origins_mm"]),
-            provenance=record["provenance"],
+            affine_lps=np.array(record.affine_lps),
+            slice_origins_mm=np.array(record.slice_origins_mm),
+            provenance=record.provenance,
         )
 
     def add_labels(self, key: str, name: str, labelmap: LabelMap) -> bool:
@@ -136,30 +138,30 @@ class Store:
         volume = self.record(key)
         if not re.fullmatch(r"[a-z0-9_-]+", name):
             raise ValueError(f"a name of labels is of lower-case letters and digits, got {name!r}")
-        if list(labelmap.labels.shape) != volume["shape"]:
-            raise ValueError(f"labels {labelmap.labels.shape} for a volume {volume['shape']}")
+        if list(labelmap.labels.shape) != volume.shape:
+            raise ValueError(f"labels {labelmap.labels.shape} for a volume {volume.shape}")
         path = self._labels_path(key, name)
-        facts = {"digest": labelmap.digest, "grid": _grid_digest(volume)}
-        told = path.with_suffix(".json")
-        if path.exists() and told.exists():
-            known = json.loads(told.read_text(encoding="utf-8"))
+        facts = {"digest": labelmap.digest, "grid": volume.grid_digest}
+        sidecar = path.with_suffix(".json")
+        if path.exists() and sidecar.exists():
+            known = json.loads(sidecar.read_text(encoding="utf-8"))
             if known | facts == known and known["source"] == labelmap.source:
                 return False
-        told.unlink(missing_ok=True)  # until the new labels are whole, nothing vouches for them
+        sidecar.unlink(missing_ok=True)  # until the new labels are whole, it must not describe them
         _save_array(path, labelmap.labels)
         meaning = {"names": labelmap.names, "overlaps": labelmap.overlaps}
-        write_json(told, {**facts, **meaning, "source": labelmap.source})
+        write_json(sidecar, {**facts, **meaning, "source": labelmap.source})
         return True
 
     def label_names(self, key: str) -> list[str]:
-        """Of the label maps that a series has."""
+        """Names of the label maps that a series has, sorted."""
         found = (self.path / "labels").glob(f"{key}.*.json")
         return sorted(path.name.split(".")[1] for path in found)
 
     def load_labels(self, key: str, name: str) -> LabelMap:
         """A stored label map, memory-mapped.
 
-        Raises NothingUsableError where there is none, or where the volume has come to lie on
+        Raises NothingUsableError where there is none, or where the volume was stored again on
         another grid since.
         """
         path = self._labels_path(key, name)
@@ -167,7 +169,7 @@ class Store:
             there = ", ".join(self.label_names(key)) or "none"
             raise NothingUsableError(f"series {key} has no labels {name!r}; it has: {there}")
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if record["grid"] != _grid_digest(self.record(key)):
+        if record["grid"] != self.record(key).grid_digest:
             raise NothingUsableError(f"labels {name!r} of {key} are of another grid: ingest again")
         return LabelMap(
             labels=np.load(path, mmap_mode="r"),
@@ -181,13 +183,16 @@ class Store:
         return self._read_index().get("split", {})
 
     def record_split(self, sides: dict[str, str]) -> None:
+        """Add to what `split` returns; a side that is recorded already is replaced."""
         with self._index() as index:
             index["split"] = index.get("split", {}) | sides
 
     def degraded_path(self, key: str, digest: str) -> Path:
+        """Where the inputs of a series are cached, under the digest of their degradation."""
         return self.path / "degraded" / f"{key}.{digest[:16]}.npy"
 
     def save_degraded(self, key: str, digest: str, image_hu: NDArray[np.float32]) -> None:
+        """Cache a series' inputs [slices, rows, columns], whole or not at all."""
         _save_array(self.degraded_path(key, digest), image_hu)
 
     def load_degraded(self, key: str, digest: str) -> NDArray[np.float32]:
@@ -196,8 +201,7 @@ class Store:
 
     def data_digest(self, keys: list[str]) -> str:
         """One digest for a set of series and their real inputs, whatever their order."""
-        records = [self.record(key) for key in keys]
-        digests = sorted(record["digest"] + record.get("input_digest", "") for record in records)
+        digests = sorted(self.record(key).data_digest for key in keys)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def _volume_path(self, key: str) -> Path:
@@ -236,12 +240,6 @@ def volume_digest(volume: Volume) -> str:
     for part in (volume.image_hu, volume.valid, volume.affine_lps, volume.slice_origins_mm):
         summary.update(np.ascontiguousarray(part).data)
     return summary.hexdigest()
-
-
-def _grid_digest(record: dict[str, Any]) -> str:
-    """Of where a volume's voxels lie, whatever they hold."""
-    place = [record[name] for name in ("shape", "affine_lps", "slice_origins_mm")]
-    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
 def _save_nifti(path: Path, volume: Volume) -> None:

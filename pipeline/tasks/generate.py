@@ -13,7 +13,7 @@ from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.data.images import ImageItems, jitter
-from pipeline.degradations.base import Corruption
+from pipeline.degradations.base import Degradation
 from pipeline.evaluation.gates import Verdict, judge_generation
 from pipeline.evaluation.generation import evaluate_generation, stored_images
 from pipeline.export.series import Export, Exported
@@ -64,15 +64,15 @@ class Generate(Task[GenerateRun]):
     ) -> ImageItems:
         settings = config.generation
         images, labels = stored_images(store, keys, config)
-        corruption: Corruption | None = None
+        degradation: Degradation | None = None
         if config.degradation:
-            corruption = build(config.degradation, key="degradation", base=Corruption)
+            degradation = build(config.degradation, key="degradation", base=Degradation)
         return ImageItems(
             images,
             labels,
             seed=config.train.seed,
             length=length,
-            corruption=corruption,
+            degradation=degradation,
             augment=jitter(settings.jitter),
             patch=config.data.patch if settings.image_size is None else None,
         )

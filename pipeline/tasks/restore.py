@@ -75,10 +75,8 @@ class Restore(Task[RestoreRun]):
     def usable(self, store: Store, key: str, config: RestoreRun) -> bool:
         """Seen as the run sees pictures, and no smaller than its patches."""
         record, settings = store.record(key), config.restoration
-        large = all(
-            side >= p for side, p in zip(record["shape"][1:], config.data.patch, strict=True)
-        )
-        return large and record["provenance"].get("colour", "series") == settings.seen
+        large = all(side >= p for side, p in zip(record.shape[1:], config.data.patch, strict=True))
+        return large and record.provenance.get("colour", "series") == settings.seen
 
     def prepare(
         self,
@@ -111,7 +109,7 @@ class Restore(Task[RestoreRun]):
             [0] * len(images),
             seed=config.train.seed,
             length=length,
-            corruption=degradation,
+            degradation=degradation,
             augment=_turns(config) if config.data.augment else None,
             patch=config.data.patch,
             make_target=target_of(config),

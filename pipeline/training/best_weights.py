@@ -87,6 +87,6 @@ def best_weights_of(store: Store, config: RunConfig, keys: list[str]) -> BestWei
         return None
     if not keys:
         raise ConfigError("train.validate_every: no patient is on the validation side of the split")
-    slices = sum(store.record(key)["shape"][0] for key in keys)
+    slices = sum(store.record(key).shape[0] for key in keys)
     patches = PatchPairs(store, keys, config, slices)
     return BestWeights(patches, every, config.train.batch, config.train.workers)

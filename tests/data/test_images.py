@@ -37,7 +37,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_an_item_is_a_function_of_seed_and_number_alone() -> None:
     moved = jitter(Jitter(turn_degrees=11, zoom=0.1, shift_pixels=2, mirror=True))
-    settings = {"augment": moved, "corruption": GaussianNoise(0.1)}
+    settings = {"augment": moved, "degradation": GaussianNoise(0.1)}
     forwards = [items(**settings)[n] for n in range(50)]
     again = items(**settings)
     assert all(same(again[n], forwards[n]) for n in reversed(range(50)))
@@ -55,7 +55,7 @@ def test_an_uncorrupted_item_is_an_image_with_its_label() -> None:
 
 
 def test_a_corruption_spoils_the_input_and_spares_the_target() -> None:
-    item = items(corruption=MaskedPixels(0.5, fill=-1.0))[0]
+    item = items(degradation=MaskedPixels(0.5, fill=-1.0))[0]
     np.testing.assert_array_equal(item["target"][0], IMAGES[int(item["label"])])
     hidden = item["input"] == -1
     assert 0.35 < float(hidden.float().mean()) < 0.65

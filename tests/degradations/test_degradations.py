@@ -11,7 +11,7 @@ from helpers.images import volume_of
 
 from pipeline.config.component import build
 from pipeline.config.sections import Component
-from pipeline.degradations.base import Chain, Corruption, GaussianNoise, Linear
+from pipeline.degradations.base import Chain, Degradation, GaussianNoise, Linear
 from pipeline.degradations.blur import (
     Blur,
     DefocusBlur,
@@ -47,7 +47,7 @@ LINEAR: list[Linear] = [
         ]
     ),
 ]
-ALL: list[Corruption] = [
+ALL: list[Degradation] = [
     *LINEAR,
     PoissonNoise(30),
     SaltAndPepper(0.1),
@@ -103,29 +103,29 @@ def test_the_adjoint_of_a_scan_is_the_transpose(scan: MissingViews) -> None:
     )
 
 
-@pytest.mark.parametrize("corruption", ALL, ids=named)
-def test_the_same_seed_spoils_in_the_same_way(corruption: Corruption) -> None:
+@pytest.mark.parametrize("degradation", ALL, ids=named)
+def test_the_same_seed_spoils_in_the_same_way(degradation: Degradation) -> None:
     image = picture(3, 64, 64)
     before = image.copy()
-    once = corruption.corrupted(image, seeded())
-    np.testing.assert_array_equal(once, corruption.corrupted(image, seeded()))
+    once = degradation.degrade(image, seeded())
+    np.testing.assert_array_equal(once, degradation.degrade(image, seeded()))
     np.testing.assert_array_equal(image, before)
     assert once.dtype == np.float32
     rows, columns = once.shape[-2:]
-    assert (rows, columns) == (64 // corruption.scale, 64 // corruption.scale)
-    assert once.shape[0] == corruption.channels(3)
-    assert bool(np.isnan(once).any()) is corruption.hides
+    assert (rows, columns) == (64 // degradation.scale, 64 // degradation.scale)
+    assert once.shape[0] == degradation.channels(3)
+    assert bool(np.isnan(once).any()) is degradation.hides
 
 
-@pytest.mark.parametrize("corruption", [c for c in LINEAR if not c.hides], ids=named)
-def test_what_lies_beyond_its_reach_does_not_matter(corruption: Linear) -> None:
+@pytest.mark.parametrize("degradation", [c for c in LINEAR if not c.hides], ids=named)
+def test_what_lies_beyond_its_reach_does_not_matter(degradation: Linear) -> None:
     """The middle of a piece cut with a margin is the middle of the spoilt picture."""
-    reach, scale = corruption.reach, corruption.scale
+    reach, scale = degradation.reach, degradation.scale
     assert reach is not None
     image = picture(3, 128, 128)
     margin = -(-reach // scale) * scale
-    whole = corruption.corrupted(image, seeded())
-    piece = corruption.corrupted(image[:, 32 - margin : 96 + margin, 32 - margin :], seeded())
+    whole = degradation.degrade(image, seeded())
+    piece = degradation.degrade(image[:, 32 - margin : 96 + margin, 32 - margin :], seeded())
     cut, side = margin // scale, 64 // scale
     at = 32 // scale
     np.testing.assert_allclose(
@@ -146,8 +146,8 @@ def test_what_lies_beyond_its_reach_does_not_matter(corruption: Linear) -> None:
     ],
     ids=named,
 )
-def test_noise_has_its_size(noise: Corruption, deviation: float) -> None:
-    spoilt = noise.corrupted(flat(100, 256), seeded())
+def test_noise_has_its_size(noise: Degradation, deviation: float) -> None:
+    spoilt = noise.degrade(flat(100, 256), seeded())
     assert spoilt.std() == pytest.approx(deviation, rel=0.03)
     shift = 5.5 if isinstance(noise, SaltAndPepper) else 0
     assert spoilt.mean() == pytest.approx(100 + shift, abs=0.6)
@@ -155,10 +155,10 @@ def test_noise_has_its_size(noise: Corruption, deviation: float) -> None:
 
 @pytest.mark.parametrize("blur", [GaussianBlur(1.5), MotionBlur(9, 20), DefocusBlur(3)], ids=named)
 def test_a_blur_keeps_the_mean_and_shows_its_kernel(blur: Blur) -> None:
-    np.testing.assert_allclose(blur.corrupted(flat(80), seeded()), 80, rtol=1e-5)
+    np.testing.assert_allclose(blur.degrade(flat(80), seeded()), 80, rtol=1e-5)
     point = np.zeros((1, 41, 41), dtype=np.float32)
     point[0, 20, 20] = 1
-    spread = blur.corrupted(point, seeded())[0]
+    spread = blur.degrade(point, seeded())[0]
     reach = blur.kernel.shape[0] // 2
     seen = spread[20 - reach : 21 + reach, 20 - reach : 21 + reach]
     np.testing.assert_allclose(seen, blur.kernel, atol=1e-6)
@@ -183,7 +183,7 @@ def test_a_sharp_kernel_keeps_the_mean_and_lifts_the_rest() -> None:
     frequency, sigma, boost = 0.125, 1.2, 2.0
     wave = np.cos(2 * np.pi * frequency * np.arange(128, dtype=np.float32))
     image = np.broadcast_to(50 + 10 * wave, (1, 128, 128)).astype(np.float32)
-    sharp = SharpKernel(boost, sigma=sigma).corrupted(image, np.random.default_rng(0))
+    sharp = SharpKernel(boost, sigma=sigma).degrade(image, np.random.default_rng(0))
     inside = sharp[0, 16:112, 16:112]  # 12 whole periods
     assert inside.mean() == pytest.approx(50, abs=0.01)
     response = 1 + boost * (1 - np.exp(-2 * (np.pi * sigma * frequency) ** 2))
@@ -192,24 +192,24 @@ def test_a_sharp_kernel_keeps_the_mean_and_lifts_the_rest() -> None:
 
 def test_a_label_map_holds_the_values_of_its_classes() -> None:
     ramp = np.broadcast_to(np.arange(90, dtype=np.float32), (1, 60, 90))
-    classes = ImageToLabels([30, 60], [1, 5, 9], sigma=1).corrupted(ramp, np.random.default_rng(0))
+    classes = ImageToLabels([30, 60], [1, 5, 9], sigma=1).degrade(ramp, np.random.default_rng(0))
     expected = np.repeat([1, 5, 9], 30)
     assert (classes[0, :, 2:-2] == expected[2:-2]).mean() > 0.97
     assert set(np.unique(classes)) == {1, 5, 9}
     speck = np.full((1, 21, 21), 20, dtype=np.float32)
     speck[0, 10, 10] = 100  # texture, no region
     assert (
-        ImageToLabels([30], [0, 1], sigma=2).corrupted(speck, np.random.default_rng(0)) == 0
+        ImageToLabels([30], [0, 1], sigma=2).degrade(speck, np.random.default_rng(0)) == 0
     ).all()
 
 
 def test_fewer_pixels_show_the_same() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.float32), (1, 64, 64))
     for method in ("area", "bicubic"):
-        half = Downsample(4, method=method).corrupted(ramp, seeded())
+        half = Downsample(4, method=method).degrade(ramp, seeded())
         np.testing.assert_allclose(half[0, 5, 2:-2], np.arange(1.5, 64, 4)[2:-2], atol=0.02)
     with pytest.raises(ValueError, match="3 pixels a side"):
-        Downsample(4).corrupted(flat(1, 3), seeded())
+        Downsample(4).degrade(flat(1, 3), seeded())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_fewer_pixels_show_the_same() -> None:
     ids=named,
 )
 def test_holes_are_as_large_as_they_say(hole: Hole, share: float) -> None:
-    spoilt = hole.corrupted(flat(9, 96), seeded())
+    spoilt = hole.degrade(flat(9, 96), seeded())
     unknown = np.isnan(spoilt)
     assert unknown.mean() == pytest.approx(share, abs=0.03)
     assert (unknown == unknown[:1]).all()
@@ -226,34 +226,34 @@ def test_holes_are_as_large_as_they_say(hole: Hole, share: float) -> None:
 
 
 def test_lines_are_missing_whole() -> None:
-    unknown = np.isnan(MissingLines(0.25).corrupted(flat(9), seeded()))[0]
+    unknown = np.isnan(MissingLines(0.25).degrade(flat(9), seeded()))[0]
     assert set(unknown.mean(axis=1)) == {0.0, 1.0}
 
 
 def test_grey_is_luma_and_in_lab_the_lightness() -> None:
     colour = np.stack([np.full((4, 4), level, dtype=np.float32) for level in (255, 0, 0)])
-    assert Grey().corrupted(colour, seeded()) == pytest.approx(0.2125 * 255)
-    assert Grey([1, 0, 0]).corrupted(colour, seeded()) == pytest.approx(255)
+    assert Grey().degrade(colour, seeded()) == pytest.approx(0.2125 * 255)
+    assert Grey([1, 0, 0]).degrade(colour, seeded()) == pytest.approx(255)
     with pytest.raises(ValueError, match="3 channels, got 1"):
-        Grey().corrupted(colour[:1], seeded())
+        Grey().degrade(colour[:1], seeded())
 
 
 def test_jpeg_loses_more_at_lower_quality_and_nothing_on_a_flat_picture() -> None:
     image = picture(3, 64, 64)
-    lost = [np.abs(Jpeg(q).corrupted(image, seeded()) - image).mean() for q in (90, 50, 10)]
+    lost = [np.abs(Jpeg(q).degrade(image, seeded()) - image).mean() for q in (90, 50, 10)]
     assert lost[0] < lost[1] < lost[2]
-    np.testing.assert_allclose(Jpeg(10).corrupted(flat(128), seeded()), 128, atol=1)
-    assert Jpeg(50).corrupted(image[:1], seeded()).shape == (1, 64, 64)
+    np.testing.assert_allclose(Jpeg(10).degrade(flat(128), seeded()), 128, atol=1)
+    assert Jpeg(50).degrade(image[:1], seeded()).shape == (1, 64, 64)
 
 
 def test_a_print_fades_towards_its_paper_and_is_scratched() -> None:
     faded = OldPhotograph(blur_sigma=0.3, grain=0, scratches=0)
-    shades = [faded.corrupted(flat(level), seeded())[0, 0, 0] for level in (0, 255)]
+    shades = [faded.degrade(flat(level), seeded())[0, 0, 0] for level in (0, 255)]
     assert 0.6 * 255 <= shades[1] - shades[0] <= 255
     plain = OldPhotograph(fading=0, grain=0, scratches=0, blur_sigma=0.3)
     scratched = OldPhotograph(fading=0, grain=0, scratches=6, blur_sigma=0.3)
-    assert plain.corrupted(flat(128, 256), seeded()) == pytest.approx(128)
-    marked = np.abs(scratched.corrupted(flat(128, 256), seeded())[0] - 128) > 20
+    assert plain.degrade(flat(128, 256), seeded()) == pytest.approx(128)
+    marked = np.abs(scratched.degrade(flat(128, 256), seeded())[0] - 128) > 20
     assert 0.001 < marked.mean() < 0.1
 
 
@@ -266,8 +266,8 @@ def disk_hu(side: int = 128) -> np.ndarray:
     return np.where(inside, 40.0, -1000.0).astype(np.float32)[None]
 
 
-def error_of(corruption: Corruption, image_hu: np.ndarray) -> np.ndarray:
-    return corruption.corrupted(image_hu, seeded()) - image_hu
+def error_of(degradation: Degradation, image_hu: np.ndarray) -> np.ndarray:
+    return degradation.degrade(image_hu, seeded()) - image_hu
 
 
 def test_fewer_views_are_worse_and_all_views_are_none() -> None:
@@ -316,8 +316,8 @@ def test_padding_and_the_spacing_of_a_series_count() -> None:
 def test_a_chain_is_one_after_the_other() -> None:
     chain = build_chain(("blur.GaussianBlur", {"sigma": 1}), ("noise.Speckle", {"sigma": 0.1}))
     image, generator = picture(1, 32, 32), seeded()
-    by_hand = Speckle(0.1).corrupted(GaussianBlur(1).corrupted(image, generator), generator)
-    np.testing.assert_array_equal(chain.corrupted(image, seeded()), by_hand)
+    by_hand = Speckle(0.1).degrade(GaussianBlur(1).degrade(image, generator), generator)
+    np.testing.assert_array_equal(chain.degrade(image, seeded()), by_hand)
     with pytest.raises(TypeError, match="Speckle is not linear"):
         chain.operator(image.shape, seeded())
 
@@ -333,7 +333,7 @@ def test_a_chain_adds_up_what_its_parts_say() -> None:
 def build_chain(*parts: tuple[str, dict[str, Any]]) -> Chain:
     args = {"parts": [{"target": NAME + name, "args": given} for name, given in parts]}
     component = Component(target="pipeline.degradations.base.Chain", args=args)
-    return build(component, key="degradation", base=Corruption)
+    return build(component, key="degradation", base=Degradation)
 
 
 @pytest.mark.parametrize(

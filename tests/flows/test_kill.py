@@ -156,7 +156,7 @@ def test_ingest(tmp_path: Path, wanted: int) -> None:
     for number in range(1, 9):
         write_ct(source, number, PatientID=f"P{number}")
     ingest(source, whole := Store(tmp_path / "whole"), key=KEY)
-    digests = {key: record["digest"] for key, record in whole.records().items()}
+    digests = {key: record.digest for key, record in whole.records().items()}
     for store in killer.rounds(tmp_path):
         written: dict[str, set[int]] = {}
 
@@ -167,7 +167,7 @@ def test_ingest(tmp_path: Path, wanted: int) -> None:
 
         killer.until_done(ingest_in_a_child, str(source), str(store), look=look)
         ended = Store(store)
-        assert {key: record["digest"] for key, record in ended.records().items()} == digests
+        assert {key: record.digest for key, record in ended.records().items()} == digests
         for key in digests:
             np.testing.assert_array_equal(ended.load(key).image_hu, whole.load(key).image_hu)
         assert {len(inodes) for inodes in written.values()} == {1}, "a whole series is left alone"

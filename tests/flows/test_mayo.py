@@ -78,14 +78,17 @@ def test_a_case_that_is_not_there_is_named_before_any_training() -> None:
     complete = Split(by="eulig2024")
     sides = split_patients(everybody, complete, key=KEY, recorded={})
     assert Counter(sides.values()) == {TRAIN: 105, VALIDATION: 30, TEST: 15}
-    assert coverage(complete, sides)["published_split"]["complete"] is True
+    whole = coverage(complete, sides)
+    assert whole is not None
+    assert whole.complete
     with pytest.raises(ConfigError, match=r"2 of the 150 cases .* such as C095, C261; .*complete"):
         split_patients(everybody[2:], complete, key=KEY, recorded={})
-    told = coverage(BY_LIST, split_patients(everybody[2:], BY_LIST, key=KEY, recorded={}))
-    assert told["published_split"]["complete"] is False
-    assert "148 of its 150 cases; the figures are not those" in told["published_split"]["told"]
-    assert told["published_split"]["cases"][TRAIN] == {"listed": 105, "present": 103}
-    assert coverage(Split(), {}) == {}
+    found = coverage(BY_LIST, split_patients(everybody[2:], BY_LIST, key=KEY, recorded={}))
+    assert found is not None
+    assert not found.complete
+    assert "148 of its 150 cases; the figures are not those" in found.summary
+    assert found.cases[TRAIN] == {"listed": 105, "present": 103}
+    assert coverage(Split(), {}) is None
 
 
 def test_nobody_to_test_on_is_named() -> None:

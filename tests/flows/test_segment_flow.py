@@ -170,7 +170,7 @@ def test_planning_fills_in_what_the_run_leaves_open(phantom_patients: Path, tmp_
     record = next(iter(store.records().values()))
     volume = store.load(next(iter(store.records())))
     assert config.segmentation.spacing_mm == pytest.approx(volume.spacing_mm, abs=1e-3)
-    assert all(p <= n for p, n in zip(config.segmentation.patch, record["shape"][1:], strict=True))
+    assert all(p <= n for p, n in zip(config.segmentation.patch, record.shape[1:], strict=True))
     low, high = config.segmentation.ranges_hu[0]
     assert -1000 <= low < 0 < high < 2000
     assert build_model(config).output_shape == (-1, 2, -1, -1)

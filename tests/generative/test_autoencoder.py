@@ -66,21 +66,21 @@ def test_a_linear_autoencoder_spans_the_subspace_of_pca(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "corruption", [GaussianNoise(sigma=5.0), MaskedPixels(share=0.4)], ids=["noise", "mask"]
+    "degradation", [GaussianNoise(sigma=5.0), MaskedPixels(share=0.4)], ids=["noise", "mask"]
 )
-def test_a_denoising_autoencoder_beats_doing_nothing(sides, tmp_path: Path, corruption) -> None:
+def test_a_denoising_autoencoder_beats_doing_nothing(sides, tmp_path: Path, degradation) -> None:
     training, test = (np.stack(side.images) for side in sides)
     model, _ = fit(
         lambda: DenseAutoencoder((8, 8), 128, hidden=()),  # overcomplete: copying is open to it
         training,
         tmp_path,
         step=mean_square,
-        corruption=corruption,
+        degradation=degradation,
         iterations=200,
         lr=3e-3,
         batch=32,
     )
-    corrupted = corruption.corrupted(test, np.random.default_rng(1))
+    corrupted = degradation.degrade(test, np.random.default_rng(1))
     restored = apply_model(model, corrupted, batch=64)
     before = reconstruction_figures(corrupted, test, GREY)
     after = reconstruction_figures(restored, test, GREY)
@@ -89,7 +89,7 @@ def test_a_denoising_autoencoder_beats_doing_nothing(sides, tmp_path: Path, corr
 
 
 def test_an_overcomplete_one_copies_what_it_is_shown(sides, tmp_path: Path) -> None:
-    """Without a corruption nothing makes it choose: noise comes back as noise."""
+    """Without a degradation nothing makes it choose: noise comes back as noise."""
     training, test = (np.stack(side.images) for side in sides)
     model, _ = fit(
         lambda: DenseAutoencoder((8, 8), 128, hidden=()),
@@ -100,7 +100,7 @@ def test_an_overcomplete_one_copies_what_it_is_shown(sides, tmp_path: Path) -> N
         lr=1e-2,
         batch=32,
     )
-    noisy = GaussianNoise(5.0).corrupted(test, np.random.default_rng(1))
+    noisy = GaussianNoise(5.0).degrade(test, np.random.default_rng(1))
     copied = apply_model(model, noisy, batch=64)
     assert np.mean((copied - noisy) ** 2) < 0.5 * np.mean((copied - test) ** 2)
 

@@ -299,8 +299,8 @@ def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
 
 
 def test_a_denoising_autoencoder_is_told_by_what_it_restores(digit_store: Store) -> None:
-    corruption = {"target": "pipeline.degradations.base.GaussianNoise", "args": {"sigma": 4}}
-    config = run(degradation=corruption)
+    degradation = {"target": "pipeline.degradations.base.GaussianNoise", "args": {"sigma": 4}}
+    config = run(degradation=degradation)
     model = build_model(config).eval()
     _set_to_pca(model.network, _images(digit_store, range(2, 10)) / 16)
     overall = evaluate_generation(model, digit_store, ["digits-0"], config)["overall"]

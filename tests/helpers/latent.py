@@ -33,7 +33,7 @@ def fit(
     step: Callable[[HUModel, Train], Step],
     labels: NDArray[np.int64] | None = None,
     normalize: Normalize = DIGITS,
-    corruption: Any = None,
+    degradation: Any = None,
     **train: Any,
 ) -> tuple[HUModel, Logged]:
     """The trained model in eval mode and what was logged; a folder keeps its checkpoint."""
@@ -46,7 +46,7 @@ def fit(
         np.zeros(len(images), np.int64) if labels is None else labels,
         seed=settings.seed,
         length=settings.iterations * settings.batch,
-        corruption=corruption,
+        degradation=degradation,
     )
     loop = Loop(
         model, step(model, settings), Device("cpu", False), settings, Checkpoint(folder, "test")

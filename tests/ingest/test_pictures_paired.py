@@ -67,7 +67,7 @@ def test_a_folder_is_a_patient(tmp_path: Path) -> None:
             for side in ("input", "target"):
                 save(folder / side / patient / f"{name}.png", drawing(number))
     store, _ = ingested(folder, pairs())
-    of_patient = [record["patient"] for record in store.records().values()]
+    of_patient = [record.patient for record in store.records().values()]
     assert sorted(of_patient.count(patient) for patient in set(of_patient)) == [2, 2]
     assert not {"Miller", "Smith"} & {*of_patient}
 
@@ -121,7 +121,7 @@ def test_halves_and_pairs_need_each_other(tmp_path: Path) -> None:
     only = {"source": "pairs"}
     for config, told in (
         (run(NOISE, restoration=only | {"wanted": TARGET}), "degradation: .*needs .*PairInput"),
-        (run(INPUT, restoration=only), "wanted: .*needs .*PairTarget"),
+        (run(INPUT, restoration=only), "target: .*needs .*PairTarget"),
         (run(INPUT), "degradation: .*alone knows .*PairInput"),
     ):
         with pytest.raises(ConfigError, match=told):

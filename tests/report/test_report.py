@@ -385,7 +385,7 @@ def test_a_window_that_not_all_patients_have_counts_its_own(page, report):
 def test_a_split_that_is_not_whole_is_told(page, report):
     told = "split eulig2024: 12 of its 150 cases; the figures are not those of the publication"
     assert told not in Reader(page(report)).shown
-    assert told in Reader(page({**report, "published_split": {"told": told}})).shown
+    assert told in Reader(page({**report, "published_split": {"summary": told}})).shown
 
 
 def test_the_strength_is_told_where_it_is_not_whole(page, report, evaluation_page):

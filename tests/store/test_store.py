@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_was_stored_is_loaded_unchanged_by_another_process(tmp_path):
     assert Store(tmp_path).add(volume_of(), key="s-1", patient="p-1")
     assert_same(Store.existing(tmp_path).load("s-1"), volume_of())
-    assert Store(tmp_path).record("s-1")["patient"] == "p-1"
+    assert Store(tmp_path).record("s-1").patient == "p-1"
 
 
 def test_loading_reads_no_slice_before_it_is_touched(tmp_path):

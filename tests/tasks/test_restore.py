@@ -241,7 +241,7 @@ def test_without_a_correction_the_output_is_what_is_there() -> None:
     noisy = shell(Zero(1), run(NOISE))
     np.testing.assert_array_equal(restored(noisy, image[:1]), image[:1])
     config = run(HALF, colour="rgb")
-    small = degradation_of(config).corrupted(image, np.random.default_rng(0))
+    small = degradation_of(config).degrade(image, np.random.default_rng(0))
     larger = restored(shell(Zero(3, 2), config), small)
     naive = unrestored(small, degradation_of(config), "rgb")
     np.testing.assert_allclose(larger, naive, atol=1e-3)
@@ -252,7 +252,7 @@ def test_without_a_correction_the_output_is_what_is_there() -> None:
 def test_holes_are_told_and_the_rest_is_left_alone() -> None:
     config = run(HOLE, colour="rgb")
     image = drawing(2)
-    holed = degradation_of(config).corrupted(image, np.random.default_rng(0))
+    holed = degradation_of(config).degrade(image, np.random.default_rng(0))
     network = Zero(3)
     output = restored(shell(network, config), holed)
     known = ~np.isnan(holed)
@@ -330,8 +330,8 @@ def test_items_are_spoilt_as_whole_pictures_are(stores: dict[str, Store]) -> Non
     config = run(HALF, colour="rgb")
     pictures = StoredPictures(stores["rgb"], ["p-0-rgb"], config)
     degradation = degradation_of(config)
-    whole = degradation.corrupted(pictures[0], np.random.default_rng(0))
-    items = ImageItems(pictures, [0], seed=0, length=5, corruption=degradation, patch=(32, 32))
+    whole = degradation.degrade(pictures[0], np.random.default_rng(0))
+    items = ImageItems(pictures, [0], seed=0, length=5, degradation=degradation, patch=(32, 32))
     places = set()
     for item in items:
         assert item["input"].shape == (3, 16, 16)

@@ -24,7 +24,7 @@ def run_table(report: dict[str, Any], out: Path, registry: tuple[str, str]) -> N
     """
     ingest_table(report)
     if "published_split" in report:
-        out_console.print(report["published_split"]["told"], highlight=False)
+        out_console.print(report["published_split"]["summary"], highlight=False)
     task_figures(report["task"], report["metrics"])
     for reference, figures in report["compared"].items():
         out_console.print(f"Beside it, {reference} on the same patients:")

@@ -36,7 +36,7 @@ class HUModel(ModelAdapter):
     """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
 
     Normalisation lives in here, so nobody can do it wrongly outside. With
-    `residual` the network predicts the corruption and the input is added in full precision
+    `residual` the network predicts the degradation and the input is added in full precision
     (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
     by `adds_input`, has done it already.
 

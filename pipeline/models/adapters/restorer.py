@@ -10,7 +10,7 @@ from pipeline.config.component import build
 from pipeline.config.restoration import CHANNELS, Colour
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
-from pipeline.degradations.base import Chain, Corruption
+from pipeline.degradations.base import Chain, Degradation
 from pipeline.degradations.paired import PairInput, PairTarget
 from pipeline.models.adapters.base import HUModel
 
@@ -35,7 +35,7 @@ class Restorer(HUModel):
     """
 
     def __init__(
-        self, network: nn.Module, *, config: RestoreRun, degradation: Corruption, residual: bool
+        self, network: nn.Module, *, config: RestoreRun, degradation: Degradation, residual: bool
     ) -> None:
         super().__init__(network, normalize=config.normalize_hu, residual=residual)
         self.colour = config.restoration.colour
@@ -102,15 +102,15 @@ def lifted(image: torch.Tensor, *, channels: int, scale: int, colour: Colour) ->
     return image.expand(-1, channels, -1, -1)
 
 
-def degradation_of(config: RestoreRun) -> Corruption:
+def degradation_of(config: RestoreRun) -> Degradation:
     """What degrades the run's pictures; ConfigError where it cannot be built."""
-    return build(config.degradation, key="degradation", base=Corruption)
+    return build(config.degradation, key="degradation", base=Degradation)
 
 
-def target_of(config: RestoreRun) -> Corruption | None:
+def target_of(config: RestoreRun) -> Degradation | None:
     """What makes the target of a picture; None where that is the picture itself."""
     target = config.restoration.target
-    return None if target is None else build(target, key="restoration.target", base=Corruption)
+    return None if target is None else build(target, key="restoration.target", base=Degradation)
 
 
 def restorer(config: RestoreRun) -> Restorer:
@@ -127,7 +127,7 @@ def restorer(config: RestoreRun) -> Restorer:
     return Restorer(network, config=config, degradation=degradation, residual=residual)
 
 
-def _require_halves(config: RestoreRun, degradation: Corruption) -> None:
+def _require_halves(config: RestoreRun, degradation: Degradation) -> None:
     """A stored pair is two pictures in one: a run that took it for one would learn nonsense."""
     first = degradation.parts[0] if isinstance(degradation, Chain) else degradation
     paired = config.restoration.source == "pairs"

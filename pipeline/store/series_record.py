@@ -1,0 +1,48 @@
+"""What the store knows of a series, as its JSON file has it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SeriesRecord:
+    """A stored series without its voxels; free of identity.
+
+    patient: the pseudonym. digest: SHA-256 of the volume (pipeline.store.store.volume_digest),
+    input_digest the same of its real low-dose partner, "" where it has none. shape: [slices,
+    rows, columns]. affine_lps [4, 4] and slice_origins_mm [slices, 3]: see Volume. provenance:
+    what was read and how, as pipeline.dicom.read notes it.
+    """
+
+    patient: str
+    digest: str
+    shape: list[int]
+    affine_lps: list[list[float]]
+    slice_origins_mm: list[list[float]]
+    provenance: dict[str, Any]
+    input_digest: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> SeriesRecord:
+        """The record in a JSON file; fields of other versions are left out."""
+        found = json.loads(text)
+        return cls(**{one.name: found[one.name] for one in fields(cls) if one.name in found})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What from_json reads."""
+        return asdict(self)
+
+    @property
+    def grid_digest(self) -> str:
+        """SHA-256 of where the voxels lie, whatever they hold."""
+        grid = [self.shape, self.affine_lps, self.slice_origins_mm]
+        return hashlib.sha256(json.dumps(grid).encode()).hexdigest()
+
+    @property
+    def data_digest(self) -> str:
+        """Changes with the volume and with its real input."""
+        return self.digest + self.input_digest
