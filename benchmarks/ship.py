@@ -31,13 +31,13 @@ def main() -> None:
     digest = save_model(model, config, folder)
     if digest != card.weights_sha256:
         raise SystemExit(f"{reference}: the weights changed on the way, nothing to ship")
-    told = {
+    facts = {
         name: getattr(card, name)
         for name in ("weights_sha256", "config_digest", "data_digest", "parameters", "strength")
     }
-    (folder / "card.json").write_text(json.dumps(told, indent=2) + "\n")
-    shown = next(row for row in registry.show(card.name) if row["version"] == card.version)
-    overall = shown["figures"]["overall"]
+    (folder / "card.json").write_text(json.dumps(facts, indent=2) + "\n")
+    shown = next(row for row in registry.show(card.name) if row.row.version == card.version)
+    overall = shown.recorded.figures["overall"]
     (folder / "figures.json").write_text(json.dumps(overall, indent=2) + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
     if size > MOST_BYTES:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.task_runners import TaskRunner
@@ -28,6 +27,7 @@ from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key, read_key
 from pipeline.core.refusals import by_disposition, nothing_usable
+from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Discovery, Series, find_series
@@ -48,16 +48,14 @@ REPORT = "report.json"
 Start = Callable[[Source, str], Callable[[], Exported]]
 
 
-def in_flow(
-    name: str, body: Callable[[], dict[str, Any]], runner: TaskRunner | None = None
-) -> dict[str, Any]:
+def in_flow(name: str, body: Callable[[], Json], runner: TaskRunner | None = None) -> Json:
     """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
     return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
 
 
 def ingest_flow(
     source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
-) -> dict[str, Any]:
+) -> Json:
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
     return in_flow(
@@ -65,16 +63,14 @@ def ingest_flow(
     )
 
 
-def train_flow(
-    config: RunConfig, store_folder: Path, *, unless_known: bool = False
-) -> dict[str, Any]:
+def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = False) -> Json:
     """Split, degrade, train, evaluate and register, on what a store holds.
 
     unless_known: only {"known": its name} where a version of these data and this configuration
     is registered already.
     """
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         check_run(config)
         store = Store.existing(store_folder)
         patients = sorted({record.patient for record in store.records().values()})
@@ -101,7 +97,7 @@ def apply_flow(
     labels: str,
     strength: float | None = None,
     spread: str | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength: None
@@ -111,7 +107,7 @@ def apply_flow(
     to = Export(out, compress, difference, require_form(labels))
     runner = dask_runner(spread) if spread else None
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         loaded = stages.load_stage(reference, strength)
         if task_of(loaded.config).takes_pictures(loaded.config):
             return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
@@ -122,7 +118,7 @@ def apply_flow(
 
 def apply_loaded(
     loaded: LoadedModel, source: Path, to: Export, *, intake: IngestOptions, apart: bool = False
-) -> dict[str, Any]:
+) -> Json:
     """A model that is loaded already over every CT of a source; inside a flow.
 
     apart: each by the flow's task runner, which loads the model again where it is.
@@ -146,11 +142,11 @@ def apply_loaded(
 
 def simulate_flow(
     source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: IngestOptions, compress: str
-) -> dict[str, Any]:
+) -> Json:
     """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
     to = Export(out, compress)
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         def one(source: Source, key: str) -> Exported:
             with StageProgress(f"simulate {key}"):
                 folder = out / f"{key}-dose{physics.dose_fraction:g}"
@@ -166,26 +162,26 @@ def simulate_flow(
     return in_flow("ldct-simulate", body)
 
 
-def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options) -> dict[str, Any]:
+def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options) -> Json:
     """Copies without identity of the CT below a source."""
     key = read_key(key_file)
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         with StageProgress("deidentify", unit="files") as stage:
             return deidentify(source, out, key=key, options=options, progress=stage.at)
 
     return in_flow("ldct-deidentify", body)
 
 
-def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) -> dict[str, Any]:
+def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) -> Json:
     """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:
         raise NothingUsableError(nothing_usable(found.root, found.refusals))
     key = installation_key()
     refusals = list(found.refusals)
-    exported: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
+    exported: list[Json] = []
+    failed: list[Json] = []
     names = [source_key(item, key) for item in found.sources]
     started = [start(item, name) for item, name in zip(found.sources, names, strict=True)]
     for item, name, finish in zip(found.sources, names, started, strict=True):

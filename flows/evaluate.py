@@ -13,6 +13,7 @@ from pipeline.config.sections import Split
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
+from pipeline.core.types import Json
 from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.models.adapters.base import ModelAdapter
@@ -24,20 +25,20 @@ REPORT = "evaluation.json"
 PAGE = "evaluation.html"
 
 
-def evaluate_flow(request: EvaluateRequest, out: Path | None) -> dict[str, Any]:
+def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
     """{"model", "config", "figures", "baselines", "dose_sweep", "phantoms"}, where asked for.
 
     Written to OUT as evaluation.json, evaluation.html and PNG, if there is an OUT.
     """
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         pair = _pair(request)
         loaded = stages.load_stage(request.model, request.strength)
         model, card, config = loaded.model, loaded.card, loaded.config
         task = task_of(config)
         request.require_measurable(task.measures, uri=card.uri, task=config.task)
         asked = parse_config({**config.resolved(), **request.settings})
-        report: dict[str, Any] = {
+        report: Json = {
             "model": card.uri,
             "strength": card.strength,
             "denoiser": request.denoiser,
@@ -67,7 +68,7 @@ def _pair(request: EvaluateRequest) -> Any:
 
 def _on_store(
     model: ModelAdapter, store: Store, keys: list[str], config: RunConfig, denoiser: str | None
-) -> dict[str, Any]:
+) -> Json:
     """Figures of the test patients, and of what a denoiser does for them."""
     figures = stages.evaluate_stage(model, store, config, keys)
     if denoiser:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flows.commands import each_volume, in_flow
 from flows.latent import load_generator
-from flows.pictures import told
+from flows.pictures import pictures_report
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal, Unreadable
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.filled import MISSING, FillRequest, export_filled
 from pipeline.export.filled_pictures import Masks, fill_pictures, white_of
@@ -26,7 +25,7 @@ from pipeline.models.adapters.generative import Generative
 
 #: (source, target) of pictures, and what to report of each.
 Pairs = list[tuple[Path, Path]]
-Rows = list[dict[str, Any]]
+Rows = list[Json]
 
 
 def fill_flow(
@@ -37,11 +36,11 @@ def fill_flow(
     wanted: FillRequest,
     intake: IngestOptions,
     sequence: bool,
-) -> dict[str, Any]:
+) -> Json:
     """Every volume, or picture, of a source with its region made up; writes OUT/report.json."""
     to = Export(out)
 
-    def body() -> dict[str, Any]:
+    def body() -> Json:
         model, card, config = load_generator(reference)
         require_generator(model)
         settings = config.generation
@@ -73,7 +72,7 @@ def fill_volumes(
     *,
     wanted: FillRequest,
     intake: IngestOptions,
-) -> dict[str, Any]:
+) -> Json:
     """Series with lost slices are let in for those slices alone: their owner asked for it."""
     if wanted.region == MISSING:
         intake = intake.model_copy(update={"gaps": "slices"})
@@ -92,12 +91,12 @@ def fill_volumes(
 
 def fill_folder(
     source: Path, out: Path, work: Callable[[Pairs, Progress], Rows], *, whole: bool
-) -> dict[str, Any]:
+) -> Json:
     """Pictures one by one, or the whole folder as a sequence; goes on past bad ones."""
     pairs = targets(source, out)
     groups = [pairs] if whole else [[pair] for pair in pairs]
-    exported: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
+    exported: list[Json] = []
+    failed: list[Json] = []
     refusals: list[Refusal] = []
     with StageProgress("fill pictures", unit="pictures", total=len(pairs)) as stage:
         for group in groups:
@@ -109,4 +108,4 @@ def fill_folder(
                 refusals += [fault.refusal(path) for path, _ in group]
             except LdctError as fault:
                 failed += [{"file": name, "reason": str(fault)} for name in names]
-    return told(exported, failed, refusals, source=source, out=out)
+    return pictures_report(exported, failed, refusals, source=source, out=out)

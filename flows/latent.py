@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from flows.runtime.progress import StageProgress
 from flows.tracking.registry import load_named
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Json
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
 from pipeline.report.latent_views import (
@@ -24,12 +24,12 @@ def show_latents(
     name: str,
     reference: str,
     out: Path,
-    asked: dict[str, Any],
+    asked: Json,
     *,
     store: Path | None,
     dicom: bool,
     nifti: bool,
-) -> dict[str, Any]:
+) -> Json:
     """{"model", "files"}; asked: fields of pipeline.report.latent_views.LatentRequest."""
     wanted = LatentRequest(**asked)
     model, card, config = load_generator(reference)
@@ -43,7 +43,7 @@ def show_latents(
     return {"model": card.uri, "files": [str(path) for path in paths]}
 
 
-def plot_latents(reference: str, store: Path, out: Path) -> dict[str, Any]:
+def plot_latents(reference: str, store: Path, out: Path) -> Json:
     """{"model", "files"}"""
     model, card, config = load_generator(reference)
     path = out / "plot.png"

@@ -9,20 +9,21 @@ from flows.runtime.progress import StageProgress
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Refusal, Unreadable, by_disposition
+from pipeline.core.types import Json
 from pipeline.export.pictures import export_picture, targets
 
 REPORT = "report.json"
 
 
-def apply_to_pictures(model: Any, source: Path, out: Path) -> dict[str, Any]:
+def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
     """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
 
     Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
     LdctError where one could not be handed over, once the others are.
     """
     pairs = targets(source, out)
-    exported: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
+    exported: list[Json] = []
+    failed: list[Json] = []
     refusals: list[Refusal] = []
     with StageProgress("apply to pictures", unit="pictures", total=len(pairs)) as stage:
         for path, to in pairs:
@@ -34,17 +35,17 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> dict[str, Any]:
             except LdctError as fault:
                 failed.append({"file": name, "reason": str(fault)})
             stage.advance(1)
-    return told(exported, failed, refusals, source=source, out=out)
+    return pictures_report(exported, failed, refusals, source=source, out=out)
 
 
-def told(
-    exported: list[dict[str, Any]],
-    failed: list[dict[str, Any]],
+def pictures_report(
+    exported: list[Json],
+    failed: list[Json],
     refusals: list[Refusal],
     *,
     source: Path,
     out: Path,
-) -> dict[str, Any]:
+) -> Json:
     """OUT/report.json of what became of pictures. Raises as apply_to_pictures does."""
     pictures = len(exported) + len(failed) + len(refusals)
     report = {"pictures": pictures, "exported": exported, "failed": failed}

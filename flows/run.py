@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -20,6 +19,7 @@ from flows.runtime.timings import StageTimings
 from flows.train_register import train_and_register
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.atomic_files import write_json
+from pipeline.core.types import Json
 from pipeline.core.versions import versions
 from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.export.series import Export
@@ -46,7 +46,7 @@ class Request:
     denoised with before they are segmented, too.
     """
 
-    config: dict[str, Any]
+    config: Json
     data: str | None
     out: str
     compare: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Request:
 
 @flow(name="ldct-run")
 @redact_errors("ldct-run")
-def main_job(request: str) -> dict[str, Any]:
+def main_job(request: str) -> Json:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.
 
     Returns what report.json holds.
@@ -123,9 +123,7 @@ def main_job(request: str) -> dict[str, Any]:
     return report
 
 
-def _compare(
-    references: list[str], store: Store, config: RunConfig, keys: list[str]
-) -> dict[str, Any]:
+def _compare(references: list[str], store: Store, config: RunConfig, keys: list[str]) -> Json:
     """Figures of other models of the same task, by reference."""
     found = {}
     for reference in references:
@@ -139,7 +137,7 @@ def _apply_all(
     ingested: IngestReport,
     keys: list[str],
     out: Path,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Each held-back series of this run's source through the registered model."""
     exported = []
     patients = {row["series"]: row["patient"] for row in ingested.series}
@@ -161,12 +159,12 @@ def _apply_all(
     return exported
 
 
-def _with_sides(ingested: dict[str, Any], sides: dict[str, str]) -> dict[str, Any]:
+def _with_sides(ingested: Json, sides: dict[str, str]) -> Json:
     rows = [{**row, "side": sides.get(row["patient"], UNUSED)} for row in ingested["series"]]
     return {**ingested, "series": rows}
 
 
-def _artifact(report: dict[str, Any]) -> None:
+def _artifact(report: Json) -> None:
     """What went where, on the flow run's page; pseudonyms and counts only."""
     rows = [
         {

@@ -22,6 +22,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
+from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.gates import Verdict
@@ -122,9 +123,7 @@ def train_stage(
 
 
 @stage_task("evaluate")
-def evaluate_stage(
-    model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
-) -> dict[str, Any]:
+def evaluate_stage(model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]) -> Json:
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
     with StageProgress("evaluate", unit="slices", total=slices) as stage:
@@ -152,7 +151,7 @@ def require_comparable(reference: str, config: RunConfig) -> None:
 @stage_task("downstream")
 def downstream_stage(
     model: ModelAdapter, reference: str, store: Store, config: RunConfig, keys: list[str]
-) -> dict[str, Any]:
+) -> Json:
     """A model's figures on degraded images that another model has denoised first."""
     denoiser = require_denoiser(reference, config)
     slices = sum(store.record(key).shape[0] for key in keys)
@@ -163,7 +162,7 @@ def downstream_stage(
 
 
 @stage_task("phantoms")
-def phantoms_stage(model: ModelAdapter, config: RunConfig) -> dict[str, Any] | None:
+def phantoms_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
     """What phantoms show of the model, for the report."""
     with StageProgress("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
         return task_of(config).on_phantoms(model, config, stage.advance)
@@ -176,9 +175,9 @@ def register_stage(
     config: RunConfig,
     *,
     data_digest: str,
-    figures: dict[str, Any],
+    figures: Json,
     verdict: Verdict,
-    seen: dict[str, Any] | None,
+    seen: Json | None,
 ) -> ModelCard:
     with StageProgress("register"):
         return Registry.default().register(
@@ -222,7 +221,7 @@ def _loaded_once(reference: str, strength: float | None) -> LoadedModel:
 
 @stage_task("report")
 def report_stage(
-    report: dict[str, Any],
+    report: Json,
     model: ModelAdapter,
     store: Store,
     config: RunConfig,

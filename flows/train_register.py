@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows import stages
 from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
+from pipeline.core.types import Json
 from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
@@ -25,10 +25,10 @@ class Trained:
 
     card: ModelCard
     curve: stages.Curve
-    figures: dict[str, Any]
+    figures: Json
     verdict: Verdict
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """What a report says of the model."""
         aliases = list(Registry.default().find(self.card.uri).aliases)
         return {
@@ -53,9 +53,9 @@ def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str
     data_digest = store.data_digest(stages.keys_by_side(store, config, sides)[TRAIN])
     wanted = config.register_.name, data_digest, digest(config.resolved())
     versions = [
-        row["version"]
+        row.version
         for row in Registry.default().list()
-        if (row["name"], row["data_digest"], row["config_digest"]) == wanted
+        if (row.name, row.data_digest, row.config_digest) == wanted
     ]
     return f"{config.register_.name}/{max(versions)}" if versions else None
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,7 +169,7 @@ def models(context: typer.Context, json_: Json = False) -> None:
 
     rows = Registry.default().list()
     if json_:
-        print(json.dumps({"models": rows}))
+        print(json.dumps({"models": [asdict(row) for row in rows]}))
     else:
         models_table(rows)
 
@@ -183,7 +184,8 @@ def models_show(
 
     rows = Registry.default().show(name)
     if json_:
-        print(json.dumps({"name": name, "versions": rows}))
+        versions = [row.to_dict() for row in rows]
+        print(json.dumps({"name": name, "versions": versions}))
     else:
         model_details(rows)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli.options import Denoiser, Json, Strength, import_with_server_warmup, writable
+from pipeline.core.types import Json as JsonObject
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
 own windows, whole slice, mean over patients. ldct_body: the same within the body. eulig2024: Eulig
@@ -115,7 +116,7 @@ def evaluate(
     evaluation_tables(report, out)
 
 
-def _as_json(report: dict[str, Any]) -> dict[str, Any]:
+def _as_json(report: JsonObject) -> JsonObject:
     """Figures by window first, as scripts know them; then all the rest."""
     figures = report.get("figures")
     if not figures or "windows" not in figures["overall"]:

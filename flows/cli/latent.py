@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli.options import IngestChoices, Json, Out, end, writable
+from pipeline.core.types import Json as JsonObject
 
 latent_app = typer.Typer(
     help="Draw, restore and mix images with a generative model. Grids as PNG in OUT.",
@@ -69,10 +70,10 @@ def reconstruct(
     _show("reconstruct", model, out, {"count": count}, store=store, json_=json_)
 
 
-def _add_walk(name: str, told: str, *, default_rows: int) -> None:
+def _add_walk(name: str, help_text: str, *, default_rows: int) -> None:
     """A command that shows rows of images on a way through the codes."""
 
-    @latent_app.command(name, help=told)
+    @latent_app.command(name, help=help_text)
     def walk(
         model: Model,
         out: Out,
@@ -159,11 +160,11 @@ def fill(
     report = fill_flow(
         model, source, out, wanted=wanted, intake=parse_intake(intake), sequence=sequence
     )
-    _tell({**report, "files": [_filled(row, out) for row in report["exported"]]}, json_)
+    _print_report({**report, "files": [_filled(row, out) for row in report["exported"]]}, json_)
     end(report["quarantined"])
 
 
-def _filled(row: dict[str, Any], out: Path) -> str:
+def _filled(row: JsonObject, out: Path) -> str:
     """A line on what was made up where."""
     pixels = f"{row['pixels']} pixels" if "pixels" in row else f"{len(row['made_up'])} slices"
     name = row["folder"] if "folder" in row else row["file"]
@@ -176,14 +177,14 @@ def plot(model: Model, out: Out, store: Images, json_: Json = False) -> None:
     writable(out)
     from flows.latent import plot_latents
 
-    _tell(plot_latents(model, store, out), json_)
+    _print_report(plot_latents(model, store, out), json_)
 
 
 def _show(
     name: str,
     model: str,
     out: Path,
-    asked: dict[str, Any],
+    asked: JsonObject,
     *,
     store: Path | None = None,
     dicom: bool = False,
@@ -193,10 +194,12 @@ def _show(
     writable(out)
     from flows.latent import show_latents
 
-    _tell(show_latents(name, model, out, asked, store=store, dicom=dicom, nifti=nifti), json_)
+    _print_report(
+        show_latents(name, model, out, asked, store=store, dicom=dicom, nifti=nifti), json_
+    )
 
 
-def _tell(report: dict[str, Any], as_json: bool) -> None:
+def _print_report(report: JsonObject, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
     else:

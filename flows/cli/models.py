@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -33,15 +34,14 @@ def promote(
     """
     from flows.tracking.promotion import Wish, promote
     from flows.tracking.registry import Registry
-    from pipeline.evaluation.gates import Verdict
 
     done = promote(Registry.default(), Wish(name, version, reason, force))
     if json_:
-        print(json.dumps(done))
+        print(json.dumps(done.to_dict()))
         return
-    for check in Verdict.from_dict(done).checks:
+    for check in done.verdict.checks:
         print(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.limit}")
-    print(f"{name} version {version} is the champion; before it: {done['before'] or 'none'}")
+    print(f"{name} version {version} is the champion; before it: {done.record.before or 'none'}")
 
 
 def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
@@ -50,8 +50,8 @@ def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
     from flows.tracking.registry import Registry
 
     done = rollback(Registry.default(), name, reason)
-    told = f"{name} version {done['version']} is the champion again, instead of {done['before']}"
-    print(json.dumps(done) if json_ else told)
+    outcome = f"{name} version {done.version} is the champion again, instead of {done.before}"
+    print(json.dumps(asdict(done)) if json_ else outcome)
 
 
 def audit(name: Name, json_: Json = False) -> None:
@@ -61,7 +61,7 @@ def audit(name: Name, json_: Json = False) -> None:
 
     acts = audit(Registry.default(), name)
     if json_:
-        print(json.dumps({"name": name, "acts": acts}))
+        print(json.dumps({"name": name, "acts": [asdict(act) for act in acts]}))
         return
     for act in acts:
-        print(f"{act['time']} {act['act']} version {act['version']} by {act['by']}", act["reason"])
+        print(f"{act.time} {act.act} version {act.version} by {act.by}", act.reason)

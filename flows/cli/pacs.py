@@ -154,20 +154,20 @@ def retry(
 
 
 def _tell(work: WorkItem) -> None:
-    told = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
-    log("step", told, work.facts())
+    step = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
+    log("step", step, work.facts())
 
 
 def _counts(counts: dict[str, int]) -> None:
-    told = [f"{number} {state}" for state, number in counts.items() if number]
-    print(", ".join(told) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
+    parts = [f"{number} {state}" for state, number in counts.items() if number]
+    print(", ".join(parts) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
 
 
 def _why(answers: list[Answer], key: bytes) -> None:
     for answer in answers:
         facts = answer.facts(key)
-        told = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
-        print(f"{facts['series']}, {facts['images']} images: {told}")
+        outcome = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
+        print(f"{facts['series']}, {facts['images']} images: {outcome}")
         for match in answer.matches:
             print(f"  rule {match.rule}")
             for reason in match.reasons:

@@ -167,8 +167,8 @@ def audit(folder: Folder, json_: Json = False) -> None:
         print(json.dumps({"records": records, "broken": broken}))
     else:
         for record in records:
-            told = {k: v for k, v in record.items() if k not in ("time", "act", "after")}
-            print(record["time"], record["act"], json.dumps(told))
+            facts = {k: v for k, v in record.items() if k not in ("time", "act", "after")}
+            print(record["time"], record["act"], json.dumps(facts))
     if broken:
         console.print(f"not whole: line {broken[0]} does not follow the one before", style="red")
         raise typer.Exit(1)

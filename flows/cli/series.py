@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from flows.cli.options import (
     writable,
 )
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Json as JsonObject
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
 Compress = Annotated[
@@ -228,7 +229,7 @@ def _photons(text: str) -> float | None:
         raise ConfigError(f"--photons {text}: give a number such as 1.5e5, or {AUTO}") from None
 
 
-def _show(report: dict[str, Any], as_json: bool, table: Callable[[], None]) -> None:
+def _show(report: JsonObject, as_json: bool, table: Callable[[], None]) -> None:
     if as_json:
         print(json.dumps(report))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import mlflow
 import mlflow.pytorch
@@ -15,6 +14,7 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 from pipeline.config.run import RunConfig
+from pipeline.core.types import Json
 from pipeline.core.versions import versions
 from pipeline.models.adapters.base import ModelAdapter
 
@@ -65,8 +65,8 @@ def log_portable(model: ModelAdapter, run_id: str) -> ModelInfo:
     return logged
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(tree: Json, prefix: str = "") -> Json:
+    flat: Json = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}

@@ -10,7 +10,7 @@ import getpass
 import json
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.types import Json
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.tasks.base import task_of
 
@@ -27,6 +28,35 @@ VERDICT, REASONS, ARTIFACT = "promotion", "promotion_reasons", "promotion.json"
 #: MLflow takes 5,000 characters.
 _LONGEST_TAG = 4500
 PROMOTE, REFUSE, ROLLBACK = "promote", "refuse", "rollback"
+
+
+@dataclass(frozen=True)
+class PromotionRecord:
+    """One act on a model, as it is kept with it for good.
+
+    time: ISO 8601 in UTC. act: PROMOTE, REFUSE or ROLLBACK. by: the user of the computer. before:
+    the version that was champion. forced: although checks failed.
+    """
+
+    time: str
+    act: str
+    by: str
+    version: int
+    reason: str
+    before: int | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a promotion: its record, and the checks against the champion of before."""
+
+    record: PromotionRecord
+    verdict: Verdict
+
+    def to_dict(self) -> Json:
+        """As `ldct models promote --json` prints it."""
+        return {**asdict(self.record), "against": self.record.before, **self.verdict.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,7 @@ class Wish:
             raise ConfigError("--force needs a --reason: it is kept with the version")
 
 
-def promote(registry: Registry, wish: Wish) -> dict[str, Any]:
+def promote(registry: Registry, wish: Wish) -> Promotion:
     """The version becomes champion if every check passes, or is forced.
 
     Raises LdctError with what failed; the verdict and the refusal are on record all the same.
@@ -60,16 +90,23 @@ def promote(registry: Registry, wish: Wish) -> dict[str, Any]:
         reason = verdict.reasons
         _record(registry, wish.name, REFUSE, version=wish.version, reason=reason)
         raise LdctError(f"{wish.name} version {wish.version} is not promoted: {reason}")
-    act = {"version": wish.version, "before": before, "reason": wish.reason.strip()}
     # First what was done, then doing it: a kill between leaves a record too many, not too few.
-    record = _record(registry, wish.name, PROMOTE, **act, forced=not verdict.passed)
+    record = _record(
+        registry,
+        wish.name,
+        PROMOTE,
+        version=wish.version,
+        before=before,
+        reason=wish.reason.strip(),
+        forced=not verdict.passed,
+    )
     registry.client.set_registered_model_alias(wish.name, CHAMPION, version.version)
     if CHALLENGER in version.aliases:
         registry.client.delete_registered_model_alias(wish.name, CHALLENGER)
-    return {**record, **facts}
+    return Promotion(record, verdict)
 
 
-def rollback(registry: Registry, name: str, reason: str) -> dict[str, Any]:
+def rollback(registry: Registry, name: str, reason: str) -> PromotionRecord:
     """The champion before the last promotion serves again; ConfigError where there was none."""
     champion = champion_of(registry, name)
     before = _history(audit(registry, name), int(champion.version) if champion else None)
@@ -84,12 +121,12 @@ def rollback(registry: Registry, name: str, reason: str) -> dict[str, Any]:
     return record
 
 
-def audit(registry: Registry, name: str) -> list[dict[str, Any]]:
+def audit(registry: Registry, name: str) -> list[PromotionRecord]:
     """Every promotion, refusal and rollback of a model, oldest first."""
     registry.require(name)
     tags = registry.client.get_registered_model(name).tags
     acts = sorted((key, text) for key, text in tags.items() if key.startswith(AUDIT))
-    return [json.loads(text) for _, text in acts]
+    return [PromotionRecord(**json.loads(text)) for _, text in acts]
 
 
 def judge_promotion(
@@ -98,18 +135,18 @@ def judge_promotion(
     """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
     loaded, recorded = registry.load(name), registry.recorded(version)
-    checks = list(Verdict.from_dict(recorded["gate"]).checks)
+    checks = list(recorded.verdict.checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
     rival = None
     if champion is not None:
-        theirs = registry.recorded(champion)["figures"].get("patients", {})
+        theirs = registry.recorded(champion).patients
         rival = registry.load(f"{version.name}/{champion.version}").model, theirs
     checks += task_of(loaded.config).acceptance(
         loaded.model,
         loaded.card,
         loaded.config,
-        patients=recorded["figures"].get("patients", {}),
+        patients=recorded.patients,
         champion=rival,
     )
     return Verdict.of(checks)
@@ -121,13 +158,13 @@ def champion_of(registry: Registry, name: str) -> ModelVersion | None:
     return registry.find(f"{name}/{aliases[CHAMPION]}") if CHAMPION in aliases else None
 
 
-def _history(acts: list[dict[str, Any]], champion: int | None) -> int | None:
+def _history(acts: list[PromotionRecord], champion: int | None) -> int | None:
     """The version before the champion, by what was done and taken back."""
     before: list[int | None] = []
     for act in acts:
-        if act["act"] == PROMOTE:
-            before.append(act["before"])
-        elif act["act"] == ROLLBACK and before:
+        if act.act == PROMOTE:
+            before.append(act.before)
+        elif act.act == ROLLBACK and before:
             before.pop()
     # A record without its deed, of a killed promotion, names the champion itself.
     while before and before[-1] == champion:
@@ -135,9 +172,7 @@ def _history(acts: list[dict[str, Any]], champion: int | None) -> int | None:
     return before[-1] if before else None
 
 
-def _put_verdict(
-    registry: Registry, version: ModelVersion, verdict: Verdict, facts: dict[str, Any]
-) -> None:
+def _put_verdict(registry: Registry, version: ModelVersion, verdict: Verdict, facts: Json) -> None:
     client, name = registry.client, version.name
     outcome = "passed" if verdict.passed else "failed"
     client.set_model_version_tag(name, version.version, VERDICT, outcome)
@@ -145,14 +180,10 @@ def _put_verdict(
     client.log_text(version.run_id, json.dumps(facts, indent=2), ARTIFACT)
 
 
-def _record(registry: Registry, name: str, act: str, **facts: Any) -> dict[str, Any]:
+def _record(registry: Registry, name: str, act: str, **facts: Any) -> PromotionRecord:
     at = time.time_ns()
-    written = {
-        "time": datetime.fromtimestamp(at / 1e9, tz=UTC).isoformat(timespec="milliseconds"),
-        "act": act,
-        "by": getpass.getuser(),
-        **facts,
-    }
+    moment = datetime.fromtimestamp(at / 1e9, tz=UTC).isoformat(timespec="milliseconds")
+    record = PromotionRecord(time=moment, act=act, by=getpass.getuser(), **facts)
     key = f"{AUDIT}{at}.{uuid.uuid4().hex[:8]}"
-    registry.client.set_registered_model_tag(name, key, json.dumps(written))
-    return written
+    registry.client.set_registered_model_tag(name, key, json.dumps(asdict(record)))
+    return record

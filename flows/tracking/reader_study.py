@@ -1,12 +1,12 @@
-"""A reader study's result: told in a table, and written to the model version it is about."""
+"""A reader study's result, written to the model version it is about."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from flows.tracking.registry import Registry
+from pipeline.core.types import Json
 from pipeline.evaluation.gates import READER_STUDY, Verdict
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, unblinded
@@ -16,7 +16,7 @@ from pipeline.review.statistics import study_statistics
 ARTIFACT = "reader-study.json"
 
 
-def study_result(root: Path, *, margin: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def study_result(root: Path, *, margin: float) -> tuple[Json, list[Json]]:
     """The statistics of a folder's reader study, and the readings they are of."""
     rows = unblinded(root, open_study(root, []))
     result = study_statistics(rows, margin=margin)
@@ -24,7 +24,7 @@ def study_result(root: Path, *, margin: float) -> tuple[dict[str, Any], list[dic
     return result, rows
 
 
-def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> dict[str, Any]:
+def record_study(registry: Registry, reference: str, result: Json) -> Json:
     """Write the result to a model version: whole to its run, in short as a tag.
 
     Where the version's gate waits for nothing but its readers, and they found it not inferior in
@@ -35,7 +35,7 @@ def record_study(registry: Registry, reference: str, result: dict[str, Any]) -> 
     client.log_text(version.run_id, json.dumps(result, indent=2), ARTIFACT)
     verdict = "passed" if passed else "failed"
     client.set_model_version_tag(version.name, version.version, "reader_study", verdict)
-    checks = Verdict.from_dict(registry.recorded(version)["gate"]).checks
+    checks = registry.recorded(version).verdict.checks
     others = [check for check in checks if check.name != READER_STUDY]
     if len(others) < len(checks):
         gate = passed and Verdict.of(others).passed

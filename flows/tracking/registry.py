@@ -12,10 +12,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
@@ -24,9 +23,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.mlflow_run import TrackedRun, log_portable
-from pipeline.config.run import RunConfig, digest
+from pipeline.config.run import RunConfig, digest, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Json
 from pipeline.core.versions import versions
 from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.base import ModelAdapter
@@ -42,6 +42,57 @@ CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version as a list of models shows it.
+
+    created: ISO 8601. gate, reader_study: "passed", "failed" or "" where there was none. headline:
+    Task.headline of its figures.
+    """
+
+    name: str
+    version: int
+    aliases: list[str]
+    created: str
+    gate: str
+    strength: float
+    reader_study: str
+    headline: Json
+    data_digest: str
+    config_digest: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a version was registered with: its figures and its gate's verdict."""
+
+    figures: Json
+    verdict: Verdict
+
+    @property
+    def patients(self) -> Json:
+        """The figures by patient; empty for a task that has none."""
+        return self.figures.get("patients", {})
+
+    def to_dict(self) -> Json:
+        """{"figures", "gate"}, as figures.json beside the weights holds them."""
+        return {"figures": self.figures, "gate": self.verdict.to_dict()}
+
+
+@dataclass(frozen=True)
+class VersionDetails:
+    """Everything that is known of a version."""
+
+    row: VersionRow
+    recorded: Recorded
+    config: RunConfig
+
+    def to_dict(self) -> Json:
+        """As `ldct models show --json` prints it."""
+        return {**asdict(self.row), **self.recorded.to_dict(), "config": self.config.resolved()}
 
 
 @dataclass(frozen=True)
@@ -108,9 +159,9 @@ class Registry:
         config: RunConfig,
         *,
         data_digest: str,
-        figures: dict[str, Any],
+        figures: Json,
         verdict: Verdict,
-        seen: dict[str, Any] | None = None,
+        seen: Json | None = None,
     ) -> ModelCard:
         """Make a new version; the first that passes its gate becomes the champion.
 
@@ -121,8 +172,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / CARD
             weights_sha256 = save_model(model, config.resolved(), folder)
-            text = json.dumps({"figures": figures, "gate": verdict.to_dict()}, indent=2)
-            (folder / FIGURES).write_text(text, encoding="utf-8")
+            write_json(folder / FIGURES, Recorded(figures, verdict).to_dict())
             if seen is not None:
                 write_json(folder / SEEN, seen)
             client.log_artifacts(run.run_id, scratch)
@@ -203,7 +253,7 @@ class Registry:
         model, config = load_model(folder, weights_sha256=card.weights_sha256)
         return LoadedModel(model, card, config)
 
-    def show(self, name: str) -> list[dict[str, Any]]:
+    def show(self, name: str) -> list[VersionDetails]:
         """Every version of a model, newest first, with configuration and figures."""
         self.require(name)
         found = self.client.search_model_versions(f"name='{name}'")
@@ -211,14 +261,15 @@ class Registry:
         for row in sorted(found, key=lambda v: -int(v.version)):
             version = self.client.get_model_version(name, row.version)
             config = _config(self._download(version))
-            rows.append({**_row(version), **self.recorded(version), "config": config})
+            rows.append(VersionDetails(_row(version), self.recorded(version), config))
         return rows
 
-    def recorded(self, version: ModelVersion) -> dict[str, Any]:
+    def recorded(self, version: ModelVersion) -> Recorded:
         """The figures and the gate's verdict of a version as they were registered."""
-        return json.loads((self._download(version) / FIGURES).read_text(encoding="utf-8"))
+        found = json.loads((self._download(version) / FIGURES).read_text(encoding="utf-8"))
+        return Recorded(found["figures"], Verdict.from_dict(found["gate"]))
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self) -> list[VersionRow]:
         """A row for each version of each model."""
         client = self.client
         return [
@@ -268,27 +319,29 @@ def _card(version: ModelVersion) -> ModelCard:
     )
 
 
-def _row(version: ModelVersion) -> dict[str, Any]:
+def _row(version: ModelVersion) -> VersionRow:
     created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
-    return {
-        "name": version.name,
-        "version": int(version.version),
-        "aliases": list(version.aliases),
-        "created": created.isoformat(timespec="seconds"),
-        "gate": version.tags.get("gate", ""),
-        "strength": float(version.tags.get("strength", 1)),
-        "reader_study": version.tags.get("reader_study", ""),
-        "headline": json.loads(version.tags.get("headline", "{}")),
-        "data_digest": version.tags.get("data_digest", ""),
-        "config_digest": version.tags.get("config_digest", ""),
-        "weights_sha256": version.tags.get("weights_sha256", ""),
-    }
+    tags = version.tags
+    return VersionRow(
+        name=version.name,
+        version=int(version.version),
+        aliases=list(version.aliases),
+        created=created.isoformat(timespec="seconds"),
+        gate=tags.get("gate", ""),
+        strength=float(tags.get("strength", 1)),
+        reader_study=tags.get("reader_study", ""),
+        headline=json.loads(tags.get("headline", "{}")),
+        data_digest=tags.get("data_digest", ""),
+        config_digest=tags.get("config_digest", ""),
+        weights_sha256=tags.get("weights_sha256", ""),
+    )
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+def _config(folder: Path) -> RunConfig:
+    raw = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    return parse_config(raw, source=str(folder / CONFIG))
 
 
-def _seen(folder: Path) -> dict[str, Any] | None:
+def _seen(folder: Path) -> Json | None:
     path = folder / SEEN  # versions of old have none
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

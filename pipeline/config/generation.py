@@ -15,7 +15,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 #: What labels conditional networks and attribute vectors: nothing, what came with the pictures,
-#: or whether a CT slice shows lungs, told from its HU.
+#: or whether a CT slice shows lungs, by its HU.
 LabelName = Literal["none", "given", "lungs"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 ImageHU = NDArray[np.float32]
 #: A picture in grey levels or colours, float32: [..., rows, columns], channels first.
 Picture = NDArray[np.float32]
+#: A JSON object: what `--json` prints and report.json holds, and what is read back from there.
+Json = dict[str, Any]
 #: Called with the number of slices (or images) that are done since the last call.
 Progress = Callable[[int], None]
 

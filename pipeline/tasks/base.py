@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import OpenProgress, Progress
+from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.requests import EvaluateRequest
@@ -101,7 +101,7 @@ class Task(ABC, Generic[RunT]):
             raise ConfigError(f"train.validate_every: not for the task {config.task}")
         return None
 
-    def traits(self, store: Store, keys: list[str], config: RunT) -> dict[str, Any] | None:
+    def traits(self, store: Store, keys: list[str], config: RunT) -> Json | None:
         """Traits of the training images that later inputs are compared with (inference.drift);
         None where inputs are not watched."""
         return None
@@ -118,7 +118,7 @@ class Task(ABC, Generic[RunT]):
         keys: list[str],
         config: RunT,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """{"overall", "patients"} of stored series that training has not seen."""
 
     def require_denoisable(self, config: RunT) -> None:
@@ -135,7 +135,7 @@ class Task(ABC, Generic[RunT]):
         keys: list[str],
         config: RunT,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Figures on degraded images that another model has denoised first."""
         raise NotImplementedError(f"{type(self).__name__} refuses it in require_denoisable")
 
@@ -149,7 +149,7 @@ class Task(ABC, Generic[RunT]):
         keys: Sides,
         pair: tuple[Series, Series] | None,
         progress: OpenProgress,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """What `ldct evaluate` measures beyond a store's test patients, by name.
 
         store, keys: with the test side degraded; pair: of real series at two doses; both None
@@ -158,7 +158,7 @@ class Task(ABC, Generic[RunT]):
         return {}
 
     @abstractmethod
-    def judge(self, figures: dict[str, Any], config: RunT) -> Verdict:
+    def judge(self, figures: Json, config: RunT) -> Verdict:
         """Each figure that the run limits against its limit."""
 
     def acceptance(
@@ -179,12 +179,12 @@ class Task(ABC, Generic[RunT]):
         return [Check("acceptance", None, limit, passed=False)]
 
     @abstractmethod
-    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def headline(self, figures: Json) -> Json:
         """What a list of models has room for; "text" says it in a few words."""
 
     def on_phantoms(
         self, model: nn.Module, config: RunT, progress: Progress = lambda images: None
-    ) -> dict[str, Any] | None:
+    ) -> Json | None:
         """What phantoms show of the model, for the report; None where there is nothing."""
         return None
 
@@ -207,7 +207,7 @@ class Task(ABC, Generic[RunT]):
     @abstractmethod
     def write_report(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store,
         keys: list[str],
@@ -223,7 +223,7 @@ class Task(ABC, Generic[RunT]):
 
     def write_evaluation(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store | None,
         keys: list[str],

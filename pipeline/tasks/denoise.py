@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
-from pipeline.core.types import OpenProgress, Progress
+from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
@@ -60,7 +59,7 @@ class Denoise(Task[DenoiseRun]):
     def selection(self, store: Store, config: DenoiseRun, keys: list[str]) -> BestWeights | None:
         return best_weights_of(store, config, keys)
 
-    def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> dict[str, Any]:
+    def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> Json:
         """Noise and HU of the training inputs, for the drift watch of later ones."""
         return seen_by(store, keys, config)
 
@@ -71,7 +70,7 @@ class Denoise(Task[DenoiseRun]):
         keys: list[str],
         config: DenoiseRun,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         return evaluate_store(model, store, keys, config, progress)
 
     def measure(
@@ -84,7 +83,7 @@ class Denoise(Task[DenoiseRun]):
         keys: Sides,
         pair: tuple[Series, Series] | None,
         progress: OpenProgress,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """A real pair, classical denoisers, detectability over doses, and phantoms."""
         return measure_denoiser(
             model, config, request, store=store, keys=keys, pair=pair, progress=progress
@@ -92,7 +91,7 @@ class Denoise(Task[DenoiseRun]):
 
     def write_evaluation(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store | None,
         keys: list[str],
@@ -106,7 +105,7 @@ class Denoise(Task[DenoiseRun]):
         )
         write_evaluation(report, panels=panels, path=path)
 
-    def judge(self, figures: dict[str, Any], config: DenoiseRun) -> Verdict:
+    def judge(self, figures: Json, config: DenoiseRun) -> Verdict:
         return judge_denoising(figures["overall"], config.register_.gate)
 
     def acceptance(
@@ -124,7 +123,7 @@ class Denoise(Task[DenoiseRun]):
         checks += phantom_checks(model, rival, config)
         return checks if theirs is None else checks + compare(patients, theirs)
 
-    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def headline(self, figures: Json) -> Json:
         """The figures of the first window."""
         name, window = next(iter(figures["overall"]["windows"].items()))
         before, after = window["input"], window["output"]
@@ -149,7 +148,7 @@ class Denoise(Task[DenoiseRun]):
 
     def on_phantoms(
         self, model: nn.Module, config: DenoiseRun, progress: Progress = lambda images: None
-    ) -> dict[str, Any] | None:
+    ) -> Json | None:
         """Noise texture and sharpness; None where the run leaves them out."""
         if not config.phantoms:
             return None
@@ -157,7 +156,7 @@ class Denoise(Task[DenoiseRun]):
 
     def write_report(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store,
         keys: list[str],

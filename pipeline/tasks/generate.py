@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pipeline.config.component import build
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Degradation
 from pipeline.evaluation.gates import Verdict, judge_generation
@@ -84,27 +83,27 @@ class Generate(Task[GenerateRun]):
         keys: list[str],
         config: GenerateRun,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         return evaluate_generation(_generative(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: GenerateRun) -> Verdict:
+    def judge(self, figures: Json, config: GenerateRun) -> Verdict:
         return judge_generation(figures["overall"], config)
 
-    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def headline(self, figures: Json) -> Json:
         """Reconstruction in the first window, and how varied and good samples are."""
         overall = figures["overall"]
-        told = []
+        parts = []
         for name, window in list(overall.get("windows", {}).items())[:1]:
             if window["psnr"] is not None:
-                told.append(f"{name}: {window['psnr']:.1f} dB, SSIM {window['ssim']:.2f}")
+                parts.append(f"{name}: {window['psnr']:.1f} dB, SSIM {window['ssim']:.2f}")
         drawn = overall.get("samples", {})
         if "precision" in drawn:
-            told.append(
+            parts.append(
                 f"samples: precision {drawn['precision']:.2f}, recall {drawn['recall']:.2f}"
             )
         if files := overall.get("files"):
-            told.append(f"{files['bits_per_pixel']:.3f} bits a pixel")
-        return {"text": "; ".join(told)}
+            parts.append(f"{files['bits_per_pixel']:.3f} bits a pixel")
+        return {"text": "; ".join(parts)}
 
     def export(
         self,
@@ -119,7 +118,7 @@ class Generate(Task[GenerateRun]):
 
     def write_report(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store,
         keys: list[str],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from monai.transforms import Compose, RandFlip, RandRotate90
 from torch import nn
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.data.images import ImageItems
 from pipeline.data.patches import PatchPairs
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps
@@ -55,7 +54,7 @@ class Restore(Task[RestoreRun]):
     ) -> IngestReport:
         """CT or pictures below `root`, or shipped photographs, as the run's source says."""
         settings = config.restoration
-        restorer(config)  # what does not fit together is told before any picture is read
+        restorer(config)  # what does not fit together is refused before any picture is read
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
         if settings.source in ("shipped", "moving"):
@@ -122,21 +121,21 @@ class Restore(Task[RestoreRun]):
         keys: list[str],
         config: RestoreRun,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         return evaluate_restoration(_restorer(model), store, keys, config, progress)
 
-    def judge(self, figures: dict[str, Any], config: RestoreRun) -> Verdict:
+    def judge(self, figures: Json, config: RestoreRun) -> Verdict:
         return judge_restoration(figures["overall"], config)
 
-    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def headline(self, figures: Json) -> Json:
         """The figures of the first window."""
         name, window = next(iter(figures["overall"]["windows"].items()))
         before, after = (answers_of(window)[which] for which in (INPUT, OUTPUT))
-        told = [
+        changes = [
             f"{fixed(before[figure], digits)} → {fixed(after[figure], digits)}"
             for figure, digits in (("psnr", 1), ("ssim", 3))
         ]
-        return {"text": f"{name}: {told[0]} dB, SSIM {told[1]}"}
+        return {"text": f"{name}: {changes[0]} dB, SSIM {changes[1]}"}
 
     def takes_pictures(self, config: RestoreRun) -> bool:
         return config.restoration.source != "series"
@@ -163,7 +162,7 @@ class Restore(Task[RestoreRun]):
 
     def write_report(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store,
         keys: list[str],

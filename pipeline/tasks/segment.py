@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pipeline.config.task_runs import SegmentRun
 from pipeline.core.label_groups import require_known
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
 from pipeline.data.planning import planned
 from pipeline.degradations.cache import degrade_store
@@ -97,7 +96,7 @@ class Segment(Task[SegmentRun]):
         keys: list[str],
         config: SegmentRun,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Figures on the series as they are; overall["doses"] has those beside the ones on what
         the run's degradation leaves, where there is one."""
         settings = config.grid
@@ -121,14 +120,14 @@ class Segment(Task[SegmentRun]):
         keys: list[str],
         config: SegmentRun,
         progress: Progress = lambda slices: None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Dice on low-dose images, denoised and then segmented."""
         return low_dose_figures(model, store, keys, config, denoiser=denoiser, progress=progress)
 
-    def judge(self, figures: dict[str, Any], config: SegmentRun) -> Verdict:
+    def judge(self, figures: Json, config: SegmentRun) -> Verdict:
         return judge_segmentation(figures["overall"], config.register_.gate.min_dice)
 
-    def headline(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def headline(self, figures: Json) -> Json:
         """Mean Dice over the classes."""
         overall = figures["overall"]
         dice, count = overall["dice"], len(overall["classes"])
@@ -147,7 +146,7 @@ class Segment(Task[SegmentRun]):
 
     def write_report(
         self,
-        report: dict[str, Any],
+        report: Json,
         model: nn.Module,
         store: Store,
         keys: list[str],

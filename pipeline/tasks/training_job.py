@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run import RunConfig, parse_config
+from pipeline.core.types import Json
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -21,7 +21,7 @@ class TrainingJob:
     keys, validation: of series in `store`. folder: of the checkpoint.
     """
 
-    config: dict[str, Any]
+    config: Json
     store: str
     keys: list[str]
     validation: list[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -220,7 +221,8 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
         rollback(registry, "identity", "")
 
     done = promote(registry, Wish("identity", 2, "more sharpness"))
-    assert (done["passed"], done["against"], done["before"], serving()) == (True, 1, 1, 2)
+    assert (done.verdict.passed, done.record.before, serving()) == (True, 1, 2)
+    assert done.to_dict()["against"] == 1
     assert registry.find("identity/2").tags["promotion"] == "passed"
     with pytest.raises(ConfigError, match="champion already"):
         promote(registry, Wish("identity", 2))
@@ -235,15 +237,15 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
     assert tags["promotion_reasons"].startswith("HU bias in bone: |bias| <= 2")
     with pytest.raises(ConfigError, match="--force needs a --reason"):
         Wish("identity", 4, force=True)
-    assert promote(registry, Wish("identity", 4, "for a study", force=True))["forced"] is True
+    assert promote(registry, Wish("identity", 4, "for a study", force=True)).record.forced is True
     assert serving() == 4
 
-    assert rollback(registry, "identity", "too smooth")["version"] == 2
+    assert rollback(registry, "identity", "too smooth").version == 2
     assert serving() == 2
-    assert rollback(registry, "identity", "")["version"] == 1
+    assert rollback(registry, "identity", "").version == 1
     assert serving() == 1
     acts = audit(registry, "identity")
-    assert [(act["act"], act["version"]) for act in acts] == [
+    assert [(act.act, act.version) for act in acts] == [
         ("promote", 2),
         ("refuse", 3),
         ("refuse", 4),
@@ -251,12 +253,12 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
         ("rollback", 2),
         ("rollback", 1),
     ]
-    assert [act["reason"] for act in acts if act["act"] == "promote"] == [
+    assert [act.reason for act in acts if act.act == "promote"] == [
         "more sharpness",
         "for a study",
     ]
     shown = CliRunner().invoke(app, ["models", "audit", "identity", "--json"])
-    assert json.loads(shown.stdout)["acts"] == acts
+    assert json.loads(shown.stdout)["acts"] == [asdict(act) for act in acts]
 
 
 @pytest.mark.usefixtures("own_registry", "phantoms_once")

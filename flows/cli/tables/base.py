@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich import box
@@ -13,11 +12,13 @@ from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
+from flows.tracking.registry import VersionDetails, VersionRow
+from pipeline.core.types import Json
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.quality.summary import rounded
 
 
-def run_table(report: dict[str, Any], out: Path, registry: tuple[str, str]) -> None:
+def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
     """The end of a run: series, figures, and where everything is.
 
     registry: where it is, and how to look at it.
@@ -45,7 +46,7 @@ def run_table(report: dict[str, Any], out: Path, registry: tuple[str, str]) -> N
     out_console.print(table)
 
 
-def ingest_table(report: dict[str, Any]) -> None:
+def ingest_table(report: Json) -> None:
     """A row for each series, and a line for each reason of refusal."""
     table = Table(title="What went where")
     for column in ("series", "patient", "side", "slices", "remarks"):
@@ -58,15 +59,17 @@ def ingest_table(report: dict[str, Any]) -> None:
     _refusals(report)
 
 
-def _refusals(report: dict[str, Any]) -> None:
-    for fate in ("quarantined", "excluded"):
-        reasons = Counter(row["reason"] for row in report[fate])
+def _refusals(report: Json) -> None:
+    for disposition in ("quarantined", "excluded"):
+        reasons = Counter(row["reason"] for row in report[disposition])
         for reason, count in reasons.most_common():
-            example = next(row["file"] for row in report[fate] if row["reason"] == reason)
-            out_console.print(f"{fate}: {count} file(s), such as {example}: {reason}", markup=False)
+            example = next(row["file"] for row in report[disposition] if row["reason"] == reason)
+            out_console.print(
+                f"{disposition}: {count} file(s), such as {example}: {reason}", markup=False
+            )
 
 
-def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
+def model_line(model: Json, gate: Json) -> None:
     """The model's name and whether it passed, then each check that failed."""
     verdict = Verdict.from_dict(gate)
     outcome = "passed its gate" if verdict.passed else "did not pass its gate"
@@ -78,7 +81,7 @@ def model_line(model: dict[str, Any], gate: dict[str, Any]) -> None:
         out_console.print(f"  {check.name}: {_figure(check)}, {check.limit}")
 
 
-def applied_table(report: dict[str, Any], out: Path) -> None:
+def applied_table(report: Json, out: Path) -> None:
     table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
     for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
@@ -91,7 +94,7 @@ def applied_table(report: dict[str, Any], out: Path) -> None:
     _refusals(report)
 
 
-def simulated_table(report: dict[str, Any], out: Path) -> None:
+def simulated_table(report: Json, out: Path) -> None:
     """As applied_table, and how the noise was set for each."""
     table = Table(title=f"Derived series at dose {report['dose_fraction']:g}: {report['noise']}")
     for column in ("folder", "instances", "photons per ray", "noise HU", "kernel", "remarks"):
@@ -111,7 +114,7 @@ def simulated_table(report: dict[str, Any], out: Path) -> None:
     _refusals(report)
 
 
-def checked_table(report: dict[str, Any]) -> None:
+def checked_table(report: Json) -> None:
     """A row for each series, and a line for each thing that is wrong."""
     table = Table(title="Derived series, checked")
     for column in ("series", "instances", "verdict", "also by"):
@@ -123,11 +126,11 @@ def checked_table(report: dict[str, Any]) -> None:
     out_console.print(table)
     for row in report["series"]:
         for problem in row["problems"]:
-            told = [problem[part] for part in ("file", "rule", "attribute", "value", "remedy")]
-            out_console.print(": ".join(filter(None, told)), markup=False, soft_wrap=True)
+            parts = [problem[part] for part in ("file", "rule", "attribute", "value", "remedy")]
+            out_console.print(": ".join(filter(None, parts)), markup=False, soft_wrap=True)
 
 
-def deidentified_table(report: dict[str, Any], out: Path) -> None:
+def deidentified_table(report: Json, out: Path) -> None:
     table = Table(title=f"Without identity, in {out}")
     for column in ("series", "patient", "images"):
         table.add_column(column, overflow="fold")
@@ -139,54 +142,57 @@ def deidentified_table(report: dict[str, Any], out: Path) -> None:
     _refusals(report)
 
 
-def models_table(rows: list[dict[str, Any]]) -> None:
-    """A row for each version, with what its task finds worth telling."""
+def models_table(rows: list[VersionRow]) -> None:
+    """A row for each version, with its task's headline."""
     # Six columns have to fit a terminal of 80.
     table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("name", "v", "alias", "gate", "figures", "date"):
         table.add_column(column, no_wrap=column != "figures")
     for row in rows:
         table.add_row(
-            row["name"],
-            str(row["version"]),
-            ", ".join(row["aliases"]),
-            row["gate"],
-            row["headline"].get("text", NONE),
-            row["created"][:10],
+            row.name,
+            str(row.version),
+            ", ".join(row.aliases),
+            row.gate,
+            row.headline.get("text", NONE),
+            row.created[:10],
         )
     out_console.print(table)
 
 
-def model_details(rows: list[dict[str, Any]]) -> None:
+def model_details(versions: list[VersionDetails]) -> None:
     """Every version, newest first: digests, gate, figures per patient, configuration."""
-    for row in rows:
-        out_console.rule(f"{row['name']} version {row['version']} {', '.join(row['aliases'])}")
+    for version in versions:
+        row, recorded = version.row, version.recorded
+        out_console.rule(f"{row.name} version {row.version} {', '.join(row.aliases)}")
         for key in ("created", "strength", "data_digest", "config_digest", "weights_sha256"):
-            out_console.print(f"{key}: {row[key]}", highlight=False, soft_wrap=True)
-        task_figures(row["config"]["task"], row["figures"])
-        for check in Verdict.from_dict(row["gate"]).checks:
+            out_console.print(f"{key}: {getattr(row, key)}", highlight=False, soft_wrap=True)
+        task_figures(version.config.task, recorded.figures)
+        for check in recorded.verdict.checks:
             mark = "passed" if check.passed else "FAILED"
             out_console.print(f"{mark}: {check.name} {_figure(check)} ({check.limit})")
         patients = {
             key: patient.get("windows") or patient.get("classes")
-            for key, patient in row["figures"]["patients"].items()
+            for key, patient in recorded.patients.items()
         }
         out_console.print("per patient:")
         out_console.print_json(json.dumps(patients))
         out_console.print("configuration:")
-        out_console.print(yaml.safe_dump(row["config"], sort_keys=False), highlight=False)
+        out_console.print(
+            yaml.safe_dump(version.config.resolved(), sort_keys=False), highlight=False
+        )
 
 
 def _figure(check: Check) -> str:
     return number(check.figure, 2 if check.decimals is None else check.decimals)
 
 
-def deployed_table(told: dict[str, Any], out: Path) -> None:
+def deployed_table(report: Json, out: Path) -> None:
     """What each engine's output differs by, in the output's units."""
-    table = Table(title=f"{told['model']} for other programs", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{report['model']} for other programs", box=box.SIMPLE_HEAD)
     table.add_column("run by")
     table.add_column("largest difference", justify="right")
-    for engine, difference in told["largest_difference"].items():
+    for engine, difference in report["largest_difference"].items():
         table.add_row(engine, f"{difference:.2g}")
     out_console.print(table)
     out_console.print(f"{out}: its card.json says what goes in and comes out", soft_wrap=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.core.types import Json
 from pipeline.report.formatting import NOT_MEASURED
 
 out_console = Console()
@@ -20,13 +19,11 @@ HEADINGS = {
     "gmsd": ("GMSD", 4),
     "ms_ssim": ("MS-SSIM", 4),
 }
-#: Worst slices told of each kind.
+#: Worst slices shown of each kind.
 WORST = 3
 
 
-def figures_table(
-    figures: dict[str, Any], baselines: dict[str, dict[str, Any]] | None = None
-) -> None:
+def figures_table(figures: Json, baselines: dict[str, Json] | None = None) -> None:
     """Undenoised, baselines and denoised for each window, with intervals; bias; worst slices."""
     overall, baselines = figures["overall"], baselines or {}
     windows = overall["windows"]
@@ -52,9 +49,7 @@ def number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def _rows(
-    overall: dict[str, Any], baselines: dict[str, dict[str, Any]]
-) -> list[tuple[str, dict[str, Any], str]]:
+def _rows(overall: Json, baselines: dict[str, Json]) -> list[tuple[str, Json, str]]:
     """(label, whose overall figures, which kind) of each row, the model last."""
     rows = [("undenoised", overall, "input")]
     for name, found in baselines.items():
@@ -63,23 +58,23 @@ def _rows(
     return [*rows, ("denoised", overall, "output")]
 
 
-def _title(overall: dict[str, Any]) -> str:
+def _title(overall: Json) -> str:
     convention = overall.get("convention")
-    told = f"; convention {convention}" if convention else ""
-    return f"{overall['patients']} held-back patient(s){told}; {overall['aggregation']}"
+    measured_by = f"; convention {convention}" if convention else ""
+    return f"{overall['patients']} held-back patient(s){measured_by}; {overall['aggregation']}"
 
 
-def _caption(overall: dict[str, Any]) -> str:
+def _caption(overall: Json) -> str:
     intervals = overall.get("intervals") or {}
-    told = f"PSNR, SSIM: {overall['psnr_and_ssim']}. RMSE: {overall['rmse']}."
+    caption = f"PSNR, SSIM: {overall['psnr_and_ssim']}. RMSE: {overall['rmse']}."
     if intervals.get("windows"):
-        told += f" In brackets: {intervals['level']:.0%} interval, {intervals['method']}."
+        caption += f" In brackets: {intervals['level']:.0%} interval, {intervals['method']}."
     elif intervals:
-        told += " No interval: it takes two patients."
-    return told
+        caption += " No interval: it takes two patients."
+    return caption
 
 
-def _cell(overall: dict[str, Any], window: str, kind: str, figure: str) -> str:
+def _cell(overall: Json, window: str, kind: str, figure: str) -> str:
     digits = HEADINGS[figure][1]
     text = number(overall["windows"][window][kind].get(figure), digits)
     bounds = (overall.get("intervals") or {}).get("windows")
@@ -89,7 +84,7 @@ def _cell(overall: dict[str, Any], window: str, kind: str, figure: str) -> str:
     return f"{text}\n[dim]({number(low, digits)}–{number(high, digits)})[/dim]"
 
 
-def _bias_table(overall: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> None:
+def _bias_table(overall: Json, baselines: dict[str, Json]) -> None:
     tissues = overall["hu_bias"]["output"]
     table = Table(title="Bias: mean of image − full dose, HU")
     table.add_column("")
@@ -103,7 +98,7 @@ def _bias_table(overall: dict[str, Any], baselines: dict[str, dict[str, Any]]) -
     out_console.print(table)
 
 
-def _worst_table(overall: dict[str, Any]) -> None:
+def _worst_table(overall: Json) -> None:
     """Where to look first: the slices of the lowest PSNR, and of the least gain."""
     by_window = overall.get("worst_slices") or {}
     if not by_window:

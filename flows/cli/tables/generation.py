@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich.table import Table
 
 from flows.cli.tables.figures import number, out_console
+from pipeline.core.types import Json
 
 
-def generation_table(figures: dict[str, Any]) -> None:
+def generation_table(figures: Json) -> None:
     """What the model keeps of held-back images, and what its samples are like."""
     overall = figures["overall"]
     table = Table(title=f"{overall['images']} held-back images; {overall['aggregation']}")
@@ -21,7 +21,7 @@ def generation_table(figures: dict[str, Any]) -> None:
     out_console.print(table)
 
 
-def _rows(overall: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(overall: Json) -> Iterator[tuple[str, str]]:
     for name, window in overall.get("windows", {}).items():
         place = f"reconstruction, {name} ({window['centre']:g}/{window['width']:g})"
         yield place, f"{number(window['psnr'], 2)} dB, SSIM {number(window['ssim'], 3)}"
@@ -39,5 +39,5 @@ def _rows(overall: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{files['bits_per_pixel']:.4f} bits a pixel, MS-SSIM {number(files['ms_ssim'], 4)}",
         )
     for name, figure in overall.get("samples", {}).items():
-        told = str(figure) if isinstance(figure, int) else number(figure, 4)
-        yield f"samples: {name.replace('_', ' ')}", told
+        text = str(figure) if isinstance(figure, int) else number(figure, 4)
+        yield f"samples: {name.replace('_', ' ')}", text

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from flows.cli.tables.figures import NONE, figures_table, number, out_console
 from flows.cli.tables.tasks import task_figures
+from pipeline.core.types import Json
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -19,7 +19,7 @@ from pipeline.quality.summary import (
 )
 
 
-def evaluation_tables(report: dict[str, Any], out: Path | None) -> None:
+def evaluation_tables(report: Json, out: Path | None) -> None:
     """All that was measured, and where it was written."""
     if "figures" in report:
         if "baselines" in report:
@@ -34,7 +34,7 @@ def evaluation_tables(report: dict[str, Any], out: Path | None) -> None:
         out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
 
 
-def sweep_tables(sweep: dict[str, Any]) -> None:
+def sweep_tables(sweep: Json) -> None:
     """d' and AUC by rod and dose, then the doses that denoised images are worth."""
     table = Table(
         title="Low-contrast detectability against dose",
@@ -68,14 +68,14 @@ def sweep_tables(sweep: dict[str, Any]) -> None:
         out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _between(seen: dict[str, Any] | None, figure: str, digits: int) -> str:
+def _between(seen: Json | None, figure: str, digits: int) -> str:
     if not seen:
         return NONE
     low, high = seen[f"{figure}_interval"]
     return f"{seen[figure]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def phantoms_table(figures: dict[str, Any]) -> None:
+def phantoms_table(figures: Json) -> None:
     table = Table(
         title="On phantoms",
         caption=f"{phantom_conditions(figures)}.",

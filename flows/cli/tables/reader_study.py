@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
+from pipeline.core.types import Json
 
 
-def study_table(result: dict[str, Any]) -> None:
+def study_table(result: Json) -> None:
     table = Table(
         title=f"{len(result['readers'])} readers, {result['cases']} cases, "
         f"{result['readings']} readings; non-inferior above -{result['margin']:g}"
@@ -47,7 +46,7 @@ def study_table(result: dict[str, Any]) -> None:
     )
 
 
-def _kappa(found: dict[str, Any] | None) -> str:
+def _kappa(found: Json | None) -> str:
     if found is None:
         return NONE
     return f"{number(found['kappa'], 2)} {_interval(found['interval'])} of {found['pairs']}"

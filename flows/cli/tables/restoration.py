@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from flows.cli.tables.figures import number, out_console
+from pipeline.core.types import Json
 
 
-def restoration_table(figures: dict[str, Any]) -> None:
+def restoration_table(figures: Json) -> None:
     """Input, references and output in each window."""
     overall = figures["overall"]
     table = Table(title=f"{overall['images']} held-back pictures; {overall['aggregation']}")
@@ -21,10 +21,9 @@ def restoration_table(figures: dict[str, Any]) -> None:
         answers = {key: found for key, found in window.items() if isinstance(found, dict)}
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == "output"):
             cells = number(found["psnr"], 2), number(found["ssim"], 4)
-            told = answer.replace("_", " ")
             table.add_row(
                 place,
-                told,
+                answer.replace("_", " "),
                 *cells,
                 number(found.get("chroma_error"), 1),
                 number(found.get("flicker"), 2),
@@ -34,7 +33,7 @@ def restoration_table(figures: dict[str, Any]) -> None:
     out_console.print(table)
 
 
-def pictures_table(report: dict[str, Any], out: Path) -> None:
+def pictures_table(report: Json, out: Path) -> None:
     """What was written, and what was not."""
     done = len(report["exported"])
     out_console.print(f"{report['model']}: {done} pictures written below {out}")

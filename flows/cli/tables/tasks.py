@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 
 from flows.cli.tables.figures import figures_table, number, out_console
 from flows.cli.tables.generation import generation_table
 from flows.cli.tables.restoration import restoration_table
+from pipeline.core.types import Json
 
 
-def task_figures(task: str, figures: dict[str, Any]) -> None:
+def task_figures(task: str, figures: Json) -> None:
     """Figures of held-back patients, as the task has them."""
     _TABLES.get(task, plain_table)(figures)
 
 
-def plain_table(figures: dict[str, Any]) -> None:
+def plain_table(figures: Json) -> None:
     """The numbers and texts of `overall`, a row each: for a task without a table of its own."""
     table = Table(title="Held-back patients", show_header=False)
     for name, value in figures["overall"].items():
@@ -26,7 +25,7 @@ def plain_table(figures: dict[str, Any]) -> None:
     out_console.print(table)
 
 
-def classes_table(figures: dict[str, Any]) -> None:
+def classes_table(figures: Json) -> None:
     """A row for each class; then what dose and denoising do to the mean."""
     overall = figures["overall"]
     table = Table(title=f"{overall['patients']} held-back patient(s), mean over patients")

@@ -164,8 +164,8 @@ def test_retraining_evaluates_registers_and_skips_what_it_knows(tmp_path):
         client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
     assert scheduled.retrain(str(path), return_state=True).is_completed()
     (version,) = Registry.default().list()
-    assert version["gate"] == "failed"  # one iteration denoises nothing: no champion of it
-    assert version["aliases"] == []
+    assert version.gate == "failed"  # one iteration denoises nothing: no champion of it
+    assert version.aliases == []
     again = scheduled.retrain(str(path), return_state=True)
     assert (again.type, again.name) == (StateType.CANCELLED, "Skipped")
     assert "/1 was trained on the same data" in again.message
