@@ -82,7 +82,7 @@ def test_main_job_goes_the_whole_way(
 
 
 def assert_exported_as_the_registered_model_says(report: dict, folder: Path, source: Path) -> None:
-    model, _, _ = Registry.default().load(report["model"]["uri"])
+    model = Registry.default().load(report["model"]["uri"]).model
     derived = find_series(folder).series[0]
     origin = {i.header.SOPInstanceUID: i for s in find_series(source).series for i in s.instances}
     first = pydicom.dcmread(derived.instances[0].path)
@@ -310,7 +310,8 @@ def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength:
     }
     config = parse_config(raw)
     card = register(config)
-    mine, loaded, _ = Registry.default().load(card.uri)
+    found = Registry.default().load(card.uri)
+    mine, loaded = found.model, found.card
     assert (mine.strength, loaded.strength) == (strength, strength)
     portable = mlflow.pytorch.load_model(card.uri)
     for shape in ((1, 1, 64, 64), (3, 1, 100, 75), (2, 1, 41, 512)):

@@ -265,7 +265,7 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
 def test_by_the_commands(tmp_path: Path):
     registered(0), registered(1)
     assert CHALLENGER in Registry.default().find("identity/2").aliases
-    assert Registry.default().load("identity/2")[1].seen == SEEN
+    assert Registry.default().load("identity/2").card.seen == SEEN
     runner = CliRunner()
     promoted = runner.invoke(app, ["models", "promote", "identity", "2", "--reason", "better"])
     assert promoted.exit_code == 0, promoted.output
