@@ -23,6 +23,7 @@ KEY = b"the demo's patients are invented"
 
 
 def demo_config(overrides: list[str] | None) -> RunConfig:
+    """The demo's run with `--set` overrides; raises ConfigError as load_config does."""
     path = Path(str(resources.files("configs") / "demo.yaml"))
     return load_config(path, overrides)
 

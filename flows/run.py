@@ -16,7 +16,7 @@ from prefect.artifacts import create_table_artifact
 from flows import stages
 from flows.runtime.private_errors import redact_errors
 from flows.runtime.timings import StageTimings
-from flows.train_register import train_and_register
+from flows.train_register import Trained, train_and_register
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.types import Json
@@ -24,6 +24,7 @@ from pipeline.core.versions import versions
 from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TEST, coverage
 from pipeline.store.store import Store
@@ -53,12 +54,14 @@ class Request:
     denoiser: str | None = None
 
     def save(self) -> Path:
+        """Write it to OUT/request.json; returns that path."""
         path = Path(self.out) / REQUEST
         write_json(path, asdict(self))
         return path
 
     @classmethod
     def read(cls, path: Path) -> Request:
+        """The request that `save` wrote, of this version or an older one."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -70,12 +73,7 @@ def main_job(request: str) -> Json:
     Returns what report.json holds.
     """
     asked = Request.read(Path(request))
-    config = parse_config(asked.config)
-    check_run(config)
-    if asked.denoiser:
-        stages.require_denoiser(asked.denoiser, config)
-    for reference in asked.compare:
-        stages.require_comparable(reference, config)
+    config = _checked(asked)
     out, clock = Path(asked.out), StageTimings()
     store = Store(out / "store")
 
@@ -86,41 +84,65 @@ def main_job(request: str) -> Json:
     config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
     loaded = clock.run("load", stages.load_stage, trained.card.uri)
-    model = loaded.model
     held_back = stages.keys_by_side(store, config, sides)[TEST]
-    compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
-    if asked.denoiser:
-        found = clock.run(
-            "downstream", stages.downstream_stage, model, asked.denoiser, store, config, held_back
-        )
-        trained.figures["overall"]["doses"][DENOISED] = found
+    measured = _measured(asked, loaded.model, trained, store, config, held_back, clock)
     applied_to = held_back if task_of(config).takes_series else []
     exported = clock.run(
         "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
     )
-    covered = coverage(config.data.split, sides)
-    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     report = {
         "name": config.name,
         "task": config.task,
         **clock.facts(),
         **trained.facts(),
-        "compared": compared,
-        "denoiser": asked.denoiser,
-        "phantoms": phantoms,
+        **measured,
         "versions": versions(),
-        "split": sides,
-        **({"published_split": asdict(covered)} if covered else {}),
+        **_split_facts(config, sides),
         **_with_sides(ingested.as_dict(), sides),
         "exported": exported,
         "config": config.resolved(),
     }
     write_json(out / REPORT_JSON, report)
-    stages.report_stage(
-        report, model, store, config, keys=held_back, curve=trained.curve, path=out / REPORT_HTML
-    )
+    page, curve = out / REPORT_HTML, trained.curve
+    stages.report_stage(report, loaded.model, store, config, keys=held_back, curve=curve, path=page)
     _artifact(report)
     return report
+
+
+def _checked(asked: Request) -> RunConfig:
+    """The run, once all that it names is known to be there; raises ConfigError, before any work."""
+    config = parse_config(asked.config)
+    check_run(config)
+    if asked.denoiser:
+        stages.require_denoiser(asked.denoiser, config)
+    for reference in asked.compare:
+        stages.require_comparable(reference, config)
+    return config
+
+
+def _measured(
+    asked: Request,
+    model: ModelAdapter,
+    trained: Trained,
+    store: Store,
+    config: RunConfig,
+    held_back: list[str],
+    clock: StageTimings,
+) -> Json:
+    """Other models on the same patients, this one behind a denoiser, and phantoms; the figures
+    behind a denoiser join those of the training's evaluation."""
+    compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
+    if asked.denoiser:
+        stage = stages.downstream_stage
+        found = clock.run("downstream", stage, model, asked.denoiser, store, config, held_back)
+        trained.figures["overall"]["doses"][DENOISED] = found
+    phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
+    return {"compared": compared, "denoiser": asked.denoiser, "phantoms": phantoms}
+
+
+def _split_facts(config: RunConfig, sides: dict[str, str]) -> Json:
+    covered = coverage(config.data.split, sides)
+    return {"split": sides} | ({"published_split": asdict(covered)} if covered else {})
 
 
 def _compare(references: list[str], store: Store, config: RunConfig, keys: list[str]) -> Json:

@@ -55,6 +55,7 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
 def ingest_stage(
     source: Path, store: Store, intake: IngestOptions, pairs: Pairs | None = None
 ) -> IngestReport:
+    """CT below a source into the store; `pairs` as in pipeline.ingest.ingest."""
     with StageProgress("ingest", unit="files") as stage:
         key = installation_key()
         return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
@@ -96,6 +97,7 @@ def plan_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> RunCon
 
 @stage_task("degrade")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
+    """Make and cache what training and evaluation read (Task.prepare)."""
     with StageProgress("degrade", unit="series") as stage:
         task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
 
@@ -110,6 +112,10 @@ def train_stage(
     folder: Path,
     run: TrackedRun,
 ) -> tuple[ModelAdapter, Curve]:
+    """Train on the series `keys`; returns the model and the curve of logged figures.
+
+    folder: of the checkpoint. validation: keys of the series that choose the weights.
+    """
     training = TrainingJob.of(config, store, keys, validation=validation, folder=folder)
     curve: Curve = []
     with StageProgress("train", unit="it", total=config.train.iterations) as stage:
@@ -124,6 +130,7 @@ def train_stage(
 
 @stage_task("evaluate")
 def evaluate_stage(model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]) -> Json:
+    """Figures of the series `keys`, as the run's task measures them."""
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
     with StageProgress("evaluate", unit="slices", total=slices) as stage:
@@ -179,6 +186,7 @@ def register_stage(
     verdict: Verdict,
     seen: Json | None,
 ) -> ModelCard:
+    """Make a new version of the run's model; see Registry.register."""
     with StageProgress("register"):
         return Registry.default().register(
             model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen
@@ -230,6 +238,7 @@ def report_stage(
     curve: Curve,
     path: Path,
 ) -> None:
+    """Write the run's page to `path`."""
     with StageProgress("report"):
         task_of(config).write_report(report, model, store, keys, config, curve=curve, path=path)
 

@@ -61,6 +61,7 @@ Out = Annotated[
 
 
 def add_evaluate_command(app: typer.Typer) -> None:
+    """Add `ldct evaluate`."""
     app.command()(evaluate)
 
 

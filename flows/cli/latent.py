@@ -35,6 +35,7 @@ Rows = Annotated[int, typer.Option(help="Rows of images.")]
 
 
 def add_latent_commands(app: typer.Typer) -> None:
+    """Add `ldct latent ...`."""
     app.add_typer(latent_app, name="latent")
 
 

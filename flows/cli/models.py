@@ -15,6 +15,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the au
 
 
 def add_promotion_commands(models: typer.Typer) -> None:
+    """Add `ldct models promote`, `rollback` and `audit`."""
     for command in (promote, rollback, audit):
         models.command()(command)
 

@@ -12,6 +12,7 @@ from flows.cli.options import Json, writable
 
 
 def add_deploy_command(models_app: typer.Typer) -> None:
+    """Add `ldct models export`."""
     models_app.command("export")(export)
 
 

@@ -97,5 +97,6 @@ def import_with_server_warmup() -> Iterator[None]:
 
 
 def end(quarantined: list[Any]) -> None:
+    """End the command: exit code QUARANTINED where some input was."""
     if quarantined:
         raise typer.Exit(QUARANTINED)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_pacs_commands(app: typer.Typer) -> None:
+    """Add `ldct pacs ...`, `status` and `retry`."""
     pacs = typer.Typer(
         no_args_is_help=True,
         help="Series from a hospital's PACS through a model, and back to it.",

@@ -40,6 +40,7 @@ class _OpensByDefault(TyperGroup):
 
 
 def add_review_commands(app: typer.Typer) -> None:
+    """Add `ldct review` and what belongs to it."""
     review = typer.Typer(
         cls=_OpensByDefault,
         no_args_is_help=True,

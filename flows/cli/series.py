@@ -33,6 +33,7 @@ AUTO = "auto"
 
 
 def add_series_commands(app: typer.Typer) -> None:
+    """Add the commands over CT series."""
     for command in (ingest, apply, simulate, check, deidentify):
         app.command()(command)
 

@@ -30,12 +30,14 @@ class TrackedRun:
     run_id: str
 
     def log_config(self, config: RunConfig) -> None:
+        """Every setting as a parameter, sections joined by dots."""
         params = [Param(key, str(value)[:500]) for key, value in _flat(config.resolved()).items()]
         for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):  # a request each
             some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
             self.client.log_batch(self.run_id, params=some)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
+        """Figures of one iteration."""
         rows = [Metric(key, value, 0, step) for key, value in metrics.items()]
         self.client.log_batch(self.run_id, metrics=rows)
 

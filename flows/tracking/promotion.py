@@ -153,6 +153,7 @@ def judge_promotion(
 
 
 def champion_of(registry: Registry, name: str) -> ModelVersion | None:
+    """The version that serves now; None where there is none. ConfigError for an unknown model."""
     registry.require(name)
     aliases = registry.client.get_registered_model(name).aliases
     return registry.find(f"{name}/{aliases[CHAMPION]}") if CHAMPION in aliases else None

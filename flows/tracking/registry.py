@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.mlflow_run import TrackedRun, log_portable
+from flows.tracking.versions import Recorded, VersionDetails, VersionRow
 from pipeline.config.run import RunConfig, digest, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
@@ -42,57 +43,6 @@ CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
-
-
-@dataclass(frozen=True)
-class VersionRow:
-    """A version as a list of models shows it.
-
-    created: ISO 8601. gate, reader_study: "passed", "failed" or "" where there was none. headline:
-    Task.headline of its figures.
-    """
-
-    name: str
-    version: int
-    aliases: list[str]
-    created: str
-    gate: str
-    strength: float
-    reader_study: str
-    headline: Json
-    data_digest: str
-    config_digest: str
-    weights_sha256: str
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What a version was registered with: its figures and its gate's verdict."""
-
-    figures: Json
-    verdict: Verdict
-
-    @property
-    def patients(self) -> Json:
-        """The figures by patient; empty for a task that has none."""
-        return self.figures.get("patients", {})
-
-    def to_dict(self) -> Json:
-        """{"figures", "gate"}, as figures.json beside the weights holds them."""
-        return {"figures": self.figures, "gate": self.verdict.to_dict()}
-
-
-@dataclass(frozen=True)
-class VersionDetails:
-    """Everything that is known of a version."""
-
-    row: VersionRow
-    recorded: Recorded
-    config: RunConfig
-
-    def to_dict(self) -> Json:
-        """As `ldct models show --json` prints it."""
-        return {**asdict(self.row), **self.recorded.to_dict(), "config": self.config.resolved()}
 
 
 @dataclass(frozen=True)
@@ -130,6 +80,7 @@ class Registry:
 
     @property
     def client(self) -> mlflow.MlflowClient:
+        """MLflow's client for this registry."""
         mlflow.set_tracking_uri(self.uri)
         return mlflow.MlflowClient(self.uri)
 

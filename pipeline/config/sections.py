@@ -13,6 +13,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
+    """A section whose unknown keys are errors, and which cannot change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -76,6 +78,8 @@ class Pairs(Strict):
 
 
 class Data(Strict):
+    """Which series are used, and how patches are cut from them."""
+
     split: Split = Split()
     intake: IngestOptions = IngestOptions()
     #: In place of a degradation.
@@ -116,6 +120,8 @@ class Normalize(Strict):
 
 
 class Train(Strict):
+    """How long, how precisely and where to train."""
+
     iterations: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)] = 16
     lr: Annotated[float, Field(gt=0)] = 1e-3

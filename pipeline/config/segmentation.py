@@ -120,6 +120,7 @@ class Segmentation(Structures):
 
     @property
     def dimensions(self) -> int:
+        """Of the network: 2 or 3."""
         return len(self.patch)
 
     @property

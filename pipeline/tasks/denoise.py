@@ -46,6 +46,7 @@ class Denoise(Task[DenoiseRun]):
         config: DenoiseRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
+        """Degraded inputs: each realisation of the training side, one of the others."""
         realisations = {key: config.data.realisations for key in keys.get(TRAIN, [])}
         looked_at = keys.get(VALIDATION, []) if config.train.validate_every else []
         realisations |= dict.fromkeys([*keys.get(TEST, []), *looked_at], 1)
@@ -54,9 +55,11 @@ class Denoise(Task[DenoiseRun]):
     def training_data(
         self, store: Store, keys: list[str], config: DenoiseRun, length: int
     ) -> PatchPairs:
+        """Random patches of pairs, [1, rows, columns] in HU."""
         return PatchPairs(store, keys, config, length)
 
     def selection(self, store: Store, config: DenoiseRun, keys: list[str]) -> BestWeights | None:
+        """The weights of the best SSIM on validation patients, where the run asks for it."""
         return best_weights_of(store, config, keys)
 
     def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> Json:
@@ -71,6 +74,7 @@ class Denoise(Task[DenoiseRun]):
         config: DenoiseRun,
         progress: Progress = lambda slices: None,
     ) -> Json:
+        """PSNR, SSIM, RMSE and HU bias in each window, by patient (evaluation.denoising)."""
         return evaluate_store(model, store, keys, config, progress)
 
     def measure(
@@ -106,6 +110,7 @@ class Denoise(Task[DenoiseRun]):
         write_evaluation(report, panels=panels, path=path)
 
     def judge(self, figures: Json, config: DenoiseRun) -> Verdict:
+        """Gain in PSNR, HU bias by tissue, and readers where asked for."""
         return judge_denoising(figures["overall"], config.register_.gate)
 
     def acceptance(
@@ -144,6 +149,7 @@ class Denoise(Task[DenoiseRun]):
         config: DenoiseRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
+        """A derived CT series, or an image file for an image file (export.series)."""
         return export_denoised(model, card, source, to, progress)
 
     def on_phantoms(
@@ -165,6 +171,7 @@ class Denoise(Task[DenoiseRun]):
         curve: list[dict[str, float]],
         path: Path,
     ) -> None:
+        """report.html with slices before and after, and overview.png beside it."""
         panels = choose_panels(model, store, keys, config, report["metrics"])
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:

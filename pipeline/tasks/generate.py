@@ -61,6 +61,7 @@ class Generate(Task[GenerateRun]):
     def training_data(
         self, store: Store, keys: list[str], config: GenerateRun, length: int
     ) -> ImageItems:
+        """Images, whole or in pieces, turned and corrupted as they are drawn."""
         settings = config.generation
         images, labels = stored_images(store, keys, config)
         degradation: Degradation | None = None
@@ -84,9 +85,11 @@ class Generate(Task[GenerateRun]):
         config: GenerateRun,
         progress: Progress = lambda slices: None,
     ) -> Json:
+        """Reconstruction, samples and file size, as far as the network allows."""
         return evaluate_generation(_generative(model), store, keys, config, progress)
 
     def judge(self, figures: Json, config: GenerateRun) -> Verdict:
+        """The run's `generation.limits`."""
         return judge_generation(figures["overall"], config)
 
     def headline(self, figures: Json) -> Json:
@@ -114,6 +117,7 @@ class Generate(Task[GenerateRun]):
         config: GenerateRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
+        """Raises ConfigError: a generative model changes no series."""
         raise ConfigError(f"{card.uri} draws images; it changes none: see `ldct latent`")
 
     def write_report(
@@ -127,6 +131,7 @@ class Generate(Task[GenerateRun]):
         curve: list[dict[str, float]],
         path: Path,
     ) -> None:
+        """report.html with grids of reconstructions, samples and walks through the codes."""
         images, labels = stored_images(store, keys, config)
         grids = report_grids(_generative(model), images, labels, config)
         write_generation(report, grids, config, curve=curve, path=path)

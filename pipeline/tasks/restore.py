@@ -93,6 +93,8 @@ class Restore(Task[RestoreRun]):
     def training_data(
         self, store: Store, keys: list[str], config: RestoreRun, length: int
     ) -> Dataset:
+        """Pieces of pictures, degraded as they are drawn, or of degraded ones where pieces
+        cannot be degraded by themselves."""
         degradation, neighbours = degradation_of(config), config.restoration.neighbours
         pictures = StoredPictures(store, keys, config)
         if degradation.reach is None:
@@ -122,9 +124,11 @@ class Restore(Task[RestoreRun]):
         config: RestoreRun,
         progress: Progress = lambda slices: None,
     ) -> Json:
+        """PSNR and SSIM in each window, beside classical references (evaluation.restoration)."""
         return evaluate_restoration(_restorer(model), store, keys, config, progress)
 
     def judge(self, figures: Json, config: RestoreRun) -> Verdict:
+        """The run's `restoration.limits`."""
         return judge_restoration(figures["overall"], config)
 
     def headline(self, figures: Json) -> Json:
@@ -138,6 +142,7 @@ class Restore(Task[RestoreRun]):
         return {"text": f"{name}: {changes[0]} dB, SSIM {changes[1]}"}
 
     def takes_pictures(self, config: RestoreRun) -> bool:
+        """Whether the run learned from pictures, not from CT."""
         return config.restoration.source != "series"
 
     def export(
@@ -171,6 +176,7 @@ class Restore(Task[RestoreRun]):
         curve: list[dict[str, float]],
         path: Path,
     ) -> None:
+        """report.html with strips of input, references, output and target."""
         tuning = report["metrics"]["overall"]["tuning"]
         strips = restoration_strips(_restorer(model), store, keys, config, tuning=tuning)
         write_restoration(report, strips, curve=curve, path=path)

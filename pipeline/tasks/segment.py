@@ -42,6 +42,7 @@ class Segment(Task[SegmentRun]):
         return has_labels(store, key, config.segmentation.labels)
 
     def nothing_usable(self, config: SegmentRun) -> str:
+        """Which kind of labels no series has, and what to do."""
         return (
             f"no series has labels of the kind {config.segmentation.labels!r}: put the label "
             "files beside the images before ingest, and see in its report why one was refused"
@@ -59,6 +60,10 @@ class Segment(Task[SegmentRun]):
         config: SegmentRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
+        """Degraded inputs where the run has a degradation, and volumes on the working grid.
+
+        Raises ConfigError for classes without DICOM codes, or that no label map has.
+        """
         settings, wanted = config.grid, [*keys[TRAIN], *keys[TEST]]
         for name in settings.classes:
             codes_of(name)  # after hours of training, no result must fail for want of a code
@@ -73,6 +78,7 @@ class Segment(Task[SegmentRun]):
     def training_data(
         self, store: Store, keys: list[str], config: SegmentRun, length: int
     ) -> LabelPatches:
+        """Patches of HU and class numbers on the working grid, augmented."""
         settings = config.grid
         volumes = [
             load_working(
@@ -87,6 +93,7 @@ class Segment(Task[SegmentRun]):
         return LabelPatches(volumes, settings, seed=config.train.seed, length=length)
 
     def passes(self, config: SegmentRun) -> int:
+        """Once, and once more on low-dose images where the run has a degradation."""
         return 1 if config.degradation is None else 2
 
     def evaluate(
@@ -125,6 +132,7 @@ class Segment(Task[SegmentRun]):
         return low_dose_figures(model, store, keys, config, denoiser=denoiser, progress=progress)
 
     def judge(self, figures: Json, config: SegmentRun) -> Verdict:
+        """Dice, the mean or of each class with a limit."""
         return judge_segmentation(figures["overall"], config.register_.gate.min_dice)
 
     def headline(self, figures: Json) -> Json:
@@ -142,6 +150,7 @@ class Segment(Task[SegmentRun]):
         config: SegmentRun,
         progress: Progress = lambda slices: None,
     ) -> Exported:
+        """DICOM SEG or what `to.labels` asks for (export.segmentation)."""
         return export_segmented(model, card, source, to, config.grid, progress)
 
     def write_report(
@@ -155,6 +164,7 @@ class Segment(Task[SegmentRun]):
         curve: list[dict[str, float]],
         path: Path,
     ) -> None:
+        """report.html with label outlines on slices, and overview.png beside it."""
         overlays = choose_overlays(model, store, keys, config)
         write_segmentation_report(report, overlays=overlays, curve=curve, path=path)
         if overlays:

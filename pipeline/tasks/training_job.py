@@ -37,6 +37,7 @@ class TrainingJob:
         validation: list[str],
         folder: Path,
     ) -> TrainingJob:
+        """The job as paths and plain data, so that other processes can be sent it."""
         paths = str(store.path.absolute()), str(folder.absolute())
         return cls(config.resolved(), paths[0], keys, validation, paths[1])
 

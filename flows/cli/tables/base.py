@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
-from flows.tracking.registry import VersionDetails, VersionRow
+from flows.tracking.versions import VersionDetails, VersionRow
 from pipeline.core.types import Json
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.quality.summary import rounded
@@ -82,6 +82,7 @@ def model_line(model: Json, gate: Json) -> None:
 
 
 def applied_table(report: Json, out: Path) -> None:
+    """A row for each derived series, then what was refused."""
     table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
     for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
@@ -131,6 +132,7 @@ def checked_table(report: Json) -> None:
 
 
 def deidentified_table(report: Json, out: Path) -> None:
+    """A row for each copied series, then warnings and what was refused."""
     table = Table(title=f"Without identity, in {out}")
     for column in ("series", "patient", "images"):
         table.add_column(column, overflow="fold")

@@ -46,6 +46,7 @@ def figures_table(figures: Json, baselines: dict[str, Json] | None = None) -> No
 
 
 def number(value: float | None, digits: int) -> str:
+    """A figure with so many decimals; NONE where it was not measured."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 

@@ -76,6 +76,7 @@ def _between(seen: Json | None, figure: str, digits: int) -> str:
 
 
 def phantoms_table(figures: Json) -> None:
+    """Noise, sharpness and HU on phantoms, undenoised beside denoised."""
     table = Table(
         title="On phantoms",
         caption=f"{phantom_conditions(figures)}.",

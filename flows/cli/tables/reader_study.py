@@ -9,6 +9,7 @@ from pipeline.core.types import Json
 
 
 def study_table(result: Json) -> None:
+    """A row for each criterion that readers scored, then which images they preferred."""
     table = Table(
         title=f"{len(result['readers'])} readers, {result['cases']} cases, "
         f"{result['readings']} readings; non-inferior above -{result['margin']:g}"

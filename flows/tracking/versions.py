@@ -1,0 +1,60 @@
+"""What the registry knows of a version: as a row, as registered, and whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.config.run import RunConfig
+from pipeline.core.types import Json
+from pipeline.evaluation.gates import Verdict
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version as a list of models shows it.
+
+    created: ISO 8601. gate, reader_study: "passed", "failed" or "" where there was none. headline:
+    Task.headline of its figures.
+    """
+
+    name: str
+    version: int
+    aliases: list[str]
+    created: str
+    gate: str
+    strength: float
+    reader_study: str
+    headline: Json
+    data_digest: str
+    config_digest: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a version was registered with: its figures and its gate's verdict."""
+
+    figures: Json
+    verdict: Verdict
+
+    @property
+    def patients(self) -> Json:
+        """The figures by patient; empty for a task that has none."""
+        return self.figures.get("patients", {})
+
+    def to_dict(self) -> Json:
+        """{"figures", "gate"}, as figures.json beside the weights holds them."""
+        return {"figures": self.figures, "gate": self.verdict.to_dict()}
+
+
+@dataclass(frozen=True)
+class VersionDetails:
+    """Everything that is known of a version."""
+
+    row: VersionRow
+    recorded: Recorded
+    config: RunConfig
+
+    def to_dict(self) -> Json:
+        """As `ldct models show --json` prints it."""
+        return {**asdict(self.row), **self.recorded.to_dict(), "config": self.config.resolved()}
