@@ -90,3 +90,32 @@ def test_lungs_that_touch_in_front_of_the_heart_do_not_swallow_it() -> None:
     lungs = lung_mask(image_hu, (5.0, 2.0, 2.0))
     assert not lungs[:, radius < 20].any()
     assert lungs[:, (radius > 30) & (radius < 48)].all(), "and the vessel is filled in"
+
+
+@pytest.mark.parametrize(("radius_mm", "is_lung"), [(24, False), (32, True)])
+def test_gas_of_less_than_100_ml_is_bowel(radius_mm: float, is_lung: bool) -> None:
+    """Balls of 58 and 137 ml in a body of water."""
+    spacing_mm = (4.0, 2.0, 2.0)
+    level, row, column = (
+        (np.arange(n) - (n - 1) / 2) * mm for n, mm in zip((24, 64, 64), spacing_mm, strict=True)
+    )
+    away_mm = np.sqrt(level[:, None, None] ** 2 + row[:, None] ** 2 + column**2)
+    image_hu = np.full(away_mm.shape, -1000, np.float32)
+    image_hu[:, np.hypot(row[:, None], column) < 55] = 0
+    image_hu[away_mm < radius_mm] = -850
+    assert lung_mask(image_hu, spacing_mm).any() == is_lung
+
+
+def test_a_vessel_in_the_lung_is_lung_whatever_the_pixel_size() -> None:
+    """8 mm are 8 pixels of 1 mm and 4 of 2 mm."""
+    for pixel_mm in (1.0, 2.0):
+        axis = (np.arange(round(140 / pixel_mm)) + 0.5) * pixel_mm - 70
+        rows, columns = axis[:, None], axis
+        plane = np.full((len(axis), len(axis)), -1000, np.float32)
+        plane[np.hypot(rows, columns) < 65] = 0
+        plane[np.hypot(rows, columns) < 45] = -850
+        plane[np.hypot(rows, columns) < 3] = 40
+        found = lung_mask(np.stack([plane] * 12), (5.0, pixel_mm, pixel_mm))
+        lung = found[6]
+        assert lung[len(axis) // 2, len(axis) // 2]
+        assert lung.sum() * pixel_mm**2 == pytest.approx(np.pi * 45**2, rel=0.04)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.pseudonyms import installation_key, key_file, pseudonym, unit_interval
+from pipeline.core.pseudonyms import (
+    installation_key,
+    key_file,
+    patient_pseudonym,
+    pseudonym,
+    unit_interval,
+)
 
 KEY, OTHER_KEY = b"k" * 32, b"l" * 32
 
@@ -22,6 +28,17 @@ def test_a_pseudonym_never_changes_between_versions():
     # RFC 2104 with SHA-256 over "LIDC-0001\0issuer", computed with openssl. A change here moves
     # every patient to a new pseudonym and so, perhaps, from training to test.
     assert pseudonym(KEY, "p", "LIDC-0001", "issuer") == "p-28f222cb73b5"
+    assert patient_pseudonym(KEY, "LIDC-0001", "issuer") == "p-28f222cb73b5"
+
+
+def test_the_same_number_of_two_issuers_is_two_patients():
+    here, there = (patient_pseudonym(KEY, "4711", issuer) for issuer in ("A", "B"))
+    assert here != there
+
+
+def test_a_place_in_the_split_never_changes_between_versions():
+    # HMAC-SHA-256 of "split\0p-1", first 8 bytes over 2^64, computed with openssl.
+    assert unit_interval(KEY, "p-1") == 0xB0330DECD7FB40B0 / 2**64
 
 
 def test_a_pseudonym_hides_its_parts_and_tells_them_apart():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.units import (
+    AIR_HU,
+    LOWEST_CT_HU,
     MU_WATER_PER_MM,
     TISSUE_RANGES_HU,
     Window,
@@ -37,6 +39,11 @@ def test_differences_make_the_round_trip() -> None:
 
 def test_single_precision_stays() -> None:
     assert hu_to_mu_per_mm(np.zeros(3, dtype=np.float32)).dtype == np.float32
+
+
+def test_air_with_its_noise_is_a_measurement_down_to_the_lowest_stored_value() -> None:
+    # PS3.3 C.8.2.1: 12 bits stored, and every CT scanner's rescale intercept of -1024.
+    assert LOWEST_CT_HU == -1024 < AIR_HU
 
 
 def test_window_limits() -> None:
