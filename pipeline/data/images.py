@@ -43,8 +43,8 @@ class ImageItems(Dataset):
 
     images: in HU or grey levels, each as likely as any other. augment changes the target,
     degradation what becomes of it as the input; without one, both are equal. With `patch`, an
-    item is a random piece of that size, spoilt with as much around it as the image has of what
-    the degradation reaches for. `make_target` makes the target of the image, in place of itself.
+    item is a random piece of that size, degraded with a margin of as many pixels as the degradation
+    depends on. `make_target` makes the target of the image, in place of itself.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class ImageItems(Dataset):
 
     @property
     def scale(self) -> int:
+        """By how much the input's sides are smaller than the target's."""
         return 1 if self.degradation is None else self.degradation.scale
 
     def _margin(self, size: tuple[int, ...]) -> int:
@@ -133,8 +134,8 @@ def _inside(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
 def jitter(settings: Jitter) -> Compose | None:
     """What a configuration asks for; None where that is nothing.
 
-    A few hundred slices of a few patients are then many, of many builds; beyond the image lies
-    what its rim shows.
+    A few hundred slices of a few patients then become many, of many builds; beyond the image its
+    rim is repeated.
     """
     moves: list[Randomizable] = []
     if settings.mirror:
@@ -157,8 +158,8 @@ class StoredSlices:
 
     The whole field of view becomes the image, so that a pixel's size differs from series to
     series. Without a size they are as stored; with `clip`, cut off at the ends of that window.
-    `patients` and `places` have each slice's patient and (series, number in it); `given` the
-    labels that pictures came with, else nothing.
+    `patients` and `places` have each slice's patient and (series, number in it); `labels` those
+    that the pictures were stored with, else nothing.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class StoredSlices:
         self.places = [(key, n) for key, v in volumes.items() for n in range(len(v.image_hu))]
         patients = {key: str(store.record(key).patient) for key in keys}
         self.patients = [patients[key] for key, _ in self.places]
-        self.given = [n for v in volumes.values() for n in v.provenance.get("labels", ())]
+        self.labels = [n for v in volumes.values() for n in v.provenance.get("labels", ())]
 
         def read(number: int) -> NDArray[np.float32]:
             key, place = self.places[number]
@@ -214,12 +215,12 @@ def labels_of(images: StoredSlices, kind: LabelName) -> NDArray[np.int64]:
     """A label for each image; raises ConfigError where there is none of that kind."""
     if kind == "lungs":
         return lung_labels(images)
-    if kind == "given" and len(images.given) != len(images):
+    if kind == "given" and len(images.labels) != len(images):
         raise ConfigError("generation.label: given, but these images came without labels")
-    return np.array(images.given if kind == "given" else [0] * len(images), dtype=np.int64)
+    return np.array(images.labels if kind == "given" else [0] * len(images), dtype=np.int64)
 
 
 def lung_labels(images_hu: Images) -> NDArray[np.int64]:
-    """WITH_LUNGS or WITHOUT_LUNGS of each slice, told from the image itself."""
+    """WITH_LUNGS or WITHOUT_LUNGS of each slice, by its HU."""
     shares = [lung_share(images_hu[number]) for number in range(len(images_hu))]
     return np.where(np.array(shares) >= LUNG_SHARE, WITH_LUNGS, WITHOUT_LUNGS).astype(np.int64)

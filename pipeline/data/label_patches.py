@@ -38,6 +38,7 @@ class Labelled:
 
     @property
     def classes(self) -> NDArray[np.uint8]:
+        """The class number of each voxel, uint8, or IGNORED."""
         return self.table[self.labels]
 
 

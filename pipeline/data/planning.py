@@ -1,8 +1,8 @@
 """From what the data are like to a working spacing, a patch, a network's depth and grey ranges.
 
-The rules are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 2), for those
-who are used to them; `plan` is a pure function of the fingerprint, the memory and nothing else,
-and what it gives are plain settings, written into the run where anybody can change them.
+The rules are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 2). `plan` is a
+pure function of the fingerprint and the memory; it returns plain settings, which are written into
+the run, where they can be changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.store.store import Store
 #: Slices this much farther apart than pixels make an image anisotropic.
 ANISOTROPY = 3.0
 #: A level is added while it leaves so many voxels along an axis.
-SMALLEST_FEATURE_MAP = 4
+MIN_FEATURE_MAP = 4
 #: Axes are halved together while their spacings differ by less than this.
 EVEN_ENOUGH = 2.0
 #: A patch should show this share of a median volume, or the spacing grows until it does.
@@ -56,7 +56,7 @@ class Fingerprint:
 
 
 def foreground_range_hu(samples: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """PERCENTILES of voxels in the classes, as many from each volume as there are given."""
+    """PERCENTILES of voxels in the classes, pooled over the volumes."""
     low, high = np.percentile(np.concatenate(samples), PERCENTILES)
     return float(low), float(high)
 
@@ -78,6 +78,7 @@ class Plan:
 
     @property
     def levels(self) -> int:
+        """How many sizes the network works at."""
         return len(self.strides)
 
     def segmentation(self) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def plan(
     dimensions: int = 3,
     channels: int = 2,
     first_features: int = 32,
-    most_features: int = 320,
+    max_features: int = 320,
     batch: int = 2,
 ) -> Plan:
     """The finest working grid and the largest patch that fit.
@@ -134,11 +135,11 @@ def plan(
         raise ConfigError(
             f"planning needs memory_gib > 0 and 2 or 3 dimensions, got {memory_gib}, {dimensions}"
         )
-    room = _Room(USABLE * memory_gib * 2**30 / BYTES, first_features, most_features, channels)
+    budget = _Budget(USABLE * memory_gib * 2**30 / BYTES, first_features, max_features, channels)
     spacing_mm = target_spacing(fingerprint.spacings_mm)
     while True:
         whole = _median_shape(fingerprint, spacing_mm)[-dimensions:]
-        patch = _fitting_patch(whole, spacing_mm[-dimensions:], room, batch)
+        patch = _fitting_patch(whole, spacing_mm[-dimensions:], budget, batch)
         shown = math.prod(min(p, n) / n for p, n in zip(patch, whole, strict=True))
         if dimensions == 2 or shown >= COVERAGE:
             break
@@ -148,23 +149,23 @@ def plan(
         spacing_mm=spacing_mm,
         patch=patch,
         strides=strides,
-        features=room.features(len(strides)),
+        features=budget.features(len(strides)),
         ranges_hu=(_rounded(fingerprint.foreground_hu),),
         batch=batch,
     )
 
 
 @dataclass(frozen=True)
-class _Room:
+class _Budget:
     """How many values may be kept, and how wide levels are."""
 
     values: float
-    first: int
-    most: int
+    first_width: int
+    max_width: int
     channels: int
 
     def features(self, levels: int) -> tuple[int, ...]:
-        return tuple(min(self.first * 2**level, self.most) for level in range(levels))
+        return tuple(min(self.first_width * 2**level, self.max_width) for level in range(levels))
 
     def needed(self, patch: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> float:
         """Values kept for one patch: feature maps of every level, and the class scores."""
@@ -196,16 +197,16 @@ def _median_shape(fingerprint: Fingerprint, spacing_mm: SpacingMm) -> tuple[int,
 
 
 def _fitting_patch(
-    whole: tuple[int, ...], spacing_mm: tuple[float, ...], room: _Room, batch: int
+    whole: tuple[int, ...], spacing_mm: tuple[float, ...], budget: _Budget, batch: int
 ) -> tuple[int, ...]:
     """The median volume, shrunk until `batch` of them fit; divisible by the strides."""
     patch = _divisible(whole, spacing_mm)
-    while batch * room.needed(patch, _strides(patch, spacing_mm)) > room.values:
+    while batch * budget.needed(patch, _strides(patch, spacing_mm)) > budget.values:
         strides = np.prod(_strides(patch, spacing_mm), axis=0)
         longest = int(np.argmax([p / n for p, n in zip(patch, whole, strict=True)]))
         smaller = list(patch)
         smaller[longest] -= int(strides[longest])
-        if smaller[longest] < SMALLEST_FEATURE_MAP:
+        if smaller[longest] < MIN_FEATURE_MAP:
             raise ConfigError("planning: no patch fits into memory_gib; give more, or a batch of 1")
         patch = _divisible(tuple(smaller), spacing_mm)
     return patch
@@ -222,7 +223,7 @@ def _strides(patch: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[tup
     size, spacing = np.array(patch, float), np.array(spacing_mm, float)
     strides = [(1,) * len(patch)]
     while True:
-        long_enough = size // 2 >= SMALLEST_FEATURE_MAP
+        long_enough = size // 2 >= MIN_FEATURE_MAP
         if not long_enough.any():
             return tuple(strides)
         fine_enough = spacing < EVEN_ENOUGH * spacing[long_enough].min()
@@ -245,7 +246,7 @@ def _rounded(range_hu: tuple[float, float]) -> tuple[float, float]:
     return float(math.floor(low)), float(max(math.ceil(high), math.floor(low) + 1))
 
 
-#: Of the voxels within the classes of a volume, so many at most tell its grey values.
+#: At most so many of the voxels within the classes of a volume are sampled for its grey values.
 SAMPLES = 100_000
 
 

@@ -102,19 +102,19 @@ def patch_with_rim(settings: Segmentation) -> tuple[int, int, int]:
 
 
 class RandNoiseFieldd(Randomizable, MapTransform):
-    """Add the patch's "noise", what a low dose would add, times a factor from 0 to `largest`."""
+    """Add the patch's "noise", what a low dose would add, times a factor from 0 to `max_factor`."""
 
-    def __init__(self, largest: float) -> None:
+    def __init__(self, max_factor: float) -> None:
         MapTransform.__init__(self, "input")
-        self.largest = largest
+        self.max_factor = max_factor
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        given = dict(data)
-        noise = given.pop("noise", None)
-        factor = float(self.R.uniform(0, self.largest))
+        patch = dict(data)
+        noise = patch.pop("noise", None)
+        factor = float(self.R.uniform(0, self.max_factor))
         if noise is not None:
-            given["input"] = given["input"] + noise * factor
-        return given
+            patch["input"] = patch["input"] + noise * factor
+        return patch
 
 
 class RandEnhancementd(Randomizable, MapTransform):
@@ -144,13 +144,13 @@ class RandEnhancementd(Randomizable, MapTransform):
 class RandGammad(Randomizable, MapTransform):
     """Bend the grey scale within [low, high] HU by a gamma; what lies outside stays as it is."""
 
-    def __init__(self, largest: float, range_hu: tuple[float, float]) -> None:
+    def __init__(self, max_factor: float, range_hu: tuple[float, float]) -> None:
         MapTransform.__init__(self, "input")
-        self.largest = largest
+        self.max_factor = max_factor
         self.low, self.high = range_hu
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        reach = math.log1p(self.largest)
+        reach = math.log1p(self.max_factor)
         gamma = math.exp(self.R.uniform(-reach, reach))
         image_hu = data["input"]
         inside = image_hu.clamp(self.low, self.high)

@@ -1,4 +1,4 @@
-"""Stored pictures and slices as a restorer sees them, and what became of them."""
+"""Stored pictures and slices as a restorer sees them, and their degraded versions."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class StoredPictures:
         return np.asarray(self.images[place.key][place.slices], dtype=np.float32)
 
     def target(self, number: int) -> Picture:
-        """What the model is to give: the picture, or what the run wants of it."""
+        """What the model is to return: the picture, or what `restoration.target` makes of it."""
         picture = self[number]
         if self.make_target is None:
             return picture
         return self.make_target.degrade(picture, np.random.default_rng(number))
 
     def degraded(self, number: int) -> Picture:
-        """What became of the picture, as `degrade_store` has cached it."""
+        """The degraded picture, as `degrade_store` has cached it."""
         place, digest = self.places[number], degradation_digest(self.config, 0)
         cached = self.store.load_degraded(place.key, digest)
         return np.array(cached[place.slices], dtype=np.float32)
 
-    def given(self, number: int) -> Picture:
-        """What the model is given: the same, with its neighbours where the run asks for them."""
+    def model_input(self, number: int) -> Picture:
+        """The degraded picture, with its neighbours where the run asks for them."""
         if self.neighbours is None:
             return self.degraded(number)
         place = self.places[number]
@@ -71,6 +71,7 @@ class StoredPictures:
         return number == 0 or self.places[number - 1].key != self.places[number].key
 
     def patient(self, number: int) -> str:
+        """The pseudonym of the picture's patient."""
         return str(self.store.record(self.places[number].key).patient)
 
 

@@ -1,4 +1,4 @@
-"""What happens to a pair of patches between the store and the network: MONAI, from config."""
+"""The transforms of a pair of patches between the store and the network: MONAI, from config."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RandScaleNoised(RandomizableTransform, MapTransform):
     """Scale what the degradation added, input - target, by a random factor of a range.
 
     One model then meets more than one noise level. Noise varies within a patient too, so a
-    range also stands for thinner and thicker bodies than the training set has.
+    range also covers thinner and thicker bodies than the training set has.
     """
 
     def __init__(self, factor_range: tuple[float, float]) -> None:

@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class WorkingGrid:
-    """The way between a source grid and its working grid; both [slices, rows, columns].
+    """The mapping between a source grid and its working grid; both [slices, rows, columns].
 
     order[a] is the source axis that working axis a runs along, mirrored[a] whether against it.
     step[a] is how many source voxels one working voxel spans.
@@ -91,6 +91,7 @@ class WorkingGrid:
 
     @property
     def oriented_shape(self) -> Shape:
+        """The source's shape with its axes in the working grid's order."""
         slices, rows, columns = (self.source_shape[axis] for axis in self.order)
         return slices, rows, columns
 

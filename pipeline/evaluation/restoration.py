@@ -52,7 +52,7 @@ def evaluate_restoration(
         target = matching(pictures.target(number), degraded, degradation.scale)
         answers = {
             INPUT: unrestored(degraded, degradation, colour),
-            OUTPUT: restored(model, pictures.given(number)),
+            OUTPUT: restored(model, pictures.model_input(number)),
             **{name: reference(degraded) for name, reference in references.items()},
         }
         figures = {name: _in_windows(image, target, config) for name, image in answers.items()}

@@ -26,7 +26,7 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
 from pipeline.inference.denoise import apply_model, apply_to_slices
-from pipeline.inference.drift import drift, telling_slices, traits
+from pipeline.inference.drift import drift, measured_slices, traits
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image, write_image, written_suffix
 from pipeline.models.adapters.card import ModelCard
@@ -85,7 +85,7 @@ def export_denoised(
         report, read = _stream_series(source, to, model, done, progress)
     except SeriesRefusedError as refused:
         return None, refused.refusals
-    telling = read_some(read.series, telling_slices(len(read.series.instances)))
+    telling = read_some(read.series, measured_slices(len(read.series.instances)))
     return {**report, **unlike(telling)}, read.refusals
 
 

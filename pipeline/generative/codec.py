@@ -1,7 +1,7 @@
 """Images as files of a few kilobytes, by a VQ-VAE and an entropy coder; and back.
 
-Lossy: for previews and research, never in place of the original. Whoever expands a file needs
-the very model that made it, whose digest is in the file, and which itself is not.
+Lossy: for previews and research, never in place of the original. A file can only be
+expanded with the model that made it, whose digest is in the file.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Codec:
 
     def codes(self, image: NDArray[np.float32]) -> NDArray[np.int64]:
         """Indices into the code book [rows, columns] of an image."""
-        given = torch.from_numpy(np.array(image, dtype=np.float32))[None, None]
+        batch = torch.from_numpy(np.array(image, dtype=np.float32))[None, None]
         with torch.inference_mode():
-            values = self.model.normalised(given)
+            values = self.model.normalised(batch)
             return self.network.codes(values.to(self._device))[0].cpu().numpy()
 
     def image(self, codes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -99,7 +99,7 @@ class Codec:
 
 
 class Expectation:
-    """How likely each code is, given the ones to the left and above, of what training counted.
+    """How likely each code is after the codes to its left and above, as counted in training.
 
     follows [2, codes + 1, codes]: how often each code stood right of, and below, each other;
     the last row is for the image's rim. The two are taken as independent given the code, and

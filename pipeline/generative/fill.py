@@ -37,7 +37,7 @@ Region = NDArray[np.bool_]
 KNOWN_SHARE = 0.5
 #: An image is unlike the generator's where the best that it draws explains less of the variance
 #: of what is known, unless it misses that by no more than this, in the model's normalised values.
-LEAST_EXPLAINED, NEGLIGIBLE = 0.2, 0.1
+MIN_EXPLAINED, NEGLIGIBLE = 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Fill:
             raise ConfigError("a search takes at least one move, from a pool of at least one code")
 
     def facts(self) -> dict[str, Any]:
+        """The search's settings, for a report."""
         names = ("moves", "follow", "pool", "group", "consistency", "seed")
         return {name: getattr(self, name) for name in names}
 
@@ -83,8 +84,8 @@ class Filled:
         keys = ("slice", "loss", "explained")
         return {
             "slices": [
-                dict(zip(keys, (n + 1, round(loss, 4), round(told, 3)), strict=True))
-                for n, loss, told in rows
+                dict(zip(keys, (n + 1, round(loss, 4), round(share, 3)), strict=True))
+                for n, loss, share in rows
             ]
         }
 
@@ -120,10 +121,10 @@ def filled(
     where = np.flatnonzero(region.any(axis=(1, 2)))
     if not len(where):
         raise NothingUsableError("no pixel to make up: nothing to do")
-    seen = [_as_seen(images[number], ~region[number], size, fill.clip) for number in where]
+    seen = [_on_model_grid(images[number], ~region[number], size, fill.clip) for number in where]
     small, known = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*seen, strict=True))
     _require_known(known, where)
-    holes, start = _begun(model, small, known, fill)
+    holes, start = _initial_codes(model, small, known, fill)
     found = _searched(holes, start, fill, sequence=sequence, progress=progress)
     with torch.no_grad():
         drawn = model.in_hu(holes.drawn(found[0].to(holes.target.device))).cpu()
@@ -138,11 +139,13 @@ def filled(
 def _require_known(known: torch.Tensor, where: NDArray[np.intp]) -> None:
     for number, there in zip(where, known, strict=True):
         if not there.any():
-            told = f"slice {number + 1}: all of it would be made up, or nearly so"
-            raise LdctError(f"{told}; nothing says what was there")
+            raise LdctError(
+                f"slice {number + 1}: all of it, or nearly so, would be made up: no pixel of it is "
+                "known"
+            )
 
 
-def _as_seen(
+def _on_model_grid(
     image: Stack, known: Region, size: tuple[int, int], clip: Window | None
 ) -> tuple[Stack, Region]:
     """An image and what is known of it on the generator's grid; nothing of the region gets in."""
@@ -153,15 +156,15 @@ def _as_seen(
     return small if clip is None else small.clip(clip.low_hu, clip.high_hu), there
 
 
-def _begun(
+def _initial_codes(
     model: Generative, images: torch.Tensor, known: torch.Tensor, fill: Fill
 ) -> tuple[Holes, torch.Tensor]:
     """Where the search begins: of each image the best of a pool, and the label of that code,
-    where the network must be told one."""
+    where the network takes one."""
     tried = []
     for label in range(max(1, model.labels)):
-        told = torch.full((len(images),), label) if model.labels else None
-        holes = Holes(model, images, known, labels=told)
+        labels = torch.full((len(images),), label) if model.labels else None
+        holes = Holes(model, images, known, labels=labels)
         codes = best_of_pool(holes, fill.pool, torch.Generator().manual_seed(fill.seed))
         with torch.no_grad():
             misfit = holes.misfit(holes.drawn(codes), Search.structure)
@@ -201,18 +204,18 @@ def _explained(
     over all of them that the generator draws other images than these."""
     weight = known.double()
     count = weight.sum(dim=(1, 2, 3), keepdim=True)
-    apart = ((drawn - images).square() * weight).sum(dim=(1, 2, 3))
+    squared_error = ((drawn - images).square() * weight).sum(dim=(1, 2, 3))
     mean = (images * weight).sum(dim=(1, 2, 3), keepdim=True) / count
     spread = ((images - mean).square() * weight).sum(dim=(1, 2, 3))
-    share = float(1 - apart.sum() / spread.sum().clamp(min=1e-12))
-    missed = float((apart.sum() / count.sum()).sqrt()) / scale
-    if share < LEAST_EXPLAINED and missed > NEGLIGIBLE:
+    share = float(1 - squared_error.sum() / spread.sum().clamp(min=1e-12))
+    missed = float((squared_error.sum() / count.sum()).sqrt()) / scale
+    if share < MIN_EXPLAINED and missed > NEGLIGIBLE:
         raise LdctError(
             "the images are unlike the generator's: the best that it draws explains "
-            f"{max(share, 0):.0%} of what is known, at least {LEAST_EXPLAINED:.0%} is needed; "
+            f"{max(share, 0):.0%} of what is known, at least {MIN_EXPLAINED:.0%} is needed; "
             "take a generator that learnt from such images"
         )
-    return (1 - apart / spread.clamp(min=1e-12)).tolist()
+    return (1 - squared_error / spread.clamp(min=1e-12)).tolist()
 
 
 def filled_gaps(model: Generative, volume: Volume, fill: Fill) -> tuple[Volume, list[int], Filled]:
@@ -241,8 +244,8 @@ def filled_gaps(model: Generative, volume: Volume, fill: Fill) -> tuple[Volume, 
         first, last = (place[end] for end in ends)
         way = [found[first], torch.lerp(found[first], found[last], share), found[last]]
         nearest = first if share <= 0.5 else last
-        told = None if holes.labels is None else holes.labels[[first, nearest, last]]
-        drawn = latent.decode(model, torch.stack(way), told)[:, 0].numpy()
+        labels = None if holes.labels is None else holes.labels[[first, nearest, last]]
+        drawn = latent.decode(model, torch.stack(way), labels)[:, 0].numpy()
         start, middle, stop = (resampled(image, volume.image_hu.shape[1:]) for image in drawn)
         off = middle - np.float32(1 - share) * start - np.float32(share) * stop
         whole.image_hu[number] += off * (whole.valid[ends[0]] & whole.valid[ends[1]])
@@ -254,10 +257,10 @@ def _inverted(model: Generative, images: Stack, fill: Fill) -> tuple[Holes, torc
     """Codes of whole images, from the encoder's where there is one, and the search's figures."""
     size = require_generator(model)
     all_of_it = np.ones(images.shape[1:], dtype=bool)
-    seen = np.stack([_as_seen(image, all_of_it, size, fill.clip)[0] for image in images])
+    seen = np.stack([_on_model_grid(image, all_of_it, size, fill.clip)[0] for image in images])
     small = torch.from_numpy(seen)[:, None]
     known = torch.ones_like(small, dtype=torch.bool)
-    holes, codes = _begun(model, small, known, fill)
+    holes, codes = _initial_codes(model, small, known, fill)
     if model.encodes:
         codes = latent.encode(model, small, holes.labels).to(codes)
     found = find_codes(holes, codes, Search(iterations=fill.follow))

@@ -2,8 +2,8 @@
 
 For every model whose network has `encode` and `decode`: variational autoencoders, where a code
 is the mean of the posterior, and plain ones. Images are in the model's own units, HU or grey
-levels, [count, 1, rows, columns]; codes are [count, *latent_shape]. Both are given and taken on
-the CPU, wherever the model is.
+levels, [count, 1, rows, columns]; codes are [count, *latent_shape]. Both are on the CPU,
+wherever the model is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def encode(
 def decode(model: HUModel, codes: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
     """The image of each code, in the model's units."""
     network: Any = model.network
-    parts = [network.decode(*_given(*chunk)).float() for chunk in _chunks(model, codes, labels)]
+    parts = [network.decode(*_arguments(*chunk)).float() for chunk in _chunks(model, codes, labels)]
     return model.in_hu(torch.cat(parts)).cpu()
 
 
@@ -55,7 +55,7 @@ def sample(
     generator: torch.Generator,
     labels: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Images of codes drawn from the standard normal prior; one for each label, if given."""
+    """Images of codes drawn from the standard normal prior; one for each label, if any."""
     network: Any = model.network
     codes = torch.randn((count, *network.latent_shape), generator=generator)
     return decode(model, codes, labels)
@@ -81,7 +81,7 @@ def interpolate(
     """Codes [steps, *latent_shape] from one code to another, both ends included.
 
     Straight, or along the great circle (White 2016): codes of many latents lie near a sphere,
-    whose inside a straight way crosses. Parallel codes have no circle: straight there.
+    whose inside a straight line crosses. Parallel codes have no circle: straight there.
     """
     share = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)
     share = share.view(-1, *[1] * start.ndim)
@@ -114,7 +114,7 @@ def attribute_vector(codes: torch.Tensor, has_attribute: torch.Tensor) -> torch.
 
 @dataclass(frozen=True)
 class LatentUse:
-    """How much each latent of the flattened code tells: both [latents].
+    """How much information each latent of the flattened code carries: both [latents].
 
     kl: nats, the mean over images; variance: of the posteriors' means over images.
     """
@@ -144,10 +144,10 @@ def latent_use(
 
 def _encoded(model: HUModel, images: torch.Tensor, labels: torch.Tensor | None) -> Any:
     network: Any = model.network
-    return network.encode(*_given(model.normalised(images), labels))
+    return network.encode(*_arguments(model.normalised(images), labels))
 
 
-def _given(images: torch.Tensor, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+def _arguments(images: torch.Tensor, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """Plain networks know no labels."""
     return (images,) if labels is None else (images, labels)
 

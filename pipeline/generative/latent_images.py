@@ -19,7 +19,7 @@ from pipeline.models.vae import VAE
 #: How far latents are moved, in standard deviations of the prior.
 SPAN = 3.0
 #: Images whose codes a distribution is fitted to, and as many for each of its components' sides.
-FEWEST_TO_FIT, IMAGES_PER_LATENT = 20, 10
+MIN_IMAGES_TO_FIT, IMAGES_PER_LATENT = 20, 10
 
 #: For pictures that show reconstructions beside what they were made from.
 RECONSTRUCTED = "AI-DERIVED in part"
@@ -48,14 +48,15 @@ class RealImages:
             name = type(model.network).__name__
             raise ConfigError(f"{name} draws images and has no codes of given ones")
         model.latent_shape  # noqa: B018  (raises where codes have no fixed shape)
-        return latent.encode(model, self.images, self.told(model))
+        return latent.encode(model, self.images, self.labels_for(model))
 
-    def told(self, model: Generative) -> torch.Tensor | None:
+    def labels_for(self, model: Generative) -> torch.Tensor | None:
+        """The labels [count]; None for a model that takes none."""
         return self.labels if model.labels else None
 
 
 def samples(model: Generative, labels: torch.Tensor, *, seed: int) -> ImageGrid:
-    """One image from the prior for each label, which unconditional networks are not told."""
+    """One image from the prior for each label, which unconditional networks do not take."""
     generator = torch.Generator().manual_seed(seed)
     if not model.has_prior:
         raise ConfigError(
@@ -80,7 +81,7 @@ def samples_like(
     drawn = codes.new_empty(len(labels), codes.shape[1])
     for label in labels.unique():
         own = codes[known.labels == label] if model.labels else codes
-        if len(own) < FEWEST_TO_FIT:
+        if len(own) < MIN_IMAGES_TO_FIT:
             raise ConfigError(
                 f"{len(own)} images of label {int(label)} in the store: too few to draw like them"
             )
@@ -110,7 +111,7 @@ def reconstructions(model: Generative, known: RealImages) -> ImageGrid:
 def interpolations(
     model: Generative,
     ends: torch.Tensor,
-    told: torch.Tensor,
+    labels: torch.Tensor,
     steps: int,
     *,
     marking: str = RECONSTRUCTED,
@@ -118,15 +119,15 @@ def interpolations(
     """A row from each code of the first half to its partner in the second; labels by row."""
     pairs = zip(*ends.chunk(2), strict=True)
     ways = torch.cat([latent.interpolate(first, last, steps) for first, last in pairs])
-    labels = told.repeat_interleave(steps) if model.labels else None
+    repeated = labels.repeat_interleave(steps) if model.labels else None
     caption = f"From one code (left) to another (right) in {steps} equal steps."
-    return ImageGrid(_flat(latent.decode(model, ways, labels)), steps, caption, marking)
+    return ImageGrid(_flat(latent.decode(model, ways, repeated)), steps, caption, marking)
 
 
 def traversals(
     model: Generative,
     code: torch.Tensor,
-    told: torch.Tensor,
+    labels: torch.Tensor,
     order: list[int],
     steps: int,
     *,
@@ -134,12 +135,12 @@ def traversals(
 ) -> ImageGrid:
     """A row for each latent of `order`, from -3 to +3 sigma, the others as in `code`; label [1]."""
     moved = torch.cat([latent.traverse(code, n, steps=steps, span=SPAN) for n in order])
-    labels = told.expand(len(moved)) if model.labels else None
+    repeated = labels.expand(len(moved)) if model.labels else None
     caption = (
         f"A row for each latent, the one that varies most first: {-SPAN:g} to {SPAN:+g} sigma, "
         "the others fixed."
     )
-    return ImageGrid(_flat(latent.decode(model, moved, labels)), steps, caption, marking)
+    return ImageGrid(_flat(latent.decode(model, moved, repeated)), steps, caption, marking)
 
 
 def arithmetic(
@@ -162,7 +163,7 @@ def arithmetic(
 def latent_order(model: Generative, known: RealImages | None) -> list[int]:
     """Latents by how much their means vary over images; as they are numbered, without posterior."""
     if known is not None and isinstance(model.network, VAE):
-        return latent.latent_use(model, known.images, known.told(model)).by_variance()
+        return latent.latent_use(model, known.images, known.labels_for(model)).by_variance()
     return list(range(math.prod(model.latent_shape)))
 
 

@@ -32,9 +32,9 @@ def normal_prior(images: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Search:
-    """Weights of the losses, and how codes move. The data loss counts 1.
+    """Weights of the losses, and how codes move. The data loss has weight 1.
 
-    consistency: of a sequence, what two neighbours' images may not differ in. until: a search
+    consistency: in a sequence, the weight of the difference of neighbours. until: a search
     ends once every image's loss is there.
     """
 
@@ -62,7 +62,7 @@ class Holes:
 
     known: bool of the same shape. Known pixels near a hole count more (Yeh et al., eq. 3): by
     the share of unknown ones among the `window` x `window` around them. labels: what a
-    conditional network is told of each image, [count].
+    conditional network takes with each image, [count].
     """
 
     def __init__(
@@ -97,29 +97,29 @@ class Holes:
     def drawn(self, codes: torch.Tensor) -> torch.Tensor:
         """Normalised images of codes, with their gradient; one image's label is for all codes."""
         network: Any = self.network
-        told = () if self.labels is None else (self.labels.expand(len(codes)),)
-        return network.decode(codes, *told).float()
+        labels = () if self.labels is None else (self.labels.expand(len(codes)),)
+        return network.decode(codes, *labels).float()
 
     def misfit(self, drawn: torch.Tensor, structure: float) -> torch.Tensor:
         """Data and structure loss [count] of normalised images: L1 of values and of gradients."""
         data = ((drawn - self.target).abs() * self.weight).flatten(1).sum(dim=1)
-        return data + structure * sum(self._gradients_apart(drawn, axis) for axis in (2, 3))
+        return data + structure * sum(self._gradient_misfit(drawn, axis) for axis in (2, 3))
 
-    def _gradients_apart(self, drawn: torch.Tensor, axis: int) -> torch.Tensor:
+    def _gradient_misfit(self, drawn: torch.Tensor, axis: int) -> torch.Tensor:
         both = self.known.narrow(axis, 1, self.known.shape[axis] - 1) & self.known.narrow(
             axis, 0, self.known.shape[axis] - 1
         )
         weight = self.weight.narrow(axis, 1, self.known.shape[axis] - 1) * both
-        apart = (drawn.diff(dim=axis) - self.target.diff(dim=axis)).abs()
-        return (apart * weight).flatten(1).sum(dim=1)
+        difference = (drawn.diff(dim=axis) - self.target.diff(dim=axis)).abs()
+        return (difference * weight).flatten(1).sum(dim=1)
 
     def losses(self, codes: torch.Tensor, search: Search) -> torch.Tensor:
         """All parts [count]; consistency is between an image and the one before it."""
         drawn = self.drawn(codes)
         found = self.misfit(drawn, search.structure) + search.prior * search.prior_of(drawn, codes)
         if search.consistency and len(codes) > 1:
-            apart = (drawn[1:] - drawn[:-1]).square().flatten(1).mean(dim=1)
-            found = found + search.consistency * torch.cat([apart[:1] * 0, apart])
+            difference = (drawn[1:] - drawn[:-1]).square().flatten(1).mean(dim=1)
+            found = found + search.consistency * torch.cat([difference[:1] * 0, difference])
         return found
 
     def part(self, which: slice) -> Holes:
@@ -162,29 +162,29 @@ def best_of_pool(
 
 
 def find_codes(holes: Holes, start: torch.Tensor, search: Search) -> SearchResult:
-    """Move codes from `start` by Adam, in steps that fall to nought as a cosine.
+    """Move codes from `start` by Adam, with a rate that falls to 0 as a cosine.
 
-    Images that share no consistency do not touch each other. Of every image the best code that
+    Without consistency, images do not influence each other. Of every image the best code that
     was seen is kept.
     """
     codes = start.detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([codes], lr=search.lr)
-    # L1 has no slope that falls off: steps of one length would dance around the answer.
+    # L1's gradient does not shrink near the answer: steps of one length would oscillate.
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, search.iterations)
-    best, least = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
+    best, lowest = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
     began, done = time.perf_counter(), 0
-    # The last codes are looked at too, without another move.
+    # The last codes are evaluated too, without another step.
     for done in range(search.iterations + 1):
         losses = holes.losses(codes, search)
-        better = losses.detach() < least
-        best[better], least[better] = codes.detach()[better], losses.detach()[better]
-        if done == search.iterations or (search.until is not None and least.max() <= search.until):
+        better = losses.detach() < lowest
+        best[better], lowest[better] = codes.detach()[better], losses.detach()[better]
+        if done == search.iterations or (search.until is not None and lowest.max() <= search.until):
             break
         (gradient,) = torch.autograd.grad(losses.sum(), codes)
         codes.grad = gradient
         optimiser.step()
         schedule.step()
-    return SearchResult(best.cpu(), least.cpu(), done, time.perf_counter() - began)
+    return SearchResult(best.cpu(), lowest.cpu(), done, time.perf_counter() - began)
 
 
 def find_sequence(

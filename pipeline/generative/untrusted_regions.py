@@ -1,4 +1,4 @@
-"""Which pixels of a CT are not to be believed: metal, and what lies beyond the field of view.
+"""Pixels of a CT that hold no measurement: metal, and what lies beyond the field of view.
 
 Found by physics, no learning. What is done about them is pipeline.generative.fill's.
 """
@@ -20,7 +20,7 @@ METAL_HU = 2500.0
 #: Metal blooms: its edge takes part in pixels beside it.
 METAL_MARGIN_MM = 2.0
 #: A body whose skin only just touches the rim of the field of view is not cut there.
-SHORTEST_CUT_MM = 10.0
+MIN_CUT_MM = 10.0
 
 
 def metal(
@@ -41,7 +41,7 @@ def truncation(volume: Volume) -> Region:
     """Padding that a body runs into: where it goes on beyond the field of view.
 
     [slices, rows, columns]: of each slice's padding the connected pieces that the body touches
-    along SHORTEST_CUT_MM and more. Padding with air before it stays padding, and a body that is
+    along MIN_CUT_MM and more. Padding with air before it stays padding, and a body that is
     cut by the edge of the matrix has no pixels there that could be filled.
     """
     found = np.zeros_like(volume.valid)
@@ -51,9 +51,9 @@ def truncation(volume: Volume) -> Region:
         body = body_mask(volume.image_hu[number]) & ~padding
         for piece in range(1, count + 1):
             touched = body & ndimage.binary_dilation(pieces == piece)
-            if _length_mm(touched, volume.spacing_mm[1:]) >= SHORTEST_CUT_MM:
+            if _length_mm(touched, volume.spacing_mm[1:]) >= MIN_CUT_MM:
                 found[number] |= pieces == piece
-    # Where nobody declared the padding, readers tell it by the corners: those stay as they are.
+    # Readers find undeclared padding by the corners: those stay as they are.
     found[:, [0, 0, -1, -1], [0, -1, 0, -1]] = False
     return found
 

@@ -41,7 +41,7 @@ def apply_to_slices(
     batch: int = 4,
     progress: Progress = lambda slices: None,
 ) -> Iterator[NDArray[np.float32]]:
-    """The model's image_hu for each slice [rows, columns]; no more than it looks at are held.
+    """The model's image_hu for each slice [rows, columns]; no more than needed are in memory.
 
     A model with `neighbours` sees as many slices on each side of it, at the ends the last again.
     Runs where the model's weights are, in fp32: on a GPU a batch at a time; on a CPU each core

@@ -1,7 +1,7 @@
 """Is a series like those that a model learned from? By scanner, kernel, dose and noise.
 
-What training saw is kept with the registered version. An incoming series outside of it is told,
-not judged: the model may do well on it, but nobody has measured that it does.
+What training saw is kept with the registered version. An incoming series outside of it gets a
+warning, not a verdict: the model may do well on it, but this was not measured.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NOT_STATED = "not stated"
 #: How far beyond what training saw a number may lie: the noise of one protocol differs by about
 #: this much between patients of different size.
 MARGIN = 1.5
-#: Slices of a volume whose noise is measured, evenly spread, and fewest patches that tell it.
-_SLICES, _LEAST_PATCHES = 5, 10
+#: Slices of a volume whose noise is measured, evenly spread, and the patches that one needs.
+_SLICES, _MIN_PATCHES = 5, 10
 #: What a series is compared by: words, and numbers with their units.
 WORDS = ("scanner", "kernel", "tube voltage")
 NUMBERS = {"exposure": "mAs", "slice thickness": "mm", "noise": "HU"}
@@ -38,27 +38,27 @@ def traits(
 ) -> Traits:
     """{trait: word or number} of a volume; a number that is not known is left out.
 
-    input_hu: what the model is given in place of the volume [slices, rows, columns], at
+    input_hu: the model's input in place of the volume [slices, rows, columns], at
     `dose_fraction` of its dose.
     """
-    told = volume.provenance
-    makers = (str(told.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
+    provenance = volume.provenance
+    makers = (str(provenance.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
     found: Traits = {
         "scanner": " ".join(word for word in makers if word) or NOT_STATED,
-        "kernel": _word(told.get("ConvolutionKernel")),
-        "tube voltage": _word(told.get("KVP")),
+        "kernel": _word(provenance.get("ConvolutionKernel")),
+        "tube voltage": _word(provenance.get("KVP")),
     }
-    exposure = _number(told.get("Exposure"))
+    exposure = _number(provenance.get("Exposure"))
     numbers = {
         "exposure": None if exposure is None else exposure * dose_fraction,
-        "slice thickness": _number(told.get("SliceThickness")),
+        "slice thickness": _number(provenance.get("SliceThickness")),
         "noise": noise_hu(volume, volume.image_hu if input_hu is None else input_hu),
     }
     return found | {name: number for name, number in numbers.items() if number is not None}
 
 
-def telling_slices(count: int) -> NDArray[np.int64]:
-    """Numbers of those, of so many, that traits looks at: of these alone it tells the same."""
+def measured_slices(count: int) -> NDArray[np.int64]:
+    """Numbers of the slices, of `count`, that traits measures: evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(_SLICES, count)).round().astype(int))
 
 
@@ -66,10 +66,10 @@ def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
     """Median standard deviation in flat tissue, finer than 0.1 per mm; None without such tissue."""
     spacing_mm = volume.spacing_mm[1:]
     variances = []
-    for number in telling_slices(len(image_hu)):
+    for number in measured_slices(len(image_hu)):
         image = np.asarray(image_hu[number], dtype=np.float32)
         patches = flat_patches(image, np.asarray(volume.valid[number]), spacing_mm)
-        if len(patches) >= _LEAST_PATCHES:
+        if len(patches) >= _MIN_PATCHES:
             variances.append(patches.variances(np.add(*bands(image, spacing_mm))))
     return float(np.sqrt(np.median(np.concatenate(variances)))) if variances else None
 
@@ -77,7 +77,7 @@ def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
 def seen_by(store: Store, keys: list[str], config: RunConfig) -> dict[str, Any]:
     """What training sees: {"series", words: {word: series}, numbers: [lowest, highest]}.
 
-    Of the degraded images where there is a degradation, since they are what the model is given.
+    Of the degraded images where there is a degradation, since they are the model's input.
     """
     physics = _physics(config)
     fraction = physics.dose_fraction if physics else 1.0
@@ -104,16 +104,16 @@ def summary(rows: list[Traits]) -> dict[str, Any]:
 
 def drift(found: Traits, seen: dict[str, Any]) -> list[str]:
     """A line for each trait of a series that is outside of what training saw."""
-    return [*_strange_words(found, seen), *_strange_numbers(found, seen)]
+    return [*_unseen_words(found, seen), *_unseen_numbers(found, seen)]
 
 
-def _strange_words(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+def _unseen_words(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
     for name in WORDS:
         if found[name] not in seen[name]:
             yield f"{name} {found[name]}; training saw {', '.join(seen[name])}"
 
 
-def _strange_numbers(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+def _unseen_numbers(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
     for name, unit in NUMBERS.items():
         if name not in found or name not in seen:
             continue

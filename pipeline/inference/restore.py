@@ -15,8 +15,8 @@ from pipeline.core.types import Picture
 from pipeline.io.colour import lab_of, levels_of, lightness_of
 from pipeline.models.adapters.restorer import Restorer
 
-#: In a network at once; larger pictures go through in overlapping pieces.
-LARGEST_PIXELS = 2**20
+#: Pixels in a network at once; larger pictures are processed in overlapping pieces.
+MAX_PIXELS = 2**20
 PIECE, OVERLAP = 512, 0.25
 
 
@@ -26,13 +26,13 @@ def restored(model: Restorer, picture: Picture) -> Picture:
     Runs where the model's weights are, in fp32. Raises LdctError where the output is not finite.
     """
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
-    given = torch.from_numpy(np.array(picture, dtype=np.float32))[None].to(device)
+    image = torch.from_numpy(np.array(picture, dtype=np.float32))[None].to(device)
     with torch.inference_mode():
-        if given.shape[-2] * given.shape[-1] <= LARGEST_PIXELS:
-            output = model(given)
+        if image.shape[-2] * image.shape[-1] <= MAX_PIXELS:
+            output = model(image)
         else:
             output = sliding_window_inference(
-                given, (PIECE, PIECE), 1, model, overlap=OVERLAP, mode="gaussian"
+                image, (PIECE, PIECE), 1, model, overlap=OVERLAP, mode="gaussian"
             )
     found = output[0].cpu().numpy()
     if not np.isfinite(found).all():
@@ -55,7 +55,7 @@ def restored_levels(
         return levels_of(np.concatenate([restored(model, one[None]) for one in levels]), "grey")
     if model.keeps_lightness:
         return levels_of(restored(model, lightness_of(levels)), "lab")
-    if model.given == 1:
+    if model.input_channels == 1:
         grey = levels.mean(axis=0, keepdims=True)
         return levels_of(restored(model, grey), model.colour)
     seen = np.repeat(levels, channels, axis=0) if len(levels) == 1 else levels

@@ -4,7 +4,7 @@ memory.
 Windows slide over the working grid and are blended with Gaussian weights, each axis by itself
 (Isensee et al., Nature Methods 2021). Probabilities are averaged, not scores. Neither they nor
 the working image are ever held for the whole volume: a few working slices at a time are
-finished, interpolated onto the source's slices, decided and let go.
+finished, interpolated onto the source's slices, classified and freed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pipeline.data.working_grid import WorkingGrid
 
 #: A result's slices are made by so many at a time; so are those of a network in two dimensions.
 BLOCK_SLICES = 8
-#: Slices may lie this part of their spacing beside the even grid.
-MOST_UNEVEN = 0.5
+#: How far a slice may lie from the even grid, as a part of the spacing.
+MAX_UNEVENNESS = 0.5
 #: Windows that the network sees at once.
 WINDOWS = 2
 
@@ -66,7 +66,7 @@ def _require_even(volume: Volume) -> None:
         np.arange(len(volume.image_hu)), volume.affine_lps[:3, 2]
     )
     off_mm = float(np.abs(volume.slice_origins_mm - expected).max())
-    if off_mm > MOST_UNEVEN * volume.spacing_mm[0]:
+    if off_mm > MAX_UNEVENNESS * volume.spacing_mm[0]:
         raise LdctError(
             f"slices lie up to {off_mm:.2f} mm from even spacing: a segmenter needs an even "
             "series; ingest it with --intake uneven=resample"

@@ -18,14 +18,14 @@ class RangeWeightedMSE(nn.Module):
     """Mean square error that counts fully where the target lies in [low, high].
 
     Elsewhere (lung, air, bone, metal) an error counts `elsewhere` times as much. Values are
-    normalised (HU / scale). A plain mean is ruled by the largest errors, and those are at
-    bone and air edges; this one spends the network on the tissue that is read in narrow
-    windows, and still ties the rest down.
+    normalised (HU / scale). A plain mean is dominated by the largest errors, which are at
+    bone and air edges; this one weights the tissue that is read in narrow windows, and still
+    constrains the rest.
 
     `mean_weight` adds the square of each patch's mean error within the range, or within each
     of `mean_ranges`, such as those of tissues: a constant offset hardly shows beside the noise
-    in a square error, but it is a bias in HU. The range is told from the target smoothed over
-    `mean_smoothing` pixels: told from single noisy pixels, a tissue would be made of the
+    in a square error, but it is a bias in HU. The range is found in the target smoothed over
+    `mean_smoothing` pixels: in single noisy pixels, a tissue would be made of the
     target's own noise, and the network would learn to follow it. Rims, where smoothing passes
     through one tissue's values between two others, are left out, as in the metrics.
 
@@ -63,6 +63,7 @@ class RangeWeightedMSE(nn.Module):
         self.mean_ranges = tuple(mean_ranges) or ((low, high),)
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for output and target [batch, 1, rows, columns], normalised."""
         inside = (target >= self.low) & (target <= self.high)
         weight = torch.where(inside, 1.0, self.elsewhere)
         error = output - target
@@ -128,7 +129,7 @@ def _mean_square_offset(error: torch.Tensor, inside: torch.Tensor) -> torch.Tens
 class MultiScaleSSIM(nn.Module):
     """share (1 - MS-SSIM) + (1 - share) mean absolute error, as Zhao et al., IEEE TCI 2017.
 
-    The likeness of structure decides, the absolute error keeps levels. Values from low to high,
+    The similarity of structure dominates, the absolute error keeps levels. Values from low to high,
     normalised; the error counts in units of that range. MS-SSIM is MONAI's, at the four finest of
     its five scales, which patches of 99 pixels a side and more have room for.
     """
@@ -140,6 +141,7 @@ class MultiScaleSSIM(nn.Module):
         self.low, self.high, self.share = low, high, share
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for output and target [batch, 1, rows, columns], normalised."""
         one, other = ((image - self.low) / (self.high - self.low) for image in (output, target))
         from monai.metrics import compute_ms_ssim  # seconds, if nothing else did
 
@@ -150,11 +152,12 @@ class MultiScaleSSIM(nn.Module):
 class CosineDistance(nn.Module):
     """1 - the cosine between output and target, each image a vector; mean over the batch.
 
-    Tells patterns apart and not how strong they are: an image and its double are the same.
+    Compares patterns, not how strong they are: an image and its double are the same.
     For what is read by its shape, under any exposure or gain; HU are not, so there it serves
     beside another loss.
     """
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar from 0 to 2 for output and target [batch, ...]."""
         likeness = functional.cosine_similarity(output.flatten(1), target.flatten(1), dim=1)
         return 1 - likeness.mean()

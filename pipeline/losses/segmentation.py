@@ -25,8 +25,8 @@ class SoftDice(nn.Module):
     Milletari et al., 3DV 2016. Sums run over the whole batch (`over_batch`), so that a class
     which a single small patch hardly shows is still measured on enough voxels, or image by
     image. A class without a voxel there is left out: its fraction would be 1 whatever the
-    network does, and so would only dilute the mean. That nothing is claimed for it is the
-    cross-entropy's business. Needs no smoothing constant: what is left in has a denominator of
+    network does, and so would only dilute the mean. False positives of it are penalised by the
+    cross-entropy. Needs no smoothing constant: what is left in has a denominator of
     at least 1. Equals monai.losses.DiceLoss(squared_pred=True) where every class is present.
     """
 
@@ -45,6 +45,7 @@ class SoftDice(nn.Module):
         self.reduction = reduction
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
         probability = logits.float().softmax(dim=1)
         truth = _one_hot(target, logits.shape[1])
         probability = probability * (target != IGNORED)
@@ -73,6 +74,7 @@ class PixelCrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
         numbers = target[:, 0].long()
         weights = self.class_weights
         summed = functional.cross_entropy(
@@ -85,7 +87,7 @@ class PixelCrossEntropy(nn.Module):
 
 
 class DiceCrossEntropy(nn.Module):
-    """Soft Dice and cross-entropy, weighted: overlap for small classes, calm for the rest."""
+    """Soft Dice and cross-entropy, weighted: one for small classes, one for smooth gradients."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class DiceCrossEntropy(nn.Module):
         self.cross_entropy = PixelCrossEntropy()
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
         dice, cross_entropy = self.weights
         return dice * self.dice(logits, target) + cross_entropy * self.cross_entropy(logits, target)
 
@@ -120,11 +123,12 @@ class KnownVoxelsLoss(nn.Module):
         super().__init__()
         # MONAI's focal loss alone calls it use_softmax.
         softmax = "use_softmax" if loss.endswith(".FocalLoss") else "softmax"
-        given = {"include_background": False, softmax: True, **(args or {})}
-        component = Component(target=loss, args=given)
+        arguments = {"include_background": False, softmax: True, **(args or {})}
+        component = Component(target=loss, args=arguments)
         self.loss = build(component, key="loss", base=nn.Module, to_onehot_y=True)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
         unknown = target == IGNORED
         background = torch.zeros_like(logits)
         background[:, 0] = self.CERTAIN

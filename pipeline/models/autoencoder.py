@@ -69,4 +69,5 @@ class DenseAutoencoder(nn.Module):
         return self.decoder(code).unflatten(1, (1, *self.image_size))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction [batch, 1, rows, columns] of normalised images."""
         return self.decode(self.encode(image))

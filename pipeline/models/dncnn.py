@@ -38,4 +38,5 @@ class DnCNN(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, rows, columns] of any size, normalised, in and out."""
         return self.layers(image)

@@ -25,6 +25,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[batch, channels, rows, columns] in and out."""
         return hidden + self.share * self.layers(hidden)
 
 
@@ -60,5 +61,6 @@ class EDSR(nn.Module):
         nn.init.normal_(self.tail.weight, 0.0, 1e-3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """`scale` times the rows and columns of [batch, image_channels, rows, columns]."""
         hidden = self.head(image)
         return self.tail(self.larger(hidden + self.body(hidden)))

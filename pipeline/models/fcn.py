@@ -49,6 +49,7 @@ class FCN(nn.Module):
         self.doublings = nn.ModuleList(doublings)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, out_channels, ...] of the input's spatial size."""
         scored = []
         for number, (level, score) in enumerate(zip(self.levels, self.scores, strict=True)):
             image = level(self.pool(image) if number else image)

@@ -1,7 +1,7 @@
 """Images from random codes: DCGAN (Radford et al., ICLR 2016) and VAE-GAN's pair of networks.
 
-Values are normalised; HU are the shell's business (pipeline/models/adapters/base.py). A generator
-ends in tanh, so `normalize_hu` must bring the images into [-1, 1].
+Values are normalised; pipeline/models/adapters/base.py converts HU. A generator ends in tanh, so
+`normalize_hu` must bring the images into [-1, 1].
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from pipeline.models.distributions import Posterior
 
 #: The side of a generator's first and a discriminator's last feature map.
-SMALLEST = 4
+FIRST_SIDE = 4
 
 
 class Generator(nn.Module):
@@ -32,7 +32,7 @@ class Generator(nn.Module):
         self.latent_shape = (latent,)
         self.image_size = (size, size)
         width = channels * 2 ** (doublings - 1)
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, SMALLEST, bias=False)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, FIRST_SIDE, bias=False)]
         for _ in range(doublings - 1):
             layers += [
                 nn.BatchNorm2d(width),
@@ -49,6 +49,7 @@ class Generator(nn.Module):
         self.apply(initialise)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Images [batch, image_channels, size, size] in [-1, 1] of codes [batch, latent]."""
         return torch.tanh(self.layers(latent[:, :, None, None]))
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
@@ -83,11 +84,12 @@ class Discriminator(nn.Module):
                 layers.append(nn.BatchNorm2d(width))
             blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2)))
             into, width = width, 2 * width
-        blocks.append(nn.Conv2d(into, outputs, SMALLEST))
+        blocks.append(nn.Conv2d(into, outputs, FIRST_SIDE))
         self.blocks = nn.ModuleList(blocks)
         self.apply(initialise)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The features after each block, the scores [batch, outputs, 1, 1] last."""
         features = [image]
         for block in self.blocks:
             features.append(block(features[-1]))
@@ -117,9 +119,11 @@ class VAEGAN(nn.Module):
         return Posterior(mean, log_variance)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Images [batch, image_channels, size, size] in [-1, 1] of codes [batch, latent]."""
         return self.decoder(latent)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction from the mean code, of the input's shape."""
         return self.decode(self.encode(image).mean)
 
 
@@ -140,7 +144,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _doublings(size: int) -> int:
-    doublings = (size // SMALLEST).bit_length() - 1
-    if doublings < 1 or size != SMALLEST * 2**doublings:
-        raise ValueError(f"size must be {2 * SMALLEST}, {4 * SMALLEST}, ..., got {size}")
+    doublings = (size // FIRST_SIDE).bit_length() - 1
+    if doublings < 1 or size != FIRST_SIDE * 2**doublings:
+        raise ValueError(f"size must be {2 * FIRST_SIDE}, {4 * FIRST_SIDE}, ..., got {size}")
     return doublings

@@ -1,8 +1,8 @@
 """Progressive growing (Karras et al., ICLR 2018): small images first, larger ones faded in.
 
 Both networks have a level. At 0 they work on `smallest` pixels a side, at 1 on twice as many;
-at 0.3 the larger images count 0.3, mixed with enlarged small ones. The step moves the level, and
-the weights keep it.
+at 0.3 the larger images have the weight 0.3, mixed with enlarged small ones. The step sets the
+level, which is saved with the weights.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Levels(nn.Module):
         ]
         self.register_buffer("level", torch.tensor(float(self.last)))
         self.level: torch.Tensor
-        # The same as a number: torch.export cannot trace a way that a tensor decides.
+        # The same as a number: torch.export cannot trace a branch on a tensor.
         self._at = float(self.last)
         self.register_load_state_dict_post_hook(_take_level)
 
     def to_level(self, level: float) -> None:
+        """Set the level, from 0 to `last`; a fraction fades the next size in."""
         self.level.fill_(level)
         self._at = level
 
@@ -87,6 +88,7 @@ class ProgressiveGenerator(Levels):
         )
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Images [batch, image_channels, side, side] in [-1, 1] of codes [batch, latent]."""
         doublings, share = self.stage
         hidden = unit_length(self.first(unit_length(latent)[:, :, None, None]))
         before = hidden
@@ -105,7 +107,7 @@ class ProgressiveGenerator(Levels):
 class ProgressiveDiscriminator(Levels):
     """The generator's mirror: images of the level's side to scores [batch, 1, 1, 1].
 
-    One more feature map tells how much the batch varies (minibatch standard deviation), so that
+    One more feature map holds how much the batch varies (minibatch standard deviation), so that
     a collapse can be seen.
     """
 
@@ -134,6 +136,7 @@ class ProgressiveDiscriminator(Levels):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Scores [batch, 1, 1, 1] of images of the level's side."""
         doublings, share = self.stage
         hidden = self._read(image, doublings)
         at_work = self.blocks[: len(self.blocks) - self.last + doublings]
@@ -159,6 +162,7 @@ class Block(nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[batch, into, rows, columns] to [batch, out, rows, columns]."""
         for layer in self.layers:
             hidden = functional.leaky_relu(layer(hidden), LEAK)
             hidden = unit_length(hidden) if self.normalise else hidden
@@ -178,6 +182,7 @@ class Scaled(nn.Module):
         nn.init.zeros_(layer.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The layer's result for the input times sqrt(2 / fan_in)."""
         return self.layer(image * self.scale)
 
 

@@ -52,6 +52,7 @@ class REDCNN(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, rows, columns] in and out; without padding at least 21 x 21 pixels."""
         hidden = image
         skips = [image if self.adds_input else None]
         for number, layer in enumerate(self.encoder, start=1):

@@ -12,7 +12,7 @@ class REDNet(nn.Module):
     Half of the `layers` are 3 x 3 convolutions, half transposed ones that mirror them; the
     paper has 10, 20 and 30 of 64 channels. Every second feature of the first half is added to
     the transposed convolution that undoes what came after it, before its ReLU; the last layer
-    has none. The paper's skip from input to output is the shell's: `residual` of the step.
+    has none. The paper's skip from input to output is the adapter's: `residual` of the step.
     """
 
     def __init__(
@@ -35,10 +35,11 @@ class REDNet(nn.Module):
         for layer in [*self.encoder, *self.decoder]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        # The correction starts small, so that thirty layers do not begin by shouting.
+        # The correction starts small, so that thirty layers do not start with large outputs.
         nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0.0, 1e-3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, in_channels, rows, columns] to [batch, out_channels, rows, columns]."""
         features = []
         hidden = image
         for layer in self.encoder:

@@ -28,6 +28,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, rows, columns] of any size, normalised, in and out."""
         return self.layers(image)
 
 
@@ -47,4 +48,5 @@ class Block(nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[batch, channels, rows, columns] in and out."""
         return hidden + self.layers(hidden)

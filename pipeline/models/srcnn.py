@@ -32,5 +32,6 @@ class SRCNN(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """`scale` times the rows and columns of [batch, image_channels, rows, columns]."""
         larger = interpolate(image, scale_factor=self.scale, mode="bicubic", align_corners=False)
         return self.layers(larger)

@@ -1,4 +1,4 @@
-"""A denoiser for machines without a GPU: few operations a pixel, a wide view.
+"""A denoiser for machines without a GPU: few operations a pixel, a large receptive field.
 
 A U-Net (Ronneberger et al., MICCAI 2015) without normalisation layers, which would shift HU by
 what else is in the slice, on a slice folded to half its side (pixel unshuffle, Shi et al., CVPR
@@ -49,6 +49,7 @@ class SwiftUNet(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, rows, columns] of any size, normalised, in and out."""
         rows, columns = image.shape[-2:]
         fold = self.multiple
         # By one row at least, or torch.export would trace one of two cases and refuse the other.

@@ -1,8 +1,8 @@
 """Variational autoencoders (Kingma & Welling, ICLR 2014): images from codes, codes from images.
 
 All take normalised images [batch, 1, rows, columns] of the size they were made for, and with
-`labels` are conditional (Sohn et al., NeurIPS 2015): encoder and decoder are told a label, so
-that the code need not say it.
+`labels` are conditional (Sohn et al., NeurIPS 2015): encoder and decoder get a label, so
+that the code need not contain it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class VAE(nn.Module, ABC):
     def _condition(self, label: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """One-hot labels [batch, labels]."""
         if (label is None) != (self.labels == 0):
-            wanted = f"a label in 0 ... {self.labels - 1}" if self.labels else "no label"
-            raise ValueError(f"this network takes {wanted} with each image")
+            expected = f"a label in 0 ... {self.labels - 1}" if self.labels else "no label"
+            raise ValueError(f"this network takes {expected} with each image")
         if label is None:
             return like.new_zeros(len(like), 0)
         return one_hot(label, self.labels).to(like)
@@ -171,7 +171,7 @@ class ConvVAE(VAE):
             strides=[2] * len(channels),
             norm=norm,
         )
-        # The decoder is told the label beside the code.
+        # The decoder gets the label beside the code.
         self.body.decodeL = nn.Linear(latents + labels, self.body.decodeL.out_features)
 
     def _encoded(self, image: torch.Tensor, condition: torch.Tensor) -> Halves:

@@ -11,9 +11,9 @@ _HALVE, _DOUBLE = (2, 4, 1, 1), (2, 4, 1, 1, 0)
 
 
 class VQVAE(nets.VQVAE):
-    """[batch, 1, rows, columns] -> what is left of it after its way through the code book.
+    """[batch, 1, rows, columns] -> its reconstruction from codes of the code book.
 
-    channels: of each halving of the side, so a code stands for 2^len(channels) pixels squared;
+    channels: of each halving of the side, so a code represents 2^len(channels) pixels squared;
     num_embeddings: codes in the book. Any size: what is missing to whole codes is filled with
     the last row and column, and cut off again.
     """
@@ -50,6 +50,7 @@ class VQVAE(nets.VQVAE):
         self.follows: torch.Tensor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The reconstruction [batch, 1, rows, columns] of normalised images."""
         return self.rebuild(image)[0]
 
     def rebuild(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,5 +76,6 @@ class VQVAE(nets.VQVAE):
             self.follows[which].index_put_((before, codes), ones, accumulate=True)
 
     def padded(self, image: torch.Tensor) -> torch.Tensor:
+        """The images with their last row and column repeated up to whole codes."""
         rows, columns = (-length % self.pixels_per_code for length in image.shape[-2:])
         return pad(image, (0, columns, 0, rows), mode="replicate") if rows or columns else image

@@ -206,7 +206,7 @@ def plot_codes(model: Generative, config: GenerateRun, store: Store, path: Path)
     if codes.shape[1] < 2:
         raise ConfigError("latent plot: the model has one latent, and a plot takes two")
     order = codes.var(dim=0).argsort(descending=True)[:2].sort().values.tolist()
-    shown = images.given if images.given else labels_of(images, "lungs")
+    shown = images.labels if images.labels else labels_of(images, "lungs")
     first, second = (number + 1 for number in order)
     points = codes[:, order].numpy(), np.asarray(shown)
     save_latent_plot({config.name: points}, path, latents=(first, second))

@@ -45,7 +45,7 @@ def restoration_strips(
         answers = [
             unrestored(degraded, degradation, colour),
             *(reference(degraded) for reference in references.values()),
-            restored(model, pictures.given(number)),
+            restored(model, pictures.model_input(number)),
             matching(pictures.target(number), degraded, degradation.scale),
         ]
         place = pictures.places[number]

@@ -111,7 +111,7 @@ def test_the_grey_range_is_that_of_the_structures() -> None:
 def test_a_plan_is_plain_settings_of_a_run(dimensions: int) -> None:
     """What it writes down builds a network that takes its patches."""
     made = plan(
-        THICK, memory_gib=0.3, dimensions=dimensions, first_features=4, most_features=16, batch=1
+        THICK, memory_gib=0.3, dimensions=dimensions, first_features=4, max_features=16, batch=1
     )
     settings = Segmentation.model_validate({"classes": {"liver": [5]}} | made.segmentation())
     model = build_segmenter(Component.model_validate(made.model()), settings, multiple=1).eval()

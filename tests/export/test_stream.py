@@ -30,7 +30,7 @@ from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
 from pipeline.export.series import UNWRITTEN, Export, export_denoised
-from pipeline.inference.drift import drift, summary, telling_slices, traits
+from pipeline.inference.drift import drift, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
 CARD = ModelCard("redcnn", 2, "0123456789abcdef" * 4, "c", "d", 1)
@@ -250,7 +250,7 @@ def test_drift_is_told_as_of_the_whole_volume(tmp_path, test_data):
     series = only_series(test_data / "ct" / "abdomen-ge-crlm1004")
     series = replace(series, instances=series.instances[10:22])
     volume = read_volume(series).volume
-    chosen = telling_slices(len(series.instances))
+    chosen = measured_slices(len(series.instances))
     assert len(chosen) == 5
     found = traits(read_some(series, chosen))
     assert found == traits(volume)

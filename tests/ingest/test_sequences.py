@@ -119,7 +119,7 @@ def test_slices_and_frames_and_files_go_the_same_way(store: Store, tmp_path: Pat
     task = task_of(config)
     task.prepare(store, {"test": ["p-0"]}, config)
     pictures = StoredPictures(store, ["p-0"], config)
-    assert pictures.given(0)[:, 0, 0].tolist() == [0, 0, 10]
+    assert pictures.model_input(0)[:, 0, 0].tolist() == [0, 0, 10]
     folder = tmp_path / "frames"
     folder.mkdir()
     for number, frame in enumerate(stack):

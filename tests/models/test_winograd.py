@@ -23,8 +23,8 @@ LAYERS = [(winograd.Conv2d, nn.Conv2d), (winograd.ConvTranspose2d, nn.ConvTransp
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few channels and small images, too, so that the tests are quick."""
-    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "MIN_PIXELS", 1)
 
 
 @pytest.fixture
@@ -134,10 +134,10 @@ def test_what_it_cannot_do_is_pytorchs_bit_for_bit(
 
 
 def test_few_channels_and_small_images_are_left_to_pytorch(gone: list[str]) -> None:
-    for channels, side in ((winograd.LEAST_CHANNELS - 1, 128), (winograd.LEAST_CHANNELS, 32)):
+    for channels, side in ((winograd.MIN_CHANNELS - 1, 128), (winograd.MIN_CHANNELS, 32)):
         winograd.Conv2d(channels, channels, 3)(torch.randn(1, channels, side, side))
     assert not gone
-    channels = winograd.LEAST_CHANNELS
+    channels = winograd.MIN_CHANNELS
     winograd.Conv2d(channels, channels, 3)(torch.randn(1, channels, 64, 64))
     assert gone
 
@@ -175,7 +175,7 @@ from concurrent.futures import ThreadPoolExecutor
 from torch import nn
 from pipeline.models.winograd import conv as winograd
 from pipeline.models.winograd.tiles import threads
-winograd.LEAST_CHANNELS = winograd.LEAST_PIXELS = 1
+winograd.MIN_CHANNELS = winograd.MIN_PIXELS = 1
 torch.set_num_threads(2)
 ours, theirs = winograd.Conv2d(8, 8, 5, padding=2), nn.Conv2d(8, 8, 5, padding=2)
 theirs.load_state_dict(ours.state_dict())

@@ -292,7 +292,7 @@ def test_a_colouriser_keeps_the_lightness() -> None:
 
 
 def test_a_large_picture_goes_in_pieces_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.inference.restore.LARGEST_PIXELS", 32 * 32)
+    monkeypatch.setattr("pipeline.inference.restore.MAX_PIXELS", 32 * 32)
     monkeypatch.setattr("pipeline.inference.restore.PIECE", 48)
     image = drawing(4, 96)[:1]
     output = restored(shell(Zero(1), run(NOISE)), image)

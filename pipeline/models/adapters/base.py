@@ -1,4 +1,4 @@
-"""The shell that every registered network lives in: HU in, and what the task gives out."""
+"""The adapter around every registered network: HU in, the task's output out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelAdapter(nn.Module):
 class HUModel(ModelAdapter):
     """Takes and gives HU, [batch, 1, rows, columns] in float32, any size.
 
-    Normalisation lives in here, so nobody can do it wrongly outside. With
+    Normalisation is done in here, so that no caller can do it differently. With
     `residual` the network predicts the degradation and the input is added in full precision
     (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
     by `adds_input`, has done it already.
@@ -58,6 +58,7 @@ class HUModel(ModelAdapter):
         self.adds_input = residual and not getattr(network, "adds_input", False)
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """HU [batch, 1, rows, columns] in and out, float32."""
         predicted = self.network(self.normalised(image_hu)).float()
         denoised_hu = (
             image_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)
@@ -66,23 +67,24 @@ class HUModel(ModelAdapter):
         return torch.lerp(image_hu, denoised_hu, self.strength)
 
     def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
-        """HU as the network sees them."""
+        """HU in the network's units: (HU - centre) / scale."""
         return (image_hu - self.centre) / self.scale
 
     def in_hu(self, normalised: torch.Tensor) -> torch.Tensor:
-        """What the network gives, in HU."""
+        """The network's output in HU."""
         return normalised * self.scale + self.centre
 
 
 class Identity(nn.Module):
-    """Leaves its input alone: what the shell is tested with."""
+    """Returns its input: for tests of the adapter."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The image itself, of any shape."""
         return image
 
 
 def denoiser(config: DenoiseRun) -> HUModel:
-    """A network from HU to HU in its shell."""
+    """The run's network in an adapter from HU to HU."""
     network = build(config.model, key="model", base=nn.Module)
     residual = bool(config.step.args.get("residual", False))
     return HUModel(
@@ -105,4 +107,5 @@ def place(model: ModelAdapter, device: str, *, channels_last: bool) -> ModelAdap
 
 
 def build_loss(component: Component) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The configuration's loss (output, target) -> scalar; ConfigError if it cannot be built."""
     return build(component, key="loss", base=nn.Module)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The card of a registered model, as derived series cite it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.models.adapters.base import ModelAdapter
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which model, at which strength: what a derived series must be able to tell.
+    """Which model, at which strength: what a derived series records.
 
-    seen: what its training saw, by pipeline.inference.drift; None where nobody wrote it down.
+    seen: what its training saw, by pipeline.inference.drift; None where it was not recorded.
     """
 
     name: str
@@ -33,10 +33,11 @@ class ModelCard:
 
     @property
     def slug(self) -> str:
-        """Tells models and strengths apart in the name of a folder."""
+        """A folder's name that differs between models and strengths."""
         return f"{self.name}-v{self.version}{self._partly('-strength{:g}')}"
 
     def operation(self) -> Operation:
+        """What a derived series' header says was done to it, and by which model."""
         mixed = self._partly(
             " Strength {:g}: output = input + {:g} * (denoised - input), so that part of the "
             "source's noise stays."
@@ -54,9 +55,9 @@ class ModelCard:
             identity=f"{self.name}/{self.version}/{self.weights_sha256}{self._partly('/{:g}')}",
         )
 
-    def _partly(self, told: str) -> str:
-        """`told` of a strength below 1; nothing of the whole."""
-        return "" if self.strength == 1 else told.format(self.strength, self.strength)
+    def _partly(self, text: str) -> str:
+        """`text` with the strength filled in; empty at full strength."""
+        return "" if self.strength == 1 else text.format(self.strength, self.strength)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The shell of networks that encode and draw images."""
+"""The adapter of networks that encode and draw images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.models.vae import VAE
 
 
 class Generative(HUModel):
-    """Autoencoders and generators: images, and what they give, in HU or grey levels.
+    """Autoencoders and generators: images in HU or grey levels, in and out.
 
     pipeline.generative.latent has what can be done with one. Called as a module, an autoencoder
-    takes images and reconstructs them. A network that has codes alone, or that must be told a
+    takes images and reconstructs them. A network that has codes alone, or that needs a
     label, takes [batch, codes + labels], each code flat and its label one-hot behind it, and draws.
     """
 
@@ -35,7 +35,7 @@ class Generative(HUModel):
 
     @property
     def labels(self) -> int:
-        """How many labels the network may be told; 0: none."""
+        """How many labels the network is conditional on; 0: none."""
         return int(getattr(self.network, "labels", 0))
 
     @property
@@ -58,9 +58,11 @@ class Generative(HUModel):
 
     @property
     def draws_from_codes(self) -> bool:
+        """Whether the module takes codes, with labels if any, in place of images."""
         return not self.encodes or self.labels > 0
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """Images [batch, 1, rows, columns] of images or of flat codes; see the class."""
         network: Any = self.network
         if not self.draws_from_codes:
             return super().forward(given)
@@ -71,5 +73,5 @@ class Generative(HUModel):
 
 
 def generative(config: GenerateRun) -> Generative:
-    """The run's network in its shell."""
+    """The run's network in its adapter."""
     return Generative(build(config.model, key="model", base=nn.Module), config=config)

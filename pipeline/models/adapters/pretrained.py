@@ -1,4 +1,4 @@
-"""Models that come with the software, for whoever has trained none: `NAME@pretrained`.
+"""Models that come with the software: `NAME@pretrained`.
 
 A folder of `pretrained/` holds what the registry holds of a version: config.yaml,
 weights.safetensors, figures.json, card.json with the digests, and MODEL_CARD.md for people.

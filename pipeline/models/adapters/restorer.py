@@ -1,4 +1,4 @@
-"""The shell of networks that restore: holes, missing pixels and missing colour in, whole out."""
+"""The adapter of networks that restore holes, missing pixels and missing colour."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Restorer(HUModel):
     """Takes and gives pictures in grey levels, L*a*b* or HU, [batch, channels, rows, columns].
 
     The output may have more channels and `scale` times the pixels of the input. NaN in the
-    input is a pixel that nobody knows: the network sees what its surroundings have there
-    (`from_around`), and in one channel more what is known (1) and what is not (0). Of what the
-    degradation leaves as it was nothing changes: known pixels beside holes, and the lightness
-    beside lost colour.
+    input is an unknown pixel: the network sees what its surroundings have there
+    (`from_around`), and in one channel more what is known (1) and what is not (0).
+    What the degradation keeps is kept: known pixels beside holes, and the lightness beside lost
+    colour.
 
     Where the run asks for neighbours, the input's channels are slices or frames in a row, and
     the output is the middle one restored.
@@ -41,13 +41,14 @@ class Restorer(HUModel):
         self.colour = config.restoration.colour
         self.channels = CHANNELS[self.colour]
         self.neighbours = config.restoration.neighbours or 0
-        self.given = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
+        self.input_channels = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
-        self.keeps_lightness = self.colour == "lab" and self.given == 1
-        self.input_shape = (-1, self.given, -1, -1)
+        self.keeps_lightness = self.colour == "lab" and self.input_channels == 1
+        self.input_shape = (-1, self.input_channels, -1, -1)
         self.output_shape = (-1, self.channels, -1, -1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The restored picture [batch, channels, scale x rows, scale x columns]."""
         known = torch.isfinite(image)
         filled = from_around(image, known, self.centre) if self.hides else image
         seen = self.normalised(filled)

@@ -1,4 +1,4 @@
-"""HU in, a score for each class out: the shell that every segmentation network lives in."""
+"""The adapter of segmentation networks: HU in, a logit for each class out."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SegmentationModel(ModelAdapter):
     """Takes HU [batch, 1, (slices,) rows, columns] in float32 of any size; gives logits
     [batch, classes, ...] of the same size, the background first.
 
-    The intensity ranges live in here, so nobody can normalise wrongly outside: each is a
+    The intensity ranges are applied in here, so that no caller can do it differently: each is a
     channel of the network, HU clipped to [low, high], which become -1 and 1. `multiple`: sizes
-    that the network halves on its way must divide by it; the shell repeats the rim to get there.
+    that the network halves on its way must divide by it; the rim is repeated up to such a size.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class SegmentationModel(ModelAdapter):
         self.multiple = multiple
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes, (slices,) rows, columns] of HU [batch, 1, ...]."""
         channels = [_unit(image_hu, low, high) for low, high in self.ranges_hu]
         size = image_hu.shape[2:]
         padding = [n for length in reversed(size) for n in (0, -length % self.multiple)]
@@ -57,10 +58,10 @@ def _unit(image_hu: torch.Tensor, low: float, high: float) -> torch.Tensor:
 def build_segmenter(
     component: Component, settings: Segmentation, *, multiple: int = 16
 ) -> SegmentationModel:
-    """A network in its shell, freshly initialised from torch's global generator.
+    """A network in its adapter, freshly initialised from torch's global generator.
 
     Its dimensions and channels follow from the settings. Raises ConfigError where the network
-    does not take them, or where the run says them a second time.
+    does not take them, or where the run names them a second time.
     """
     follows = {
         "spatial_dims": settings.dimensions,

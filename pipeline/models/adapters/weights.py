@@ -55,4 +55,5 @@ def load_weights(model: ModelAdapter, folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

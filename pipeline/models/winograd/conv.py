@@ -6,8 +6,8 @@ products of matrices, and collected again. A kernel of 5 x 5 then takes 4 multip
 in place of 25, one of 3 x 3 takes 1.8 in place of 9. PyTorch's own on AVX2 is already at the
 processor's limit, so nothing but fewer operations can be faster.
 
-`Conv2d` and `ConvTranspose2d` are PyTorch's with the same weights and the same names; they go the
-other way where it was measured to be faster, and PyTorch's everywhere else: on a GPU, in bf16,
+`Conv2d` and `ConvTranspose2d` are PyTorch's with the same weights and names; they use this
+algorithm where it was measured to be faster, and PyTorch's own everywhere else: on a GPU, in bf16,
 traced, exported. The two agree to a few 1e-6 of the largest value.
 """
 
@@ -23,14 +23,15 @@ from torch.autograd.function import once_differentiable
 from pipeline.models.winograd.tiles import TILE, Lifting, Room, Tiles, collect, transforms
 
 KERNELS = (3, 5)
-#: With less of either, the lifting costs more than the products save.
-LEAST_CHANNELS, LEAST_PIXELS = 64, 64 * 64
+#: With less of either, the transforms cost more than the products save.
+MIN_CHANNELS, MIN_PIXELS = 64, 64 * 64
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's, by Winograd's way where that is faster: see the module."""
+    """PyTorch's, by Winograd's algorithm where that is faster: see the module."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As torch.nn.Conv2d's, [batch, channels, rows, columns]."""
         padding = _padding_if_faster(self, input)
         if padding is None:
             return super().forward(input)
@@ -38,9 +39,11 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """PyTorch's, by Winograd's way where that is faster: a convolution with the kernel turned."""
+    """PyTorch's, by Winograd's algorithm where that is faster: a convolution with the kernel
+    rotated."""
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """As torch.nn.ConvTranspose2d's, [batch, channels, rows, columns]."""
         padding = _padding_if_faster(self, input)
         if padding is None or output_size is not None:
             return super().forward(input, output_size)
@@ -49,7 +52,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 def _padding_if_faster(layer: nn.Conv2d | nn.ConvTranspose2d, input: torch.Tensor) -> int | None:
-    """The layer's padding on every side, where Winograd's way can be gone and is worth it."""
+    """The layer's padding on every side, where Winograd's algorithm applies and is faster."""
     padding, kernel = layer.padding[0], layer.kernel_size[0]
     possible = (
         isinstance(padding, int)
@@ -63,8 +66,8 @@ def _padding_if_faster(layer: nn.Conv2d | nn.ConvTranspose2d, input: torch.Tenso
     )
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     worth_it = (
-        min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
-        and input.numel() >= LEAST_PIXELS * layer.in_channels
+        min(layer.in_channels, layer.out_channels) >= MIN_CHANNELS
+        and input.numel() >= MIN_PIXELS * layer.in_channels
     )
     if possible and worth_it and not traced and not torch.is_autocast_enabled("cpu"):
         return int(padding)
@@ -82,6 +85,7 @@ class _Winograd(torch.autograd.Function):
         bias: torch.Tensor | None,
         padding: int,
     ) -> torch.Tensor:
+        """Correlate with `weight`, padded by zeros on every side; `bias` [out] is added."""
         ctx.save_for_backward(input, weight)
         ctx.padding = padding
         return _correlate(input, weight, bias, padding)
@@ -89,6 +93,7 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of the input, the weight and the bias, those that are needed."""
         input, weight = ctx.saved_tensors
         wants_input, wants_weight, wants_bias, _ = ctx.needs_input_grad
         kernel, padding = weight.shape[-1], ctx.padding
@@ -103,7 +108,7 @@ class _Winograd(torch.autograd.Function):
 
 
 def _turned(weight: torch.Tensor) -> torch.Tensor:
-    """The kernel that undoes the way of the first: turned by half, in and out exchanged."""
+    """The kernel of the transposed convolution: rotated by half a turn, in and out exchanged."""
     return weight.flip((2, 3)).transpose(0, 1)
 
 

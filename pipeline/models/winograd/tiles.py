@@ -93,6 +93,7 @@ class Chunk(NamedTuple):
 
     @property
     def tiles(self) -> int:
+        """How many tiles the chunk has."""
         return self.lines * self.across
 
 
@@ -106,6 +107,7 @@ class Tiles(NamedTuple):
 
     @classmethod
     def of(cls, input: torch.Tensor, kernel: int, padding: int) -> Tiles:
+        """The tiling of a convolution's output; input [batch, channels, rows, columns]."""
         rows, columns = (side + 2 * padding - kernel + 1 for side in input.shape[2:])
         return cls(len(input), rows, columns, TILE - kernel + 1)
 
@@ -116,6 +118,7 @@ class Tiles(NamedTuple):
 
     @property
     def across(self) -> int:
+        """How many tiles one line has."""
         return -(-self.columns // self.step)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -139,6 +142,7 @@ class Room:
         self.memory = torch.empty(0)
 
     def of(self, *shape: int) -> torch.Tensor:
+        """A tensor of this shape; the next call uses the same memory."""
         size = math.prod(shape)
         if self.memory.numel() < size:
             self.memory = torch.empty(size)
