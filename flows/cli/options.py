@@ -85,9 +85,9 @@ def import_with_server_warmup() -> Iterator[None]:
     Prefect's server starts beside them, and Python does not look for cycles among what is never
     freed: not now (1.3 s), nor at any later time.
     """
-    from flows.runtime.ephemeral_server import begin
+    from flows.runtime import ephemeral_server
 
-    begin()
+    ephemeral_server.start()
     gc.disable()
     try:
         yield

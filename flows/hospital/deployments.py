@@ -5,9 +5,6 @@ Prefect keeps the time, makes the runs and starts each in a process of its own.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -27,6 +24,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
 from flows.hospital.status import TAG, api_url, reachable
+from flows.runtime.prefect_server import PrefectServer
 from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError, LdctError
 
@@ -95,19 +93,10 @@ def prefect_server() -> Iterator[None]:
 @contextmanager
 def _own_server(url: str) -> Iterator[None]:
     place = urlsplit(url)
-    where = ["--host", str(place.hostname), "--port", str(place.port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", *where],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server = PrefectServer.start(str(place.hostname), int(place.port or 4200))
     try:
-        until = time.monotonic() + _START_S
-        while not reachable(url):
-            if process.poll() is not None or time.monotonic() > until:
-                raise LdctError("the Prefect server did not start; try `prefect server start`")
-            time.sleep(0.5)
+        if not server.wait_until_ready(_START_S):
+            raise LdctError("the Prefect server did not start; try `prefect server start`")
         yield
     finally:
-        process.terminate()
-        process.wait()
+        server.stop()

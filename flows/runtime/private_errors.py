@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flows.runtime.ephemeral_server import api
+from flows.runtime import ephemeral_server
 
 
 class StageFailedError(Exception):
@@ -44,9 +44,9 @@ def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 def run_flow(run: Callable[[], Any]) -> Any:
-    """Run a sealed flow from outside Prefect: its failure is the original error again."""
+    """Run a flow of `redact_errors` from outside Prefect; raises the original error again."""
     try:
-        with api():
+        with ephemeral_server.connected():
             return run()
     except StageFailedError as failure:
         original = failure.original

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,10 +19,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Deployment, StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 
 from flows.hospital import jobs as scheduled
-from flows.hospital.deployments import deployments, times_to_come
+from flows.hospital import status
+from flows.hospital.deployments import deployments, prefect_server, times_to_come
 from flows.hospital.status import page, scheduled_runs
 from flows.tracking.registry import Registry
 from pipeline.config.schedule import Schedule
@@ -170,3 +173,17 @@ def test_retraining_evaluates_registers_and_skips_what_it_knows(tmp_path):
     assert (again.type, again.name) == (StateType.CANCELLED, "Skipped")
     assert "/1 was trained on the same data" in again.message
     assert len(Registry.default().list()) == 1
+
+
+def test_a_server_of_its_own_answers_while_the_jobs_run(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    monkeypatch.setattr(status, "LOCAL_API", url)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with temporary_settings({PREFECT_API_URL: None}):
+        assert not status.reachable(url)
+        with prefect_server():
+            assert PREFECT_API_URL.value() == url
+            assert status.reachable(url)
+        assert not status.reachable(url)
