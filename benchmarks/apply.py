@@ -127,9 +127,9 @@ def whole_and_parts(
 
 
 def hand_over(series: Series, made: list[Slice], folder: Path) -> None:
-    with derived_series(folder, series, CARD.operation(), write_slice) as going:
+    with derived_series(folder, series, CARD.operation(), write_slice) as writer:
         for one in made:
-            going.take(one)
+            writer.write(one)
 
 
 def memory_apart(source: Path, scratch: Path, length: int, arguments: list[str]) -> dict[str, Any]:

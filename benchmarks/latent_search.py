@@ -103,7 +103,7 @@ def sides_of(store: Store, config: RunConfig, data: Path) -> tuple[list[str], li
     """Keys of what the generator learns from, and of what it never sees."""
     if config.name == "vae_digits":
         report = task_of(config).ingest(None, store, config, key=installation_key())
-        keys = [row["series"] for row in report.series]
+        keys = [row.series for row in report.series]
         held_back = config.data.split.test
         assert isinstance(held_back, list)
         return [key for key in keys if key not in held_back], held_back
@@ -116,7 +116,7 @@ def ingested(folder: Path, store: Store) -> str:
     report = ingest(
         folder, store, key=installation_key(), intake=IngestOptions(unidentified="folder")
     )
-    return str(report.series[0]["series"])
+    return report.series[0].series
 
 
 def trained(store: Store, keys: list[str], config: RunConfig, work: Path) -> HUModel:

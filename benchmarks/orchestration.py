@@ -177,7 +177,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
         "phantoms": task.on_phantoms(model, config),
         "versions": versions(),
         "split": sides,
-        **ingested.as_dict(),
+        **ingested.to_dict(),
         "exported": exported,
         "config": config.resolved(),
     }

@@ -63,7 +63,7 @@ def psnr_of_batches(store: Store, config: RunConfig, work: Path) -> list[float]:
     report = task.ingest(None, store, config, key=installation_key())
     held_back = config.data.split.test
     assert isinstance(held_back, list)
-    keys = [row["series"] for row in report.series if row["patient"] not in held_back]
+    keys = [row.series for row in report.series if row.patient not in held_back]
     usable = [key for key in keys if task.usable(store, key, config)]
     items = task.training_data(store, usable, config, ITERATIONS * config.train.batch)
     losses: list[float] = []

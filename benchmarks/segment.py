@@ -93,7 +93,7 @@ def ingested(data: Path, folder: Path) -> tuple[Store, dict[str, str]]:
     report = ingest(
         data, store, key=installation_key(), intake=IngestOptions(unidentified="folder")
     )
-    labelled = {row["series"]: row["labels"] for row in report.labels}
+    labelled = {row.series: row.labels for row in report.labels}
     masks = [key for key, kind in labelled.items() if kind == "mask"]
     other, whole = sorted(masks, key=lambda key: store.record(key).shape[0])
     chest = next(key for key, kind in labelled.items() if kind == "lidc")

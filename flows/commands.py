@@ -59,7 +59,7 @@ def ingest_flow(
     """Ingest into a store; returns the report."""
     store = Store(store_folder)
     return in_flow(
-        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).as_dict()
+        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).to_dict()
     )
 
 
@@ -168,7 +168,7 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
 
     def body() -> Json:
         with StageProgress("deidentify", unit="files") as stage:
-            return deidentify(source, out, key=key, options=options, progress=stage.at)
+            return deidentify(source, out, key=key, options=options, progress=stage.at).to_dict()
 
     return in_flow("ldct-deidentify", body)
 
@@ -196,7 +196,7 @@ def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) ->
         refusals.extend(refused)
         if done:
             warnings = list(item.warnings) if isinstance(item, Series) else []
-            exported.append({"series": name, "warnings": warnings, **done})
+            exported.append({"series": name, "warnings": warnings, **done.to_dict()})
     report = {"exported": exported, "failed": failed, **by_disposition(refusals, found.root)}
     write_json(out / REPORT, report)
     if failed:

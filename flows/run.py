@@ -98,7 +98,7 @@ def main_job(request: str) -> Json:
         **measured,
         "versions": versions(),
         **_split_facts(config, sides),
-        **_with_sides(ingested.as_dict(), sides),
+        **_with_sides(ingested.to_dict(), sides),
         "exported": exported,
         "config": config.resolved(),
     }
@@ -162,7 +162,7 @@ def _apply_all(
 ) -> list[Json]:
     """Each held-back series of this run's source through the registered model."""
     exported = []
-    patients = {row["series"]: row["patient"] for row in ingested.series}
+    patients = {row.series: row.patient for row in ingested.series}
     for key in keys:
         if key not in ingested.sources:
             continue
@@ -176,7 +176,12 @@ def _apply_all(
         if done is None:
             continue
         exported.append(
-            {"series": key, "patient": patients[key], **done, "folder": f"derived/{done['folder']}"}
+            {
+                "series": key,
+                "patient": patients[key],
+                **done.to_dict(),
+                "folder": f"derived/{done.folder}",
+            }
         )
     return exported
 

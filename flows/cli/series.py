@@ -179,7 +179,7 @@ def check(
         checked = check_tree(folder, source)
     report = {
         "passed": all(series.passed for series in checked),
-        "series": [series.facts() for series in checked],
+        "series": [series.to_dict() for series in checked],
     }
     _show(report, json_, lambda: checked_table(report))
     if not report["passed"]:

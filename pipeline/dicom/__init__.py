@@ -1,7 +1,7 @@
-"""DICOM in and out: exact, or refused by name."""
+"""DICOM input and output; what cannot be read or written exactly is refused, with the reason."""
 
 from pydicom import config
 
-# pydicom checks every value it reads and prints the odd ones, which may be a patient's; what is
-# read here is checked by name, and what is copied to a derived object must stay as it was.
+# pydicom validates every value it reads and prints invalid ones, which may be a patient's. This
+# package validates the attributes that it uses; copied attributes must stay as they are.
 config.settings.reading_validation_mode = config.IGNORE

@@ -1,1 +1,1 @@
-"""Stage export: results as DICOM series, labels, pictures and deployable models."""
+"""Stage export: results as DICOM series, labels and pictures, and models as ONNX and pt2."""

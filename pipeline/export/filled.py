@@ -1,15 +1,14 @@
-"""What a generator made up of a CT, handed over so that nobody takes it for measured.
+"""Export of CT in which a generative model filled a region, marked as not measured.
 
-A series becomes a derived series that says MADE UP, and with it a DICOM SEG of where; an image
-file becomes an image file and a label file. Slices that were never there have no source image
-that a derived one could name: they go into NIfTI marked SYNTHETIC, with a label file.
+A series becomes a derived series labelled MADE UP, with a DICOM SEG of the region; an image file
+becomes an image file and a label file. Missing slices have no source image that a derived one
+could reference: they are written as NIfTI marked SYNTHETIC, with a label file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,14 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
 from pipeline.export.labels import export_labels
-from pipeline.export.series import Export, Exported, publish, require_names
+from pipeline.export.series import (
+    Export,
+    Exported,
+    ExportReport,
+    file_stem,
+    publish,
+    require_identifiers,
+)
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.untrusted_regions import METAL_HU, METAL_MARGIN_MM, metal, truncation
 from pipeline.io.discover import Source
@@ -39,7 +45,7 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
 
 METAL, TRUNCATION, MISSING = "metal", "truncation", "missing"
-#: CID 7203 has no code for making up; this one is of CID 9231.
+#: CID 7203 has no code for generated content; this one is of CID 9231.
 BY_AI = ("123110", "DCM", "Artificial Intelligence")
 #: Of CID 7150 and PS3.16 annex D: no structure of the patient.
 NO_STRUCTURE = Anatomy(codes.SCT.SpatialAndRelationalConcept, codes.DCM.SelectedRegion)
@@ -48,9 +54,10 @@ NAME = "made up, not measured"
 
 @dataclass(frozen=True)
 class FillRequest:
-    """What is to be made up: METAL, TRUNCATION, MISSING slices, or what a label file marks.
+    """The region to fill: METAL, TRUNCATION, MISSING slices, or the path of a label file.
 
-    threshold_hu, margin_mm: of metal (pipeline.generative.untrusted_regions).
+    threshold_hu, margin_mm: of metal (pipeline.generative.untrusted_regions). Raises ConfigError
+    for a negative margin, and for a region that is neither a name nor an existing path.
     """
 
     region: str
@@ -67,15 +74,20 @@ class FillRequest:
 
     @property
     def is_named(self) -> bool:
+        """Whether the region is searched for, and not read from a label file."""
         return self.region in (METAL, TRUNCATION, MISSING)
 
     @property
     def name(self) -> str:
-        """Without the mask's own name, which may be a patient's."""
+        """The region's name; "mask" for a label file, whose own name may be a patient's."""
         return self.region if self.is_named else "mask"
 
     def found_in(self, volume: Volume, grid: LabelGrid) -> NDArray[np.bool_]:
-        """The region; raises NothingUsableError where the volume has none."""
+        """Where the region is in a volume [slices, rows, columns].
+
+        Raises NothingUsableError where the volume has no such region, and ConfigError for a label
+        file that does not fit `grid`.
+        """
         if self.region == METAL:
             limits = {"threshold_hu": self.threshold_hu, "margin_mm": self.margin_mm}
             found, why = metal(volume, **limits), f"no pixel of {self.threshold_hu:g} HU and more"
@@ -88,28 +100,29 @@ class FillRequest:
             raise NothingUsableError(f"{self.name}: {why}: nothing to do")
         return found
 
-    def facts(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"region": self.name}
-        if self.region == METAL:
-            told |= {"threshold_hu": self.threshold_hu, "margin_mm": self.margin_mm}
-        return told
+    def to_dict(self) -> dict[str, object]:
+        """The region as report.json has it."""
+        if self.region != METAL:
+            return {"region": self.name}
+        limits = {"threshold_hu": self.threshold_hu, "margin_mm": self.margin_mm}
+        return {"region": self.name, **limits}
 
-    def operation(self, card: ModelCard, where: LabelMap) -> Operation:
-        """As a derived header tells it; another region, or search, is another operation."""
-        asked = {**self.facts(), **self.fill.facts(), "where": where.digest}
+    def operation(self, card: ModelCard, region: LabelMap) -> Operation:
+        """The operation for derived headers; another region, or search, is another operation."""
+        request = {**self.to_dict(), **self.fill.facts(), "where": region.digest}
         return Operation(
             label=f"{MADE_UP} {self.name} {card.name} v{card.version}",
             description=(
                 f"The region '{self.name}' was MADE UP by a generative neural network (latent "
                 "search, blended at its rim): it was not measured and shows no patient. NOT FOR "
-                "DIAGNOSIS. Where it is, the segmentation of this series tells; all other pixels "
+                "DIAGNOSIS. The segmentation of this series shows the region; all other pixels "
                 f"are the source's. Model {card.name} version {card.version}, weights SHA-256 "
                 f"{card.weights_sha256}."
             ),
             code=BY_AI,
             equipment=card.name,
             equipment_version=f"{card.version} sha256:{card.weights_sha256[:16]}",
-            identity=f"{card.name}/{card.version}/{card.weights_sha256}/fill/{digest(asked)}",
+            identity=f"{card.name}/{card.version}/{card.weights_sha256}/fill/{digest(request)}",
         )
 
 
@@ -127,67 +140,70 @@ def export_filled(
     card: ModelCard,
     source: Source,
     to: Export,
-    wanted: FillRequest,
+    request: FillRequest,
     progress: Progress = lambda slices: None,
 ) -> Exported:
-    """Make up what is wanted of a source, and hand it over with the region that was made up.
+    """Fill the requested region of a source, and write the result with the region.
 
-    Returns what to report of it, and what is refused of the source. Raises NothingUsableError
-    where there is nothing to make up, LdctError for what pipeline.generative.fill refuses, and for
-    a derived series that fails its check.
+    Raises NothingUsableError where the source has no such region, LdctError for what
+    pipeline.generative.fill refuses, and for a derived series that fails its check.
     """
     try:
         source, volume, refusals = _read(source)
     except SeriesRefusedError as refused:
-        return None, refused.refusals
+        return Exported(None, refused.refusals)
     except Unreadable as fault:
         assert isinstance(source, Path)
-        return None, [fault.refusal(source)]
-    if wanted.region == MISSING:
-        return _missing(model, card, volume, to, wanted), refusals
-    region = wanted.found_in(volume, grid_of(source))
-    done = filled(model, volume.image_hu, region, wanted.fill, sequence=True, progress=progress)
-    where = LabelMap(region.astype(np.uint8), {1: NAME}, {"kind": "region"})
-    operation = wanted.operation(card, where)
-    told = _handed_over(replace(volume, image_hu=done.images), where, source, to, operation)
-    return {**told, **wanted.facts(), "pixels": int(region.sum()), **done.facts()}, refusals
+        return Exported(None, [fault.refusal(source)])
+    if request.region == MISSING:
+        return Exported(_export_missing(model, card, volume, to, request), refusals)
+    region = request.found_in(volume, grid_of(source))
+    result = filled(model, volume.image_hu, region, request.fill, sequence=True, progress=progress)
+    labels = LabelMap(region.astype(np.uint8), {1: NAME}, {"kind": "region"})
+    operation = request.operation(card, labels)
+    report = _write(replace(volume, image_hu=result.images), labels, source, to, operation)
+    details = {**request.to_dict(), "pixels": int(region.sum()), **result.facts()}
+    return Exported(report.with_details(**details), refusals)
 
 
 def _read(source: Source) -> tuple[Source, Volume, list[Refusal]]:
-    """A volume, the slices of a series that made it, and what of it is refused."""
+    """The source without the slices that cannot be read, its volume, and what was refused."""
     if isinstance(source, Series):
-        require_names(source)
+        require_identifiers(source)
         reading = read_volume(source)
         return reading.series, reading.volume, reading.refusals
     return source, read_image(source), []
 
 
-def _handed_over(
-    volume: Volume, where: LabelMap, source: Source, to: Export, operation: Operation
-) -> dict[str, Any]:
-    """The region first: what is made up is never there without it."""
+def _write(
+    volume: Volume, region: LabelMap, source: Source, to: Export, operation: Operation
+) -> ExportReport:
+    """Write the region first, so that the filled image is never there without it."""
     if not isinstance(source, Series):
-        name = operation.label.lower().replace(" ", "-")
-        suffix = written_suffix(source)
-        write_labels(where, grid_of(source), to.folder / f"{name}-region{suffix}")
+        name, suffix = file_stem(operation), written_suffix(source)
+        write_labels(region, grid_of(source), to.folder / f"{name}-region{suffix}")
         write_image(volume, to.folder / f"{name}{suffix}")
-        return {"folder": to.folder.name, "instances": len(where.labels), "clipped_pixels": 0}
+        return ExportReport(to.folder.name, len(region.labels), {"clipped_pixels": 0})
     marking = replace(operation, label=f"{operation.label} REGION", product="region")
     beside = to.folder.with_name(f"{to.folder.name}-region")
-    told = export_labels(where, source, beside, marking, anatomy={NAME: NO_STRUCTURE})
-    triples = zip(source.instances, volume.image_hu, where.labels > 0, strict=True)
-    made = (Slice(one, read_slice(one), image_hu, made_up) for one, image_hu, made_up in triples)
-    return {**publish(made, source, operation, to), "region_in": told}
+    labels = export_labels(region, source, beside, marking, anatomy={NAME: NO_STRUCTURE})
+    triples = zip(source.instances, volume.image_hu, region.labels > 0, strict=True)
+    processed = (
+        Slice(instance, read_slice(instance), image_hu, generated)
+        for instance, image_hu, generated in triples
+    )
+    report = publish(processed, source, operation, to)
+    return report.with_details(region_in=labels.to_dict())
 
 
-def _missing(
-    model: Generative, card: ModelCard, volume: Volume, to: Export, wanted: FillRequest
-) -> dict[str, Any]:
-    """All slices on their even grid as NIfTI, those that were made up named."""
-    whole, made, found = filled_gaps(model, volume, wanted.fill)
+def _export_missing(
+    model: Generative, card: ModelCard, volume: Volume, to: Export, request: FillRequest
+) -> ExportReport:
+    """All slices on an even grid as NIfTI, with a label file of those that were generated."""
+    whole, made, found = filled_gaps(model, volume, request.fill)
     along_mm = np.linalg.norm(whole.slice_origins_mm - whole.slice_origins_mm[0], axis=1)
     numbers = ", ".join(str(number + 1) for number in made)
-    told = {
+    texts = {
         "descrip": "SYNTHETIC IN PART: slices made up, see the label file",
         "made up": f"SYNTHETIC IN PART: slices {numbers} of {len(whole.image_hu)}, counted from 1, "
         f"were MADE UP by {card.name} v{card.version} sha256:{card.weights_sha256} from the "
@@ -197,16 +213,15 @@ def _missing(
     region[made] = 1
     place = (whole.affine_lps, whole.slice_origins_mm)
     marked = LabelMap(region, {1: NAME}, {"kind": "region"})
-    write_labels(marked, LabelGrid.of(whole), to.folder / "synthetic-slices-region.nii.gz")
-    write_voxels(whole.image_hu, *place, to.folder / "synthetic-slices.nii.gz", told=told)
-    return {
-        "folder": to.folder.name,
-        "instances": len(whole.image_hu),
+    write_labels(marked, LabelGrid.of_volume(whole), to.folder / "synthetic-slices-region.nii.gz")
+    write_voxels(whole.image_hu, *place, to.folder / "synthetic-slices.nii.gz", texts=texts)
+    details = {
         "clipped_pixels": 0,
-        **wanted.facts(),
+        **request.to_dict(),
         "made_up": [
             {"slice": number + 1, "position_mm": round(float(along_mm[number]), 3)}
             for number in made
         ],
         "beside": found.facts()["slices"],
     }
+    return ExportReport(to.folder.name, len(whole.image_hu), details)

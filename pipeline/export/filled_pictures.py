@@ -1,10 +1,9 @@
-"""Holes of pictures, told by masks, made up by a generator of grey pictures."""
+"""Export of pictures whose holes, marked by masks, a generator of grey pictures fills."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +22,11 @@ WHITE_OF = {"digits": 16.0, "photographs": WHITE}
 
 @dataclass(frozen=True)
 class Masks:
-    """Where pictures have holes: white is a hole, black is known, and nothing in between.
+    """Masks of the holes in pictures: white is a hole, black is known, and nothing in between.
 
-    path: one mask for all pictures, or a folder with a mask for each, of the same name at the
-    same place as below `root`; only the suffix may be another.
+    path: one mask for all pictures, or a folder with a mask for each, of the same relative path
+    as the picture has below `root`; only the suffix may be another. Raises ConfigError where
+    `path` does not exist.
     """
 
     path: Path
@@ -40,7 +40,11 @@ class Masks:
             )
 
     def of(self, picture: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """[rows, columns], True in the holes; raises Unreadable and LdctError."""
+        """The holes of a picture of `shape`: [rows, columns], True in the holes.
+
+        Raises Unreadable for a damaged mask, and LdctError where there is not one mask, or it has
+        another size or grey levels.
+        """
         levels = read_picture(self._path_of(picture)).levels
         hole = levels[0] == WHITE
         if not ((levels == levels[:1]).all() and (hole | (levels[0] == 0)).all()):
@@ -66,7 +70,7 @@ class Masks:
 
 
 def white_of(config: GenerateRun) -> float:
-    """The generator's white; raises ConfigError for one of CT, which goes with series."""
+    """The generator's white level; raises ConfigError for a generator of CT, not pictures."""
     source = config.generation.source
     if source not in WHITE_OF:
         raise ConfigError(f"{config.name} draws CT in HU and takes CT, not pictures")
@@ -81,11 +85,12 @@ def fill_pictures(
     *,
     white: float,
     progress: Progress = lambda pictures: None,
-) -> list[dict[str, Any]]:
-    """Make up the holes of pictures and write each to its target; (source, target) in `pairs`.
+) -> list[dict[str, object]]:
+    """Fill the holes of pictures and write each to its target; (source, target) in `pairs`.
 
-    Several pictures are a sequence of frames. Known pixels, depth and orientation stay. What to
-    report of each; raises Unreadable and LdctError, and then has written none.
+    Several pictures are a sequence of frames. Known pixels, depth and orientation stay. white:
+    the generator's white level. Returns a row of report.json for each picture. Raises Unreadable
+    and LdctError, and then has written none.
     """
     files = [read_picture(source) for source, _ in pairs]
     for (source, _), file in zip(pairs, files, strict=True):
@@ -108,10 +113,10 @@ def fill_pictures(
         levels = np.where(regions[number], made, file.levels[0])[None]
         write_picture(file.with_levels(levels), to)
         figures = {name: reached.get(number, {}).get(name) for name in ("loss", "explained")}
-        rows.append({**_facts(file), "pixels": int(regions[number].sum()), **figures})
+        rows.append({**_size(file), "pixels": int(regions[number].sum()), **figures})
     return rows
 
 
-def _facts(file: PictureFile) -> dict[str, Any]:
+def _size(file: PictureFile) -> dict[str, int]:
     _, rows, columns = file.levels.shape
     return {"rows": rows, "columns": columns, "bits": file.depth.itemsize * 8}

@@ -1,11 +1,10 @@
-"""Structures handed over as their image came: DICOM SEG and RTSTRUCT of a series, checked before
-anybody gets them, or a label file in the place of the image."""
+"""Export of labels: DICOM SEG or RTSTRUCT of a series, checked before they are published, or a
+label file on the grid of an image file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.errors import ConfigError
@@ -15,6 +14,7 @@ from pipeline.dicom.derived.check import check_structures
 from pipeline.dicom.derived.structure_codes import Anatomy
 from pipeline.dicom.derived.write import Operation
 from pipeline.dicom.read.series import Series
+from pipeline.export.series import ExportReport, file_stem
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import written_suffix
 from pipeline.labels.discover import grid_of
@@ -28,7 +28,7 @@ SEGMENTED = ("113076", "DCM", "Segmentation")
 
 
 def segmentation_by(card: ModelCard) -> Operation:
-    """What a model that segments does to a series, as its objects tell it."""
+    """The operation of a segmentation model, as its DICOM objects state it."""
     return Operation(
         label=f"AI SEGMENTED {card.name} v{card.version}",
         description=(
@@ -44,7 +44,7 @@ def segmentation_by(card: ModelCard) -> Operation:
 
 
 def require_form(form: str) -> str:
-    """Raises ConfigError for what is not one of FORMS."""
+    """The form; raises ConfigError for what is not one of FORMS."""
     if form not in FORMS:
         raise ConfigError(f"no form {form!r} of labels: choose one of {', '.join(FORMS)}")
     return form
@@ -58,37 +58,37 @@ def export_labels(
     *,
     form: str = SEG,
     anatomy: Mapping[str, Anatomy] | None = None,
-) -> dict[str, Any]:
-    """Write what a model found in a source into `folder`, whole or not at all.
+) -> ExportReport:
+    """Write the label map of a source into `folder`, whole or not at all.
 
     labelmap: on the grid of the slices of a series, or of the image file. form: of a series,
     one of FORMS; an image file has a label file of its own format. anatomy: the codes of names
     that pipeline.dicom.derived.structure_codes does not know. The same source, labels and operation
-    give the same bytes. Returns what to report; raises LdctError for an object that fails its
-    check, which is not handed over, and for slices whose places no NIfTI file can hold.
+    give the same bytes. Raises ConfigError for a form that is not one of FORMS, LdctError for an
+    object that fails its check, which is then not written, and for slices whose places no NIfTI
+    file can hold.
     """
     require_form(form)
     if not isinstance(source, Series) or form == NIFTI:
         return _export_file(labelmap, source, folder, operation)
     with replacing_folder(folder) as partial:
         if form == RTSTRUCT:
-            told = rtstruct.write_rtstruct_file(labelmap, source, operation, partial)
+            written = rtstruct.write_rtstruct_file(labelmap, source, operation, partial)
         else:
             kind = seg.LABELMAP if form == LABELMAP else seg.BINARY
-            told = seg.write_seg_file(
+            written = seg.write_seg_file(
                 labelmap, source, operation, partial, kind=kind, anatomy=anatomy
             )
         file = rtstruct.FILE if form == RTSTRUCT else seg.FILE
-        checked = check_structures(partial / file, source, name=folder.name)
-        checked.require()
-    return {"folder": folder.name, **told, "check": checked.summary()}
+        result = check_structures(partial / file, source, name=folder.name)
+        result.require()
+    details = {**written.to_dict(), "check": result.summary().to_dict()}
+    return ExportReport(folder.name, written.instances, details)
 
 
 def _export_file(
     labelmap: LabelMap, source: Source, folder: Path, operation: Operation
-) -> dict[str, Any]:
-    # The source's own name may be a patient's; the label keeps the result apart from it.
-    name = operation.label.lower().replace(" ", "-").replace("%", "")
+) -> ExportReport:
     suffix = ".nii.gz" if isinstance(source, Series) else written_suffix(source)
-    write_labels(labelmap, grid_of(source), folder / f"{name}{suffix}")
-    return {"folder": folder.name, "instances": 1, "structures": len(labelmap.names)}
+    write_labels(labelmap, grid_of(source), folder / f"{file_stem(operation)}{suffix}")
+    return ExportReport(folder.name, 1, {"structures": len(labelmap.names)})

@@ -1,7 +1,7 @@
-"""A registered model for other programs: ONNX, and torch.export's pt2, checked equal.
+"""Export of a registered model as ONNX and torch.export's pt2, compared with the model itself.
 
-HU in, HU out, any size and batch where the model takes any: normalisation and strength are in the
-file. What is written is run again, by ONNX Runtime and by PyTorch, beside the model itself.
+Input and output are HU, of any size and batch where the model takes any: normalisation and
+strength are in the file. The written files are run by ONNX Runtime and PyTorch for the comparison.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pipeline.models.adapters.card import ModelCard
 ONNX, PT2, CARD = "model.onnx", "model.pt2", "card.json"
 #: Names in the ONNX file.
 INPUT, OUTPUT = "input", "output"
-#: Batches and sides that are tried where any will do; odd ones and a batch of one among them.
-_TRIED = ((1, 47, 33), (3, 64, 50), (2, 96, 96))
-#: As images of real scanners reach from air to metal.
+#: (batch, rows, columns) of test inputs, where the model leaves them open; some sides are odd.
+_TEST_SHAPES = ((1, 47, 33), (3, 64, 50), (2, 96, 96))
+#: The range of HU in real images, from air to metal.
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0
-#: Of the largest absolute output, what the arithmetic of another engine may differ by.
+#: How far another engine may differ, relative to the largest absolute output.
 TOLERANCE = 1e-5
 
 Images = NDArray[np.float32]
@@ -38,10 +38,10 @@ Run = Callable[[Images], Images]
 
 
 def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str, Any]:
-    """Write OUT/model.onnx, model.pt2 and card.json; returns what the card says.
+    """Write folder/model.onnx, model.pt2 and card.json; returns the content of card.json.
 
-    Raises ConfigError where ONNX is not installed; LdctError where a file does not give what the
-    model gives, and then nothing is written.
+    Raises ConfigError where ONNX is not installed, and LdctError where a file's output differs
+    from the model's; then nothing is written.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
@@ -52,7 +52,7 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
         torch.export.save(program, partial / PT2)
         _save_onnx(model, program, partial / ONNX)
         engines = {"onnxruntime": _by_onnx(partial / ONNX), "torch.export": _by_pt2(partial / PT2)}
-        told = {
+        content = {
             "model": card.uri,
             "weights_sha256": card.weights_sha256,
             "strength": card.strength,
@@ -63,13 +63,13 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
             },
             "not_for": "primary diagnosis: label what is made with it as derived",
         }
-        write_json(partial / CARD, told)
-    return told
+        write_json(partial / CARD, content)
+    return content
 
 
 def _traced(model: ModelAdapter) -> torch.export.ExportedProgram:
-    """Of any batch, and of any side that the model leaves open."""
-    *_, example = _trials(model)
+    """The traced model, for any batch, and any side that the model leaves open."""
+    *_, example = _test_inputs(model)
     free = {n: torch.export.Dim.AUTO for n, size in enumerate(model.input_shape) if size == -1}
     with torch.inference_mode():
         return torch.export.export(model, (torch.from_numpy(example),), dynamic_shapes=(free,))
@@ -96,25 +96,28 @@ def _by_pt2(path: Path) -> Run:
 
 
 def _largest_difference(name: str, model: ModelAdapter, run: Run) -> float:
-    """In the output's units, over noise of the whole range of HU."""
+    """The largest difference of an engine's output from the model's, in the output's units.
+
+    Raises LdctError for a difference beyond TOLERANCE, and for an output of another shape.
+    """
     worst = 0.0
-    for images in _trials(model):
+    for images in _test_inputs(model):
         with torch.inference_mode():
-            wanted = model(torch.from_numpy(images)).numpy()
+            expected = model(torch.from_numpy(images)).numpy()
         found = run(images)
-        if found.shape != wanted.shape:
-            raise LdctError(f"{name} gives {found.shape} where the model gives {wanted.shape}")
-        difference = float(np.abs(found - wanted).max())
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+        if found.shape != expected.shape:
+            raise LdctError(f"{name} gives {found.shape} where the model gives {expected.shape}")
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise LdctError(f"{name} differs from the model by {difference:g}; nothing was written")
         worst = max(worst, difference)
     return worst
 
 
-def _trials(model: ModelAdapter) -> Iterator[Images]:
-    """HU, or codes of a generator: [batch, codes]."""
+def _test_inputs(model: ModelAdapter) -> Iterator[Images]:
+    """Uniform noise over the range of HU, or for a generator normal codes [batch, codes]."""
     generator = np.random.default_rng(0)
-    for batch, *sides in _TRIED:
+    for batch, *sides in _TEST_SHAPES:
         open_sides = iter(sides)
         own = model.input_shape[1:]
         shape = (batch, *(next(open_sides) if size == -1 else size for size in own))
@@ -126,7 +129,7 @@ def _trials(model: ModelAdapter) -> Iterator[Images]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of packages that are not there and are not needed."""
+    """Silence the exporter's warnings of missing packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,9 +1,8 @@
-"""A restorer over picture files: each result under its source's name, below another folder."""
+"""Apply a restoration model to picture files; each result has its source's relative path."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from pipeline.models.adapters.restorer import Restorer
 
 
 def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
-    """(source, target) of each picture below `root`: the same name at the same place below `out`.
+    """(source, target) of each picture below `root`: targets have the same relative path in `out`.
 
-    Results of an earlier run, where `out` lies below `root`, are no sources. Raises ConfigError
-    where `out` is the pictures' own folder: they would be overwritten.
+    Pictures in `out`, results of an earlier run, are no sources. Raises ConfigError where `out` is
+    the pictures' own folder: they would be overwritten.
     """
     folder = root.parent if root.is_file() else root
     if folder.resolve() == out.resolve():
@@ -32,11 +31,11 @@ def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
     ]
 
 
-def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, Any]:
-    """Restore one file; returns what to report of it. Raises Unreadable for what cannot be used,
-    and LdctError for what cannot be written.
+def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, int]:
+    """Restore one file; returns the result's channels, rows, columns and bits a channel.
 
-    For a model of sequences, the folder's other pictures are the frames before and after.
+    For a model of sequences, the folder's other pictures are the frames before and after. Raises
+    Unreadable for a file that cannot be used, and LdctError for a result that cannot be written.
     """
     picture = read_picture(source)
     if source.name.lower().endswith(NIFTI) and (model.enlarges > 1 or model.channels > 1):
@@ -55,10 +54,11 @@ def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, Any]:
 
 
 def frames_around(source: Path, picture: PictureFile, reach: int) -> list[Picture]:
-    """Grey levels of a frame and its neighbours by name; beyond the ends the last frame again.
+    """Levels of a frame and its `reach` neighbours on each side, in the order of their names;
+    beyond the ends the first or last frame is repeated.
 
-    Of NIfTI the slices are the frames: the file is its own sequence. Raises LdctError where
-    neighbours differ in size or channels.
+    The slices of a NIfTI file are a sequence of their own. Raises LdctError where neighbours
+    differ in size or channels.
     """
     if source.name.lower().endswith(NIFTI):
         last = len(picture.levels) - 1
@@ -74,4 +74,5 @@ def frames_around(source: Path, picture: PictureFile, reach: int) -> list[Pictur
 
 
 def steps(reach: int) -> range:
+    """Offsets of a frame's neighbours and itself: -reach to reach."""
     return range(-reach, reach + 1)

@@ -1,5 +1,5 @@
-"""A segmenter over a source, and what it found handed over: DICOM SEG or RTSTRUCT of a series,
-or a label file beside an image file."""
+"""Export of a segmentation model's labels: DICOM SEG or RTSTRUCT of a series, or a label file of
+an image file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.labels import export_labels, segmentation_by
-from pipeline.export.series import Export, Exported, require_names
+from pipeline.export.series import Export, Exported, require_identifiers
 from pipeline.inference.segment import segment
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image
@@ -28,15 +28,16 @@ def export_segmented(
     settings: Segmentation,
     progress: Progress = lambda slices: None,
 ) -> Exported:
-    """Read the source, find the run's classes in it, and hand them over as `to.labels` says.
+    """Segment a source, and write the labels in the form `to.labels`.
 
-    Returns what to report, and what of the source is refused (of a series with refused slices,
-    those that are left are segmented). Raises LdctError for a volume that the model cannot take,
-    and for an object that fails its check.
+    settings: the run's segmentation section, whose classes the labels are. Of a series with
+    slices that cannot be read, the others are segmented. Raises LdctError for a volume that the
+    model cannot process, and for an object that fails its check.
     """
     operation = segmentation_by(card)
 
-    def found_in(volume: Volume) -> LabelMap:
+    def labels_in(volume: Volume) -> LabelMap:
+        """The volume's label map."""
         classes = segment(model, volume, settings, progress=progress)
         return settings.labelmap_of(classes, {"kind": "model", "model": card.uri})
 
@@ -44,13 +45,13 @@ def export_segmented(
         try:
             volume = read_image(source)
         except Unreadable as fault:
-            return None, [fault.refusal(source)]
-        return export_labels(found_in(volume), source, to.folder, operation), []
+            return Exported(None, [fault.refusal(source)])
+        return Exported(export_labels(labels_in(volume), source, to.folder, operation), [])
     try:
-        require_names(source)
+        require_identifiers(source)
         reading = read_volume(source)
     except SeriesRefusedError as refused:
-        return None, refused.refusals
-    labelmap = found_in(reading.volume)
-    told = export_labels(labelmap, reading.series, to.folder, operation, form=to.labels)
-    return told, reading.refusals
+        return Exported(None, refused.refusals)
+    labelmap = labels_in(reading.volume)
+    report = export_labels(labelmap, reading.series, to.folder, operation, form=to.labels)
+    return Exported(report, reading.refusals)

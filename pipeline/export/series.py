@@ -1,4 +1,5 @@
-"""The last stage: a model over a source, and the result back as it came: DICOM, or an image."""
+"""Stage export: apply a model to a source, and write the result in the source's form: a derived
+DICOM series, or an image file of the same format."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,16 @@ from pipeline.core.versions import VERSION
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.difference import write_slice_difference
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
-from pipeline.dicom.derived.publish import SeriesWriter, Write, derived_series
+from pipeline.dicom.derived.publish import (
+    PublishedSeries,
+    SeriesWriter,
+    SliceWriter,
+    derived_series,
+)
 from pipeline.dicom.derived.write import DOSE_SIMULATED, Operation, write_slice
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
+from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.drift import drift, measured_slices, traits
 from pipeline.io.discover import Source
@@ -33,16 +39,46 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.calibration import Calibration
 from pipeline.physics.lowdose import LowDoseCT
 
-Exported = tuple[dict[str, Any] | None, list[Refusal]]
 #: Slices that wait to be written while the next ones are computed: two batches.
-UNWRITTEN = 8
+MAX_UNWRITTEN_SLICES = 8
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written for one source.
+
+    folder: its name, below the run's output. instances: DICOM objects, or slices of an image
+    file. details: figures of this kind of export, in JSON's types.
+    """
+
+    folder: str
+    instances: int
+    details: dict[str, object] = field(default_factory=dict)
+
+    def with_details(self, **details: object) -> ExportReport:
+        """The report with more details."""
+        return replace(self, details={**self.details, **details})
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of report.json."""
+        return {"folder": self.folder, "instances": self.instances, **self.details}
+
+
+class Exported(NamedTuple):
+    """What was written for a source, None where all of it was refused, and what was refused."""
+
+    report: ExportReport | None
+    refusals: list[Refusal]
 
 
 @dataclass(frozen=True)
 class Export:
-    """How to hand over: where, how DICOM pixels are encoded (a key of encode.SYNTAXES, all
-    lossless), and whether what was changed follows as a series of its own, in
-    `folder`-difference; labels of a series in which form (export_labels.FORMS)."""
+    """Where and how to write results.
+
+    syntax: the encoding of DICOM pixels, a key of encode.SYNTAXES (all lossless). difference:
+    also write result minus source as a series of its own, in `folder`-difference. labels: the
+    form of labels of a series, one of pipeline.export.labels.FORMS.
+    """
 
     folder: Path
     syntax: str = UNCOMPRESSED
@@ -62,41 +98,44 @@ def export_denoised(
     *,
     operation: Operation | None = None,
 ) -> Exported:
-    """Read the source, denoise it, and hand the result over: a derived series, or an image file
-    of the source's format. operation: what was done, where it was no denoising. Of a series no
-    more than some slices are in memory: they are decoded, denoised, written and checked at once.
+    """Denoise a source: write a derived series, or an image file of the source's format.
 
-    Returns what to report of it (None if all of it is refused) and what is refused; "drift" tells
-    what is unlike the series that the model learned from. Raises LdctError for a derived series
-    that fails its check, which is not handed over.
+    operation: what the model does, where that is no denoising. A series is processed as a stream:
+    only some slices are in memory, which are decoded, denoised, written and checked in parallel.
+    The report's detail "drift" holds what is unlike the series that the model learned from.
+    Raises LdctError for a derived series that fails its check, which is then not written.
     """
-    done = operation or card.operation()
+    applied = operation or card.operation()
 
-    def unlike(volume: Volume) -> dict[str, Any]:
+    def drift_of(volume: Volume) -> dict[str, object]:
+        """The detail "drift", for a model that knows what its training series were like."""
         return {} if card.seen is None else {"drift": drift(traits(volume), card.seen)}
 
     def compute(volume: Volume) -> Derived:
+        """The denoised volume."""
         output_hu = apply_model(model, volume.image_hu, progress=progress)
-        return Derived(output_hu, done, unlike(volume))
+        return Derived(output_hu, applied, drift_of(volume))
 
     if not isinstance(source, Series):
         return _export_image(source, to, compute)
     try:
-        report, read = _stream_series(source, to, model, done, progress)
+        report, reader = _stream_series(source, to, model, applied, progress)
     except SeriesRefusedError as refused:
-        return None, refused.refusals
-    telling = read_some(read.series, measured_slices(len(read.series.instances)))
-    return {**report, **unlike(telling)}, read.refusals
+        return Exported(None, refused.refusals)
+    sample = read_slices(reader.series, measured_slices(len(reader.series.instances)))
+    return Exported(report.with_details(**drift_of(sample)), reader.refusals)
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
-    """A low-dose copy of a source as export_denoised's; the same seed gives the same noise.
+    """Write a simulated low-dose copy of a source; the same seed gives the same noise.
 
-    What is reported includes "calibration": the scanner's setting, given or measured. Raises
-    CalibrationError where it had to be measured and could not be.
+    The report's detail "calibration" is the scanner's setting, configured or measured. Raises
+    CalibrationError where it had to be measured and could not be, and LdctError as
+    export_denoised does.
     """
 
     def compute(volume: Volume) -> Derived:
+        """The volume with noise inserted."""
         scan = physics.calibration(volume)
         image_hu = physics(volume, np.random.default_rng(seed), scan)
         operation = _simulation(physics, scan, seed)
@@ -107,18 +146,18 @@ def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: in
     try:
         return _export_whole(source, to, compute)
     except SeriesRefusedError as refused:
-        return None, refused.refusals
+        return Exported(None, refused.refusals)
 
 
 def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
-    told = physics.description
+    noise = physics.description
     if physics.photons_per_ray is None:
-        told += f" ({scan.photons_per_ray:.3g} measured, {scan.measured_noise_hu:.1f} HU of noise)"
+        noise += f" ({scan.photons_per_ray:.3g} measured, {scan.measured_noise_hu:.1f} HU of noise)"
     return Operation(
         label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
         description=(
             f"Simulated at dose fraction {physics.dose_fraction:g} by noise insertion (Yu et al. "
-            f"2012), {told}, seed {seed}. Not for diagnosis."
+            f"2012), {noise}, seed {seed}. Not for diagnosis."
         ),
         code=DOSE_SIMULATED,
         equipment="dose simulation",
@@ -129,11 +168,11 @@ def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
 
 @dataclass(frozen=True)
 class Derived:
-    """What was made of a volume: image_hu [slices, rows, columns], by what, and what to tell."""
+    """A processed volume: image_hu [slices, rows, columns], the operation, and report details."""
 
     image_hu: NDArray[np.float32]
     operation: Operation
-    facts: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
 
 
 Compute = Callable[[Volume], Derived]
@@ -141,91 +180,108 @@ Compute = Callable[[Volume], Derived]
 
 def _stream_series(
     series: Series, to: Export, model: nn.Module, operation: Operation, progress: Progress
-) -> tuple[dict[str, Any], SliceReader]:
-    """Decode, infer and write at once; what the reader tells at the end."""
-    require_names(series)
+) -> tuple[ExportReport, SliceReader]:
+    """Decode, infer and write in parallel; the reader has then read all slices."""
+    require_identifiers(series)
     reader = SliceReader(series)
-    return publish(_computed(model, reader, progress), series, operation, to), reader
+    return publish(_denoised(model, reader, progress), series, operation, to), reader
 
 
-def _computed(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
-    """What the model makes of each slice; those it has been given wait for its answer."""
-    waiting: deque[Slice] = deque()
+def _denoised(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
+    """Each slice with the model's output; the model works on a few slices at a time."""
+    in_progress: deque[Slice] = deque()
 
-    def given() -> Iterator[NDArray[np.float32]]:
+    def inputs() -> Iterator[NDArray[np.float32]]:
+        """Each slice in HU, kept until its output is there."""
         for slice_ in reader.slices():
-            waiting.append(slice_)
+            in_progress.append(slice_)
             yield slice_.image_hu
 
-    for output_hu in apply_to_slices(model, given(), progress=progress):
-        yield replace(waiting.popleft(), image_hu=output_hu)
+    for output_hu in apply_to_slices(model, inputs(), progress=progress):
+        yield replace(in_progress.popleft(), image_hu=output_hu)
 
 
 def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
-    """For what needs all of a volume at once."""
-    require_names(series)
+    """Process a series with what needs all of its volume at once."""
+    require_identifiers(series)
     reading = read_volume(series)
     derived = compute(reading.volume)
     pairs = zip(reading.series.instances, derived.image_hu, strict=True)
-    made = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
-    report = publish(made, reading.series, derived.operation, to)
-    return {**report, **derived.facts}, reading.refusals
+    processed = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
+    report = publish(processed, reading.series, derived.operation, to)
+    return Exported(report.with_details(**derived.details), reading.refusals)
 
 
-def require_names(series: Series) -> None:
-    """Raises SeriesRefusedError where there is no SOP instance that a result could refer to."""
-    reason = "named by its folder, since it names nobody: for training only, not for export"
-    nameless = [
+def require_identifiers(series: Series) -> None:
+    """Raises SeriesRefusedError where slices lack a UID of their own that a result could refer
+    to."""
+    reason = "has no identifiers but its folder's: for training only, not for export"
+    unidentified = [
         Refusal(instance.path, Disposition.QUARANTINED, reason, "SOPInstanceUID")
         for instance in series.instances
         if instance.is_unidentified
     ]
-    if nameless:
-        raise SeriesRefusedError(nameless)
+    if unidentified:
+        raise SeriesRefusedError(unidentified)
 
 
 def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     try:
         volume = read_image(path)
     except Unreadable as fault:
-        return None, [fault.refusal(path)]
+        return Exported(None, [fault.refusal(path)])
     derived = compute(volume)
-    # The source's own name may be a patient's; the label keeps the result apart from it.
-    name = derived.operation.label.lower().replace(" ", "-").replace("%", "")
-    changed = replace(volume, image_hu=derived.image_hu)
-    write_image(changed, to.folder / f"{name}{written_suffix(path)}")
-    return {
-        "folder": to.folder.name,
-        "instances": len(volume.image_hu),
-        "clipped_pixels": 0,
-        **derived.facts,
-    }, []
+    result = replace(volume, image_hu=derived.image_hu)
+    write_image(result, to.folder / f"{file_stem(derived.operation)}{written_suffix(path)}")
+    details = {"clipped_pixels": 0, **derived.details}
+    return Exported(ExportReport(to.folder.name, len(volume.image_hu), details), [])
+
+
+def file_stem(operation: Operation) -> str:
+    """A file name from the operation's label: the source's own name may be a patient's."""
+    return operation.label.lower().replace(" ", "-").replace("%", "")
 
 
 def publish(
-    made: Iterable[Slice], source: Series, operation: Operation, to: Export
-) -> dict[str, Any]:
-    """Write and check the derived series, and its difference, while `made` is being computed."""
+    processed: Iterable[Slice], source: Series, operation: Operation, to: Export
+) -> ExportReport:
+    """Write and check the derived series, and its difference, while `processed` is computed.
+
+    Raises LdctError as derived_series does; then neither series is written.
+    """
     with ExitStack() as stack:
 
-        def begin(folder: Path, write: Write) -> SeriesWriter:
+        def writer(folder: Path, write: SliceWriter) -> SeriesWriter:
+            """A series' writer, which is finished when the stack is left."""
             return stack.enter_context(
                 derived_series(folder, source, operation, write, syntax=to.syntax)
             )
 
-        # Left in reverse: the derived series is in its place before its difference is judged.
+        # Left in reverse: the derived series is in its place before its difference is checked.
         beside = to.folder.with_name(f"{to.folder.name}-difference")
-        difference = begin(beside, write_slice_difference) if to.difference else None
-        derived = begin(to.folder, write_slice)
-        series = [derived] if difference is None else [derived, difference]
+        difference = writer(beside, write_slice_difference) if to.difference else None
+        derived = writer(to.folder, write_slice)
+        writers = [derived] if difference is None else [derived, difference]
 
-        def take(one: Slice) -> None:
-            for going in series:
-                going.take(one)
+        def write_all(one: Slice) -> None:
+            """Write a slice of every series."""
+            for series in writers:
+                series.write(one)
 
-        for _ in map_in_order(take, made, threads=1, max_ahead=UNWRITTEN):
+        for _ in map_in_order(write_all, processed, threads=1, max_ahead=MAX_UNWRITTEN_SLICES):
             pass
+    report = _report_of(derived.published)
     if difference is None:
-        return derived.report
-    told = {name: difference.report[name] for name in ("folder", "instances", "check")}
-    return {**derived.report, "difference": told}
+        return report
+    written = difference.published
+    checked = ExportReport(written.folder, written.instances, {"check": written.check.to_dict()})
+    return report.with_details(difference=checked.to_dict())
+
+
+def _report_of(series: PublishedSeries) -> ExportReport:
+    details = {
+        "clipped_pixels": series.clipped.pixels,
+        "largest_clipped_excess_hu": series.clipped.max_excess_hu,
+        "check": series.check.to_dict(),
+    }
+    return ExportReport(series.folder, series.instances, details)

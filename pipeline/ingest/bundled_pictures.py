@@ -1,7 +1,7 @@
-"""Pictures that come with libraries, for the general case: digits and photographs.
+"""Digits and photographs that come with scikit-learn and scikit-image, as training images.
 
-They show on data that everybody has what a method does, before CT. Grey levels are named by
-their range; who draws patches from a picture keeps the picture on one side of the split.
+They show on data that everybody has what a method does, before CT. Patches of one photograph
+must stay on one side of the split.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.volume import Volume
-from pipeline.ingest.ingest import IngestReport, Progress
+from pipeline.ingest.ingest import IngestedSeries, IngestReport, Progress
 from pipeline.store.store import Store
 
 #: Photographs of scikit-image's own folder, no download: textures and stereo partners left out.
@@ -91,11 +91,11 @@ def photographs() -> Pictures:
 
 
 def store_pictures(name: str, store: Store, progress: Progress) -> IngestReport:
-    """Put digits or photographs into a store, as series that a run can split and learn from.
+    """Store digits or photographs as series that a run can split and learn from.
 
     A series is a sheet of pictures of one size, and a patient of its own: `digits-0` to
-    `digits-9`, or one photograph each. Values are grey levels where CT has HU, a pixel counts as
-    1 mm, and the provenance has the labels.
+    `digits-9`, or one photograph each. Values are grey levels in place of HU, a pixel is 1 mm,
+    and the provenance has the labels. progress: called with (step, done, total).
     """
     pictures = {"digits": digits, "photographs": photographs}[name]()
     sheets = pictures.sheets(DIGIT_SHEETS if name == "digits" else len(pictures))
@@ -103,8 +103,8 @@ def store_pictures(name: str, store: Store, progress: Progress) -> IngestReport:
     for number, sheet in enumerate(sheets):
         key = f"{name}-{number}"
         is_new = store.add(_as_volume(sheet, name), key=key, patient=key)
-        row = {"series": key, "patient": key, "slices": len(sheet), "new": is_new}
-        report.series.append({**row, "description": {"Manufacturer": name}, "warnings": []})
+        description: dict[str, object] = {"Manufacturer": name}
+        report.series.append(IngestedSeries(key, key, len(sheet), is_new, description))
         progress("storing pictures", number + 1, len(sheets))
     return report
 

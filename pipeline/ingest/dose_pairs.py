@@ -1,8 +1,8 @@
-"""Real pairs: which low-dose series shows the places of which full-dose series.
+"""Find and read pairs of a low-dose and a full-dose series of one scan.
 
-What dose a series has, its description or its folder says; which two belong together, the
-patient and the places of their slices. Of a pair the full-dose series is the target and counts
-as a series; the low-dose one is its input, as the scanner itself degraded it.
+A series' dose follows from words in its description or folder; two series belong together by
+patient and by the positions of their slices. The full-dose series is the target and counts as a
+series of the store; the low-dose one is its input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -21,20 +21,21 @@ from pipeline.core.slice_matching import Match, match_slices
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.volume import Reading, outline, read_volume
+from pipeline.dicom.read.volume import Reading, geometry_volume, read_volume
 
 Dose = Literal["input", "target"]
-NAMES: dict[Dose, str] = {"input": "low-dose", "target": "full-dose"}
+DOSE_NAMES: dict[Dose, str] = {"input": "low-dose", "target": "full-dose"}
 
-#: Where several series show the places of one, those like it in these are preferred, in turn.
-ALIKE = ("StudyInstanceUID", "ConvolutionKernel", "SliceThickness")
-#: A pair that differs in these is told: a network would learn the difference.
-TOLD = ("ConvolutionKernel", "SliceThickness")
+#: Of several low-dose series at the same positions, those with equal values of these attributes
+#: are preferred, in this order.
+PREFERRED_EQUAL = ("StudyInstanceUID", "ConvolutionKernel", "SliceThickness")
+#: A pair that differs in these gets a warning: a network would learn the difference.
+REPORTED_DIFFERENCES = ("ConvolutionKernel", "SliceThickness")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One scan at two doses."""
+    """The low-dose (input) and full-dose (target) series of one scan."""
 
     input: Series
     target: Series
@@ -42,26 +43,30 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairReading:
-    """The slices that both have, in one order; padding of either is masked in both.
+    """The slices that both series have, in one order; padding of either is masked in both.
 
-    source: the low-dose series with all its slices. facts: what a report says of the pair.
+    source: the low-dose series with all its slices. unmatched_*_mm: the first voxel [x, y, z] of
+    each slice that only one of the two has.
     """
 
     input: Reading
     target: Reading
     source: Series
-    facts: dict[str, Any]
+    unmatched_input_mm: list[list[float]]
+    unmatched_target_mm: list[list[float]]
 
     @property
     def refusals(self) -> list[Refusal]:
+        """The slices of either series that could not be decoded."""
         return [*self.target.refusals, *self.input.refusals]
 
 
 def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair], list[Refusal]]:
-    """Pairs among series, by their headers alone, and the files of those that have no partner.
+    """Pairs among series, by their headers alone, and the files of series without a partner.
 
-    A series that is told to be neither low- nor full-dose is excluded; one without a partner
-    is quarantined, with what sets it apart from the patient's others.
+    words: those that mark low-dose (input) and full-dose (target) series. A series with neither
+    is excluded; one without a partner is quarantined, with how it differs from the patient's
+    other series.
     """
     pairs: list[Pair] = []
     refusals: list[Refusal] = []
@@ -71,7 +76,7 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
     for series in found:
         dose = dose_of(series, words, root)
         if dose is None:
-            reason = f"neither told to be '{words.input}' nor '{words.target}'"
+            reason = f"neither '{words.input}' nor '{words.target}' in description or folder"
             refusals += [
                 Refusal(instance.path, Disposition.EXCLUDED, reason, "SeriesDescription")
                 for instance in series.instances
@@ -87,28 +92,30 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
         taken = [pair.input for pair in pairs]
         for low in doses["input"]:
             if not any(low is one for one in taken):
-                apart = [_apart(low, full) for full in doses["target"]]
-                refusals += _refused(low, f"no full-dose partner: {_why(apart)}")
+                mismatches = [_mismatch(low, full) for full in doses["target"]]
+                refusals += _refused(low, f"no full-dose partner: {_reason(mismatches)}")
     return pairs, refusals
 
 
 def dose_of(series: Series, words: Pairs, root: Path) -> Dose | None:
-    """By the words in SeriesDescription, else by those in the folders below `root`.
-
-    None where neither says so, or says both.
+    """A series' dose, by the words in SeriesDescription, else by those in the folders below
+    `root`; None where each has neither word, or both.
     """
     folder = series.instances[0].path.parent
     within = folder.relative_to(root) if folder.is_relative_to(root) else folder
     for text in (str(series.header.get("SeriesDescription") or ""), str(within)):
-        told = {dose for dose in NAMES if getattr(words, dose).casefold() in text.casefold()}
-        if len(told) == 1:
-            return told.pop()
+        found = {dose for dose in DOSE_NAMES if getattr(words, dose).casefold() in text.casefold()}
+        if len(found) == 1:
+            return found.pop()
     return None
 
 
 def read_pair(pair: Pair) -> PairReading:
-    """Decode both; raises SeriesRefusedError, which names the files of both, where one cannot be
-    used or what is left of them does not match."""
+    """Decode both series of a pair.
+
+    Raises SeriesRefusedError with the files of both where one of them cannot be used, or the
+    slices that are left do not match.
+    """
     low = _read(pair.input, "input", partner=pair.target)
     full = _read(pair.target, "target", partner=pair.input)
     try:
@@ -116,51 +123,52 @@ def read_pair(pair: Pair) -> PairReading:
     except LdctError as mismatch:
         both = [*_refused(low.series, str(mismatch)), *_refused(full.series, str(mismatch))]
         raise SeriesRefusedError([*low.refusals, *full.refusals, *both]) from mismatch
-    told, source = tuple(_remarks(pair, match)), low.series
+    warnings, source = tuple(_warnings(pair, match)), low.series
     low, full = low.of_slices(match.input), full.of_slices(match.target)
     valid = low.volume.valid & full.volume.valid
     return PairReading(
         replace(low, volume=_masked(low.volume, valid)),
-        replace(full, volume=_masked(_warned(full.volume, told), valid)),
+        replace(full, volume=_masked(_with_warnings(full.volume, warnings), valid)),
         source,
-        {
-            "unmatched_input_mm": match.unmatched_input_mm,
-            "unmatched_target_mm": match.unmatched_target_mm,
-        },
+        match.unmatched_input_mm,
+        match.unmatched_target_mm,
     )
 
 
 def _patient(series: Series) -> tuple[str, str]:
-    told = (series.header.get(name) for name in ("PatientID", "IssuerOfPatientID"))
-    patient, issuer = (str(value or "").strip() for value in told)
+    values = (series.header.get(name) for name in ("PatientID", "IssuerOfPatientID"))
+    patient, issuer = (str(value or "").strip() for value in values)
     return patient, issuer
 
 
 def _partner(full: Series, lows: list[Series]) -> Series:
-    """Raises LdctError, saying why, where no low-dose series can be it, or more than one."""
-    apart = [_apart(low, full) for low in lows]
-    fitting = [low for low, why in zip(lows, apart, strict=True) if not why]
+    """The low-dose partner of a full-dose series.
+
+    Raises LdctError where none of the patient's low-dose series matches, or more than one.
+    """
+    mismatches = [_mismatch(low, full) for low in lows]
+    fitting = [low for low, mismatch in zip(lows, mismatches, strict=True) if not mismatch]
     if not fitting:
-        raise LdctError(_why(apart))
-    for name in ALIKE:
+        raise LdctError(_reason(mismatches))
+    for name in PREFERRED_EQUAL:
         alike = [low for low in fitting if low.header.get(name) == full.header.get(name)]
         fitting = alike or fitting
     if len(fitting) > 1:
-        raise LdctError(f"{len(fitting)} series show its places, and nothing tells which is meant")
+        raise LdctError(f"{len(fitting)} series match its positions: leave one of them in the data")
     return fitting[0]
 
 
-def _why(apart: list[str]) -> str:
-    """Why a series has no partner among the patient's others, by what sets each apart from it."""
-    if not apart:
+def _reason(mismatches: list[str]) -> str:
+    """Why a series has no partner, from its mismatches with the patient's other series."""
+    if not mismatches:
         return "the patient has no such series"
-    return apart[0] if all(apart) else "another series belongs to the one at its places"
+    return mismatches[0] if all(mismatches) else "the series at its positions has another partner"
 
 
-def _apart(low: Series, full: Series) -> str:
-    """What sets the places of two series apart; "" where they share them."""
+def _mismatch(low: Series, full: Series) -> str:
+    """How the slices' positions of two series differ, in words; "" where they match."""
     try:
-        match_slices(outline(low), outline(full))
+        match_slices(geometry_volume(low), geometry_volume(full))
     except LdctError as mismatch:
         return str(mismatch)
     return ""
@@ -170,7 +178,7 @@ def _read(series: Series, dose: Dose, *, partner: Series) -> Reading:
     try:
         return read_volume(series)
     except SeriesRefusedError as refused:
-        left = _refused(partner, f"its {NAMES[dose]} partner cannot be used: {refused}")
+        left = _refused(partner, f"its {DOSE_NAMES[dose]} partner cannot be used: {refused}")
         raise SeriesRefusedError([*refused.refusals, *left]) from refused
 
 
@@ -181,25 +189,26 @@ def _refused(series: Series, reason: str) -> list[Refusal]:
     ]
 
 
-def _remarks(pair: Pair, match: Match) -> list[str]:
-    lonely: dict[Dose, list[list[float]]] = {
+def _warnings(pair: Pair, match: Match) -> list[str]:
+    unmatched: dict[Dose, list[list[float]]] = {
         "input": match.unmatched_input_mm,
         "target": match.unmatched_target_mm,
     }
-    told = [
-        f"{count_of(len(places), 'slice')} of the {NAMES[dose]} series left out: no partner there"
-        for dose, places in lonely.items()
+    warnings = [
+        f"{count_of(len(places), 'slice')} of the {DOSE_NAMES[dose]} series left out: "
+        "no partner there"
+        for dose, places in unmatched.items()
         if places
     ]
-    for name in TOLD:
+    for name in REPORTED_DIFFERENCES:
         low, full = pair.input.header.get(name), pair.target.header.get(name)
         if low != full:
-            told.append(f"{name} of the pair differs: low dose {low}, full dose {full}")
-    return told
+            warnings.append(f"{name} of the pair differs: low dose {low}, full dose {full}")
+    return warnings
 
 
-def _warned(volume: Volume, told: tuple[str, ...]) -> Volume:
-    warnings = [*volume.provenance["warnings"], *told]
+def _with_warnings(volume: Volume, added: tuple[str, ...]) -> Volume:
+    warnings = [*volume.provenance["warnings"], *added]
     return replace(volume, provenance={**volume.provenance, "warnings": warnings})
 
 

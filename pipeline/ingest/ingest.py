@@ -1,9 +1,9 @@
-"""The first stage: find series, check them, build HU volumes, store them, tell what happened."""
+"""Stage ingest: find series, check them, read them as HU volumes, and store them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,85 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
-from pipeline.ingest.regrid import prepared
+from pipeline.ingest.regrid import apply_intake
 from pipeline.io.discover import Discovered, Source, discover, image_key, source_key
 from pipeline.io.volume_files import read_image
 from pipeline.labels.discover import discover_labels, grid_of
-from pipeline.labels.read import Choices, on_volume, read_labels
+from pipeline.labels.read import LabelOptions, on_volume, read_labels
 from pipeline.store.store import Store
 
 Progress = Callable[[str, int, int], None]
-#: What a report says of a series' making.
+#: The attributes that a report lists of a series' acquisition.
 DESCRIPTION = ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
+
+
+@dataclass(frozen=True)
+class PairedInput:
+    """The low-dose partner of a stored full-dose series: its key, and the first voxel [x, y, z]
+    in mm of each slice that only one of the two series has."""
+
+    input: str
+    unmatched_input_mm: list[list[float]]
+    unmatched_target_mm: list[list[float]]
+
+
+@dataclass(frozen=True)
+class IngestedSeries:
+    """A series of the store, by the pseudonyms of series and patient.
+
+    new: whether the store did not have it before. description: attributes of DESCRIPTION.
+    warnings: what a user should know of it. pair: its low-dose partner, if it has one.
+    """
+
+    series: str
+    patient: str
+    slices: int
+    new: bool
+    description: dict[str, object]
+    warnings: list[str] = field(default_factory=list)
+    pair: PairedInput | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """As a report has it, in JSON's types."""
+        row = asdict(self)
+        return row if self.pair else {name: row[name] for name in row if name != "pair"}
+
+
+@dataclass(frozen=True)
+class IngestedLabels:
+    """The label map of a stored series: the series' key, the kind of its files (one of
+    pipeline.labels.read's), its structures, and whether the store did not have it before."""
+
+    series: str
+    labels: str
+    structures: list[str]
+    new: bool
+    warnings: list[str]
 
 
 @dataclass
 class IngestReport:
-    """What went where. `sources` leads back to the source files, in memory only: the store
-    and the report know series by their keys. Of a real pair it leads to the low-dose series,
-    which is what a model is for, and `stored` to the full-dose one, which labels are of."""
+    """What was stored, and which files of `root` were refused.
+
+    sources: each series' source, in memory only, since the store and the report have keys and
+    no paths; of a pair it is the low-dose series, which a model is applied to. stored: likewise,
+    but of a pair the full-dose series, which labels belong to.
+    """
 
     root: Path
-    series: list[dict[str, Any]] = field(default_factory=list)
+    series: list[IngestedSeries] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
     stored: dict[str, Source] = field(default_factory=dict)
-    labels: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[IngestedLabels] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        told = {"series": self.series, "labels": self.labels}
-        return {**told, **by_disposition(self.refusals, self.root)}
+    def to_dict(self) -> dict[str, Any]:
+        """As report.json has it; refusals by what became of the file."""
+        return {
+            "series": [series.to_dict() for series in self.series],
+            "labels": [asdict(labels) for labels in self.labels],
+            **by_disposition(self.refusals, self.root),
+        }
 
 
 def ingest(
@@ -61,18 +112,19 @@ def ingest(
     pairs: Pairs | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> IngestReport:
-    """Store every usable CT volume below `root`, one, or one pair, in memory at a time, and its
-    labels.
+    """Store every usable CT volume below `root` with its labels; one volume, or one pair, is in
+    memory at a time.
 
-    pairs: store full-dose series with their low-dose partners, and nothing else (see
-    pipeline.ingest.dose_pairs). Raises NothingUsableError where nothing could be used, naming the
-    commonest reason.
+    key: the installation's, for pseudonyms. pairs: store full-dose series with their low-dose
+    partners, and nothing else (see pipeline.ingest.dose_pairs). progress: called with (step,
+    done, total). Raises NothingUsableError, with the commonest reason, where nothing could be
+    used.
     """
     found = discover(root, lambda files: progress("reading headers", files, 0), intake=intake)
     report = IngestReport(found.root, refusals=list(found.refusals))
     sources: list[Source | Pair] = [*found.sources]
     if pairs is not None:
-        sources = _paired(found, pairs, report)
+        sources = _find_pairs(found, pairs, report)
     for done, source in enumerate(sources, start=1):
         try:
             item = _item(source, key)
@@ -87,20 +139,20 @@ def ingest(
     return report
 
 
-def _paired(found: Discovered, words: Pairs, report: IngestReport) -> list[Source | Pair]:
+def _find_pairs(found: Discovered, words: Pairs, report: IngestReport) -> list[Source | Pair]:
     pairs, refusals = find_pairs(found.series, words, found.root)
-    nameless = "an image file names neither patient nor dose: it has no partner"
+    reason = "an image file has neither a patient nor a dose: it cannot be paired"
     report.refusals += refusals
-    report.refusals += [Refusal(image, Disposition.EXCLUDED, nameless) for image in found.images]
+    report.refusals += [Refusal(image, Disposition.EXCLUDED, reason) for image in found.images]
     return [*pairs]
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A volume on its way into the store: under which names, and where it came from.
+    """A volume to be stored, with its keys and its source.
 
-    target: what it is of, where that is another series than the source. real_input and pair:
-    the low-dose partner, and what the report says of it.
+    target: the full-dose series of a pair, whose source is the low-dose one. real_input and
+    pair: the low-dose partner's volume, and its row in the report.
     """
 
     volume: Volume
@@ -110,7 +162,7 @@ class _Item:
     refusals: list[Refusal]
     target: Series | None = None
     real_input: Volume | None = None
-    pair: dict[str, Any] = field(default_factory=dict)
+    pair: PairedInput | None = None
 
 
 def _item(source: Source | Pair, key: bytes) -> _Item:
@@ -125,7 +177,9 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
             both.refusals,
             both.target.series,
             both.input.volume,
-            {"input": source_key(source.input, key), **both.facts},
+            PairedInput(
+                source_key(source.input, key), both.unmatched_input_mm, both.unmatched_target_mm
+            ),
         )
     if isinstance(source, Series):
         reading = read_volume(source)
@@ -141,27 +195,27 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
 
 def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestReport) -> None:
     report.refusals.extend(item.refusals)
-    volume = prepared(item.volume, intake)
-    real_input = None if item.real_input is None else prepared(item.real_input, intake)
+    volume = apply_intake(item.volume, intake)
+    real_input = None if item.real_input is None else apply_intake(item.real_input, intake)
     is_new = store.add(volume, key=item.name, patient=item.patient, real_input=real_input)
     report.sources[item.name] = item.source
     report.stored[item.name] = item.target or item.source
     report.series.append(
-        {
-            "series": item.name,
-            "patient": item.patient,
-            "slices": len(volume.image_hu),
-            "new": is_new,
-            "description": {k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
-            "warnings": [*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
-            **({"pair": item.pair} if item.pair else {}),
-        }
+        IngestedSeries(
+            series=item.name,
+            patient=item.patient,
+            slices=len(volume.image_hu),
+            new=is_new,
+            description={k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
+            warnings=[*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
+            pair=item.pair,
+        )
     )
 
 
 def _store_labels(store: Store, intake: IngestOptions, report: IngestReport) -> None:
-    """Put what is labels among the refused files beside the volumes that they are of."""
-    choices = Choices.of(intake)
+    """Store the labels among the refused files with the volumes that they belong to."""
+    choices = LabelOptions.of(intake)
     found = discover_labels(report.refusals, report.stored, choices)
     report.refusals = found.refusals
     for files in found.files:
@@ -172,11 +226,11 @@ def _store_labels(store: Store, intake: IngestOptions, report: IngestReport) -> 
             report.refusals.extend(fault.refusal(path) for path in files.paths)
             continue
         report.labels.append(
-            {
-                "series": files.image,
-                "labels": files.kind,
-                "structures": labelmap.present(),
-                "new": store.add_labels(files.image, files.kind, labelmap),
-                "warnings": labelmap.source.get("warnings", []),
-            }
+            IngestedLabels(
+                series=files.image,
+                labels=files.kind,
+                structures=labelmap.present(),
+                new=store.add_labels(files.image, files.kind, labelmap),
+                warnings=labelmap.source.get("warnings", []),
+            )
         )

@@ -1,14 +1,13 @@
-"""Photographs in the store: a series is one picture, its slices the picture's channels.
+"""Store photographs: a series is one picture, its slices are the picture's channels.
 
-Values are what the run sees, grey levels or L*a*b*, and a pixel counts as 1 mm. A picture is a
-patient of its own, so that no two pieces of it are on two sides of the split.
+Values are in the run's colour space, grey levels or L*a*b*, and a pixel is 1 mm. A picture is a
+patient of its own, so that no two patches of it are on two sides of the split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,29 +16,31 @@ from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
-from pipeline.ingest.ingest import IngestReport
-from pipeline.io.colour import seen_as
+from pipeline.ingest.ingest import IngestedSeries, IngestReport
+from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import SUFFIXES, find_pictures, read_picture
 from pipeline.io.volume_files import NIFTI
 from pipeline.store.store import Store
 
-#: What scikit-image (its name where the function's differs) and scikit-learn bring along, in
-#: colour. No download; the stereo pair's left picture alone.
-COLOURED = (
+#: Colour pictures that come with scikit-image, by the names of its functions, and scikit-learn;
+#: none needs a download. "motorcycle" is the left picture of a stereo pair.
+COLOUR_PICTURES = (
     *("astronaut", "cat", "coffee", "hubble_deep_field", "immunohistochemistry"),
     *("motorcycle", "retina", "rocket", "china.jpg", "flower.jpg"),
 )
-#: The same in grey.
-GREY = ("brick", "camera", "coins", "grass", "gravel", "moon")
+#: Those of scikit-image in grey.
+GREY_PICTURES = ("brick", "camera", "coins", "grass", "gravel", "moon")
 
 
-def shipped_names(colour: Colour) -> tuple[str, ...]:
-    return COLOURED if CHANNELS[colour] == 3 else (*COLOURED, *GREY)
+def bundled_names(colour: Colour) -> tuple[str, ...]:
+    """The bundled pictures that a run of this colour can use; colour pictures are also used in
+    grey."""
+    return COLOUR_PICTURES if CHANNELS[colour] == 3 else (*COLOUR_PICTURES, *GREY_PICTURES)
 
 
-def shipped(name: str) -> Picture:
-    """The grey levels of a picture that a library brings along, [1 or 3, rows, columns]."""
+def bundled_picture(name: str) -> Picture:
+    """The levels of a picture that comes with a library, [1 or 3, rows, columns]."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 
@@ -53,15 +54,17 @@ def shipped(name: str) -> Picture:
     return levels[None] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
 
 
-def store_shipped(
+def store_bundled(
     store: Store, colour: Colour, progress: Callable[[str, int, int], None]
 ) -> IngestReport:
-    """Put the shipped photographs into a store, as series `shipped-NAME-COLOUR`."""
+    """Store the bundled photographs, as series `shipped-NAME-COLOUR`."""
     report = IngestReport(Path())
-    names = shipped_names(colour)
+    names = bundled_names(colour)
     for done, name in enumerate(names, start=1):
         patient = f"shipped-{name.removesuffix('.jpg')}"
-        store_picture(shipped(name), store, report, colour=colour, patient=patient, name=patient)
+        store_picture(
+            bundled_picture(name), store, report, colour=colour, patient=patient, name=patient
+        )
         progress("storing pictures", done, len(names))
     return report
 
@@ -74,10 +77,10 @@ def store_picture_files(
     key: bytes,
     progress: Callable[[str, int, int], None],
 ) -> IngestReport:
-    """Put picture files below `root` into a store; NothingUsableError where none can be used.
+    """Store the picture files below `root`; raises NothingUsableError where none can be used.
 
-    A picture goes by the pseudonym of its bytes: its name may be a person's. Of a NIfTI file
-    every slice is a grey picture.
+    A picture's key is the pseudonym of its bytes: its name may be a person's. Every slice of a
+    NIfTI file is a grey picture.
     """
     report = IngestReport(root)
     paths = find_pictures(root)
@@ -115,29 +118,31 @@ def store_picture(
     patient: str,
     name: str,
 ) -> None:
-    """Add one picture in grey levels to the store and the report; LdctError without colour."""
-    image = np.ascontiguousarray(seen_as(levels, colour))
-    store_image(image, store, report, seen=colour, patient=patient, key=f"{name}-{colour}")
+    """Add one picture's levels to the store and the report; raises LdctError where it lacks
+    colour that the run needs."""
+    image = np.ascontiguousarray(in_colour(levels, colour))
+    store_image(image, store, report, colour=colour, patient=patient, key=f"{name}-{colour}")
 
 
 def store_stack(
     frames: Picture, store: Store, report: IngestReport, *, colour: Colour, name: str
 ) -> None:
     """Add a sequence of grey frames [frames, rows, columns], a patient of its own."""
-    store_image(frames, store, report, seen=colour, patient=name, key=name)
+    store_image(frames, store, report, colour=colour, patient=name, key=name)
 
 
 def store_image(
-    image: Picture, store: Store, report: IngestReport, *, seen: str, patient: str, key: str
+    image: Picture, store: Store, report: IngestReport, *, colour: str, patient: str, key: str
 ) -> None:
-    """Add [channels, rows, columns] as a series. seen: as what; runs use what they see so."""
+    """Add [channels, rows, columns] as a series. colour: what the channels are, by which runs
+    select their series."""
     volume = Volume(
         image_hu=image,
         valid=np.ones(image.shape, dtype=bool),
         affine_lps=np.eye(4),
         slice_origins_mm=np.arange(len(image))[:, None] * np.array([0.0, 0.0, 1.0]),
-        provenance={"source": "picture", "colour": seen, "warnings": [], "evenly_spaced": True},
+        provenance={"source": "picture", "colour": colour, "warnings": [], "evenly_spaced": True},
     )
     is_new = store.add(volume, key=key, patient=patient)
-    row: dict[str, Any] = {"series": key, "patient": patient, "slices": len(image), "new": is_new}
-    report.series.append({**row, "description": {"Manufacturer": "picture"}, "warnings": []})
+    description: dict[str, object] = {"Manufacturer": "picture"}
+    report.series.append(IngestedSeries(key, patient, len(image), is_new, description))

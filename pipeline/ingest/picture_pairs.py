@@ -1,7 +1,7 @@
-"""The user's own pairs of pictures in the store: FOLDER/input/NAME belongs to FOLDER/target/NAME.
+"""Store the user's own pairs of pictures: FOLDER/input/NAME belongs to FOLDER/target/NAME.
 
-Names match without their suffix, in folders below too. The first folder below is a patient, or
-whatever else must not be on two sides of the split; without one each pair is its own.
+Relative paths match without their suffix. The first folder below input/ and target/ is a patient,
+or whatever else must not be on two sides of the split; without one each pair is a patient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import store_image
-from pipeline.io.colour import seen_as
+from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture
 from pipeline.io.volume_files import NIFTI
@@ -36,10 +36,10 @@ def store_pairs(
     key: bytes,
     progress: Callable[[str, int, int], None],
 ) -> IngestReport:
-    """Put each pair below `root` into a store, as one image: the target's channels, the input's.
+    """Store each pair below `root` as one image: the target's channels, then the input's.
 
-    What has no partner, more than one, or one of another size is quarantined. Raises
-    NothingUsableError where no pair is left.
+    A picture without a partner, with more than one, or with one of another size is quarantined.
+    progress: called with (step, done, total). Raises NothingUsableError where no pair is left.
     """
     report = IngestReport(root)
     inputs, targets = _by_name(root / INPUT), _by_name(root / TARGET)
@@ -50,8 +50,8 @@ def store_pairs(
             input_, target = _only(*both)
             own = pseudonym(key, "p", image_key(input_, key, "p"), image_key(target, key, "p"))
             patient = pseudonym(key, "p", name.parts[0]) if len(name.parts) > 1 else own
-            image, seen = _stacked(input_, target, colour), f"{colour} pair"
-            store_image(image, store, report, seen=seen, patient=patient, key=f"{own}-{colour}")
+            image, kind = _stacked(input_, target, colour), f"{colour} pair"
+            store_image(image, store, report, colour=kind, patient=patient, key=f"{own}-{colour}")
         except (Unreadable, LdctError) as fault:
             refused = [path for paths in both for path in paths]
             report.refusals += [
@@ -65,7 +65,7 @@ def store_pairs(
 
 
 def _by_name(folder: Path) -> dict[Path, list[Path]]:
-    """The pictures below a folder by where they lie in it, without suffixes."""
+    """The pictures below a folder by their relative paths without suffixes."""
     found: dict[Path, list[Path]] = defaultdict(list)
     for path in find_pictures(folder) if folder.is_dir() else []:
         place = path.relative_to(folder)
@@ -88,10 +88,13 @@ def _stacked(input_: Path, target: Path, colour: Colour) -> Picture:
         if path.name.lower().endswith(NIFTI):
             raise LdctError("pairs are of PNG, JPEG or TIFF; NIfTI has slices, not one picture")
     pictures = read_picture(target), read_picture(input_)
-    turns = [picture.orientation for picture in pictures]
-    if turns[0] != turns[1]:
-        raise LdctError(f"EXIF turns the target by {turns[0]} and its input by {turns[1]}")
-    halves = [seen_as(picture.levels, colour) for picture in pictures]
+    target_orientation, input_orientation = (picture.orientation for picture in pictures)
+    if target_orientation != input_orientation:
+        raise LdctError(
+            f"the target has EXIF orientation {target_orientation}, its input {input_orientation}: "
+            "rotate the pixels of one of them"
+        )
+    halves = [in_colour(picture.levels, colour) for picture in pictures]
     if halves[0].shape != halves[1].shape:
         sizes = [" x ".join(map(str, half.shape[1:])) for half in halves]
         raise LdctError(f"the target has {sizes[0]} pixels, its input {sizes[1]}")

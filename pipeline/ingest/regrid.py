@@ -1,6 +1,6 @@
-"""Volumes onto an even or upright grid, where their owner asked for it: stated, never silent.
+"""Resample volumes onto an even or upright grid, if the user chose it, with a note in provenance.
 
-What is interpolated across a gap is not measured: it is masked like padding. Resampling is
+Slices interpolated across a gap are not measured: they are masked like padding. Resampling is
 SimpleITK's, in index space, since its images cannot hold a sheared affine.
 """
 
@@ -16,13 +16,13 @@ from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.ingest_options import IngestOptions
 
-#: Slices further off than this from an even grid are no rounding of positions.
+#: Rounding of positions moves slices by less than this from an even grid.
 TOLERANCE_MM = 0.01
 SHEAR_TOLERANCE = 1e-3
 
 
-def prepared(volume: Volume, intake: IngestOptions) -> Volume:
-    """The volume after what the owner of the data chose for gaps, uneven spacing and tilt."""
+def apply_intake(volume: Volume, intake: IngestOptions) -> Volume:
+    """The volume with the user's choices for gaps, uneven spacing and tilt applied in turn."""
     if intake.gaps == "fill":
         volume = fill_gaps(volume)
     if intake.uneven == "resample":
@@ -33,9 +33,9 @@ def prepared(volume: Volume, intake: IngestOptions) -> Volume:
 
 
 def fill_gaps(volume: Volume) -> Volume:
-    """Slices missing from an otherwise even series, interpolated linearly and masked.
+    """Fill in slices missing from an otherwise even series, interpolated linearly and masked.
 
-    A series whose steps are no multiples of the smallest is left as it is.
+    A series whose steps are no multiples of the smallest is returned unchanged.
     """
     along_mm = _along_mm(volume)
     steps = np.diff(along_mm)
@@ -44,17 +44,20 @@ def fill_gaps(volume: Volume) -> Volume:
     whole = np.rint(steps / steps.min())
     if whole.max() == 1 or np.abs(steps - whole * steps.min()).max() > TOLERANCE_MM * whole.max():
         return volume
-    there = np.concatenate([[0], np.cumsum(whole)]).astype(int)
-    places = np.linspace(along_mm[0], along_mm[-1], there[-1] + 1)
+    present = np.concatenate([[0], np.cumsum(whole)]).astype(int)
+    places = np.linspace(along_mm[0], along_mm[-1], present[-1] + 1)
     filled = _interpolated(volume, places)
-    filled.valid[np.setdiff1d(np.arange(len(places)), there)] = False
-    count = len(places) - len(there)
-    return _stated(filled, f"{count} missing slices filled by linear interpolation, masked")
+    filled.valid[np.setdiff1d(np.arange(len(places)), present)] = False
+    count = len(places) - len(present)
+    return _noted(filled, f"{count} missing slices filled by linear interpolation, masked")
 
 
 def resample_even(volume: Volume) -> Volume:
-    """An unevenly spaced series on even steps, at most its median step apart, interpolated
-    linearly between the two nearest slices; valid where both are."""
+    """Resample an unevenly spaced series to even steps of at most its median step.
+
+    Linear interpolation between the two nearest slices; valid where both are. An even series is
+    returned unchanged.
+    """
     along_mm = _along_mm(volume)
     steps = np.diff(along_mm)
     if len(steps) == 0 or np.ptp(steps) <= TOLERANCE_MM:
@@ -62,7 +65,7 @@ def resample_even(volume: Volume) -> Volume:
     intervals = int(np.ceil(along_mm[-1] / np.median(steps) - 1e-6))
     places = np.linspace(0.0, along_mm[-1], intervals + 1)
     evened = _interpolated(volume, places)
-    return _stated(
+    return _noted(
         evened,
         f"resampled from steps of {steps.min():.2f} to {steps.max():.2f} mm to an even "
         f"{places[1]:.3f} mm, linear",
@@ -70,12 +73,12 @@ def resample_even(volume: Volume) -> Volume:
 
 
 def _along_mm(volume: Volume) -> NDArray[np.float64]:
-    """How far each slice lies from the first."""
+    """Each slice's distance from the first one [slices]."""
     return np.linalg.norm(volume.slice_origins_mm - volume.slice_origins_mm[0], axis=1)
 
 
 def _interpolated(volume: Volume, places_mm: NDArray[np.float64]) -> Volume:
-    """Slices at these distances from the first one, along the line that the slices march."""
+    """Slices at these distances from the first one, on the line through the slices' origins."""
     along_mm = _along_mm(volume)
     after = np.clip(np.searchsorted(along_mm, places_mm), 1, len(along_mm) - 1)
     weight = (places_mm - along_mm[after - 1]) / (along_mm[after] - along_mm[after - 1])
@@ -89,10 +92,10 @@ def _interpolated(volume: Volume, places_mm: NDArray[np.float64]) -> Volume:
         valid[number] = volume.valid[below] & volume.valid[above]
     image_hu[~valid] = AIR_HU
     first, last = volume.slice_origins_mm[0], volume.slice_origins_mm[-1]
-    way = (last - first) / along_mm[-1]
+    direction = (last - first) / along_mm[-1]
     affine = volume.affine_lps.copy()
-    affine[:3, 2] = way * places_mm[-1] / (len(places_mm) - 1)
-    origins = first + places_mm[:, None] * way
+    affine[:3, 2] = direction * places_mm[-1] / (len(places_mm) - 1)
+    origins = first + places_mm[:, None] * direction
     return Volume(
         image_hu=image_hu,
         valid=valid,
@@ -103,10 +106,11 @@ def _interpolated(volume: Volume, places_mm: NDArray[np.float64]) -> Volume:
 
 
 def unshear(volume: Volume) -> Volume:
-    """A tilted series on upright axes: rows and columns kept, slices stacked along the normal.
+    """Resample a tilted series to upright axes: same rows and columns, slices along the normal.
 
-    Slices are moved within their plane, so the grid grows by the shift; what the scan did not
-    reach is air and masked. An upright series is left as it is, and so, stated, is an uneven one.
+    Slices are shifted within their plane, so the grid grows by the shift; voxels that the scan
+    did not reach are air and masked. An upright series is returned unchanged, and so is an uneven
+    one, with a note in its provenance.
     """
     column, row, step = volume.affine_lps[:3, :3].T
     normal = np.cross(column, row)
@@ -115,7 +119,7 @@ def unshear(volume: Volume) -> Volume:
     if np.linalg.norm(step - upright) <= SHEAR_TOLERANCE * np.linalg.norm(step):
         return volume
     if np.ptp(np.diff(_along_mm(volume))) > TOLERANCE_MM:
-        return _stated(volume, "not unsheared: unevenly spaced, to be resampled first")
+        return _noted(volume, "not unsheared: unevenly spaced, to be resampled first")
     shear = np.linalg.solve(volume.affine_lps[:3, :3], step - upright)  # in voxels a slice
     affine, shape = _covering(volume, upright)
     to_source = np.linalg.inv(volume.affine_lps) @ affine
@@ -130,7 +134,7 @@ def unshear(volume: Volume) -> Volume:
         provenance=volume.provenance,
     )
     moved = float(np.hypot(shear[0] * np.linalg.norm(column), shear[1] * np.linalg.norm(row)))
-    return _stated(upright_volume, f"unsheared by {moved:.3f} mm a slice, linear")
+    return _noted(upright_volume, f"unsheared by {moved:.3f} mm a slice, linear")
 
 
 def _covering(
@@ -164,6 +168,6 @@ def _resampled(
     return sitk.GetArrayFromImage(moved)
 
 
-def _stated(volume: Volume, what: str) -> Volume:
-    done = [*volume.provenance.get("geometry", []), what]
-    return replace(volume, provenance={**volume.provenance, "geometry": done})
+def _noted(volume: Volume, note: str) -> Volume:
+    notes = [*volume.provenance.get("geometry", []), note]
+    return replace(volume, provenance={**volume.provenance, "geometry": notes})

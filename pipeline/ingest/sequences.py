@@ -1,7 +1,7 @@
-"""Moving pictures: folders of frames, and some that are built where none is shipped.
+"""Store sequences of frames: folders of pictures, and sequences made of bundled photographs.
 
-In the store a sequence is a series, and its frames are the slices: what is done to a video is
-done to a stack of CT slices.
+A sequence is a series of the store, with the frames as slices, so that a method for video is one
+for a stack of CT slices.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.data.images import resampled
 from pipeline.ingest.ingest import IngestReport
-from pipeline.ingest.picture_ingest import shipped, shipped_names, store_stack
-from pipeline.io.colour import seen_as
+from pipeline.ingest.picture_ingest import bundled_names, bundled_picture, store_stack
+from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture
 from pipeline.store.store import Store
 
-#: Of a built sequence: frames, their side, the radius of what moves and its way a frame, pixels.
+#: A made sequence: frames, their side, the radius of the moving disc, its step a frame, in pixels.
 FRAMES, SIDE, RADIUS, STEP = 12, 128, 18, 3.0
 
 
 def store_frames(
     root: Path, store: Store, *, key: bytes, progress: Callable[[str, int, int], None]
 ) -> IngestReport:
-    """Put each folder of frames below `root` into a store, in grey, in the order of their names.
+    """Store each folder of frames below `root`, in grey, in the order of their names.
 
-    A sequence goes by the pseudonym of its first frame. Raises NothingUsableError for none.
+    A sequence's key is the pseudonym of its first frame. progress: called with (step, done,
+    total). Raises NothingUsableError where there is no sequence.
     """
     report = IngestReport(root)
     folders = sorted({path.parent for path in find_pictures(root)})
     for done, folder in enumerate(folders, start=1):
         paths = [path for path in find_pictures(folder) if path.parent == folder]
         try:
-            frames = [seen_as(read_picture(path).levels, "grey") for path in paths]
+            frames = [in_colour(read_picture(path).levels, "grey") for path in paths]
             sizes = {frame.shape for frame in frames}
             if len(frames) < 2 or len(sizes) > 1:
                 raise LdctError(f"{len(frames)} frames of {len(sizes)} sizes are no sequence")
@@ -56,11 +57,11 @@ def store_frames(
 
 
 def store_moving(store: Store, progress: Callable[[str, int, int], None]) -> IngestReport:
-    """Put sequences built from shipped photographs into a store, `moving-NAME`."""
+    """Store a sequence made of each bundled photograph, as `moving-NAME`."""
     report = IngestReport(Path())
-    names = shipped_names("grey")
+    names = bundled_names("grey")
     for done, name in enumerate(names, start=1):
-        frames = moving(seen_as(shipped(name), "grey")[0])
+        frames = moving(in_colour(bundled_picture(name), "grey")[0])
         patient = f"moving-{name.removesuffix('.jpg')}"
         store_stack(frames, store, report, colour="grey", name=patient)
         progress("storing sequences", done, len(names))
@@ -68,18 +69,18 @@ def store_moving(store: Store, progress: Callable[[str, int, int], None]) -> Ing
 
 
 def moving(picture: NDArray[np.float32]) -> Picture:
-    """[FRAMES, SIDE, SIDE]: the middle of a grey picture, before which a disk of it passes by."""
+    """[FRAMES, SIDE, SIDE]: the centre of a grey picture, with a disc of it moving across."""
     scale = SIDE / min(picture.shape)
     size = (max(SIDE, round(picture.shape[0] * scale)), max(SIDE, round(picture.shape[1] * scale)))
     small = resampled(picture, size)
     top, left = ((side - SIDE) // 2 for side in size)
     still = small[top : top + SIDE, left : left + SIDE]
-    carried = still[::-1, ::-1]  # of the same picture, so that the split holds
+    content = still[::-1, ::-1]  # of the same picture, which keeps the split clean
     rows, columns = np.ogrid[:SIDE, :SIDE]
     frames = []
     for number in range(FRAMES):
         row, column = SIDE / 2, SIDE / 2 + STEP * (number - (FRAMES - 1) / 2)
         inside = np.hypot(rows - row, columns - column) < RADIUS
         shift = round(STEP * number)
-        frames.append(np.where(inside, np.roll(carried, shift, axis=1), still))
+        frames.append(np.where(inside, np.roll(content, shift, axis=1), still))
     return np.stack(frames).astype(np.float32)

@@ -13,8 +13,11 @@ from pipeline.core.types import Picture
 WHITE = 255.0
 
 
-def seen_as(levels: Picture, colour: Colour) -> Picture:
-    """Grey levels, of 1 or 3 channels, as a run sees them; LdctError where colour is lacking."""
+def in_colour(levels: Picture, colour: Colour) -> Picture:
+    """Levels [1 or 3, rows, columns] in a run's colour space: grey, rgb or lab.
+
+    Raises LdctError for a grey picture where colour is needed.
+    """
     if colour == "grey":
         return levels if len(levels) == 1 else _luma(levels)
     if len(levels) != 3:
@@ -34,17 +37,17 @@ def lightness_of(levels: Picture) -> Picture:
 
 
 def levels_of(picture: Picture, colour: Colour) -> Picture:
-    """What a run sees as grey levels again, within 0 and WHITE."""
+    """The inverse of in_colour: levels within 0 and WHITE."""
     if colour == "lab":
-        # Beyond sRGB's gamut skimage clips, and warns.
-        moved = np.moveaxis(picture, 0, -1).astype(np.float64)
-        xyz = color.lab2xyz(np.where([True, False, False], moved.clip(0, 100), moved))
+        # L* is clipped here: beyond sRGB's gamut skimage clips, and warns.
+        lab = np.moveaxis(picture, 0, -1).astype(np.float64)
+        xyz = color.lab2xyz(np.where([True, False, False], lab.clip(0, 100), lab))
         picture = np.moveaxis(color.xyz2rgb(xyz), -1, 0) * WHITE
     return np.clip(picture, 0, WHITE).astype(np.float32)
 
 
 def chroma_error(output: Picture, target: Picture) -> float:
-    """Mean distance in (a*, b*) of two pictures in L*a*b*: what a colourist got wrong."""
+    """Mean distance in (a*, b*) of two pictures [3, rows, columns] in L*a*b*."""
     return float(np.hypot(*(output[1:] - target[1:])).mean())
 
 

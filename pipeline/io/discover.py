@@ -1,4 +1,4 @@
-"""What a source holds: CT series, CT as image files, and what is neither, each told."""
+"""Find the CT series and CT image files of a source, and the files that are neither."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Discovered:
 
     @property
     def sources(self) -> list[Source]:
+        """Series and image files together: every volume of the source."""
         return [*self.series, *self.images]
 
 
@@ -38,23 +39,24 @@ def discover(
     *,
     intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
 ) -> Discovered:
-    """All that can be used below `root`: a folder, an archive, a disc's DICOMDIR or one file.
+    """Every volume below `root`: a folder, an archive, a disc's DICOMDIR or one file.
 
-    Raises NothingUsableError where `root` is not there.
+    progress: called with the number of files read so far. Raises NothingUsableError where `root`
+    does not exist.
     """
     discovery = find_series(root, progress, intake=intake)
-    # A member of an archive is no file that the readers of images could open.
+    # Image files within archives cannot be opened by their readers.
     images = [r.path for r in discovery.refusals if is_image_file(r.path) and r.path.is_file()]
     refusals = [r for r in discovery.refusals if r.path not in images]
     return Discovered(discovery.root, discovery.series, images, refusals)
 
 
 def source_key(source: Source, key: bytes) -> str:
-    """The pseudonym of a volume: of its series, or of an image file's own bytes."""
+    """The pseudonym of a volume: of its series' UIDs, or of an image file's bytes."""
     return series_key(source, key) if isinstance(source, Series) else image_key(source, key, "s")
 
 
 def image_key(path: Path, key: bytes, prefix: str) -> str:
-    """An image file names nobody: it goes by its bytes, wherever it lies."""
+    """The pseudonym of an image file, which has no identifiers: a keyed hash of its bytes."""
     with path.open("rb") as stream:
         return pseudonym(key, prefix, hashlib.file_digest(stream, "sha256").hexdigest())

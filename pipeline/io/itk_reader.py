@@ -1,12 +1,13 @@
-"""NRRD and MetaImage files as ITK reads them, and what it passes over in silence.
+"""Read NRRD and MetaImage files with ITK, and check the header fields that ITK ignores.
 
-ITK passes over units, slopes and missing places, so that the text headers are read here as well.
+ITK ignores units, slopes and missing positions, so that the text headers are parsed here as well.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ from numpy.typing import NDArray
 from pipeline.core.refusals import Unreadable
 
 #: Formats by suffix, the second of each with its voxels in a file of their own.
-ITK = {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
-#: More than a thousand slices of 1024 x 1024; what claims to be larger is not read.
-LARGEST_VOXELS = 2**30
-HEADER_BYTES = 1024 * 1024  # of text, at most
-#: Deflate unpacks so many bytes to a thousand times as many at most.
-PACKED_BYTES = 8192
-#: Header fields without which ITK invents a place, with their other names after a bar.
-PLACED_BY = {
+ITK_FORMATS = {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
+#: More than a thousand slices of 1024 x 1024; a larger image is not read.
+MAX_VOXELS = 2**30
+MAX_HEADER_BYTES = 1024 * 1024  # of text, at most
+#: Bytes that are unpacked at once: Deflate unpacks them to a thousand times as many at most.
+CHUNK_BYTES = 8192
+#: Header fields without which ITK assumes a default place, with their other names after a bar.
+PLACE_FIELDS = {
     "NRRD": ("space", "space directions", "space origin"),
     "MetaImage": (
         "transformmatrix|rotation|orientation",
@@ -31,15 +32,23 @@ PLACED_BY = {
         "elementspacing|elementsize",
     ),
 }
-#: Header fields that ITK passes over, and the only value that is right without them.
-TAKEN_FOR = {
+#: Header fields that ITK ignores, and the only value that is right then.
+ONLY_SUPPORTED = {
     "space units": "mm",
     "distanceunits": "mm",
     "elementtointensityfunctionslope": 1.0,
     "elementtointensityfunctionoffset": 0.0,
 }
-#: values [slice, row, column], the affine in LPS, and warnings.
-Stored = tuple[NDArray[np.float32], NDArray[np.float64], list[str]]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A file's values [slices, rows, columns], their affine from (column, row, slice) to LPS mm,
+    and warnings."""
+
+    values: NDArray[np.float32]
+    affine_lps: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
 
 
 def suffix_of(path: Path) -> str:
@@ -48,32 +57,38 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
-def read_itk(path: Path) -> Stored:
-    source = ITK[suffix_of(path)]
+def read_itk(path: Path) -> StoredImage:
+    """An NRRD or MetaImage file's values and place.
+
+    Raises Unreadable for headers that ITK would misread, for more than one value a voxel, and
+    for a file that is cut short; ITK raises RuntimeError for what it cannot read.
+    """
+    source = ITK_FORMATS[suffix_of(path)]
     fields, start = _text_header(path, source)
     voxels, start = _voxels(path, start, fields)
     _require_known(fields, source)
-    reader, affine = opened(path)
+    reader, affine = open_itk(path)
     if reader.GetNumberOfComponents() != 1:
         raise Unreadable("not one grey value a voxel", "components", reader.GetNumberOfComponents())
     if source == "NRRD" and reader.GetMetaData("NRRD_space") != "left-posterior-superior":
-        # ITK turns the spaces of patients into this one, and takes all others for it.
+        # ITK converts anatomical spaces to this one, and takes all others for it.
         raise Unreadable("not a patient's space", "space", fields["space"])
     require_shape(reader.GetSize())
     sample = SimpleITK.GetArrayViewFromImage(SimpleITK.Image([1] * 3, reader.GetPixelIDValue()))
     length = math.prod(reader.GetSize()) * sample.itemsize
-    said = (fields.get("encoding") or fields.get("compresseddata") or "").lower()
-    require_whole(voxels, start, length, packed=said in ("gzip", "gz", "true"))
+    encoding = (fields.get("encoding") or fields.get("compresseddata") or "").lower()
+    require_all_bytes(voxels, start, length, packed=encoding in ("gzip", "gz", "true"))
     size = voxels.stat().st_size - start
     if int(fields.get("compresseddatasize", size)) != size:
         raise Unreadable(f"expected {size}", "compresseddatasize", fields["compresseddatasize"])
-    return SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32), affine, []
+    values = SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32)
+    return StoredImage(values, affine)
 
 
-def opened(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]]:
-    """What ITK makes of the header, and the affine in LPS; no voxels yet."""
+def open_itk(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]]:
+    """ITK's reader with the header read, and the affine in LPS mm; no voxels are read."""
     reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if ITK[suffix_of(path)] == "NRRD" else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if ITK_FORMATS[suffix_of(path)] == "NRRD" else "MetaImageIO")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     affine = np.eye(4)
@@ -83,9 +98,9 @@ def opened(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]]:
 
 
 def _text_header(path: Path, source: str) -> tuple[dict[str, str], int]:
-    """Values by the field's name in lower case, as ITK tells of some only; the header's length."""
+    """The header's fields by name in lower case, of which ITK returns only some, and its length."""
     with path.open("rb") as stream:
-        lines = stream.read(HEADER_BYTES).decode("latin-1").split("\n")
+        lines = stream.read(MAX_HEADER_BYTES).decode("latin-1").split("\n")
     fields: dict[str, str] = {}
     length = 0
     for line in lines:
@@ -113,33 +128,35 @@ def _voxels(path: Path, start: int, fields: dict[str, str]) -> tuple[Path, int]:
 
 
 def _require_known(fields: dict[str, str], source: str) -> None:
-    """Refuse what ITK would pass over in silence."""
-    for names in PLACED_BY[source]:
+    """Raises Unreadable for fields that ITK ignores and that must not be ignored."""
+    for names in PLACE_FIELDS[source]:
         if not any(name in fields for name in names.split("|")):
             raise Unreadable(f"no place in the patient: no {names.split('|')[0]}", names)
-    for name, only in TAKEN_FOR.items():
+    for name, only in ONLY_SUPPORTED.items():
         for value in fields.get(name, str(only)).replace('"', " ").split():
             if value != only and (only == "mm" or float(value) != only):
                 raise Unreadable(f"expected {only}", name, fields[name])
 
 
 def require_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > LARGEST_VOXELS:
+    """Raises Unreadable for anything but three dimensions with up to MAX_VOXELS voxels."""
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
         raise Unreadable("expected three dimensions of a size that CT has", "dimensions", shape)
 
 
-def require_whole(path: Path, start: int, length: int, *, packed: bool) -> None:
-    """The bytes that a file claims are there; packed ones agree with their checksum.
+def require_all_bytes(path: Path, start: int, length: int, *, packed: bool) -> None:
+    """Raises Unreadable where a file has less than `length` bytes of voxels from `start` on.
 
-    ITK takes a damaged stream for an image, and nibabel does not read to the checksum.
+    packed: unpack them, to the checksum: ITK takes a damaged stream for an image, and nibabel
+    does not read the checksum. Raises zlib.error for a damaged stream.
     """
     found, unpacker = 0, zlib.decompressobj(wbits=47)  # zlib or gzip
     with path.open("rb") as stream:
         stream.seek(start)
-        while packed and (part := stream.read(PACKED_BYTES)):
+        while packed and (part := stream.read(CHUNK_BYTES)):
             while part:
                 found += len(unpacker.decompress(part))
-                if found >= length and (unpacker.eof or found > length + HEADER_BYTES):
+                if found >= length and (unpacker.eof or found > length + MAX_HEADER_BYTES):
                     return
                 part = unpacker.unused_data
                 if unpacker.eof:  # a gzip file may be several, end to end

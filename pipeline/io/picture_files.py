@@ -1,7 +1,7 @@
-"""Pictures as PNG, JPEG, TIFF and NIfTI files, in and out: the depth and the way up stay.
+"""Read and write pictures as PNG, JPEG, TIFF and NIfTI files, keeping depth and orientation.
 
-Pixels are read as they are stored and are written so again, with the EXIF orientation that says
-how to show them. What a format cannot keep is refused, not lost.
+Pixels are read and written in their stored order, with the EXIF orientation for display. What a
+format cannot keep is refused, not lost.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from pipeline.io.volume_files import NIFTI, read_stored, write_voxels
 
 PNG, JPEG, TIFF = (".png",), (".jpg", ".jpeg"), (".tif", ".tiff")
 SUFFIXES = (*PNG, *JPEG, *TIFF, *NIFTI)
-#: Of a picture that is written as JPEG: what little is lost is not the network's doing.
+#: High enough that what JPEG loses is little beside what a network changes.
 JPEG_QUALITY = 95
 ORIENTATION = 274
-#: Pillow's modes of pictures that are grey or coloured levels, some with an alpha channel.
+#: Pillow's modes of grey and RGB pictures, some with an alpha channel, and their colour channels.
 MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1}
-#: Of a PNG's header: where it says bits a channel, and whether it has colour.
+#: Offsets in a PNG's header of the bits a channel and the colour type, and that one's colour bit.
 PNG_DEPTH, PNG_KIND, PNG_COLOUR = 24, 25, 2
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture and what its file says beside the pixels.
+    """A picture with its file's depth, alpha channel and metadata.
 
     levels: float32 [1 or 3, rows, columns], 0 to WHITE whatever the depth; of NIfTI each
     channel is a slice. depth: the file's integer type. alpha: as stored [rows, columns], or
-    None. told: what the format's writer takes again.
+    None. metadata: keyword arguments of the format's writer, such as `exif`.
     """
 
     levels: Picture
     depth: np.dtype[Any]
     alpha: NDArray[Any] | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def unknown(self) -> NDArray[np.bool_] | None:
@@ -60,16 +60,17 @@ class PictureFile:
 
     @property
     def orientation(self) -> int:
-        """EXIF's 1 to 8: how a viewer turns the pixels; 1 where nothing is told."""
-        for tag, _, _, value, _ in self.told.get("extratags", ()):
+        """EXIF orientation, 1 to 8: how a viewer rotates the pixels; 1 where the file has none."""
+        for tag, _, _, value, _ in self.metadata.get("extratags", ()):
             if tag == ORIENTATION:
                 return int(value)
         exif = PillowImage.Exif()
-        exif.load(self.told.get("exif", b""))
+        exif.load(self.metadata.get("exif", b""))
         return int(exif.get(ORIENTATION, 1))
 
     def with_levels(self, levels: Picture) -> PictureFile:
-        """Other levels with all the rest; an alpha channel grows with them."""
+        """The file with other levels [channels, rows, columns]; an alpha channel is enlarged to
+        their size."""
         if self.alpha is None or self.alpha.shape == levels.shape[1:]:
             return replace(self, levels=levels)
         grown = [new // old for new, old in zip(levels.shape[1:], self.alpha.shape, strict=True)]
@@ -83,7 +84,7 @@ def is_picture(path: Path) -> bool:
 
 
 def find_pictures(root: Path) -> list[Path]:
-    """All pictures below a folder, or the one file; hidden files are left out."""
+    """All picture files below a folder, sorted, or the one file; hidden files are left out."""
     if root.is_file():
         return [root] if is_picture(root) else []
     found = (path for path in root.rglob("*") if path.is_file() and is_picture(path))
@@ -91,7 +92,8 @@ def find_pictures(root: Path) -> list[Path]:
 
 
 def read_picture(path: Path) -> PictureFile:
-    """Raises Unreadable for what is damaged, or has no 8 or 16 bits of grey or RGB."""
+    """Read a picture file; raises Unreadable for a damaged one, and for anything but one picture
+    of 8 or 16 bits in grey or RGB."""
     with _damage_in(path):
         if path.name.lower().endswith(NIFTI):
             return _read_nifti(path)
@@ -103,16 +105,17 @@ def read_picture(path: Path) -> PictureFile:
 def write_picture(picture: PictureFile, path: Path) -> None:
     """Write whole or not at all, in the format of the path's suffix and the picture's depth.
 
-    The same file again is harmless. Raises LdctError for a file that exists and differs.
+    A file with the same content is replaced; raises LdctError for one with other content.
     """
     white = np.iinfo(picture.depth).max
     pixels = np.rint(np.clip(picture.levels / WHITE, 0, 1) * np.float64(white))
     stored = pixels.astype(picture.depth)
     with replacing(path) as partial:
         if path.name.lower().endswith(NIFTI):
-            write_voxels(stored, picture.told["affine_lps"], picture.told["origins_mm"], partial)
+            grid = picture.metadata["affine_lps"], picture.metadata["origins_mm"]
+            write_voxels(stored, *grid, partial)
         elif path.name.lower().endswith(TIFF):
-            tifffile.imwrite(partial, _last(stored), **_tiff_layout(stored), **picture.told)
+            tifffile.imwrite(partial, _last(stored), **_tiff_layout(stored), **picture.metadata)
         else:
             _write_by_pillow(stored, picture, partial)
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
@@ -131,7 +134,7 @@ def _damage_in(path: Path) -> Iterator[None]:
 
 
 def _levels(pixels: NDArray[Any]) -> Picture:
-    """From [rows, columns] or [rows, columns, channels] of 8 or 16 bits."""
+    """Levels [channels, rows, columns] of pixels [rows, columns] or [rows, columns, channels]."""
     if pixels.dtype not in (np.uint8, np.uint16):
         raise Unreadable("not of 8 or 16 bits", "depth", str(pixels.dtype))
     channels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
@@ -150,18 +153,18 @@ def _read_by_pillow(path: Path) -> PictureFile:
         if image.mode not in MODES:
             raise Unreadable("not of grey levels or RGB: convert it", "mode", image.mode)
         kept = ("exif", "icc_profile")
-        told: dict[str, Any] = {name: image.info[name] for name in kept if name in image.info}
+        metadata: dict[str, Any] = {name: image.info[name] for name in kept if name in image.info}
         pixels = np.asarray(image)
     if _is_deep_colour(path):
         # Pillow would drop half of the bits.
-        if told:
+        if metadata:
             raise Unreadable("PNG of 16 bits in colour with EXIF or a profile: convert to TIFF")
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     alpha = None
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels, alpha = pixels[..., :-1], pixels[..., -1]
         pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    return PictureFile(_levels(pixels), pixels.dtype, alpha, told)
+    return PictureFile(_levels(pixels), pixels.dtype, alpha, metadata)
 
 
 def _is_deep_colour(path: Path) -> bool:
@@ -179,10 +182,10 @@ def _write_by_pillow(stored: NDArray[Any], picture: PictureFile, path: Path) -> 
         image = SimpleITK.GetImageFromArray(pixels, isVector=True)
         SimpleITK.WriteImage(image, str(path))
         return
-    told = dict(picture.told)
+    metadata = dict(picture.metadata)
     if path.name.lower().endswith(JPEG):
-        told |= {"quality": JPEG_QUALITY, "subsampling": 0}
-    PillowImage.fromarray(pixels).save(path, **told)
+        metadata |= {"quality": JPEG_QUALITY, "subsampling": 0}
+    PillowImage.fromarray(pixels).save(path, **metadata)
 
 
 def _read_tiff(path: Path) -> PictureFile:
@@ -197,13 +200,13 @@ def _read_tiff(path: Path) -> PictureFile:
         pixels = page.asarray()
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
             pixels = np.moveaxis(pixels, 0, -1)
-        told: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if ORIENTATION in page.tags:
-            way_up = int(page.tags[ORIENTATION].value)
-            told["extratags"] = [(ORIENTATION, "H", 1, way_up, True)]
+            orientation = int(page.tags[ORIENTATION].value)
+            metadata["extratags"] = [(ORIENTATION, "H", 1, orientation, True)]
         if page.iccprofile:
-            told["iccprofile"] = page.iccprofile
-    return PictureFile(_levels(pixels), pixels.dtype, None, told)
+            metadata["iccprofile"] = page.iccprofile
+    return PictureFile(_levels(pixels), pixels.dtype, None, metadata)
 
 
 def _tiff_layout(stored: NDArray[Any]) -> dict[str, Any]:
@@ -215,8 +218,9 @@ def _read_nifti(path: Path) -> PictureFile:
     if depth not in (np.uint8, np.uint16):
         reason = "NIfTI of grey levels has 8 or 16 bits without sign; CT goes with source: series"
         raise Unreadable(reason, "datatype", str(depth))
-    values, affine_lps, _ = read_stored(path)
+    stored = read_stored(path)
+    values, affine_lps = stored.values, stored.affine_lps
     levels = values * np.float32(WHITE / np.iinfo(depth).max)
     origins_mm = affine_lps[:3, 3] + np.arange(len(values))[:, None] * affine_lps[:3, 2]
-    told = {"affine_lps": affine_lps, "origins_mm": origins_mm}
-    return PictureFile(levels.astype(np.float32), np.dtype(depth), None, told)
+    metadata = {"affine_lps": affine_lps, "origins_mm": origins_mm}
+    return PictureFile(levels.astype(np.float32), np.dtype(depth), None, metadata)

@@ -1,7 +1,7 @@
-"""CT as NIfTI, NRRD and MetaImage files, in and out: the same values in the same place.
+"""Read and write CT as NIfTI, NRRD and MetaImage files, with exact values and geometry.
 
 NIfTI-1 (nifti.nimh.nih.gov) places voxels in RAS, NRRD (teem.sourceforge.net/nrrd/format.html)
-in a space that it names, MetaImage in LPS. None of them says what its values mean: HU are
+in a space that it names, MetaImage in LPS. None of them states the unit of its values: HU are
 recognised by air.
 """
 
@@ -24,54 +24,57 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
 from pipeline.io.itk_reader import (
-    ITK,
-    Stored,
-    opened,
+    ITK_FORMATS,
+    StoredImage,
+    open_itk,
     read_itk,
+    require_all_bytes,
     require_shape,
-    require_whole,
     suffix_of,
 )
 
 NIFTI = (".nii", ".nii.gz")
-WRITTEN = (*NIFTI, ".nrrd", ".mha")
+WRITTEN_SUFFIXES = (*NIFTI, ".nrrd", ".mha")
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: A CT image shows air, inside of the body or around it; labels and scaled images do not.
-HIGHEST_AIR_HU = -200.0
-#: How a file that is no CT is refused: it may be labels.
+MAX_AIR_HU = -200.0
+#: The end of the reason for refusing a file without HU; such a file may hold labels.
 NOT_HU = "not CT in HU"
-#: Two statements of one place may differ by this much; so may slices from an even grid.
+#: How far sform and qform may differ, and slices from an even grid.
 PLACE_TOLERANCE_MM = 0.01
 MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 
 
 def written_suffix(path: Path) -> str:
-    """The suffix of what is written for a file read: of two-file formats, the one-file kin."""
+    """The suffix of a result for a source file: the same, or the one-file variant of its format."""
     suffix = suffix_of(path)
     return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
 
 
 def is_image_file(path: Path) -> bool:
     """Whether a file's name says that it is one of these formats."""
-    return suffix_of(path) in (*NIFTI, *ITK)
+    return suffix_of(path) in (*NIFTI, *ITK_FORMATS)
 
 
 def format_of(path: Path) -> str:
     """The format's name, for a file that is_image_file."""
-    return "NIfTI" if suffix_of(path) in NIFTI else ITK[suffix_of(path)]
+    return "NIfTI" if suffix_of(path) in NIFTI else ITK_FORMATS[suffix_of(path)]
 
 
 def read_image(path: Path) -> Volume:
-    """The file as a volume, its axes in the file's own order.
+    """The file as a volume, its axes in the file's own order; values that are not finite are not
+    valid.
 
-    Raises Unreadable for files that are damaged, not placed in the patient, or not CT in HU.
+    Raises Unreadable for files that are damaged, without a position in the patient, or without
+    HU.
     """
-    values, affine, warnings = read_stored(path)
+    stored = read_stored(path)
+    values, affine, warnings = stored.values, stored.affine_lps, list(stored.warnings)
     valid = np.isfinite(values)
     lowest = float(values.min(where=valid, initial=math.inf))
-    if lowest >= HIGHEST_AIR_HU:
-        raise Unreadable(f"no value below {HIGHEST_AIR_HU:g} HU: {NOT_HU}", "values", lowest)
+    if lowest >= MAX_AIR_HU:
+        raise Unreadable(f"no value below {MAX_AIR_HU:g} HU: {NOT_HU}", "values", lowest)
     values[~valid] = AIR_HU
     if np.abs(affine[:3, 2]).argmax() != 2:
         warnings.append("the slices of the file are not axial")
@@ -84,21 +87,24 @@ def read_image(path: Path) -> Volume:
     )
 
 
-def read_stored(path: Path) -> Stored:
+def read_stored(path: Path) -> StoredImage:
     """The file's values, whatever they mean, and their place.
 
-    Raises Unreadable for files that are damaged or not placed in the patient.
+    Raises Unreadable for files that are damaged or without a position in the patient.
     """
     with _damage_in(path):
         if not path.stat().st_size:
             raise Unreadable("an empty file")
         stored = (_read_nifti if suffix_of(path) in NIFTI else read_itk)(path)
-        _require_axes(stored[1])
+        _require_axes(stored.affine_lps)
     return stored
 
 
-def read_place(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """(slices, rows, columns) and the affine in LPS of a file that can be read, by its header."""
+def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """(slices, rows, columns) and the affine in LPS mm, by the header alone of a readable file.
+
+    Raises Unreadable for a damaged header.
+    """
     with _damage_in(path):
         if suffix_of(path) in NIFTI:
             header = nibabel.load(path).header
@@ -106,7 +112,7 @@ def read_place(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
             unit = MILLIMETRES[header.get_xyzt_units()[0]]
             affine = LPS_TO_RAS @ _nifti_affine(header, size, unit)
         else:
-            reader, affine = opened(path)
+            reader, affine = open_itk(path)
             size = reader.GetSize()
         return (size[2], size[1], size[0]), affine
 
@@ -131,7 +137,7 @@ def _even_origins(affine: NDArray[np.float64], slices: int) -> NDArray[np.float6
     return affine[:3, 3] + np.arange(slices)[:, None] * affine[:3, 2]
 
 
-def _read_nifti(path: Path) -> Stored:
+def _read_nifti(path: Path) -> StoredImage:
     image = nibabel.load(path)
     header = image.header
     shape = image.shape
@@ -142,7 +148,9 @@ def _read_nifti(path: Path) -> Stored:
     if kind.kind not in "iuf":
         raise Unreadable("not one grey value a voxel", "datatype", kind)
     length = math.prod(shape) * kind.itemsize
-    require_whole(path, 0, int(header["vox_offset"]) + length, packed=suffix_of(path) == ".nii.gz")
+    require_all_bytes(
+        path, 0, int(header["vox_offset"]) + length, packed=suffix_of(path) == ".nii.gz"
+    )
     unit = header.get_xyzt_units()[0]
     affine = _nifti_affine(header, shape, MILLIMETRES[unit])
     warnings = ["the file names no unit of length: taken as mm"] if unit == "unknown" else []
@@ -151,20 +159,23 @@ def _read_nifti(path: Path) -> Stored:
     values = np.empty(stored.shape, np.float32)
     for number, plane in enumerate(stored):  # one by one, so that only a slice needs float64
         values[number] = plane * np.float64(proxy.slope) + np.float64(proxy.inter)
-    return values, LPS_TO_RAS @ affine, warnings
+    return StoredImage(values, LPS_TO_RAS @ affine, tuple(warnings))
 
 
 def _nifti_affine(
     header: nibabel.Nifti1Header, shape: tuple[int, ...], millimetres: float
 ) -> NDArray[np.float64]:
-    """From (column, row, slice) to RAS mm, by whichever form has a code."""
+    """From (column, row, slice) to RAS mm, by the sform or else the qform that has a code.
+
+    Raises Unreadable where neither has one, or both have and disagree.
+    """
     by_sform, by_qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     affine = by_qform if by_sform is None else by_sform
     if affine is None:
         raise Unreadable("no place in the patient: neither form has a code", "sform_code", 0)
     if by_sform is not None and by_qform is not None:
         corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
-        apart = (by_sform - by_qform) @ np.c_[corners, np.ones(8)].T
+        offsets = (by_sform - by_qform) @ np.c_[corners, np.ones(8)].T
         # Of its quaternion the qform keeps three parts in float32. They give the real part badly
         # where it is small: the turn is then known to a milliradian only.
         real = header.get_qform_quaternion()[0]
@@ -172,7 +183,7 @@ def _nifti_affine(
         turn = 2 * epsilon / max(real, math.sqrt(epsilon))
         reach = np.linalg.norm(by_sform[:3, :3] @ corners[-1])
         allowed = PLACE_TOLERANCE_MM / millimetres + turn * reach * (np.arange(8) > 0)
-        distances = np.linalg.norm(apart, axis=0)
+        distances = np.linalg.norm(offsets, axis=0)
         if (distances > allowed).any():
             farthest = f"{distances.max() * millimetres:.3f} mm apart"
             raise Unreadable("sform and qform disagree: keep the true one", "qform", farthest)
@@ -180,11 +191,12 @@ def _nifti_affine(
 
 
 def write_image(volume: Volume, path: Path) -> None:
-    """Write HU as float32, whole or not at all; the same file again is harmless.
+    """Write HU as float32, whole or not at all; a file with the same content is replaced.
 
-    Raises LdctError where the format cannot hold the place of every slice, and for a file that
-    exists and differs. NIfTI keeps the affine as float32, to 0.00003 mm at a metre; none of
-    the formats keeps what was valid, so that padding comes back as measured air.
+    Raises LdctError for values that are not finite, where the format cannot hold the place of
+    every slice, and for a file that exists with other content. NIfTI keeps the affine as
+    float32, to 0.00003 mm at a metre; no format keeps `valid`, so that padding is read again as
+    measured air.
     """
     if not np.isfinite(volume.image_hu).all():
         raise LdctError(f"{path}: the image holds values that are not numbers; nothing written")
@@ -198,15 +210,17 @@ def write_voxels(
     slice_origins_mm: NDArray[np.float64],
     path: Path,
     *,
-    told: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write values [slices, rows, columns] in the place of a volume's, as write_image does.
+    """Write values [slices, rows, columns] as write_image does, of any number type.
 
-    affine_lps and slice_origins_mm: as in a Volume. told: what an NRRD file says in
-    free keys, and a NIfTI file in an extension each, `descrip` in the header's field of that name.
+    affine_lps and slice_origins_mm: as in a Volume. texts: comments by name, which an NRRD file
+    has as metadata keys, and a NIfTI file as an extension each, `descrip` in its header field.
+    Raises ConfigError for a suffix that is not one of WRITTEN_SUFFIXES, and LdctError as
+    write_image does.
     """
-    if not path.name.endswith(WRITTEN):
-        raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN)}")
+    if not path.name.endswith(WRITTEN_SUFFIXES):
+        raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN_SUFFIXES)}")
     even = _even_origins(affine_lps, len(values))
     off_mm = np.linalg.norm(slice_origins_mm - even, axis=1).max()
     if off_mm > PLACE_TOLERANCE_MM:
@@ -214,27 +228,27 @@ def write_voxels(
         raise LdctError(f"{path}: {reason}; nothing written")
     with replacing(path) as partial:
         write = _write_nifti if suffix_of(path) in NIFTI else _write_itk
-        write(values, affine_lps, partial, told or {})
+        write(values, affine_lps, partial, texts or {})
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
             raise LdctError(f"{path} exists and holds something else; choose another name")
 
 
 def _write_nifti(
-    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, texts: Mapping[str, str]
 ) -> None:
     affine = LPS_TO_RAS @ affine_lps
     image = nibabel.Nifti1Image(values.T, affine)
-    # The sform alone: a qform holds no shear, and turns of half a milliradian at best.
+    # The sform alone: a qform holds no shear, and rotations to half a milliradian at best.
     image.header.set_sform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = told.get("descrip", "").encode()[:79]
-    for text in (text for name, text in told.items() if name != "descrip"):
+    image.header["descrip"] = texts.get("descrip", "").encode()[:79]
+    for text in (text for name, text in texts.items() if name != "descrip"):
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("ignore", text.encode()))
     nibabel.save(image, path)
 
 
 def _write_itk(
-    values: NDArray, affine_lps: NDArray[np.float64], path: Path, told: Mapping[str, str]
+    values: NDArray, affine_lps: NDArray[np.float64], path: Path, texts: Mapping[str, str]
 ) -> None:
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values))
     axes = affine_lps[:3, :3]
@@ -242,8 +256,8 @@ def _write_itk(
     image.SetSpacing(spacing.tolist())
     image.SetDirection((axes / spacing).ravel().tolist())
     image.SetOrigin(affine_lps[:3, 3].tolist())
-    for name, text in told.items():
+    for name, text in texts.items():
         image.SetMetaData(name, text)
     SimpleITK.WriteImage(image, str(path))
-    if np.abs(opened(path)[1] - affine_lps).max() > PLACE_TOLERANCE_MM / 1000:
+    if np.abs(open_itk(path)[1] - affine_lps).max() > PLACE_TOLERANCE_MM / 1000:
         raise LdctError("this format does not hold the axes of the image: choose .nii or .nii.gz")

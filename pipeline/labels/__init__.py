@@ -1,1 +1,1 @@
-"""Labels in: masks, DICOM SEG and RTSTRUCT, LIDC outlines, each put on its image by geometry."""
+"""Reading labels: masks, DICOM SEG and RTSTRUCT, LIDC outlines, on the grid of their image."""

@@ -1,7 +1,7 @@
-"""Which of a source's files are labels, and of which image: by what DICOM names, or by place.
+"""Find which of a source's files are labels, and of which image: by DICOM references, or by grid.
 
-Files are candidates because ingest had no use for them as images. One that fits an image stops
-being refused; of one that does not, or fits several, it is said why.
+Candidates are the files that were refused as images. One that fits an image is no longer
+refused; for one that fits none, or several, the refusal says why.
 """
 
 from __future__ import annotations
@@ -22,52 +22,53 @@ from pipeline.dicom.derived.provenance import (
 )
 from pipeline.dicom.read.series import Series
 from pipeline.io.discover import Source
-from pipeline.io.volume_files import NOT_HU, is_image_file, read_place, read_stored
+from pipeline.io.volume_files import NOT_HU, is_image_file, read_grid, read_stored
 from pipeline.labels import lidc
 from pipeline.labels.files import labels_of
-from pipeline.labels.grid import LabelGrid, farthest_mm, gap_mm, mismatch, turned_like
-from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, Choices, LabelFiles
+from pipeline.labels.grid import LabelGrid, gap_mm, max_distance_mm, mismatch, reoriented_like
+from pipeline.labels.read import LIDC, MASK, RTSTRUCT, SEG, LabelFiles, LabelOptions
 from pipeline.labels.references import read_object
 
-NOT_HERE = "labels of images that are not here"
+NO_SUCH_IMAGES = "labels of images that are not here"
 
 
 @dataclass(frozen=True)
-class FoundLabels:
-    """Which files label which image, and the refusals that are left."""
+class DiscoveredLabels:
+    """Label files with the key of their image, and the refusals of all other files."""
 
     files: list[LabelFiles]
     refusals: list[Refusal]
 
 
 def discover_labels(
-    refusals: list[Refusal], images: Mapping[str, Source], choices: Choices
-) -> FoundLabels:
-    """The label files among what was refused, each with its image: images by key.
+    refusals: list[Refusal], images: Mapping[str, Source], choices: LabelOptions
+) -> DiscoveredLabels:
+    """The label files among refused files, each with its image. images: sources by their keys.
 
-    DICOM SEG, RTSTRUCT and LIDC outlines name their images; masks lie on the grid of exactly
-    one image, or, to be resampled, overlap exactly one.
+    DICOM SEG, RTSTRUCT and LIDC outlines refer to their images; masks lie on the grid of exactly
+    one image, or, with choices.resample, overlap exactly one.
     """
     if not any(map(_kind, refusals)):
-        return FoundLabels([], refusals)
+        return DiscoveredLabels([], refusals)
     grids = {key: grid_of(source) for key, source in images.items()}
     found: dict[tuple[str, str], list[Path]] = defaultdict(list)
     rest: list[Refusal] = []
     for refusal in refusals:
         kind = _kind(refusal)
-        keys, left = _judged(refusal, kind, grids, choices) if kind else ([], refusal)
+        keys, left = _match(refusal, kind, grids, choices) if kind else ([], refusal)
         rest += [left] if left else []
         for key in keys:
             found[kind, key].append(refusal.path)
     files = [LabelFiles(kind, key, tuple(paths)) for (kind, key), paths in found.items()]
-    return FoundLabels(files, rest)
+    return DiscoveredLabels(files, rest)
 
 
 def grid_of(source: Source) -> LabelGrid:
-    """Where the voxels of a series or of an image file lie, by headers alone."""
+    """The grid of a series or an image file, by headers alone; raises Unreadable for a damaged
+    file."""
     if isinstance(source, Series):
         return LabelGrid.of_series(source)
-    return LabelGrid.even(*read_place(source))
+    return LabelGrid.even(*read_grid(source))
 
 
 def _kind(refusal: Refusal) -> str:
@@ -80,8 +81,8 @@ def _kind(refusal: Refusal) -> str:
     return MASK if is_image_file(refusal.path) and refusal.reason.endswith(NOT_HU) else ""
 
 
-def _judged(
-    refusal: Refusal, kind: str, grids: Mapping[str, LabelGrid], choices: Choices
+def _match(
+    refusal: Refusal, kind: str, grids: Mapping[str, LabelGrid], choices: LabelOptions
 ) -> tuple[list[str], Refusal | None]:
     """Keys of the images that a file labels, or why it is refused."""
     try:
@@ -94,20 +95,20 @@ def _judged(
     if keys is None:
         return [], refusal
     if not keys:
-        told = "ReferencedSOPInstanceUID"
-        return [], replace(refusal, reason=NOT_HERE, attribute=told, value="")
+        attribute = "ReferencedSOPInstanceUID"
+        return [], replace(refusal, reason=NO_SUCH_IMAGES, attribute=attribute, value="")
     return keys, None
 
 
 def _images_of(
-    path: Path, kind: str, grids: Mapping[str, LabelGrid], choices: Choices
+    path: Path, kind: str, grids: Mapping[str, LabelGrid], choices: LabelOptions
 ) -> list[str] | None:
-    """Keys of the images that a file labels; None for a file that is no labels after all.
+    """Keys of the images that a file labels; None for a file that holds no labels.
 
-    Raises Unreadable for damaged labels, and for a mask whose image cannot be told.
+    Raises Unreadable for damaged labels, and for a mask that fits no image or several.
     """
     if kind == MASK:
-        return _images_in_place(path, grids, choices)
+        return _images_by_grid(path, grids, choices)
     if kind == LIDC:
         try:
             series, named = lidc.named_in(path)
@@ -126,43 +127,44 @@ def _has(grid: LabelGrid, series: set[str], named: set[str]) -> bool:
     return str(grid.series.header.SeriesInstanceUID) in series
 
 
-def _images_in_place(
-    path: Path, grids: Mapping[str, LabelGrid], choices: Choices
+def _images_by_grid(
+    path: Path, grids: Mapping[str, LabelGrid], choices: LabelOptions
 ) -> list[str] | None:
     try:
-        labels_of(read_stored(path)[0])
+        labels_of(read_stored(path).values)
     except Unreadable:  # an image of grey values: refused as one
         return None
-    own = LabelGrid.even(*read_place(path))
+    own = LabelGrid.even(*read_grid(path))
     keys = [key for key, grid in grids.items() if _same(own, grid)]
     if not keys and choices.resample:
         keys = [key for key, grid in grids.items() if gap_mm(own, grid) == 0]
     if len(keys) > 1:
-        told = f"labels that fit {len(keys)} images, {' and '.join(sorted(keys))}"
-        raise Unreadable(f"{told}: ingest each image with its own labels", "affine")
+        fitting = f"labels that fit {len(keys)} images, {' and '.join(sorted(keys))}"
+        raise Unreadable(f"{fitting}: ingest each image with its own labels", "affine")
     if not keys:
         raise Unreadable(f"labels on the grid of no image here; {_nearest(own, grids)}", "affine")
     return keys
 
 
 def _turned(own: LabelGrid, image: LabelGrid) -> LabelGrid:
-    return turned_like(np.broadcast_to(np.uint8(0), own.shape), own, image)[1]
+    return reoriented_like(np.broadcast_to(np.uint8(0), own.shape), own, image)[1]
 
 
 def _same(own: LabelGrid, image: LabelGrid) -> bool:
     turned = _turned(own, image)
     if turned.shape != image.shape:
         return False
-    return farthest_mm(turned.corners_mm, image.corners_mm) <= image.tolerance_mm
+    return max_distance_mm(turned.corners_mm, image.corners_mm) <= image.tolerance_mm
 
 
 def _nearest(own: LabelGrid, grids: Mapping[str, LabelGrid]) -> str:
-    """What keeps labels from the image that they come nearest to."""
+    """How labels differ from the image whose grid is nearest, in words."""
     turned = {key: _turned(own, grid) for key, grid in grids.items()}
 
     def misfit(key: str) -> tuple[bool, float]:
+        """Whether the shapes differ, then the distance of the corners."""
         first, last = turned[key].corners_mm[[0, -1]], grids[key].corners_mm[[0, -1]]
-        return turned[key].shape != grids[key].shape, farthest_mm(first, last)
+        return turned[key].shape != grids[key].shape, max_distance_mm(first, last)
 
     best = min(grids, key=misfit)
     return f"of {best}, {mismatch(turned[best], grids[best])}"

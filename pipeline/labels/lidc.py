@@ -1,14 +1,14 @@
-"""LIDC-IDRI nodule outlines: four readers' XML onto their series, by a level of agreement.
+"""LIDC-IDRI nodule outlines: the XML of four readers as a label map of their series.
 
-Of nodules of 3 mm and more each reader outlined every slice, along the first pixels outside of
+Each reader outlined nodules of 3 mm and more in every slice, along the first pixels outside of
 the nodule (Armato et al., Med Phys 38, 2011; XML of the LIDC message format). Smaller nodules
-and other marks are single points and make no labels. Readers name nodules apart; outlines of
-several readers that overlap are of one nodule.
+and other marks are single points and make no labels. Readers number nodules independently;
+outlines of several readers that overlap are of one nodule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,7 +25,7 @@ from pipeline.dicom.read.files import opened
 from pipeline.dicom.read.series import Series
 from pipeline.labels.grid import LabelGrid
 from pipeline.labels.references import series_of
-from pipeline.labels.safe_xml import LARGEST_BYTES, parsed
+from pipeline.labels.safe_xml import MAX_BYTES, parse_xml
 
 ROOT = "LidcReadMessage"
 LIDC = "LIDC"
@@ -33,14 +33,23 @@ NODULE = "nodule"
 IMAGE = "imageSOP_UID"
 
 
+@dataclass(frozen=True)
+class Nodule:
+    """A nodule: how many readers outlined it, how many voxels exactly 1, 2, ... of them did, and
+    each reader's rating of its malignancy (1 to 5), ascending."""
+
+    readers: int
+    voxels: list[int]
+    malignancy: list[int]
+
+
 def read_lidc(path: Path, image: LabelGrid, *, agreement: int | None = None) -> LabelMap:
-    """How many readers hold a voxel for nodule, or where at least `agreement` of them do.
+    """How many readers outlined each voxel, or where at least `agreement` of them did.
 
     Without a level of agreement values are counts, so that a group of [2, 3, 4] is what two
-    readers and more agree on; with one, the value 1 is nodule. source tells of each nodule how
-    many readers outlined it, its voxels by how many hold each for nodule, and how malignant
-    they thought it to be (1 to 5). Raises Unreadable for outlines of another series, and for
-    slices whose place does not agree.
+    readers and more agree on; with one, the value 1 is nodule. The label map's `source` lists
+    the nodules (see Nodule). Raises Unreadable for outlines of another series, and for slices
+    whose place does not agree.
     """
     series = series_of(image)
     message = _message(path)
@@ -49,8 +58,9 @@ def read_lidc(path: Path, image: LabelGrid, *, agreement: int | None = None) -> 
     marks, beyond = _marks(readings, image)
     votes = np.zeros(image.shape, np.uint8)
     nodules = [_count(cluster, votes) for cluster in _clusters(marks)]
+    nodules.sort(key=lambda nodule: -sum(nodule.voxels))
     source: dict[str, Any] = {"kind": LIDC, "readers": len(readings)}
-    source["nodules"] = sorted(nodules, key=lambda nodule: -sum(nodule["voxels"]))
+    source["nodules"] = [asdict(nodule) for nodule in nodules]
     if beyond:
         source["warnings"] = [f"{beyond} outlines left out, on slices that the series lacks"]
     if agreement is None:
@@ -63,14 +73,14 @@ def read_lidc(path: Path, image: LabelGrid, *, agreement: int | None = None) -> 
 
 def _message(path: Path) -> ElementTree.Element:
     with opened(path) as stream:
-        message = parsed(stream.read(LARGEST_BYTES + 1))
+        message = parse_xml(stream.read(MAX_BYTES + 1))
     if message.tag.rpartition("}")[2] != ROOT:
         raise Unreadable(f"XML, but no {ROOT}")
     return message
 
 
 def named_in(path: Path) -> tuple[set[str], set[str]]:
-    """The series that a message is of, and the images that it outlines.
+    """The UIDs of the series that a message is of, and of the images that it outlines.
 
     Raises Unreadable for XML that is no such message.
     """
@@ -93,34 +103,35 @@ def _text(element: ElementTree.Element, tag: str) -> str:
 
 def _require_series(message: ElementTree.Element, series: Series) -> None:
     for what in ("Series", "Study"):
-        name, told = f"{what}InstanceUID", _header_uid(message, what)
-        if told and told != str(series.header.get(name)):
+        name, uid = f"{what}InstanceUID", _header_uid(message, what)
+        if uid and uid != str(series.header.get(name)):
             raise Unreadable("another one than the image's: outlines of something else", name)
 
 
 @dataclass(eq=False)
 class _Mark:
-    """One reader's nodule: whose, its mask in each slice it has one in, and its malignancy."""
+    """One reader's nodule: the reader's number, a mask [rows, columns] by slice, malignancy."""
 
     reader: int
     malignancy: int | None
     masks: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
 
-    def meets(self, other: _Mark) -> bool:
+    def overlaps(self, other: _Mark) -> bool:
+        """Whether the two have a voxel in common."""
         both = self.masks.keys() & other.masks.keys()
         return any((self.masks[number] & other.masks[number]).any() for number in both)
 
 
 def _marks(readings: list[ElementTree.Element], image: LabelGrid) -> tuple[list[_Mark], int]:
-    """Every reader's outlined nodules, and how many outlines lie on slices not there."""
+    """Every reader's outlined nodules, and the number of outlines on slices not in the series."""
     number_of = {uid: n for n, (uid, _) in enumerate(keys_of(series_of(image)))}
     marks, outlines, beyond = [], 0, 0
     for reader, reading in enumerate(readings):
         for nodule in reading.iterfind("{*}unblindedReadNodule"):
             malignancy = _text(nodule, "{*}characteristics/{*}malignancy")
             mark = _Mark(reader, int(malignancy) if malignancy.isdigit() else None)
-            # What is left out of an outline comes after it. Two points and less have no area:
-            # a nodule smaller than 3 mm.
+            # Excluded areas come after the included ones. Up to two points have no area: they
+            # are nodules smaller than 3 mm.
             rois = sorted(nodule.iterfind("{*}roi"), key=lambda roi: not _is_included(roi))
             areas = [(roi, points) for roi in rois if len(points := _points(roi)) > 2]
             outlines += len(areas)
@@ -138,7 +149,7 @@ def _fill(
     number_of: dict[str, int],
     image: LabelGrid,
 ) -> int:
-    """Add outlines to a mark; how many lie on slices that are not there."""
+    """Add outlines to a mark; returns how many are on slices that the series lacks."""
     beyond = 0
     for roi, points in areas:
         number = number_of.get(_text(roi, "{*}imageSOP_UID"))
@@ -155,7 +166,7 @@ def _fill(
 
 
 def _is_included(roi: ElementTree.Element) -> bool:
-    """Whether an outline is of the nodule, and not of what is no nodule within it."""
+    """Whether an outline is of the nodule, and not of an excluded area within it."""
     return _text(roi, "{*}inclusion").upper() == "TRUE"
 
 
@@ -171,18 +182,18 @@ def _points(roi: ElementTree.Element) -> Outline:
 
 
 def _require_place(roi: ElementTree.Element, image: LabelGrid, number: int) -> None:
-    """The slice is where the reader saw it: another copy of the series may have been moved."""
+    """Check the slice's z position: another copy of the series may have been moved."""
     try:
-        told_mm = float(_text(roi, "{*}imageZposition"))
+        z_mm = float(_text(roi, "{*}imageZposition"))
     except ValueError:
         return
-    off_mm = abs(told_mm - image.slice_origins_mm[number, 2])
+    off_mm = abs(z_mm - image.slice_origins_mm[number, 2])
     if off_mm > image.tolerance_mm:
         raise Unreadable(f"a slice {off_mm:.1f} mm from where it was read", "imageZposition")
 
 
 def _inside(points: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels within an outline, without the outline's own."""
+    """The pixels within an outline, without those of the outline itself."""
     mask = fill_outlines([points], shape)
     rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
     rim = polygon_perimeter(rows, columns, shape, clip=True)
@@ -191,17 +202,17 @@ def _inside(points: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _clusters(marks: list[_Mark]) -> list[list[_Mark]]:
-    """Marks of one nodule together: those that overlap, directly or by way of another."""
+    """Marks of one nodule together: those that overlap, directly or through another one."""
     clusters: list[list[_Mark]] = []
     for mark in marks:
-        met = [cluster for cluster in clusters if any(mark.meets(other) for other in cluster)]
-        clusters = [cluster for cluster in clusters if cluster not in met]
-        clusters.append([mark, *(other for cluster in met for other in cluster)])
+        same = [cluster for cluster in clusters if any(mark.overlaps(other) for other in cluster)]
+        clusters = [cluster for cluster in clusters if cluster not in same]
+        clusters.append([mark, *(other for cluster in same for other in cluster)])
     return clusters
 
 
-def _count(cluster: list[_Mark], votes: NDArray[np.uint8]) -> dict[str, Any]:
-    """Add a nodule's readers to the votes; what is to be told of it."""
+def _count(cluster: list[_Mark], votes: NDArray[np.uint8]) -> Nodule:
+    """Add a nodule's readers to the votes [slices, rows, columns], in place."""
     readers = {mark.reader for mark in cluster}
     voxels = np.zeros(len(readers) + 1, int)
     for number in {number for mark in cluster for number in mark.masks}:
@@ -212,4 +223,4 @@ def _count(cluster: list[_Mark], votes: NDArray[np.uint8]) -> dict[str, Any]:
         votes[number] += own
         voxels += np.bincount(own.ravel(), minlength=len(voxels))
     rated = sorted(mark.malignancy for mark in cluster if mark.malignancy is not None)
-    return {"readers": len(readers), "voxels": voxels[1:].tolist(), "malignancy": rated}
+    return Nodule(len(readers), voxels[1:].tolist(), rated)

@@ -10,12 +10,12 @@ import numpy as np
 from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
-from pipeline.dicom.derived.structure_codes import known
+from pipeline.dicom.derived.structure_codes import has_codes
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.io.itk_reader import suffix_of
 from pipeline.labels import lidc, rtstruct, seg
 from pipeline.labels.files import read_mask
-from pipeline.labels.grid import EXACT_MM, LabelGrid, farthest_mm, resampled
+from pipeline.labels.grid import EXACT_MM, LabelGrid, max_distance_mm, resampled
 
 #: Kinds of label files, by which a store knows the label maps of a series.
 MASK, SEG, RTSTRUCT, LIDC = "mask", "seg", "rtstruct", "lidc"
@@ -31,27 +31,33 @@ class LabelFiles:
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What a user may choose for labels: on another grid, take the nearest voxel's; from which
-    fraction on a voxel of a fractional segmentation belongs to its segment."""
+class LabelOptions:
+    """A user's choices for labels.
+
+    resample: take the nearest voxel's label on another grid. threshold: the fraction, above 0 and
+    up to 1, from which a voxel of a fractional segmentation belongs to its segment; None refuses
+    such objects.
+    """
 
     resample: bool = False
     threshold: float | None = None
 
     @classmethod
-    def of(cls, intake: IngestOptions) -> Choices:
+    def of(cls, intake: IngestOptions) -> LabelOptions:
+        """From the `intake` section of a run."""
         half = 0.5 if intake.fractions == "half" else None
         return cls(resample=intake.labels == "nearest", threshold=half)
 
 
-def read_labels(files: LabelFiles, image: LabelGrid, choices: Choices) -> LabelMap:
-    """The labels of one kind of an image, as one label map.
+def read_labels(files: LabelFiles, image: LabelGrid, choices: LabelOptions) -> LabelMap:
+    """An image's labels of one kind, as one label map.
 
-    Raises Unreadable where a file cannot be used, and where two name a structure alike.
+    Raises Unreadable where a file cannot be used, and where two files have a structure of one
+    name.
     """
     try:
         maps = [_read(path, files.kind, image, choices) for path in files.paths]
-        return maps[0] if len(maps) == 1 else _together(maps)
+        return maps[0] if len(maps) == 1 else _merged(maps)
     except Unreadable:
         raise
     except Exception as error:  # damaged files raise many kinds
@@ -59,17 +65,18 @@ def read_labels(files: LabelFiles, image: LabelGrid, choices: Choices) -> LabelM
 
 
 def on_volume(labelmap: LabelMap, own: LabelGrid, volume: Volume) -> LabelMap:
-    """Labels of a source's grid on that of its volume, which may have been resampled since."""
-    to = LabelGrid.of(volume)
-    same = own.shape == to.shape and farthest_mm(own.corners_mm, to.corners_mm) <= EXACT_MM
+    """Labels on a source's grid `own`, on the grid of its volume, which may be resampled."""
+    to = LabelGrid.of_volume(volume)
+    same = own.shape == to.shape and max_distance_mm(own.corners_mm, to.corners_mm) <= EXACT_MM
     if same:
         return labelmap
     placed = resampled(labelmap.labels, own, to)
-    told = [*labelmap.source.get("warnings", []), f"with its image {placed.done}"]
-    return replace(labelmap, labels=placed.values, source={**labelmap.source, "warnings": told})
+    warnings = [*labelmap.source.get("warnings", []), f"with its image {placed.warning}"]
+    source = {**labelmap.source, "warnings": warnings}
+    return replace(labelmap, labels=placed.values, source=source)
 
 
-def _read(path: Path, kind: str, image: LabelGrid, choices: Choices) -> LabelMap:
+def _read(path: Path, kind: str, image: LabelGrid, choices: LabelOptions) -> LabelMap:
     if kind == SEG:
         return seg.read_seg(path, image, threshold=choices.threshold, resample=choices.resample)
     if kind == RTSTRUCT:
@@ -78,14 +85,14 @@ def _read(path: Path, kind: str, image: LabelGrid, choices: Choices) -> LabelMap
         return lidc.read_lidc(path, image)
     labelmap = read_mask(path, image, resample=choices.resample)
     stem = path.name[: -len(suffix_of(path))]
-    if len(labelmap.names) == 1 and known(stem):
-        # One file for each structure, named after it, as TotalSegmentator's data come.
+    if len(labelmap.names) == 1 and has_codes(stem):
+        # TotalSegmentator's data have one file for each structure, named after it.
         return replace(labelmap, names=dict.fromkeys(labelmap.names, stem))
     return labelmap
 
 
-def _together(maps: list[LabelMap]) -> LabelMap:
-    """Label maps of one image as one, their structures numbered in the order of their names."""
+def _merged(maps: list[LabelMap]) -> LabelMap:
+    """Label maps of one image as one, with structures numbered in the order of their names."""
     named = sorted(
         (name, place, value) for place, m in enumerate(maps) for value, name in m.names.items()
     )

@@ -1,4 +1,4 @@
-"""What DICOM labels say they belong to, checked against a series: told by attribute, not UID."""
+"""The references of DICOM labels, checked against a series; messages name attributes, not UIDs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.labels.grid import LabelGrid
 
 
 def read_object(path: Any, **options: Any) -> Dataset:
-    """A DICOM object; raises Unreadable for a damaged one."""
+    """A DICOM object, read with `dcmread` options; raises Unreadable for a damaged one."""
     try:
         return read_dataset(path, **options)
     except Unreadable:
@@ -27,29 +27,28 @@ def read_object(path: Any, **options: Any) -> Dataset:
 
 
 def series_of(image: LabelGrid) -> Series:
-    """Raises Unreadable for an image that is no DICOM series."""
+    """The grid's series; raises Unreadable for an image file, which has no UIDs to refer to."""
     if image.series is None:
-        raise Unreadable("the labels name DICOM images, and this image is a file without names")
+        raise Unreadable("the labels refer to DICOM images, and this image is a file without UIDs")
     return image.series
 
 
-def require_same(dataset: Dataset, series: Series) -> None:
-    """Raises Unreadable for another study or frame of reference than the series', if both say."""
+def require_same_study(dataset: Dataset, series: Series) -> None:
+    """Raises Unreadable for another study or frame of reference than the series', if both have
+    one."""
     study = str(series.header.get("StudyInstanceUID") or "")
     for name, known in (
         ("StudyInstanceUID", [study] if study else []),
         ("FrameOfReferenceUID", frames_of_reference(series)),
     ):
-        told = str(dataset.get(name) or "")
-        if told and known and told not in known:
+        own = str(dataset.get(name) or "")
+        if own and known and own not in known:
             raise Unreadable("another one than the image's: labels of something else", name)
 
 
-def require_some(named: Iterable[ImageKey], series: Series, attribute: str) -> int:
-    """How many of the images that are named the series lacks; Unreadable where it lacks all.
-
-    Another part of the same DICOM series may be what holds the rest.
-    """
+def count_missing_images(named: Iterable[ImageKey], series: Series, attribute: str) -> int:
+    """How many of the referenced images the series lacks; another volume of the same DICOM series
+    may have them. Raises Unreadable where it lacks all."""
     images = set(named)
     missing = len(images - keys_of(series).keys())
     if images and missing == len(images):
@@ -57,8 +56,8 @@ def require_some(named: Iterable[ImageKey], series: Series, attribute: str) -> i
     return missing
 
 
-def unlike_others(names: list[str], dataset: Dataset) -> list[str]:
-    """Names of structures that identify nobody and differ from each other."""
+def distinct_names(names: list[str], dataset: Dataset) -> list[str]:
+    """Names of structures, made distinct; names that identify the patient become `structure N`."""
     safe = [name if name and not identity_in(name, dataset) else "" for name in names]
     found: list[str] = []
     for number, name in enumerate(safe, start=1):

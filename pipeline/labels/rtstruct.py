@@ -18,13 +18,13 @@ from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
 from pipeline.dicom.derived.structure_objects import contour_points, frames_of_reference
-from pipeline.labels.grid import SAME_PLACE, LabelGrid
+from pipeline.labels.grid import SAME_PLACE_SHARE, LabelGrid
 from pipeline.labels.references import (
+    count_missing_images,
+    distinct_names,
     read_object,
-    require_same,
-    require_some,
+    require_same_study,
     series_of,
-    unlike_others,
 )
 
 RTSTRUCT = "RTSTRUCT"
@@ -34,37 +34,37 @@ AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 def read_rtstruct(path: Path, image: LabelGrid, *, between_slices: bool = False) -> LabelMap:
     """The structures of a structure set on the grid of its series.
 
-    between_slices: let a contour that lies on no slice count for the nearest one. Values are
-    ROI numbers where these are small, else counted from 1; overlapping structures are kept as
-    overlaps. Raises Unreadable where study, frame of reference, images or places are not the
-    series', in mm; points and open contours are left out, which is told.
+    between_slices: move a contour that lies on no slice to the nearest one. Values are ROI
+    numbers where these are small, else counted from 1; overlapping structures are kept as
+    overlaps. Points and open contours are left out with a warning. Raises Unreadable where study,
+    frame of reference, images or places are not the series'.
     """
     dataset = read_object(path)
     series = series_of(image)
-    require_same(dataset, series)
+    require_same_study(dataset, series)
     structures = _structures(dataset)
     images = [key for structure in structures for key in structure.images]
-    missing = require_some(images, series, "ContourImageSequence")
+    missing = count_missing_images(images, series, "ContourImageSequence")
     _require_frame(dataset, image)
     canvas = Canvas(image.shape, {s.value: s.name for s in structures})
-    told: list[str] = []
+    warnings: list[str] = []
     for structure in structures:
-        told += _paint(canvas, structure, image, between_slices=between_slices)
+        warnings += _paint(canvas, structure, image, between_slices=between_slices)
     labelmap = canvas.labelmap({"kind": RTSTRUCT})
     if not labelmap.labels.any():
         raise Unreadable("no contour lies within the image", "ContourData")
     if labelmap.overlaps:
-        told.append("structures overlap")
+        warnings.append("structures overlap")
     if missing:
-        told.append(f"drawn on {missing} more images than the series has")
-    if told:
-        labelmap.source["warnings"] = told
+        warnings.append(f"drawn on {missing} more images than the series has")
+    if warnings:
+        labelmap.source["warnings"] = warnings
     return labelmap
 
 
 @dataclass(frozen=True)
 class _Contour:
-    """points_mm [points, 3], and the image that it was drawn on, if it says so."""
+    """points_mm [points, 3], and the image that it was drawn on, None where it has none."""
 
     points_mm: Outline
     image: ImageKey | None
@@ -72,6 +72,8 @@ class _Contour:
 
 @dataclass
 class _Structure:
+    """One ROI: its value in the label map, its areas, and how many contours are no areas."""
+
     value: int
     name: str
     contours: list[_Contour] = field(default_factory=list)
@@ -79,6 +81,7 @@ class _Structure:
 
     @property
     def images(self) -> list[ImageKey]:
+        """The images that its contours were drawn on."""
         return [contour.image for contour in self.contours if contour.image]
 
 
@@ -86,7 +89,7 @@ def _structures(dataset: Dataset) -> list[_Structure]:
     """Each ROI with its areas; raises Unreadable where there is none."""
     rois = list(dataset.get("StructureSetROISequence") or ())
     numbers = [int(roi.get("ROINumber") or 0) for roi in rois]
-    names = unlike_others([str(roi.get("ROIName") or "") for roi in rois], dataset)
+    names = distinct_names([str(roi.get("ROIName") or "") for roi in rois], dataset)
     kept = min(numbers, default=0) > 0 and max(numbers) < 256 and len(set(numbers)) == len(rois)
     values = numbers if kept else range(1, len(rois) + 1)
     found = {
@@ -120,11 +123,11 @@ def _add(structure: _Structure, contour: Dataset) -> None:
 
 
 def _require_frame(dataset: Dataset, image: LabelGrid) -> None:
-    """Structures name the frame of reference of their points themselves."""
+    """Check the frame of reference of each ROI's points, which need not be the object's."""
     own = frames_of_reference(series_of(image))
     for roi in dataset.get("StructureSetROISequence") or ():
-        told = str(roi.get("ReferencedFrameOfReferenceUID") or "")
-        if own and told and told not in own:
+        uid = str(roi.get("ReferencedFrameOfReferenceUID") or "")
+        if own and uid and uid not in own:
             reason = "another one than the image's: contours in other coordinates"
             raise Unreadable(reason, "ReferencedFrameOfReferenceUID")
 
@@ -132,10 +135,10 @@ def _require_frame(dataset: Dataset, image: LabelGrid) -> None:
 def _paint(
     canvas: Canvas, structure: _Structure, image: LabelGrid, *, between_slices: bool
 ) -> list[str]:
-    """Fill a structure's contours slice by slice; what is to be told."""
+    """Fill a structure's contours slice by slice; returns warnings."""
     by_slice: dict[int, list[Outline]] = defaultdict(list)
     number_of = {key: number for number, key in enumerate(keys_of(series_of(image)))}
-    tolerance_mm = SAME_PLACE * image.spacing_mm[0]
+    tolerance_mm = SAME_PLACE_SHARE * image.spacing_mm[0]
     beyond, moved = 0, 0
     for contour in structure.contours:
         number, off_mm = _slice_of(contour, image, number_of)
@@ -143,37 +146,37 @@ def _paint(
             beyond += 1
             continue
         if off_mm > tolerance_mm and not between_slices:
-            told = f"a contour {off_mm:.1f} mm off its slice, or off the nearest one"
-            raise Unreadable(f"{told}; choose the nearest slice if that is right", "ContourData")
+            reason = f"a contour {off_mm:.1f} mm off its slice, or off the nearest one"
+            raise Unreadable(f"{reason}; choose the nearest slice if that is right", "ContourData")
         moved += off_mm > tolerance_mm
         by_slice[number].append(_outline(contour, image, number))
     shape = (image.shape[1], image.shape[2])
-    crossing = sum(partly_overlap(outlines, shape) for outlines in by_slice.values())
+    intersecting = sum(partly_overlap(outlines, shape) for outlines in by_slice.values())
     cut = sum(_reaches_beyond(o, shape) for outlines in by_slice.values() for o in outlines)
     for number, outlines in by_slice.items():
         canvas.paint(number, fill_outlines(outlines, shape), structure.value)
-    told_of = {
+    counts = {
         "points or open contours left out": structure.others,
         "contours left out, on slices that the series lacks": beyond,
         "contours cut off at the rim of the image": cut,
         "contours moved to the nearest slice": moved,
-        "slices with contours that cross each other": crossing,
+        "slices with contours that cross each other": intersecting,
     }
-    return [f"{structure.name}: {number} {what}" for what, number in told_of.items() if number]
+    return [f"{structure.name}: {number} {what}" for what, number in counts.items() if number]
 
 
 def _slice_of(
     contour: _Contour, image: LabelGrid, number_of: dict[ImageKey, int]
 ) -> tuple[int | None, float]:
-    """A contour's slice and how far its points are from it in mm; None beyond the series."""
+    """A contour's slice, None beyond the series, and its points' largest distance from it in mm."""
     numbers, _, _ = image.in_slices(contour.points_mm)
     number = int(np.bincount(numbers).argmax())
     if contour.image is not None:
         if contour.image not in number_of:
             return None, 0.0
         number = number_of[contour.image]
-    apart_mm = (contour.points_mm - image.slice_origins_mm[number]) @ image.normal
-    off_mm = float(np.abs(apart_mm).max())
+    heights_mm = (contour.points_mm - image.slice_origins_mm[number]) @ image.normal
+    off_mm = float(np.abs(heights_mm).max())
     at_end = number in (0, image.shape[0] - 1)
     if contour.image is None and at_end and off_mm > image.spacing_mm[0] / 2:
         return None, off_mm

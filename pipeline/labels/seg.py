@@ -1,6 +1,6 @@
 """DICOM Segmentation objects onto the series that they segment (PS3.3 A.51, A.87, C.8.20.2).
 
-Each frame says where it lies and from which image it is; both must agree with the series.
+Each frame has a position and a reference to its image; both must agree with the series.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pydicom.pixels import iter_pixels
 from pipeline.core.label_map import Canvas, LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of
-from pipeline.labels.grid import LabelGrid, farthest_mm, resampled, turned_like
+from pipeline.labels.grid import LabelGrid, max_distance_mm, reoriented_like, resampled
 from pipeline.labels.references import (
+    count_missing_images,
+    distinct_names,
     read_object,
-    require_same,
-    require_some,
+    require_same_study,
     series_of,
-    unlike_others,
 )
 
 SEG = "DICOM SEG"
@@ -33,32 +33,35 @@ SEG = "DICOM SEG"
 def read_seg(
     path: Path, image: LabelGrid, *, threshold: float | None = None, resample: bool = False
 ) -> LabelMap:
-    """The segments of a SEG object on the grid of the series that it is of.
+    """The segments of a SEG object on the grid of its series.
 
-    threshold: from which fraction, 0 to 1, a voxel of a FRACTIONAL object belongs to its
-    segment; without one such an object is refused. Values are segment numbers; overlapping
-    segments are kept as overlaps. Raises Unreadable where study, frame of reference, images or
-    places are not the series'.
+    threshold: the fraction, above 0 and up to 1, from which a voxel of a FRACTIONAL object
+    belongs to its segment; without one such an object is refused. resample: frames on another
+    grid are resampled, not refused. Values are segment numbers; overlapping segments are kept as
+    overlaps. Raises Unreadable where study, frame of reference, images or places are not the
+    series', and ValueError for another threshold.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"a fraction lies above 0 and at most at 1, got {threshold}")
     dataset = read_object(path)
     series = series_of(image)
-    require_same(dataset, series)
+    require_same_study(dataset, series)
     frames = _Frames.of(dataset, threshold)
     named = frames.layout()
-    missing = require_some([k for f in named for k in f.sources], series, "SourceImageSequence")
+    missing = count_missing_images(
+        [k for f in named for k in f.sources], series, "SourceImageSequence"
+    )
     images = keys_of(series).keys()
     layout = [f for f in named if not f.sources or not images.isdisjoint(f.sources)]
     canvas = Canvas(image.shape, frames.names)
-    told = _paint(canvas, layout, frames, image, resample=resample)
+    warnings = _paint(canvas, layout, frames, image, resample=resample)
     labelmap = canvas.labelmap({"kind": SEG, "type": frames.kind})
     if labelmap.overlaps:
-        told.append("segments overlap")
+        warnings.append("segments overlap")
     if missing:
-        told.append(f"of {missing} more images, which the series lacks")
-    if told:
-        labelmap.source["warnings"] = told
+        warnings.append(f"of {missing} more images, which the series lacks")
+    if warnings:
+        labelmap.source["warnings"] = warnings
     return labelmap
 
 
@@ -66,7 +69,7 @@ def _segment_names(dataset: Dataset) -> dict[int, str]:
     segments = [s for s in dataset.get("SegmentSequence") or () if s.get("SegmentNumber")]
     if not segments:
         raise Unreadable("no segments", "SegmentSequence")
-    labels = unlike_others([str(s.get("SegmentLabel") or "") for s in segments], dataset)
+    labels = distinct_names([str(s.get("SegmentLabel") or "") for s in segments], dataset)
     numbers = [int(segment.SegmentNumber) for segment in segments]
     if len(set(numbers)) < len(numbers):
         raise Unreadable("two segments share a number", "SegmentNumber")
@@ -75,9 +78,9 @@ def _segment_names(dataset: Dataset) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """One frame: its plane as a grid of one slice, and the images that it is of.
+    """One frame: its plane as a grid of one slice, and its source images.
 
-    segment: its number; 0 where the values of the pixels are the numbers.
+    segment: its number; 0 where the pixels' values are segment numbers (LABELMAP).
     """
 
     number: int
@@ -98,7 +101,8 @@ class _Frames:
 
     @classmethod
     def of(cls, dataset: Dataset, threshold: float | None) -> _Frames:
-        """Raises Unreadable for a type of segmentation that is not to be read so."""
+        """Raises Unreadable for an unknown SegmentationType, and for fractions without a
+        threshold or a maximum."""
         kind = str(dataset.get("SegmentationType") or "")
         if kind in ("BINARY", "LABELMAP"):
             return cls(dataset, kind, 1)
@@ -106,14 +110,14 @@ class _Frames:
             raise Unreadable("expected BINARY, FRACTIONAL or LABELMAP", "SegmentationType", kind)
         whole = dataset.get("MaximumFractionalValue")
         if not whole:
-            raise Unreadable("fractions of what is not said", "MaximumFractionalValue", whole)
+            raise Unreadable("fractions without their maximum", "MaximumFractionalValue", whole)
         if threshold is None:
-            reason = "fractions, not labels: say from which one on a voxel belongs to its segment"
+            reason = "fractions, not labels: choose from which one a voxel belongs to its segment"
             raise Unreadable(reason, "SegmentationType", kind)
         return cls(dataset, kind, threshold * float(whole))
 
     def layout(self) -> list[_Frame]:
-        """Where each frame lies, and of which segment it is."""
+        """Each frame's place and segment; raises Unreadable for a frame without a place."""
         try:
             return [self._frame(number) for number in range(int(self._dataset.NumberOfFrames))]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -124,6 +128,7 @@ class _Frames:
         shared = (self._dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
 
         def group(name: str) -> Any:
+            """The item of a functional group, the frame's own or the shared one."""
             return (own.get(name) or shared.get(name) or [Dataset()])[0]
 
         cosines = np.array(group("PlaneOrientationSequence").ImageOrientationPatient, float)
@@ -146,7 +151,10 @@ class _Frames:
         return _Frame(number, LabelGrid.even(shape, affine), sources, segment, float(between))
 
     def pixels(self) -> Iterator[NDArray]:
-        """Each frame's pixels: numbers of segments, or whether they are of the frame's one."""
+        """Each frame's pixels [rows, columns]: segment numbers, or the mask of its segment.
+
+        Raises Unreadable for damaged pixels, and for values of no described segment.
+        """
         try:
             for pixels in iter_pixels(self._dataset, raw=True):
                 if self.kind == "LABELMAP" and set(np.unique(pixels)) - {0, *self.names}:
@@ -161,7 +169,7 @@ class _Frames:
 def _paint(
     canvas: Canvas, layout: list[_Frame], frames: _Frames, image: LabelGrid, *, resample: bool
 ) -> list[str]:
-    """Paint each frame on the slice where it lies; what is to be told."""
+    """Paint each frame on the slice where it lies; returns warnings."""
     mismatch = _mismatch(layout, image)
     if mismatch and resample:
         return _paint_resampled(canvas, layout, frames, image)
@@ -171,7 +179,7 @@ def _paint(
     for at, pixels in enumerate(frames.pixels()):
         if (frame := of_number.get(at)) is None:
             continue
-        turned, plane = turned_like(pixels[None], frame.plane, image)
+        turned, plane = reoriented_like(pixels[None], frame.plane, image)
         number, _ = _nearest(plane, image)
         _paint_plane(canvas, number, turned[0], frame.segment)
     return []
@@ -180,9 +188,9 @@ def _paint(
 def _paint_resampled(
     canvas: Canvas, layout: list[_Frame], frames: _Frames, image: LabelGrid
 ) -> list[str]:
-    """The frames of each segment as a stack, between whose slices nothing is made up."""
+    """Paint the frames of each segment as a stack, without interpolation between its slices."""
     decoded = list(frames.pixels())
-    told: set[str] = set()
+    warnings: set[str] = set()
     for segment in sorted({frame.segment for frame in layout}):
         stack = [frame for frame in layout if frame.segment == segment]
         normal = stack[0].plane.normal
@@ -190,15 +198,15 @@ def _paint_resampled(
         origins = np.concatenate([frame.plane.slice_origins_mm for frame in stack])
         affine = stack[0].plane.affine_lps.copy()
         affine[:3, 2] = normal * stack[0].thickness_mm
-        if any(farthest_mm(f.plane.affine_lps[:3, :2], affine[:3, :2]) > 1e-4 for f in stack):
+        if any(max_distance_mm(f.plane.affine_lps[:3, :2], affine[:3, :2]) > 1e-4 for f in stack):
             raise Unreadable("frames that lie unlike each other", "ImageOrientationPatient")
         values = np.stack([decoded[frame.number] for frame in stack])
         own = LabelGrid((len(stack), *values.shape[1:]), affine, origins)
         placed = resampled(values, own, image)
-        told.add(placed.done)
+        warnings.add(placed.warning)
         for number, pixels in enumerate(placed.values):
             _paint_plane(canvas, number, pixels, segment)
-    return sorted(told)
+    return sorted(warnings)
 
 
 def _paint_plane(canvas: Canvas, number: int, pixels: NDArray, segment: int) -> None:
@@ -210,17 +218,17 @@ def _paint_plane(canvas: Canvas, number: int, pixels: NDArray, segment: int) -> 
 
 
 def _mismatch(layout: list[_Frame], image: LabelGrid) -> str:
-    """Why the frames are not slices of the image, "" where they are: each must lie on the slice
-    that it names, or else on the nearest."""
+    """How the frames differ from the image's slices, in words; "" where each lies on the slice
+    that it references, or else on the nearest one."""
     worst_mm = 0.0
     number_of = {key: number for number, key in enumerate(keys_of(series_of(image)))}
     for frame in layout:
-        _, plane = turned_like(np.empty(frame.plane.shape, bool), frame.plane, image)
+        _, plane = reoriented_like(np.empty(frame.plane.shape, bool), frame.plane, image)
         if plane.shape[1:] != image.shape[1:]:
-            return f"frames of {plane.told()}, where the image has {image.told()}"
+            return f"frames of {plane.describe()}, where the image has {image.describe()}"
         named = [number_of[key] for key in frame.sources if key in number_of]
         if len(named) == 1:
-            off_mm = farthest_mm(plane.corners_mm, image.corners_mm[named])
+            off_mm = max_distance_mm(plane.corners_mm, image.corners_mm[named])
         else:
             _, off_mm = _nearest(plane, image)
         worst_mm = max(worst_mm, off_mm)
@@ -229,6 +237,6 @@ def _mismatch(layout: list[_Frame], image: LabelGrid) -> str:
 
 
 def _nearest(plane: LabelGrid, image: LabelGrid) -> tuple[int, float]:
-    """The slice whose corners are nearest a plane's, and how far they are."""
-    apart = np.linalg.norm(image.corners_mm - plane.corners_mm, axis=2).max(axis=1)
-    return int(apart.argmin()), float(apart.min())
+    """The slice whose corners are nearest to a plane's, and their largest distance in mm."""
+    distances_mm = np.linalg.norm(image.corners_mm - plane.corners_mm, axis=2).max(axis=1)
+    return int(distances_mm.argmin()), float(distances_mm.min())

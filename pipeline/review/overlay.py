@@ -11,7 +11,7 @@ from pipeline.dicom.read.series import Series
 from pipeline.io.volume_files import NOT_HU, is_image_file
 from pipeline.labels.discover import discover_labels
 from pipeline.labels.grid import LabelGrid
-from pipeline.labels.read import Choices, LabelFiles, read_labels
+from pipeline.labels.read import LabelFiles, LabelOptions, read_labels
 from pipeline.review.planes import Plane, Planes
 from pipeline.review.planes_geometry import Geometry
 
@@ -24,7 +24,7 @@ def overlays(
     refusals: what was found and is no CT. images: by key. Of several kinds the first is shown.
     """
     as_they_were = {refusal.path: refusal for refusal in refusals}
-    found = discover_labels([_candidate(r) for r in refusals], dict(images), Choices())
+    found = discover_labels([_candidate(r) for r in refusals], dict(images), LabelOptions())
     shown: dict[str, tuple[Planes, dict[int, str]]] = {}
     left = [as_they_were.get(refusal.path, refusal) for refusal in found.refusals]
     for files in found.files:
@@ -43,7 +43,7 @@ def _candidate(refusal: Refusal) -> Refusal:
 
 
 def _laid_over(files: LabelFiles, grid: LabelGrid) -> tuple[Planes, dict[int, str]]:
-    labelmap = read_labels(files, grid, Choices())
+    labelmap = read_labels(files, grid, LabelOptions())
 
     def read(number: int) -> Plane:
         return labelmap.labels[number].astype("int16")

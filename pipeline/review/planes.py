@@ -20,7 +20,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.pixels import coding_of, read_slice
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.volume import READERS, outline
+from pipeline.dicom.read.volume import READER_THREADS, geometry_volume
 from pipeline.review.planes_geometry import ROWS, SLICES, Geometry
 
 #: Stands for pixels where nothing was measured, or that cannot be read.
@@ -79,7 +79,7 @@ class Planes:
     def _slices(self, wanted: range) -> NDArray[np.int16]:
         if "_whole" in self.__dict__:
             return np.array(self._whole[wanted.start : wanted.stop])
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(READER_THREADS) as pool:
             return np.stack(list(pool.map(self._read_or_blank, wanted)))
 
     def _read_or_blank(self, number: int) -> Plane:
@@ -95,7 +95,7 @@ class Planes:
     def _whole(self) -> NDArray[np.int16]:
         scratch = tempfile.TemporaryFile(prefix="ldct-review-")  # noqa: SIM115  (lives with the array)
         whole = np.memmap(scratch, np.int16, "w+", shape=self.geometry.shape)
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(READER_THREADS) as pool:
             for number, plane in enumerate(pool.map(self._read_or_blank, range(len(whole)))):
                 whole[number] = plane
         return whole
@@ -195,7 +195,7 @@ def planes_of_series(series: Series) -> Planes:
         pixels = read_slice(series.instances[number])
         return to_numbers(pixels.image_hu, pixels.valid, hu_step)
 
-    return Planes(Geometry.of(outline(series)), read, hu_step=hu_step)
+    return Planes(Geometry.of(geometry_volume(series)), read, hu_step=hu_step)
 
 
 def planes_of_volume(volume: Volume, *, labels: bool = False) -> Planes:

@@ -17,7 +17,7 @@ from pipeline.dicom.derived.provenance import (
     references,
 )
 from pipeline.dicom.read.files import read_dataset
-from pipeline.dicom.read.headers import DESCRIPTIVE
+from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 
@@ -104,7 +104,7 @@ def model_of(header: Dataset) -> dict[str, str]:
 
 def facts_of(header: Dataset) -> dict[str, Any]:
     """What is known of a series without identity."""
-    found = {name: header.get(name) for name in DESCRIPTIVE}
+    found = {name: header.get(name) for name in DESCRIPTIVE_KEYWORDS}
     return {
         name: str(value) if isinstance(value, str | int | float) else "\\".join(map(str, value))
         for name, value in found.items()

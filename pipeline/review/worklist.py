@@ -17,7 +17,7 @@ from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.provenance import ImageKey, keys_of
-from pipeline.dicom.read.headers import DESCRIPTIVE
+from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.volume import patient_key, series_key
 from pipeline.review.overlay import overlays
 from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
@@ -184,7 +184,7 @@ class _Shelf:
         if self.store is None or name not in self.store.records():
             return {}
         volume = self.store.load(name)
-        facts = {k: v for k, v in volume.provenance.items() if k in DESCRIPTIVE}
+        facts = {k: v for k, v in volume.provenance.items() if k in DESCRIPTIVE_KEYWORDS}
         warnings = tuple(volume.provenance.get("warnings", ()))
         shown = {ORIGINAL: Shown(planes_of_volume(volume), facts, warnings)}
         for path in sorted((self.store.path / "degraded").glob(f"{name}.*.npy")):

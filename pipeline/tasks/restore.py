@@ -22,7 +22,7 @@ from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of, evaluate_
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
-from pipeline.ingest.picture_ingest import store_picture_files, store_shipped
+from pipeline.ingest.picture_ingest import store_bundled, store_picture_files
 from pipeline.ingest.picture_pairs import store_pairs
 from pipeline.ingest.sequences import store_frames, store_moving
 from pipeline.io.discover import Source
@@ -62,7 +62,7 @@ class Restore(Task[RestoreRun]):
                 raise ConfigError(f"--data: this run learns from {settings.source} pictures")
             if settings.source == "moving":
                 return store_moving(store, progress)
-            return store_shipped(store, settings.colour, progress)
+            return store_bundled(store, settings.colour, progress)
         if root is None:
             raise ConfigError("--data: name a folder of pictures; this run learns from them")
         if settings.source == "frames":

@@ -33,11 +33,10 @@ import pipeline.core.atomic_files
 import pipeline.dicom.derived.difference
 import pipeline.dicom.derived.write
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.dicom.derived import check, encode
-from pipeline.dicom.derived import dicom3tools as validators
+from pipeline.dicom.derived import check, dicom3tools, encode
 from pipeline.dicom.derived.check import check_series, check_tree
 from pipeline.dicom.derived.difference import PADDING, difference_of, write_slice_difference
-from pipeline.dicom.derived.write import SUBTRACTED, Target
+from pipeline.dicom.derived.write import SUBTRACTED, SeriesTarget
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
@@ -96,7 +95,7 @@ REAL = ["chest-ge-lidc0001", "abdomen-ge-crlm1004", "head-ge-tilted"]
 def test_a_series_and_its_difference_are_handed_over_without_a_new_finding(
     tmp_path, test_data, require_program, name, syntax
 ):
-    for program in (validators.IODS, validators.ENTITIES):
+    for program in (dicom3tools.IOD_PROGRAM, dicom3tools.ENTITY_PROGRAM):
         require_program(program)
     series = some_slices(test_data / "ct" / name, tmp_path / "in")
     report, refused = export_denoised(
@@ -104,9 +103,9 @@ def test_a_series_and_its_difference_are_handed_over_without_a_new_finding(
     )
     assert report is not None
     assert refused == []
-    assert report["folder"] == "out"
-    assert report["difference"]["folder"] == "out-difference"
-    for part in (report, report["difference"]):
+    assert report.folder == "out"
+    assert report.details["difference"]["folder"] == "out-difference"
+    for part in (report.to_dict(), report.details["difference"]):
         assert part["instances"] == 3
         assert part["check"] == {
             "problems": 0,
@@ -169,7 +168,9 @@ def test_a_series_that_breaks_a_rule_is_not_handed_over(
 ):
     require_program("dciodvfy")
     breaking(monkeypatch, lambda header: setattr(header, keyword, value))
-    with pytest.raises(LdctError, match=f"out is not handed over: {re.escape(told)}") as error:
+    with pytest.raises(
+        LdctError, match=f"out fails its check and is not written: {re.escape(told)}"
+    ) as error:
         export_denoised(Smoothing(), CARD, small, Export(tmp_path / "out", difference=True))
     assert "SECRET" not in str(error.value)
     assert ROOT_UID not in str(error.value)
@@ -182,7 +183,7 @@ def test_a_simulated_series_is_checked_too(tmp_path, monkeypatch):
     physics = LowDoseCT(dose_fraction=0.25, views=60)
     report, _ = export_simulated(physics, series, Export(tmp_path / "good"), seed=1)
     assert report is not None
-    assert report["check"]["problems"] == 0
+    assert report.details["check"]["problems"] == 0
     breaking(monkeypatch, lambda header: delattr(header, "DerivationDescription"))
     with pytest.raises(LdctError, match="rule derivation"):
         export_simulated(physics, series, Export(tmp_path / "out"), seed=1)
@@ -191,7 +192,9 @@ def test_a_simulated_series_is_checked_too(tmp_path, monkeypatch):
 
 def test_a_difference_that_fails_leaves_the_whole_series_before_it(small, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.dicom.derived.difference, "PADDING", 0)
-    with pytest.raises(LdctError, match="out-difference is not handed over: rule padding"):
+    with pytest.raises(
+        LdctError, match="out-difference fails its check and is not written: rule padding"
+    ):
         export_denoised(Smoothing(), CARD, small, Export(tmp_path / "out", difference=True))
     assert names(tmp_path) == ["out", "source"]
     assert check_series(tmp_path / "out", small).problems == []
@@ -316,7 +319,7 @@ def test_every_difference_of_stored_values_can_be_held(tmp_path, dtype, bits, lo
     image_hu = (wanted * 0.5 - 1000).astype(np.float32)[None]
     (tmp_path / "out").mkdir()
     (one,) = series.instances
-    to = Target(tmp_path / "out", CARD.operation())
+    to = SeriesTarget(tmp_path / "out", CARD.operation())
     write_slice_difference(Slice(one, read_slice(one), image_hu[0]), to, 1)
     header = pydicom.dcmread(tmp_path / "out" / "CT.0001.dcm")
     step_hu = float(header.RescaleSlope)
@@ -354,7 +357,7 @@ def test_a_model_that_changes_nothing_has_a_difference_of_nothing(tmp_path):
         nn.Identity(), CARD, series, Export(tmp_path / "out", difference=True)
     )
     assert report is not None
-    assert report["difference"]["check"]["problems"] == 0
+    assert report.details["difference"]["check"]["problems"] == 0
     assert not raw_stored(tmp_path / "out-difference" / "CT.0001.dcm").any()
 
 

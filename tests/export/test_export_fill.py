@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -21,7 +20,7 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.filled import MISSING, FillRequest, export_filled
-from pipeline.export.series import Export
+from pipeline.export.series import Export, ExportReport
 from pipeline.generative.fill import Fill
 from pipeline.models.adapters.card import ModelCard
 
@@ -29,22 +28,24 @@ CARD = ModelCard("waves", 1, "ab" * 32, "", "", 0)
 FILL = Fill(moves=120, follow=60, pool=32)
 
 
-def filled_series(folder: Path, out: Path, wanted: FillRequest) -> dict[str, Any]:
-    done, refusals = export_filled(waves(), CARD, only_series(folder), Export(out), wanted)
-    assert done is not None
+def filled_series(folder: Path, out: Path, request: FillRequest) -> ExportReport:
+    report, refusals = export_filled(waves(), CARD, only_series(folder), Export(out), request)
+    assert report is not None
     assert refusals == []
-    return done
+    return report
 
 
 def test_metal_becomes_a_derived_series_that_says_so_and_a_segmentation(tmp_path: Path) -> None:
     source = series_of(with_metal(), tmp_path / "source")
-    wanted = FillRequest("metal", margin_mm=1.0, fill=FILL)
-    told = filled_series(source, tmp_path / "out", wanted)
-    assert [row["slice"] for row in told["slices"]] == [2, 3]
-    assert told["check"]["problems"] == told["region_in"]["check"]["problems"] == 0
+    request = FillRequest("metal", margin_mm=1.0, fill=FILL)
+    report = filled_series(source, tmp_path / "out", request)
+    assert [row["slice"] for row in report.details["slices"]] == [2, 3]
+    assert (
+        report.details["check"]["problems"] == report.details["region_in"]["check"]["problems"] == 0
+    )
     region = pydicom.dcmread(tmp_path / "out-region" / "SEG.dcm")
     marked = region.pixel_array.astype(bool)
-    assert told["pixels"] == marked.sum() > 2 * DISC.sum()
+    assert report.details["pixels"] == marked.sum() > 2 * DISC.sum()
     assert region.SeriesDescription.startswith("AI MADE UP metal")
     assert region.SegmentSequence[0].SegmentLabel == "made up, not measured"
     for number, (old, new) in enumerate(
@@ -63,12 +64,12 @@ def test_metal_becomes_a_derived_series_that_says_so_and_a_segmentation(tmp_path
 
 def test_again_is_harmless_and_another_search_overwrites_nothing(tmp_path: Path) -> None:
     source = series_of(with_metal(), tmp_path / "source")
-    wanted = FillRequest("metal", fill=FILL)
-    filled_series(source, tmp_path / "out", wanted)
+    request = FillRequest("metal", fill=FILL)
+    filled_series(source, tmp_path / "out", request)
     before = [path.read_bytes() for path in in_order(tmp_path / "out")]
-    filled_series(source, tmp_path / "out", wanted)
+    filled_series(source, tmp_path / "out", request)
     with pytest.raises(LdctError, match="holds something else"):
-        filled_series(source, tmp_path / "out", replace(wanted, fill=replace(FILL, seed=1)))
+        filled_series(source, tmp_path / "out", replace(request, fill=replace(FILL, seed=1)))
     assert [path.read_bytes() for path in in_order(tmp_path / "out")] == before
 
 
@@ -89,10 +90,10 @@ def truncated(tmp_path: Path, padding: int | None) -> Path:
 @pytest.mark.parametrize("padding", [PADDING, None])
 def test_the_body_goes_on_beyond_the_field_of_view(tmp_path: Path, padding: int | None) -> None:
     source = truncated(tmp_path, padding)
-    told = filled_series(source, tmp_path / "out", FillRequest("truncation", fill=FILL))
+    report = filled_series(source, tmp_path / "out", FillRequest("truncation", fill=FILL))
     before, after = (read_volume(only_series(f)).volume for f in (source, tmp_path / "out"))
     made = after.valid & ~before.valid
-    assert made.sum() == told["pixels"] > 500
+    assert made.sum() == report.details["pixels"] > 500
     # What the body did not touch, and the corners, are padding still.
     assert not after.valid[:, [0, 0, -1, -1], [0, -1, 0, -1]].any()
     np.testing.assert_array_equal(after.image_hu[before.valid], before.image_hu[before.valid])
@@ -120,7 +121,7 @@ def test_missing_slices_are_asked_for_and_never_dicom(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done, _ = export_filled(waves(), CARD, series, Export(out), FillRequest(MISSING, fill=FILL))
     assert done is not None
-    assert done["made_up"] == [
+    assert done.details["made_up"] == [
         {"slice": 3, "position_mm": 5.0},
         {"slice": 4, "position_mm": 7.5},
     ]
@@ -149,11 +150,11 @@ def test_a_label_file_says_where(tmp_path: Path) -> None:
     labels[1, DISC] = 1
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine_lps
     nibabel.save(nibabel.Nifti1Image(labels.T, affine), tmp_path / "mask.nii.gz")
-    told = filled_series(
+    report = filled_series(
         source, tmp_path / "out", FillRequest(str(tmp_path / "mask.nii.gz"), fill=FILL)
     )
-    assert told["region"] == "mask"
-    assert told["pixels"] == DISC.sum()
+    assert report.details["region"] == "mask"
+    assert report.details["pixels"] == DISC.sum()
 
 
 def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from pipeline.core.errors import LdctError
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.volume import Slice, SliceReader, read_some, read_volume
-from pipeline.export.series import UNWRITTEN, Export, export_denoised
+from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
+from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export, export_denoised
 from pipeline.inference.drift import drift, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
@@ -86,11 +86,13 @@ def test_the_stream_gives_what_the_whole_volume_gives(tmp_path, model, count):
     series = series_of(tmp_path / "in", count)
     report, refused = export_denoised(model, CARD, series, Export(tmp_path / "out"))
     output_hu = whole(model, read_volume(series).volume.image_hu)
-    counts = write_derived(output_hu, series, CARD.operation(), tmp_path / "whole")
+    clipped = write_derived(output_hu, series, CARD.operation(), tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "out")) == count
     assert report is not None
-    assert {name: report[name] for name in counts} == counts
+    assert report.instances == count
+    assert report.details["clipped_pixels"] == clipped.pixels
+    assert report.details["largest_clipped_excess_hu"] == clipped.max_excess_hu
     assert refused == []
 
 
@@ -119,8 +121,8 @@ def test_a_damaged_slice_is_refused_and_the_others_go_on(tmp_path, model, blank)
     write_derived(output_hu, reading.series, CARD.operation(), tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert report is not None
-    assert report["instances"] == 11 - len(blank)
-    assert report["check"]["problems"] == 0
+    assert report.instances == 11 - len(blank)
+    assert report.details["check"]["problems"] == 0
 
 
 def test_a_series_without_a_good_slice_leaves_nothing(tmp_path):
@@ -166,7 +168,7 @@ def test_a_failure_of_the_writer_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         export_denoised(Smoothing(), CARD, series, Export(tmp_path / "out"))
     assert names(tmp_path) == ["in"]
-    assert len(saved) < 12 + UNWRITTEN, "what waited is not begun"
+    assert len(saved) < 12 + MAX_UNWRITTEN_SLICES, "what waited is not begun"
 
 
 def test_a_file_that_nobody_announced_is_checked_as_well(tmp_path, monkeypatch):
@@ -223,17 +225,17 @@ class Waits(Smoothing):
 def test_slices_are_written_and_checked_while_others_are_computed(tmp_path, monkeypatch):
     series = series_of(tmp_path / "in", 24)
     checked = threading.Event()
-    take = pipeline.dicom.derived.publish.SeriesCheck.take
+    add = pipeline.dicom.derived.publish.SeriesCheck.add
 
-    def told(self: Any, path: Path, made: Slice) -> None:
+    def recorded(self: Any, path: Path, processed: Slice) -> None:
         assert path.stat().st_size > 0
-        take(self, path, made)
+        add(self, path, processed)
         checked.set()
 
-    monkeypatch.setattr(pipeline.dicom.derived.publish.SeriesCheck, "take", told)
+    monkeypatch.setattr(pipeline.dicom.derived.publish.SeriesCheck, "add", recorded)
     report, _ = export_denoised(Waits(checked), CARD, series, Export(tmp_path / "out"))
     assert report is not None
-    assert report["check"]["problems"] == 0
+    assert report.details["check"]["problems"] == 0
 
 
 def test_slices_come_as_the_volume_has_them(tmp_path):
@@ -252,15 +254,15 @@ def test_drift_is_told_as_of_the_whole_volume(tmp_path, test_data):
     volume = read_volume(series).volume
     chosen = measured_slices(len(series.instances))
     assert len(chosen) == 5
-    found = traits(read_some(series, chosen))
+    found = traits(read_slices(series, chosen))
     assert found == traits(volume)
     assert found["noise"] > 1
     seen = summary([{**found, "noise": found["noise"] * 3, "kernel": "LUNG"}])
     card = replace(CARD, seen=seen)
     report, _ = export_denoised(nn.Identity(), card, series, Export(tmp_path / "out"))
     assert report is not None
-    assert report["drift"] == drift(traits(volume), seen)
-    assert [line.split()[0] for line in report["drift"]] == ["kernel", "noise"]
+    assert report.details["drift"] == drift(traits(volume), seen)
+    assert [line.split()[0] for line in report.details["drift"]] == ["kernel", "noise"]
 
 
 def test_work_is_done_in_order_and_no_further_ahead_than_asked():

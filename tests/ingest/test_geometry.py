@@ -11,7 +11,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
-from pipeline.ingest.regrid import fill_gaps, prepared, resample_even, unshear
+from pipeline.ingest.regrid import apply_intake, fill_gaps, resample_even, unshear
 
 
 def volume_at(z_mm, *, shear=0.0, value=lambda x, y, z: x + 10 * y + 100 * z) -> Volume:
@@ -130,7 +130,7 @@ def test_an_uneven_tilted_volume_is_not_unsheared_and_says_so():
 
 def test_the_tilted_head_becomes_an_upright_even_volume(test_data):
     volume = read_volume(only_series(test_data / "ct" / "head-ge-tilted")).volume
-    done = prepared(volume, IngestOptions(uneven="resample", tilt="unshear"))
+    done = apply_intake(volume, IngestOptions(uneven="resample", tilt="unshear"))
     assert len(done.provenance["geometry"]) == 2
     _, row, step = done.affine_lps[:3, :3].T
     assert abs(step @ row) < 1e-6
@@ -154,6 +154,6 @@ def test_gaps_are_filled_on_the_way_into_a_volume(tmp_path):
     paths[2].unlink()
     intake = IngestOptions(gaps="fill")
     (series,) = find_series(tmp_path, intake=intake).series
-    volume = prepared(read_volume(series).volume, intake)
+    volume = apply_intake(read_volume(series).volume, intake)
     assert volume.image_hu.shape[0] == 6
     assert not volume.valid[2].any()

@@ -30,7 +30,7 @@ from pipeline.store.store import Store
 
 
 def told(report: IngestReport) -> str:
-    return json.dumps(report.as_dict())
+    return json.dumps(report.to_dict())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -48,7 +48,7 @@ def chest(tmp_path_factory, test_data):
 def test_the_store_holds_the_hu_of_the_files(chest):
     source, store, report = chest
     (entry,) = report.series
-    loaded = Store(store).load(entry["series"])
+    loaded = Store(store).load(entry.series)
     expected = np.stack([raw_hu(path) for path in in_order(source)])
     np.testing.assert_array_equal(loaded.image_hu[loaded.valid], expected[loaded.valid])
     assert loaded.valid.mean() > 0.78
@@ -61,13 +61,13 @@ def test_the_store_holds_the_hu_of_the_files(chest):
 def test_the_report_says_what_went_where(chest):
     _, _, report = chest
     (entry,) = report.series
-    assert entry["slices"] == 52
-    assert entry["new"] is True
+    assert entry.slices == 52
+    assert entry.new is True
     # The data hold 52 consecutive slices of a longer scan, and nothing else is odd.
-    assert entry["warnings"] == ["slices may be missing at the ends: instance numbers 18 to 69"]
-    assert entry["description"]["ConvolutionKernel"] == "STANDARD"
-    assert report.as_dict()["quarantined"] == report.as_dict()["excluded"] == []
-    assert len(report.sources[entry["series"]].instances) == 52
+    assert entry.warnings == ["slices may be missing at the ends: instance numbers 18 to 69"]
+    assert entry.description["ConvolutionKernel"] == "STANDARD"
+    assert report.to_dict()["quarantined"] == report.to_dict()["excluded"] == []
+    assert len(report.sources[entry.series].instances) == 52
 
 
 def test_nothing_in_the_store_tells_who_it_was(chest):
@@ -85,7 +85,7 @@ def test_nothing_in_the_store_tells_who_it_was(chest):
         if text.encode() in content or text in name
     ]
     assert leaks == []
-    assert not [text for text in secrets if text in json.dumps(report.series)]
+    assert not [text for text in secrets if text in json.dumps(report.to_dict()["series"])]
 
 
 def test_a_name_and_a_birth_date_stay_out_of_store_and_report(tmp_path):
@@ -104,9 +104,9 @@ def test_ingesting_twice_changes_not_a_byte(tmp_path):
     before = contents(store)
     second = ingest(tmp_path / "in", Store(store), key=KEY)
     assert contents(store) == before
-    assert [entry["new"] for entry in first.series] == [True, True]
-    assert [entry["new"] for entry in second.series] == [False, False]
-    assert [e["series"] for e in first.series] == [e["series"] for e in second.series]
+    assert [entry.new for entry in first.series] == [True, True]
+    assert [entry.new for entry in second.series] == [False, False]
+    assert [e.series for e in first.series] == [e.series for e in second.series]
 
 
 def test_another_order_and_other_names_of_the_files_are_the_same_series(tmp_path):
@@ -116,7 +116,7 @@ def test_another_order_and_other_names_of_the_files_are_the_same_series(tmp_path
     for number, path in enumerate(paths):
         shutil.copy(path, tmp_path / "moved" / ("deep" if number % 2 else ".") / f"x{9 - number}")
     report = ingest(tmp_path / "moved", Store(tmp_path / "store"), key=KEY)
-    assert [entry["new"] for entry in report.series] == [False]
+    assert [entry.new for entry in report.series] == [False]
 
 
 def test_patients_keep_their_pseudonym_and_another_key_gives_another(tmp_path):
@@ -125,8 +125,8 @@ def test_patients_keep_their_pseudonym_and_another_key_gives_another(tmp_path):
     write_series(tmp_path / "in" / "c", 2, SeriesInstanceUID=f"{ROOT_UID}.8", PatientID="ANOTHER")
     ours = ingest(tmp_path / "in", Store(tmp_path / "ours"), key=KEY).series
     theirs = ingest(tmp_path / "in", Store(tmp_path / "theirs"), key=b"x" * 32).series
-    assert len({entry["patient"] for entry in ours}) == 2
-    assert not {entry["patient"] for entry in ours} & {entry["patient"] for entry in theirs}
+    assert len({entry.patient for entry in ours}) == 2
+    assert not {entry.patient for entry in ours} & {entry.patient for entry in theirs}
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ def test_a_series_without_uids_is_quarantined_by_name_and_others_go_on(tmp_path,
     shutil.copytree(test_data / "ct" / "torso-siemens", tmp_path / "in" / "torso")
     write_series(tmp_path / "in" / "sound", 3)
     report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
-    assert [entry["slices"] for entry in report.series] == [3]
+    assert [entry.slices for entry in report.series] == [3]
     refused = quarantined(report.refusals)
     assert len(refused) == 20
     for refusal in refused:
         assert refusal.attribute == "PatientID"
         for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             assert name in refusal.reason
-    entries = report.as_dict()["quarantined"]
+    entries = report.to_dict()["quarantined"]
     assert {Path(entry["file"]).parts[0] for entry in entries} == {"torso"}
     assert {entry["fate"] for entry in entries} == {"quarantined"}
 
@@ -183,10 +183,10 @@ def test_one_damaged_slice_is_quarantined_and_the_series_stored_without_it(tmp_p
     paths[2].write_bytes(paths[2].read_bytes()[:-10])
     report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
     (entry,) = report.series
-    assert entry["slices"] == 4
-    assert any("uneven" in text for text in entry["warnings"])
+    assert entry.slices == 4
+    assert any("uneven" in text for text in entry.warnings)
     assert [refusal.path for refusal in report.refusals] == [paths[2]]
-    assert Store(tmp_path / "store").load(entry["series"]).image_hu.shape[0] == 4
+    assert Store(tmp_path / "store").load(entry.series).image_hu.shape[0] == 4
 
 
 def test_a_series_of_damaged_slices_is_quarantined_and_others_go_on(tmp_path):
@@ -195,7 +195,7 @@ def test_a_series_of_damaged_slices_is_quarantined_and_others_go_on(tmp_path):
         path.write_bytes(path.read_bytes()[:-10])
     write_series(tmp_path / "in" / "sound", 3)
     report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
-    assert [entry["slices"] for entry in report.series] == [3]
+    assert [entry.slices for entry in report.series] == [3]
     assert sorted(refusal.path for refusal in quarantined(report.refusals)) == broken
     assert {refusal.attribute for refusal in report.refusals} == {"PixelData"}
 
@@ -219,7 +219,7 @@ def test_descriptive_attributes_that_are_broken_stop_nothing(tmp_path, name, val
     for path in write_series(tmp_path / "in", 2, XRayTubeCurrent=100, Exposure=5):
         patch(path, name, value)
     report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
-    assert [entry["slices"] for entry in report.series] == [2]
+    assert [entry.slices for entry in report.series] == [2]
     assert len(Store(tmp_path / "store").records()) == 1
 
 

@@ -45,7 +45,7 @@ def ingested(root: Path, **how: Any) -> tuple[Store, IngestReport]:
 
 def reasons(report: IngestReport, fate: str = "quarantined") -> dict[str, str]:
     """Why, by the folder of the files."""
-    return {str(Path(r["file"]).parent): r["reason"] for r in report.as_dict()[fate]}
+    return {str(Path(r["file"]).parent): r["reason"] for r in report.to_dict()[fate]}
 
 
 def paired_config(**changes: Any) -> RunConfig:
@@ -57,12 +57,12 @@ def test_slices_meet_by_their_place(tmp_path: Path) -> None:
     pair(tmp_path / "in")
     store, report = ingested(tmp_path / "in")
     (row,) = report.series
-    target_hu = store.load(row["series"]).image_hu
+    target_hu = store.load(row.series).image_hu
     assert target_hu[:, 24, 24].tolist() == [20 + place for place in PLACES]
-    input_hu = store.load_degraded(row["series"], degradation_digest(paired_config(), 0))
+    input_hu = store.load_degraded(row.series, degradation_digest(paired_config(), 0))
     np.testing.assert_array_equal(input_hu - target_hu, OFFSET_HU)
-    assert row["slices"] == 4
-    assert row["pair"]["unmatched_input_mm"] == row["pair"]["unmatched_target_mm"] == []
+    assert row.slices == 4
+    assert row.pair.unmatched_input_mm == row.pair.unmatched_target_mm == []
     assert report.refusals == []
 
 
@@ -74,19 +74,19 @@ def test_the_low_dose_is_no_series_of_its_own_but_what_a_model_is_applied_to(
     assert len(store.records()) == len(report.series) == 1
     (source,) = report.sources.values()
     assert source.header.SeriesDescription == LOW
-    assert report.series[0]["pair"]["input"] != report.series[0]["series"]
+    assert report.series[0].pair.input != report.series[0].series
     both, plain = {}, Store(tmp_path / "plain")
     for row in ingest(tmp_path / "in", plain, key=KEY).series:
-        both[row["series"]] = row["patient"]
+        both[row.series] = row.patient
     assert len(both) == 2, "without pairs they are two series"
-    assert set(both.values()) == {report.series[0]["patient"]}
+    assert set(both.values()) == {report.series[0].patient}
 
 
 def test_no_description_enters_store_or_report(tmp_path: Path) -> None:
     write_dose(tmp_path / "in" / "a", "Full dose of Gisela", PLACES)
     write_dose(tmp_path / "in" / "b", "low dose of Gisela", PLACES)
     store, report = ingested(tmp_path / "in")
-    everything = json.dumps(report.as_dict()) + str(store.records())
+    everything = json.dumps(report.to_dict()) + str(store.records())
     assert "Gisela" not in everything
     assert "dose of" not in everything
 
@@ -104,14 +104,14 @@ def test_what_only_one_has_is_left_out_and_told(
     pair(tmp_path / "in", low=low)
     store, report = ingested(tmp_path / "in")
     (row,) = report.series
-    volume = store.load(row["series"])
-    assert volume.image_hu.shape[0] == row["slices"] == slices
-    input_hu = store.load_degraded(row["series"], REAL)
+    volume = store.load(row.series)
+    assert volume.image_hu.shape[0] == row.slices == slices
+    input_hu = store.load_degraded(row.series, REAL)
     np.testing.assert_array_equal(input_hu - volume.image_hu, OFFSET_HU)
     assert volume.slice_origins_mm[0].tolist() == [-48.0, -48.0, max(low[0], PLACES[0])]
     assert volume.affine_lps[:3, 3].tolist() == volume.slice_origins_mm[0].tolist()
-    assert any(told in warning for warning in row["warnings"])
-    lonely = row["pair"]["unmatched_input_mm"] + row["pair"]["unmatched_target_mm"]
+    assert any(told in warning for warning in row.warnings)
+    lonely = row.pair.unmatched_input_mm + row.pair.unmatched_target_mm
     assert [place[2] for place in lonely] == sorted(set(low) ^ set(PLACES))
 
 
@@ -181,7 +181,7 @@ def test_partners_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     pairs, refusals = find_pairs(find_series(root).series, Pairs(), root)
     assert pairs == []
     told = {r.path.parent.name: r.reason for r in refusals}
-    assert "2 series show its places" in told["full"]
+    assert "2 series match its positions" in told["full"]
     assert set(told) == {"full", "low 1", "low 2"}
 
 
@@ -199,7 +199,7 @@ def test_a_pair_of_two_kernels_is_told(tmp_path: Path) -> None:
     pair(tmp_path / "in", ConvolutionKernel="B70f")
     _, report = ingested(tmp_path / "in")
     told = "ConvolutionKernel of the pair differs: low dose B70f, full dose STANDARD"
-    assert told in report.series[0]["warnings"]
+    assert told in report.series[0].warnings
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_a_damaged_slice_is_missing_from_both(tmp_path: Path) -> None:
     broken.write_bytes(broken.read_bytes()[:-100])
     store, report = ingested(tmp_path / "in", intake=parse_intake(["gaps=slices"]))
     (row,) = report.series
-    assert store.load(row["series"]).slice_origins_mm[:, 2].tolist() == [0.0, 5.0, 15.0]
+    assert store.load(row.series).slice_origins_mm[:, 2].tolist() == [0.0, 5.0, 15.0]
     np.testing.assert_array_equal(
-        store.load_degraded(row["series"], REAL) - store.load(row["series"]).image_hu, OFFSET_HU
+        store.load_degraded(row.series, REAL) - store.load(row.series).image_hu, OFFSET_HU
     )
     assert [r.path for r in report.refusals] == [broken]
     (source,) = report.sources.values()
@@ -265,7 +265,7 @@ def test_padding_of_either_is_masked_in_both(tmp_path: Path) -> None:
 
     pair(tmp_path / "in", change=padded)
     store, report = ingested(tmp_path / "in")
-    key = report.series[0]["series"]
+    key = report.series[0].series
     volume = store.load(key)
     assert not volume.valid[:, 20:24, 20:24].any()
     assert volume.valid.sum() == volume.valid.size - 4 * 16
@@ -278,11 +278,11 @@ def test_ingesting_twice_changes_nothing_and_another_low_dose_is_another_data_se
 ) -> None:
     pair(tmp_path / "in")
     store, report = ingested(tmp_path / "in")
-    keys = [row["series"] for row in report.series]
+    keys = [row.series for row in report.series]
     first = store.data_digest(keys)
-    assert [row["new"] for row in ingested(tmp_path / "in")[1].series] == [False]
+    assert [row.new for row in ingested(tmp_path / "in")[1].series] == [False]
     pair(tmp_path / "in", noise_hu=NOISE_HU)
-    assert [row["new"] for row in ingested(tmp_path / "in")[1].series] == [True]
+    assert [row.new for row in ingested(tmp_path / "in")[1].series] == [True]
     assert store.data_digest(keys) != first
     assert store.load_degraded(keys[0], REAL)[0].std() > 0
 
@@ -308,7 +308,7 @@ def test_training_sees_the_real_pair(tmp_path: Path) -> None:
     pair(tmp_path / "in")
     store, report = ingested(tmp_path / "in")
     config = paired_config(train=tiny_train(seed=1))
-    keys = [row["series"] for row in report.series]
+    keys = [row.series for row in report.series]
     assert degrade_store(store, dict.fromkeys(keys, 1), config) == 0
     dataset = PatchPairs(store, keys, config, 20)
     for item in range(20):
@@ -338,7 +338,7 @@ def test_folders_to_be_skipped_are_not_entered_and_told(tmp_path: Path) -> None:
     _, report = ingested(tmp_path / "in")
     assert reasons(report)["P-1/1.000-Low Dose PROJECTIONS-1"].startswith("not DICOM")
     _, report = ingested(tmp_path / "in", intake=parse_intake(["skip_folders=projections"]))
-    assert report.as_dict()["quarantined"] == []
-    (told,) = report.as_dict()["excluded"]
+    assert report.to_dict()["quarantined"] == []
+    (told,) = report.to_dict()["excluded"]
     assert told["file"] == "P-1/1.000-Low Dose PROJECTIONS-1"
     assert told["reason"] == "left alone: skip_folders=projections"

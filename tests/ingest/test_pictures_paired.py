@@ -81,7 +81,7 @@ def test_one_target_of_two_inputs_is_two_pairs_and_the_same_again_is_none(tmp_pa
     store, _ = ingested(folder, pairs())
     assert len(store.records()) == 2
     _, again = ingested(folder, pairs())
-    assert [row["new"] for row in again.series] == [False, False]
+    assert [row.new for row in again.series] == [False, False]
 
 
 def test_what_is_no_pair_is_quarantined_by_name(tmp_path: Path) -> None:

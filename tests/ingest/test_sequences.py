@@ -180,10 +180,10 @@ def test_folders_of_frames_are_sequences(tmp_path: Path) -> None:
             frame = np.full((side, side), 50 * number + len(name), dtype=np.uint8)
             PillowImage.fromarray(frame).save(tmp_path / "in" / name / f"{number:03}.png")
     told = task_of(config).ingest(tmp_path / "in", store, config, key=installation_key())
-    assert sorted(row["slices"] for row in told.series) == [2, 3]
+    assert sorted(row.slices for row in told.series) == [2, 3]
     assert {refusal.path.parent.name for refusal in told.refusals} == {"odd"}
     assert "Miller" not in " ".join(path.name for path in store.path.rglob("*"))
-    key = next(row["series"] for row in told.series if row["slices"] == 3)
+    key = next(row.series for row in told.series if row.slices == 3)
     assert store.load(key).image_hu[:, 0, 0].tolist() == [4, 54, 104]
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingUsableError, match="two frames"):

@@ -561,9 +561,9 @@ def test_what_a_file_cannot_hold_is_not_written(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_axes_that_itk_would_change_are_refused_by_name(tmp_path, name, monkeypatch):
     """Today it keeps shear here, and straightens it when it reads NIfTI."""
-    opened = image_files.opened
+    opened = image_files.open_itk
     straight = affine_of(AXES["axial"])
-    monkeypatch.setattr(image_files, "opened", lambda path: (opened(path)[0], straight))
+    monkeypatch.setattr(image_files, "open_itk", lambda path: (opened(path)[0], straight))
     with pytest.raises(LdctError, match="does not hold the axes"):
         write_image(volume_of(affine_of(AXES["tilted"])), tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.series import find_series
 from pipeline.labels.files import names_in, read_mask, write_labels
-from pipeline.labels.grid import LabelGrid, place, resampled
+from pipeline.labels.grid import LabelGrid, place_on, resampled
 
 #: (column, row, slice) axes in LPS: upright, turned about the body, and of a tilted gantry.
 AXES = {
@@ -72,8 +72,8 @@ def test_labels_written_come_back_with_their_names(tmp_path, suffix):
     volume = even_volume(affine_of("oblique"))
     path = tmp_path / f"labels{suffix}"
     for _ in range(2):  # the same file again is harmless
-        write_labels(structures(), LabelGrid.of(volume), path)
-    found = read_mask(path, LabelGrid.of(volume))
+        write_labels(structures(), LabelGrid.of_volume(volume), path)
+    found = read_mask(path, LabelGrid.of_volume(volume))
     np.testing.assert_array_equal(found.labels, structures().labels)
     if suffix != ".mha":
         assert found.names == structures().names
@@ -85,7 +85,7 @@ def test_other_programs_find_the_labels_in_the_same_place(tmp_path, suffix):
     labels = structures().labels
     affine = affine_of()
     path = tmp_path / f"labels{suffix}"
-    write_labels(structures(), LabelGrid.of(even_volume(affine)), path)
+    write_labels(structures(), LabelGrid.of_volume(even_volume(affine)), path)
     image = SimpleITK.ReadImage(str(path))
     for index in np.argwhere(labels)[::97].tolist():
         place_mm = affine @ [*index[::-1], 1]
@@ -101,7 +101,7 @@ def test_other_programs_find_the_labels_in_the_same_place(tmp_path, suffix):
 def test_overlapping_structures_fit_no_label_file(tmp_path):
     labels = replace(structures(), names={2: "a", 5: "b"}, overlaps={9: (2, 5)})
     with pytest.raises(ValueError, match="overlap"):
-        write_labels(labels, LabelGrid.of(even_volume(affine_of())), tmp_path / "a.nii")
+        write_labels(labels, LabelGrid.of_volume(even_volume(affine_of())), tmp_path / "a.nii")
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_uneven_slices_fit_no_label_file(tmp_path):
     volume = even_volume(affine_of())
     volume.slice_origins_mm[3, 2] += 0.4
     with pytest.raises(LdctError, match=r"0\.40 mm off an even grid"):
-        write_labels(structures(), LabelGrid.of(volume), tmp_path / "a.nii")
+        write_labels(structures(), LabelGrid.of_volume(volume), tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -151,7 +151,7 @@ def test_even_labels_do_not_fit_uneven_slices(tmp_path):
     volume.slice_origins_mm[4, 2] += 1.1
     path = nifti_labels(tmp_path / "a.nii", structures().labels, affine_of())
     with pytest.raises(Unreadable, match=r"labels 1\.1 mm off"):
-        read_mask(path, LabelGrid.of(volume))
+        read_mask(path, LabelGrid.of_volume(volume))
 
 
 def test_resampling_takes_the_voxel_that_a_place_lies_in(tmp_path):
@@ -190,8 +190,8 @@ def test_resampling_tells_structures_that_it_lost():
     labels[:, 10:30, 10:30] = 1
     labels[3, 0, 1] = 2
     coarse = LabelGrid.even((8, 10, 9), affine_of() @ np.diag([4, 4, 1, 1]))
-    placed = place(labels, grid_of(), coarse, resample=True)
-    assert placed.done.endswith("nearest neighbour; nothing is left of values 2")
+    placed = place_on(labels, grid_of(), coarse, resample=True)
+    assert placed.warning.endswith("nearest neighbour; nothing is left of values 2")
 
 
 def test_labels_beyond_the_image_that_show_nothing_in_it_are_refused():
@@ -200,7 +200,7 @@ def test_labels_beyond_the_image_that_show_nothing_in_it_are_refused():
     moved = affine_of()
     moved[:3, 3] += [5.0, 5.0, 0]
     with pytest.raises(Unreadable, match="no label lies within"):
-        place(labels, grid_of(), LabelGrid.even(SHAPE, moved), resample=True)
+        place_on(labels, grid_of(), LabelGrid.even(SHAPE, moved), resample=True)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_real_labels_lie_on_the_organs_of_their_series(test_data):
 
 def test_a_grid_is_that_of_its_volume():
     volume = volume_of(np.zeros((3, 4, 5), np.float32), pixel_mm=(0.8, 0.7))
-    grid = LabelGrid.of(volume)
+    grid = LabelGrid.of_volume(volume)
     np.testing.assert_allclose(grid.spacing_mm, volume.spacing_mm)
     numbers, apart_mm, places = grid.in_slices(np.array([[1.4, 2.4, 4.3]]))
     assert numbers.tolist() == [2]

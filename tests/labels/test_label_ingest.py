@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -68,18 +69,18 @@ def test_labels_are_stored_beside_the_series_that_they_are_of(tmp_path, kind):
         options = {"kind": LABELMAP} if kind == "label map" else {}
         write_seg(structures(), series, SEGMENTED, folder, **options)
     report, store = run(tmp_path)
-    assert report.as_dict()["quarantined"] == report.as_dict()["excluded"] == []
-    (told,) = report.labels
+    assert report.to_dict()["quarantined"] == report.to_dict()["excluded"] == []
+    (labels,) = report.labels
     name = "seg" if kind == "label map" else kind
-    assert (told["labels"], told["new"], told["warnings"]) == (name, True, [])
-    found = store.load_labels(told["series"], name)
+    assert (labels.labels, labels.new, labels.warnings) == (name, True, [])
+    found = store.load_labels(labels.series, name)
     if kind == "mask":
         np.testing.assert_array_equal(found.labels, structures().labels)
     else:
         assert_same_structures(found, structures())
-        assert told["structures"] == ["kidney_left", "liver"]
+        assert labels.structures == ["kidney_left", "liver"]
     again, _ = run(tmp_path)
-    assert again.labels == [{**told, "new": False}]
+    assert again.labels == [replace(labels, new=False)]
 
 
 def test_labels_alone_are_no_data_set(tmp_path):
@@ -93,7 +94,7 @@ def test_a_mask_off_every_grid_is_quarantined_in_millimetres(tmp_path):
     affine[1, 3] += 3.0
     nifti_labels(tmp_path / "in" / "a.nii.gz", structures().labels, affine)
     report, _ = run(tmp_path)
-    (entry,) = report.as_dict()["quarantined"]
+    (entry,) = report.to_dict()["quarantined"]
     assert report.labels == []
     assert "labels on the grid of no image here; of s-" in entry["reason"]
     assert "labels 3.0 mm off the image's grid" in entry["reason"]
@@ -104,7 +105,7 @@ def test_a_mask_that_fits_two_images_is_refused_with_their_names(tmp_path):
     image(tmp_path / "in" / "2", seed=2)
     nifti_labels(tmp_path / "in" / "a.nii.gz", structures().labels, affine)
     report, store = run(tmp_path)
-    (entry,) = report.as_dict()["quarantined"]
+    (entry,) = report.to_dict()["quarantined"]
     for key in store.records():
         assert key in entry["reason"]
         assert store.label_names(key) == []
@@ -128,9 +129,9 @@ def test_a_file_for_each_structure_named_after_it_makes_one_label_map(tmp_path):
     affine = image(tmp_path / "in")
     as_masks(tmp_path / "in" / "segmentations", affine, {2: "kidney_left", 5: "liver"})
     report, store = run(tmp_path)
-    (told,) = report.labels
-    assert told["structures"] == ["kidney_left", "liver"]
-    found = store.load_labels(told["series"], "mask")
+    (labels,) = report.labels
+    assert labels.structures == ["kidney_left", "liver"]
+    found = store.load_labels(labels.series, "mask")
     for name, value in (("kidney_left", 2), ("liver", 5)):
         of = {text: number for number, text in found.names.items()}[name]
         np.testing.assert_array_equal(found.mask(of), structures().labels == value)
@@ -141,7 +142,7 @@ def test_two_files_that_name_a_structure_alike_are_refused_by_name(tmp_path):
     as_masks(tmp_path / "in" / "a", affine, {5: "liver"})
     as_masks(tmp_path / "in" / "b", affine, {5: "liver"})
     report, _ = run(tmp_path)
-    entries = report.as_dict()["quarantined"]
+    entries = report.to_dict()["quarantined"]
     assert report.labels == []
     assert len(entries) == 2
     assert "several files name a structure 'liver'" in entries[0]["reason"]
@@ -151,8 +152,8 @@ def test_a_files_name_is_told_only_if_it_is_a_structures(tmp_path):
     affine = image(tmp_path / "in")
     as_masks(tmp_path / "in", affine, {5: "Gisela_Geheim"})
     report, _ = run(tmp_path)
-    assert report.labels[0]["structures"] == ["label 1"]
-    assert "Geheim" not in json.dumps(report.as_dict())
+    assert report.labels[0].structures == ["label 1"]
+    assert "Geheim" not in json.dumps(report.to_dict())
     stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert not any(b"Geheim" in path.read_bytes() for path in stored)
     assert not any("Geheim" in str(path) for path in stored)
@@ -163,9 +164,9 @@ def test_labels_of_images_that_are_not_here_are_excluded_and_told(tmp_path):
     write_seg(structures(), series, SEGMENTED, tmp_path / "in" / "seg")
     image(tmp_path / "in")
     report, _ = run(tmp_path)
-    (entry,) = report.as_dict()["excluded"]
+    (entry,) = report.to_dict()["excluded"]
     assert entry["reason"] == "labels of images that are not here"
-    assert "1.2.826" not in json.dumps(report.as_dict())
+    assert "1.2.826" not in json.dumps(report.to_dict())
 
 
 def test_another_grid_is_resampled_where_the_owner_asks_for_it(tmp_path):
@@ -175,10 +176,10 @@ def test_another_grid_is_resampled_where_the_owner_asks_for_it(tmp_path):
     nifti_labels(tmp_path / "in" / "a.nii.gz", coarse, affine)
     assert run(tmp_path)[0].labels == []
     report, store = run(tmp_path, labels="nearest")
-    (told,) = report.labels
-    found = store.load_labels(told["series"], "mask").labels
+    (labels,) = report.labels
+    found = store.load_labels(labels.series, "mask").labels
     np.testing.assert_array_equal(found, coarse.repeat(2, axis=1).repeat(2, axis=2))
-    assert "nearest neighbour" in told["warnings"][0]
+    assert "nearest neighbour" in labels.warnings[0]
 
 
 def test_labels_follow_a_volume_that_was_resampled(tmp_path):
@@ -186,13 +187,13 @@ def test_labels_follow_a_volume_that_was_resampled(tmp_path):
     series = make_series(tmp_path / "in" / "ct", **tilted())
     write_seg(structures(), series, SEGMENTED, tmp_path / "in" / "seg")
     report, store = run(tmp_path, tilt="unshear")
-    (told,) = report.labels
+    (labels,) = report.labels
     volume, found = (
-        store.load(told["series"]),
-        store.load_labels(told["series"], "seg"),
+        store.load(labels.series),
+        store.load_labels(labels.series, "seg"),
     )
     assert found.labels.shape == volume.image_hu.shape != SHAPE
-    assert "with its image resampled" in told["warnings"][0]
+    assert "with its image resampled" in labels.warnings[0]
     liver = {name: value for value, name in found.names.items()}["liver"]
     centres = [
         np.argwhere(mask).mean(axis=0)[::-1] for mask in (found.mask(liver), structures().mask(5))
@@ -213,11 +214,11 @@ def test_labels_of_an_image_without_names_are_used(tmp_path, test_data):
     with pytest.raises(NothingUsableError):
         run(tmp_path)
     report, store = run(tmp_path, unidentified="folder")
-    (told,) = report.labels
-    assert {"liver", "spleen", "aorta"} <= set(told["structures"])
-    assert report.as_dict()["quarantined"] == []
+    (labels,) = report.labels
+    assert {"liver", "spleen", "aorta"} <= set(labels.structures)
+    assert report.to_dict()["quarantined"] == []
     stored = nibabel.load(tmp_path / "in" / "torso-siemens-labels.nii.gz").dataobj
-    found = store.load_labels(told["series"], "mask").labels
+    found = store.load_labels(labels.series, "mask").labels
     # Its rows and slices run against the series', as its affine says.
     np.testing.assert_array_equal(found, np.asarray(stored).T[:, ::-1])
     assert isinstance(found, np.memmap)
@@ -236,9 +237,9 @@ def test_labels_of_a_real_pair_are_of_its_full_dose_series(tmp_path, as_seg):
     write(LabelMap(drawn, {1: "liver"}), series, SEGMENTED, tmp_path / "in" / "labels")
     store = Store(tmp_path / "store")
     report = ingest(tmp_path / "in", store, key=KEY, pairs=Pairs())
-    (told,) = report.labels
-    assert told["warnings"] == []
-    np.testing.assert_array_equal(store.load_labels(told["series"], told["labels"]).labels, drawn)
+    (labels,) = report.labels
+    assert labels.warnings == []
+    np.testing.assert_array_equal(store.load_labels(labels.series, labels.labels).labels, drawn)
 
 
 def test_a_value_named_after_the_patient_loses_its_name_and_it_is_told(tmp_path):
@@ -247,9 +248,9 @@ def test_a_value_named_after_the_patient_loses_its_name_and_it_is_told(tmp_path)
     named = LabelMap(structures().labels, {2: "Tumour of Gisela Geheim", 5: "liver"})
     write_labels(named, grid, tmp_path / "in" / "labels.nii.gz")
     report, _ = run(tmp_path)
-    (told,) = report.labels
-    assert told["structures"] == ["label 2", "liver"]
-    assert told["warnings"] == ["the name of value 2 says who the patient is: left out"]
+    (labels,) = report.labels
+    assert labels.structures == ["label 2", "liver"]
+    assert labels.warnings == ["the name of value 2 identifies the patient: left out"]
     stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert not any(b"Geheim" in path.read_bytes() for path in stored)
 
@@ -258,4 +259,4 @@ def test_other_xml_stays_what_it_was(tmp_path):
     image(tmp_path / "in")
     (tmp_path / "in" / "x.xml").write_text("<a/>")
     report, _ = run(tmp_path)
-    assert [e["reason"] for e in report.as_dict()["excluded"]] == ["not a DICOM file"]
+    assert [e["reason"] for e in report.to_dict()["excluded"]] == ["not a DICOM file"]

@@ -254,7 +254,7 @@ def test_the_same_source_and_model_give_the_same_bytes(tmp_path):
 
 def test_a_name_that_says_who_the_patient_is_is_not_written(tmp_path):
     labels = replace(structures(), names={2: "SECRET-4711", 5: "liver"})
-    with pytest.raises(LdctError, match="says who the patient is"):
+    with pytest.raises(LdctError, match="identifies the patient"):
         make_rtstruct(labels, make_series(tmp_path), SEGMENTED)
 
 

@@ -184,7 +184,7 @@ def test_a_name_without_a_code_is_refused_unless_codes_are_given(tmp_path):
 
 def test_a_name_that_says_who_the_patient_is_is_not_written(tmp_path):
     labels = replace(structures(), names={2: "liver Gisela Geheim", 5: "liver"})
-    with pytest.raises(LdctError, match="says who the patient is"):
+    with pytest.raises(LdctError, match="identifies the patient"):
         make_seg(labels, make_series(tmp_path), SEGMENTED)
 
 

@@ -25,13 +25,13 @@ from pipeline.evaluation.restoration import evaluate_restoration, picture_figure
 from pipeline.inference.restore import restored, restored_levels
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import (
-    shipped,
-    shipped_names,
+    bundled_names,
+    bundled_picture,
     store_image,
     store_picture,
     store_stack,
 )
-from pipeline.io.colour import chroma_error, lab_of, levels_of, lightness_of, seen_as
+from pipeline.io.colour import chroma_error, in_colour, lab_of, levels_of, lightness_of
 from pipeline.models.adapters.base import Identity, build_model
 from pipeline.models.adapters.restorer import Restorer, degradation_of, from_around
 from pipeline.models.edsr import EDSR
@@ -139,15 +139,15 @@ def test_the_test_pictures_of_every_configuration_are_shipped() -> None:
         assert config.restoration is not None
         if config.restoration.source != "shipped":
             continue
-        names = {f"shipped-{name.removesuffix('.jpg')}" for name in shipped_names("rgb")}
+        names = {f"shipped-{name.removesuffix('.jpg')}" for name in bundled_names("rgb")}
         assert isinstance(config.data.split.test, list)
         assert set(config.data.split.test) <= names
 
 
 def test_every_shipped_picture_is_there() -> None:
-    for name in shipped_names("grey"):
-        levels = shipped(name)
-        assert len(levels) == (3 if name in shipped_names("rgb") else 1)
+    for name in bundled_names("grey"):
+        levels = bundled_picture(name)
+        assert len(levels) == (3 if name in bundled_names("rgb") else 1)
         assert 100 < levels.max() <= 255
 
 
@@ -311,7 +311,7 @@ def test_colours_go_there_and_back() -> None:
     moved = lab_of(image) + np.array([9, 3, 4], dtype=np.float32)[:, None, None]
     assert chroma_error(moved, lab_of(image)) == pytest.approx(5, rel=1e-4)
     with pytest.raises(LdctError, match="no colour"):
-        seen_as(image[:1], "rgb")
+        in_colour(image[:1], "rgb")
 
 
 @pytest.mark.parametrize("colour", ["grey", "rgb"])

@@ -1,5 +1,5 @@
-"""Does a text say whose images these are? Certain answers only: a word that is also a name
-somewhere must not stop an export.
+"""Find a patient's identity in a text. Only certain matches count: a common word that is also
+somebody's name must not stop an export.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-#: Shorter ones cannot be told from a number or a word of the text.
-SHORTEST_IDENTIFIER = 4
+#: Shorter identifiers cannot be distinguished from an ordinary number or word.
+MIN_IDENTIFIER_LENGTH = 4
 IDENTIFIERS = ("PatientID", "AccessionNumber", "OtherPatientIDs")
 #: Words of our own series descriptions, which are surnames as well.
 OWN_WORDS = frozenset({"denoised", "simulated", "difference", "dose"})
@@ -36,7 +36,7 @@ def identity_in(text: str, dataset: Dataset, *, surname_alone: bool = True) -> s
 def _values(dataset: Dataset, keyword: str) -> Iterator[str]:
     held = dataset.get(keyword) or ""
     for value in [held] if isinstance(held, str) else held:
-        if len(str(value).strip()) >= SHORTEST_IDENTIFIER:
+        if len(str(value).strip()) >= MIN_IDENTIFIER_LENGTH:
             yield str(value).strip()
 
 
@@ -54,16 +54,16 @@ def _names(name: str, text: str, surname_alone: bool) -> bool:
         if len(parts) > 1 and all(_occurs(part, text) for part in parts):
             return True
         family = parts[0] if parts and (surname_alone or len(parts) == 1) else ""
-        telling = len(family) >= SHORTEST_IDENTIFIER and family.casefold() not in OWN_WORDS
-        if telling and _occurs(family, text):
+        distinctive = len(family) >= MIN_IDENTIFIER_LENGTH and family.casefold() not in OWN_WORDS
+        if distinctive and _occurs(family, text):
             return True
     return False
 
 
 @functools.lru_cache(maxsize=256)
 def _occurs(value: str, text: str) -> bool:
-    """As a word: neither letters nor digits go on before or after it. Remembered, as all the
-    slices of a series ask the same."""
+    """Whether `value` occurs in `text` as a whole word, in any case of letters. Cached, since all
+    slices of a series have the same values and texts."""
     return bool(
         re.search(rf"(?<![^\W_]){re.escape(value)}(?![^\W_])", text, re.IGNORECASE | re.UNICODE)
     )

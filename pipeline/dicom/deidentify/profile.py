@@ -1,9 +1,9 @@
-"""CT images without their patients: the Basic Application Level Confidentiality Profile.
+"""De-identified copies of CT images: the Basic Application Level Confidentiality Profile.
 
-PS3.15 Annex E with three of its options (deidentify_rules.Options). Pixels, transfer syntax and
+PS3.15 Annex E with three of its options (deidentify.rules.Options). Pixels, transfer syntax and
 every attribute that stays are the source's own bytes. An image that may show identity in its
 pixels is refused, not cleaned. What the profile cannot promise: a face can be rendered from a
-head CT, and labels that stay, such as kernel and codes, are believed to be no more than that.
+head CT, and labels that stay, such as kernel and codes, are assumed to hold no identity.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Disposition, Refusal, Unreadable, by_disposition, nothing_usable
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import IDENTIFIERS, identity_in
-from pipeline.dicom.deidentify.refuse import doubt
+from pipeline.dicom.deidentify.refuse import uncertain
 from pipeline.dicom.deidentify.rules import (
     DUMMIES,
     EDITION,
@@ -51,7 +51,7 @@ from pipeline.dicom.read.headers import not_dicom
 
 #: Body parts (BodyPartExamined) whose volume shows a face; one that is not named may.
 WITH_FACE = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|JAW|\bEAR|WHOLE|^$")
-LONGEST_SHIFT_DAYS = 10 * 365
+MAX_SHIFT_DAYS = 10 * 365
 
 #: CID 7050.
 PROFILE_CODE = ("113100", "Basic Application Confidentiality Profile")
@@ -63,8 +63,40 @@ OPTION_CODES = {
 
 
 @dataclass(frozen=True)
+class DeidentifiedSeries:
+    """A series of the copies: pseudonyms of patient and series, and its number of images."""
+
+    patient: str
+    series: str
+    images: int
+
+
+@dataclass(frozen=True)
+class DeidentifyReport:
+    """What was copied, with warnings, and the files of `root` that were refused.
+
+    Refused files are named as they are in the source: the report is for the source's owner.
+    """
+
+    root: Path
+    written: int
+    series: list[DeidentifiedSeries]
+    warnings: list[str]
+    refusals: list[Refusal]
+
+    def to_dict(self) -> dict[str, object]:
+        """In JSON's types; refusals by what became of the file."""
+        return {
+            "written": self.written,
+            "series": [asdict(series) for series in self.series],
+            "warnings": self.warnings,
+            **by_disposition(self.refusals, self.root),
+        }
+
+
+@dataclass(frozen=True)
 class _Image:
-    """An image as the copies and the report know it: by pseudonyms."""
+    """An image's pseudonyms, which name its copy, and whether it may show a face."""
 
     patient: str
     series: str
@@ -73,6 +105,7 @@ class _Image:
 
     @property
     def path(self) -> Path:
+        """patient/series/image.dcm, relative to the output folder."""
         return Path(self.patient, self.series, f"{self.name}.dcm")
 
 
@@ -83,15 +116,14 @@ def deidentify(
     key: bytes,
     options: Options,
     progress: Callable[[int], None] = lambda files: None,
-) -> dict[str, Any]:
-    """A copy without identity of every CT image below `source`, members of archives included.
+) -> DeidentifyReport:
+    """Write a de-identified copy of every CT image below `source`, archive members included.
 
-    They go to out/<patient>/<series>/<image>.dcm, named by pseudonyms of `key`; the same key
-    gives the same bytes. Returns what went where. Only what was refused is named there as it is
-    in `source`: the report is for the source's owner, not for who gets the copies.
+    The copies go to out/<patient>/<series>/<image>.dcm, named by pseudonyms made with `key`; the
+    same key gives the same bytes. progress: called with the number of files read so far.
 
-    Raises NothingUsableError where nothing could be used, and LdctError where `out` holds
-    another file of the same name.
+    Raises NothingUsableError where no image could be copied, ConfigError for an `out` within
+    `source`, and LdctError where `out` holds another file of the same name.
     """
     if not source.exists():
         raise NothingUsableError(f"{source} does not exist")
@@ -105,7 +137,7 @@ def deidentify(
         if isinstance(copied, Refusal):
             refusals.append(copied)
         elif copied[0].path in written:
-            reason = "another file of its series has the same SOP Instance UID, and was taken"
+            reason = "another file of its series with the same SOPInstanceUID was copied already"
             refusals.append(Refusal(path, Disposition.QUARANTINED, reason, "SOPInstanceUID"))
         else:
             image, content = copied
@@ -113,7 +145,7 @@ def deidentify(
             written[image.path] = image
     if not written:
         raise NothingUsableError(nothing_usable(source, refusals))
-    return {**_summary(list(written.values())), **by_disposition(refusals, source)}
+    return _report(source, list(written.values()), refusals)
 
 
 def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | Refusal:
@@ -122,12 +154,10 @@ def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | 
         # pydicom's warnings quote values.
         with warnings.catch_warnings(action="ignore"):
             dataset = read_dataset(path)
-            reason = doubt(dataset)
-            return (
-                Refusal(path, Disposition.EXCLUDED, *reason)
-                if reason
-                else _copy(dataset, key, options)
-            )
+            reason = uncertain(dataset)
+            if reason:
+                return Refusal(path, Disposition.EXCLUDED, *reason)
+            return _copy(dataset, key, options)
     except Unreadable as fault:
         return fault.refusal(path)
     except InvalidDicomError:
@@ -137,7 +167,7 @@ def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | 
 
 
 def _copy(dataset: Dataset, key: bytes, options: Options) -> tuple[_Image, bytes]:
-    # As pipeline.dicom.read.volume.patient_key has it: one pseudonym wherever a patient appears.
+    # The same pseudonym as pipeline.dicom.read.volume.patient_key's.
     issuer = str(dataset.get("IssuerOfPatientID") or "")
     patient = pseudonym(key, "p", str(dataset.PatientID), issuer)
     study, series, instance = (
@@ -151,19 +181,19 @@ def _copy(dataset: Dataset, key: bytes, options: Options) -> tuple[_Image, bytes
         may_show_face=bool(WITH_FACE.search(body_part.upper())),
     )
     _Cleaner(key, options, patient, _identity(dataset)).clean(dataset)
-    _tell_method(dataset, options)
+    _record_method(dataset, options)
     return image, _encoded(dataset)
 
 
 def _identity(dataset: Dataset) -> Dataset:
-    """What to look for in the labels that stay."""
+    """The identifying attributes, to be looked for in the texts that stay."""
     keywords = (*IDENTIFIERS, "PatientName", "PatientBirthDate")
     return Dataset({Tag(name): dataset[name] for name in keywords if name in dataset})
 
 
 @dataclass(frozen=True)
 class _Cleaner:
-    """Takes identity out of a data set and all its items, in place."""
+    """Removes identity from a data set and all its items, in place."""
 
     key: bytes
     options: Options
@@ -171,6 +201,7 @@ class _Cleaner:
     identity: Dataset
 
     def clean(self, dataset: Dataset) -> None:
+        """Apply the profile to every element; raises Unreadable for a VR that cannot be right."""
         safe = safe_private(dataset) if self.options.safe_private else set()
         for tag in list(dataset.keys()):
             if not tag.is_private:
@@ -191,8 +222,8 @@ class _Cleaner:
             dataset[tag] = DataElement(tag, standard_vr(tag), value)
 
     def _shift(self, dataset: Dataset, tag: BaseTag) -> bool:
-        """False for a date or time that is none: it is treated as without the option."""
-        days = 1 + self._keyed("days", self.patient).int % LONGEST_SHIFT_DAYS
+        """Shift a date or time; False, and no change, for a value that is none."""
+        days = 1 + self._keyed("days", self.patient).int % MAX_SHIFT_DAYS
         vr = standard_vr(tag)
         moved = shifted(vr, values_of(dataset, tag), days)
         if moved is not None:
@@ -220,7 +251,8 @@ class _Cleaner:
         return DUMMIES[standard_vr(tag)]
 
     def uid(self, original: str) -> str:
-        """A UID under 2.25 (PS3.5 B.2) by the key, wherever it occurs; DICOM's own stay."""
+        """The UID's replacement under 2.25 (PS3.5 B.2), a function of the key; UIDs that DICOM
+        itself defines stay."""
         if original in UID_dictionary:
             return original
         return f"2.25.{self._keyed('uid', original).int}"
@@ -230,8 +262,8 @@ class _Cleaner:
         return uuid.UUID(bytes=digest[:16], version=5)
 
 
-def _tell_method(dataset: Dataset, options: Options) -> None:
-    """PS3.15 E.1.1: that identity was removed, how, and what became of dates."""
+def _record_method(dataset: Dataset, options: Options) -> None:
+    """Record that identity was removed, how, and what became of dates (PS3.15 E.1.1)."""
     used = [code for name, code in OPTION_CODES.items() if getattr(options, name)]
     for keyword, value in (
         ("PatientIdentityRemoved", "YES"),
@@ -271,15 +303,14 @@ def _write(content: bytes, path: Path) -> None:
         raise LdctError(f"{path} exists and holds something else; choose another folder")
 
 
-def _summary(images: list[_Image]) -> dict[str, Any]:
+def _report(source: Path, images: list[_Image], refusals: list[Refusal]) -> DeidentifyReport:
     counts = Counter((image.patient, image.series) for image in images)
     faces = {image.series for image in images if image.may_show_face}
-    told = f"{len(faces)} series show a head or do not name the body part: faces can be rendered"
-    return {
-        "written": len(images),
-        "series": [
-            {"patient": patient, "series": series, "images": count}
-            for (patient, series), count in counts.items()
-        ],
-        "warnings": [told] if faces else [],
-    }
+    warning = f"{len(faces)} series show a head or do not name the body part: faces can be rendered"
+    return DeidentifyReport(
+        root=source,
+        written=len(images),
+        series=[DeidentifiedSeries(*names, count) for names, count in counts.items()],
+        warnings=[warning] if faces else [],
+        refusals=refusals,
+    )

@@ -1,4 +1,4 @@
-"""Which images are not de-identified, because none can say for certain that it would work."""
+"""Images that are refused because their de-identification would not be certain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.dicom.deidentify.rules import values_of
 from pipeline.dicom.read.raw_elements import is_overlay
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-#: Without these, patients or images could not be told apart, or pictures in colour from CT.
+#: Without these, patients and images could not be distinguished, nor CT from colour pictures.
 REQUIRED = (
     "PatientID",
     "StudyInstanceUID",
@@ -27,23 +27,23 @@ REQUIRED = (
     "SOPClassUID",
     "SamplesPerPixel",
 )
-#: Pictures of text that are filed as CT: dose reports, protocols, screens (ImageType).
-OF_A_SCREEN = re.compile("SCREEN|DOSE|PROT|REPORT|CAPTURE|SUMMARY|CHART|GRAPH|TEXT")
+#: ImageType values of pictures of text that are stored as CT: dose reports, protocols, screens.
+SCREEN_CAPTURE = re.compile("SCREEN|DOSE|PROT|REPORT|CAPTURE|SUMMARY|CHART|GRAPH|TEXT")
 #: OverlayBitsAllocated and OverlayBitPosition of an overlay outside the pixels (PS3.3 C.9.2).
-APART = {0x0100: ["1"], 0x0102: ["0"]}
+SEPARATE_OVERLAY = {0x0100: ["1"], 0x0102: ["0"]}
 
-Doubt = tuple[str, str, str]
+Reason = tuple[str, str, str]
 
 
-def doubt(dataset: Dataset) -> Doubt | None:
-    """(reason, attribute, value) of an object that cannot be freed of identity for certain.
+def uncertain(dataset: Dataset) -> Reason | None:
+    """(reason, attribute, value) of an object whose identity cannot be removed for certain.
 
-    Raises Unreadable for an image that is damaged.
+    None for a CT image that can be de-identified. Raises Unreadable for a damaged one.
     """
     return _of_class(dataset) or _of_content(dataset)
 
 
-def _of_class(dataset: Dataset) -> Doubt | None:
+def _of_class(dataset: Dataset) -> Reason | None:
     meta = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     kind = " ".join(values_of(dataset, "SOPClassUID")) or meta
     if kind in CT_CLASSES or not kind:
@@ -53,20 +53,22 @@ def _of_class(dataset: Dataset) -> Doubt | None:
     return f"not a CT image but {UID_dictionary[kind][0]}", "SOPClassUID", kind
 
 
-def _of_content(dataset: Dataset) -> Doubt | None:
+def _of_content(dataset: Dataset) -> Reason | None:
     require_whole(dataset)
     if values_of(dataset, "SamplesPerPixel") != ["1"]:
         return "a picture in colour, as of a screen", "SamplesPerPixel", ""
     if values_of(dataset, "ConversionType"):
         return "a secondary capture, though filed as CT", "ConversionType", ""
-    stated = [tag for tag in list(dataset.keys()) if is_overlay(tag) and tag.element in APART]
-    if any(values_of(dataset, tag) != APART[tag.element] for tag in stated):
+    stated = [
+        tag for tag in list(dataset.keys()) if is_overlay(tag) and tag.element in SEPARATE_OVERLAY
+    ]
+    if any(values_of(dataset, tag) != SEPARATE_OVERLAY[tag.element] for tag in stated):
         return "an overlay in the unused bits of the pixels", "OverlayBitPosition", ""
     return _of_annotation(dataset)
 
 
 def require_whole(dataset: Dataset) -> None:
-    """Raises Unreadable where a name is missing, or pixels, or the end of them."""
+    """Raises Unreadable where an attribute of REQUIRED or the pixels are missing or cut short."""
     for keyword in REQUIRED:
         if not "".join(values_of(dataset, keyword)):
             raise Unreadable(f"{keyword} missing or empty", keyword)
@@ -77,9 +79,9 @@ def require_whole(dataset: Dataset) -> None:
         raise Unreadable("the file ends within its pixels", "PixelData")
 
 
-def _of_annotation(dataset: Dataset) -> Doubt | None:
+def _of_annotation(dataset: Dataset) -> Reason | None:
     image_type = values_of(dataset, "ImageType")
-    screen = OF_A_SCREEN.search(" ".join(image_type))
+    screen = SCREEN_CAPTURE.search(" ".join(image_type))
     if screen:
         return "a picture of a screen or a report", "ImageType", screen.group()
     burned_in = values_of(dataset, "BurnedInAnnotation")

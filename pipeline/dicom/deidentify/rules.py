@@ -1,12 +1,12 @@
-"""What becomes of each attribute when identity is taken out: PS3.15 Annex E as tables.
+"""What de-identification does with each attribute: PS3.15 Annex E as tables.
 
-Which attributes, and with what action, is table E.1-1 (2026c) as the package dicom-anonymizer
-keeps it; none of its code acts here. The table knows descriptions and comments: without the
-Clean Descriptors Option they go. It does not know every attribute that could identify: tested
-against the whole data dictionary (pydicom's, PS3.6), it leaves out order numbers, birth dates
-in other calendars, URLs, network addresses and most free text. What it leaves out is therefore
-decided here by group and VR, closed in doubt: code strings, numbers, short labels such as the
-kernel, and pixels stay.
+Attributes and actions are table E.1-1 (2026c) as data of the package dicom-anonymizer; none of
+its code runs here. The table has descriptions and comments: without the Clean Descriptors Option
+they are removed. It does not have every attribute that could identify: compared with the whole
+data dictionary (pydicom's, PS3.6), it lacks order numbers, birth dates in other calendars, URLs,
+network addresses and most free text. Attributes that it lacks are therefore decided here by
+group and VR, and removed in doubt: code strings, numbers, short labels such as the kernel, and
+pixels stay.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Options:
 
 
 class Action(Enum):
-    KEEP = auto()  # a sequence stays, and its items are gone through
+    """What de-identification does with an attribute (PS3.15 table E.1-1a)."""
+
+    KEEP = auto()  # the items of a sequence are cleaned in turn
     REMOVE = auto()
     EMPTY = auto()
     DUMMY = auto()
@@ -47,7 +49,7 @@ class Action(Enum):
     SHIFT = auto()
 
 
-#: Of a choice, what leaves an attribute valid that must be there: the type decides (PS3.15 E.1.1).
+#: Where the table leaves a choice, the action that is valid for every type (PS3.15 E.1.1).
 ACTIONS = {
     "X_TAGS": Action.REMOVE,
     "Z_TAGS": Action.EMPTY,
@@ -64,7 +66,7 @@ ACTIONS = {
 def _action(name: str, tag: tuple[int, int]) -> Action:
     is_known = dictionary_has_tag(tag)  # the table is newer than the dictionary
     if is_known and ACTIONS[name] is Action.DUMMY and dictionary_VR(tag) == "SQ":
-        # A dummy item would be an invention.
+        # There is no dummy for a sequence's item.
         return Action.EMPTY if name == "D_TAGS" else Action.REMOVE
     return ACTIONS[name]
 
@@ -77,7 +79,7 @@ TABLE: dict[int, Action] = {
     if len(entry) == 2
 }
 
-#: A valid value that says nothing, for each VR that the table has a dummy for.
+#: A valid value without information, for each VR that the table has a dummy for.
 DUMMIES: dict[str, str | bytes] = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "REMOVED"),
     "AS": "000Y",
@@ -124,7 +126,7 @@ SAFE_PRIVATE: dict[tuple[str, int], frozenset[int]] = {
     ("Philips PET Private Group", 0x7053): frozenset({0x00, 0x09}),  # SUV and activity factors
 }
 
-#: Not in the table, and yet they may tell who: identifiers, names, and who gave them out.
+#: Not in the table, though they may identify: identifiers, names, and their issuers.
 ALSO_REMOVED = _tags(
     """
     AcquisitionProtocolName DeviceID FillerOrderNumberImagingServiceRequestRetired
@@ -138,12 +140,12 @@ ALSO_REMOVED = _tags(
 )
 #: Encrypted and signed content, and the retired groups of curves and overlays.
 GROUPS_REMOVED = frozenset({0x0400, 0x4FFE, *range(0x5000, 0x5100), *range(0x6000, 0x6100)})
-#: Patient, study request and visit: of these only what the table keeps.
+#: Groups of patient, study request and visit: only what the table keeps of them stays.
 GROUPS_OF_PEOPLE = frozenset({0x0010, 0x0032, 0x0038})
-#: Bytes that this project cannot look into are kept as pixels and look-up tables only.
+#: Binary values are kept only in these groups: pixels and look-up tables.
 GROUPS_OF_PIXELS = frozenset({0x0028, 0x7FE0})
 
-#: VRs whose values people type: in what stays of them, the patient is looked for once more.
+#: VRs whose values people type: those that stay are searched for the patient's identity.
 LABELS = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"})
 #: Dates and times as PS3.5 6.2 has them.
 CLOCK = {
@@ -153,8 +155,8 @@ CLOCK = {
 }
 FREE_TEXT = frozenset({"AE", "LT", "ST", "UC", "UR", "UT"})
 OPAQUE = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-#: Never shifted, as without the option: birth is no event of the course, and dates that are the
-#: same all over the world, or on a device's label, would tell by how much all others moved.
+#: Never shifted, but treated as without the option: birth is no event of the course of a disease,
+#: and publicly known dates (of a template, on a device's label) would disclose the shift.
 FIXED_DATES = _tags(
     """
     ContextGroupLocalVersion ContextGroupVersion DateOfInstallation DateOfManufacture
@@ -162,7 +164,7 @@ FIXED_DATES = _tags(
     """
 )
 
-#: Within a family a VR may stand for another, as editions of PS3.6 and scanners differ.
+#: A VR is accepted for another one of its family, as editions of PS3.6 and scanners differ.
 FAMILIES = (
     frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"}),
     frozenset({"DS", "IS"}),
@@ -171,12 +173,13 @@ FAMILIES = (
 
 
 def standard_vr(tag: BaseTag) -> str:
+    """The VR of a standard attribute (PS3.6), the first one where it has a choice."""
     return str(dictionary_VR(tag)).split(" or ")[0]
 
 
 def require_vr(tag: BaseTag, stated: str | None) -> None:
-    """Raises Unreadable where a file states a VR that cannot be meant for a standard attribute:
-    what such a value holds is anyone's guess."""
+    """Raises Unreadable where a file states a VR that a standard attribute cannot have: what its
+    value holds would be a guess."""
     vr = standard_vr(tag)
     in_family = any(stated in family and vr in family for family in FAMILIES)
     if stated not in (None, "UN", *dictionary_VR(tag).split(" or ")) and not in_family:
@@ -184,7 +187,10 @@ def require_vr(tag: BaseTag, stated: str | None) -> None:
 
 
 def action_for(tag: BaseTag, stated: str | None, options: Options) -> Action:
-    """What becomes of a standard attribute that a file gives the VR `stated`, if any."""
+    """The action for a standard attribute with the VR `stated` in its file, None in implicit VR.
+
+    Raises Unreadable as require_vr does.
+    """
     if tag.group < 0x0008 or tag.group in GROUPS_REMOVED or not dictionary_has_tag(tag):
         return Action.REMOVE
     require_vr(tag, stated)
@@ -199,7 +205,7 @@ def action_for(tag: BaseTag, stated: str | None, options: Options) -> Action:
 
 
 def basic_action(tag: BaseTag) -> Action:
-    """The profile's action, without any option."""
+    """The profile's action for a standard attribute, without any option."""
     if tag in TABLE:
         return TABLE[tag]
     vr = standard_vr(tag)
@@ -211,9 +217,9 @@ def basic_action(tag: BaseTag) -> Action:
 
 
 def shifted(vr: str, values: list[str], days: int) -> list[str] | None:
-    """Dates moved back by whole days, times as they are; None where one is no whole date or time.
+    """Dates of VR DA or DT moved back by `days`, times (TM) unchanged.
 
-    A year or a month alone cannot be moved by days.
+    None where a value is no full date or time: a year or month alone cannot be moved by days.
     """
     moved = [_shifted(vr, value.strip(), days) for value in values]
     return None if None in moved else [str(value) for value in moved]
@@ -232,7 +238,7 @@ def _shifted(vr: str, value: str, days: int) -> str | None:
 
 
 def values_of(dataset: Dataset, tag: BaseTag | str) -> list[str]:
-    """An element's values as texts, decoded aside: in its data set it keeps its bytes."""
+    """An element's values as texts, [] for none; in its data set the element stays undecoded."""
     element = dataset.get_item(Tag(tag))
     if isinstance(element, RawDataElement):
         encoding = dataset.original_character_set
@@ -243,7 +249,7 @@ def values_of(dataset: Dataset, tag: BaseTag | str) -> list[str]:
 
 
 def safe_private(dataset: Dataset) -> set[BaseTag]:
-    """Elements of PS3.15 table E.3.10-1, with the elements that reserve their blocks."""
+    """Tags of private elements in SAFE_PRIVATE, with the private creators of their blocks."""
     kept: set[BaseTag] = set()
     tags = list(dataset.keys())
     for creator in (tag for tag in tags if tag.is_private_creator):

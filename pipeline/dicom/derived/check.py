@@ -1,8 +1,8 @@
-"""Is a derived series what it says it is? Asked by `ldct check`, and before every export.
+"""Check a derived series: run by `ldct check`, and before every export is published.
 
-Our own rules (rules.py, source_rules.py), and with dicom3tools installed what dciodvfy and
-dcentvfy find new against the source. What is told names file, rule, attribute and what to do;
-never who the patient is, nor a UID.
+Our own rules (image_rules.py, source_rules.py), and with dicom3tools installed what dciodvfy and
+dcentvfy find new against the source. A problem names file, rule, attribute and remedy; never the
+patient, nor a UID.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -26,19 +25,31 @@ from pipeline.dicom.derived.provenance import (
     references,
     structures_of,
 )
-from pipeline.dicom.derived.series_check import ONE_TO_ONE, UID_LIKE, Examination, Problem
+from pipeline.dicom.derived.series_check import ONE_TO_ONE, UID_LIKE, Problem, SeriesExaminer
 from pipeline.dicom.derived.structures_check import examine_structures
 from pipeline.dicom.read.files import files_below, read_dataset
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice
 
-NEW_FINDING = "write what the program asks for, as the source does"
+NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One derived series: how many files, what is wrong, and what validated it."""
+class CheckSummary:
+    """How many problems a check found, and which programs validated how many files."""
+
+    problems: int
+    validation: Validation
+
+    def to_dict(self) -> dict[str, object]:
+        """As a report has it, in JSON's types."""
+        return {"problems": self.problems, **self.validation.to_dict()}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The check of one derived series: its name, number of files, problems, and validation."""
 
     name: str
     instances: int
@@ -47,19 +58,21 @@ class Checked:
 
     @property
     def passed(self) -> bool:
+        """Whether there is no problem."""
         return not self.problems
 
-    def summary(self) -> dict[str, Any]:
-        """What a report of many series says."""
-        return {"problems": len(self.problems), **self.validation.as_dict()}
+    def summary(self) -> CheckSummary:
+        """The figures that a report of many series has room for."""
+        return CheckSummary(len(self.problems), self.validation)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
+        """All of it in JSON's types, as `ldct check` reports it."""
         return {
             "series": self.name,
             "instances": self.instances,
             "passed": self.passed,
             "problems": [asdict(problem) for problem in self.problems],
-            **self.validation.as_dict(),
+            **self.validation.to_dict(),
         }
 
     def require(self) -> None:
@@ -68,53 +81,57 @@ class Checked:
             more = len(self.problems) - 1
             rest = f" (and {more} more problems)" if more else ""
             raise LdctError(
-                f"the derived series {self.name} is not handed over: {self.problems[0]}{rest}"
+                f"the derived series {self.name} fails its check and is not written: "
+                f"{self.problems[0]}{rest}"
             )
 
 
-def check_series(folder: Path, source: Series, *, name: str = "") -> Checked:
-    """The derived series that is all of `folder`, beside every slice of its source."""
+def check_series(folder: Path, source: Series, *, name: str = "") -> CheckResult:
+    """Check the derived series that is all of `folder` against every slice of its source."""
     return SeriesCheck(folder, source, name=name or folder.name).finish()
 
 
 class SeriesCheck:
-    """check_series, of a folder that is still being written: file by file as each is whole.
+    """check_series for a folder that is still being written: each file is checked once complete.
 
-    Headers of slices that are no files of their own lie beside `folder` for a moment, where
-    the derived series will say the same of the patient.
+    dicom3tools needs files: headers of slices that are none (members of archives, frames) are
+    written next to `folder` for its run, where the derived series' own headers will lie.
     """
 
     def __init__(self, folder: Path, source: Series, *, name: str) -> None:
         self._folder, self._name = folder, name
-        self._examination = Examination(folder, source, set())
-        self._taken: list[Path] = []
+        self._examiner = SeriesExaminer(folder, source, set())
+        self._checked: list[Path] = []
 
-    def take(self, path: Path, made: Slice | None = None) -> None:
-        """Judge the next file, which must not change any more; made: the slice that it should
-        name, whose source is not read again."""
-        self._taken.append(path)
-        self._examination.take(path, len(self._taken), made)
+    def add(self, path: Path, processed: Slice | None = None) -> None:
+        """Check the next file, which must not change any more.
 
-    def finish(self) -> Checked:
-        """Judge the files that nobody has shown, and the series as a whole."""
-        known = set(self._taken)
+        processed: the slice that it was written from, whose source is then not read again.
+        """
+        self._checked.append(path)
+        self._examiner.add(path, len(self._checked), processed)
+
+    def finish(self) -> CheckResult:
+        """Check the files of the folder that were not added, and the series as a whole."""
+        known = set(self._checked)
         for path in sorted(self._folder.iterdir()):
             if path.is_file() and path not in known:
-                self.take(path)
-        return _judged(self._examination, len(self._taken), self._name, self._folder.parent)
+                self.add(path)
+        return _result(self._examiner, len(self._checked), self._name, self._folder.parent)
 
 
-def check_structures(path: Path, source: Series, *, name: str) -> Checked:
-    """A SEG or RTSTRUCT object, beside the series that it is of."""
+def check_structures(path: Path, source: Series, *, name: str) -> CheckResult:
+    """Check a SEG or RTSTRUCT object against the series that it is of."""
     problems, validation = examine_structures(path, path.name, source, scratch=path.parent.parent)
-    return Checked(name, 1, problems, validation)
+    return CheckResult(name, 1, problems, validation)
 
 
-def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
-    """Every derived series below `root`, beside those below `source` that they name, if given.
+def check_tree(root: Path, source: Path | None = None) -> list[CheckResult]:
+    """Check every derived series below `root`, against the series below `source` that it names.
 
-    A series is all that shares a Series Instance UID; it is derived as soon as one of its
-    files says so. Raises NothingUsableError where there is none.
+    A series is all files with one SeriesInstanceUID; it is derived if one of them says so.
+    Without `source` only the rules for single images apply. Raises NothingUsableError where
+    there is no derived series.
     """
     if not root.exists():
         raise NothingUsableError(f"{root} does not exist")
@@ -125,14 +142,14 @@ def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
         origin = _source_of(headers, candidates)
         name = _name(root, paths[0], number)
         if headers[0].get("SOPClassUID") in STRUCTURES:
-            checked = _check_objects(paths, origin, name)
+            result = _check_objects(paths, origin, name)
         else:
-            checked = _check(root, paths, origin, name=name, uids=uids)
+            result = _check(root, paths, origin, name=name, uids=uids)
         if source and origin is None:
             rule, remedy = ONE_TO_ONE
-            told = "names no image of the source"
-            checked.problems.append(Problem("", rule, "SourceImageSequence", told, remedy))
-        found.append(checked)
+            value = "names no image of the source"
+            result.problems.append(Problem("", rule, "SourceImageSequence", value, remedy))
+        found.append(result)
     if not found:
         raise NothingUsableError(f"no derived CT series below {root}")
     return found
@@ -140,27 +157,27 @@ def check_tree(root: Path, source: Path | None = None) -> list[Checked]:
 
 def _check(
     root: Path, paths: list[Path], source: Series | None, *, name: str, uids: set[str]
-) -> Checked:
-    examination = Examination(root, source, uids)
+) -> CheckResult:
+    examiner = SeriesExaminer(root, source, uids)
     for number, path in enumerate(paths, start=1):
-        examination.take(path, number)
-    return _judged(examination, len(paths), name)
+        examiner.add(path, number)
+    return _result(examiner, len(paths), name)
 
 
-def _judged(
-    examination: Examination, files: int, name: str, scratch: Path | None = None
-) -> Checked:
-    """All of its files have been taken."""
-    examination.finish()
-    validation = _validated(examination.origins, files, scratch)
+def _result(
+    examiner: SeriesExaminer, files: int, name: str, scratch: Path | None = None
+) -> CheckResult:
+    """The result once all `files` files were added; scratch: where copied headers may lie."""
+    examiner.finish()
+    validation = _validated(examiner.origins, files, scratch)
     new = [
-        Problem("", program, attribute_of(finding), finding, NEW_FINDING)
+        Problem("", program, attribute_of(finding), finding, NEW_FINDING_REMEDY)
         for program, finding in validation.new
     ]
-    return Checked(name, files, examination.problems + new, validation)
+    return CheckResult(name, files, examiner.problems + new, validation)
 
 
-def _check_objects(paths: list[Path], source: Series | None, name: str) -> Checked:
+def _check_objects(paths: list[Path], source: Series | None, name: str) -> CheckResult:
     """SEG or RTSTRUCT objects of one series."""
     problems: list[Problem] = []
     validation = Validation((), 0, 0)
@@ -168,11 +185,11 @@ def _check_objects(paths: list[Path], source: Series | None, name: str) -> Check
         shown = f"file {number}" if UID_LIKE.search(path.name) else path.name
         found, validation = examine_structures(path, shown, source)
         problems += found
-    return Checked(name, len(paths), problems, replace(validation, of=len(paths)))
+    return CheckResult(name, len(paths), problems, replace(validation, of=len(paths)))
 
 
 def _validated(origins: dict[Path, Instance], of: int, scratch: Path | None) -> Validation:
-    """Only files can be shown to the programs, and only beside a source."""
+    """The programs' findings; they need files, and a source to compare with."""
     if not origins or not all(path.is_file() for path in origins):
         return Validation((), 0, of)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
@@ -187,7 +204,7 @@ def _derived_below(root: Path) -> Iterator[tuple[list[Path], list[Dataset]]]:
     damaged: dict[Path, list[Path]] = defaultdict(list)
     for path in files_below(root):
         if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue  # what a killed run left half written
+            continue  # partial output of a run that was killed
         header = _header(path)
         if header is None:
             if path.suffix.lower() == ".dcm":
@@ -211,11 +228,12 @@ def _header(path: Path) -> Dataset | None:
 
 
 def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | None:
-    """The series that has most of the images that the headers name."""
+    """The series with the largest number of the images that the headers name."""
     named = {uid for header in headers for uid, _ in references(header)}
     named |= {uid for header in headers for uid in structures_of(header)[1]}
 
     def shared(series: Series) -> int:
+        """How many of the images that are named the series has."""
         return len(named & {uid for uid, _ in keys_of(series)})
 
     best = max(candidates, key=shared, default=None)
@@ -223,7 +241,7 @@ def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | Non
 
 
 def _name(root: Path, path: Path, number: int) -> str:
-    """The series' folder below `root`, unless that may say who the patient is."""
+    """The series' folder below `root`, or its number where the folder may identify the patient."""
     folder = path.parent.relative_to(root).as_posix() if path != root else "."
     header = _header(path) or Dataset()
     unsafe = folder == "." or UID_LIKE.search(folder) or identity_in(folder, header)

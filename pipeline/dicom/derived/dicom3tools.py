@@ -1,4 +1,4 @@
-"""What dciodvfy and dcentvfy (dicom3tools) say of derived files that they do not of the source.
+"""Findings of dciodvfy and dcentvfy (dicom3tools) in derived files that the source has not.
 
 Sources often fail themselves, so findings are compared. Of each finding only its kind, the
 attribute and the module are kept, as the programs quote values, which may be a patient's.
@@ -13,21 +13,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.core.errors import LdctError
 from pipeline.dicom.read.headers import Instance
 
-#: dciodvfy takes 10 ms a file: longer series are checked at so many places. dcentvfy takes all
-#: its files as arguments, of which a command holds some thousands.
-MOST_FILES = 100
-MOST_ENTITIES = 1000
+#: Files of a series that are checked, spread evenly. dciodvfy takes 10 ms a file; dcentvfy takes
+#: all its files as arguments, of which a command holds some thousands.
+MAX_IOD_FILES = 100
+MAX_ENTITY_FILES = 1000
 WORKERS = 2
 TIMEOUT_S = 60.0
 
-IODS, ENTITIES = "dciodvfy", "dcentvfy"
+IOD_PROGRAM, ENTITY_PROGRAM = "dciodvfy", "dcentvfy"
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,10 @@ class Validation:
     of: int
     new: tuple[tuple[str, str], ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
+        """As a report has it, without the findings; `validated` means that both programs ran."""
         return {
-            "validated": self.programs == (IODS, ENTITIES),
+            "validated": self.programs == (IOD_PROGRAM, ENTITY_PROGRAM),
             "programs": list(self.programs),
             "files": self.files,
             "of": self.of,
@@ -51,33 +51,35 @@ class Validation:
 def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
     """Compare derived files with their sources' files, (derived, source) each.
 
-    Up to MOST_FILES pairs are shown to dciodvfy, and MOST_ENTITIES to dcentvfy: the first, the
-    last and evenly between. A program that is not installed is left out.
+    Up to MAX_IOD_FILES pairs go to dciodvfy and up to MAX_ENTITY_FILES to dcentvfy: the first,
+    the last and evenly between. A program that is not installed is left out. Raises LdctError
+    for a program that cannot run or takes longer than TIMEOUT_S.
     """
-    programs = tuple(name for name in (IODS, ENTITIES) if shutil.which(name))
-    chosen = _spread(pairs, MOST_FILES) if IODS in programs else []
-    spread = _spread(pairs, MOST_ENTITIES) if pairs and ENTITIES in programs else []
+    programs = tuple(name for name in (IOD_PROGRAM, ENTITY_PROGRAM) if shutil.which(name))
+    chosen = _spread(pairs, MAX_IOD_FILES) if IOD_PROGRAM in programs else []
+    spread = _spread(pairs, MAX_ENTITY_FILES) if pairs and ENTITY_PROGRAM in programs else []
     with ThreadPoolExecutor(WORKERS) as pool:
-        # The longest first, beside the many short ones.
+        # The one long call first, in parallel with the many short ones.
         of_set = pool.submit(_new_in_set, spread)
         of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
         of_source = pool.map(_of_file, [source for _, source in chosen])
         new = {
-            (IODS, finding)
+            (IOD_PROGRAM, finding)
             for derived, source in zip(of_derived, of_source, strict=True)
             for finding in derived - source
         }
-        new |= {(ENTITIES, finding) for finding in of_set.result()}
+        new |= {(ENTITY_PROGRAM, finding) for finding in of_set.result()}
     return Validation(programs, len(chosen), len(pairs), tuple(sorted(new)))
 
 
-def _spread(pairs: Sequence[tuple[Path, Path]], most: int) -> list[tuple[Path, Path]]:
-    places = np.linspace(0, len(pairs) - 1, min(len(pairs), most)).round()
+def _spread(pairs: Sequence[tuple[Path, Path]], limit: int) -> list[tuple[Path, Path]]:
+    """Up to `limit` pairs, evenly spread."""
+    places = np.linspace(0, len(pairs) - 1, min(len(pairs), limit)).round()
     return [pairs[int(place)] for place in places]
 
 
 def _of_file(path: Path) -> set[str]:
-    return _findings([IODS, "-new", str(path.absolute())], _of_attribute)
+    return _findings([IOD_PROGRAM, "-new", str(path.absolute())], _of_attribute)
 
 
 def _new_in_set(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
@@ -90,7 +92,7 @@ def _new_in_set(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
 
 
 def _of_set(paths: Sequence[Path]) -> set[str]:
-    return _findings([ENTITIES, *(str(path.absolute()) for path in paths)], _of_entity)
+    return _findings([ENTITY_PROGRAM, *(str(path.absolute()) for path in paths)], _of_entity)
 
 
 def _findings(command: list[str], normal: Callable[[str], str]) -> set[str]:
@@ -101,9 +103,9 @@ def _findings(command: list[str], normal: Callable[[str], str]) -> set[str]:
         raise LdctError(f"{command[0]} did not end well ({reason}); see that it runs") from error
     lines = (ran.stdout + ran.stderr).decode("utf-8", errors="replace").splitlines()
     found = {normal(line) for line in lines if line.startswith(("Error - ", "Warning - "))}
-    # A file that it cannot read at all, or dies of.
-    gave_up = ran.returncode < 0 or any(line.startswith("Abort") for line in lines)
-    return found | ({f"{command[0]} gave up"} if gave_up else set())
+    # On a file that it cannot read at all the program aborts or crashes.
+    aborted = ran.returncode < 0 or any(line.startswith("Abort") for line in lines)
+    return found | ({f"{command[0]} gave up"} if aborted else set())
 
 
 def _of_attribute(line: str) -> str:

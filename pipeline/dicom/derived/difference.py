@@ -15,11 +15,11 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from pipeline.dicom.derived.encode import save_image
-from pipeline.dicom.derived.quantise import Clipped, to_stored
+from pipeline.dicom.derived.quantise import ClippedPixels, to_stored
 from pipeline.dicom.derived.write import (
     SUBTRACTED,
     Operation,
-    Target,
+    SeriesTarget,
     derive_header,
     derived_uid,
     image_reference,
@@ -28,11 +28,11 @@ from pipeline.dicom.read.pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice
 
 PADDING = -32768
-LARGEST = 32767
-#: What is still noise and what is structure shows within this width around no change.
+MAX_STEPS = 32767
+#: A window this wide around 0 shows whether noise or structure was removed.
 WINDOW_HU = ("0", "100")
 
-#: Of the source's values, and untrue or useless for differences.
+#: Attributes of the source's values, wrong or useless for differences.
 OF_SOURCE_VALUES = (
     "PixelPaddingRangeLimit",
     "VOILUTSequence",
@@ -42,7 +42,7 @@ OF_SOURCE_VALUES = (
 
 
 def difference_of(operation: Operation) -> Operation:
-    """The operation whose result is what `operation` changed."""
+    """The operation that subtracts the source from what `operation` made."""
     return replace(
         operation,
         label=f"AI DIFFERENCE {operation.label.removeprefix('AI DENOISED ')}",
@@ -52,25 +52,30 @@ def difference_of(operation: Operation) -> Operation:
     )
 
 
-def write_slice_difference(made: Slice, to: Target, number: int) -> Clipped:
-    """Write what `to.operation` changed in a slice; returns how the derived image itself fits."""
-    source = made.source.dataset
-    fitted = to_stored(made.image_hu, made.pixels, source)
-    stored, step = _subtracted(fitted.stored, made.pixels)
-    header = derive_header(made.source, difference_of(to.operation), made.instance, part=to.part)
+def write_slice_difference(processed: Slice, to: SeriesTarget, number: int) -> ClippedPixels:
+    """Write what `to.operation` changed in a slice, in HU, as the `number`th image.
+
+    Returns what of the processed image was clipped. Raises LdctError for values that are not
+    finite.
+    """
+    source = processed.source.dataset
+    quantised = to_stored(processed.image_hu, processed.pixels, source)
+    stored, step = _subtracted(quantised.stored, processed.pixels)
+    operation = difference_of(to.operation)
+    header = derive_header(processed.source, operation, processed.instance, part=to.part)
     header.SourceImageSequence.append(
         image_reference(derived_uid(source.SOPInstanceUID, to.operation))
     )
     _describe_values(header, step)
     save_image(header, stored, to.path(number), syntax=to.syntax)
-    return fitted.clipped
+    return quantised.clipped
 
 
 def _subtracted(derived: NDArray, source: StoredPixels) -> tuple[NDArray, int]:
-    """Differences in steps of so many stored units: more than one only where they need it."""
+    """Differences in steps of the returned number of stored units, 1 where they fit in 16 bits."""
     difference = derived.astype(np.int32) - source.stored.astype(np.int32)
     largest = int(np.abs(difference[source.valid]).max(initial=0))
-    step = -(-largest // LARGEST) or 1
+    step = -(-largest // MAX_STEPS) or 1
     whole = np.rint(difference / step)
     return np.where(source.valid, whole, PADDING).astype("<i2"), step
 

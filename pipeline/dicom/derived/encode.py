@@ -55,6 +55,7 @@ LOSSY_METHODS = {
 
 
 def require_syntax(syntax: str) -> None:
+    """Raises ConfigError for what is not one of SYNTAXES."""
     if syntax not in SYNTAXES:
         raise ConfigError(f"no transfer syntax {syntax!r}: choose one of {', '.join(SYNTAXES)}")
 
@@ -81,10 +82,10 @@ def save_image(derived: Dataset, stored: NDArray, path: Path, *, syntax: str) ->
 
 
 def _save_as_read(derived: Dataset, path: Path) -> None:
-    """As save_as writes what was read in explicit little endian, in a third of its time.
+    """Write as pydicom's save_as does for explicit little endian, in a third of its time.
 
-    Values that were read go out as they came, behind their heads (PS3.5 section 7.1.2); what was
-    set here is left to pydicom.
+    Values that were read are written unchanged after their tag, VR and length (PS3.5 section
+    7.1.2); pydicom writes what was set here.
     """
     encoded = _explicit()
     encoded.write(bytes(128) + b"DICM")
@@ -109,7 +110,7 @@ def _explicit() -> DicomBytesIO:
 
 
 def _rewritable(derived: Dataset) -> Dataset:
-    """All decoded: the bytes of a big-endian file's numbers change in any case."""
+    """A big-endian data set with all values decoded: their bytes change in any case."""
     derived.decode()
     plain = Dataset({element.tag: element for element in derived})
     plain.file_meta = derived.file_meta
@@ -133,8 +134,8 @@ def _compress(derived: Dataset, stored: NDArray, syntax: str) -> None:
         raise LdctError(f"PixelData is not the same after {syntax!r}; write it uncompressed")
 
 
-def lost_something(dataset: Dataset) -> bool:
-    """Whether the pixels' own encoding, or that of an ancestor, is known to have lost something."""
+def is_lossy(dataset: Dataset) -> bool:
+    """Whether the pixels are known to have been compressed with loss, here or in an ancestor."""
     if dataset.get("LossyImageCompression") == "01":
         return True
     syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -156,12 +157,12 @@ def lost_something(dataset: Dataset) -> bool:
     return True
 
 
-def tell_loss(derived: Dataset, source: Dataset) -> None:
-    """Say of the derived image what its source's encoding lost, if its header did not.
+def declare_loss(derived: Dataset, source: Dataset) -> None:
+    """Declare the loss of the source's encoding in the derived header, if the source does not.
 
-    What the header says is kept as it is: loss is never undone (PS3.3 C.7.6.1.1.5).
+    What the source declares is kept: loss cannot be undone (PS3.3 C.7.6.1.1.5).
     """
-    if source.get("LossyImageCompression") == "01" or not lost_something(source):
+    if source.get("LossyImageCompression") == "01" or not is_lossy(source):
         return
     size = source.Rows * source.Columns * source.BitsStored / 8
     derived.LossyImageCompression = "01"

@@ -1,7 +1,7 @@
-"""What must be true of every image of a derived CT series, seen by itself: each rule by name.
+"""Rules for every single image of a derived CT series, beyond what dciodvfy checks.
 
-These are what dciodvfy does not ask. A rule yields the attributes that break it, each with a
-value only where that can hold neither identity nor a UID.
+A rule yields (attribute, value) for each attribute that breaks it; the value is "" where it could
+hold identity or a UID.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived.encode import lost_something
+from pipeline.dicom.derived.encode import is_lossy
 from pipeline.dicom.derived.provenance import (
     DIFFERENCE,
     MARKINGS,
@@ -29,7 +29,7 @@ from pipeline.dicom.derived.provenance import (
     references,
 )
 from pipeline.dicom.derived.write import PROCESSED_SOURCE, PROCESSING_EQUIPMENT
-from pipeline.dicom.read.raw_elements import with_items
+from pipeline.dicom.read.raw_elements import walk_items
 
 Finding = tuple[str, str]
 
@@ -48,7 +48,11 @@ REMOVED_WITH_IDENTITY = (
 
 @dataclass(frozen=True)
 class AttributeRule:
-    """kept: about what a derived image takes from its source; there the source may break it."""
+    """A rule by name, with what to do where `find` yields something.
+
+    kept: the rule is about attributes copied from the source; what the source breaks already is
+    no problem of the derived image.
+    """
 
     name: str
     remedy: str
@@ -70,8 +74,8 @@ def _derivation(header: Dataset) -> Iterator[Finding]:
 
 
 def _derivation_code(header: Dataset) -> Iterator[Finding]:
-    told = DIFFERENCE in str(header.get("SeriesDescription") or "")
-    if header.get("DerivationCodeSequence") and told != is_difference(header):
+    named = DIFFERENCE in str(header.get("SeriesDescription") or "")
+    if header.get("DerivationCodeSequence") and named != is_difference(header):
         yield "DerivationCodeSequence", ""
 
 
@@ -94,7 +98,7 @@ def _meanings() -> dict[str, str]:
 
 
 def _code_meaning(header: Dataset) -> Iterator[Finding]:
-    for item in with_items(header):
+    for item in walk_items(header):
         value, designator = code_of(item)
         meaning = _meanings().get(value) if designator == "DCM" else None
         if meaning and str(item.get("CodeMeaning", "")).strip().casefold() != meaning.casefold():
@@ -106,7 +110,7 @@ def _code_meaning(header: Dataset) -> Iterator[Finding]:
 
 
 def _own_codes(header: Dataset) -> Iterator[Dataset]:
-    """The codes that whoever derives an image chooses."""
+    """The codes that the deriving software writes, not those copied from the source."""
     yield from header.get("DerivationCodeSequence") or ()
     for item in (*(header.get("SourceImageSequence") or ()), *own_equipment(header)):
         yield from item.get("PurposeOfReferenceCodeSequence") or ()
@@ -124,8 +128,8 @@ def _equipment(header: Dataset) -> Iterator[Finding]:
         if PROCESSING_EQUIPMENT[:2] not in purposes:
             yield "PurposeOfReferenceCodeSequence", ""
     if str(header.get("SeriesDescription") or "").startswith("AI "):
-        told = " ".join(str(item.get("ContributionDescription") or "") for item in items)
-        if items and not re.search(r"\b[0-9a-f]{64}\b", told):
+        text = " ".join(str(item.get("ContributionDescription") or "") for item in items)
+        if items and not re.search(r"\b[0-9a-f]{64}\b", text):
             yield "ContributionDescription", "no SHA-256 of the weights"
 
 
@@ -136,11 +140,11 @@ def _marking(header: Dataset) -> Iterator[Finding]:
 
 def _file_meta(header: Dataset) -> Iterator[Finding]:
     meta = getattr(header, "file_meta", Dataset())
-    for name, told in (
+    for name, in_meta in (
         ("SOPClassUID", meta.get("MediaStorageSOPClassUID")),
         ("SOPInstanceUID", meta.get("MediaStorageSOPInstanceUID")),
     ):
-        if not header.get(name) or header.get(name) != told:
+        if not header.get(name) or header.get(name) != in_meta:
             yield f"MediaStorage{name}", ""
 
 
@@ -162,12 +166,11 @@ def _uid_reuse(header: Dataset) -> Iterator[Finding]:
 
 
 def _lossy(header: Dataset) -> Iterator[Finding]:
-    told = header.get("LossyImageCompression") == "01"
-    if told:
+    if header.get("LossyImageCompression") == "01":
         for name in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
             if not header.get(name):
                 yield name, ""
-    elif "PixelData" in header and lost_something(header):
+    elif "PixelData" in header and is_lossy(header):
         yield "LossyImageCompression", ""
 
 
@@ -199,14 +202,14 @@ def _pixel_data(header: Dataset) -> Iterator[Finding]:
 
 
 def stored_in(header: Dataset) -> NDArray:
-    """The stored values as they lie in the file: a blank image may be a good difference."""
+    """The stored values [rows, columns], whatever they are: a difference may well be blank."""
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         return header.pixel_array
     return pixel_array(header, correct_unused_bits=False)
 
 
 def _identity(header: Dataset) -> Iterator[Finding]:
-    """What this software writes must not say who the patient is; values are not repeated."""
+    """Texts that this software writes must not identify the patient; their values are not shown."""
     if identity_in(str(header.get("SeriesDescription") or ""), header):
         yield "SeriesDescription", ""
     prose = [("DerivationDescription", str(header.get("DerivationDescription") or ""))]
@@ -248,13 +251,18 @@ RULES = (
     AttributeRule("uid", "give it a valid UID (PS3.5 chapter 9)", _own_uids),
     AttributeRule("uid", "give the source a valid UID (PS3.5 chapter 9)", _kept_uids, kept=True),
     AttributeRule("uid-reuse", "give the derived image a UID of its own", _uid_reuse),
-    AttributeRule("lossy", "tell that, how and how much the pixels once lost", _lossy, kept=True),
+    AttributeRule(
+        "lossy",
+        "state that the pixels were compressed with loss, how and how far",
+        _lossy,
+        kept=True,
+    ),
     AttributeRule("rescale", "give a finite slope other than 0, and an intercept", _rescale),
     AttributeRule("pixel-data", "make the bits agree: HighBit is BitsStored - 1", _bits),
     AttributeRule(
         "pixel-data", "write one whole image of Rows x Columns that decodes", _pixel_data
     ),
-    AttributeRule("identity", "leave out who the patient is", _identity),
+    AttributeRule("identity", "leave out what identifies the patient", _identity),
     AttributeRule(
         "identity-removed",
         "remove the attribute, or do not claim that identity is removed",

@@ -9,18 +9,18 @@ from pipeline.core.versions import SOFTWARE
 from pipeline.dicom.derived.write import MADE_UP, PROCESSED_SOURCE, SUBTRACTED
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
-from pipeline.dicom.read.raw_elements import with_items
+from pipeline.dicom.read.raw_elements import walk_items
 from pipeline.dicom.read.series import Series
 
-#: How the description of a derived series begins, so that nobody takes it for the original.
+#: How the description of a derived series begins, so that it is not mistaken for the original.
 MARKINGS = ("AI ", "SIMULATED ", "DIFFERENCE ")
 DIFFERENCE = "DIFFERENCE"
 
 #: Objects that hold structures of images, by their class.
 SEGMENTATIONS = (SegmentationStorage, LABEL_MAP_SEGMENTATION)
 STRUCTURES = (*SEGMENTATIONS, RTStructureSetStorage)
-#: Where these name the images that they are of: the first one that is there.
-NAMED_IN = (
+#: Where these reference their images: the first of these sequences that is there.
+REFERENCE_SEQUENCES = (
     "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -31,6 +31,7 @@ ImageKey = tuple[str, int]
 
 
 def code_of(item: Dataset) -> tuple[str, str]:
+    """(CodeValue, CodingSchemeDesignator) of a code sequence's item."""
     return str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", ""))
 
 
@@ -39,28 +40,28 @@ def is_difference(header: Dataset) -> bool:
     return SUBTRACTED[:2] in map(code_of, header.get("DerivationCodeSequence") or ())
 
 
-def is_made_up(header: Dataset) -> bool:
-    """Whether a part of the image was made up, by a model or otherwise, and not measured."""
+def is_generated(header: Dataset) -> bool:
+    """Whether the series says that a part of its images was made up and not measured."""
     return str(header.get("SeriesDescription") or "").startswith(MADE_UP)
 
 
 def own_equipment(header: Dataset) -> list[Dataset]:
-    """What this software contributed."""
+    """The items of ContributingEquipmentSequence that this software wrote."""
     items = header.get("ContributingEquipmentSequence") or ()
     return [item for item in items if item.get("Manufacturer") == SOFTWARE]
 
 
 def key_of(reference: Dataset) -> ImageKey:
-    """The image that a reference names: UID, and frame number (0 for a single frame)."""
+    """The image of a reference: (SOPInstanceUID, frame number), 0 for a single-frame image."""
     number = reference.get("ReferencedFrameNumber")
     frame = int(number) if isinstance(number, int | str) and number else 0
     return str(reference.get("ReferencedSOPInstanceUID", "")), frame
 
 
 def structures_of(header: Dataset) -> tuple[set[str], set[str]]:
-    """UIDs of the series and of the images that a SEG or RTSTRUCT says that it is of."""
-    for name in NAMED_IN:
-        items = [item for group in header.get(name) or () for item in with_items(group)]
+    """The UIDs of the series, and of the images, that a SEG or RTSTRUCT references."""
+    for name in REFERENCE_SEQUENCES:
+        items = [item for group in header.get(name) or () for item in walk_items(group)]
         series = {str(item.get("SeriesInstanceUID") or "") for item in items} - {""}
         images = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items} - {""}
         if series or images:
@@ -69,18 +70,21 @@ def structures_of(header: Dataset) -> tuple[set[str], set[str]]:
 
 
 def references(header: Dataset) -> list[ImageKey]:
-    """The images that the header says it was derived from."""
+    """The images in SourceImageSequence."""
     return [key_of(item) for item in header.get("SourceImageSequence") or ()]
 
 
 def keys_of(series: Series) -> dict[ImageKey, Instance]:
-    """A series' slices by how references name them."""
+    """A series' slices by the keys that references to them have."""
     return {key_of(source_reference(i.header, i.frame)): i for i in series.instances}
 
 
 def claims_to_be_derived(header: Dataset) -> bool:
-    """Whether anything in the header says so. Scanners give originals source images too, but
-    with no purpose of ours; segmentations are always derived, and only ours are judged."""
+    """Whether a header says that its image is derived.
+
+    Scanners write SourceImageSequence in originals too, but with other purposes. SEG and
+    RTSTRUCT are always derived: for these, whether this software wrote them.
+    """
     ours = own_equipment(header) or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
     if header.get("SOPClassUID") in STRUCTURES:
         return bool(ours)

@@ -1,43 +1,65 @@
-"""A derived series on its way out: written and checked slice by slice, handed over whole."""
+"""A derived series: written and checked slice by slice, published whole or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.errors import LdctError
-from pipeline.dicom.derived.check import SeriesCheck
+from pipeline.dicom.derived.check import CheckSummary, SeriesCheck
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
-from pipeline.dicom.derived.quantise import Clipped, summed
-from pipeline.dicom.derived.write import Operation, Target
+from pipeline.dicom.derived.quantise import ClippedPixels, total_clipped
+from pipeline.dicom.derived.write import Operation, SeriesTarget
 from pipeline.dicom.read.headers import UNIDENTIFIED
 from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
 from pipeline.dicom.read.volume import Slice
 
-Write = Callable[[Slice, Target, int], Clipped]
+#: Writes a processed slice as image `number`, counted from 1, of a derived series.
+SliceWriter = Callable[[Slice, SeriesTarget, int], ClippedPixels]
+
+
+@dataclass(frozen=True)
+class PublishedSeries:
+    """A derived series that was written and passed its check: folder's name, number of images,
+    and what was clipped of all of them."""
+
+    folder: str
+    instances: int
+    clipped: ClippedPixels
+    check: CheckSummary
 
 
 class SeriesWriter:
-    """Takes what was made of each slice of a series, in order; `report` tells of it at the end."""
+    """Writes the processed slices of a series one by one, in order, and checks each file."""
 
-    def __init__(self, to: Target, write: Write, checking: SeriesCheck) -> None:
-        self.report: dict[str, Any] = {}
-        self._to, self._write, self._checking = to, write, checking
-        self._clipped: list[Clipped] = []
+    def __init__(self, to: SeriesTarget, write: SliceWriter, check: SeriesCheck) -> None:
+        self._to, self._write, self._check = to, write, check
+        self._clipped: list[ClippedPixels] = []
+        self._published: PublishedSeries | None = None
 
-    def take(self, made: Slice) -> None:
-        """Write the next slice, and check what is then in its file."""
+    @property
+    def published(self) -> PublishedSeries:
+        """What was written; only once derived_series has ended."""
+        assert self._published is not None, "the series is still being written"
+        return self._published
+
+    def write(self, processed: Slice) -> None:
+        """Write the next slice and check its file. Raises LdctError for values that are not
+        finite; the check's findings are raised by `finish`."""
         number = len(self._clipped) + 1
-        self._clipped.append(self._write(made, self._to, number))
-        self._checking.take(self._to.path(number), made)
+        self._clipped.append(self._write(processed, self._to, number))
+        self._check.add(self._to.path(number), processed)
 
     def finish(self, name: str) -> None:
-        checked = self._checking.finish()
-        checked.require()
-        self.report |= {"folder": name, **summed(self._clipped), "check": checked.summary()}
+        """Check the series as a whole; raises LdctError for one that fails."""
+        result = self._check.finish()
+        result.require()
+        clipped = total_clipped(self._clipped)
+        self._published = PublishedSeries(name, len(self._clipped), clipped, result.summary())
 
 
 @contextmanager
@@ -45,29 +67,30 @@ def derived_series(
     folder: Path,
     source: Series,
     operation: Operation,
-    write: Write,
+    write: SliceWriter,
     *,
     syntax: str = UNCOMPRESSED,
 ) -> Iterator[SeriesWriter]:
-    """Give it slices; at the end the series takes its place as `folder`, if it passes its check.
+    """A writer for the slices of a derived series, which becomes `folder` at the end of the
+    `with` block if it passes its check.
 
-    write: write_slice, or what else writes an image for a slice. Raises LdctError for a series
-    that fails, of which nothing is left, as when anything else is raised, and for a source that
-    names nobody; a folder that holds this very series stays, another one is an LdctError.
+    write: write_slice or write_slice_difference. Raises LdctError for a series that fails its
+    check, for a source without identifiers, and for a `folder` that holds anything but this
+    series; after any exception nothing of the series is left.
     """
     require_syntax(syntax)
-    _require_names(source)
+    _require_identifiers(source)
     with replacing_folder(folder) as partial:
-        to = Target(partial, operation, syntax, source.part)
-        going = SeriesWriter(to, write, SeriesCheck(partial, source, name=folder.name))
-        yield going
-        going.finish(folder.name)
+        to = SeriesTarget(partial, operation, syntax, source.part)
+        writer = SeriesWriter(to, write, SeriesCheck(partial, source, name=folder.name))
+        yield writer
+        writer.finish(folder.name)
 
 
-def _require_names(source: Series) -> None:
-    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+def _require_identifiers(source: Series) -> None:
+    for name in IDENTITY_KEYWORDS:
         if any(str(i.header.get(name)).startswith(UNIDENTIFIED) for i in source.instances):
             raise LdctError(
-                f"a source without {name} cannot be exported: nobody could tell whose the "
-                "derived images are; give the source its name first"
+                f"a source without {name} cannot be exported: derived images could not be "
+                f"traced to their patient and source; set {name} in the source files first"
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +19,16 @@ from pipeline.core.contours import Outline, trace_outlines
 from pipeline.core.label_map import LabelMap
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.derived.structure_objects import (
-    carry,
+    WrittenStructures,
+    copy_patient_and_study,
     date_and_time,
     first_header,
+    frame_of_reference_warnings,
     frames_of_reference,
     object_uid,
-    require_fit,
-    require_safe,
-    save,
-    several_frames,
+    require_safe_names,
+    require_same_shape,
+    save_object,
 )
 from pipeline.dicom.derived.write import (
     Operation,
@@ -39,7 +39,7 @@ from pipeline.dicom.derived.write import (
 )
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.headers import Instance
-from pipeline.dicom.read.raw_elements import AsRead
+from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import numbers
 
@@ -50,7 +50,7 @@ STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 
 def write_rtstruct(
     labelmap: LabelMap, series: Series, operation: Operation, folder: Path
-) -> dict[str, Any]:
+) -> WrittenStructures:
     """Write `folder`/RTSTRUCT.dcm, whole or not at all; see make_rtstruct."""
     with replacing_folder(folder) as partial:
         return write_rtstruct_file(labelmap, series, operation, partial)
@@ -58,29 +58,29 @@ def write_rtstruct(
 
 def write_rtstruct_file(
     labelmap: LabelMap, series: Series, operation: Operation, folder: Path
-) -> dict[str, Any]:
-    """Write RTSTRUCT.dcm into `folder`, which is there; what is to be told of it."""
+) -> WrittenStructures:
+    """Write RTSTRUCT.dcm into `folder`, which exists; raises as make_rtstruct does."""
     structures = make_rtstruct(labelmap, series, operation)
-    save(structures, folder, FILE)
+    save_object(structures, folder, FILE)
     contours = sum(len(roi.get("ContourSequence") or ()) for roi in structures.ROIContourSequence)
-    return {
-        "instances": 1,
-        "structures": len(labelmap.names),
-        "contours": contours,
-        "warnings": several_frames(series),
-    }
+    return WrittenStructures(
+        instances=1,
+        structures=len(labelmap.names),
+        contours=contours,
+        warnings=tuple(frame_of_reference_warnings(series)),
+    )
 
 
 def make_rtstruct(labelmap: LabelMap, series: Series, operation: Operation) -> Dataset:
     """The object: a structure for each name of the label map, numbered from 1 by value.
 
-    labelmap: on the grid of series.instances. Raises LdctError for a source without names or
-    for structures whose names say who the patient is.
+    labelmap: on the grid of series.instances. Raises LdctError for a source without
+    identifiers or for structures whose names identify the patient.
     """
-    require_fit(labelmap, series)
+    require_same_shape(labelmap, series)
     operation = replace(operation, product=f"structures {operation.product}".strip())
     source = first_header(series)
-    require_safe(labelmap.names.values(), source.dataset)
+    require_safe_names(labelmap.names.values(), source.dataset)
     dataset = Dataset()
     _describe(dataset, source, series, operation)
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(series)]
@@ -89,12 +89,12 @@ def make_rtstruct(labelmap: LabelMap, series: Series, operation: Operation) -> D
     dataset.RTROIObservationsSequence = []
     for number, value in enumerate(sorted(labelmap.names), start=1):
         _add(dataset, number, labelmap, value, series)
-    carry(source, dataset)
+    copy_patient_and_study(source, dataset)
     return dataset
 
 
-def _describe(dataset: Dataset, source: AsRead, series: Series, operation: Operation) -> None:
-    """The modules of series, equipment and SOP, and the structure set's names."""
+def _describe(dataset: Dataset, source: RawDataset, series: Series, operation: Operation) -> None:
+    """Set the modules of series, equipment and SOP, and the structure set's name and label."""
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID = object_uid(series, operation)
     dataset.StudyInstanceUID = series.header.StudyInstanceUID
@@ -124,7 +124,7 @@ def _describe(dataset: Dataset, source: AsRead, series: Series, operation: Opera
 
 
 def _frame_of_reference(series: Series) -> Dataset:
-    """Coordinates, study, series, and every image of it."""
+    """The item of frame of reference, study and series that references every image."""
     images = Dataset()
     images.SeriesInstanceUID = series.header.SeriesInstanceUID
     images.ContourImageSequence = [source_reference(i.header, i.frame) for i in series.instances]
@@ -139,7 +139,7 @@ def _frame_of_reference(series: Series) -> Dataset:
 
 
 def _add(dataset: Dataset, number: int, labelmap: LabelMap, value: int, series: Series) -> None:
-    """A structure in the three sequences that tell its name, its contours and its kind."""
+    """Add a structure to the sequences of ROIs, of contours and of observations."""
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frames_of_reference(series)[0]

@@ -1,8 +1,8 @@
 """DICOM Segmentation objects: a label map of a series as one object (PS3.3 A.51, C.8.20).
 
 highdicom builds them, frame by frame at the places of the source's slices and with a reference
-to each. What it takes from the clock and from chance is set anew, so that the same labels of
-the same source by the same model are the same bytes.
+to each. Dates and UIDs that it takes from the clock or at random are replaced, so that the same
+labels of the same source by the same model are the same bytes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from pipeline.core.label_map import LabelMap
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.derived.structure_codes import Anatomy, codes_of
 from pipeline.dicom.derived.structure_objects import (
-    carry,
+    WrittenStructures,
+    copy_patient_and_study,
     date_and_time,
     first_header,
+    frame_of_reference_warnings,
     frames_of_reference,
     object_uid,
-    require_fit,
-    require_safe,
-    save,
-    several_frames,
+    require_safe_names,
+    require_same_shape,
+    save_object,
 )
 from pipeline.dicom.derived.write import (
     Operation,
@@ -45,13 +46,13 @@ from pipeline.dicom.derived.write import (
     series_number,
 )
 from pipeline.dicom.read.enhanced import source_reference
-from pipeline.dicom.read.raw_elements import AsRead, with_items
+from pipeline.dicom.read.raw_elements import RawDataset, walk_items
 from pipeline.dicom.read.series import Series
 
 FILE = "SEG.dcm"
 BINARY, LABELMAP = SegmentationTypeValues.BINARY, SegmentationTypeValues.LABELMAP
-#: What highdicom needs of each slice.
-OF_SLICE = (
+#: The attributes that highdicom needs of each slice.
+SLICE_KEYWORDS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
@@ -72,7 +73,7 @@ def write_seg(
     *,
     kind: SegmentationTypeValues = BINARY,
     anatomy: Mapping[str, Anatomy] | None = None,
-) -> dict[str, Any]:
+) -> WrittenStructures:
     """Write `folder`/SEG.dcm, whole or not at all; see make_seg."""
     with replacing_folder(folder) as partial:
         return write_seg_file(labelmap, series, operation, partial, kind=kind, anatomy=anatomy)
@@ -86,16 +87,16 @@ def write_seg_file(
     *,
     kind: SegmentationTypeValues = BINARY,
     anatomy: Mapping[str, Anatomy] | None = None,
-) -> dict[str, Any]:
-    """Write SEG.dcm into `folder`, which is there; what is to be told of it."""
+) -> WrittenStructures:
+    """Write SEG.dcm into `folder`, which exists; raises as make_seg does."""
     segmentation = make_seg(labelmap, series, operation, kind=kind, anatomy=anatomy)
-    save(segmentation, folder, FILE)
-    return {
-        "instances": 1,
-        "structures": len(labelmap.names),
-        "frames": int(segmentation.NumberOfFrames),
-        "warnings": several_frames(series),
-    }
+    save_object(segmentation, folder, FILE)
+    return WrittenStructures(
+        instances=1,
+        structures=len(labelmap.names),
+        frames=int(segmentation.NumberOfFrames),
+        warnings=tuple(frame_of_reference_warnings(series)),
+    )
 
 
 def make_seg(
@@ -110,22 +111,23 @@ def make_seg(
 
     labelmap: on the grid of series.instances. kind: BINARY, or LABELMAP (2024), which few
     programs know yet. anatomy: codes of names that pipeline.dicom.derived.structure_codes does not
-    know. Raises ConfigError for a name without codes, and LdctError for a source without names or
-    for structures whose names say who the patient is.
+    know. Raises ConfigError for a name without codes, LdctError for a source without identifiers
+    or for structures whose names identify the patient, and ValueError for overlapping structures
+    as LABELMAP.
     """
-    require_fit(labelmap, series)
+    require_same_shape(labelmap, series)
     if kind is LABELMAP and labelmap.overlaps:
         raise ValueError("structures overlap, which LABELMAP cannot hold: write BINARY")
     if kind is LABELMAP:
         operation = replace(operation, product="label map")  # an object of its own
     source = first_header(series)
-    require_safe(labelmap.names.values(), source.dataset)
+    require_safe_names(labelmap.names.values(), source.dataset)
     segmentation = Segmentation(
         source_images=_slices(series),
         pixel_array=_pixels(labelmap),
         segmentation_type=kind,
         segment_descriptions=_segments(labelmap, operation, anatomy or {}),
-        **_place_in_study(source, operation, series),
+        **_series_identity(source, operation, series),
         manufacturer=SOFTWARE,
         manufacturer_model_name=operation.equipment[:64],
         software_versions=VERSION,
@@ -133,13 +135,13 @@ def make_seg(
         content_label="SEGMENTATION",
         content_description=operation.label[:64],
     )
-    _name_frames(segmentation, series)
-    _settle(segmentation, source, operation, series)
+    _reference_frames(segmentation, series)
+    _make_deterministic(segmentation, source, operation, series)
     return segmentation
 
 
-def _place_in_study(source: AsRead, operation: Operation, series: Series) -> dict[str, Any]:
-    """The object's own UIDs and numbers, by highdicom's names."""
+def _series_identity(source: RawDataset, operation: Operation, series: Series) -> dict[str, Any]:
+    """The object's own UIDs and numbers, as highdicom's keyword arguments."""
     original = str(series.header.SeriesInstanceUID)
     return {
         "series_instance_uid": derived_uid(original, operation, series.part),
@@ -150,12 +152,12 @@ def _place_in_study(source: AsRead, operation: Operation, series: Series) -> dic
 
 
 def _slices(series: Series) -> list[Dataset]:
-    """A header of each slice, with no more than highdicom asks for; the patient comes later."""
+    """Each slice's header with what highdicom needs; the patient is copied later."""
     frame_of_reference = frames_of_reference(series)[0]
     found = []
     for instance in series.instances:
         header = Dataset()
-        for name in OF_SLICE:
+        for name in SLICE_KEYWORDS:
             if name in instance.header:
                 setattr(header, name, instance.header[name].value)
         header.SOPClassUID, header.Modality = CTImageStorage, "CT"
@@ -169,7 +171,8 @@ def _slices(series: Series) -> list[Dataset]:
 
 
 def _pixels(labelmap: LabelMap) -> NDArray:
-    """Segment numbers [slices, rows, columns], or, with overlaps, a plane of each segment last."""
+    """Segment numbers [slices, rows, columns]; with overlaps, a mask of each segment in a last
+    axis."""
     values = sorted(labelmap.names)
     if labelmap.overlaps:
         return np.stack([labelmap.mask(value) for value in values], axis=-1).astype(np.uint8)
@@ -191,29 +194,28 @@ def _segments(
     found = []
     for number, value in enumerate(sorted(labelmap.names), start=1):
         name = labelmap.names[value]
-        meant = anatomy.get(name) or codes_of(name)
-        found.append(_segment(number, name, meant, algorithm))
+        found.append(_segment(number, name, anatomy.get(name) or codes_of(name), algorithm))
     return found
 
 
 def _segment(
-    number: int, name: str, meant: Anatomy, algorithm: AlgorithmIdentificationSequence
+    number: int, name: str, anatomy: Anatomy, algorithm: AlgorithmIdentificationSequence
 ) -> SegmentDescription:
-    """The side is of the structure itself, or, for what is abnormal, of the organ that has it."""
+    """A segment's description; the side is the structure's, or, of a lesion, its organ's."""
     segment = SegmentDescription(
         segment_number=number,
         segment_label=name[:64],
-        segmented_property_category=meant.category,
-        segmented_property_type=meant.type,
+        segmented_property_category=anatomy.category,
+        segmented_property_type=anatomy.type,
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
-        anatomic_regions=[meant.region] if meant.region else None,
+        anatomic_regions=[anatomy.region] if anatomy.region else None,
     )
-    if meant.side and meant.region:
-        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_item(meant.side)]
-    elif meant.side:
+    if anatomy.side and anatomy.region:
+        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_item(anatomy.side)]
+    elif anatomy.side:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_item(meant.side)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_item(anatomy.side)]
     return segment
 
 
@@ -221,24 +223,24 @@ def _item(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme_designator, code.meaning)
 
 
-def _name_frames(segmentation: Dataset, series: Series) -> None:
-    """Slices that are frames of a multi-frame file are referred to as such."""
+def _reference_frames(segmentation: Dataset, series: Series) -> None:
+    """Make references to slices of a multi-frame file name the file and frame."""
     if all(instance.frame is None for instance in series.instances):
         return
     real = {
         str(instance.header.SOPInstanceUID): source_reference(instance.header, instance.frame)
         for instance in series.instances
     }
-    for item in with_items(segmentation):
+    for item in walk_items(segmentation):
         reference = real.get(str(item.get("ReferencedSOPInstanceUID") or ""))
         if reference is not None:
             for element in reference:
                 item[element.tag] = element
-    _name_file_once(segmentation)
+    _reference_file_once(segmentation)
 
 
-def _name_file_once(segmentation: Dataset) -> None:
-    """A file of many frames is one instance of the series: named once, without a frame."""
+def _reference_file_once(segmentation: Dataset) -> None:
+    """Keep one reference to a file of many frames, without a frame number."""
     for referenced in segmentation.ReferencedSeriesSequence:
         once = {i.ReferencedSOPInstanceUID: i for i in referenced.ReferencedInstanceSequence}
         for item in once.values():
@@ -246,8 +248,10 @@ def _name_file_once(segmentation: Dataset) -> None:
         referenced.ReferencedInstanceSequence = list(once.values())
 
 
-def _settle(segmentation: Dataset, source: AsRead, operation: Operation, series: Series) -> None:
-    """Patient and study as in the source; what came from the clock and from chance set anew."""
+def _make_deterministic(
+    segmentation: Dataset, source: RawDataset, operation: Operation, series: Series
+) -> None:
+    """Replace dates from the clock and random UIDs, and copy patient and study."""
     segmentation.SeriesDescription = series_description(source.dataset, operation, series.part)
     segmentation.SoftwareVersions = [VERSION, operation.equipment_version[:64]]
     segmentation.ContributingEquipmentSequence = [equipment_item(operation)]
@@ -258,4 +262,4 @@ def _settle(segmentation: Dataset, source: AsRead, operation: Operation, series:
     for name in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
         for item in segmentation[name].value:
             item.DimensionOrganizationUID = organisation
-    carry(source, segmentation)
+    copy_patient_and_study(source, segmentation)

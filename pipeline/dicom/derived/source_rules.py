@@ -1,4 +1,4 @@
-"""What must be true of a derived image beside its source: what was kept, and what was not."""
+"""Rules for a derived image and its source: what must be kept, and what must not."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from pipeline.dicom.derived.encode import lost_something
+from pipeline.dicom.derived.encode import is_lossy
 from pipeline.dicom.derived.image_rules import Finding, stored_in
-from pipeline.dicom.derived.provenance import is_difference, is_made_up
+from pipeline.dicom.derived.provenance import is_difference, is_generated
 from pipeline.dicom.read.pixels import read_pixels
-from pipeline.dicom.read.raw_elements import AsRead, is_overlay, is_private, same, with_items
+from pipeline.dicom.read.raw_elements import (
+    RawDataset,
+    is_overlay,
+    is_private,
+    same_element,
+    walk_items,
+)
 
 GEOMETRY = (
     "Rows",
@@ -59,7 +65,7 @@ LOSSY = (
     "LossyImageCompressionMethod",
 )
 #: Statements about the source's own pixels: keywords by tag.
-STALE = {
+STALE_TAGS = {
     tag_for_keyword(name): name
     for name in (
         "SmallestImagePixelValue",
@@ -72,90 +78,96 @@ STALE = {
 
 
 @dataclass(frozen=True)
-class Beside:
+class DerivedAndSource:
     """A derived image and its source."""
 
-    image: AsRead
-    origin: AsRead
+    image: RawDataset
+    origin: RawDataset
 
     @property
     def derived(self) -> Dataset:
+        """The derived image's data set, decoded as needed."""
         return self.image.dataset
 
     @property
     def source(self) -> Dataset:
+        """The source's data set, decoded as needed."""
         return self.origin.dataset
 
     def changed(self, tags: set[BaseTag]) -> Iterator[Finding]:
+        """A finding for each of these attributes that is not the source's own, byte for byte."""
         for tag in sorted(tags):
-            if not same(tag, self.image, self.origin):
+            if not same_element(tag, self.image, self.origin):
                 yield keyword_for_tag(tag) or str(tag), ""
 
 
 @dataclass(frozen=True)
 class SourceRule:
+    """A rule by name, with what to do where `find` yields something."""
+
     name: str
     remedy: str
-    find: Callable[[Beside], Iterator[Finding]]
+    find: Callable[[DerivedAndSource], Iterator[Finding]]
 
 
 @functools.cache
 def tags_of(keywords: tuple[str, ...]) -> set[BaseTag]:
+    """The tags of these keywords."""
     return {Tag(tag_for_keyword(keyword) or 0) for keyword in keywords}
 
 
-def _geometry(beside: Beside) -> Iterator[Finding]:
-    yield from beside.changed(tags_of(GEOMETRY))
+def _geometry(both: DerivedAndSource) -> Iterator[Finding]:
+    yield from both.changed(tags_of(GEOMETRY))
 
 
-def _patient(beside: Beside) -> Iterator[Finding]:
+def _patient(both: DerivedAndSource) -> Iterator[Finding]:
     """All of group 0010, and 0012 with what was done to remove identity."""
-    tags = {*beside.image.elements, *beside.origin.elements}
-    yield from beside.changed({tag for tag in tags if tag.group in (0x0010, 0x0012)})
+    tags = {*both.image.elements, *both.origin.elements}
+    yield from both.changed({tag for tag in tags if tag.group in (0x0010, 0x0012)})
 
 
-def _study(beside: Beside) -> Iterator[Finding]:
-    yield from beside.changed(tags_of(STUDY))
+def _study(both: DerivedAndSource) -> Iterator[Finding]:
+    yield from both.changed(tags_of(STUDY))
 
 
-def _window(beside: Beside) -> Iterator[Finding]:
-    if not is_difference(beside.derived):
-        yield from beside.changed(tags_of(WINDOW))
+def _window(both: DerivedAndSource) -> Iterator[Finding]:
+    if not is_difference(both.derived):
+        yield from both.changed(tags_of(WINDOW))
 
 
-def _values(beside: Beside) -> Iterator[Finding]:
-    if not is_difference(beside.derived):
-        yield from beside.changed(tags_of(VALUES))
+def _values(both: DerivedAndSource) -> Iterator[Finding]:
+    if not is_difference(both.derived):
+        yield from both.changed(tags_of(VALUES))
 
 
-def _lossy(beside: Beside) -> Iterator[Finding]:
-    if beside.source.get("LossyImageCompression"):
-        yield from beside.changed(tags_of(LOSSY))
-    elif lost_something(beside.source) and beside.derived.get("LossyImageCompression") != "01":
+def _lossy(both: DerivedAndSource) -> Iterator[Finding]:
+    if both.source.get("LossyImageCompression"):
+        yield from both.changed(tags_of(LOSSY))
+    elif is_lossy(both.source) and both.derived.get("LossyImageCompression") != "01":
         yield "LossyImageCompression", ""
 
 
-def _stale(beside: Beside) -> Iterator[Finding]:
-    for item in with_items(beside.derived):
+def _stale(both: DerivedAndSource) -> Iterator[Finding]:
+    for item in walk_items(both.derived):
         for tag in list(item.keys()):
             if is_private(tag) or is_overlay(tag):
                 yield f"({tag.group:04x},{tag.element:04x})", "private" if is_private(tag) else ""
-            elif tag in STALE:
-                yield STALE[tag], ""
+            elif tag in STALE_TAGS:
+                yield STALE_TAGS[tag], ""
 
 
-def _padding(beside: Beside) -> Iterator[Finding]:
-    """Padding where the source has it, bit for bit, and nowhere else; what says that it is made
-    up in part may have values in its place."""
-    # Decoded here and not taken from the writer, whose padding is what is judged.
-    source, stored = read_pixels(beside.source), stored_in(beside.derived)
+def _padding(both: DerivedAndSource) -> Iterator[Finding]:
+    """Padding where the source has it, bit for bit, and nowhere else; in an image that says that
+    a model made up a part of it, padding may have values."""
+    # Decoded here and not taken from the writer, whose padding is what is checked.
+    source, stored = read_pixels(both.source), stored_in(both.derived)
     if stored.shape != source.stored.shape:
-        return  # told as geometry
+        return  # the rule `geometry` finds it
     changed = ~source.valid & (stored != source.stored)
-    if is_made_up(beside.derived):
+    if is_generated(both.derived):
         changed &= source.is_padding(stored)
-    if is_difference(beside.derived):
-        if not np.array_equal(stored == beside.derived.get("PixelPaddingValue"), ~source.valid):
+    if is_difference(both.derived):
+        if not np.array_equal(stored == both.derived.get("PixelPaddingValue"), ~source.valid):
             yield "PixelPaddingValue", "not where the source has it"
     elif changed.any():
         yield "PixelData", "the source's padding was changed"

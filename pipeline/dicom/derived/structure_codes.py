@@ -81,7 +81,7 @@ ORGANS = {
     **{f"vertebrae_t{n}": f"T{n}Vertebra" for n in range(1, 13)},
     **{f"vertebrae_l{n}": f"L{n}Vertebra" for n in range(1, 6)},
 }
-#: Several together, of both sides.
+#: Plurals: the organs of both sides together.
 PAIRS = {
     "adrenal_glands": "adrenal_gland",
     "femurs": "femur",
@@ -91,8 +91,8 @@ PAIRS = {
     "lungs": "lung",
     "ribs": "rib",
 }
-#: What groups of structures are called, by the name that says the same here.
-ALSO = {
+#: Other names of structures, by the name that is used here.
+SYNONYMS = {
     "back_muscles": "autochthon",
     "bladder": "urinary_bladder",
     "bones": "bone",
@@ -101,7 +101,7 @@ ALSO = {
     "vertebrae": "vertebra",
 }
 TISSUES = {"bone": "BoneTissue", "fat": "AdiposeTissue", "muscle": "MuscleTissue"}
-#: May follow an organ's name, which then is where it was found: `kidney_cyst_left`.
+#: Abnormalities; an organ's name before one is its place: `kidney_cyst_left`.
 LESIONS = {
     "cyst": "Cyst",
     "lesion": "Lesion",
@@ -114,7 +114,7 @@ LESIONS = {
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A structure in codes: its category and type, its side, and where an abnormal one is."""
+    """A structure in codes: its category and type, its side, and the organ of an abnormal one."""
 
     category: Code
     type: Code
@@ -122,9 +122,9 @@ class Anatomy:
     region: Code | None = None
 
 
-def known(name: str) -> bool:
-    """Whether a structure's name has codes."""
-    return _anatomy(_plain(name)) is not None
+def has_codes(name: str) -> bool:
+    """Whether codes_of has codes for a structure's name."""
+    return _anatomy(_normalised(name)) is not None
 
 
 def codes_of(name: str) -> Anatomy:
@@ -132,19 +132,19 @@ def codes_of(name: str) -> Anatomy:
 
     Raises ConfigError for a name without.
     """
-    found = _anatomy(_plain(name))
+    found = _anatomy(_normalised(name))
     if found is None:
         raise ConfigError(
             f"no code for the structure {name!r}: name it as one of {', '.join(sorted(ORGANS))}, "
-            f"with _left or _right, or of {', '.join([*PAIRS, *ALSO, *TISSUES, *LESIONS])}, or "
+            f"with _left or _right, or of {', '.join([*PAIRS, *SYNONYMS, *TISSUES, *LESIONS])}, or "
             "give its codes"
         )
     return found
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     plain = re.sub(r"[\s_-]+", "_", name.strip().casefold())
-    return ALSO.get(plain, plain)
+    return SYNONYMS.get(plain, plain)
 
 
 def _anatomy(name: str) -> Anatomy | None:

@@ -1,15 +1,15 @@
-"""What objects that hold structures of a series, SEG and RTSTRUCT, have in common.
+"""What SEG and RTSTRUCT objects of a series have in common.
 
-Patient and study are the source's own bytes, places its own coordinates, and UIDs a function
-of the source and of what was done, as in a derived CT series. No clock is read: dates are the
-source's, so that the same input gives the same bytes.
+Patient and study are the source's own bytes, places its own coordinates, and UIDs a function of
+the source and the operation, as in a derived CT series. Dates are the source's, not the clock's,
+so that the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,12 @@ from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.source_rules import STUDY
 from pipeline.dicom.derived.write import Operation, derived_uid
 from pipeline.dicom.read.files import read_dataset
-from pipeline.dicom.read.raw_elements import AsRead, is_sequence, with_items
+from pipeline.dicom.read.raw_elements import RawDataset, is_sequence, walk_items
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.slice_requirements import NAMES
+from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
 
-#: What the Patient and General Study modules must have, if empty (type 2).
-OF_PATIENT_AND_STUDY = (
+#: Attributes that the Patient and General Study modules must have, if only empty (type 2).
+TYPE_2_KEYWORDS = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -42,38 +42,61 @@ OF_PATIENT_AND_STUDY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-#: When an object was made: its source's date, as no clock is read; the first that is there.
+#: The date and time of an object are its source's: the first of these that is there.
 DATES = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
 TIMES = ("ContentTime", "AcquisitionTime", "SeriesTime", "StudyTime")
 NO_DATE, NO_TIME = "19000101", "000000"
 
 
-def first_header(series: Series) -> AsRead:
-    """The whole header of the series' first slice, and no pixels.
+@dataclass(frozen=True)
+class WrittenStructures:
+    """What was written of a label map: files, structures, frames (SEG) or contours (RTSTRUCT),
+    and warnings."""
 
-    Raises LdctError where the objects of the series, or its coordinates, have no names to
-    refer to.
+    instances: int
+    structures: int
+    frames: int | None = None
+    contours: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """As a report has it, in JSON's types; without frames or contours that do not apply."""
+        counts = {"frames": self.frames, "contours": self.contours}
+        return {
+            "instances": self.instances,
+            "structures": self.structures,
+            **{name: count for name, count in counts.items() if count is not None},
+            "warnings": list(self.warnings),
+        }
+
+
+def first_header(series: Series) -> RawDataset:
+    """The whole header of the series' first slice, without pixels.
+
+    Raises LdctError for a series without an identifier that the objects must refer to, and for
+    a file that can no longer be read.
     """
-    for name in (*NAMES, "FrameOfReferenceUID"):
-        told = str(series.header.get(name) or "")
-        if not told or any(i.is_unidentified for i in series.instances):
+    for name in (*IDENTITY_KEYWORDS, "FrameOfReferenceUID"):
+        value = str(series.header.get(name) or "")
+        if not value or any(i.is_unidentified for i in series.instances):
             raise LdctError(
-                f"a source without {name} cannot be exported: nobody could tell whose the "
-                "structures are, or where; give the source its names first"
+                f"a source without {name} cannot be exported: structures could not be traced to "
+                f"their patient, images and coordinates; set {name} in the source files first"
             )
     first = series.instances[0]
     try:
         if first.frame is None:
-            return AsRead(read_dataset(first.path, stop_before_pixels=True))
+            return RawDataset(read_dataset(first.path, stop_before_pixels=True))
         header = first.load()
     except Unreadable as fault:
         raise LdctError(f"the source cannot be read any more: {fault.reason}") from fault
     del header.PixelData
-    return AsRead(header)
+    return RawDataset(header)
 
 
-def require_fit(labelmap: LabelMap, series: Series) -> None:
-    """Raises ValueError for labels of another grid, LdctError for a label map without names."""
+def require_same_shape(labelmap: LabelMap, series: Series) -> None:
+    """Raises ValueError for labels of another shape than [slices, rows, columns] of the series,
+    and LdctError for a label map without names."""
     shape = (len(series.instances), int(series.header.Rows), int(series.header.Columns))
     if labelmap.labels.shape != shape:
         raise ValueError(f"labels {labelmap.labels.shape} for a series of {shape}")
@@ -82,36 +105,36 @@ def require_fit(labelmap: LabelMap, series: Series) -> None:
 
 
 def frames_of_reference(series: Series) -> list[str]:
-    """Those of its slices, in order; some archives give each slice one of its own."""
-    told = (str(i.header.get("FrameOfReferenceUID") or "") for i in series.instances)
-    return list(dict.fromkeys(uid for uid in told if uid))
+    """The FrameOfReferenceUIDs of its slices; some archives give each slice one of its own."""
+    uids = (str(i.header.get("FrameOfReferenceUID") or "") for i in series.instances)
+    return list(dict.fromkeys(uid for uid in uids if uid))
 
 
-def several_frames(series: Series) -> list[str]:
+def frame_of_reference_warnings(series: Series) -> list[str]:
     """A warning where the slices name several frames of reference."""
     count = len(frames_of_reference(series))
     if count < 2:
         return []
-    return [f"the slices name {count} frames of reference: the first one is named here"]
+    return [f"the slices have {count} frames of reference: the object has the first one"]
 
 
-def carry(source: AsRead, derived: Dataset) -> None:
-    """Take over patient and study as the source has them, and the character set they are in.
+def copy_patient_and_study(source: RawDataset, derived: Dataset) -> None:
+    """Copy patient and study from the source, with the character set that they are in.
 
-    The last thing to be done to an object: its elements are then written as they are here,
-    and those of the source as they were read.
+    The last step of making an object: its own elements must be final, and those of the source
+    are written as they were read.
     """
     implicit, little_endian = derived.file_meta.TransferSyntaxUID.is_implicit_VR, True
     correct_ambiguous_vr(derived, True)
-    for name in OF_PATIENT_AND_STUDY:
+    for name in TYPE_2_KEYWORDS:
         setattr(derived, name, "")
     study = {_tag(name) for name in (*STUDY, "SpecificCharacterSet")}
     same = source.dataset.original_encoding == (implicit, little_endian)
-    # Without VR, values are the same bytes; the items of sequences are not.
-    as_good = implicit and source.dataset.original_encoding[1] == little_endian
+    # In implicit VR, values are the same bytes; the items of sequences are not.
+    same_values = implicit and source.dataset.original_encoding[1] == little_endian
     for tag, element in source.elements.items():
         if tag.group in (0x0010, 0x0012) or tag in study:
-            kept = same or (as_good and not is_sequence(source.dataset, tag))
+            kept = same or (same_values and not is_sequence(source.dataset, tag))
             derived[tag] = copy.deepcopy(element if kept else source.dataset[tag])
             if is_sequence(derived, tag):
                 _remove_private(derived[tag].value)
@@ -119,28 +142,28 @@ def carry(source: AsRead, derived: Dataset) -> None:
 
 
 def _remove_private(items: Iterable[Dataset]) -> None:
-    for item in (part for top in items for part in with_items(top)):
+    for item in (part for top in items for part in walk_items(top)):
         for tag in list(item.keys()):
             if tag.is_private:
                 del item[tag]
 
 
-def require_safe(names: Iterable[str], source: Dataset) -> None:
-    """Raises LdctError for a structure's name that says who the patient is, or that cannot be
+def require_safe_names(names: Iterable[str], source: Dataset) -> None:
+    """Raises LdctError for a structure's name that identifies the patient, or that cannot be
     written in the source's character set."""
-    told = source.get("SpecificCharacterSet") or "ISO_IR 192"
+    character_set = source.get("SpecificCharacterSet") or "ISO_IR 192"
     for number, name in enumerate(names, start=1):
         if identity_in(name, source, surname_alone=False):
-            raise LdctError(f"structure {number}: its name says who the patient is; rename it")
-        if not name.isascii() and told != "ISO_IR 192":
+            raise LdctError(f"structure {number}: its name identifies the patient; rename it")
+        if not name.isascii() and character_set != "ISO_IR 192":
             raise LdctError(
-                f"structure {name!r}: SpecificCharacterSet of the source may not hold this name; "
-                "name it in plain letters"
+                f"structure {name!r}: the source's SpecificCharacterSet {character_set} may not "
+                "hold this name; rename it with ASCII letters"
             )
 
 
 def date_and_time(source: Dataset) -> tuple[str, str]:
-    """Of a source's content, for what must have a date; long past where there is none."""
+    """The source's date and time (DA, TM); 1900-01-01 00:00:00 where it has none."""
     date = next((str(source[name].value) for name in DATES if source.get(name)), NO_DATE)
     time = next((str(source[name].value) for name in TIMES if source.get(name)), NO_TIME)
     return date, time
@@ -153,18 +176,20 @@ def object_uid(series: Series, operation: Operation) -> str:
 
 
 def contour_points(contour: Dataset) -> NDArray[np.float64]:
-    """[points, 3] in mm. Explicit VR has no length for more than 64 KB of decimals: such
-    contours come without VR (PS3.5 6.2.2), which leaves bytes.
+    """ContourData as points [points, 3] in mm.
 
-    Raises ValueError for what is not three numbers each.
+    Explicit VR has no length for more than 64 KB of decimals: such contours come without VR
+    (PS3.5 6.2.2), and pydicom leaves them as bytes. Raises ValueError for values that are not
+    three numbers a point.
     """
-    told = contour.get("ContourData") or ()
-    if isinstance(told, bytes):
-        told = told.decode("ascii").split("\\")
-    return np.array(told, float).reshape(-1, 3)
+    data = contour.get("ContourData") or ()
+    if isinstance(data, bytes):
+        data = data.decode("ascii").split("\\")
+    return np.array(data, float).reshape(-1, 3)
 
 
-def save(dataset: Dataset, folder: Path, name: str) -> None:
+def save_object(dataset: Dataset, folder: Path, name: str) -> None:
+    """Write the object as folder/name, with preamble and file meta information."""
     dataset.save_as(folder / name, enforce_file_format=True)
 
 

@@ -1,8 +1,7 @@
-"""Are objects that hold structures of a series, SEG and RTSTRUCT, what they say they are?
+"""Check SEG and RTSTRUCT objects of a series: before they are published, and by `ldct check`.
 
-They take from their source its patient, study and places, and refer to its images; that, and
-what every derived object must say of itself, is asked here, before they are handed over and by
-`ldct check`.
+They must have the patient, study and places of their source, refer to its images, and state what
+every derived object states of itself.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.derived.dicom3tools import (
-    ENTITIES,
+    ENTITY_PROGRAM,
     Validation,
     attribute_of,
     files_of,
@@ -28,15 +27,15 @@ from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of, structures_of
 from pipeline.dicom.derived.series_check import REUSE, Problem
 from pipeline.dicom.derived.source_rules import STUDY, tags_of
-from pipeline.dicom.derived.structure_objects import OF_PATIENT_AND_STUDY, contour_points
+from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, contour_points
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
-from pipeline.dicom.read.raw_elements import AsRead, same
+from pipeline.dicom.read.raw_elements import RawDataset, same_element
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import normal_of, numbers
 
 #: Of the rules for derived images, those that hold for every derived object.
-OF_EVERY_OBJECT = (
+COMMON_RULES = (
     "code-meaning",
     "equipment",
     "marking",
@@ -45,9 +44,9 @@ OF_EVERY_OBJECT = (
     "identity",
     "identity-removed",
 )
-#: A frame or contour lies in its slice to this, which is more than decimals may cost.
+#: A frame or contour lies in its slice to within this, which is more than decimals may cost.
 PLACE_TOLERANCE_MM = 1e-3
-NEW_FINDING = "write what the program asks for, as the source does"
+NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 SOURCE = ("source-image", "name images of the source, and no others")
 FRAME = ("frame-of-reference", "take the source's coordinates")
 KEPT = ("patient-and-study", "keep the source's attributes to the byte")
@@ -56,15 +55,16 @@ ALGORITHM = ("algorithm", "say by which algorithm and version each segment was m
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """An object, and the source that it is beside, if that is to be had."""
+class _StructureObject:
+    """A SEG or RTSTRUCT, its source series, and that one's first header; None where unknown."""
 
-    image: AsRead
+    image: RawDataset
     source: Series | None
-    first: AsRead | None
+    first: RawDataset | None
 
     @property
     def dataset(self) -> Dataset:
+        """The object's data set, decoded as needed."""
         return self.image.dataset
 
 
@@ -73,105 +73,105 @@ def examine_structures(
 ) -> tuple[list[Problem], Validation]:
     """What is wrong with an object, and what dciodvfy and dcentvfy find new against its source.
 
-    shown: how the file is named in what is told. Files of a source that has none of its own lie
-    in `scratch` for a moment.
+    shown: the file's name in problems. scratch: the folder for temporary copies of the headers
+    of source slices that are no files of their own.
     """
     try:
-        image = AsRead(read_dataset(path))
+        image = RawDataset(read_dataset(path))
     except Exception as error:  # damaged files raise many kinds
         problem = Problem(shown, "readable", "", type(error).__name__, "write a whole DICOM file")
         return [problem], Validation((), 0, 1)
-    first = AsRead(source.instances[0].load()) if source else None
-    judged = _Judged(image, source, first)
+    first = RawDataset(source.instances[0].load()) if source else None
+    checked = _StructureObject(image, source, first)
     problems = [
         Problem(shown, rule.name, attribute, value, rule.remedy)
         for rule in RULES
-        if rule.name in OF_EVERY_OBJECT
-        for attribute, value in _broken(rule, judged)
+        if rule.name in COMMON_RULES
+        for attribute, value in _broken(rule, checked)
     ]
-    for (name, remedy), find in ASKED.items():
-        problems += [Problem(shown, name, *found, remedy) for found in find(judged)]
-    validation = _validated(path, judged, scratch)
+    for (name, remedy), find in CHECKS.items():
+        problems += [Problem(shown, name, *found, remedy) for found in find(checked)]
+    validation = _validated(path, checked, scratch)
     problems += [
-        Problem("", program, attribute_of(finding), finding, NEW_FINDING)
+        Problem("", program, attribute_of(finding), finding, NEW_FINDING_REMEDY)
         for program, finding in validation.new
     ]
     return problems, validation
 
 
-def _broken(rule: AttributeRule, judged: _Judged) -> list[Finding]:
-    """What breaks the rule; what was taken over from the source so is no fault of the object."""
-    excused = list(rule.find(judged.first.dataset)) if rule.kept and judged.first else []
-    return [finding for finding in rule.find(judged.dataset) if finding not in excused]
+def _broken(rule: AttributeRule, checked: _StructureObject) -> list[Finding]:
+    """What breaks the rule, except for what was copied from the source and is broken there."""
+    excused = list(rule.find(checked.first.dataset)) if rule.kept and checked.first else []
+    return [finding for finding in rule.find(checked.dataset) if finding not in excused]
 
 
-def _images(judged: _Judged) -> Iterator[Finding]:
-    _, named = structures_of(judged.dataset)
+def _images(checked: _StructureObject) -> Iterator[Finding]:
+    _, named = structures_of(checked.dataset)
     if not named:
         yield "ReferencedSOPInstanceUID", "names no image"
-    if judged.source:
-        known = {uid for uid, _ in keys_of(judged.source)}
+    if checked.source:
+        known = {uid for uid, _ in keys_of(checked.source)}
         if named - known:
             yield "ReferencedSOPInstanceUID", f"names {len(named - known)} images not there"
 
 
-def _frame_of_reference(judged: _Judged) -> Iterator[Finding]:
-    told = judged.dataset.get("FrameOfReferenceUID")
-    if judged.source:
-        known = {i.header.get("FrameOfReferenceUID") for i in judged.source.instances}
-        if told not in known:
+def _frame_of_reference(checked: _StructureObject) -> Iterator[Finding]:
+    own = checked.dataset.get("FrameOfReferenceUID")
+    if checked.source:
+        known = {i.header.get("FrameOfReferenceUID") for i in checked.source.instances}
+        if own not in known:
             yield "FrameOfReferenceUID", ""
 
 
-def _kept(judged: _Judged) -> Iterator[Finding]:
-    if judged.first is None:
+def _kept(checked: _StructureObject) -> Iterator[Finding]:
+    if checked.first is None:
         return
-    both = {*judged.image.elements, *judged.first.elements}
+    both = {*checked.image.elements, *checked.first.elements}
     patient = {tag for tag in both if tag.group in (0x0010, 0x0012)}
     for tag in sorted(patient | tags_of(STUDY)):
-        # What these objects must have, and the source lacks, is there and empty.
-        held = judged.dataset.get(tag)
-        added = tag not in judged.first.elements and not (held and held.value)
-        if not added and not same(tag, judged.image, judged.first):
+        # Attributes that these objects must have and the source lacks are there, but empty.
+        held = checked.dataset.get(tag)
+        added = tag not in checked.first.elements and not (held and held.value)
+        if not added and not same_element(tag, checked.image, checked.first):
             yield keyword_for_tag(tag) or str(tag), ""
 
 
-def _uids(judged: _Judged) -> Iterator[Finding]:
-    if judged.source is None:
+def _uids(checked: _StructureObject) -> Iterator[Finding]:
+    if checked.source is None:
         return
-    if judged.dataset.get("SeriesInstanceUID") == judged.source.header.SeriesInstanceUID:
+    if checked.dataset.get("SeriesInstanceUID") == checked.source.header.SeriesInstanceUID:
         yield "SeriesInstanceUID", ""
-    if judged.dataset.get("SOPInstanceUID") in {uid for uid, _ in keys_of(judged.source)}:
+    if checked.dataset.get("SOPInstanceUID") in {uid for uid, _ in keys_of(checked.source)}:
         yield "SOPInstanceUID", ""
 
 
-def _algorithm(judged: _Judged) -> Iterator[Finding]:
-    for segment in judged.dataset.get("SegmentSequence") or ():
+def _algorithm(checked: _StructureObject) -> Iterator[Finding]:
+    for segment in checked.dataset.get("SegmentSequence") or ():
         made_by = segment.get("SegmentationAlgorithmIdentificationSequence") or ()
-        told = all(item.get("AlgorithmName") and item.get("AlgorithmVersion") for item in made_by)
-        if segment.get("SegmentNumber") and not (made_by and told):
+        named = all(item.get("AlgorithmName") and item.get("AlgorithmVersion") for item in made_by)
+        if segment.get("SegmentNumber") and not (made_by and named):
             yield "SegmentationAlgorithmIdentificationSequence", f"segment {segment.SegmentNumber}"
 
 
-def _places(judged: _Judged) -> Iterator[Finding]:
-    if judged.source is None:
+def _places(checked: _StructureObject) -> Iterator[Finding]:
+    if checked.source is None:
         return
-    instances = keys_of(judged.source)
-    apart_mm = [
-        _apart_mm(points, instances[key])
-        for key, points in (*_frames(judged.dataset), *_contours(judged.dataset))
+    instances = keys_of(checked.source)
+    offsets_mm = [
+        _offset_mm(points, instances[key])
+        for key, points in (*_frames(checked.dataset), *_contours(checked.dataset))
         if key in instances
     ]
-    if apart_mm and max(apart_mm) > PLACE_TOLERANCE_MM:
-        yield "", f"{max(apart_mm):.3f} mm off a slice"
+    if offsets_mm and max(offsets_mm) > PLACE_TOLERANCE_MM:
+        yield "", f"{max(offsets_mm):.3f} mm off a slice"
 
 
-def _apart_mm(points: NDArray[np.float64], instance: Instance) -> float:
-    """How far a frame's corner is from its slice's; of a contour, its points from the plane."""
-    apart = points - numbers(instance.header, "ImagePositionPatient", 3)
+def _offset_mm(points: NDArray[np.float64], instance: Instance) -> float:
+    """Distance of a frame's corner from its slice's, or of a contour's points from its plane."""
+    offsets = points - numbers(instance.header, "ImagePositionPatient", 3)
     if len(points) == 1:
-        return float(np.linalg.norm(apart))
-    return float(np.abs(apart @ normal_of(instance.header)).max())
+        return float(np.linalg.norm(offsets))
+    return float(np.abs(offsets @ normal_of(instance.header)).max())
 
 
 def _frames(dataset: Dataset) -> Iterator[tuple[ImageKey, NDArray[np.float64]]]:
@@ -190,7 +190,7 @@ def _contours(dataset: Dataset) -> Iterator[tuple[ImageKey, NDArray[np.float64]]
                 yield key_of(item), points
 
 
-ASKED: dict[tuple[str, str], Callable[[_Judged], Iterator[Finding]]] = {
+CHECKS: dict[tuple[str, str], Callable[[_StructureObject], Iterator[Finding]]] = {
     SOURCE: _images,
     FRAME: _frame_of_reference,
     KEPT: _kept,
@@ -200,20 +200,20 @@ ASKED: dict[tuple[str, str], Callable[[_Judged], Iterator[Finding]]] = {
 }
 
 
-def _validated(path: Path, judged: _Judged, scratch: Path | None) -> Validation:
+def _validated(path: Path, checked: _StructureObject, scratch: Path | None) -> Validation:
     """dciodvfy does not know the class of label map segmentations: there is nothing to compare."""
-    unknown = judged.dataset.get("SOPClassUID") == LABEL_MAP_SEGMENTATION
-    if judged.source is None or unknown or not path.is_file():
+    unknown = checked.dataset.get("SOPClassUID") == LABEL_MAP_SEGMENTATION
+    if checked.source is None or unknown or not path.is_file():
         return Validation((), 0, 1)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
-        sources = files_of([judged.source.instances[0]], Path(folder))
+        sources = files_of([checked.source.instances[0]], Path(folder))
         validation = validate([(path, sources[0])])
-    return replace(validation, new=tuple(f for f in validation.new if not _is_added(f, judged)))
+    return replace(validation, new=tuple(f for f in validation.new if not _is_added(f, checked)))
 
 
-def _is_added(told: tuple[str, str], judged: _Judged) -> bool:
-    """dcentvfy minds attributes that an object must have, if empty, and that the source lacks."""
-    program, finding = told
+def _is_added(new: tuple[str, str], checked: _StructureObject) -> bool:
+    """Whether dcentvfy reports an attribute that the object must have and the source lacks."""
+    program, finding = new
     name = attribute_of(finding)
-    lacking = judged.first is not None and name not in judged.first.dataset
-    return program == ENTITIES and name in OF_PATIENT_AND_STUDY and lacking
+    lacking = checked.first is not None and name not in checked.first.dataset
+    return program == ENTITY_PROGRAM and name in TYPE_2_KEYWORDS and lacking

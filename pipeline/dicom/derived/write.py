@@ -1,4 +1,4 @@
-"""A derived CT series that says so: one object from each source slice, one to one.
+"""Write derived CT series: one object from each source slice, marked as derived.
 
 Geometry, patient, study and frame of reference are the source's own bytes. UIDs are new and
 deterministic: the same source and the same operation give the same UIDs. See PS3.3 A.3 (CT
@@ -21,12 +21,12 @@ from pydicom.uid import CTImageStorage
 
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived.encode import UNCOMPRESSED, save_image, tell_loss
-from pipeline.dicom.derived.quantise import Clipped, to_stored
+from pipeline.dicom.derived.encode import UNCOMPRESSED, declare_loss, save_image
+from pipeline.dicom.derived.quantise import ClippedPixels, to_stored
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.fast_header import PIXEL_DATA
 from pipeline.dicom.read.headers import Instance
-from pipeline.dicom.read.raw_elements import AsRead, is_overlay, is_private, with_items
+from pipeline.dicom.read.raw_elements import RawDataset, is_overlay, is_private, walk_items
 from pipeline.dicom.read.volume import Slice
 
 #: Statements about the source's own pixels or bytes, no longer true of the derived image.
@@ -52,16 +52,17 @@ STALE = (
     "DataSetTrailingPadding",
 )
 NOT_KEPT = frozenset((PIXEL_DATA, *map(tag_for_keyword, STALE)))
-LARGEST_SERIES_NUMBER = 2**31 - 1
+MAX_SERIES_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Operation:
     """What was done to a series: enters the UIDs and every derived header.
 
-    label begins the series description, so that nobody takes it for the original. identity
-    is what makes two operations differ: a model's name, version and weights digest. product
-    sets apart a second series of one operation, whose number follows the first one's.
+    label: begins the series description, so that it is not mistaken for the original. code:
+    (value, designator, meaning) for DerivationCodeSequence. identity: what distinguishes two
+    operations, such as a model's name, version and weights digest. product: distinguishes a
+    second series of one operation, whose number follows the first one's.
     """
 
     label: str
@@ -73,7 +74,7 @@ class Operation:
     product: str = ""
 
 
-#: How the label begins of what a generator made up: padding may have become an image there.
+#: How the label begins where a generative model filled in a part, which may have been padding.
 MADE_UP = "AI MADE UP"
 #: (value, designator, meaning). CID 7203 has no code for denoising and is extensible: these
 #: are DICOM's own codes from CID 7162 and CID 9231; the derivation description says the rest.
@@ -86,9 +87,12 @@ PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 
 @dataclass(frozen=True)
-class Target:
-    """What all the images of a derived series share: their folder, which is there, what was
-    done, the key of encode.SYNTAXES, and which volume of the source's series it is."""
+class SeriesTarget:
+    """Where and how a derived series is written.
+
+    folder: exists. syntax: a key of encode.SYNTAXES. part: the name of the volume among those of
+    the source's DICOM series, or "".
+    """
 
     folder: Path
     operation: Operation
@@ -96,30 +100,32 @@ class Target:
     part: str = ""
 
     def path(self, number: int) -> Path:
-        """Of the `number`th image, counted from 1."""
+        """The file of the `number`th image, counted from 1."""
         return self.folder / f"CT.{number:04d}.dcm"
 
 
-def write_slice(made: Slice, to: Target, number: int) -> Clipped:
-    """Write the `number`th derived image, what was made of a slice.
+def write_slice(processed: Slice, to: SeriesTarget, number: int) -> ClippedPixels:
+    """Write a processed slice as the `number`th image, counted from 1; returns what was clipped.
 
-    Values are rounded to the stored grid; padding is restored from the source exactly. What was
-    done where a slice is `made_up` must be labelled MADE_UP. Raises LdctError for values that are
-    not numbers.
+    HU are rounded to stored values; padding is the source's, bit for bit. An operation on slices
+    with a mask `generated` must be labelled MADE_UP. Raises LdctError for values that are not
+    finite.
     """
-    header = made.source.dataset
-    fitted = to_stored(made.image_hu, made.pixels, header, made_up=made.made_up)
-    derived = derive_header(made.source, to.operation, made.instance, part=to.part)
-    save_image(derived, fitted.stored, to.path(number), syntax=to.syntax)
-    return fitted.clipped
+    header = processed.source.dataset
+    quantised = to_stored(
+        processed.image_hu, processed.pixels, header, generated=processed.generated
+    )
+    derived = derive_header(processed.source, to.operation, processed.instance, part=to.part)
+    save_image(derived, quantised.stored, to.path(number), syntax=to.syntax)
+    return quantised.clipped
 
 
 def derive_header(
-    as_read: AsRead, operation: Operation, instance: Instance, *, part: str = ""
+    as_read: RawDataset, operation: Operation, instance: Instance, *, part: str = ""
 ) -> Dataset:
-    """The source's header, turned into that of an image derived from it; no pixels.
+    """The header of an image derived from a source image, without pixels.
 
-    as_read: what instance.load() gave. part: which volume of its series this is.
+    as_read: the source, as instance.load() returns it. part: as in SeriesTarget.
     """
     source, derived = as_read.dataset, _copied(as_read)
     _remove_private_and_overlays(derived)
@@ -139,16 +145,15 @@ def derive_header(
     ]
     if source.get("HighBit") != source.BitsStored - 1:
         derived.HighBit = source.BitsStored - 1  # reading has moved the values down
-    tell_loss(derived, source)
+    declare_loss(derived, source)
     derived.file_meta = pydicom.dataset.FileMetaDataset()
     derived.file_meta.MediaStorageSOPClassUID = derived.get("SOPClassUID") or CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     return derived
 
 
-def _copied(source: AsRead) -> Dataset:
-    """What can be kept of a header, to be changed: elements as they were read, which cannot be
-    changed, are shared."""
+def _copied(source: RawDataset) -> Dataset:
+    """A copy of what a derived header keeps; raw elements, which are immutable, are shared."""
     copied = Dataset(
         {
             tag: element if isinstance(element, RawDataElement) else copy.deepcopy(element)
@@ -163,7 +168,7 @@ def _copied(source: AsRead) -> Dataset:
 
 def _remove_private_and_overlays(dataset: Dataset) -> None:
     """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
-    for item in with_items(dataset):
+    for item in walk_items(dataset):
         for tag in list(item.keys()):
             if is_private(tag) or is_overlay(tag):
                 del item[tag]
@@ -174,13 +179,13 @@ def derived_uid(source_uid: str, operation: Operation, part: str = "") -> str:
 
     That includes this software's version, which the image names: one UID, one image.
     """
-    told = (source_uid, operation.identity, operation.product, part, VERSION)
-    summary = hashlib.sha256("\0".join(told).encode()).digest()
+    parts = (source_uid, operation.identity, operation.product, part, VERSION)
+    summary = hashlib.sha256("\0".join(parts).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=summary[:16], version=5).int}"
 
 
 def series_number(source: Dataset, operation: Operation) -> int:
-    """A number of its own, the same at every run, that sorts behind the source's.
+    """A SeriesNumber that sorts after the source's, the same in every run.
 
     Two digits follow the source's: an even number by the operation, so that two models seldom
     share one, and the next for the operation's second product.
@@ -192,20 +197,22 @@ def series_number(source: Dataset, operation: Operation) -> int:
     except (TypeError, ValueError):  # not a number, or several
         original = 0
     number = original * 100 + digits
-    if number > LARGEST_SERIES_NUMBER:
-        number = (LARGEST_SERIES_NUMBER // 100 - 1) * 100 + digits
+    if number > MAX_SERIES_NUMBER:
+        number = (MAX_SERIES_NUMBER // 100 - 1) * 100 + digits
     return number - 100 if number == original else number
 
 
 def series_description(source: Dataset, operation: Operation, part: str = "") -> str:
-    """What was done comes first. An original description that names the patient is left out."""
+    """The SeriesDescription: the operation's label, the part, and the source's description,
+    unless that identifies the patient. At most 64 characters (VR LO)."""
     original = str(source.get("SeriesDescription") or "")
     kept = "" if identity_in(original, source) else original
-    told = " | ".join(text for text in (operation.label, part, kept) if text)
-    return told.replace("\\", "/")[:64].rstrip(" |")  # a backslash would begin a second value
+    text = " | ".join(text for text in (operation.label, part, kept) if text)
+    return text.replace("\\", "/")[:64].rstrip(" |")  # a backslash would begin a second value
 
 
 def code_item(value: str, designator: str, meaning: str) -> Dataset:
+    """An item of a code sequence (PS3.3 8.8)."""
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, designator, meaning
     return code
@@ -225,7 +232,7 @@ def _as_source(reference: Dataset) -> Dataset:
 
 
 def equipment_item(operation: Operation) -> Dataset:
-    """What this software contributed (PS3.3 C.12.1.1.5)."""
+    """This software's item of ContributingEquipmentSequence (PS3.3 C.12.1.1.5)."""
     equipment = Dataset()
     equipment.Manufacturer = SOFTWARE
     equipment.ManufacturerModelName = operation.equipment[:64]

@@ -13,7 +13,7 @@ BODY_PARTS = {
     **dict.fromkeys(("HEAD", "BRAIN", "SKULL"), "neuro"),
 }
 
-#: The folder of the public Mayo set, whose cases C002, L004, N005 tell the exam by their letter.
+#: The folder of the public Mayo set: the letter of its cases C002, L004, N005 is the exam's.
 MAYO_FOLDER = "LDCT-and-Projection-data"
 MAYO_LETTERS = {"C": "chest", "L": "abdomen", "N": "neuro"}
 
@@ -23,5 +23,5 @@ def anatomy_of(series: Series) -> str:
     case = str(series.header.get("PatientID") or "").strip()
     if MAYO_FOLDER in series.instances[0].path.parts and re.fullmatch(r"[CLN]\d{3}", case):
         return MAYO_LETTERS[case[0]]
-    told = str(series.header.get("BodyPartExamined") or "")
-    return BODY_PARTS.get(re.sub(r"[\W_]", "", told).upper(), "")
+    body_part = str(series.header.get("BodyPartExamined") or "")
+    return BODY_PARTS.get(re.sub(r"[\W_]", "", body_part).upper(), "")

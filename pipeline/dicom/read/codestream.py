@@ -1,6 +1,7 @@
-"""What a compressed frame claims to be, read before a decoder is let loose on it.
+"""The size that a compressed frame states itself, read before it is decoded.
 
-A damaged or hostile stream may claim a size of its own, and decoders allocate what it claims.
+A damaged or hostile stream may state another size than the header, and decoders allocate what
+the stream states.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}
 
 
-def require_honest_size(dataset: Dataset) -> None:
-    """Raises Unreadable where the stream's own rows and columns are not the header's."""
+def require_matching_size(dataset: Dataset) -> None:
+    """Raises Unreadable where the stream's own rows and columns are not the header's Rows and
+    Columns; does nothing for other encodings than JPEG, JPEG-LS and JPEG 2000."""
     syntax = dataset.file_meta.TransferSyntaxUID
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax in JPEG2000TransferSyntaxes:
@@ -31,9 +33,9 @@ def require_honest_size(dataset: Dataset) -> None:
     else:
         return
     if size != (dataset.Rows, dataset.Columns):
-        claimed = f"{size[0]} x {size[1]}" if size else "no readable size"
+        stated = f"{size[0]} x {size[1]}" if size else "no readable size"
         raise Unreadable(
-            f"the compressed stream has {claimed}, the header {dataset.Rows} x {dataset.Columns}",
+            f"the compressed stream has {stated}, the header {dataset.Rows} x {dataset.Columns}",
             "PixelData",
             syntax.name,
         )

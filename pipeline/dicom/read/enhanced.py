@@ -1,4 +1,4 @@
-"""Multi-frame CT (PS3.3 A.38, A.70) as the single slices that the rest of the house knows.
+"""Multi-frame CT (PS3.3 A.38, A.70) as single-frame CT Images, which the rest of the code reads.
 
 A frame becomes an ordinary CT Image: the attributes of the file, and over them those of the
 frame's functional groups (PS3.3 C.7.6.16), under the names of the CT Image IOD (C.8.2.1).
@@ -45,8 +45,8 @@ REQUIRED_GROUPS = {
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
 
-#: Of the file as a whole, and meaningless or untrue of one frame.
-OF_ALL_FRAMES = _tags(
+#: Attributes of the file as a whole, meaningless or wrong for one frame.
+MULTI_FRAME_TAGS = _tags(
     "NumberOfFrames SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence "
     "DimensionOrganizationType DimensionOrganizationSequence DimensionIndexSequence "
     "DimensionIndexValues ConcatenationUID ConcatenationFrameOffsetNumber InConcatenationNumber "
@@ -54,15 +54,15 @@ OF_ALL_FRAMES = _tags(
     "SmallestImagePixelValue LargestImagePixelValue IconImageSequence ReferencedSeriesSequence "
     "PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
 )
-#: What a functional group has no say in: whose image it is, and how its pixels are coded.
-OF_THE_FILE = _tags(
+#: Attributes that a functional group cannot override: identity, and how pixels are coded.
+FILE_LEVEL_TAGS = _tags(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID PatientID StudyInstanceUID SeriesInstanceUID "
     "FrameOfReferenceUID SamplesPerPixel PhotometricInterpretation Rows Columns "
     "BitsAllocated BitsStored HighBit PixelRepresentation"
 )
 #: Groups whose items are values themselves, not a wrapping of attributes. The last one, what a
 #: legacy file was converted from, gives way to the file that was read.
-KEPT_WHOLE = _tags(
+WHOLE_SEQUENCES = _tags(
     "ReferencedImageSequence RealWorldValueMappingSequence ConversionSourceAttributesSequence"
 )
 
@@ -100,18 +100,21 @@ def single_frame(dataset: Dataset, frame: int) -> Dataset:
 
 
 def load_frame(path: Path, frame: int) -> Dataset:
-    """The same from a file, which stays in memory until another one is asked for."""
+    """single_frame of a file, which stays in memory until another file is read.
+
+    Raises Unreadable as single_frame does.
+    """
     # Of a member of an archive, the archive is what can change.
     status = next(place for place in (path, *path.parents) if place.exists()).stat()
-    multi_frame = _opened(path, (status.st_mtime_ns, status.st_size))
+    multi_frame = _open_multi_frame(path, (status.st_mtime_ns, status.st_size))
     if isinstance(multi_frame, Unreadable):
         raise Unreadable(multi_frame.reason, multi_frame.attribute, multi_frame.value)
     return multi_frame.image(frame)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, stamp: tuple[int, int]) -> MultiFrame | Unreadable:
-    """A fault is kept too: else a damaged file would be read again for each of its frames."""
+def _open_multi_frame(path: Path, stamp: tuple[int, int]) -> MultiFrame | Unreadable:
+    """A fault is cached too: else a damaged file would be read again for each of its frames."""
     try:
         with _damage_in("file"):
             dataset = read_dataset(path)
@@ -123,7 +126,7 @@ def _opened(path: Path, stamp: tuple[int, int]) -> MultiFrame | Unreadable:
 
 
 def source_reference(header: Dataset, frame: int | None) -> Dataset:
-    """The object that exists, as PS3.3 table 10-3 (Image SOP Instance Reference) names it.
+    """A reference to the stored object: PS3.3 table 10-3 (Image SOP Instance Reference).
 
     `header` is a slice's; where it is a frame of a multi-frame file, `frame` is not None.
     """
@@ -147,7 +150,7 @@ def _damage_in(what: str, attribute: str = "") -> Iterator[None]:
 
 
 class MultiFrame:
-    """A multi-frame file taken apart once; its frames are put together one by one."""
+    """A multi-frame file, parsed once; its frames are assembled one by one."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -163,11 +166,11 @@ class MultiFrame:
                 tag: dataset.get_item(tag)
                 for tag in list(dataset.keys())
                 # Overlays have frames of their own.
-                if tag not in OF_ALL_FRAMES and not 0x6000 <= tag.group <= 0x60FF
+                if tag not in MULTI_FRAME_TAGS and not 0x6000 <= tag.group <= 0x60FF
             }
 
     def header(self, frame: int) -> Dataset:
-        """The frame as a CT Image without pixels."""
+        """Frame `frame`, counted from 0, as a CT Image without pixels; raises Unreadable."""
         with _damage_in(f"functional groups of frame {frame + 1}"):
             found = self._shared | _attributes(self._per_frame[frame])
             for keyword, group in REQUIRED_GROUPS.items():
@@ -177,7 +180,7 @@ class MultiFrame:
             header = Dataset({t: copy.copy(e) for t, e in (self._of_file | found).items()})
             encoding = self._dataset.original_encoding
             header.set_original_encoding(*encoding, self._dataset.original_character_set)
-            _add_names_of_ct_image(header, found)
+            _add_ct_image_names(header, found)
             if tag_for_keyword("InstanceNumber") not in found:
                 # Not InStackPositionNumber, which begins anew in each stack.
                 header.InstanceNumber = self._offset + frame + 1
@@ -185,7 +188,7 @@ class MultiFrame:
         return header
 
     def _name(self, header: Dataset, frame: int) -> None:
-        """Turn the header into that of an object of its own, which knows where it is from."""
+        """Make the header that of an object of its own, with a reference to the file and frame."""
         source = Dataset()
         source.ReferencedSOPClassUID = self._dataset.SOPClassUID
         source.ReferencedSOPInstanceUID = self._dataset.SOPInstanceUID
@@ -199,7 +202,7 @@ class MultiFrame:
         header.file_meta.TransferSyntaxUID = self._dataset.file_meta.TransferSyntaxUID
 
     def image(self, frame: int) -> Dataset:
-        """The frame as a CT Image, its pixels as they are stored."""
+        """Frame `frame`, counted from 0, with its pixels as they are stored; raises Unreadable."""
         if frame >= self.count:
             raise Unreadable(f"no frame {frame + 1}", "NumberOfFrames", self.count)
         image = copy.deepcopy(self.header(frame))
@@ -229,7 +232,7 @@ class MultiFrame:
 
 
 def frame_uid(sop_instance_uid: str, frame: int) -> str:
-    """A UID under 2.25 (PS3.5 B.2) for a frame, counted from 0: the same at every run."""
+    """A UID under 2.25 (PS3.5 B.2) for a frame, counted from 0: the same in every run."""
     summary = hashlib.sha256(f"{sop_instance_uid}\0frame {frame + 1}".encode()).digest()
     return f"2.25.{uuid.UUID(bytes=summary[:16], version=5).int}"
 
@@ -251,14 +254,14 @@ def _attributes(groups: Dataset) -> Elements:
     public.sort(key=lambda group: not group.keyword.startswith("Unassigned"))
     found: Elements = {}
     for group in public:
-        if group.tag in KEPT_WHOLE:
+        if group.tag in WHOLE_SEQUENCES:
             found[group.tag] = group
         elif group.VR == "SQ" and group.value:
-            found |= _agreed(list(group.value))
+            found |= _common_attributes(list(group.value))
     return found
 
 
-def _agreed(items: list[Dataset]) -> Elements:
+def _common_attributes(items: list[Dataset]) -> Elements:
     """The attributes of a group that has the same value in all its items.
 
     Groups have one item, but for example X-ray details one for each of two tubes: with two
@@ -268,13 +271,13 @@ def _agreed(items: list[Dataset]) -> Elements:
     return {
         tag: first.get_item(tag)
         for tag in list(first.keys())
-        if not (tag.is_private or tag in OF_THE_FILE or tag in OF_ALL_FRAMES)
+        if not (tag.is_private or tag in FILE_LEVEL_TAGS or tag in MULTI_FRAME_TAGS)
         and all(tag in other and other[tag] == first[tag] for other in others)
     }
 
 
-def _add_names_of_ct_image(header: Dataset, found: Elements) -> None:
-    """What the groups name otherwise than a CT Image does, unless a converter kept both."""
+def _add_ct_image_names(header: Dataset, found: Elements) -> None:
+    """Set attributes under a CT Image's names, unless a converter kept both names."""
     for old, new in RENAMED.items():
         if tag_for_keyword(old) in found and tag_for_keyword(new) not in found:
             value = header[old].value

@@ -1,9 +1,9 @@
-"""A CT file's header without its pixels, scanned for the few attributes that are wanted.
+"""A fast parser for the few attributes of a CT file's header that this software uses.
 
 pydicom takes about a millisecond for the hundred-odd elements of a header; skipping from
-element to element takes a tenth of it, which decides how long a large folder takes. Anything
-out of the ordinary (big endian, deflated, a long header, damage) is left to pydicom: `scan`
-answers None and never guesses. Encoding: PS3.5 section 7, PS3.10 section 7.1.
+element to element takes a tenth of it, which decides how long a large folder takes. For
+anything but plain little-endian DICOM (big endian, deflated, a long header, damage) `scan`
+returns None, and pydicom reads the file. Encoding: PS3.5 section 7, PS3.10 section 7.1.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ class PixelSpan:
 Element: TypeAlias = RawDataElement | DataElement
 
 
-class _Unusual(Exception):
-    """Something that pydicom should look at."""
+class _NeedsPydicom(Exception):
+    """An encoding that this parser leaves to pydicom."""
 
 
-def scan(head: bytes, wanted: Container[int]) -> tuple[Dataset, PixelSpan | None] | None:
-    """The wanted top-level attributes of a file, and where its pixels are if not compressed.
+def scan(head: bytes, tags: Container[int]) -> tuple[Dataset, PixelSpan | None] | None:
+    """The top-level attributes with these tags, and where the pixels lie if not compressed.
 
     head: the file's first HEAD_BYTES. None where it is anything but plain little-endian DICOM.
     """
     if head[128:PREAMBLE] != b"DICM":
         return None
     try:
-        meta, at = _elements(head, PREAMBLE, implicit=False, wanted=META, stop=META_END)
+        meta, at = _elements(head, PREAMBLE, implicit=False, tags=META, stop=META_END)
         syntax = UID(str(meta[BaseTag(TRANSFER_SYNTAX)].value))
         sop_class = str(meta[BaseTag(SOP_CLASS)].value) if BaseTag(SOP_CLASS) in meta else ""
         if not _is_plain(syntax):
             return None
         implicit = syntax == ImplicitVRLittleEndian
-        found, at = _elements(head, at, implicit=implicit, wanted=wanted, stop=PIXEL_DATA)
+        found, at = _elements(head, at, implicit=implicit, tags=tags, stop=PIXEL_DATA)
         tag, _, start, length = _element_at(head, at, implicit)
-    except Exception:  # whatever is wrong with it, pydicom says it better
+    except Exception:  # pydicom reads it instead, and names what is wrong
         return None
     if tag != PIXEL_DATA:
         return None
@@ -95,11 +95,11 @@ def _is_plain(syntax: UID) -> bool:
 
 
 def _elements(
-    head: bytes, at: int, *, implicit: bool, wanted: Container[int], stop: int
+    head: bytes, at: int, *, implicit: bool, tags: Container[int], stop: int
 ) -> tuple[dict[BaseTag, Element], int]:
-    """The wanted elements from `at` on; the place of the first whose tag is `stop` or higher.
+    """The elements from `at` on that are in `tags`, and where the first tag of `stop` or more is.
 
-    Raises _Unusual or struct.error at whatever needs a closer look.
+    Raises _NeedsPydicom or struct.error for what pydicom should read.
     """
     found: dict[BaseTag, Element] = {}
     lowest = META_START
@@ -108,24 +108,24 @@ def _elements(
         if tag >= stop:
             return found, at
         if tag < lowest:
-            raise _Unusual
+            raise _NeedsPydicom
         lowest = tag + 1
         at = _end_of_value(head, vr, start, length, implicit)
-        if tag in wanted:
+        if tag in tags:
             value = _decoded(tag, vr, head[start:at], implicit)
             found[value.tag] = value
 
 
 @functools.lru_cache(maxsize=4096)
 def _decoded(tag: int, vr: str | None, value: bytes, implicit: bool) -> Element:
-    """Shared by all the slices that have it in common, as most of a series' header is.
+    """An element; slices share the ones that they have in common, as most of a header is.
 
-    Text beyond ASCII needs its character set, and so pydicom. Without a VR, some numbers take
-    their sign from another attribute: these stay raw.
+    Text beyond ASCII is left to pydicom, which knows its character set. Without a VR, some
+    numbers take their sign from another attribute: these stay raw.
     """
     known_vr = vr or dictionary_VR(tag)
     if known_vr not in _BINARY and (b"\x1b" in value or not value.isascii()):
-        raise _Unusual
+        raise _NeedsPydicom
     raw = RawDataElement(BaseTag(tag), vr, len(value), value, 0, implicit, True)
     return raw if known_vr == "US or SS" else convert_raw_data_element(raw)
 
@@ -144,15 +144,15 @@ def _element_at(head: bytes, at: int, implicit: bool) -> tuple[int, str | None, 
 
 def _end_of_value(head: bytes, vr: str | None, start: int, length: int, implicit: bool) -> int:
     if vr is None and not implicit:
-        raise _Unusual
+        raise _NeedsPydicom
     if length != UNDEFINED:
         end = start + length
     elif vr in (None, "SQ"):
         end = _end_of_sequence(head, start, implicit=implicit)
     else:
-        raise _Unusual
+        raise _NeedsPydicom
     if end > len(head):
-        raise _Unusual
+        raise _NeedsPydicom
     return end
 
 
@@ -163,7 +163,7 @@ def _end_of_sequence(head: bytes, at: int, *, implicit: bool) -> int:
         if tag == _SEQUENCE_END:
             return at
         if tag != _ITEM:
-            raise _Unusual
+            raise _NeedsPydicom
         at = at + length if length != UNDEFINED else _end_of_item(head, at, implicit=implicit)
 
 
@@ -176,7 +176,7 @@ def _end_of_item(head: bytes, at: int, *, implicit: bool) -> int:
 
 
 def explicit_head(tag: int, vr: str, length: int) -> bytes:
-    """What stands before a value in explicit little endian: tag, VR and length."""
+    """The bytes before a value in explicit VR little endian: tag, VR and length (PS3.5 7.1.2)."""
     group, element, code = tag >> 16, tag & 0xFFFF, vr.encode()
     if vr in _LONG:
         return _LONG_EXPLICIT.pack(group, element, code, 0, length)

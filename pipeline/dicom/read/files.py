@@ -19,20 +19,21 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.core.refusals import Unreadable
 
-#: More than any single slice; what claims to be larger is not read into memory.
-LARGEST_FILE_BYTES = 2 * 1024**3
-#: A member of an archive that unpacks to more than this, and to more than so many times its size,
-#: is made to fill a memory: CT shrinks to a third, and an empty slice is small.
-LARGEST_SHRUNK_BYTES, MOST_SHRUNK = 64 * 1024**2, 100
+#: More than any CT file has; a larger file is not read into memory.
+MAX_FILE_BYTES = 2 * 1024**3
+#: An archive member that unpacks to more bytes than this, and to more than so many times its
+#: packed size, is a decompression bomb: CT packs to a third, and an empty slice is small.
+MAX_UNPACKED_BYTES, MAX_COMPRESSION_RATIO = 64 * 1024**2, 100
 ARCHIVE = ".zip"
 PREAMBLE = 132
 
 
 def files_below(root: Path, *, skip: str = "") -> Iterator[Path]:
-    """Every file below `root` in a fixed order, members of archives included; hidden ones not.
+    """Every file below `root` in a fixed order, with members of zip archives, without hidden
+    files.
 
     An archive that cannot be opened is yielded itself, and so is a folder with `skip` in its
-    name, which is not entered. Links to folders are not followed.
+    name, in any case of letters, which is not entered. Links to folders are not followed.
     """
     if root.is_file():
         yield from _members(root)
@@ -80,25 +81,26 @@ def size_of(path: Path) -> int:
 
 
 def opened(path: Path) -> BinaryIO:
-    """The bytes of a file or member; raises Unreadable for an encrypted member, and for a bomb."""
+    """A file or member opened for reading; raises Unreadable for an encrypted member, and for a
+    decompression bomb."""
     found = _within(path)
     if found is None:
         return path.open("rb")
     archive, member = found
     if member.flag_bits & 1:
         raise Unreadable("an encrypted archive: unpack it first")
-    most = max(LARGEST_SHRUNK_BYTES, MOST_SHRUNK * member.compress_size)
-    if member.file_size > most:
+    limit = max(MAX_UNPACKED_BYTES, MAX_COMPRESSION_RATIO * member.compress_size)
+    if member.file_size > limit:
         raise Unreadable(f"a member that unpacks to {member.file_size} bytes is no CT slice")
     return archive.open(member)  # type: ignore[return-value]
 
 
 def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
-    """A DICOM file by pydicom's `dcmread`, whose options and exceptions these are.
+    """A DICOM file or archive member, read with pydicom's `dcmread` and its options.
 
-    Raises Unreadable for a file too large for a slice.
+    Raises what `dcmread` raises, and Unreadable for a file too large for a slice.
     """
-    if size_of(path) > LARGEST_FILE_BYTES:
+    if size_of(path) > MAX_FILE_BYTES:
         raise Unreadable(f"a file of {size_of(path)} bytes is no CT slice")
     with opened(path) as stream:
         source = stream if _within(path) is None else BytesIO(stream.read())
@@ -121,7 +123,7 @@ def _is_bare(head: bytes) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Is there such a file or member?"""
+    """Whether there is such a file or archive member."""
     try:
         return path.exists() or _within(path) is not None
     except KeyError:

@@ -1,7 +1,7 @@
 """One file's header: is it a CT slice, and has it all that a slice needs?
 
-Pixels are not touched here. What is no CT slice is excluded, what should be one and is not
-usable is quarantined, each by name.
+Pixels are not read here. A file that is no CT slice is excluded; one that should be and cannot
+be used is quarantined.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.read.files import opened, read_dataset, size_of
 from pipeline.dicom.read.slice_requirements import (
-    NAMES,
-    REQUIRED,
+    IDENTITY_KEYWORDS,
+    REQUIRED_KEYWORDS,
     is_empty,
     numbers,
     position_mm,
     require_slice,
 )
 
-#: Values longer than this are skipped when a whole header is read: no attribute wanted is.
+#: Values longer than this are skipped when a whole header is read: none of HEADER_TAGS is.
 DEFER_ABOVE_BYTES = 64 * 1024
 
-#: What the stages need to know of a series besides; none of it identifies a patient.
-DESCRIPTIVE = (
+#: What later stages need to know of a series; none of it identifies a patient.
+DESCRIPTIVE_KEYWORDS = (
     "ImageType",
     "ConvolutionKernel",
     "KVP",
@@ -59,8 +59,8 @@ DESCRIPTIVE = (
     "LossyImageCompression",
 )
 
-#: What sets slices apart that share a place: the first that does splits the series.
-SPLITTING = (
+#: What may distinguish slices at one place: the first of these that does splits the series.
+SPLITTING_KEYWORDS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -76,7 +76,7 @@ SPLITTING = (
     "AcquisitionTime",
 )
 
-OTHER = (
+OTHER_KEYWORDS = (
     "SpecificCharacterSet",
     "SeriesDescription",  # read to tell doses apart (ingest.dose_pairs); never stored or shown
     "SOPClassUID",
@@ -94,15 +94,15 @@ OTHER = (
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 )
-#: Keywords by tag.
-WANTED = {
+#: The attributes that are read from every header: keywords by tag.
+HEADER_TAGS = {
     tag: name
-    for name in (*REQUIRED, *DESCRIPTIVE, *SPLITTING, *OTHER)
+    for name in (*REQUIRED_KEYWORDS, *DESCRIPTIVE_KEYWORDS, *SPLITTING_KEYWORDS, *OTHER_KEYWORDS)
     if (tag := tag_for_keyword(name)) is not None
 }
 
 #: Values of ImageType that mark pages and overviews stored as CT images.
-NO_SLICE = {
+NOT_SLICES = {
     "LOCALIZER": "a localizer",
     "SCREEN SAVE": "a screen shot",
     "SCREENSAVE": "a screen shot",
@@ -111,13 +111,13 @@ NO_SLICE = {
 }
 
 #: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
-LOSSY_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
 
 #: Label Map Segmentation Storage (2024): not in pydicom's list yet.
 LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
 
-#: How names given here begin; no real object's name does, and none is ever exported.
+#: Prefix of identifiers that were made here for files without any; such files are not exported.
 UNIDENTIFIED = "unidentified."
 
 
@@ -137,28 +137,35 @@ class Instance:
 
     @property
     def is_lossy(self) -> bool:
-        """Compressed with loss, now or ever: by its own word or by its transfer syntax."""
-        told = str(self.header.get("LossyImageCompression", "")) == "01"
-        return told or _meta(self.header, "TransferSyntaxUID") in LOSSY_ONLY
+        """Compressed with loss, now or earlier: by LossyImageCompression or transfer syntax."""
+        declared = str(self.header.get("LossyImageCompression", "")) == "01"
+        return declared or _meta(self.header, "TransferSyntaxUID") in LOSSY_SYNTAXES
 
     @property
     def is_unidentified(self) -> bool:
-        """Named here, after its folder (see Intake): there is no such object elsewhere."""
-        return any(str(self.header[name].value).startswith(UNIDENTIFIED) for name in NAMES)
+        """Whether its identifiers were made here, from its folder (IngestOptions.unidentified)."""
+        return any(
+            str(self.header[name].value).startswith(UNIDENTIFIED) for name in IDENTITY_KEYWORDS
+        )
 
     @property
     def origin_mm(self) -> NDArray[np.float64]:
+        """ImagePositionPatient: (x, y, z) of the first pixel's centre in LPS mm."""
         return numbers(self.header, "ImagePositionPatient", 3)
 
     def load(self) -> Dataset:
-        """The slice as a single-frame data set, with its pixels as they are stored."""
+        """The slice as a single-frame data set, with its pixels as they are stored.
+
+        Raises Unreadable, and what pydicom raises, where the file is damaged.
+        """
         return read_dataset(self.path) if self.frame is None else load_frame(self.path, self.frame)
 
 
 def read_instances(path: Path, *, unidentified: str = "refuse") -> list[Instance] | Refusal:
-    """The slices of a file; a Refusal for what is no CT image; raises Unreadable for faults.
+    """The slices of a file, or a Refusal for a file that is no CT image.
 
-    unidentified: "folder" names what the file leaves unnamed after its folder (see Intake).
+    unidentified: "folder" makes missing identifiers from the file's folder
+    (IngestOptions.unidentified). Raises Unreadable for a CT image that cannot be used.
     """
     try:
         return _read_instances(path, unidentified == "folder")
@@ -193,9 +200,9 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
 
 
 def plain_values(header: Dataset) -> dict[str | None, Any]:
-    """A slice header's values by keyword, for who asks for many: a data set takes longer."""
+    """A slice header's values by keyword: looking many up in a data set takes longer."""
     return {
-        WANTED.get(int(tag)): (
+        HEADER_TAGS.get(int(tag)): (
             element.value if isinstance(element, DataElement) else header[tag].value
         )
         for tag, element in list(header.items())
@@ -205,32 +212,33 @@ def plain_values(header: Dataset) -> dict[str | None, Any]:
 def _header(path: Path) -> tuple[Dataset, PixelSpan | None]:
     with opened(path) as stream:
         head = stream.read(HEAD_BYTES)
-    scanned = scan(head, WANTED)
+    scanned = scan(head, HEADER_TAGS)
     if scanned:
         return scanned
     header = read_dataset(
         path,
         stop_before_pixels=True,
-        specific_tags=sorted(WANTED),
+        specific_tags=sorted(HEADER_TAGS),
         defer_size=DEFER_ABOVE_BYTES,
     )
     return header, None
 
 
 def _name_by_folder(header: Dataset, path: Path) -> None:
-    """Names for what has none: the same for all of a folder, the instance by its file's name."""
-    for name in NAMES:
+    """Make missing identifiers: patient, study and series from the folder, the instance from the
+    file's path."""
+    for name in IDENTITY_KEYWORDS:
         named_after = path if name == "SOPInstanceUID" else path.parent
         if is_empty(header, name):
             header.pop(name, None)  # its element may be shared with other slices
-            made = hashlib.sha256(f"{name} {named_after.absolute()}".encode()).digest()
-            uid = f"{UNIDENTIFIED}{uuid.UUID(bytes=made[:16], version=5).int}"
+            summary = hashlib.sha256(f"{name} {named_after.absolute()}".encode()).digest()
+            uid = f"{UNIDENTIFIED}{uuid.UUID(bytes=summary[:16], version=5).int}"
             setattr(header, name, uid)
 
 
 def _sop_class(header: Dataset) -> UID:
-    told = header.get("SOPClassUID") or _meta(header, "MediaStorageSOPClassUID")
-    return UID(told or CTImageStorage)
+    stated = header.get("SOPClassUID") or _meta(header, "MediaStorageSOPClassUID")
+    return UID(stated or CTImageStorage)
 
 
 def _meta(header: Dataset, name: str) -> str:
@@ -240,19 +248,20 @@ def _meta(header: Dataset, name: str) -> str:
 
 
 def _other_object(header: Dataset) -> tuple[str, str, str] | None:
-    """(reason, attribute, value) of an object that is whole but no CT slice, else None."""
+    """(reason, attribute, value) of an intact object that is no CT slice, else None."""
     kind = _sop_class(header)
     # A class that is not in the standard's list is a damaged one, not another object.
     if kind != CTImageStorage and (kind in UID_dictionary or kind == LABEL_MAP_SEGMENTATION):
         return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
     for value in header.get("ImageType") or ():
-        if value in NO_SLICE:
-            return NO_SLICE[value], "ImageType", value
+        if value in NOT_SLICES:
+            return NOT_SLICES[value], "ImageType", value
     return None
 
 
 def not_dicom(path: Path) -> Refusal:
-    """What becomes of a file that does not begin as DICOM does."""
+    """The Refusal of a file without DICOM's preamble: quarantined where its name promises DICOM
+    or a zip archive or it is empty, excluded otherwise."""
     if size_of(path) == 0:
         return Refusal(path, Disposition.QUARANTINED, "an empty file")
     if path.suffix.lower() in (".dcm", ".ima", ".dicom"):

@@ -1,4 +1,4 @@
-"""What may be used although something is wrong with it: by default nothing is."""
+"""A user's choices for series with gaps, tilt, missing identifiers or labels on other grids."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pydantic import BaseModel, ConfigDict
 
 
 class IngestOptions(BaseModel):
-    """Choices an owner of the data can make; each one used is told in the series' warnings."""
+    """The `intake` section of a run: by default what is faulty is refused. Each choice that was
+    applied to a series is named in its warnings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: Series whose positions and instance numbers show missing slices: refuse them, use them
-    #: slice by slice, or fill the gaps by interpolation, masked as not measured.
+    #: slice by slice, or fill the gaps by interpolation and mask them as not measured.
     gaps: Literal["refuse", "slices", "fill"] = "refuse"
     #: Unevenly spaced series: use them slice by slice, or resample them onto an even grid.
     uneven: Literal["slices", "resample"] = "slices"
     #: Series of a tilted gantry: keep the slices and a sheared affine, or resample upright.
     tilt: Literal["keep", "unshear"] = "keep"
-    #: Slices whose patient, study or series is not named: refuse them, or take all those of one
-    #: folder as one series of one patient, for training and never for export.
+    #: Slices without PatientID or UIDs: refuse them, or take all those of one folder as one
+    #: series of one patient, for training and never for export.
     unidentified: Literal["refuse", "folder"] = "refuse"
     #: Labels on another grid than their image's: refuse them, or take the nearest voxel's.
     labels: Literal["refuse", "nearest"] = "refuse"

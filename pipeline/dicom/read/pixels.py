@@ -1,8 +1,8 @@
-"""From stored values to HU and back to where they came from, one slice at a time.
+"""Stored pixel values and the HU that they mean, one slice at a time.
 
-A stored value is those of its container's bits that count; HU follow from it exactly for any
-slope, and some values mean "nothing was measured". PS3.5 section 8.1.1, PS3.3 C.7.6.3.1,
-C.7.5.1.1.2 (padding), C.11.1.1.2 (rescale).
+A pixel's container holds BitsAllocated bits, of which BitsStored are its value; slope and
+intercept turn the value into HU, and some values mean "nothing was measured" (padding). PS3.5
+section 8.1.1, PS3.3 C.7.6.3.1, C.7.5.1.1.2 (padding), C.11.1.1.2 (rescale).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.pixels import pixel_array
 
 from pipeline.core.refusals import Unreadable
 from pipeline.core.units import AIR_HU, LOWEST_CT_HU
-from pipeline.dicom.read.codestream import require_honest_size
+from pipeline.dicom.read.codestream import require_matching_size
 from pipeline.dicom.read.files import opened, size_of
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.slice_requirements import numbers
@@ -33,9 +33,10 @@ NO_DECODER = (
 
 @dataclass(frozen=True)
 class Coding:
-    """How a slice's containers are to be read.
+    """How to read a slice's containers.
 
-    padding: inclusive (low, high) ranges of container values where nothing was measured.
+    allocated, bits: BitsAllocated and BitsStored. padding: inclusive (low, high) ranges of
+    container values where nothing was measured.
     """
 
     allocated: int
@@ -47,6 +48,7 @@ class Coding:
 
     @property
     def dtype(self) -> np.dtype:
+        """The containers' little-endian integer type."""
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
 
     @property
@@ -58,9 +60,9 @@ class Coding:
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """One slice as it is stored: containers [rows, columns], and how they are to be read.
+    """One slice as it is stored: containers [rows, columns], and how to read them.
 
-    A value held in a container's upper bits (HighBit) has been moved down.
+    A value in a container's upper bits (HighBit) has been moved down.
     """
 
     containers: NDArray
@@ -69,42 +71,45 @@ class StoredPixels:
 
     @property
     def slope(self) -> float:
+        """RescaleSlope: HU per stored unit."""
         return self.coding.slope
 
     @property
     def intercept(self) -> float:
+        """RescaleIntercept: HU of the stored value 0."""
         return self.coding.intercept
 
     @functools.cached_property
     def value(self) -> NDArray:
-        """The bits that count, with their sign."""
+        """The BitsStored bits of each container, with their sign."""
         unused = self.coding.allocated - self.coding.bits
         return (self.containers << unused) >> unused if unused else self.containers
 
     @functools.cached_property
     def padded(self) -> NDArray[np.bool_]:
-        """Where container or value is padding: nothing was measured."""
+        """Where nothing was measured: container or value is padding."""
         padded = self.is_padding(self.containers)
         return padded if self.value is self.containers else padded | self.is_padding(self.value)
 
     @property
     def valid(self) -> NDArray[np.bool_]:
+        """Where something was measured [rows, columns]."""
         return ~self.padded
 
     @property
     def stored(self) -> NDArray:
-        """Stored values; where nothing was measured, the container as it was found."""
+        """Stored values; in padding, the container's own value."""
         return np.where(self.padded, self.containers, self.value)
 
     @property
     def image_hu(self) -> NDArray[np.float32]:
-        """HU, with air where nothing was measured."""
+        """HU [rows, columns], with air in padding."""
         image_hu, valid = np.empty(self.value.shape, np.float32), np.empty(self.value.shape, bool)
         self.fill(image_hu, valid)
         return image_hu
 
     def fill(self, image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Write HU and the mask of what was measured into arrays of the slice's shape."""
+        """Write HU, and the mask of measured pixels, into arrays of the slice's shape."""
         number = np.float32 if self.coding.is_whole else np.float64
         scaled = self.value * number(self.slope)
         np.add(scaled, number(self.intercept), out=image_hu, casting="same_kind")
@@ -112,7 +117,7 @@ class StoredPixels:
         np.logical_not(self.padded, out=valid)
 
     def is_padding(self, values: NDArray) -> NDArray[np.bool_]:
-        """Which of these stored values would be taken for padding."""
+        """Which of these stored values are read as padding."""
         found = np.zeros(values.shape, dtype=bool)
         for low, high in self.coding.padding:
             found |= values == low if low == high else (values >= low) & (values <= high)
@@ -147,7 +152,7 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
     coding, syntax = coding_of(dataset), dataset.file_meta.TransferSyntaxUID
     try:
         if syntax.is_encapsulated:
-            require_honest_size(dataset)
+            require_matching_size(dataset)
             containers = pixel_array(dataset)
         else:
             containers = pixel_array(dataset, correct_unused_bits=False)
@@ -164,7 +169,8 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
 
 
 def coding_of(header: Dataset) -> Coding:
-    """How the header says that containers are to be read; raises Unreadable."""
+    """How the header says to read containers; raises Unreadable for a rescale without an inverse
+    and for values that are no numbers."""
     slope, intercept = (
         float(numbers(header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
     )
@@ -212,7 +218,7 @@ def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
     """What lies outside BitsStored: one single value is a fill, many are foreign bits.
 
     A fill is masked and restored on export; foreign bits, such as an overlay's (PS3.5 8.1.1),
-    are left out and told.
+    are left out with a warning.
     """
     foreign = (pixels.containers != pixels.value) & pixels.valid
     values = np.unique(pixels.containers[foreign])
@@ -224,7 +230,7 @@ def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
 
 
 def _corner_below_any_ct_number(pixels: StoredPixels) -> int | None:
-    """Padding that nobody declared: scanners fill what lies outside their circle."""
+    """Padding that no attribute declares: scanners fill what lies outside their circle."""
     corners = pixels.containers[[0, 0, -1, -1], [0, -1, 0, -1]]
     hu = np.float32(pixels.value[0, 0] * pixels.slope + pixels.intercept)
     undeclared = hu < LOWEST_CT_HU and not pixels.padded[0, 0]

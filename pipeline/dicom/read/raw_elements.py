@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 
-class AsRead:
-    """A data set, and its elements as they were read: decoding one changes only the former."""
+class RawDataset:
+    """A data set, and its elements as they were read: decoding values changes only `dataset`."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -22,6 +22,7 @@ class AsRead:
 
 
 def is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+    """Whether the element under `tag` is a sequence (SQ), without decoding it."""
     return _has_items(dataset.get_item(tag))
 
 
@@ -30,24 +31,25 @@ def _has_items(element: DataElement | RawDataElement) -> bool:
     return vr == "SQ" or (vr is None and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
 
-def with_items(dataset: Dataset) -> Iterator[Dataset]:
+def walk_items(dataset: Dataset) -> Iterator[Dataset]:
     """The data set and every item of its sequences, at any depth."""
     yield dataset
     for tag in [element.tag for element in dataset.values() if _has_items(element)]:
         for item in dataset[tag].value or []:
-            yield from with_items(item)
+            yield from walk_items(item)
 
 
 def is_private(tag: int) -> bool:
-    """Of an odd group (PS3.5 7.8). pydicom's own answer takes twice as long, for every element."""
+    """Whether a tag is of an odd group (PS3.5 7.8); twice as fast as pydicom's own."""
     return bool((tag >> 16) & 1)
 
 
 def is_overlay(tag: BaseTag) -> bool:
-    return tag >> 24 == 0x60  # groups 6000 to 60FF
+    """Whether a tag is of an overlay: groups 6000 to 60FF (PS3.3 C.9.2)."""
+    return tag >> 24 == 0x60
 
 
-def same(tag: BaseTag, one: AsRead, other: AsRead) -> bool:
+def same_element(tag: BaseTag, one: RawDataset, other: RawDataset) -> bool:
     """Whether two data sets hold the same bytes under `tag`, or both nothing.
 
     Numbers of another byte order, and sequences, whose encoding may differ, are compared by

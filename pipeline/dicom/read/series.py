@@ -22,16 +22,16 @@ from pipeline.dicom.read.files import files_below
 from pipeline.dicom.read.headers import Instance, read_instances
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
-from pipeline.dicom.read.splitting import Key, group_key, part_names, parts_of, without_copies
+from pipeline.dicom.read.splitting import GroupKey, group_key, part_names, parts_of, without_copies
 
 
 @dataclass(frozen=True)
 class Series:
     """Slices of one acquisition, sorted along their normal.
 
-    part names the volume where its DICOM series holds several. warnings say what a reader must
-    know, without identity; `evenly_spaced` is False where the slices may be used one by one
-    but not as a 3-D volume.
+    part names the volume where its DICOM series holds several. warnings: what a user must know
+    of the series, without identity. evenly_spaced is False where the slices may be used one by
+    one but not as a 3-D volume.
     """
 
     instances: tuple[Instance, ...]
@@ -41,16 +41,20 @@ class Series:
 
     @property
     def header(self) -> Dataset:
+        """The first slice's header, for what all slices have in common; no pixels."""
         return self.instances[0].header
 
     def keeping(self, instances: tuple[Instance, ...]) -> Series:
-        """The same series of fewer slices, those left out being known: checked again."""
+        """The series with these slices alone, checked again; gaps are warnings.
+
+        Raises Unreadable as `checked` does.
+        """
         return checked(instances, self.part, known_missing=math.inf)
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What a folder tree holds."""
+    """The CT series below `root`, and every file that belongs to none of them."""
 
     root: Path
     series: list[Series] = field(default_factory=list)
@@ -65,14 +69,15 @@ def find_series(
 ) -> Discovery:
     """Every CT series below `root` (or the one file `root`), and every file refused.
 
+    progress: called with the number of files read so far. intake: the user's choices.
     Raises NothingUsableError where `root` is not there or not readable.
     """
     if not root.exists():
         raise NothingUsableError(f"{root} does not exist")
-    # A disc's index stands for the disc.
+    # Given a disc's index, read the disc.
     root = root.parent if root.name == "DICOMDIR" else root
     discovery = Discovery(root)
-    groups: dict[Key, list[Instance]] = defaultdict(list)
+    groups: dict[GroupKey, list[Instance]] = defaultdict(list)
     for count, path in enumerate(files_below(root, skip=intake.skip_folders), start=1):
         progress(count)
         found = _read(path, intake)
@@ -83,9 +88,9 @@ def find_series(
             discovery.refusals.append(found)
             discovery.refusals.extend(missing_files(path))
     names = part_names(list(groups))
-    surroundings = _Surroundings.of(discovery.refusals, groups)
+    known = _KnownGaps.of(discovery.refusals, groups)
     for key, instances in groups.items():
-        _add(discovery, instances, names[key], surroundings, intake)
+        _add(discovery, instances, names[key], known, intake)
     return discovery
 
 
@@ -101,15 +106,16 @@ def _read(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
 
 
 @dataclass(frozen=True)
-class _Surroundings:
-    """What accounts for slices that a volume lacks: damaged files in its folders, which its
-    owner is told of, and instance numbers in other volumes of its DICOM series."""
+class _KnownGaps:
+    """What explains slices that a volume lacks: damaged files in its folders, which are reported
+    already, and instance numbers in other volumes of its DICOM series."""
 
     damaged: Counter[Path]
     numbers: dict[str, set[int]]
 
     @classmethod
-    def of(cls, refusals: list[Refusal], groups: dict[Key, list[Instance]]) -> _Surroundings:
+    def of(cls, refusals: list[Refusal], groups: dict[GroupKey, list[Instance]]) -> _KnownGaps:
+        """From all files refused so far and all slices found."""
         quarantined = (r for r in refusals if r.disposition is Disposition.QUARANTINED)
         numbers: dict[str, set[int]] = defaultdict(set)
         for instances in groups.values():
@@ -117,6 +123,7 @@ class _Surroundings:
         return cls(Counter(refusal.path.parent for refusal in quarantined), numbers)
 
     def damaged_beside(self, instances: tuple[Instance, ...]) -> int:
+        """How many damaged files lie in the slices' folders."""
         return sum(self.damaged[folder] for folder in {i.path.parent for i in instances})
 
 
@@ -124,7 +131,7 @@ def _add(
     discovery: Discovery,
     instances: list[Instance],
     name: str,
-    surroundings: _Surroundings,
+    known: _KnownGaps,
     intake: IngestOptions,
 ) -> None:
     """Check a group of slices and take it as one or more series, or refuse its files."""
@@ -133,19 +140,19 @@ def _add(
         try:
             unique, copies = without_copies(part.instances)
             discovery.refusals.extend(copies)
-            damaged = surroundings.damaged_beside(unique)
+            damaged = known.damaged_beside(unique)
             series = checked(
                 unique,
                 part=", ".join(filter(None, (name, part.name))),
                 known_missing=damaged if intake.gaps == "refuse" else math.inf,
-                numbers_elsewhere=surroundings.numbers[unique[0].header.SeriesInstanceUID],
+                numbers_elsewhere=known.numbers[unique[0].header.SeriesInstanceUID],
             )
         except Unreadable as fault:
             discovery.refusals.extend(fault.refusal(i.path) for i in part.instances)
             continue
         if copies:
-            told = f"{count_of(len(copies), 'duplicate slice')} left out"
-            series = replace(series, warnings=(*series.warnings, told))
+            warning = f"{count_of(len(copies), 'duplicate slice')} left out"
+            series = replace(series, warnings=(*series.warnings, warning))
         discovery.series.append(series)
 
 
@@ -156,20 +163,21 @@ def checked(
     known_missing: float,
     numbers_elsewhere: Set[int] = frozenset(),
 ) -> Series:
-    """A series of slices in order, one at each place.
+    """A series of slices in order, one at each place, with its warnings.
 
-    Raises Unreadable where slices are certainly missing: more than the `known_missing` that
-    the owner of the data is told of by other means, and not in another volume of the series.
+    part: its name among the volumes of a DICOM series, or "". known_missing: how many slices
+    may be missing because their loss is reported already. numbers_elsewhere: instance numbers
+    in other volumes of the DICOM series. Raises Unreadable where more slices are missing.
     """
     spacing = spacing_of(instances, numbers_elsewhere)
     warnings = [f"one of several volumes in its series: {part}"] if part else []
-    if spacing.lost:
-        if len(spacing.lost_numbers) > known_missing:
+    if spacing.missing:
+        if len(spacing.missing_numbers) > known_missing:
             raise Unreadable(
-                f"{spacing.lost}; fetch the whole series, or choose what to do with gaps",
+                f"{spacing.missing}; fetch the whole series, or choose what to do with gaps",
                 "ImagePositionPatient",
             )
-        warnings.append(spacing.lost)
+        warnings.append(spacing.missing)
     header = instances[0].header
     warnings += spacing.warnings
     if "DERIVED" in (header.get("ImageType") or ()):

@@ -12,11 +12,11 @@ from pydicom.dataset import Dataset
 
 from pipeline.core.refusals import Unreadable
 
-#: Values by keyword: a data set, or the plain mapping of one that is asked for many of them.
+#: Values by keyword: a data set, or its values in a plain mapping, which is faster to look up.
 Header: TypeAlias = Dataset | Mapping[str, Any]
 
-#: Without these a slice has no place, no values or no name to refer to.
-REQUIRED = (
+#: Without these a slice has no place, no values or no identifier to refer to.
+REQUIRED_KEYWORDS = (
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -33,34 +33,34 @@ REQUIRED = (
     "PixelRepresentation",
 )
 
-#: Whose the slice is, and which: one value each.
-NAMES = REQUIRED[:4]
+#: The identifiers of patient, study, series and instance: one value each.
+IDENTITY_KEYWORDS = REQUIRED_KEYWORDS[:4]
 
 #: Direction cosines are written with five or six digits.
 COSINE_TOLERANCE = 1e-3
 #: No scanner reconstructs larger; a damaged header may claim anything.
-LARGEST_MATRIX = 8192
+MAX_MATRIX = 8192
 
 
 def require_slice(header: Header) -> None:
-    """Raises Unreadable where an attribute that a slice needs is not there or makes no sense."""
-    missing = [name for name in REQUIRED if is_empty(header, name)]
+    """Raises Unreadable where a required attribute is missing or its value cannot be right."""
+    missing = [name for name in REQUIRED_KEYWORDS if is_empty(header, name)]
     if missing:
         raise Unreadable(
             f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
             missing[0],
         )
-    for name in NAMES:
+    for name in IDENTITY_KEYWORDS:
         if not isinstance(header.get(name), str):
             raise Unreadable("expected one name", name)
-    allocated = _whole(header, "BitsAllocated", 8, 16)
+    allocated = _integer(header, "BitsAllocated", 8, 16)
     for name, low, high in (
-        ("Rows", 1, LARGEST_MATRIX),
-        ("Columns", 1, LARGEST_MATRIX),
+        ("Rows", 1, MAX_MATRIX),
+        ("Columns", 1, MAX_MATRIX),
         ("BitsStored", 1, allocated),
         ("PixelRepresentation", 0, 1),
     ):
-        _whole(header, name, low, high)
+        _integer(header, name, low, high)
     if allocated not in (8, 16):
         raise Unreadable("expected 8 or 16", "BitsAllocated", allocated)
     if (modality := header.get("Modality", "CT")) != "CT":
@@ -81,11 +81,12 @@ def _require_hu(header: Header) -> None:
 
 
 def is_empty(header: Header, name: str) -> bool:
+    """Whether an attribute is absent, or has no value but blanks."""
     value = header.get(name)
     return value is None or (isinstance(value, (bytes, str)) and not value.strip())
 
 
-def _whole(header: Header, name: str, low: int, high: int) -> int:
+def _integer(header: Header, name: str, low: int, high: int) -> int:
     value = header.get(name)
     if not isinstance(value, int) or not low <= value <= high:
         raise Unreadable(f"expected a whole number from {low} to {high}", name, value)
@@ -93,7 +94,7 @@ def _whole(header: Header, name: str, low: int, high: int) -> int:
 
 
 def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
-    """An attribute of decimal strings as `count` finite numbers; raises Unreadable."""
+    """An attribute's `count` values as finite numbers [count]; raises Unreadable for others."""
     value = header.get(name)
     parts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     try:
@@ -106,7 +107,7 @@ def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
 
 
 def optional_number(header: Header, name: str) -> float | None:
-    """An attribute that bears witness only: its number, None where there is none."""
+    """The number in an attribute that nothing depends on; None where there is no sound one."""
     try:
         number = float(str(header.get(name)))
     except ValueError:
@@ -115,7 +116,10 @@ def optional_number(header: Header, name: str) -> float | None:
 
 
 def normal_of(header: Header) -> NDArray[np.float64]:
-    """Unit normal of the slice (PS3.3 C.7.6.2.1.1)."""
+    """Unit normal of the slice [3]: row x column direction (PS3.3 C.7.6.2.1.1).
+
+    Raises Unreadable where the directions are not orthogonal unit vectors.
+    """
     cosines = numbers(header, "ImageOrientationPatient", 6)
     row, column = cosines[:3], cosines[3:]
     errors = abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)
@@ -131,6 +135,10 @@ def normal_of(header: Header) -> NDArray[np.float64]:
 
 
 def position_mm(header: Header) -> float:
+    """How far along its normal the slice's first pixel lies, in mm from the frame's origin.
+
+    Raises Unreadable for geometry that cannot be right.
+    """
     normal = normal_of(header)
     spacing_mm = numbers(header, "PixelSpacing", 2)
     if spacing_mm.min() <= 0:

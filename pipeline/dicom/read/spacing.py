@@ -1,8 +1,8 @@
 """Where the slices of a series lie: evenly or not, tilted, with slices missing?
 
-Judged by the positions first (PS3.3 C.7.6.2.1.1); tags and instance numbers are witnesses,
-since scanners and archives get both wrong: SpacingBetweenSlices of 0.625 mm beside a true
-2.5 mm, tilt tags of 0 on tilted stacks.
+Positions decide (PS3.3 C.7.6.2.1.1); tags and instance numbers only confirm, since scanners
+and archives get both wrong: SpacingBetweenSlices of 0.625 mm beside a true 2.5 mm, tilt tags of
+0 on tilted stacks.
 """
 
 from __future__ import annotations
@@ -21,51 +21,53 @@ from pipeline.dicom.read.slice_requirements import normal_of, optional_number
 POSITION_TOLERANCE_MM = 0.01
 #: How far from a whole number of steps a gap may be, in steps.
 GRID_TOLERANCE = 0.02
-#: Less comes from the rounding of direction cosines.
-TILT_TOLD_DEGREES = 0.1
+#: A smaller tilt comes from the rounding of direction cosines.
+MIN_TILT_DEGREES = 0.1
 
 
 @dataclass(frozen=True)
-class Spacing:
-    """even: on one grid, as a 3-D volume needs. lost: why slices are certainly missing, or "",
-    and lost_numbers the instance numbers that are not there."""
+class SliceSpacing:
+    """even: on one grid, as a 3-D volume needs. missing: why slices are certainly missing, or
+    "", and missing_numbers the instance numbers that are not there."""
 
     even: bool
     warnings: tuple[str, ...]
-    lost: str = ""
-    lost_numbers: frozenset[int] = frozenset()
+    missing: str = ""
+    missing_numbers: frozenset[int] = frozenset()
 
 
-def spacing_of(instances: Sequence[Instance], numbers_elsewhere: Set[int] = frozenset()) -> Spacing:
-    """What the places of slices, sorted along their normal, tell; none may share a place.
+def spacing_of(
+    instances: Sequence[Instance], numbers_elsewhere: Set[int] = frozenset()
+) -> SliceSpacing:
+    """Spacing, gaps and tilt of slices that are sorted along their normal, one at each place.
 
-    numbers_elsewhere: instance numbers of the same DICOM series in other volumes, not lost.
+    numbers_elsewhere: instance numbers of the same DICOM series in other volumes, not missing.
     """
     origins = np.stack([instance.origin_mm for instance in instances])
     steps_mm = np.diff([instance.position_mm for instance in instances])
     warnings: list[str] = []
     if len(steps_mm) == 0:
-        return Spacing(False, ("a single slice: no spacing along the patient",))
+        return SliceSpacing(False, ("a single slice: no spacing along the patient",))
     off_grid_mm = _off_grid_mm(origins)
     even = off_grid_mm <= POSITION_TOLERANCE_MM
     per_step = _grid_steps(steps_mm)
-    missing = 0 if per_step is None else int((per_step - 1).sum())
-    lost = _certainly_lost(instances, per_step, steps_mm)
-    lost_numbers = _lost_numbers(instances) if lost else frozenset()
-    if lost_numbers <= numbers_elsewhere:
-        lost = ""
+    gaps = 0 if per_step is None else int((per_step - 1).sum())
+    missing = _proven_loss(instances, per_step, steps_mm)
+    missing_numbers = _missing_numbers(instances) if missing else frozenset()
+    if missing_numbers <= numbers_elsewhere:
+        missing = ""
     if not even:
         warnings.append(
             f"uneven spacing, {steps_mm.min():.2f} to {steps_mm.max():.2f} mm, slices up to "
             f"{off_grid_mm:.2f} mm off an even grid: they are used one by one, not as a 3-D volume"
         )
-    suspicion = "" if lost else _suspected_loss(instances, missing, numbers_elsewhere)
+    suspicion = "" if missing else _suspected_loss(instances, gaps, numbers_elsewhere)
     if suspicion:
         warnings.append(suspicion)
     tilt = _tilt_degrees(origins, normal_of(instances[0].header))
-    if tilt > TILT_TOLD_DEGREES:
+    if tilt > MIN_TILT_DEGREES:
         warnings.append(f"gantry tilt of {tilt:.1f} degrees, from the positions")
-    return Spacing(even, tuple(warnings), lost, lost_numbers)
+    return SliceSpacing(even, tuple(warnings), missing, missing_numbers)
 
 
 def is_even(instances: Sequence[Instance]) -> bool:
@@ -81,7 +83,7 @@ def _grid_steps(steps_mm: NDArray[np.float64]) -> NDArray[np.int64] | None:
     return whole.astype(np.int64) if np.abs(ratios - whole).max() <= GRID_TOLERANCE else None
 
 
-def _certainly_lost(
+def _proven_loss(
     instances: Sequence[Instance], per_step: NDArray[np.int64] | None, steps_mm: NDArray
 ) -> str:
     """Positions and instance numbers that agree on missing slices; "" where they do not."""
@@ -97,18 +99,18 @@ def _certainly_lost(
             "numbers skip as many"
         )
     if not len(gaps) and len(counted) > 1 and unit > 1 and (counted == unit).all():
-        return _regularly_lost(instances, unit, float(steps_mm.mean()))
+        return _regular_loss(instances, unit, float(steps_mm.mean()))
     return ""
 
 
-def _regularly_lost(instances: Sequence[Instance], unit: int, step_mm: float) -> str:
+def _regular_loss(instances: Sequence[Instance], unit: int, step_mm: float) -> str:
     header = instances[0].header
     for name in ("SpacingBetweenSlices", "SliceThickness"):
-        told_mm = abs(optional_number(header, name) or 0.0)
-        if told_mm and abs(step_mm / told_mm / unit - 1) <= GRID_TOLERANCE:
+        tag_mm = abs(optional_number(header, name) or 0.0)
+        if tag_mm and abs(step_mm / tag_mm / unit - 1) <= GRID_TOLERANCE:
             return (
                 f"only every {_ordinal(unit)} slice is there: the instance numbers go up by "
-                f"{unit}, and {name} is {told_mm:g} mm where the slices are {step_mm:g} mm apart"
+                f"{unit}, and {name} is {tag_mm:g} mm where the slices are {step_mm:g} mm apart"
             )
     return ""
 
@@ -117,12 +119,10 @@ def _ordinal(number: int) -> str:
     return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
-def _suspected_loss(
-    instances: Sequence[Instance], missing: int, numbers_elsewhere: Set[int]
-) -> str:
-    """What may be missing and cannot be proved: told, not refused."""
-    if missing:
-        return f"{count_of(missing, 'slice')} may be missing inside: uneven steps on one grid"
+def _suspected_loss(instances: Sequence[Instance], gaps: int, numbers_elsewhere: Set[int]) -> str:
+    """A warning of slices that may be missing where that cannot be proved, or ""."""
+    if gaps:
+        return f"{count_of(gaps, 'slice')} may be missing inside: uneven steps on one grid"
     present = instance_numbers(instances)
     numbers = present | numbers_elsewhere
     if not present:
@@ -130,9 +130,9 @@ def _suspected_loss(
     inside = sum(number not in numbers for number in range(min(present), max(present)))
     if inside:
         return f"{count_of(inside, 'slice')} may be missing: the instance numbers skip as many"
-    told = int(optional_number(instances[0].header, "ImagesInAcquisition") or 0)
-    if min(numbers) > 1 or told > len(numbers):
-        whole = f", of {told} in the acquisition" if told else ""
+    total = int(optional_number(instances[0].header, "ImagesInAcquisition") or 0)
+    if min(numbers) > 1 or total > len(numbers):
+        whole = f", of {total} in the acquisition" if total else ""
         return (
             f"slices may be missing at the ends: instance numbers {min(numbers)} to "
             f"{max(numbers)}{whole}"
@@ -140,13 +140,13 @@ def _suspected_loss(
     return ""
 
 
-def _lost_numbers(instances: Sequence[Instance]) -> frozenset[int]:
+def _missing_numbers(instances: Sequence[Instance]) -> frozenset[int]:
     present = instance_numbers(instances)
     return frozenset(range(min(present), max(present) + 1)) - present
 
 
 def instance_numbers(instances: Sequence[Instance]) -> set[int]:
-    """The numbers that are there; nothing where one is missing or no number."""
+    """The slices' InstanceNumbers; empty where one slice has none or no number."""
     numbers = _instance_numbers(instances)
     return set() if numbers is None else set(numbers.tolist())
 
@@ -157,7 +157,7 @@ def _instance_numbers(instances: Sequence[Instance]) -> NDArray[np.int64] | None
 
 
 def _number_steps(instances: Sequence[Instance]) -> NDArray[np.int64] | None:
-    """How far the instance numbers go from slice to slice; None where they do not march."""
+    """Step of the instance numbers from slice to slice; None where they are not monotonic."""
     numbers = _instance_numbers(instances)
     if numbers is None or len(numbers) < 2:
         return None
@@ -173,7 +173,7 @@ def _off_grid_mm(origins: NDArray[np.float64]) -> float:
 
 
 def _tilt_degrees(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
-    """Angle between the way the slices march and their normal."""
-    way = origins[-1] - origins[0]
-    cosine = abs(way @ normal) / np.linalg.norm(way)
+    """Angle between the line through the slices' origins and their normal."""
+    line = origins[-1] - origins[0]
+    cosine = abs(line @ normal) / np.linalg.norm(line)
     return float(np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0))))

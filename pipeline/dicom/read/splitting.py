@@ -1,4 +1,4 @@
-"""Slices that must not be stacked, kept apart: by what differs, named, and never by choice."""
+"""Slices of one DICOM series that must not be stacked, as several volumes with names."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
-from pipeline.dicom.read.headers import SPLITTING, Instance, plain_values
+from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance, plain_values
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.slice_requirements import numbers
 from pipeline.dicom.read.spacing import POSITION_TOLERANCE_MM, is_even
 
-#: A part of fewer slices is a shot of a step-and-shoot scan, not a volume.
-SMALLEST_PART = 3
+#: A part of fewer slices is one table position of a step-and-shoot scan, not a volume.
+MIN_PART_SLICES = 3
 
 
 @dataclass(frozen=True)
-class Key:
-    """What slices must have in common to be stacked: who and what (identity), and how.
+class GroupKey:
+    """What slices must have in common to be stacked.
 
-    facts may be told; owner, with the patient and the UIDs, may not.
+    owner: patient and UIDs, which no message may show. facts: (attribute, value) of the
+    acquisition and reconstruction, which messages may show.
     """
 
     owner: tuple[str, ...]
@@ -33,18 +34,21 @@ class Key:
 
 @dataclass(frozen=True)
 class Part:
-    """Slices that may be stacked, in order, and what sets them apart ("" where nothing has to)."""
+    """Slices that may be stacked, in order; `name` is the attribute and value that they share
+    and the series' other slices do not, "" for a whole series."""
 
     instances: tuple[Instance, ...]
     name: str = ""
 
 
-def group_key(of: Dataset) -> Key:
-    header = plain_values(of)
+def group_key(dataset: Dataset) -> GroupKey:
+    """The group that a slice belongs to, by its header; PixelSpacing is rounded to 0.1 um and
+    direction cosines to 0.001. Raises Unreadable for damaged values."""
+    header = plain_values(dataset)
     spacing_mm = numbers(header, "PixelSpacing", 2)
     cosines = np.round(numbers(header, "ImageOrientationPatient", 6), 3) + 0.0
     owner = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
-    return Key(
+    return GroupKey(
         owner=tuple(str(header.get(name) or "").strip() for name in owner),
         facts=(
             ("ImageType", "\\".join(list(header.get("ImageType") or ())[:3])),
@@ -63,9 +67,10 @@ def _text(value: object) -> str:
     return "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)
 
 
-def part_names(keys: Sequence[Key]) -> dict[Key, str]:
-    """A name for each group: the facts in which the groups of one DICOM series differ."""
-    by_owner: dict[tuple[str, ...], list[Key]] = defaultdict(list)
+def part_names(keys: Sequence[GroupKey]) -> dict[GroupKey, str]:
+    """A name for each group: the facts in which the groups of one DICOM series differ, "" for
+    the only group of a series."""
+    by_owner: dict[tuple[str, ...], list[GroupKey]] = defaultdict(list)
     for key in keys:
         by_owner[key.owner].append(key)
     names = {}
@@ -84,8 +89,10 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
     """One part, or several where slices share places or acquisitions do not fit one grid."""
     whole = Part(tuple(ordered))
     if _shares_places(ordered):
-        return next((parts for name in SPLITTING if (parts := _split(ordered, name))), [whole])
-    if len(ordered) < 2 * SMALLEST_PART or is_even(ordered):
+        return next(
+            (parts for name in SPLITTING_KEYWORDS if (parts := _split(ordered, name))), [whole]
+        )
+    if len(ordered) < 2 * MIN_PART_SLICES or is_even(ordered):
         return [whole]
     parts = _split(ordered, "AcquisitionNumber")
     return parts if parts and all(is_even(part.instances) for part in parts) else [whole]
@@ -97,7 +104,7 @@ def _split(ordered: Sequence[Instance], name: str) -> list[Part] | None:
     for instance in ordered:
         by_value[_text(instance.header.get(name))].append(instance)
     parts = list(by_value.values())
-    smallest = min(SMALLEST_PART, len(ordered) // 2)
+    smallest = min(MIN_PART_SLICES, len(ordered) // 2)
     if len(parts) < 2 or any(len(part) < smallest or _shares_places(part) for part in parts):
         return None
     return [Part(tuple(part), f"{name} {value or 'none'}") for value, part in by_value.items()]
@@ -116,7 +123,8 @@ def without_copies(
 ) -> tuple[tuple[Instance, ...], list[Refusal]]:
     """One slice at each place, the first by UID, where slices that share it have equal pixels.
 
-    Raises Unreadable where they have not: nobody can tell which one is meant.
+    Also returns a Refusal for each copy left out. Raises Unreadable where pixels at one place
+    differ, or slices at different places share a UID.
     """
     kept: list[Instance] = []
     copies: list[Refusal] = []
@@ -126,7 +134,7 @@ def without_copies(
             if not _equal(kept[-1], instance):
                 raise Unreadable(
                     "slices of the series share a position and differ in their pixels, and no "
-                    "attribute tells them apart; separate them first",
+                    "attribute distinguishes them; separate them first",
                     "ImagePositionPatient",
                 )
             reason = "a copy: another slice has the same place and pixels"

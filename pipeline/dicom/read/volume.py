@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +18,34 @@ from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.anatomy import anatomy_of
-from pipeline.dicom.read.headers import DESCRIPTIVE, Instance
+from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS, Instance
 from pipeline.dicom.read.pixels import StoredPixels, read_slice
-from pipeline.dicom.read.raw_elements import AsRead
+from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import numbers, optional_number
 from pipeline.dicom.read.splitting import group_key
 
-#: Decoders and files both make a thread wait; more threads than cores gain nothing.
-READERS = min(4, os.cpu_count() or 1)
-#: Slices decoded before they are asked for: a model's batch, while another is computed.
-AHEAD = 8
+#: Threads that decode: more of them than cores gain nothing.
+READER_THREADS = min(4, os.cpu_count() or 1)
+#: Slices decoded ahead of their use: a model's next batch, while the last one is computed.
+READ_AHEAD_SLICES = 8
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A series as a volume; `series` holds the slices that made it, the rest were refused."""
+    """A series as a volume. `series` holds the slices in it, `refusals` the ones left out."""
 
     volume: Volume
     series: Series
     refusals: list[Refusal]
 
     def of_slices(self, numbers: NDArray[np.int64]) -> Reading:
-        """These slices alone; the series is checked again, and says if that leaves gaps."""
+        """The slices with these indices alone; the series' warnings then tell of any gaps."""
         if len(numbers) == len(self.series.instances):
             return self
         fewer = self.series.keeping(tuple(self.series.instances[n] for n in numbers))
-        told = dict.fromkeys((*self.series.warnings, *fewer.warnings))
-        series = replace(fewer, warnings=tuple(told))
+        warnings = dict.fromkeys((*self.series.warnings, *fewer.warnings))
+        series = replace(fewer, warnings=tuple(warnings))
         volume = self.volume
         return replace(
             self,
@@ -61,15 +62,17 @@ def read_volume(series: Series) -> Reading:
     shape = (len(series.instances), series.header.Rows, series.header.Columns)
     image_hu, valid = np.empty(shape, np.float32), np.empty(shape, bool)
     read_one = functools.partial(_read_into, image_hu, valid)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READER_THREADS) as pool:
         outcomes = list(pool.map(read_one, range(len(series.instances)), series.instances))
     refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
-    told = {warning for outcome in outcomes if isinstance(outcome, tuple) for warning in outcome}
+    warnings = {
+        warning for outcome in outcomes if isinstance(outcome, tuple) for warning in outcome
+    }
     if refusals:
         good = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
         series = _remaining(series, [series.instances[n] for n in good], refusals)
         image_hu, valid = image_hu[good], valid[good]
-    series = replace(series, warnings=(*series.warnings, *sorted(told)))
+    series = replace(series, warnings=(*series.warnings, *sorted(warnings)))
     return Reading(_volume(series, image_hu, valid), series, refusals)
 
 
@@ -77,24 +80,25 @@ def read_volume(series: Series) -> Reading:
 class Slice:
     """One slice of a series, decoded: as it is stored, and in HU [rows, columns].
 
-    made_up: where image_hu was not measured but made up, padding included; None for nowhere.
+    generated: where a generative model filled in image_hu [rows, columns], in padding as well;
+    None for nowhere.
     """
 
     instance: Instance
     pixels: StoredPixels
     image_hu: NDArray[np.float32]
-    made_up: NDArray[np.bool_] | None = None
+    generated: NDArray[np.bool_] | None = None
 
     @functools.cached_property
-    def source(self) -> AsRead:
-        """All of the slice's data set; read once for all who ask, and not to be changed."""
-        return AsRead(self.instance.load())
+    def source(self) -> RawDataset:
+        """The slice's whole data set, read from its file once; must not be changed."""
+        return RawDataset(self.instance.load())
 
 
 class SliceReader:
-    """The slices that read_volume reads, one after another, AHEAD of them in memory at most.
+    """The slices that read_volume reads, one by one, at most READ_AHEAD_SLICES in memory.
 
-    Once they have been drawn, `series` holds those that were good, and `refusals` the others.
+    After the last one, `series` holds the slices that could be decoded, `refusals` the others.
     """
 
     def __init__(self, series: Series) -> None:
@@ -107,30 +111,34 @@ class SliceReader:
         Raises SeriesRefusedError, at the end, where read_volume would.
         """
         kept: list[Instance] = []
-        told: set[str] = set()
+        warnings: set[str] = set()
         for found in map_in_order(
-            _decoded, self.series.instances, threads=READERS, max_ahead=AHEAD
+            _decoded, self.series.instances, threads=READER_THREADS, max_ahead=READ_AHEAD_SLICES
         ):
             if isinstance(found, Refusal):
                 self.refusals.append(found)
                 continue
             kept.append(found.instance)
-            told.update(found.pixels.warnings)
+            warnings.update(found.pixels.warnings)
             yield found
         if self.refusals:
             self.series = _remaining(self.series, kept, self.refusals)
-        self.series = replace(self.series, warnings=(*self.series.warnings, *sorted(told)))
+        self.series = replace(self.series, warnings=(*self.series.warnings, *sorted(warnings)))
 
 
-def read_some(series: Series, numbers: NDArray[np.int64]) -> Volume:
-    """A volume of these slices alone, which can all be read; nothing is said of gaps."""
+def read_slices(series: Series, numbers: NDArray[np.int64]) -> Volume:
+    """A volume of the slices with these indices, with no check for gaps.
+
+    Raises SeriesRefusedError where none of them can be decoded.
+    """
     return read_volume(
         replace(series, instances=tuple(series.instances[n] for n in numbers))
     ).volume
 
 
-def outline(series: Series) -> Volume:
-    """Where a series' voxels are, by its headers alone: empty voxels, which take no memory."""
+def geometry_volume(series: Series) -> Volume:
+    """A volume of the series' shape and place from its headers alone; its voxels are 0 HU, not
+    valid, and take no memory."""
     shape = (len(series.instances), series.header.Rows, series.header.Columns)
     return _volume(series, np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.False_, shape))
 
@@ -148,7 +156,7 @@ def _volume(series: Series, image_hu: NDArray[np.float32], valid: NDArray[np.boo
 def _read_into(
     image_hu: NDArray[np.float32], valid: NDArray[np.bool_], number: int, instance: Instance
 ) -> tuple[str, ...] | Refusal:
-    """Fill slice `number`; what is to be told of it, or its Refusal."""
+    """Fill slice `number`; its warnings, or its Refusal."""
     pixels = _pixels(instance)
     if isinstance(pixels, Refusal):
         return pixels
@@ -209,14 +217,14 @@ def patient_key(series: Series, key: bytes) -> str:
 
 
 def series_key(series: Series, key: bytes) -> str:
-    """The series' pseudonym: of all that sets it apart from other series."""
+    """The series' pseudonym: a keyed hash of its UIDs, its patient and what it was split by."""
     same = group_key(series.header)
     facts = (f"{name} {value}" for name, value in same.facts)
     return pseudonym(key, "s", *same.owner, *facts, series.part)
 
 
-def _provenance(series: Series) -> dict:
-    facts = {name: _plain(series.header.get(name)) for name in DESCRIPTIVE}
+def _provenance(series: Series) -> dict[str, Any]:
+    facts = {name: _json_value(series.header.get(name)) for name in DESCRIPTIVE_KEYWORDS}
     return {
         "source": "DICOM",
         **{name: value for name, value in facts.items() if value not in (None, "")},
@@ -226,7 +234,7 @@ def _provenance(series: Series) -> dict:
     }
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     """A header's value as JSON can hold it."""
     if isinstance(value, (int, float)):
         return float(value) if math.isfinite(value) else str(value)

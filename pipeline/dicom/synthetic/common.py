@@ -1,4 +1,4 @@
-"""What CT images have in common that no scanner made: their place, their pixels, their file."""
+"""What phantom and generated CT images have in common: image plane, pixels, file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DATE, _TIME = "20240101", "120000"  # constant, so that the same seed gives the
 
 
 def date_study(dataset: Dataset) -> None:
-    """Dates and times, the same for all."""
+    """Set study, series, acquisition and content to one constant date and time."""
     for part in ("Study", "Series", "Acquisition", "Content"):
         setattr(dataset, f"{part}Date", _DATE)
         setattr(dataset, f"{part}Time", _TIME)
@@ -29,9 +29,9 @@ def place_slice(
     spacing_mm: tuple[float, float, float],
     thickness_mm: float,
 ) -> None:
-    """The image plane, head first supine; the isocentre is the middle of the first slice.
+    """Set the image plane, head first supine; the isocentre is the middle of the first slice.
 
-    shape: (rows, columns). spacing_mm: (slice, row, column).
+    index: the slice's, from 0. shape: (rows, columns). spacing_mm: (slice, row, column).
     """
     slice_mm, row_mm, column_mm = spacing_mm
     rows, columns = shape
@@ -51,7 +51,7 @@ def decimal(value: float) -> DSfloat:
 
 
 def store_pixels(dataset: Dataset, stored: NDArray[np.integer]) -> None:
-    """Stored values, HU less RESCALE_INTERCEPT_HU, as signed 16-bit pixels."""
+    """Set pixels, signed 16-bit, from stored values [rows, columns]: HU - RESCALE_INTERCEPT_HU."""
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = stored.shape

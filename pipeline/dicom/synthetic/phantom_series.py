@@ -1,4 +1,4 @@
-"""A phantom as the CT series a scanner would have sent: single-frame CT Image Storage."""
+"""A phantom as a CT series like a scanner's: single-frame CT Image Storage."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PADDING = -2000  # as stored, what GE scanners write outside their round field
 def write_phantom_series(
     phantom: Phantom, folder: Path, *, patient_number: int, seed: int
 ) -> list[Path]:
-    """Write ``phantom`` as ``folder``/CT.0001.dcm ..., head first; returns the paths in order.
+    """Write `phantom` as folder/CT.0001.dcm ..., head first; returns the paths in order.
 
     Values are rounded to whole HU; outside the circle inscribed in the image they are padding
     (PixelPaddingValue). The patient is head first supine, so z falls from slice to slice. UIDs
-    depend on ``patient_number`` and ``seed`` alone. Attributes: CT Image IOD, DICOM PS3.3 A.3.
+    depend on `patient_number` and `seed` alone. Attributes: CT Image IOD, DICOM PS3.3 A.3.
     The folder is created. Raises ConfigError for a patient number below 1.
     """
     if patient_number < 1:
@@ -63,7 +63,7 @@ def _describe_study(dataset: Dataset, *, patient_number: int, entropy: list[str]
     dataset.PatientID = f"LDCT-PHANTOM-{patient_number:02d}"
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "O"
-    dataset.QualityControlSubject = "YES"  # DICOM's way to say that nobody was scanned
+    dataset.QualityControlSubject = "YES"  # a phantom, no patient (PS3.3 C.7.1.1)
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=[*entropy, "study"])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[*entropy, "series"])
     dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[*entropy, "frame of reference"])

@@ -61,7 +61,7 @@ GEOMETRY = (
     "ImageType",
 )
 #: A value of each VR that no de-identified file may hold, and how it would look in its bytes.
-TOLD: dict[str, Any] = {
+SECRET_VALUES: dict[str, Any] = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"), "GEHEIM47"),
     **dict.fromkeys(("OB", "OD", "OF", "OL", "OV", "OW", "UN"), b"GEHEIM47"),
     "AS": "047Y",
@@ -76,7 +76,7 @@ IN_BYTES = (b"GEHEIM47", b"047Y", b"19520304", b"471147", b"4711.47", b"47114711
 
 
 def run(source: Path, out: Path, options: Options = PLAIN, key: bytes = KEY) -> dict[str, Any]:
-    return deidentify(source, out, key=key, options=options)
+    return deidentify(source, out, key=key, options=options).to_dict()
 
 
 def copies(out: Path) -> list[Path]:
@@ -181,10 +181,10 @@ def with_secret(tag: int, into: Dataset) -> None:
     # Some entries of the table are newer than the dictionary.
     vr = dictionary_VR(tag).split(" or ")[0] if dictionary_has_tag(tag) else "LO"
     if vr == "SQ":
-        inner = item(PatientName="GEHEIM47", ReferencedSOPInstanceUID=TOLD["UI"])
+        inner = item(PatientName="GEHEIM47", ReferencedSOPInstanceUID=SECRET_VALUES["UI"])
         into.add_new(tag, "SQ", [inner])
-    elif vr in TOLD:
-        into.add_new(tag, vr, TOLD[vr])
+    elif vr in SECRET_VALUES:
+        into.add_new(tag, vr, SECRET_VALUES[vr])
 
 
 def full(tags: list[int]) -> Dataset:
@@ -210,7 +210,7 @@ def test_every_attribute_of_the_table_is_treated(tmp_path):
     assert [told for told in IN_BYTES if told in content] == []
     for element in copy.iterall():
         if (element.tag.group, element.tag.element) in entries and element.VR != "SQ":
-            assert element.value != TOLD.get(element.VR), element.tag
+            assert element.value != SECRET_VALUES.get(element.VR), element.tag
 
 
 #: What makes a file an image of a certain kind: with a secret for a value it would be none.
@@ -621,7 +621,7 @@ def test_a_bad_file_is_refused_by_name_and_the_rest_goes_on(tmp_path, capfd):
     seen: list[int] = []
     report = deidentify(
         tmp_path / "in", tmp_path / "out", key=KEY, options=PLAIN, progress=seen.append
-    )
+    ).to_dict()
     assert seen == list(range(1, 14))
     reasons = {refusal["file"]: refusal["reason"] for refusal in report["quarantined"]}
     assert set(reasons) == {

@@ -27,7 +27,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived import dicom3tools as validators
+from pipeline.dicom.derived import dicom3tools
 from pipeline.dicom.derived.check import check_series, check_tree
 from pipeline.dicom.derived.series_check import Problem
 from pipeline.dicom.derived.write import SUBTRACTED, code_item
@@ -76,7 +76,10 @@ def change(out: Path, edit: Edit, *, every: bool = False) -> None:
 
 
 def own_rules(problems: list[Problem]) -> set[str]:
-    return {problem.rule for problem in problems} - {validators.IODS, validators.ENTITIES}
+    return {problem.rule for problem in problems} - {
+        dicom3tools.IOD_PROGRAM,
+        dicom3tools.ENTITY_PROGRAM,
+    }
 
 
 def broken_alone(out: Path) -> set[str]:
@@ -225,7 +228,7 @@ def test_a_rule_that_a_file_breaks_alone_is_named(out, case):
     assert own_rules(checked.problems) == set(rules.split())
     assert attribute in {problem.attribute for problem in checked.problems} or not attribute
     assert {problem.file for problem in checked.problems} <= {"CT.0001.dcm", ""}
-    assert_tells_no_identity(json.dumps(checked.facts()), out)
+    assert_tells_no_identity(json.dumps(checked.to_dict()), out)
 
 
 def assert_tells_no_identity(text: str, out: Path) -> None:
@@ -252,7 +255,7 @@ def test_names_of_files_and_folders_must_name_nobody_and_are_not_repeated(out, w
     (checked,) = check_tree(out)
     assert own_rules(checked.problems) == {"identity"}
     assert len(checked.problems) == (1 if where == "file" else SLICES)
-    told = json.dumps(checked.facts())
+    told = json.dumps(checked.to_dict())
     assert "Geheim" not in told
     assert "4711" not in told
 
@@ -351,9 +354,11 @@ def test_a_rule_that_a_file_breaks_beside_its_source_is_named(out, case):
     checked = check_series(out, only_series(out.parent / "source"))
     assert own_rules(checked.problems) == set(rules.split())
     assert attribute in {problem.attribute for problem in checked.problems}
-    assert_tells_no_identity(json.dumps(checked.facts()), out)
+    assert_tells_no_identity(json.dumps(checked.to_dict()), out)
     assert not checked.passed
-    with pytest.raises(LdctError, match=f"not handed over: rule ({rules.replace(' ', '|')}): "):
+    with pytest.raises(
+        LdctError, match=f"fails its check and is not written: rule ({rules.replace(' ', '|')}): "
+    ):
         checked.require()
 
 
@@ -427,7 +432,7 @@ def test_derived_series_in_an_archive_are_checked(out, tmp_path):
     for source in (None, tmp_path / "source"):
         (checked,) = check_tree(tmp_path / "out.zip", source)
         assert checked.problems == []
-        assert not checked.summary()["validated"]
+        assert not checked.validation.to_dict()["validated"]
 
 
 def test_nothing_to_check_is_an_error(tmp_path, out):
@@ -484,7 +489,7 @@ def test_the_programs_findings_are_told_when_the_source_does_not_have_them(out, 
     checked = check_series(out, source)
     assert {problem.rule for problem in checked.problems} == {"dciodvfy"}
     assert {problem.attribute for problem in checked.problems} == {"BodyPartExamined"}
-    assert "geheim" not in json.dumps(checked.facts())
+    assert "geheim" not in json.dumps(checked.to_dict())
     change(out, without("BodyPartExamined"), every=True)
     assert check_series(out, source).problems == []
     change(out, setting("ReferringPhysicianName", "Geheim^Otto"), every=True)
@@ -497,7 +502,7 @@ def test_without_the_programs_our_own_rules_decide(out, monkeypatch):
     checked = check_series(out, only_series(out.parent / "source"))
     assert checked.problems == []
     facts = {"problems": 0, "validated": False, "programs": [], "files": 0, "of": SLICES}
-    assert checked.summary() == facts
+    assert checked.summary().to_dict() == facts
 
 
 def test_findings_keep_nothing_that_a_patient_could_be_known_by():
@@ -511,28 +516,28 @@ def test_findings_keep_nothing_that_a_patient_could_be_known_by():
         "Error - </A(0008,1032)[1]/CodeValue(0008,0100)[1]> - Odd = <Geheim>": "A/CodeValue",
     }
     for line, attribute in lines.items():
-        finding = validators._of_attribute(line)
+        finding = dicom3tools._of_attribute(line)
         assert "Geheim" not in finding
         assert "'G'" not in finding
-        assert validators.attribute_of(finding) == attribute
+        assert dicom3tools.attribute_of(finding) == attribute
     line = (
         "Error - String attribute has different value - Element=<PatientName> IE=<Patient> for "
         "file <Geheim/0.dcm> versus <1.dcm> Value 1 <Geheim^Gisela> versus <Other^One>"
     )
-    assert validators._of_entity(line) == (
+    assert dicom3tools._of_entity(line) == (
         "Error - String attribute has different value - PatientName"
     )
     line = "Error - Different PatientID for same StudyInstanceUID - PatientID=<Geheim> for file <x>"
-    assert validators._of_entity(line) == ("Error - Different PatientID for same StudyInstanceUID")
+    assert dicom3tools._of_entity(line) == ("Error - Different PatientID for same StudyInstanceUID")
 
 
 def test_of_a_long_series_a_hundred_files_are_validated(monkeypatch, tmp_path):
     seen: list[Path] = []
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    monkeypatch.setattr(validators, "_of_file", lambda path: seen.append(path) or set())
-    monkeypatch.setattr(validators, "_of_set", lambda paths: set())
+    monkeypatch.setattr(dicom3tools, "_of_file", lambda path: seen.append(path) or set())
+    monkeypatch.setattr(dicom3tools, "_of_set", lambda paths: set())
     pairs = [(tmp_path / f"d{n}", tmp_path / f"s{n}") for n in range(250)]
-    validation = validators.validate(pairs)
+    validation = dicom3tools.validate(pairs)
     assert (validation.files, validation.of) == (100, 250)
     assert len(set(seen)) == 200
     assert {tmp_path / name for name in ("d0", "s0", "d249", "s249")} <= set(seen)
@@ -544,6 +549,6 @@ def test_a_program_that_hangs_is_an_error(out, monkeypatch, tmp_path):
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:/usr/bin:/bin")
-    monkeypatch.setattr(validators, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(dicom3tools, "TIMEOUT_S", 0.2)
     with pytest.raises(LdctError, match="dciodvfy did not end well"):
         check_series(out, only_series(out.parent / "source"))

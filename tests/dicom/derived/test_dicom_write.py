@@ -43,6 +43,7 @@ from pydicom.uid import (
 import pipeline.dicom.derived.write
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.dicom.derived.publish import derived_series
+from pipeline.dicom.derived.quantise import ClippedPixels
 from pipeline.dicom.derived.write import Operation, derived_uid, series_number, write_slice
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
@@ -88,13 +89,11 @@ KEPT = (
 def derive(series: Series, folder: Path, operation: Operation = OPERATION) -> list[Path]:
     """The series as a network that changes nothing would leave it."""
     reading = read_volume(series)
-    counts = write_derived(reading.volume.image_hu, reading.series, operation, folder)
-    assert counts == {
-        "instances": len(series.instances),
-        "clipped_pixels": 0,
-        "largest_clipped_excess_hu": 0,
-    }
-    return sorted(folder.iterdir())
+    clipped = write_derived(reading.volume.image_hu, reading.series, operation, folder)
+    paths = sorted(folder.iterdir())
+    assert len(paths) == len(series.instances)
+    assert clipped == ClippedPixels(0, 0)
+    return paths
 
 
 def few_slices(source: Path, folder: Path, count: int = 3) -> Path:
@@ -399,8 +398,8 @@ def rewritten(tmp_path: Path, image_hu: np.ndarray, source) -> tuple[np.ndarray,
     """What is stored of an image [rows, columns] derived from a one-slice source."""
     save(source, tmp_path / "in" / "0.dcm")
     series = only_series(tmp_path / "in")
-    counts = write_derived(image_hu[None].astype(np.float32), series, OPERATION, tmp_path / "out")
-    return raw_stored(tmp_path / "out" / "CT.0001.dcm"), counts["clipped_pixels"]
+    clipped = write_derived(image_hu[None].astype(np.float32), series, OPERATION, tmp_path / "out")
+    return raw_stored(tmp_path / "out" / "CT.0001.dcm"), clipped.pixels
 
 
 def test_hu_are_rounded_to_the_nearest_stored_value(tmp_path):
@@ -611,9 +610,8 @@ def test_the_excess_of_clipped_pixels_is_told_in_hu(tmp_path):
     series = only_series(tmp_path / "in")
     image_hu = read_volume(series).volume.image_hu
     image_hu[0, 3, 3] = 32767 * 0.5 - 1024 + 20
-    counts = write_derived(image_hu, series, OPERATION, tmp_path / "out")
-    assert counts["clipped_pixels"] == 1
-    assert counts["largest_clipped_excess_hu"] == 20
+    clipped = write_derived(image_hu, series, OPERATION, tmp_path / "out")
+    assert clipped == ClippedPixels(1, 20)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from helpers.labels import (
 
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.label_map import LabelMap
-from pipeline.dicom.derived.check import Checked, check_tree
+from pipeline.dicom.derived.check import CheckResult, check_tree
 from pipeline.dicom.read.series import find_series
 from pipeline.export.labels import (
     FORMS,
@@ -50,7 +50,7 @@ def exported(tmp_path: Path, form: str = "seg", **attributes) -> Path:
     return path
 
 
-def checked(tmp_path: Path) -> list[Checked]:
+def checked(tmp_path: Path) -> list[CheckResult]:
     return check_tree(tmp_path / "out", tmp_path / "in")
 
 
@@ -69,7 +69,7 @@ def test_the_programs_of_dicom3tools_find_nothing_new(tmp_path, require_program)
     for form in ("seg", "rtstruct"):
         exported(tmp_path / form, form)
         (found,) = checked(tmp_path / form)
-        assert found.validation.as_dict()["validated"]
+        assert found.validation.to_dict()["validated"]
         assert found.passed
 
 
@@ -180,11 +180,13 @@ def test_an_image_file_has_a_label_file_of_its_own_format(tmp_path, suffix):
     affine = np.diag([0.7, 0.8, 2.5, 1.0])
     hu = np.full(SHAPE, -500, np.int16)
     path = nifti_labels(tmp_path / f"ct{suffix}", hu, affine)
-    told = export_labels(structures(), path, tmp_path / "out", SEGMENTED)
+    report = export_labels(structures(), path, tmp_path / "out", SEGMENTED)
     (written,) = (tmp_path / "out").iterdir()
     assert written.name == f"ai-segmentation-test-v1{suffix}"
-    assert told["structures"] == 3
-    assert_same_structures(read_mask(written, LabelGrid.of(even_volume(affine))), structures())
+    assert report.details["structures"] == 3
+    assert_same_structures(
+        read_mask(written, LabelGrid.of_volume(even_volume(affine))), structures()
+    )
 
 
 @pytest.mark.parametrize("attributes", [{}, tilted()], ids=["upright", "tilted"])
@@ -248,9 +250,9 @@ def test_slices_of_several_frames_of_reference_are_told(tmp_path):
         dataset.FrameOfReferenceUID = f"1.2.3.{number}"
         dataset.save_as(instance.path)
     series = find_series(tmp_path / "in").series[0]
-    told = export_labels(structures(), series, tmp_path / "out" / "seg", SEGMENTED)
-    assert told["warnings"] == [
-        "the slices name 8 frames of reference: the first one is named here"
+    report = export_labels(structures(), series, tmp_path / "out" / "seg", SEGMENTED)
+    assert report.details["warnings"] == [
+        "the slices have 8 frames of reference: the object has the first one"
     ]
     assert checked(tmp_path)[0].passed
 
