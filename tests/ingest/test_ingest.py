@@ -159,7 +159,7 @@ def test_a_kill_before_the_record_leaves_no_series(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             ingest(tmp_path / "in", store, key=KEY)
     assert Store(tmp_path / "store").records() == {}
-    assert ingest(tmp_path / "in", store, key=KEY).series[0]["new"] is True
+    assert ingest(tmp_path / "in", store, key=KEY).series[0].new is True
 
 
 def test_a_series_without_uids_is_quarantined_by_name_and_others_go_on(tmp_path, test_data):

@@ -106,7 +106,7 @@ def test_what_is_no_pair_is_quarantined_by_name(tmp_path: Path) -> None:
     assert "1 pictures of its name in input/ and 0 in target/" in why["lonely"]
     assert "the target has 64 x 64 pixels, its input 48 x 48" in why["small"]
     assert "2 in target/" in why["twice"]
-    assert "EXIF turns the target by 1 and its input by 6" in why["turned"]
+    assert "the target has EXIF orientation 1, its input 6" in why["turned"]
     assert "cannot be read" in why["broken"]
     assert len(report.refusals) == 1 + 2 + 3 + 2 + 2
 
