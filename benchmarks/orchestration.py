@@ -140,7 +140,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     config = load_config(ROOT / "configs/demo.yaml", set_)
     task, store, key = task_of(config), Store(out / "store"), installation_key()
     ingested = task.ingest(source, store, config, key=key)
-    patients = sorted({row["patient"] for row in ingested.series})
+    patients = sorted({row.patient for row in ingested.series})
     sides = split_patients(patients, config.data.split, key=key, recorded={})
     keys: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for name, record in store.records().items():

@@ -31,6 +31,7 @@ from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.restoration import picture_figures
+from pipeline.ingest.ingest import IngestedSeries
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.restorer import degradation_of
 from pipeline.report.restoration import restoration_strips
@@ -99,15 +100,15 @@ def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
     ingested = task.ingest(root, store, config, key=installation_key())
     if is_ct:
         config = _holding_back(config, ingested.series, ingested.sources)
-    patients = sorted({row["patient"] for row in ingested.series})
+    patients = sorted({row.patient for row in ingested.series})
     sides = split_patients(
         patients, config.data.split, key=installation_key(), recorded=store.split()
     )
     store.record_split(sides)
     keys: dict[str, list[str]] = {TRAIN: [], TEST: []}
     for row in ingested.series:
-        if task.usable(store, row["series"], config):
-            keys[sides[row["patient"]]].append(row["series"])
+        if task.usable(store, row.series, config):
+            keys[sides[row.patient]].append(row.series)
     task.prepare(store, keys, config)
     model, training = trained(store, keys[TRAIN], config, work)
     overall = task.evaluate(model, store, keys[TEST], config)["overall"]
@@ -143,10 +144,12 @@ def _height_mm(path: Path) -> float:
     return float(dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
 
 
-def _holding_back(config: RunConfig, rows: list[dict], sources: dict[str, Any]) -> RunConfig:
+def _holding_back(
+    config: RunConfig, rows: list[IngestedSeries], sources: dict[str, Any]
+) -> RunConfig:
     """The run with one known series as its test, whatever key this installation has."""
     patients = [
-        row["patient"] for row in rows if HELD_BACK in str(sources[row["series"]].instances[0].path)
+        row.patient for row in rows if HELD_BACK in str(sources[row.series].instances[0].path)
     ]
     split = config.data.split.model_copy(update={"test": patients, "validation": 0.0})
     return config.model_copy(update={"data": config.data.model_copy(update={"split": split})})

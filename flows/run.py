@@ -79,7 +79,7 @@ def main_job(request: str) -> Json:
 
     source = None if asked.data is None else Path(asked.data)
     ingested = clock.run("ingest", stages.run_ingest_stage, source, store, config)
-    patients = sorted({row["patient"] for row in ingested.series})
+    patients = sorted({row.patient for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)

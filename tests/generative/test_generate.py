@@ -155,7 +155,7 @@ def test_every_digit_is_in_the_store_once_with_its_label(digit_store: Store) -> 
 
 def test_pictures_are_stored_once_and_take_no_folder(digit_store: Store, tmp_path: Path) -> None:
     again = store_pictures("digits", digit_store, lambda what, done, total: None)
-    assert [row["new"] for row in again.series] == [False] * 10
+    assert [row.new for row in again.series] == [False] * 10
     key, store = installation_key(), Store(tmp_path)
     with pytest.raises(ConfigError, match=r"--data.*digits"):
         task_of(run()).ingest(tmp_path, store, run(), key=key)

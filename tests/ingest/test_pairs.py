@@ -153,7 +153,8 @@ def test_who_has_no_partner_is_named(tmp_path: Path) -> None:
         "2": f"no low-dose partner: {nobody}",
         "3": f"no full-dose partner: {nobody}",
     }
-    assert reasons(report, "excluded") == {"4": "neither 'low dose' nor 'full dose' in description or folder"}
+    neither = "neither 'low dose' nor 'full dose' in description or folder"
+    assert reasons(report, "excluded") == {"4": neither}
 
 
 def test_nothing_paired_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     both = found["grey pair"] = Store(tmp_path_factory.mktemp("pairs"))
     for number in range(4):
         halves, name = drawing(number)[:2], f"p-{number}"
-        store_image(halves, both, IngestReport(Path()), seen="grey pair", patient=name, key=name)
+        store_image(halves, both, IngestReport(Path()), colour="grey pair", patient=name, key=name)
     both.record_split(sides)
     moving = found["moving"] = Store(tmp_path_factory.mktemp("moving"))
     for number in range(4):
