@@ -33,7 +33,7 @@ from quality_tables import markdown
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows.commands import train_flow
 from flows.runtime.progress import StageProgress
-from flows.tracking.registry import load_named
+from flows.tracking.references import load_named
 from pipeline.config.run import RunConfig, digest, load_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.masks import body_mask

@@ -11,16 +11,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from prefect import flow
-from prefect.task_runners import TaskRunner
-
 from flows import stages
 from flows.pictures import apply_to_pictures
-from flows.runtime.dask_runner import dask_runner
-from flows.runtime.private_errors import StageFailedError, redact_errors, run_flow
+from flows.runtime.orchestration import in_flow
+from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
-from flows.train_register import known_version, train_and_register
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.atomic_files import write_json
@@ -48,11 +44,6 @@ REPORT = "report.json"
 Start = Callable[[Source, str], Callable[[], Exported]]
 
 
-def in_flow(name: str, body: Callable[[], Json], runner: TaskRunner | None = None) -> Json:
-    """Run `body` as a Prefect flow of that name; tasks that it submits go to the runner."""
-    return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
-
-
 def ingest_flow(
     source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
 ) -> Json:
@@ -69,6 +60,7 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
     unless_known: only {"known": its name} where a version of these data and this configuration
     is registered already.
     """
+    from flows.train_register import known_version, train_and_register
 
     def body() -> Json:
         check_run(config)
@@ -83,7 +75,7 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
         trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
         return {"task": config.task, **clock.facts(), **trained.facts()}
 
-    return in_flow("ldct-train", body)
+    return in_flow("ldct-train", body, always=True)
 
 
 def apply_flow(
@@ -105,7 +97,11 @@ def apply_flow(
     (flows.runtime.dask_runner); None for one after another, here.
     """
     to = Export(out, compress, difference, require_form(labels))
-    runner = dask_runner(spread) if spread else None
+    runner = None
+    if spread:
+        from flows.runtime.dask_runner import dask_runner
+
+        runner = dask_runner(spread)
 
     def body() -> Json:
         loaded = stages.load_stage(reference, strength)

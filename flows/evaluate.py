@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import stages
-from flows.commands import in_flow, only_series
+from flows.commands import only_series
+from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.config.sections import Split

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.commands import each_volume, in_flow
+from flows.commands import each_volume
 from flows.latent import load_generator
 from flows.pictures import pictures_report
+from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal, Unreadable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.runtime.progress import StageProgress
-from flows.tracking.registry import load_named
+from flows.tracking.references import load_named
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json

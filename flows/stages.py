@@ -7,17 +7,12 @@ task inputs are neither hashed nor persisted here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from flows.runtime.private_errors import redact_errors
+from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
-from flows.tracking.mlflow_run import TrackedRun
-from flows.tracking.registry import Registry, load_named
+from flows.tracking.references import load_named
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
@@ -38,17 +33,10 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.tasks.training_job import TrainingJob
 
+if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
+    from flows.tracking.mlflow_run import TrackedRun
+
 Curve = list[dict[str, float]]
-
-
-def stage_task(name: str) -> Callable[[Callable], Any]:
-    """A task that is neither cached nor persisted: its work is kept in the store."""
-
-    def decorate(body: Callable) -> Any:
-        as_task = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
-        return as_task(redact_errors(name)(body))
-
-    return decorate
 
 
 @stage_task("ingest")
@@ -187,6 +175,8 @@ def register_stage(
     seen: Json | None,
 ) -> ModelCard:
     """Make a new version of the run's model; see Registry.register."""
+    from flows.tracking.registry import Registry
+
     with StageProgress("register"):
         return Registry.default().register(
             model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen

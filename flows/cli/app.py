@@ -33,6 +33,7 @@ from flows.cli.options import (
     StoreFolder,
     end,
     import_with_server_warmup,
+    require_source,
     writable,
 )
 from flows.cli.pacs import add_pacs_commands
@@ -80,6 +81,8 @@ def run(
     from pipeline.config.run import load_config
 
     settings = load_config(config, set_)
+    if data is not None:
+        require_source(data)
     _finish_run(settings, data, out, json_, compare or [], denoiser)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Denoiser, Json, Strength, import_with_server_warmup, writable
+from flows.cli.options import Denoiser, Json, Strength, quick_imports, writable
+from flows.tracking.references import require_model
 from pipeline.core.types import Json as JsonObject
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
@@ -105,7 +106,8 @@ def evaluate(
         denoiser=denoiser,
         strength=strength,
     )
-    with import_with_server_warmup():
+    require_model(model)
+    with quick_imports():
         from flows.evaluate import evaluate_flow
 
     report = evaluate_flow(request, out)

@@ -27,7 +27,7 @@ def export(
     """
     writable(out)
     from flows.cli.tables.base import deployed_table
-    from flows.tracking.registry import load_named
+    from flows.tracking.references import load_named
     from pipeline.export.onnx_pt2 import export_model
 
     loaded = load_named(model)

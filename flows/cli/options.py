@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, NothingUsableError
 
 #: Exit code: done, but some input was quarantined.
 QUARANTINED = 4
@@ -78,22 +78,33 @@ def writable(out: Path) -> None:
         raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
 
 
+def require_source(source: Path) -> None:
+    """Refuse a SOURCE that is not there before anything heavy is imported for it."""
+    if not source.exists():
+        raise NothingUsableError(f"{source} does not exist")
+
+
 @contextmanager
-def import_with_server_warmup() -> Iterator[None]:
-    """Around the imports of what a flow needs, which take 9 s.
-
-    Prefect's server starts beside them, and Python does not look for cycles among what is never
-    freed: not now (1.3 s), nor at any later time.
-    """
-    from flows.runtime import ephemeral_server
-
-    ephemeral_server.start()
+def quick_imports() -> Iterator[None]:
+    """Around the imports of a command's work: Python does not look for cycles among what is never
+    freed, neither now (1.3 s) nor at any later time."""
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextmanager
+def import_with_server_warmup() -> Iterator[None]:
+    """As quick_imports, with Prefect's temporary server starting beside them, for a command that
+    is a flow in any case."""
+    from flows.runtime import ephemeral_server
+
+    ephemeral_server.start()
+    with quick_imports():
+        yield
 
 
 def end(quarantined: list[Any]) -> None:

@@ -17,9 +17,11 @@ from flows.cli.options import (
     StoreFolder,
     Strength,
     end,
-    import_with_server_warmup,
+    quick_imports,
+    require_source,
     writable,
 )
+from flows.tracking.references import require_model
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json as JsonObject
 
@@ -56,7 +58,8 @@ def ingest(
 
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
-    with import_with_server_warmup():
+    require_source(source)
+    with quick_imports():
         from flows.cli.tables.base import ingest_table
         from flows.commands import ingest_flow
         from pipeline.config.run import parse_intake
@@ -98,8 +101,10 @@ def apply(
     own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
     series is checked before it is handed over; one that fails is not written.
     """
+    require_source(source)
+    require_model(model)
     writable(out)
-    with import_with_server_warmup():
+    with quick_imports():
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
         from flows.commands import apply_flow
@@ -139,8 +144,9 @@ def simulate(
     json_: Json = False,
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
+    require_source(source)
     writable(out)
-    with import_with_server_warmup():
+    with quick_imports():
         from flows.cli.tables.base import simulated_table
         from flows.commands import simulate_flow
         from pipeline.config.run import parse_intake
@@ -206,8 +212,9 @@ def deidentify(
     What may hold identity that cannot be seen is refused: secondary captures, burned-in text,
     reports.
     """
+    require_source(source)
     writable(out)
-    with import_with_server_warmup():
+    with quick_imports():
         from flows.cli.tables.base import deidentified_table
         from flows.commands import deidentify_flow
         from pipeline.dicom.deidentify.profile import Options

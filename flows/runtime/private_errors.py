@@ -10,8 +10,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flows.runtime import ephemeral_server
-
 
 class StageFailedError(Exception):
     """What Prefect is told; `original` is what happened."""
@@ -45,6 +43,8 @@ def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def run_flow(run: Callable[[], Any]) -> Any:
     """Run a flow of `redact_errors` from outside Prefect; raises the original error again."""
+    from flows.runtime import ephemeral_server
+
     try:
         with ephemeral_server.connected():
             return run()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.mlflow_run import TrackedRun, log_portable
+from flows.tracking.references import Reference
 from flows.tracking.versions import Recorded, VersionDetails, VersionRow
 from pipeline.config.run import RunConfig, digest, parse_config
 from pipeline.core.atomic_files import write_json
@@ -32,17 +32,13 @@ from pipeline.core.versions import versions
 from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
-from pipeline.models.adapters.pretrained import ALIAS as PRETRAINED
-from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.models.adapters.weights import CONFIG, load_model, save_model
-from pipeline.tasks.base import task_of
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
-REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
 
 
 @dataclass(frozen=True)
@@ -118,6 +114,8 @@ class Registry:
 
         seen: what its training saw (pipeline.inference.drift).
         """
+        from pipeline.tasks.base import task_of  # all stages, which a look-up needs not
+
         client = self.client
         name = config.register_.name
         with tempfile.TemporaryDirectory() as scratch:
@@ -173,15 +171,13 @@ class Registry:
 
     def find(self, reference: str) -> ModelVersion:
         """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; else ConfigError."""
-        match = REFERENCE.match(reference)
-        if match is None:
-            raise ConfigError(f"{reference} names no model; write NAME@alias or NAME/VERSION")
-        name, number = match["name"], match["version"]
+        named = Reference.parse(reference)
+        name = named.name
         self.require(name)
         try:
-            if number:
-                return self.client.get_model_version(name, number)
-            return self.client.get_model_version_by_alias(name, match["alias"] or CHAMPION)
+            if named.version:
+                return self.client.get_model_version(name, named.version)
+            return self.client.get_model_version_by_alias(name, named.alias or CHAMPION)
         except MlflowException as error:
             raise ConfigError(
                 f"there is no {reference}: the model has no such version or alias "
@@ -232,17 +228,6 @@ class Registry:
     def _download(self, version: ModelVersion) -> Path:
         mlflow.set_tracking_uri(self.uri)
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
-
-
-def load_named(reference: str) -> LoadedModel:
-    """A model ready to take HU, by NAME, NAME@alias or NAME/VERSION.
-
-    NAME@pretrained is the one that comes with the software: no registry is made or asked.
-    """
-    match = REFERENCE.match(reference)
-    if match and match["alias"] == PRETRAINED:
-        return load_pretrained(match["name"])
-    return Registry.default().load(reference)
 
 
 @contextmanager

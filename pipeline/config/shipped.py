@@ -1,4 +1,4 @@
-"""The configurations that come with the software: they go by name, wherever `ldct` is run."""
+"""What comes with the software goes by name, wherever `ldct` is run: configurations and models."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def find_config(named: Path) -> Path:
     near = difflib.get_close_matches(named.name, shipped, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(shipped)}"
     raise ConfigError(f"no configuration comes with the software as {named}; {hint}")
+
+
+def find_pretrained(name: str) -> Path:
+    """The folder of a model that comes with the software; ConfigError where there is none."""
+    root = Path(str(resources.files("pretrained")))
+    if not (root / name / "card.json").exists():
+        shipped = ", ".join(sorted(path.parent.name for path in root.glob("*/card.json")))
+        raise ConfigError(f"no pretrained model {name}; there are: {shipped}")
+    return root / name

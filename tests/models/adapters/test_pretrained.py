@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.images import volume_of
 
-from flows.tracking.registry import load_named
+from flows.tracking.references import load_named
 from pipeline.config.run import digest, parse_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import SOFT_TISSUE

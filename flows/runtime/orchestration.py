@@ -1,0 +1,108 @@
+"""Whether Prefect takes part: in a flow run, and where an API is configured.
+
+A command of one shot, such as `ldct apply`, needs no server of its own: without a configured API
+its stages run as plain functions, and Prefect, whose import and temporary server take seconds, is
+left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.runtime.private_errors import redact_errors
+
+if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
+
+#: Where Prefect reads settings from besides the environment, relative to the working folder.
+_SETTINGS_FILES = ("prefect.toml", "pyproject.toml", ".env")
+
+
+def api_is_configured() -> bool:
+    """Whether a Prefect API is configured: by the environment, a profile or a settings file.
+
+    Prefect itself is asked only where it is imported already or a file might say so.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+    if "prefect" not in sys.modules and not any(
+        _may_configure(path) for path in (profiles, *map(Path, _SETTINGS_FILES))
+    ):
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() is not None
+
+
+def _may_configure(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").lower()
+    except OSError:
+        return False
+    return "prefect_api_url" in text or ("prefect" in text and "url" in text)
+
+
+def in_flow(
+    name: str,
+    body: Callable[[], Any],
+    runner: TaskRunner | None = None,
+    *,
+    always: bool = False,
+) -> Any:
+    """Run `body` as a Prefect flow of that name, where an API is configured; else as it is.
+
+    runner: what tasks that it submits go to; always: also on Prefect's temporary server. Both make
+    it a flow in any case. Returns what the body does, and raises what it raises.
+    """
+    if runner is None and not always and not api_is_configured():
+        return body()
+    from prefect import flow
+
+    from flows.runtime.private_errors import run_flow
+
+    return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
+
+
+def stage_task(name: str) -> Callable[[Callable], Any]:
+    """Decorate a stage: within a flow run it is a Prefect task, elsewhere a plain function.
+
+    The task is neither cached nor persisted: its work is kept in the store.
+    """
+
+    def decorate(body: Callable) -> Any:
+        @functools.cache
+        def as_task() -> Any:
+            from prefect import task
+            from prefect.cache_policies import NO_CACHE
+
+            return task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(
+                redact_errors(name)(body)
+            )
+
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            stage = as_task() if _in_flow_run() else body
+            return stage(*args, **kwargs)
+
+        def submit(*args: Any, **kwargs: Any) -> Any:
+            return as_task().submit(*args, **kwargs)
+
+        run.submit = submit  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _in_flow_run() -> bool:
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None

@@ -1,0 +1,62 @@
+"""How a model is named, and what a name leads to: asks MLflow only for what is in a registry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.config.shipped import find_pretrained
+from pipeline.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.models.adapters.card import LoadedModel
+
+#: The alias of models that come with the software.
+PRETRAINED = "pretrained"
+
+_REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; version and alias exclude
+    each other."""
+
+    name: str
+    version: str | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises ConfigError for what names no model."""
+        match = _REFERENCE.match(text)
+        if match is None:
+            raise ConfigError(f"{text} names no model; write NAME@alias or NAME/VERSION")
+        return cls(match["name"], match["version"], match["alias"])
+
+
+def load_named(text: str) -> LoadedModel:
+    """A model ready to take HU, by NAME, NAME@alias or NAME/VERSION.
+
+    NAME@pretrained is the one that comes with the software: no registry is made or asked.
+    """
+    reference = Reference.parse(text)
+    if reference.alias == PRETRAINED:
+        from pipeline.models.adapters.pretrained import load_pretrained
+
+        return load_pretrained(reference.name)
+    from flows.tracking.registry import Registry
+
+    return Registry.default().load(text)
+
+
+def require_model(text: str) -> None:
+    """Raises ConfigError where there is no such model, without loading it."""
+    reference = Reference.parse(text)
+    if reference.alias == PRETRAINED:
+        find_pretrained(reference.name)
+        return
+    from flows.tracking.registry import Registry
+
+    Registry.default().find(text)
