@@ -2,11 +2,14 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 PAGE := pipeline/review/page
 BUILT := pipeline/review/built/app.js
 
-.PHONY: demo test tests install page page-if-npm gallery bench lint format clean
+TOOLS := out/tools/.installed
+
+.PHONY: demo test tests install page page-if-npm gallery bench lint format lock audit sbom clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -46,13 +49,16 @@ bench: install
 
 # Everything is pinned in one lock, so pip need not work out what needs what (it takes minutes), nor
 # compile what nobody imports; `pip check` says if the lock is not whole. A second run finds the
-# stamp newer and does nothing.
+# stamp newer and does nothing. torch's build for CPUs is asked of PyTorch's index where pip's own
+# has none: see .ci/hash-lock.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert sys.version_info[:2] == (3, 11), "Python 3.11 is needed: make PYTHON=/path/to/python3.11"'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m pip check --disable-pip-version-check
+	$(PIP) index versions torch 2>/dev/null | grep --quiet +cpu || more="--extra-index-url $(TORCH_INDEX)"; \
+	$(PIP) install --quiet --no-deps --no-compile --require-hashes --requirement requirements.lock $$more
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) check
 	touch $(INSTALLED)
 
 lint: install
@@ -64,6 +70,23 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What the project is made of, as CycloneDX: out/sbom.json.
+sbom: install $(TOOLS)
+	out/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file out/sbom.json $(BIN)/python
+
+# Known vulnerabilities of what the lock pins; skips, saying so, where no advisories can be asked.
+audit: $(TOOLS)
+	out/tools/bin/python .ci/audit
+
+# Hashes anew for the pins of requirements.lock; see CONTRIBUTING.md.
+lock: $(TOOLS)
+	out/tools/bin/python .ci/hash-lock
+
+$(TOOLS): .ci/tools.txt
+	$(PYTHON) -m venv out/tools
+	out/tools/bin/python -m pip install --quiet --disable-pip-version-check --requirement .ci/tools.txt
+	touch $(TOOLS)
 
 clean:
 	rm -rf $(VENV) $(PAGE)/node_modules $(dir $(BUILT)) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

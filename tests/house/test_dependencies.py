@@ -24,9 +24,16 @@ REVIEWED = {
 
 
 def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pairs = [line.partition("==") for line in lines if line and not line.startswith("#")]
-    return {name: version for name, _, version in pairs}
+    """Version by name."""
+    return {name: version for name, (version, _) in hashed().items()}
+
+
+def hashed() -> dict[str, tuple[str, list[str]]]:
+    """Version, and the hashes of its files, by name."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+    rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    pins = [(row[0].partition("=="), row[1:]) for row in rows]
+    return {name: (version, hashes) for (name, _, version), hashes in pins}
 
 
 def licence_of(name: str) -> str:
@@ -40,6 +47,19 @@ def test_every_line_of_the_lock_pins_one_version() -> None:
     found = locked()
     assert len(found) > 150
     assert not [name for name, version in found.items() if not re.fullmatch(r"[\w.]+", version)]
+
+
+def test_every_pin_has_the_hashes_of_its_files() -> None:
+    form = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+    for name, (_, hashes) in hashed().items():
+        assert hashes, name
+        assert all(form.fullmatch(each) for each in hashes), name
+        assert len(set(hashes)) == len(hashes), name
+
+
+def test_torch_has_the_hashes_of_builds_for_cpus_alone() -> None:
+    """One each for Linux, macOS and Windows (of two processors); CUDA's would be dozens."""
+    assert 3 <= len(hashed()["torch"][1]) <= 4
 
 
 @pytest.mark.parametrize("name", ["dicomweb-client", "pynetdicom", "retrying"])
