@@ -18,8 +18,6 @@ from helpers.servers import POSTGRES, ROOT, Servers, commands, environment, run,
 
 from flows.tracking.registry import CHALLENGER, CHAMPION
 
-COMPOSE = ROOT / "docker-compose.yaml"
-
 REGISTER = """
 import sys
 import time
@@ -43,46 +41,6 @@ def job(folder: str):
     while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < until:
         time.sleep(0.1)
 """
-
-
-def composed() -> dict[str, Any]:
-    return yaml.safe_load(COMPOSE.read_text())
-
-
-def test_containers_listen_on_this_computer_alone():
-    services = composed()["services"]
-    ports = {name: service.get("ports", []) for name, service in services.items()}
-    assert ports == {
-        "postgres": [],
-        "mlflow": ["127.0.0.1:5000:5000"],
-        "prefect": ["127.0.0.1:4200:4200"],
-    }
-    assert "network_mode" not in COMPOSE.read_text()
-
-
-def test_no_secret_has_a_default_or_stands_in_the_file():
-    """Each is a variable that compose refuses to start without; S3's are empty without S3."""
-    text = COMPOSE.read_text()
-    services = composed()["services"]
-    told = [value for each in services.values() for value in each["environment"].values()]
-    secret = [v for v in told if "PASSWORD" in v or "SECRET" in v or "AUTH" in v]
-    assert len(secret) == 7
-    assert all(":?" in v or v == "${AWS_SECRET_ACCESS_KEY:-}" for v in secret)
-    for name in dict(
-        line.split("=", 1) for line in commands("secrets").splitlines() if "=" in line
-    ):
-        assert f"${{{name}:?" in text
-
-
-def test_containers_start_what_the_commands_start():
-    services = composed()["services"]
-    for name in ("mlflow", "prefect"):
-        told = " ".join([*services[name]["entrypoint"], *services[name]["command"]])
-        program = told.partition(" --host")[0]
-        assert f"exec {program} --host 127.0.0.1" in commands(name)
-    assert services["mlflow"]["environment"].keys() > {
-        "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,186 @@
+"""docker-compose.yaml: owned volumes, health checks, secrets in files, and the scripts it runs."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers.pacs import free_port
+from helpers.servers import commands
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yaml"
+WITH_SECRETS, HEALTHY = ROOT / "containers" / "with-secrets", ROOT / "containers" / "healthy"
+PROFILES = {
+    "receive": ["pacs", "pacs-gpu"],
+    "work": ["pacs"],
+    "schedule": ["pacs"],
+    "work-gpu": ["pacs-gpu"],
+    "schedule-gpu": ["pacs-gpu"],
+}
+
+
+@pytest.fixture(scope="module")
+def composed() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+
+
+def script_of(service: dict[str, Any]) -> str:
+    """What `sh -euc` is given, after compose's own `$$`."""
+    return service["command"][0].replace("$$", "$")
+
+
+def test_containers_listen_on_this_computer_alone(composed) -> None:
+    """Scanners must reach the receiver: where, is said in the environment."""
+    ports = {
+        name: service["ports"]
+        for name, service in composed["services"].items()
+        if "ports" in service
+    }
+    assert ports == {
+        "mlflow": ["127.0.0.1:5000:5000"],
+        "prefect": ["127.0.0.1:4200:4200"],
+        "receive": ["${LDCT_DICOM_ADDRESS:-127.0.0.1}:11112:11112"],
+    }
+    assert "network_mode" not in COMPOSE.read_text(encoding="utf-8")
+
+
+def test_every_service_has_a_health_check_and_starts_again(composed) -> None:
+    for name, service in composed["services"].items():
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_a_hospital_s_services_are_a_profile_and_a_gpu_is_another(composed) -> None:
+    services = composed["services"]
+    assert {n: s["profiles"] for n, s in services.items() if "profiles" in s} == PROFILES
+    for name in ("work-gpu", "schedule-gpu"):
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+        assert services[name]["build"]["args"]["TORCH_INDEX"].endswith("/cu130")
+        assert services[name]["command"] == services[name.removesuffix("-gpu")]["command"]
+    for name in PROFILES:
+        for needed in ("mlflow", "prefect"):
+            assert services[name]["depends_on"][needed] == {"condition": "service_healthy"}
+
+
+def test_volumes_belong_to_the_user_that_the_image_runs_as(composed) -> None:
+    """A new volume has the owner of the image's folder: the Dockerfile must make each."""
+    (made,) = re.findall(r"install --directory ([^\n]*\n[^\n]*)", (ROOT / "Dockerfile").read_text())
+    for name, service in composed["services"].items():
+        for volume in service.get("volumes", []):
+            source, _, place = volume.partition(":")
+            assert source in composed["volumes"], "a named one: no folder of the computer"
+            assert name == "postgres" or f" {place}" in made, place
+
+
+def test_no_secret_has_a_default_or_stands_in_an_environment(composed) -> None:
+    """`docker inspect` shows environments; S3's are empty without S3."""
+    used = set()
+    for service in composed["services"].values():
+        told = service.get("environment", {})
+        secret = {n for n in told if re.search("PASSWORD|SECRET|AUTH_STRING", n)}
+        assert secret <= {"AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD_FILE"}
+        rows = service.get("secrets", [])
+        used |= {row if isinstance(row, str) else row["source"] for row in rows}
+    assert used == composed["secrets"].keys()
+    for name, secret in composed["secrets"].items():
+        assert secret == {"environment": name}
+    text = commands("secrets")
+    assert {
+        line.split("=")[0] for line in text.splitlines() if "=$" in line or "=ldct" in line
+    } <= used
+
+
+def test_containers_start_what_the_commands_start(composed) -> None:
+    for name in ("mlflow", "prefect"):
+        service = composed["services"][name]
+        assert service["entrypoint"] == ["with-secrets", "sh", "-euc"]
+        (program,) = re.findall(r"^exec (.*) --host 0\.0\.0\.0", script_of(service), re.M)
+        assert f"exec {program} --host 127.0.0.1" in commands(name)
+
+
+def test_mlflow_s_script_writes_its_settings_for_its_user_alone(composed, tmp_path: Path) -> None:
+    script = script_of(composed["services"]["mlflow"]).replace("exec mlflow", "echo")
+    done = subprocess.run(
+        ["sh", "-euc", script],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "LDCT_DB_PASSWORD": "p"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "server --app-name basic-auth --host 0.0.0.0 --port 5000\n"
+    written = tmp_path / "mlflow-auth.ini"
+    assert written.read_text().splitlines()[-1] == (
+        "database_uri = postgresql+pg8000://ldct:p@postgres/mlflow_auth"
+    )
+    assert written.stat().st_mode & 0o077 == 0
+
+
+def test_secrets_become_the_variables_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "A_PASSWORD").write_text("s3 'cr\"$et\n")
+    environment = {"PATH": os.environ["PATH"], "LDCT_SECRETS": str(tmp_path)}
+    command = [WITH_SECRETS, "sh", "-c", 'printf %s "$A_PASSWORD"']
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "s3 'cr\"$et"
+    none = {**environment, "LDCT_SECRETS": str(tmp_path / "none")}
+    assert (
+        subprocess.run([WITH_SECRETS, "sh", "-c", "exit 7"], env=none, check=False).returncode == 7
+    )
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def healthy(*arguments: str, **environment: str) -> bool:
+    env = {"PATH": os.environ["PATH"], **environment}
+    done = subprocess.run([HEALTHY, *arguments], env=env, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_a_url_is_healthy_when_it_answers_with_200() -> None:
+    with answering(200, b"") as url:
+        assert healthy(url)
+        assert healthy("port", url.rpartition(":")[2])
+    with answering(503, b"") as url:
+        assert not healthy(url)
+    assert not healthy(f"http://127.0.0.1:{free_port()}")
+    assert not healthy("port", str(free_port()))
+    assert not healthy()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'[{"status": "READY"}]', True),
+        (b'[{"status": "READY"}, {"status": "NOT_READY"}]', False),
+        (b"[]", False),
+    ],
+)
+def test_a_schedule_is_healthy_while_its_process_asks_for_runs(body: bytes, expected: bool) -> None:
+    with answering(200, body) as url:
+        told = {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": "ldct:secret"}
+        assert healthy("schedule", **told) is expected
