@@ -32,7 +32,7 @@ def write_tables(results: dict[str, Any]) -> None:
         "|---|---|---|---|---|",
     ]
     (RESULTS / "restore.md").write_text("\n".join([*lines, *trained]) + "\n")
-    GALLERY.write_text("\n".join(gallery(results["runs"])) + "\n")
+    GALLERY.write_text("\n".join(gallery(results)) + "\n")
 
 
 def first_window(run: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def trained_row(name: str, run: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def gallery(runs: dict[str, Any]) -> list[str]:
+def gallery(results: dict[str, Any]) -> list[str]:
     """The page: what each run was given, what classical answers, the network and the truth are."""
     lines = [
         "# What the restoring runs do",
@@ -98,7 +98,10 @@ def gallery(runs: dict[str, Any]) -> list[str]:
         "minutes. All pictures shown are held back from training: photographs that scikit-image",
         "and scikit-learn bring along, and one patient's CT (TCIA Colorectal-Liver-Metastases,",
         "CC BY 4.0). Figures are means over all held-back pictures.",
+        "",
+        f"Trained on {machine.told(results['machine'])}",
     ]
+    runs = results["runs"]
     for name, run in runs.items():
         answers = answers_of(first_window(run))
         order = [INPUT, *(a for a in answers if a not in (INPUT, OUTPUT, "bm3d")), OUTPUT, "target"]
