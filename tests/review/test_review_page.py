@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, missing
+from helpers.browser import VIEWER, Tab, chromium, opened
 from helpers.dicom import only_series
 from helpers.review import (
     BLOCK_HU,
@@ -28,44 +28,21 @@ from helpers.review import (
 )
 
 from pipeline.dicom.read.volume import read_volume
-from pipeline.review.assets import BUILT
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, plan, unblinded
 from pipeline.review.static_export import write_disk
 from pipeline.review.worklist import Collection
 from pipeline.store.store import LPS_TO_RAS
 
-#: Off the screen, as any user, and without a look outside.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PATIENCE_S = 20
-VIEWER = "globalThis.ldctView.viewer"
 AXE = ROOT / "pipeline" / "review" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 PLAIN, PADDED, TILTED, DAMAGED = 1, 2, 3, 4
 SHEAR_MM = 1.2
 
 
-# Not of the session: while Playwright runs, no other test's event loop can.
 @pytest.fixture(scope="module")
 def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    if not (BUILT / "app.js").exists():
-        missing("the review page is not built: run `make page`")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed: it is in requirements.lock")
-    program = require_program("chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
+    with chromium(require_program) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -89,64 +66,6 @@ def write_labels(original: Path, path: Path) -> None:
     image = nibabel.Nifti1Image(labels.T, LPS_TO_RAS @ volume.affine_lps)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
-
-
-class Tab:
-    """A page of the browser, and what tests ask of it."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-        self.key = page.keyboard.press
-
-    def ask(self, script: str) -> Any:
-        return self.page.evaluate(script)
-
-    def until(self, script: str, wanted: Any = True) -> None:
-        """Wait for a script's value; the page's policy forbids Playwright's own way to."""
-        end = time.monotonic() + PATIENCE_S
-        while (found := self.ask(script)) != wanted:
-            assert time.monotonic() < end, f"{script} is {found!r}, not {wanted!r}; {self.errors}"
-            time.sleep(0.02)
-
-    def go(self, fragment: str) -> None:
-        self.ask(
-            f"""delete document.body.dataset.ready;
-            if (location.hash === "#{fragment}") dispatchEvent(new HashChangeEvent("hashchange"));
-            location.hash = "{fragment}";"""
-        )
-        self.until("document.body.dataset.ready", f"#{fragment}")
-
-    @property
-    def indices(self) -> list[int]:
-        return self.ask(f"{VIEWER}.panels.map((panel) => Number(panel.element.dataset.index))")
-
-    def shown(self, index: int) -> None:
-        self.until(f"{VIEWER}.panels.every((p) => p.element.dataset.index == {index})")
-
-    def grey(self, panel: int, position: list[float]) -> list[int]:
-        """What is on the screen at a patient position: red, green, blue."""
-        time.sleep(0.05)  # the library draws at the next frame
-        return self.ask(
-            f"""(() => {{
-              const panel = {VIEWER}.panels[{panel}], canvas = panel.viewport.getCanvas();
-              const [x, y] = panel.canvasOf({position});
-              const scale = canvas.width / panel.canvasHost.clientWidth;
-              const place = [Math.round(x * scale), Math.round(y * scale), 1, 1];
-              return [...canvas.getContext("2d").getImageData(...place).data].slice(0, 3);
-            }})()"""
-        )
-
-
-def opened(browser: Any, address: str, **how: Any) -> Tab:
-    page = browser.new_page(viewport={"width": 1200, "height": 700}, **how)
-    tab = Tab(page)
-    page.goto(address)
-    tab.until("Boolean(document.body.dataset.ready)")
-    return tab
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +159,7 @@ def test_space_flips_in_place_and_o_shows_the_original(plain: Tab) -> None:
 
 def test_zoom_and_pan_are_linked(plain: Tab) -> None:
     place = position(47.5, 39.5, SLICES // 2)  # the middle of the slice
-    where = f"{VIEWER}.panels.map((p) => p.canvasOf({place}).map(Math.round))"
+    where = f"{VIEWER}.panels.map((p) => p.cssOf({place}).map(Math.round))"
     plain.key("+")
     plain.key("Shift+ArrowLeft")
     one, other = plain.ask(where)
@@ -278,7 +197,7 @@ def test_hu_under_the_cursor_and_a_distance(plain: Tab) -> None:
     place = position(33, 25, SLICES // 2)
     at = f"{VIEWER}.panels[0]"
     box = plain.ask(f"{at}.canvasHost.getBoundingClientRect().toJSON()")
-    across, down = plain.ask(f"{at}.canvasOf({place})")
+    across, down = plain.ask(f"{at}.cssOf({place})")
     x, y = box["x"] + across, box["y"] + down
     plain.page.mouse.move(x, y)
     plain.until("document.querySelector('#cursor').textContent.includes('original: 100 HU')")
@@ -292,7 +211,7 @@ def test_hu_under_the_cursor_and_a_distance(plain: Tab) -> None:
     plain.page.mouse.up()
     measured = plain.ask(f"{VIEWER}.state.distance.mm")
     scale = plain.ask(
-        f"{at}.canvasOf({position(33, 26, 12)})[0] - {at}.canvasOf({position(33, 25, 12)})[0]"
+        f"{at}.cssOf({position(33, 26, 12)})[0] - {at}.cssOf({position(33, 25, 12)})[0]"
     )
     assert measured == pytest.approx(75 / scale * COLUMN_MM, rel=0.01)
 
@@ -379,7 +298,7 @@ def test_a_segmentation_is_laid_over_and_taken_off(tab: Tab, collection: Collect
         place = [-28 + column * COLUMN_MM, -38 + row * ROW_MM + SHEAR_MM * 12, 12 * 2.5]
         return tab.ask(
             f"""(() => {{
-              const panel = {VIEWER}.panels[1], [x, y] = panel.canvasOf({place}).map(Math.round);
+              const panel = {VIEWER}.panels[1], [x, y] = panel.cssOf({place}).map(Math.round);
               const {{ canvas }} = panel.overlay;
               if (canvas.hidden) return 0;
               return canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];

@@ -51,13 +51,12 @@ export class Overlay {
 
   place(panel) {
     if (!this.#shown && !this.#drawn) return; // most series have none
-    const { clientWidth, clientHeight } = panel.canvasHost;
-    Object.assign(this.canvas, { width: clientWidth, height: clientHeight });
+    const { width, height } = panel.pixels.canvas;
+    Object.assign(this.canvas, { width, height });
     this.#drawn = Boolean(this.#shown);
     this.canvas.hidden = !this.#drawn;
     if (!this.#shown) return;
-    const { stack, index } = panel.plane;
-    const corner = (column, row) => panel.canvasOf(stack.position(index, column - 0.5, row - 0.5));
+    const corner = (column, row) => panel.pixels.canvasOf([column - 0.5, row - 0.5], panel.plane);
     const [x, y] = corner(0, 0);
     const [ax, ay] = corner(1, 0);
     const [bx, by] = corner(0, 1);

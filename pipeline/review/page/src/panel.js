@@ -4,6 +4,7 @@ import { Enums } from "@cornerstonejs/core";
 import { put } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
 import { Overlay } from "./overlay.js";
+import { PixelMapping, watchPixels } from "./pixels.js";
 import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -38,6 +39,18 @@ export class Panel {
       element: this.canvasHost,
     });
     this.viewport = engine.getViewport(id);
+    this.pixels = new PixelMapping(this.viewport, this.canvasHost);
+    this.pixels.fitCanvas();
+    this.unwatch = watchPixels(this.canvasHost, () => this.#pixelsChanged());
+  }
+
+  close() {
+    this.unwatch();
+  }
+
+  #pixelsChanged() {
+    this.pixels.fitCanvas();
+    this.applyCamera();
   }
 
   // The series behind the role; a difference has the denoised one's places.
@@ -130,11 +143,12 @@ export class Panel {
     this.viewport.render();
   }
 
-  // Screen pixels per mm at which the whole plane fits.
-  fitting() {
+  // Canvas pixels per mm: one scale for all panels, in mm, whatever the images' pixels.
+  get #canvasPixelsPerMm() {
     const { rows, columns, spacing_mm } = this.stack;
-    const { width, height } = this.viewport.getCanvas();
-    return Math.min(width / (columns * spacing_mm[1]), height / (rows * spacing_mm[0]));
+    const { width, height } = this.pixels.canvas;
+    const fitting = Math.min(width / (columns * spacing_mm[1]), height / (rows * spacing_mm[0]));
+    return fitting * this.state.camera.zoom;
   }
 
   centre() {
@@ -143,36 +157,40 @@ export class Panel {
     return this.stack.position(index, (columns - 1) / 2, (rows - 1) / 2);
   }
 
-  // One scale and one place for all panels, in mm, whatever their pixels.
+  get #drawn() {
+    return Boolean(this.plane && this.viewport.getImageData());
+  }
+
   applyCamera() {
-    if (!this.plane || !this.viewport.getImageData()) return;
-    const { camera } = this.state;
-    const scale = this.fitting() * camera.zoom * Math.min(...this.plane.stack.spacing_mm);
-    this.viewport.setCamera({ scale });
-    this.viewport.setCamera({ focalPoint: this.#counted(camera.focus ?? this.centre()) });
+    if (!this.#drawn) return;
+    const focus = this.state.camera.focus ?? this.centre();
+    const { stack, index } = this.plane;
+    this.pixels.aim(stack.pixel(index, focus), this.#canvasPixelsPerMm, this.plane);
     this.viewport.render();
     this.drawMarks();
   }
 
-  // Patient position of a point of the page; null beside the plane's canvas.
+  // Patient position of the pixel under a point of the page; null where nothing is drawn yet.
   positionAt(clientX, clientY) {
-    if (!this.plane || !this.viewport.getImageData()) return null;
-    const box = this.canvasHost.getBoundingClientRect();
-    const world = this.viewport.canvasToWorld([clientX - box.left, clientY - box.top]);
-    const [column, row] = this.plane.stack.pixel(this.plane.index, [...world]);
-    return this.plane.stack.position(this.plane.index, column - 0.5, row - 0.5);
+    return this.#drawn ? this.#positionOf(this.pixels.canvasPixelAt(clientX, clientY)) : null;
   }
 
-  // Where a patient position lies on the panel, in its CSS pixels.
-  canvasOf(position) {
-    return this.viewport.worldToCanvas(this.#counted(position));
+  // What comes to the middle when the picture moves by so many CSS pixels.
+  middleAfter(dx, dy) {
+    if (!this.#drawn) return null;
+    const [x, y] = this.pixels.middle;
+    const perCss = this.pixels.canvasPixelsPerCssPixel;
+    return this.#positionOf([x - dx * perCss, y - dy * perCss]);
   }
 
-  // A place as the library counts it: from a pixel's corner.
-  #counted(position) {
+  #positionOf(canvasPoint) {
+    return this.plane.stack.position(this.plane.index, ...this.pixels.imageOf(canvasPoint, this.plane));
+  }
+
+  // Where a patient position lies on the panel, in CSS pixels from its corner.
+  cssOf(position) {
     const { stack, index } = this.plane;
-    const [column, row] = stack.pixel(index, position);
-    return stack.position(index, column + 0.5, row + 0.5);
+    return this.pixels.cssOf(this.pixels.canvasOf(stack.pixel(index, position), this.plane));
   }
 
   drawTexts() {
@@ -206,26 +224,25 @@ export class Panel {
     this.overlay.place(this);
   }
 
-  #perMm() {
-    const dpr = this.viewport.getCanvas().width / this.canvasHost.clientWidth || 1;
-    return (this.fitting() * this.state.camera.zoom) / dpr;
+  get #cssPixelsPerMm() {
+    return this.#canvasPixelsPerMm / this.pixels.canvasPixelsPerCssPixel;
   }
 
   #circle({ centre, radius }) {
-    const [cx, cy] = this.canvasOf(centre);
-    return [shape("circle", { cx, cy, r: radius * this.#perMm(), class: "mark" })];
+    const [cx, cy] = this.cssOf(centre);
+    return [shape("circle", { cx, cy, r: radius * this.#cssPixelsPerMm, class: "mark" })];
   }
 
   #line({ from, to, mm }) {
-    const [x1, y1] = this.canvasOf(from);
-    const [x2, y2] = this.canvasOf(to);
+    const [x1, y1] = this.cssOf(from);
+    const [x2, y2] = this.cssOf(to);
     const label = shape("text", { x: x2 + 8, y: y2, class: "mark-text" });
     label.textContent = `${mm.toFixed(1)} mm`;
     return [shape("line", { x1, y1, x2, y2, class: "mark" }), label];
   }
 
   #bar() {
-    const length = 50 * this.#perMm();
+    const length = 50 * this.#cssPixelsPerMm;
     const y = this.canvasHost.clientHeight - 12;
     const x = this.canvasHost.clientWidth - length - 12;
     const label = shape("text", { x: x + length / 2, y: y - 5, class: "bar-text" });

@@ -39,13 +39,11 @@ export class Viewer {
     const index = Math.floor(middle.count / 2);
     this.state.position = middle.position(index, (middle.columns - 1) / 2, (middle.rows - 1) / 2);
     this.setRoles(this.roles);
-    this.resizing = new ResizeObserver(() => this.resized());
-    this.resizing.observe(this.host);
     await this.shown();
   }
 
   close() {
-    this.resizing?.disconnect();
+    this.panels.forEach((panel) => panel.close());
     engine?.destroy();
     engine = undefined;
   }
@@ -65,7 +63,10 @@ export class Viewer {
   // Lay out a panel for each role.
   setRoles(roles) {
     this.roles = roles;
-    this.panels.forEach((_, k) => engine.disableElement(`panel-${k}`));
+    this.panels.forEach((panel, k) => {
+      panel.close();
+      engine.disableElement(`panel-${k}`);
+    });
     this.host.replaceChildren(...roles.map(() => panelElement()));
     this.host.dataset.count = roles.length;
     this.panels = roles.map((role, k) => new Panel(engine, this.host.children[k], `panel-${k}`, role, this.state));
@@ -84,11 +85,6 @@ export class Viewer {
     panel.element.querySelector(".title").textContent = TITLES[panel.role] ?? panel.role;
     panel.element.dataset.role = panel.role;
     panel.element.setAttribute("aria-label", TITLES[panel.role] ?? panel.role);
-  }
-
-  resized() {
-    engine?.resize(true, true);
-    this.panels.forEach((panel) => panel.applyCamera());
   }
 
   async shown() {
@@ -160,9 +156,7 @@ export class Viewer {
 
   // Move the picture by so many CSS pixels of a panel.
   pan(panel, dx, dy) {
-    const box = panel.canvasHost.getBoundingClientRect();
-    const middle = [box.left + box.width / 2, box.top + box.height / 2];
-    this.state.camera.focus = panel.positionAt(middle[0] - dx, middle[1] - dy);
+    this.state.camera.focus = panel.middleAfter(dx, dy);
     this.panels.forEach((each) => each.applyCamera());
   }
 
