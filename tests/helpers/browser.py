@@ -92,9 +92,7 @@ class Tab:
         )
 
 
-def opened(
-    browser: Any, address: str, *, size: tuple[int, int] = (1200, 700), **how: Any
-) -> Tab:
+def opened(browser: Any, address: str, *, size: tuple[int, int] = (1200, 700), **how: Any) -> Tab:
     """A new page of (width, height) CSS pixels at an address, when it is ready."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **how)
     tab = Tab(page)

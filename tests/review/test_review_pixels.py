@@ -7,18 +7,14 @@ is seen, at one value for each pixel of the screen.
 
 from __future__ import annotations
 
-import base64
-import io
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from helpers.browser import PATIENCE_S, VIEWER, Tab, chromium, opened
+from helpers.browser import ARGUMENTS, VIEWER, Tab, chromium, opened
 from helpers.derived import write_derived
 from helpers.dicom import OPERATION, only_series
 from helpers.review import (
@@ -32,8 +28,8 @@ from helpers.review import (
     collected,
     write_original,
 )
+from helpers.screens import PLACES, SIZE, Screen, drag, places
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.static_export import write_disk
@@ -41,11 +37,6 @@ from pipeline.review.worklist import Collection
 from pipeline.store.store import LPS_TO_RAS
 
 RATIOS = (1, 1.25, 1.5, 2, 3)
-SIZE = (903, 561)  # CSS pixels; odd, so that panels end between pixels of the screen
-WINDOW = (128, 256)  # grey levels are HU, from 0 to 255
-PLACES = 12
-#: An image pixel's outer part, where half a pixel of the screen decides which one is seen.
-EDGE_PX = 0.2
 HU = np.random.default_rng(23).integers(0, 256, (SLICES, ROWS, COLUMNS)).astype(np.int16)
 SHIFT_HU = np.random.default_rng(24).integers(-90, 91, HU.shape).astype(np.int16)
 LABELS = np.random.default_rng(25).integers(0, 2, HU.shape).astype(np.uint8)
@@ -83,69 +74,6 @@ def address(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
     return (out / write_disk(collection, out)).as_uri()
 
 
-@dataclass
-class Screen:
-    """A tab on a screen of some ratio of its pixels to the page's CSS pixels."""
-
-    tab: Tab
-    devtools: Any
-
-    @property
-    def ratio(self) -> float:
-        return self.tab.ask("devicePixelRatio")
-
-    def become(self, ratio: float, size: tuple[int, int] = SIZE) -> None:
-        """What a zoom of the browser and a move to another screen do to an open page."""
-        self.metrics(ratio, size)
-        self.settle()
-
-    def metrics(self, ratio: float, size: tuple[int, int] = SIZE) -> None:
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": ratio}
-        self.devtools.send("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": False})
-
-    def settle(self) -> None:
-        """Wait for the drawing: a screenshot makes an emulated screen tell what has changed of
-        it, and the library draws at the next frame."""
-        corner = {"x": 0, "y": 0, "width": 4, "height": 4, "scale": 1}
-        self.devtools.send("Page.captureScreenshot", {"format": "png", "clip": corner})
-        for _ in range(3):
-            self.tab.ask("new Promise((drawn) => requestAnimationFrame(() => drawn()))")
-
-    def show_pixels(self) -> None:
-        """Grey levels that are HU, each image pixel as a block, and nothing written over it."""
-        self.tab.ask(
-            f"""{VIEWER}.setWindow(...{list(WINDOW)});
-            if ({VIEWER}.state.labelsShown) {VIEWER}.toggleLabels();
-            for (const panel of {VIEWER}.panels) {{
-              panel.viewport.setProperties({{ interpolationType: 0 }});
-              panel.viewport.render();
-              panel.element.querySelectorAll("p, svg").forEach((each) => {{
-                each.style.visibility = "hidden";
-              }});
-            }}"""
-        )
-        self.settle()
-
-    def picture(self) -> NDArray[np.int64]:
-        """[rows, columns, red green blue] of the window's screen pixels."""
-        png = self.devtools.send("Page.captureScreenshot", {"optimizeForSpeed": True})["data"]
-        image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-        return np.asarray(image).astype(int)
-
-    def box(self, panel: int) -> dict[str, float]:
-        return self.tab.ask(f"{VIEWER}.panels[{panel}].element.getBoundingClientRect().toJSON()")
-
-    def told(self, x: float, y: float) -> dict[str, float]:
-        """HU that the page tells by role for the cursor at a place in CSS pixels."""
-        self.tab.ask("document.querySelector('#cursor').textContent = ''")
-        self.tab.page.mouse.move(x, y)
-        end = time.monotonic() + PATIENCE_S
-        while not (text := self.tab.ask("document.querySelector('#cursor').textContent")):
-            assert time.monotonic() < end, "the page tells no HU"
-        lines = [line.split(": ") for line in text.splitlines()[1:]]
-        return {role: float(hu.removesuffix(" HU")) for role, hu in lines if hu.endswith("HU")}
-
-
 @pytest.fixture(scope="module", params=RATIOS)
 def opened_at_ratio(
     browser: Any, address: str, collection: Collection, request: pytest.FixtureRequest
@@ -164,49 +92,16 @@ def screen(opened_at_ratio: tuple[Screen, float], collection: Collection) -> Ite
     """The case, opened anew on a screen of each ratio: two panels, the middle slice."""
     screen, ratio = opened_at_ratio
     screen.become(ratio)
-    screen.tab.go(f"case/{case_of(collection, collection.root / 'made')}")
-    screen.tab.until(f"{VIEWER}.panels.length", 2)
     assert screen.ratio == ratio
-    screen.show_pixels()
+    open_case(screen, collection)
     yield screen
     assert screen.tab.errors == []
 
 
-@dataclass
-class Place:
-    """A pixel of the screen within a panel, and the image pixel that ought to lie there."""
-
-    x: float  # CSS pixels of the window
-    y: float
-    screen: tuple[int, int]  # row and column of the screenshot
-    image: tuple[int, int]  # row and column of the plane
-
-
-def places(
-    screen: Screen,
-    panel: int,
-    *,
-    shape: tuple[int, int] = (ROWS, COLUMNS),
-    spacing_mm: tuple[float, float] = (ROW_MM, COLUMN_MM),
-) -> list[Place]:
-    """Places by chance where a plane fits into the middle of a panel, reckoned by hand."""
-    box, ratio = screen.box(panel), screen.ratio
-    rows, columns = shape
-    scale = min(box["width"] / (columns * spacing_mm[1]), box["height"] / (rows * spacing_mm[0]))
-    middle = np.array([box["y"] + box["height"] / 2, box["x"] + box["width"] / 2])
-    css_per_pixel = scale * np.array(spacing_mm)
-    rng, found = np.random.default_rng(7), []
-    while len(found) < PLACES:
-        corner = middle - css_per_pixel * shape / 2
-        css = corner + rng.uniform(0.02, 0.98, 2) * css_per_pixel * shape
-        pixel = np.floor(css * ratio)
-        from_centre = ((pixel + 0.5) / ratio - middle) / css_per_pixel + (np.array(shape) - 1) / 2
-        if np.abs(from_centre - np.rint(from_centre)).max() > 0.5 - EDGE_PX:
-            continue
-        y, x = pixel / ratio
-        image = np.rint(from_centre).astype(int)
-        found.append(Place(x, y, tuple(pixel.astype(int)), tuple(image)))
-    return found
+def open_case(screen: Screen, collection: Collection) -> None:
+    screen.tab.go(f"case/{case_of(collection, collection.root / 'made')}")
+    screen.tab.until(f"{VIEWER}.panels.length", 2)
+    screen.show_pixels()
 
 
 def assert_seen_is_told(screen: Screen, plane_hu: NDArray[Any], panel: int = 0) -> None:
@@ -326,7 +221,7 @@ def test_marks_lie_where_they_were_drawn(screen: Screen) -> None:
     tab, box = screen.tab, screen.box(0)
     begin, across = np.array([box["x"] + 100, box["y"] + 150]), np.array([60, 45])
 
-    def drawn(mark: str) -> dict[str, float]:
+    def drawn(mark: str) -> NDArray[np.float64]:
         found = f"{VIEWER}.panels[0].svg.querySelector('{mark}').getBBox()"
         left, top, width, height = tab.ask(
             f"(({{x, y, width, height}}) => [x, y, width, height])({found})"
@@ -357,8 +252,49 @@ def test_the_picture_moves_with_the_mouse_that_drags_it(screen: Screen) -> None:
     assert_greys([seen[tuple(at)]], [before["original"]])
 
 
-def drag(tab: Tab, begin: NDArray[Any], end: NDArray[Any], steps: int = 2) -> None:
-    tab.page.mouse.move(*begin)
-    tab.page.mouse.down()
-    tab.page.mouse.move(*end, steps=steps)
-    tab.page.mouse.up()
+def test_the_picture_moves_with_two_fingers(screen: Screen) -> None:
+    box = screen.box(0)
+    begin, moved = np.array([box["x"] + 100, box["y"] + 140]), np.array([100, 80])
+    before = screen.told(*begin)
+    for kind, shares in (("touchStart", [0]), ("touchMove", [0.25, 1]), ("touchEnd", [None])):
+        for share in shares:
+            fingers = [begin + x + share * moved for x in (0, 60)] if share is not None else []
+            points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(fingers)]
+            screen.devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert screen.told(*(begin + moved)) == before
+
+
+def test_a_real_ratio_and_a_real_window(
+    browser: Any, address: str, collection: Collection, require_program: Callable[[str], str]
+) -> None:
+    """Not emulated: the browser's own count of the pixels that a panel covers, at any width."""
+    ratio, program = 1.25, browser.browser_type
+    arguments = [*ARGUMENTS, f"--force-device-scale-factor={ratio}"]
+    other = program.launch(executable_path=require_program("chromium"), args=arguments)
+    page = other.new_page(no_viewport=True)
+    screen = Screen(Tab(page), page.context.new_cdp_session(page))
+    page.goto(address)
+    screen.tab.until("Boolean(document.body.dataset.ready)")
+    open_case(screen, collection)
+    assert screen.ratio == ratio
+    window = screen.devtools.send("Browser.getWindowForTarget")["windowId"]
+    for width in range(900, 912):
+        bounds = {"width": width, "height": 700 + width % 7}
+        screen.devtools.send("Browser.setWindowBounds", {"windowId": window, "bounds": bounds})
+        screen.settle()
+        assert_canvas_is_fitted(screen)
+    assert_seen_is_told(screen, HU[MIDDLE] + SHIFT_HU[MIDDLE], panel=1)
+    other.close()
+
+
+def assert_canvas_is_fitted(screen: Screen) -> None:
+    sizes = screen.tab.ask(
+        f"""Promise.all({VIEWER}.panels.map((panel) => new Promise((told) => {{
+          const {{ width, height }} = panel.viewport.getCanvas();
+          new ResizeObserver(([entry]) => {{
+            const [{{ inlineSize, blockSize }}] = entry.devicePixelContentBoxSize;
+            told([[width, height], [inlineSize, blockSize]]);
+          }}).observe(panel.element, {{ box: "device-pixel-content-box" }});
+        }})))"""
+    )
+    assert all(canvas == counted for canvas, counted in sizes), sizes

@@ -56,7 +56,7 @@ export class Controls {
       index: this.viewer.index,
       tool: this.#toolOf(event),
       last: [event.clientX, event.clientY],
-      spread: this.#spread(),
+      grip: this.#grip(),
     };
   }
 
@@ -88,22 +88,20 @@ export class Controls {
     this.#began.last = [event.clientX, event.clientY];
   }
 
-  #spread() {
+  // Where two fingers are: the point between them, and how far they are apart, in CSS pixels.
+  #grip() {
     const [one, other] = [...this.#fingers.values()];
-    return other ? Math.hypot(one[0] - other[0], one[1] - other[1]) : 0;
+    if (!other) return null;
+    const middle = [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
+    return { middle, spread: Math.hypot(one[0] - other[0], one[1] - other[1]) };
   }
 
   // Two fingers: apart to enlarge, together along to move.
   #pinched() {
-    const began = this.#began;
-    const [one, other] = [...this.#fingers.values()];
-    const middle = [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
-    const spread = this.#spread();
-    if (began.middle) {
-      this.viewer.zoom(spread / began.spread);
-      this.viewer.pan(began.panel, middle[0] - began.middle[0], middle[1] - began.middle[1]);
-    }
-    Object.assign(began, { middle, spread });
+    const { panel, grip: last } = this.#began;
+    const grip = this.#grip();
+    this.viewer.pinch(panel, last.middle, grip.middle, grip.spread / last.spread);
+    this.#began.grip = grip;
   }
 
   #up(event) {

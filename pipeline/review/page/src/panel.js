@@ -10,6 +10,7 @@ import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
 const SVG = "http://www.w3.org/2000/svg";
 // A colour image is drawn as it is through this window.
 const AS_IT_IS = { lower: 0, upper: 255 };
+const SCALE_BARS_MM = [100, 50, 20, 10, 5, 2];
 export const TITLES = {
   original: "original",
   denoised: "denoised · AI-derived",
@@ -170,9 +171,14 @@ export class Panel {
     this.drawMarks();
   }
 
-  // Patient position of the pixel under a point of the page; null where nothing is drawn yet.
+  // Patient position of the pixel under the cursor; null where nothing is drawn yet.
   positionAt(clientX, clientY) {
     return this.#drawn ? this.#positionOf(this.pixels.canvasPixelAt(clientX, clientY)) : null;
+  }
+
+  // Patient position at a point of the page's window, wherever in a pixel it lies.
+  pointAt(clientX, clientY) {
+    return this.#drawn ? this.#positionOf(this.pixels.canvasPointAt(clientX, clientY)) : null;
   }
 
   // What comes to the middle when the picture moves by so many CSS pixels.
@@ -242,11 +248,14 @@ export class Panel {
   }
 
   #bar() {
-    const length = 50 * this.#cssPixelsPerMm;
+    // The longest that leaves the texts beside it readable.
+    const widest = this.canvasHost.clientWidth / 3;
+    const mm = SCALE_BARS_MM.find((each) => each * this.#cssPixelsPerMm <= widest) ?? SCALE_BARS_MM.at(-1);
+    const length = mm * this.#cssPixelsPerMm;
     const y = this.canvasHost.clientHeight - 12;
     const x = this.canvasHost.clientWidth - length - 12;
     const label = shape("text", { x: x + length / 2, y: y - 5, class: "bar-text" });
-    label.textContent = "50 mm";
+    label.textContent = `${mm} mm`;
     return [shape("line", { x1: x, y1: y, x2: x + length, y2: y, class: "bar" }), label];
   }
 }

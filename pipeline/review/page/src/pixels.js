@@ -88,12 +88,15 @@ export class PixelMapping {
     Object.assign(canvas, { width, height });
   }
 
-  // The centre of the canvas pixel that a point of the page lies in: the pixel that a reader sees
-  // under the cursor is the one that is measured.
-  canvasPixelAt(clientX, clientY) {
+  // The canvas point at a point of the page's window.
+  canvasPointAt(clientX, clientY) {
     const { left, top, across, down } = this.#enlarged();
-    const pixel = (along) => Math.floor(along + ROUNDING) + 0.5;
-    return [pixel((clientX * ratio() - left) * across), pixel((clientY * ratio() - top) * down)];
+    return [(clientX * ratio() - left) * across, (clientY * ratio() - top) * down];
+  }
+
+  // The centre of the canvas pixel there: the one that a reader sees under the cursor.
+  canvasPixelAt(clientX, clientY) {
+    return this.canvasPointAt(clientX, clientY).map((along) => Math.floor(along + ROUNDING) + 0.5);
   }
 
   // A canvas point in CSS pixels from the element's corner.

@@ -160,6 +160,16 @@ export class Viewer {
     this.panels.forEach((each) => each.applyCamera());
   }
 
+  // What lay at one point of the page's window comes to lie at another, enlarged.
+  pinch(panel, from, to, factor) {
+    const held = panel.pointAt(...from);
+    if (!held) return;
+    this.zoom(factor);
+    const { left, top } = panel.canvasHost.getBoundingClientRect();
+    const [x, y] = panel.cssOf(held);
+    this.pan(panel, to[0] - left - x, to[1] - top - y);
+  }
+
   setRegion(centre, radius) {
     this.state.region = centre && { centre, radius };
     this.panels.forEach((panel) => panel.drawMarks());
