@@ -16,7 +16,6 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
 from pipeline.evaluation.requests import EvaluateRequest
-from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
@@ -73,9 +72,8 @@ def _on_store(
     """Figures of the test patients, and of what a denoiser does for them."""
     figures = stages.evaluate_stage(model, store, config, keys)
     if denoiser:
-        found = stages.downstream_stage(model, denoiser, store, config, keys)
-        figures["overall"].setdefault("doses", {})[DENOISED] = found
-    return figures
+        figures = stages.downstream_stage(model, denoiser, store, config, keys, figures)
+    return figures.to_dict()
 
 
 def _keys(store: Store, config: RunConfig) -> Sides:

@@ -7,7 +7,7 @@ a patient, reaches Prefect's database.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from prefect import flow
@@ -21,7 +21,6 @@ from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
-from pipeline.evaluation.segmentation_at_dose import DENOISED
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport
 from pipeline.models.adapters.base import ModelAdapter
@@ -85,7 +84,8 @@ def main_job(request: str) -> Json:
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
     loaded = clock.run("load", stages.load_stage, trained.card.uri)
     held_back = stages.keys_by_side(store, config, sides)[TEST]
-    measured = _measured(asked, loaded.model, trained, store, config, held_back, clock)
+    trained = _behind_denoiser(asked, loaded.model, trained, store, config, held_back, clock)
+    measured = _measured(asked, loaded.model, store, config, held_back, clock)
     applied_to = held_back if task_of(config).takes_series else []
     exported = clock.run(
         "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
@@ -120,7 +120,7 @@ def _checked(asked: Request) -> RunConfig:
     return config
 
 
-def _measured(
+def _behind_denoiser(
     asked: Request,
     model: ModelAdapter,
     trained: Trained,
@@ -128,14 +128,27 @@ def _measured(
     config: RunConfig,
     held_back: list[str],
     clock: StageTimings,
+) -> Trained:
+    """The training's result, with figures of its model behind the denoiser that was asked for."""
+    if not asked.denoiser:
+        return trained
+    stage, figures = stages.downstream_stage, trained.figures
+    figures = clock.run(
+        "downstream", stage, model, asked.denoiser, store, config, held_back, figures
+    )
+    return replace(trained, figures=figures)
+
+
+def _measured(
+    asked: Request,
+    model: ModelAdapter,
+    store: Store,
+    config: RunConfig,
+    held_back: list[str],
+    clock: StageTimings,
 ) -> Json:
-    """Other models on the same patients, this one behind a denoiser, and phantoms; the figures
-    behind a denoiser join those of the training's evaluation."""
+    """Other models on the same patients, and what phantoms show of this one."""
     compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
-    if asked.denoiser:
-        stage = stages.downstream_stage
-        found = clock.run("downstream", stage, model, asked.denoiser, store, config, held_back)
-        trained.figures["overall"]["doses"][DENOISED] = found
     phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
     return {"compared": compared, "denoiser": asked.denoiser, "phantoms": phantoms}
 
@@ -150,7 +163,7 @@ def _compare(references: list[str], store: Store, config: RunConfig, keys: list[
     found = {}
     for reference in references:
         other = stages.load_stage(reference).model
-        found[reference] = stages.evaluate_stage(other, store, config, keys)
+        found[reference] = stages.evaluate_stage(other, store, config, keys).to_dict()
     return found
 
 

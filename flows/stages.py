@@ -16,6 +16,7 @@ from flows.tracking.references import load_named
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -117,8 +118,10 @@ def train_stage(
 
 
 @stage_task("evaluate")
-def evaluate_stage(model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]) -> Json:
-    """Figures of the series `keys`, as the run's task measures them."""
+def evaluate_stage(
+    model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
+) -> JsonRecord:
+    """What the run's task measures of a model on stored series."""
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
     with StageProgress("evaluate", unit="slices", total=slices) as stage:
@@ -145,14 +148,19 @@ def require_comparable(reference: str, config: RunConfig) -> None:
 
 @stage_task("downstream")
 def downstream_stage(
-    model: ModelAdapter, reference: str, store: Store, config: RunConfig, keys: list[str]
-) -> Json:
-    """A model's figures on degraded images that another model has denoised first."""
+    model: ModelAdapter,
+    reference: str,
+    store: Store,
+    config: RunConfig,
+    keys: list[str],
+    figures: JsonRecord,
+) -> JsonRecord:
+    """A model's figures, with those on degraded images that another model has denoised first."""
     denoiser = require_denoiser(reference, config)
     slices = sum(store.record(key).shape[0] for key in keys)
     with StageProgress("denoise, then evaluate", unit="slices", total=slices) as stage:
         return task_of(config).evaluate_denoised(
-            model, denoiser, store, keys, config, stage.advance
+            model, denoiser, store, keys, config, figures, stage.advance
         )
 
 
@@ -170,7 +178,7 @@ def register_stage(
     config: RunConfig,
     *,
     data_digest: str,
-    figures: Json,
+    figures: JsonRecord,
     verdict: Verdict,
     seen: Json | None,
 ) -> ModelCard:

@@ -9,6 +9,7 @@ from flows import stages
 from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
 from pipeline.evaluation.gates import Verdict
 from pipeline.models.adapters.card import ModelCard
@@ -25,7 +26,7 @@ class Trained:
 
     card: ModelCard
     curve: stages.Curve
-    figures: Json
+    figures: JsonRecord
     verdict: Verdict
 
     def facts(self) -> Json:
@@ -43,7 +44,7 @@ class Trained:
             },
             "data_digest": self.card.data_digest,
             "config_digest": self.card.config_digest,
-            "metrics": self.figures,
+            "metrics": self.figures.to_dict(),
             "gate": self.verdict.to_dict(),
         }
 

@@ -138,15 +138,15 @@ def judge_promotion(
     checks = list(recorded.verdict.checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
-    rival = None
+    task, rival = task_of(loaded.config), None
     if champion is not None:
-        theirs = registry.recorded(champion).patients
+        theirs = task.result.from_dict(registry.recorded(champion).figures)
         rival = registry.load(f"{version.name}/{champion.version}").model, theirs
-    checks += task_of(loaded.config).acceptance(
+    checks += task.acceptance(
         loaded.model,
         loaded.card,
         loaded.config,
-        patients=recorded.patients,
+        figures=task.result.from_dict(recorded.figures),
         champion=rival,
     )
     return Verdict.of(checks)

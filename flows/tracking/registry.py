@@ -27,6 +27,7 @@ from flows.tracking.versions import Recorded, VersionDetails, VersionRow
 from pipeline.config.run import RunConfig, digest, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
 from pipeline.evaluation.gates import Verdict
@@ -106,7 +107,7 @@ class Registry:
         config: RunConfig,
         *,
         data_digest: str,
-        figures: Json,
+        figures: JsonRecord,
         verdict: Verdict,
         seen: Json | None = None,
     ) -> ModelCard:
@@ -121,7 +122,7 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / CARD
             weights_sha256 = save_model(model, config.resolved(), folder)
-            write_json(folder / FIGURES, Recorded(figures, verdict).to_dict())
+            write_json(folder / FIGURES, Recorded(figures.to_dict(), verdict).to_dict())
             if seen is not None:
                 write_json(folder / SEEN, seen)
             client.log_artifacts(run.run_id, scratch)

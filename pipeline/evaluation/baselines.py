@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import ImageHU
 from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, tune
 from pipeline.evaluation.denoising import evaluate_denoiser
 from pipeline.metrics.conventions import HOUSE, Convention
@@ -34,8 +34,8 @@ def evaluate_baselines(
     convention: Convention = HOUSE,
     baselines: Iterable[Baseline] = tuple(BASELINES.values()),
     progress: Progress = lambda what, done, total: None,
-) -> dict[str, dict[str, Any]]:
-    """By name {"tuning", "overall", "patients"}: what was tuned, and evaluate_store's figures.
+) -> dict[str, DenoisingResult]:
+    """By name evaluate_store's figures, and to which strength the baseline was tuned.
 
     train and test are keys of stored series, whose degraded images must be cached (of train,
     those of tuning_keys). Tuned for PSNR in the first window.
@@ -46,8 +46,8 @@ def evaluate_baselines(
     found = {}
     for baseline in baselines:
         name = baseline.name
-        told = _counted(baseline, f"tune {name}", 0, progress)
-        strength = tune(told, inputs, targets, window)
+        counted = _counted(baseline, f"tune {name}", 0, progress)
+        strength = tune(counted, inputs, targets, window)
         figures = evaluate_denoiser(
             replace(strength, baseline=_counted(baseline, name, slices, progress)),
             store,
@@ -55,7 +55,8 @@ def evaluate_baselines(
             config,
             convention=convention,
         )
-        found[name] = {"tuning": {**strength.facts(), "slices": len(inputs)}, **figures}
+        tuning = strength.record(slices=len(inputs))
+        found[name] = figures.model_copy(update={"tuning": tuning})
     return found
 
 
@@ -84,7 +85,7 @@ def _tuning_slices(
 
 
 def _counted(baseline: Baseline, what: str, total: int, progress: Progress) -> Baseline:
-    """The same baseline, which tells how many slices it has done."""
+    """The same baseline, which reports how many slices it has done."""
     done = 0
 
     def denoise(image_hu: ImageHU, strength: float) -> NDArray:

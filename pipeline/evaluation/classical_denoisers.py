@@ -13,9 +13,11 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
 
+from pipeline.core.json_numbers import Figures, JsonRecord
 from pipeline.core.types import ImageHU
 from pipeline.core.units import LOWEST_CT_HU, Window
 from pipeline.metrics.image import psnr_db
@@ -24,8 +26,8 @@ from pipeline.metrics.image import psnr_db
 BILATERAL_SIGMA_PIXELS, BILATERAL_WINDOW_PIXELS = 2.0, 9
 #: Non-local means: patches compared, and how far to search for them.
 NLM_PATCH_PIXELS, NLM_REACH_PIXELS = 5, 9
-#: A tuner leaves the grid at most so often, by the grid's own step.
-MOST_EXTENSIONS = 6
+#: The tuning leaves the grid at most so often, by the grid's own step.
+MAX_EXTENSIONS = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ class Baseline:
         return np.stack([one.astype(np.float32) for one in slices])
 
 
+class Tuning(JsonRecord):
+    """The strength that a baseline was tuned to, in `unit`, and on how many slices or pictures.
+
+    tried_psnr_db: mean PSNR at each strength that was tried.
+    """
+
+    strength: float
+    unit: str
+    tried_psnr_db: Figures = Field(default_factory=dict)
+    slices: int | None = None
+    pictures: int | None = None
+
+
 @dataclass(frozen=True)
 class Tuned:
     """A baseline at its best strength; tried_psnr_db holds every strength that was tried."""
@@ -59,10 +74,12 @@ class Tuned:
     def __call__(self, image_hu: ImageHU) -> ImageHU:
         return self.baseline(image_hu, self.strength)
 
-    def facts(self) -> dict:
-        """For the record, as JSON can hold it."""
-        tried = {f"{strength:.4g}": psnr for strength, psnr in self.tried_psnr_db.items()}
-        return {"strength": self.strength, "unit": self.baseline.unit, "tried_psnr_db": tried}
+    def record(self, **counted: int) -> Tuning:
+        """For the report; counted: what it was tuned on, `slices` or `pictures`."""
+        tried: Figures = {f"{strength:.4g}": psnr for strength, psnr in self.tried_psnr_db.items()}
+        return Tuning(
+            strength=self.strength, unit=self.baseline.unit, tried_psnr_db=tried, **counted
+        )
 
 
 def _gaussian(image_hu: ImageHU, sigma_pixels: float) -> NDArray:
@@ -129,7 +146,7 @@ def tune(
 
     best = score(baseline.strengths)
     factor = baseline.strengths[1] / baseline.strengths[0]
-    for _ in range(MOST_EXTENSIONS):
+    for _ in range(MAX_EXTENSIONS):
         if best not in (min(tried), max(tried)):
             break
         best = score([best * factor if best == max(tried) else best / factor])

@@ -1,4 +1,4 @@
-"""The classical answer to each degradation, at its best strength, to measure a network against.
+"""The classical answer to each degradation, at its best strength, to compare a network with.
 
 A reference takes what the degradation made, [channels, rows, columns] with NaN in holes, and
 gives the picture. Strengths are tuned on training pictures
@@ -8,7 +8,7 @@ benchmarks/.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.degradations.base import Chain, Degradation
 from pipeline.degradations.blur import Blur
-from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Tuned, tune
+from pipeline.evaluation.classical_denoisers import BASELINES, Baseline, Tuned, Tuning, tune
 from pipeline.models.adapters.restorer import degradation_of, lifted
 from pipeline.store.store import Store
 
@@ -42,10 +42,10 @@ def unrestored(degraded: Picture, degradation: Degradation, colour: Colour) -> P
 
 def tuned_references(
     store: Store, training: list[str], config: RestoreRun
-) -> tuple[dict[str, Reference], dict[str, dict]]:
+) -> tuple[dict[str, Reference], dict[str, Tuning]]:
     """By name the references that the run asks for, and how each was tuned."""
     degradation = degradation_of(config)
-    facts: dict[str, dict] = {}
+    tuning: dict[str, Tuning] = {}
     names = [name for name in config.restoration.references if name != "biharmonic"]
     baselines = {name: _baseline(name, degradation) for name in names}
     if baselines:
@@ -53,18 +53,18 @@ def tuned_references(
         window = next(iter(config.windows.values()))
     for name, baseline in baselines.items():
         tuned = tune(baseline, inputs, targets, window)
-        facts[name] = {**tuned.facts(), "pictures": len(inputs)}
-    return references_at(facts, config), facts
+        tuning[name] = tuned.record(pictures=len(inputs))
+    return references_at(tuning, config), tuning
 
 
-def references_at(tuning: dict[str, dict], config: RestoreRun) -> dict[str, Reference]:
-    """The same at strengths that were found before, as `tuned_references` told them."""
+def references_at(tuning: Mapping[str, Tuning], config: RestoreRun) -> dict[str, Reference]:
+    """The same at strengths that were found before, as `tuned_references` gave them."""
     degradation = degradation_of(config)
     found: dict[str, Reference] = {}
     for name in config.restoration.references:
         found[name] = biharmonic
         if name != "biharmonic":
-            found[name] = Tuned(_baseline(name, degradation), tuning[name]["strength"], {})
+            found[name] = Tuned(_baseline(name, degradation), tuning[name].strength, {})
     return found
 
 

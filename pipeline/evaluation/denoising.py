@@ -17,20 +17,11 @@ from pipeline.core.units import Window
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
-from pipeline.evaluation.aggregate import over_patients, summarise
-from pipeline.evaluation.per_patient import PatientFigures
+from pipeline.evaluation.aggregate import DenoisingResult, MatchedPair, Unmeasured, summarise
+from pipeline.evaluation.per_patient import PatientMeasurement
 from pipeline.inference.denoise import apply_model
 from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.store.store import Store
-
-__all__ = [
-    "PatientFigures",
-    "evaluate_denoiser",
-    "evaluate_pair",
-    "evaluate_store",
-    "over_patients",
-    "summarise",
-]
 
 
 def evaluate_store(
@@ -41,12 +32,12 @@ def evaluate_store(
     progress: Progress = lambda slices: None,
     *,
     convention: Convention | None = None,
-) -> dict[str, Any]:
-    """{"overall", "patients"} for stored series, the cached degraded image as the input.
+) -> DenoisingResult:
+    """Figures of stored series, the cached degraded image as the input.
 
     By the run's convention where none is given, in the run's windows unless the convention has
     its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
-    overall["unmeasured"] names series of an anatomy for which the convention has no window.
+    Raises NothingUsableError where the convention has no window for any of the series.
     """
     return evaluate_denoiser(
         lambda input_hu: apply_model(model, input_hu, progress=progress),
@@ -64,25 +55,25 @@ def evaluate_denoiser(
     config: DenoiseRun,
     *,
     convention: Convention | None = None,
-) -> dict[str, Any]:
+) -> DenoisingResult:
     """As evaluate_store, of anything that makes image_hu of image_hu [slices, rows, columns]."""
     records = store.records()
     convention = convention or CONVENTIONS[config.convention]
     anatomies = {key: _anatomy(records[key].provenance) for key in keys}
     shown = {k: convention.windows_for(config.windows, a) for k, a in anatomies.items()}
-    unmeasured = [{"series": k, "anatomy": anatomies[k]} for k in keys if not shown[k]]
+    unmeasured = [Unmeasured(series=k, anatomy=anatomies[k]) for k in keys if not shown[k]]
     if unmeasured and len(unmeasured) == len(keys):
-        raise NothingUsableError(_no_window(convention, unmeasured[0]["anatomy"]))
-    figures: dict[str, PatientFigures] = {}
+        raise NothingUsableError(_no_window(convention, unmeasured[0].anatomy))
+    measured: dict[str, PatientMeasurement] = {}
     for key, windows in shown.items():
         if not windows:
             continue
         volume = store.load(key)
         input_hu = store.load_degraded(key, degradation_digest(config, 0))
         name = records[key].patient
-        if name in figures and figures[name].windows != windows:
+        if name in measured and measured[name].windows != windows:
             name = f"{name} {anatomies[key]}"
-        patient = figures.setdefault(name, PatientFigures(windows, config.metrics, convention))
+        patient = measured.setdefault(name, PatientMeasurement(windows, config.metrics, convention))
         patient.add(
             input_hu=input_hu,
             output_hu=denoise(input_hu),
@@ -90,9 +81,9 @@ def evaluate_denoiser(
             valid=volume.valid,
             series=key,
         )
-    summary = summarise(figures)
-    summary["overall"]["unmeasured"] = unmeasured
-    return summary
+    result = summarise(measured)
+    overall = result.overall.model_copy(update={"unmeasured": unmeasured})
+    return result.model_copy(update={"overall": overall})
 
 
 def _anatomy(provenance: dict[str, Any]) -> str:
@@ -115,8 +106,8 @@ def evaluate_pair(
     progress: Progress = lambda slices: None,
     also: Sequence[str] = (),
     convention: Convention = HOUSE,
-) -> dict[str, Any]:
-    """{"overall", "patients", "pair"} for a real pair of series of one scan.
+) -> DenoisingResult:
+    """Figures of a real pair of series of one scan.
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
     Slice numbers in the figures are those of the target. Raises LdctError where the series do
@@ -130,7 +121,7 @@ def evaluate_pair(
     shown = convention.windows_for(windows, anatomy)
     if not shown:
         raise NothingUsableError(_no_window(convention, anatomy))
-    patient = PatientFigures(shown, also, convention)
+    patient = PatientMeasurement(shown, also, convention)
     patient.add(
         input_hu=input_hu,
         output_hu=apply_model(model, input_hu, progress=progress),
@@ -138,9 +129,9 @@ def evaluate_pair(
         valid=low.valid[match.input] & full.valid[match.target],
         numbers=match.target.tolist(),
     )
-    pair = {
-        "slices": len(match.target),
-        "unmatched_input_mm": match.unmatched_input_mm,
-        "unmatched_target_mm": match.unmatched_target_mm,
-    }
-    return {**summarise({"pair": patient}), "pair": pair}
+    pair = MatchedPair(
+        slices=len(match.target),
+        unmatched_input_mm=match.unmatched_input_mm,
+        unmatched_target_mm=match.unmatched_target_mm,
+    )
+    return summarise({"pair": patient}).model_copy(update={"pair": pair})

@@ -12,7 +12,12 @@ from typing import Any
 
 from pipeline.config.sections import DenoiseGate
 from pipeline.config.task_runs import GenerateRun, RestoreRun
-from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
+from pipeline.core.json_numbers import Figures
+from pipeline.evaluation.aggregate import DenoisingOverall
+from pipeline.evaluation.generation import GenerationOverall
+from pipeline.evaluation.per_patient import difference
+from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationOverall
+from pipeline.evaluation.segmentation import SegmentationOverall
 
 #: The check that `ldct review stats --model` settles.
 READER_STUDY = "reader study"
@@ -131,13 +136,13 @@ class Verdict:
         return cls.of(Check.from_dict(check) for check in found["checks"])
 
 
-def judge_denoising(overall: dict[str, Any], gate: DenoiseGate) -> Verdict:
+def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:
     """The gain in PSNR in every window, the HU bias in every tissue, and readers where asked."""
     checks = [
-        Check.at_least(f"PSNR gain in window {window}, dB", _gain_db(figures), gate.psnr_gain_db)
-        for window, figures in overall["windows"].items()
+        Check.at_least(f"PSNR gain in window {name}, dB", window.psnr_gain_db, gate.psnr_gain_db)
+        for name, window in overall.windows.items()
     ]
-    for tissue, bias_hu in overall["hu_bias"]["output"].items():
+    for tissue, bias_hu in overall.hu_bias["output"].items():
         limit_hu = gate.max_abs_bias_hu(tissue)
         if bias_hu is not None and limit_hu is not None:
             checks.append(Check.bias_within(f"HU bias in {tissue}", bias_hu, limit_hu))
@@ -146,19 +151,14 @@ def judge_denoising(overall: dict[str, Any], gate: DenoiseGate) -> Verdict:
     return Verdict.of(checks)
 
 
-def _gain_db(figures: dict[str, Any]) -> float | None:
-    before_db, after_db = figures["input"]["psnr"], figures["output"]["psnr"]
-    return None if before_db is None or after_db is None else after_db - before_db
-
-
-def judge_restoration(overall: dict[str, Any], config: RestoreRun) -> Verdict:
+def judge_restoration(overall: RestorationOverall, config: RestoreRun) -> Verdict:
     """PSNR and SSIM in the first window, against the input and the best of the references."""
     name, _ = config.first_window
-    answers = answers_of(overall["windows"][name])
+    answers = overall.windows[name].answers
     limits = config.restoration.limits
     references = [of for name, of in answers.items() if name not in (INPUT, OUTPUT)]
 
-    def check(name: str, others: list[dict[str, float | None]], bound: float, of: str) -> Check:
+    def check(name: str, others: list[Figures], bound: float, of: str) -> Check:
         return Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
 
     best_db, best_ssim = limits.min_psnr_above_references_db, limits.min_ssim_above_references
@@ -173,9 +173,7 @@ def judge_restoration(overall: dict[str, Any], config: RestoreRun) -> Verdict:
     return Verdict.of(checks)
 
 
-def _above_best(
-    output: dict[str, float | None], others: list[dict[str, float | None]], figure: str
-) -> float | None:
+def _above_best(output: Figures, others: list[Figures], figure: str) -> float | None:
     """The output's figure less the best of the others; None where one of them has none, as an
     exact reference cannot be beaten, nor an exact output."""
     own, theirs = output[figure], [other[figure] for other in others]
@@ -183,7 +181,7 @@ def _above_best(
     return None if own is None or len(known) < len(theirs) else own - max(known)
 
 
-def judge_generation(overall: dict[str, Any], config: GenerateRun) -> Verdict:
+def judge_generation(overall: GenerationOverall, config: GenerateRun) -> Verdict:
     """Reconstruction, samples and file size, by the run's limits.
 
     A figure that was not measured fails its check, unless its limit is a default: a model that
@@ -200,18 +198,18 @@ def judge_generation(overall: dict[str, Any], config: GenerateRun) -> Verdict:
     )
 
 
-def _limited_figures(overall: dict[str, Any], window: str) -> dict[str, float | None]:
+def _limited_figures(overall: GenerationOverall, window: str) -> dict[str, float | None]:
     """The figure of each limit; None where it was not measured."""
-    psnr = overall.get("windows", {}).get(window, {}).get("psnr")
-    pca = overall.get("pca", {}).get("psnr")
-    samples = overall.get("samples", {})
+    psnr = overall.windows[window].psnr if window in overall.windows else None
+    pca = overall.pca.psnr if overall.pca else None
+    samples, files = overall.samples, overall.files
     return {
         "min_psnr_db": psnr,
-        "min_psnr_above_pca_db": None if None in (psnr, pca) else psnr - pca,
-        "min_diversity": samples.get("relative_diversity"),
-        "min_precision": samples.get("precision"),
-        "max_copies": samples.get("copies"),
-        "max_bits_per_pixel": overall.get("files", {}).get("bits_per_pixel"),
+        "min_psnr_above_pca_db": difference(psnr, pca),
+        "min_diversity": samples.relative_diversity if samples else None,
+        "min_precision": samples.precision if samples else None,
+        "max_copies": samples.copies if samples else None,
+        "max_bits_per_pixel": files.bits_per_pixel if files else None,
     }
 
 
@@ -221,14 +219,15 @@ def _limit_check(limit: str, figure: float | None, bound: float) -> Check:
     return compare(figure_name.replace("_", " "), figure, bound, spec="g")
 
 
-def judge_segmentation(overall: dict[str, Any], min_dice: float | dict[str, float]) -> Verdict:
+def judge_segmentation(overall: SegmentationOverall, min_dice: float | dict[str, float]) -> Verdict:
     """The mean Dice against one limit, or the Dice of each class that has a limit of its own."""
-    if isinstance(min_dice, dict):
-        found = {name: overall["classes"].get(name, {}).get("dice") for name in min_dice}
-        limits = min_dice
-    else:
-        found, limits = {"mean": overall["dice"]}, {"mean": min_dice}
+    if not isinstance(min_dice, dict):
+        return Verdict.of([Check.at_least("Dice, mean", overall.dice, min_dice, decimals=4)])
     return Verdict.of(
-        Check.at_least(f"Dice, {name}", found[name], limit, decimals=4)
-        for name, limit in limits.items()
+        Check.at_least(f"Dice, {name}", _dice(overall, name), limit, decimals=4)
+        for name, limit in min_dice.items()
     )
+
+
+def _dice(overall: SegmentationOverall, name: str) -> float | None:
+    return overall.classes[name].dice if name in overall.classes else None

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.types import ImageHU
 from pipeline.core.units import Window
 from pipeline.generative.latent import CHUNK
@@ -17,6 +18,22 @@ from pipeline.metrics.image import psnr_db, ssim
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.distributions import Gaussian
 from pipeline.models.vae import VAE
+
+
+class Likeness(JsonRecord):
+    """Mean PSNR (dB) and SSIM of images beside their targets; PSNR is None where one is equal."""
+
+    psnr: Figure
+    ssim: Figure
+
+
+class LowerBound(JsonRecord):
+    """The evidence lower bound, its parts in nats per image, and as bits per pixel."""
+
+    reconstruction: Figure
+    kl: Figure
+    elbo: Figure
+    bits_per_dim: Figure
 
 
 @torch.inference_mode()
@@ -27,10 +44,10 @@ def lower_bound(
     *,
     labels: torch.Tensor | None = None,
     quantum: float = 1.0,
-) -> dict[str, float]:
-    """{"reconstruction", "kl", "elbo", "bits_per_dim"} of images [count, 1, rows, columns].
+) -> LowerBound:
+    """Of images [count, 1, rows, columns], with beta 1 and one code drawn for each.
 
-    The first three in nats per image, with beta 1 and one code drawn for each. bits_per_dim is
+    bits_per_dim is
     what a pixel would cost in a lossless code, from above: for a Gaussian likelihood of values
     that are multiples of `quantum` (1 HU, 1 grey level); for a Bernoulli one of black and white
     pixels.
@@ -53,23 +70,20 @@ def lower_bound(
     if isinstance(network.likelihood, Gaussian):
         # A density over normalised values, as one over steps of the stored values.
         bits += math.log2(model.scale / quantum)
-    return {
-        "reconstruction": -log_likelihood,
-        "kl": kl,
-        "elbo": log_likelihood - kl,
-        "bits_per_dim": bits,
-    }
+    return LowerBound(
+        reconstruction=-log_likelihood, kl=kl, elbo=log_likelihood - kl, bits_per_dim=bits
+    )
 
 
 def reconstruction_figures(
     output: Sequence[ImageHU] | ImageHU, target: Sequence[ImageHU] | ImageHU, window: Window
-) -> dict[str, float]:
-    """{"psnr", "ssim"} in `window`, mean over images [rows, columns], equally many of both."""
+) -> Likeness:
+    """In `window`, mean over images [rows, columns], equally many of both."""
     pairs = list(zip(output, target, strict=True))
-    return {
-        "psnr": float(np.mean([psnr_db(image, truth, window) for image, truth in pairs])),
-        "ssim": float(np.mean([ssim(image, truth, window) for image, truth in pairs])),
-    }
+    return Likeness(
+        psnr=float(np.mean([psnr_db(image, truth, window) for image, truth in pairs])),
+        ssim=float(np.mean([ssim(image, truth, window) for image, truth in pairs])),
+    )
 
 
 def pca_reconstruction(

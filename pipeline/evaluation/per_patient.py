@@ -7,21 +7,66 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from pipeline.core.json_numbers import finite
+from pipeline.core.json_numbers import Figure, Figures, JsonRecord, finite
 from pipeline.core.masks import body_mask
+from pipeline.core.types import ImageHU
 from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.metrics.conventions import ALWAYS, HOUSE, ON_REQUEST, Convention
 from pipeline.metrics.image import tissue_masks
 
 KINDS = ("input", "output")
-Images = NDArray[np.float32]
 #: The filters leave Python's lock alone most of the time.
 THREADS = min(4, os.cpu_count() or 1)
+
+
+#: Mean error in HU by tissue; None where there is none of it. NaN stays, for a gate to see.
+Bias = dict[str, float | None]
+
+
+class WindowFigures(JsonRecord):
+    """Means in one display window, of a patient or over patients.
+
+    input, output: psnr (dB), ssim, rmse_hu and those asked for (conventions.ON_REQUEST); change:
+    output minus input. hu_bias: of the output. patients, slices: how many have the
+    window, of a mean over patients.
+    """
+
+    centre_hu: float
+    width_hu: float
+    input: Figures
+    output: Figures
+    change: Figures = Field(default_factory=dict)
+    hu_bias: Bias = Field(default_factory=dict)
+    patients: int | None = None
+    slices: int | None = None
+
+    @property
+    def psnr_gain_db(self) -> float | None:
+        """Output minus input; None unless both are known."""
+        return difference(self.output["psnr"], self.input["psnr"])
+
+
+class PerSlice(JsonRecord):
+    """Columns of equal length, a row for each slice: its series, its index in it (sorted along
+    the normal, from 0), and each figure by window and by input or output."""
+
+    series: list[str]
+    slice: list[int]
+    windows: dict[str, dict[str, dict[str, list[Figure]]]]
+
+
+class PatientFigures(JsonRecord):
+    """Means over a patient's slices. hu_bias: of input and output, over all voxels of a tissue."""
+
+    slices: int
+    windows: dict[str, WindowFigures]
+    hu_bias: dict[str, Bias] = Field(default_factory=dict)
+    per_slice: PerSlice | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +79,8 @@ class _SliceFigures:
 
 
 @dataclass
-class PatientFigures:
-    """Figures of one patient's slices, as they come in.
+class PatientMeasurement:
+    """Measures one patient, a series at a time.
 
     windows: by name. also: figures beyond PSNR, SSIM and RMSE (conventions.ON_REQUEST).
     """
@@ -50,14 +95,15 @@ class PatientFigures:
 
     @property
     def slices(self) -> int:
+        """Slices measured so far."""
         return len(self.places)
 
     def add(
         self,
         *,
-        input_hu: Images,
-        output_hu: Images,
-        target_hu: Images,
+        input_hu: ImageHU,
+        output_hu: ImageHU,
+        target_hu: ImageHU,
         valid: NDArray,
         series: str = "",
         numbers: Sequence[int] | None = None,
@@ -66,13 +112,13 @@ class PatientFigures:
 
         series and numbers name the slices in per_slice; by default they count from 0.
         """
-        called = range(len(target_hu)) if numbers is None else numbers
+        names = range(len(target_hu)) if numbers is None else numbers
 
-        def one(index: int) -> _SliceFigures | None:
+        def measure(index: int) -> _SliceFigures | None:
             return self._of_slice(input_hu[index], output_hu[index], target_hu[index], valid[index])
 
         with ThreadPoolExecutor(THREADS) as pool:
-            for number, found in zip(called, pool.map(one, range(len(target_hu))), strict=True):
+            for number, found in zip(names, pool.map(measure, range(len(target_hu))), strict=True):
                 if found is not None:
                     self._keep(found, (series, number))
 
@@ -86,7 +132,7 @@ class PatientFigures:
             self.voxels[tissue].append(count)
 
     def _of_slice(
-        self, input_hu: Images, output_hu: Images, target_hu: Images, valid: NDArray
+        self, input_hu: ImageHU, output_hu: ImageHU, target_hu: ImageHU, valid: NDArray
     ) -> _SliceFigures | None:
         target = np.asarray(target_hu, dtype=np.float32)
         mask = body_mask(target) & valid
@@ -94,9 +140,9 @@ class PatientFigures:
             return None
         tissues = tissue_masks(target, mask)
         rows, errors = {}, {}
-        for kind, given in zip(KINDS, (input_hu, output_hu), strict=True):
+        for kind, image_hu in zip(KINDS, (input_hu, output_hu), strict=True):
             # Padding holds no measurement: whatever a model makes of it is no error.
-            image = np.where(valid, given, target).astype(np.float32)
+            image = np.where(valid, image_hu, target).astype(np.float32)
             for name, window in self.windows.items():
                 figures = self.convention.figures(image, target, mask, window, also=self.also)
                 rows.update({(name, kind, figure): value for figure, value in figures.items()})
@@ -105,59 +151,50 @@ class PatientFigures:
                 errors[tissue, kind] = error
         return _SliceFigures(rows, errors, {t: int(v.sum()) for t, v in tissues.items()})
 
-    def summary(self) -> dict[str, Any]:
-        """Means over the slices, and every slice's own figures (see per_slice).
+    def summary(self) -> PatientFigures:
+        """Means over the slices, and every slice's own figures."""
+        bias = {kind: self._bias(kind) for kind in KINDS}
+        return PatientFigures(
+            slices=self.slices,
+            windows={
+                name: self._window(name, window, bias["output"])
+                for name, window in self.windows.items()
+            },
+            hu_bias=bias,
+            per_slice=self._per_slice(),
+        )
 
-        HU bias is over all voxels of a tissue, None where it has none. `change` is output
-        minus input.
-        """
-        windows = {
-            name: {
-                "centre_hu": window.centre,
-                "width_hu": window.width,
-                **self._means(name),
-                "hu_bias": self._bias("output"),
-            }
-            for name, window in self.windows.items()
-        }
-        return {
-            "slices": self.slices,
-            "windows": windows,
-            "hu_bias": {kind: self._bias(kind) for kind in KINDS},
-            "per_slice": self.per_slice(),
-        }
-
-    def per_slice(self) -> dict[str, Any]:
-        """Columns of equal length: the series and the slice's index in it, sorted along the
-        normal from 0, and each figure by window and kind; None for an infinite PSNR."""
-        return {
-            "series": [series for series, _ in self.places],
-            "slice": [index for _, index in self.places],
-            "windows": {
+    def _per_slice(self) -> PerSlice:
+        return PerSlice(
+            series=[series for series, _ in self.places],
+            slice=[index for _, index in self.places],
+            windows={
                 name: {
-                    kind: {
-                        figure: [finite(value) for value in self.rows[name, kind, figure]]
-                        for figure in self._figures()
-                    }
+                    kind: {figure: [*self.rows[name, kind, figure]] for figure in self._figures()}
                     for kind in KINDS
                 }
                 for name in self.windows
             },
-        }
+        )
 
     def _figures(self) -> list[str]:
         return [*ALWAYS, *(figure for figure in ON_REQUEST if figure in self.also)]
 
-    def _means(self, window: str) -> dict[str, dict[str, float | None]]:
-        means = {
-            kind: {figure: mean(self.rows[window, kind, figure]) for figure in self._figures()}
+    def _window(self, name: str, window: Window, hu_bias: Bias) -> WindowFigures:
+        before, after = (
+            {figure: mean(self.rows[name, kind, figure]) for figure in self._figures()}
             for kind in KINDS
-        }
-        before, after = means["input"], means["output"]
-        change = {figure: _difference(after[figure], before[figure]) for figure in before}
-        return {**means, "change": change}
+        )
+        return WindowFigures(
+            centre_hu=window.centre,
+            width_hu=window.width,
+            input=before,
+            output=after,
+            change={figure: difference(after[figure], before[figure]) for figure in before},
+            hu_bias=hu_bias,
+        )
 
-    def _bias(self, kind: str) -> dict[str, float | None]:
+    def _bias(self, kind: str) -> Bias:
         return {
             name: sum(self.errors[name, kind]) / sum(self.voxels[name])
             if sum(self.voxels[name])
@@ -166,7 +203,8 @@ class PatientFigures:
         }
 
 
-def _difference(after: float | None, before: float | None) -> float | None:
+def difference(after: float | None, before: float | None) -> float | None:
+    """after - before; None unless both are known."""
     return None if after is None or before is None else after - before
 
 

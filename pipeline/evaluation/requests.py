@@ -13,6 +13,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import OpenProgress
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
+from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.baselines import evaluate_baselines, tuning_keys
 from pipeline.evaluation.denoising import evaluate_pair
 from pipeline.evaluation.phantoms import (
@@ -99,7 +100,7 @@ def measure_denoiser(
     """
     found: dict[str, Any] = {}
     if pair is not None:
-        found["figures"] = _on_pair(model, config, pair, progress)
+        found["figures"] = _on_pair(model, config, pair, progress).to_dict()
     if request.baselines and store is not None:
         found["baselines"] = _baselines(store, config, keys, progress)
     photons = request.photons_per_ray
@@ -118,7 +119,7 @@ def measure_denoiser(
 
 def _on_pair(
     model: nn.Module, config: DenoiseRun, pair: tuple[Series, Series], progress: OpenProgress
-) -> dict[str, Any]:
+) -> DenoisingResult:
     with progress("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
         return evaluate_pair(
             model,
@@ -137,7 +138,7 @@ def _baselines(
     with progress("degrade for tuning", unit="series") as stage:
         degrade_store(store, dict.fromkeys(tuning_keys(keys[TRAIN]), 1), config, stage.count)
     with progress("baselines", unit="slices") as stage:
-        return evaluate_baselines(
+        found = evaluate_baselines(
             store,
             config,
             train=keys[TRAIN],
@@ -145,3 +146,4 @@ def _baselines(
             convention=CONVENTIONS[config.convention],
             progress=stage.show,
         )
+    return {name: result.to_dict() for name, result in found.items()}

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import Field, model_serializer, model_validator
 
 from pipeline.config.task_runs import RestoreRun
-from pipeline.core.json_numbers import finite
+from pipeline.core.json_numbers import Figures, JsonRecord
 from pipeline.core.types import Picture, Progress
 from pipeline.core.units import Window
 from pipeline.data.stored_pictures import StoredPictures, matching
+from pipeline.evaluation.classical_denoisers import Tuning
 from pipeline.evaluation.classical_restorers import tuned_references, unrestored
 from pipeline.evaluation.generation import training_keys
 from pipeline.inference.restore import restored
@@ -25,7 +27,55 @@ from pipeline.store.store import Store
 INPUT, OUTPUT, TARGET = "input", "output", "target"
 #: A pixel of a sequence is still where the target changes by less than this share of the window.
 STILL = 0.01
-Figures = dict[str, float]
+#: Figures of one picture, by name.
+Measured = dict[str, float]
+
+
+class RestorationWindow(JsonRecord):
+    """Mean figures in one window: of the input, the output and each reference, by name.
+
+    Each has psnr (dB) and ssim, chroma_error of runs in L*a*b*, flicker of runs on sequences.
+    JSON has the answers beside `centre` and `width`.
+    """
+
+    centre: float
+    width: float
+    answers: dict[str, Figures]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"centre": self.centre, "width": self.width, **self.answers}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, found: dict[str, Any]) -> dict[str, Any]:
+        if "answers" in found:
+            return found
+        place = {name: found[name] for name in ("centre", "width")}
+        return {**place, "answers": {k: v for k, v in found.items() if k not in place}}
+
+
+class RestorationOverall(JsonRecord):
+    """Means over pictures; tuning: of the references, by name."""
+
+    images: int
+    aggregation: str
+    windows: dict[str, RestorationWindow]
+    tuning: dict[str, Tuning] = Field(default_factory=dict)
+
+
+class PictureFigures(JsonRecord):
+    """Means over the pictures (or slices) of one patient or file."""
+
+    slices: int
+    windows: dict[str, RestorationWindow]
+
+
+class RestorationResult(JsonRecord):
+    """Figures of a restorer over all pictures, and of each patient or file."""
+
+    overall: RestorationOverall
+    patients: dict[str, PictureFigures]
 
 
 def evaluate_restoration(
@@ -34,18 +84,17 @@ def evaluate_restoration(
     keys: Sequence[str],
     config: RestoreRun,
     progress: Progress = lambda slices: None,
-) -> dict[str, Any]:
-    """{"overall", "patients"} of stored pictures, whose degraded images must be cached.
+) -> RestorationResult:
+    """Figures of stored pictures, whose degraded images must be cached.
 
-    Each window has "input" (what is there without restoring), "output" and one entry for each
-    reference, with "psnr" and "ssim", and "chroma_error" of runs in L*a*b*; "tuning" has the
-    strengths of the references, and runs on sequences have "flicker" (pipeline.metrics.image), in
-    levels or HU. Means over pictures. References need the store's training side.
+    The answers are the input (what is there without restoring), the output and each reference;
+    flicker (pipeline.metrics.image) is in levels or HU. References are tuned on the store's
+    training side, and need one.
     """
     references, tuning = tuned_references(store, training_keys(store), config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
     colour = config.restoration.colour
-    found: dict[str, list[dict[str, dict[str, Figures]]]] = defaultdict(list)
+    found: dict[str, list[dict[str, dict[str, Measured]]]] = defaultdict(list)
     before: dict[str, Picture] = {}
     for number in range(len(pictures)):
         degraded = pictures.degraded(number)
@@ -63,22 +112,22 @@ def evaluate_restoration(
         found[pictures.patient(number)].append(figures)
         progress(len(target) if colour != "grey" else 1)
     every = [one for of_patient in found.values() for one in of_patient]
-    return {
-        "overall": {
-            "images": len(every),
-            "aggregation": "mean over pictures",
-            "windows": _mean(every, config),
-            "tuning": tuning,
-        },
-        "patients": {
-            patient: {"slices": len(own), "windows": _mean(own, config)}
+    return RestorationResult(
+        overall=RestorationOverall(
+            images=len(every),
+            aggregation="mean over pictures",
+            windows=_mean(every, config),
+            tuning=tuning,
+        ),
+        patients={
+            patient: PictureFigures(slices=len(own), windows=_mean(own, config))
             for patient, own in found.items()
         },
-    }
+    )
 
 
 def _add_flicker(
-    figures: dict[str, dict[str, Figures]],
+    figures: dict[str, dict[str, Measured]],
     now: dict[str, Picture],
     before: dict[str, Picture],
     config: RestoreRun,
@@ -96,7 +145,7 @@ def _add_flicker(
             each["flicker"] = found
 
 
-def _in_windows(image: Picture, target: Picture, config: RestoreRun) -> dict[str, Figures]:
+def _in_windows(image: Picture, target: Picture, config: RestoreRun) -> dict[str, Measured]:
     colour = config.restoration.colour
     extra = {"chroma_error": chroma_error(image, target)} if colour == "lab" else {}
     if config.restoration.source != "series":
@@ -107,36 +156,33 @@ def _in_windows(image: Picture, target: Picture, config: RestoreRun) -> dict[str
     }
 
 
-def picture_figures(image: Picture, target: Picture, window: Window) -> Figures:
+def picture_figures(image: Picture, target: Picture, window: Window) -> Measured:
     """{"psnr", "ssim"} of [channels, rows, columns]: over all channels, and their mean."""
     likeness = [ssim(one, truth, window) for one, truth in zip(image, target, strict=True)]
     return {"psnr": psnr_db(image, target, window), "ssim": float(np.mean(likeness))}
 
 
-def _mean(rows: list[dict[str, dict[str, Figures]]], config: RestoreRun) -> dict[str, Any]:
-    """By window its centre and width, and by answer the mean of each figure."""
+def _mean(
+    rows: list[dict[str, dict[str, Measured]]], config: RestoreRun
+) -> dict[str, RestorationWindow]:
+    """By window the mean of each answer's figures."""
     return {
-        window: {
-            "centre": place.centre,
-            "width": place.width,
-            **{
+        name: RestorationWindow(
+            centre=window.centre,
+            width=window.width,
+            answers={
                 answer: {
-                    figure: finite(_known_mean([row[answer][window][figure] for row in rows]))
-                    for figure in rows[0][answer][window]
+                    figure: _known_mean([row[answer][name][figure] for row in rows])
+                    for figure in rows[0][answer][name]
                 }
                 for answer in rows[0]
             },
-        }
-        for window, place in config.windows.items()
+        )
+        for name, window in config.windows.items()
     }
 
 
-def _known_mean(values: list[float]) -> np.floating:
+def _known_mean(values: list[float]) -> float:
     """Of the first image of a sequence no flicker is known."""
     known = [value for value in values if not math.isnan(value)]
-    return np.mean(known) if known else np.float64(np.nan)
-
-
-def answers_of(window: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """What a window tells of input, output and references."""
-    return {name: found for name, found in window.items() if isinstance(found, dict)}
+    return float(np.mean(known)) if known else math.nan

@@ -1,9 +1,8 @@
-"""Images that a model draws, beside real ones: as good, as varied, and nobody's copies."""
+"""Images that a model draws, beside real ones: as good, as varied, and no copies of them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neural_network import MLPClassifier
 
 from pipeline.config.task_runs import GenerateRun
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.units import Window
 from pipeline.data.images import resampled
 from pipeline.generative import latent
@@ -23,17 +23,40 @@ from pipeline.metrics.generative import (
 )
 from pipeline.models.adapters.generative import Generative
 
-#: Images are compared by so many pixels a side at most: distances of more tell of noise.
+#: Images are compared by so many pixels a side at most: distances of more are of noise.
 SIDE = 32
 #: MS-SSIM needs more pixels than a digit has.
-LEAST_DIVERSITY_SIDE = 32
+MIN_DIVERSITY_SIDE = 32
 DIVERSITY_PAIRS = 500
 HIDDEN = 64
-LEAST_REAL = 10
+MIN_REAL = 10
 #: A classifier that is surer than this takes a sample for one of the classes.
 CONFIDENT = 0.8
 
 Images = list[NDArray[np.float32]]
+
+
+class SampleFigures(JsonRecord):
+    """What `count` samples are like, beside held-back images (pipeline.metrics.generative).
+
+    copies: the share nearer to a training image than any held-back one is; the same by ranks in
+    nearer_to_training. From confident_share on: by a classifier of the training images' labels.
+    """
+
+    count: int
+    mmd_of_pixels: Figure = None
+    precision: Figure = None
+    recall: Figure = None
+    diversity: Figure = None
+    relative_diversity: Figure = None
+    copies: Figure
+    nearer_to_training: Figure
+    confident_share: Figure = None
+    classes_found: int | None = None
+    classes: int | None = None
+    largest_class_share: Figure = None
+    frechet_of_classifier_features: Figure = None
+    obeys_its_label: Figure = None
 
 
 def draw(
@@ -45,8 +68,8 @@ def draw(
     """
     generator = torch.Generator().manual_seed(seed)
     asked = np.random.default_rng(seed).choice(labels, count)
-    told = torch.from_numpy(asked) if model.labels else None
-    return list(latent.sample(model, count, generator, told)[:, 0].numpy()), asked
+    conditions = torch.from_numpy(asked) if model.labels else None
+    return list(latent.sample(model, count, generator, conditions)[:, 0].numpy()), asked
 
 
 def sample_figures(
@@ -55,34 +78,38 @@ def sample_figures(
     labels: NDArray[np.int64],
     held_back: Images,
     config: GenerateRun,
-) -> dict[str, Any]:
+) -> SampleFigures:
     """What samples are like, against held-back images; and whether they copy training images.
 
     Distances are of pixels within the first window, reduced to SIDE a side: MMD, precision and
     recall, and the nearest neighbour. Where training images have labels, a classifier trained on
     them here says what samples show, and its hidden layer gives the Frechet distance (not the
     FID of the literature, which has Inception's features). All classes are the classifier's.
-    Of fewer held-back images than LEAST_REAL nothing but copies is told.
+    Of fewer held-back images than MIN_REAL nothing but copies is measured.
     """
     window = next(iter(config.windows.values()))
     count = config.generation.samples if config.generation else len(held_back)
     drawn, asked = draw(model, count, labels=labels, seed=config.train.seed)
     near, known, real = (_pixels(images, window) for images in (drawn, training, held_back))
     few = min(len(near), len(real))
-    if few < LEAST_REAL:
-        return {"count": len(drawn), **memorised(near, known, real)}
-    precision, recall = precision_recall(near[:few], real[:few])
-    diversities = [_diversity(images, window) for images in (drawn[:few], held_back[:few])]
-    return {
-        "count": len(drawn),
-        "mmd_of_pixels": mmd(near[:few], real[:few]),
-        "precision": precision,
-        "recall": recall,
-        "diversity": diversities[0],
-        "relative_diversity": diversities[0] / max(diversities[1], 1e-12),
-        **memorised(near, known, real),
-        **_by_class(near[:few], known, labels, real[:few], near, asked if model.labels else None),
-    }
+    found: dict[str, float] = {"count": len(drawn), **memorised(near, known, real)}
+    if few >= MIN_REAL:
+        found |= _beside_real(near[:few], real[:few])
+        found |= _diversities(drawn[:few], held_back[:few], window)
+        given = asked if model.labels else None
+        found |= _by_class(near[:few], known, labels, real[:few], near, given)
+    return SampleFigures.from_dict(found)
+
+
+def _beside_real(near: NDArray, real: NDArray) -> dict[str, float]:
+    precision, recall = precision_recall(near, real)
+    return {"mmd_of_pixels": mmd(near, real), "precision": precision, "recall": recall}
+
+
+def _diversities(drawn: Images, held_back: Images, window: Window) -> dict[str, float]:
+    """Of the samples, and as a share of the held-back images'."""
+    own, real = (_diversity(images, window) for images in (drawn, held_back))
+    return {"diversity": own, "relative_diversity": own / max(real, 1e-12)}
 
 
 def _pixels(images: Images, window: Window) -> NDArray[np.float64]:
@@ -95,7 +122,7 @@ def _pixels(images: Images, window: Window) -> NDArray[np.float64]:
 
 def _diversity(images: Images, window: Window) -> float:
     stacked = np.stack(images).clip(window.low_hu, window.high_hu) - window.low_hu
-    times = math.ceil(LEAST_DIVERSITY_SIDE / min(stacked.shape[1:]))
+    times = math.ceil(MIN_DIVERSITY_SIDE / min(stacked.shape[1:]))
     enlarged = stacked.repeat(times, axis=1).repeat(times, axis=2)
     return ms_ssim_diversity(
         enlarged,
@@ -112,24 +139,27 @@ def _by_class(
     real: NDArray,
     drawn: NDArray,
     asked: NDArray[np.int64] | None,
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """What a classifier trained on the real images makes of samples; nothing without labels."""
     classes = np.unique(labels)
     if len(classes) < 2:
         return {}
-    judge = MLPClassifier((HIDDEN,), early_stopping=True, max_iter=500, random_state=0).fit(
+    classifier = MLPClassifier((HIDDEN,), early_stopping=True, max_iter=500, random_state=0).fit(
         known, labels
     )
-    found = judge.predict(drawn)
+    found = classifier.predict(drawn)
     shares = [float((found == label).mean()) for label in classes]
-    hidden = (np.maximum(each @ judge.coefs_[0] + judge.intercepts_[0], 0) for each in (few, real))
-    told = {
-        "confident_share": float((judge.predict_proba(drawn).max(axis=1) > CONFIDENT).mean()),
+    hidden = (
+        np.maximum(each @ classifier.coefs_[0] + classifier.intercepts_[0], 0)
+        for each in (few, real)
+    )
+    figures = {
+        "confident_share": float((classifier.predict_proba(drawn).max(axis=1) > CONFIDENT).mean()),
         "classes_found": sum(share > 0 for share in shares),
         "classes": len(classes),
         "largest_class_share": max(shares),
         "frechet_of_classifier_features": frechet_distance(*hidden),
     }
     if asked is not None:
-        told["obeys_its_label"] = float((found == asked).mean())
-    return told
+        figures["obeys_its_label"] = float((found == asked).mean())
+    return figures

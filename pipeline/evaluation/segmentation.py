@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from pipeline.config.segmentation import IGNORED, Segmentation
-from pipeline.core.json_numbers import finite_tree
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.inference.segment import segment
@@ -19,9 +19,59 @@ from pipeline.metrics.segmentation import FIGURES, structure_figures
 from pipeline.store.labels import stored_labels
 from pipeline.store.store import Store
 
-Figures = dict[str, float | None]
-#: Figures by class, of one series or one patient.
-Classes = dict[str, Figures]
+#: FIGURES of each class in one series, or their means; a distance may be infinite.
+Classes = dict[str, dict[str, float | None]]
+
+
+class ClassFigures(JsonRecord):
+    """FIGURES of one class (pipeline.metrics.segmentation), of a series or as means.
+
+    cases: patients (or series) in whom the class was there or was found; missed: those in whom
+    only one of the two holds, whose distance is infinite and in no mean.
+    """
+
+    dice: Figure
+    iou: Figure
+    surface_dice: Figure
+    hd95_mm: Figure
+    volume_ml: Figure
+    true_volume_ml: Figure
+    volume_error_ml: Figure
+    volume_error_percent: Figure
+    cases: int | None = None
+    missed: int | None = None
+
+
+class SegmentationOverall(JsonRecord):
+    """Means over patients; dice and surface_dice: their mean over classes.
+
+    doses: the same of other images of the same patients, by what they are, such as low dose.
+    """
+
+    patients: int
+    dice: Figure
+    surface_dice: Figure
+    classes: dict[str, ClassFigures]
+    doses: dict[str, SegmentationOverall] = Field(default_factory=dict)
+
+
+class SegmentedPatient(JsonRecord):
+    """Figures by class of each series of a patient, and their means."""
+
+    series: dict[str, dict[str, ClassFigures]]
+    classes: dict[str, ClassFigures]
+
+
+class SegmentationResult(JsonRecord):
+    """Figures of a segmenter over patients, and of each patient."""
+
+    overall: SegmentationOverall
+    patients: dict[str, SegmentedPatient]
+
+    def with_doses(self, doses: Mapping[str, SegmentationOverall]) -> SegmentationResult:
+        """The same, with figures of the patients' images at other doses beside them."""
+        overall = self.overall.model_copy(update={"doses": {**self.overall.doses, **doses}})
+        return self.model_copy(update={"overall": overall})
 
 
 def evaluate_labels(
@@ -32,8 +82,8 @@ def evaluate_labels(
     *,
     image_of: Callable[[str], Volume] | None = None,
     progress: Progress = lambda slices: None,
-) -> dict[str, Any]:
-    """{"overall", "patients"} of stored series, each on its own grid, against its label map.
+) -> SegmentationResult:
+    """Figures of stored series, each on its own grid, against its label map.
 
     image_of: what is segmented in the place of a stored series. A patient's figures are the
     mean over their series.
@@ -63,28 +113,32 @@ def class_figures(
     }
 
 
-def summarise_classes(series: Mapping[str, Mapping[str, Classes]]) -> dict[str, Any]:
-    """{"overall", "patients"} from the figures of each patient's series.
+def summarise_classes(series: Mapping[str, Mapping[str, Classes]]) -> SegmentationResult:
+    """Means from the figures of each patient's series: a patient's, then over patients.
 
-    A figure's mean is over those who have it; `cases` counts patients in whom the class was
-    there or was found, `missed` those in whom only one of the two holds: their distance is
-    infinite, and its mean is over the others. overall["dice"] is the mean over classes. Numbers
-    that are not finite are None.
+    A figure's mean is over those who have it, and finite ones.
     """
     means = {name: _mean_classes(list(of.values())) for name, of in series.items()}
-    patients = {name: {"series": dict(series[name]), "classes": of} for name, of in means.items()}
     classes = _mean_classes(list(means.values()))
-    return finite_tree(
-        {
-            "overall": {
-                "patients": len(patients),
-                "dice": _mean([figures["dice"] for figures in classes.values()]),
-                "surface_dice": _mean([figures["surface_dice"] for figures in classes.values()]),
-                "classes": classes,
-            },
-            "patients": patients,
-        }
+    return SegmentationResult(
+        overall=SegmentationOverall(
+            patients=len(means),
+            dice=_mean([figures["dice"] for figures in classes.values()]),
+            surface_dice=_mean([figures["surface_dice"] for figures in classes.values()]),
+            classes=_typed(classes),
+        ),
+        patients={
+            name: SegmentedPatient(
+                series={key: _typed(found) for key, found in series[name].items()},
+                classes=_typed(of_patient),
+            )
+            for name, of_patient in means.items()
+        },
     )
+
+
+def _typed(classes: Classes) -> dict[str, ClassFigures]:
+    return {name: ClassFigures.from_dict(figures) for name, figures in classes.items()}
 
 
 def _mean_classes(cases: list[Classes]) -> Classes:

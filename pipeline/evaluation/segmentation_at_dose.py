@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -13,7 +12,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
-from pipeline.evaluation.segmentation import evaluate_labels
+from pipeline.evaluation.segmentation import SegmentationOverall, evaluate_labels
 from pipeline.inference.denoise import apply_model
 from pipeline.store.store import Store
 
@@ -28,13 +27,14 @@ def low_dose_figures(
     *,
     denoiser: nn.Module | None = None,
     progress: Progress = lambda slices: None,
-) -> dict[str, Any]:
+) -> SegmentationOverall:
     """Overall figures of stored series as the run's degradation leaves them, denoised first if
     there is a denoiser. Raises ConfigError for a run without degradation."""
     if config.degradation is None:
         raise ConfigError("the segmenter's run has no degradation: name the low dose to compare at")
 
     def image_of(key: str) -> Volume:
+        """What stands in the place of a stored series."""
         volume = low_dose_volume(store, key, config)
         if denoiser is None:
             return volume
@@ -43,7 +43,7 @@ def low_dose_figures(
     figures = evaluate_labels(
         segmenter, store, keys, config.grid, image_of=image_of, progress=progress
     )
-    return figures["overall"]
+    return figures.overall
 
 
 def low_dose_volume(store: Store, key: str, config: SegmentRun) -> Volume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config.sections import DenoiseGate
 from pipeline.evaluation.aggregate import SEED
 from pipeline.evaluation.gates import Check
+from pipeline.evaluation.per_patient import PatientFigures
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
 
 #: Fewer patients than this say nothing of the next one.
@@ -25,7 +27,7 @@ _SAME_NOISE = 1.001
 #: The tissue whose limit of the gate holds for a rod.
 ROD_TISSUES = {"-1000 HU": "lung", "-100 HU": "fat", "60 HU": "soft_tissue", "900 HU": "bone"}
 
-Patients = dict[str, dict[str, Any]]
+Patients = Mapping[str, PatientFigures]
 
 
 def compare(challenger: Patients, champion: Patients) -> list[Check]:
@@ -38,7 +40,7 @@ def compare(challenger: Patients, champion: Patients) -> list[Check]:
     fault = _not_comparable(challenger, champion)
     if fault:
         return [Check("the same test patients", None, fault, passed=False)]
-    windows = list(next(iter(challenger.values()))["windows"])
+    windows = list(next(iter(challenger.values())).windows)
     return [
         _window_check(window, challenger, champion, must_gain=window == windows[0])
         for window in windows
@@ -105,10 +107,10 @@ def _not_comparable(challenger: Patients, champion: Patients) -> str:
     if len(challenger) < MIN_PATIENTS:
         return f"at least {MIN_PATIENTS} patients, there are {len(challenger)}"
     for name, figures in challenger.items():
-        if figures.get("windows", {}).keys() != champion[name].get("windows", {}).keys():
+        if figures.windows.keys() != champion[name].windows.keys():
             return "the same windows"
-        for window, row in figures["windows"].items():
-            ours, theirs = row["input"]["psnr"], champion[name]["windows"][window]["input"]["psnr"]
+        for window, row in figures.windows.items():
+            ours, theirs = row.input["psnr"], champion[name].windows[window].input["psnr"]
             if not math.isclose(ours or 0, theirs or 0, abs_tol=_SAME_DB):
                 return "the same undenoised images; their figures differ"
     return ""
@@ -119,8 +121,8 @@ def _window_check(
 ) -> Check:
     pairs = [
         (
-            ours["windows"][window]["output"]["psnr"],
-            champion[patient]["windows"][window]["output"]["psnr"],
+            ours.windows[window].output["psnr"],
+            champion[patient].windows[window].output["psnr"],
         )
         for patient, ours in challenger.items()
     ]

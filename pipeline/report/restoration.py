@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.config.task_runs import RestoreRun
 from pipeline.core.atomic_files import replacing
 from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
+from pipeline.evaluation.classical_denoisers import Tuning
 from pipeline.evaluation.classical_restorers import references_at, unrestored
 from pipeline.inference.restore import restored
 from pipeline.io.colour import levels_of
@@ -28,7 +30,12 @@ STRIPS = "strips"
 
 
 def restoration_strips(
-    model: Restorer, store: Store, keys: list[str], config: RestoreRun, *, tuning: dict[str, dict]
+    model: Restorer,
+    store: Store,
+    keys: list[str],
+    config: RestoreRun,
+    *,
+    tuning: Mapping[str, Tuning],
 ) -> dict[str, NDArray[np.uint8]]:
     """By what they show, input | references | output | target of the middles of pictures.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -12,15 +11,17 @@ from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.masks import body_mask
 from pipeline.core.units import Window
 from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.aggregate import DenoisingOverall, WorstSlices
+from pipeline.evaluation.per_patient import WindowFigures
 from pipeline.inference.denoise import apply_model
 from pipeline.metrics.image import psnr_db, rmse_hu, ssim
 from pipeline.report.slice_images import Panel
 from pipeline.store.store import Store
 
 SLICES_PER_SERIES = 2
-MOST_PANELS = 4
-#: Why a slice is among the worst, by its list in worst_slices.
-WORST = {"output_psnr": "lowest PSNR of all", "psnr_change": "least gain of all"}
+MAX_PANELS = 4
+#: Why a slice is among the worst.
+LOWEST_PSNR, LEAST_GAIN = "lowest PSNR of all", "least gain of all"
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,25 @@ class _Place:
 
 
 def choose_panels(
-    model: nn.Module, store: Store, keys: list[str], config: DenoiseRun, figures: dict[str, Any]
+    model: nn.Module, store: Store, keys: list[str], config: DenoiseRun, overall: DenoisingOverall
 ) -> list[Panel]:
-    """Panels of evaluate_store's `figures`: the slices of the lowest PSNR and of the least gain
+    """Panels of what evaluate_store measured: the slices of the lowest PSNR and of the least gain
     in the first window, then others at even distances along each series; each in the window that
     is named for its anatomy, else in the first."""
-    overall = figures["overall"]
-    name = next(iter(overall["windows"]))
+    name = next(iter(overall.windows))
     chosen: dict[tuple[str, int], _Place] = {}
-    for place in (*_worst(overall["worst_slices"][name]), *_spread(store, keys)):
+    for place in (*_worst(overall.worst_slices[name]), *_spread(store, keys)):
         chosen.setdefault((place.series, place.index), place)
-    places = list(chosen.values())[:MOST_PANELS]
-    return [_panel(model, store, config, place, overall["windows"]) for place in places]
+    places = list(chosen.values())[:MAX_PANELS]
+    return [_panel(model, store, config, place, overall.windows) for place in places]
 
 
-def _worst(worst: dict[str, list[dict[str, Any]]]) -> list[_Place]:
+def _worst(worst: WorstSlices) -> list[_Place]:
     """One slice of each list of worst_slices; the lists may agree."""
     remarks: dict[tuple[str, int], list[str]] = {}
-    for key, why in WORST.items():
-        for row in worst[key][:1]:
-            remarks.setdefault((row["series"], row["slice"]), []).append(why)
+    for rows, why in ((worst.output_psnr, LOWEST_PSNR), (worst.psnr_change, LEAST_GAIN)):
+        for row in rows[:1]:
+            remarks.setdefault((row.series, row.slice), []).append(why)
     return [_Place(series, index, ", ".join(why)) for (series, index), why in remarks.items()]
 
 
@@ -70,7 +70,7 @@ def _panel(
     store: Store,
     config: DenoiseRun,
     place: _Place,
-    windows: dict[str, Any],
+    windows: dict[str, WindowFigures],
 ) -> Panel:
     volume = store.load(place.series)
     window_name, window = _window(windows, volume.provenance.get("anatomy", ""))
@@ -101,7 +101,7 @@ def _panel(
     )
 
 
-def _window(windows: dict[str, Any], anatomy: str) -> tuple[str, Window]:
+def _window(windows: dict[str, WindowFigures], anatomy: str) -> tuple[str, Window]:
     """That of the anatomy where it has one, else the first."""
     name = anatomy if anatomy in windows else next(iter(windows))
-    return name, Window(windows[name]["centre_hu"], windows[name]["width_hu"])
+    return name, Window(windows[name].centre_hu, windows[name].width_hu)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.gates import Check, Verdict
@@ -27,29 +28,31 @@ from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
-from pipeline.promotion.compare import Patients
 from pipeline.store.store import Store
 from pipeline.training.best_weights import BestWeights
 
 #: Keys of stored series by the side of the split that their patients are on.
 Sides = dict[str, list[str]]
 RunT = TypeVar("RunT", bound=RunConfig)
+#: What a task measures of a model, with the fields `overall` and `patients`.
+ResultT = TypeVar("ResultT", bound=JsonRecord)
 
 
-def task_of(config: RunConfig) -> Task[Any]:
+def task_of(config: RunConfig) -> Task[Any, Any]:
     """The task that a run's configuration names: TASK of its module in pipeline.tasks."""
     return importlib.import_module(f"pipeline.tasks.{config.task}").TASK
 
 
-class Task(ABC, Generic[RunT]):
+class Task(ABC, Generic[RunT, ResultT]):
     """One kind of work on images, stage by stage; holds no state.
 
-    takes_series: whether a model's result for a source is an image of the same place. denoises:
-    whether that image is the source with less noise, so that another task's model may follow.
-    measures: what `ldct evaluate` can measure beyond a store's test patients, by the name of its
-    option.
+    result: the type of what `evaluate` measures. takes_series: whether a model's result for a
+    source is an image of the same place. denoises: whether that image is the source with less
+    noise, so that another task's model may follow. measures: what `ldct evaluate` can measure
+    beyond a store's test patients, by the name of its option.
     """
 
+    result: type[ResultT]
     takes_series: ClassVar[bool] = True
     denoises: ClassVar[bool] = False
     measures: ClassVar[frozenset[str]] = frozenset()
@@ -118,8 +121,8 @@ class Task(ABC, Generic[RunT]):
         keys: list[str],
         config: RunT,
         progress: Progress = lambda slices: None,
-    ) -> Json:
-        """{"overall", "patients"} of stored series that training has not seen."""
+    ) -> ResultT:
+        """Figures of stored series that training has not seen, over all and by patient."""
 
     def require_denoisable(self, config: RunT) -> None:
         """Raises ConfigError where a denoiser cannot go before this run's model."""
@@ -134,9 +137,10 @@ class Task(ABC, Generic[RunT]):
         store: Store,
         keys: list[str],
         config: RunT,
+        figures: ResultT,
         progress: Progress = lambda slices: None,
-    ) -> Json:
-        """Figures on degraded images that another model has denoised first."""
+    ) -> ResultT:
+        """`figures`, with those on degraded images that another model has denoised beside them."""
         raise NotImplementedError(f"{type(self).__name__} refuses it in require_denoisable")
 
     def measure(
@@ -158,7 +162,7 @@ class Task(ABC, Generic[RunT]):
         return {}
 
     @abstractmethod
-    def judge(self, figures: Json, config: RunT) -> Verdict:
+    def judge(self, figures: ResultT, config: RunT) -> Verdict:
         """Each figure that the run limits against its limit."""
 
     def acceptance(
@@ -167,19 +171,19 @@ class Task(ABC, Generic[RunT]):
         card: ModelCard,
         config: RunT,
         *,
-        patients: Patients,
-        champion: tuple[nn.Module, Patients] | None,
+        figures: ResultT,
+        champion: tuple[nn.Module, ResultT] | None,
     ) -> list[Check]:
         """Checks beyond the gate before a version may serve patients.
 
-        patients: its figures by patient. champion: the version that serves now, and its figures.
+        figures: its own, as registered. champion: the version that serves now, and its figures.
         A task without such checks has one that fails, so that promotion needs --force.
         """
         limit = f"there is none for the task {config.task}: look at it, then --force"
         return [Check("acceptance", None, limit, passed=False)]
 
     @abstractmethod
-    def headline(self, figures: Json) -> Json:
+    def headline(self, figures: ResultT) -> Json:
         """What a list of models has room for; "text" says it in a few words."""
 
     def on_phantoms(

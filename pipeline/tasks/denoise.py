@@ -12,6 +12,7 @@ from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
+from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import Check, Verdict, judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
@@ -21,7 +22,7 @@ from pipeline.inference.drift import seen_by
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
-from pipeline.promotion.compare import Patients, compare
+from pipeline.promotion.compare import compare
 from pipeline.report import save_overview, write_evaluation, write_report
 from pipeline.report.formatting import fixed
 from pipeline.report.slice_selection import choose_panels
@@ -33,9 +34,10 @@ from pipeline.training.best_weights import BestWeights, best_weights_of
 OVERVIEW = "overview.png"
 
 
-class Denoise(Task[DenoiseRun]):
+class Denoise(Task[DenoiseRun, DenoisingResult]):
     """A noisy series in, the same series with less noise out."""
 
+    result = DenoisingResult
     denoises = True
     measures = frozenset({"input", "baselines", "sweep", "phantoms", "convention"})
 
@@ -73,7 +75,7 @@ class Denoise(Task[DenoiseRun]):
         keys: list[str],
         config: DenoiseRun,
         progress: Progress = lambda slices: None,
-    ) -> Json:
+    ) -> DenoisingResult:
         """PSNR, SSIM, RMSE and HU bias in each window, by patient (evaluation.denoising)."""
         return evaluate_store(model, store, keys, config, progress)
 
@@ -104,14 +106,15 @@ class Denoise(Task[DenoiseRun]):
         path: Path,
     ) -> None:
         """Figures, curves, and slices of the stored series where there are any."""
-        panels = (
-            [] if store is None else choose_panels(model, store, keys, config, report["figures"])
-        )
+        panels = []
+        if store is not None:
+            figures = DenoisingResult.from_dict(report["figures"])
+            panels = choose_panels(model, store, keys, config, figures.overall)
         write_evaluation(report, panels=panels, path=path)
 
-    def judge(self, figures: Json, config: DenoiseRun) -> Verdict:
+    def judge(self, figures: DenoisingResult, config: DenoiseRun) -> Verdict:
         """Gain in PSNR, HU bias by tissue, and readers where asked for."""
-        return judge_denoising(figures["overall"], config.register_.gate)
+        return judge_denoising(figures.overall, config.register_.gate)
 
     def acceptance(
         self,
@@ -119,25 +122,25 @@ class Denoise(Task[DenoiseRun]):
         card: ModelCard,
         config: DenoiseRun,
         *,
-        patients: Patients,
-        champion: tuple[nn.Module, Patients] | None,
+        figures: DenoisingResult,
+        champion: tuple[nn.Module, DenoisingResult] | None,
     ) -> list[Check]:
         """Synthetic images, phantoms, and the champion's figures on the same patients."""
         rival, theirs = champion if champion is not None else (None, None)
         checks = acceptance_checks(model, card, config)
         checks += phantom_checks(model, rival, config)
-        return checks if theirs is None else checks + compare(patients, theirs)
+        return checks if theirs is None else checks + compare(figures.patients, theirs.patients)
 
-    def headline(self, figures: Json) -> Json:
+    def headline(self, figures: DenoisingResult) -> Json:
         """The figures of the first window."""
-        name, window = next(iter(figures["overall"]["windows"].items()))
-        before, after = window["input"], window["output"]
+        name, window = next(iter(figures.overall.windows.items()))
+        before, after = window.input, window.output
         text = (
-            f"{window['centre_hu']:g}/{window['width_hu']:g}: "
+            f"{window.centre_hu:g}/{window.width_hu:g}: "
             f"{fixed(before['psnr'], 1)} → {fixed(after['psnr'], 1)} dB, "
             f"SSIM {fixed(before['ssim'], 2)} → {fixed(after['ssim'], 2)}"
         )
-        kept = {key: value for key, value in window.items() if key != "hu_bias"}
+        kept = {key: value for key, value in window.to_dict().items() if key != "hu_bias"}
         return {"text": text, "window": name, **kept}
 
     def export(
@@ -172,7 +175,8 @@ class Denoise(Task[DenoiseRun]):
         path: Path,
     ) -> None:
         """report.html with slices before and after, and overview.png beside it."""
-        panels = choose_panels(model, store, keys, config, report["metrics"])
+        figures = DenoisingResult.from_dict(report["metrics"])
+        panels = choose_panels(model, store, keys, config, figures.overall)
         write_report(report, panels=panels, curve=curve, path=path)
         if panels:
             save_overview(panels, path.with_name(OVERVIEW))

@@ -14,7 +14,7 @@ from pipeline.core.types import Json, Progress
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Degradation
 from pipeline.evaluation.gates import Verdict, judge_generation
-from pipeline.evaluation.generation import evaluate_generation, stored_images
+from pipeline.evaluation.generation import GenerationResult, evaluate_generation, stored_images
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.ingest import IngestReport
@@ -22,14 +22,16 @@ from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
+from pipeline.report.formatting import fixed
 from pipeline.report.generation import report_grids, write_generation
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
 
 
-class Generate(Task[GenerateRun]):
+class Generate(Task[GenerateRun, GenerationResult]):
     """Images in or random codes, images out; no series of a patient is changed."""
 
+    result = GenerationResult
     takes_series = False
 
     def ingest(
@@ -84,28 +86,28 @@ class Generate(Task[GenerateRun]):
         keys: list[str],
         config: GenerateRun,
         progress: Progress = lambda slices: None,
-    ) -> Json:
+    ) -> GenerationResult:
         """Reconstruction, samples and file size, as far as the network allows."""
         return evaluate_generation(_generative(model), store, keys, config, progress)
 
-    def judge(self, figures: Json, config: GenerateRun) -> Verdict:
+    def judge(self, figures: GenerationResult, config: GenerateRun) -> Verdict:
         """The run's `generation.limits`."""
-        return judge_generation(figures["overall"], config)
+        return judge_generation(figures.overall, config)
 
-    def headline(self, figures: Json) -> Json:
+    def headline(self, figures: GenerationResult) -> Json:
         """Reconstruction in the first window, and how varied and good samples are."""
-        overall = figures["overall"]
+        overall = figures.overall
         parts = []
-        for name, window in list(overall.get("windows", {}).items())[:1]:
-            if window["psnr"] is not None:
-                parts.append(f"{name}: {window['psnr']:.1f} dB, SSIM {window['ssim']:.2f}")
-        drawn = overall.get("samples", {})
-        if "precision" in drawn:
+        for name, window in list(overall.windows.items())[:1]:
+            if window.psnr is not None:
+                parts.append(f"{name}: {window.psnr:.1f} dB, SSIM {fixed(window.ssim, 2)}")
+        samples = overall.samples
+        if samples and samples.precision is not None:
             parts.append(
-                f"samples: precision {drawn['precision']:.2f}, recall {drawn['recall']:.2f}"
+                f"samples: precision {samples.precision:.2f}, recall {fixed(samples.recall, 2)}"
             )
-        if files := overall.get("files"):
-            parts.append(f"{files['bits_per_pixel']:.3f} bits a pixel")
+        if overall.files:
+            parts.append(f"{overall.files.bits_per_pixel:.3f} bits per pixel")
         return {"text": "; ".join(parts)}
 
     def export(

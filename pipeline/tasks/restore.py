@@ -18,7 +18,7 @@ from pipeline.data.patches import PatchPairs
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.gates import Verdict, judge_restoration
-from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of, evaluate_restoration
+from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationResult, evaluate_restoration
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -40,8 +40,10 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
 
 
-class Restore(Task[RestoreRun]):
+class Restore(Task[RestoreRun, RestorationResult]):
     """A degraded picture or slice in, the restored one out."""
+
+    result = RestorationResult
 
     def ingest(
         self,
@@ -123,18 +125,18 @@ class Restore(Task[RestoreRun]):
         keys: list[str],
         config: RestoreRun,
         progress: Progress = lambda slices: None,
-    ) -> Json:
+    ) -> RestorationResult:
         """PSNR and SSIM in each window, beside classical references (evaluation.restoration)."""
         return evaluate_restoration(_restorer(model), store, keys, config, progress)
 
-    def judge(self, figures: Json, config: RestoreRun) -> Verdict:
+    def judge(self, figures: RestorationResult, config: RestoreRun) -> Verdict:
         """The run's `restoration.limits`."""
-        return judge_restoration(figures["overall"], config)
+        return judge_restoration(figures.overall, config)
 
-    def headline(self, figures: Json) -> Json:
+    def headline(self, figures: RestorationResult) -> Json:
         """The figures of the first window."""
-        name, window = next(iter(figures["overall"]["windows"].items()))
-        before, after = (answers_of(window)[which] for which in (INPUT, OUTPUT))
+        name, window = next(iter(figures.overall.windows.items()))
+        before, after = (window.answers[which] for which in (INPUT, OUTPUT))
         changes = [
             f"{fixed(before[figure], digits)} → {fixed(after[figure], digits)}"
             for figure, digits in (("psnr", 1), ("ssim", 3))
@@ -177,7 +179,7 @@ class Restore(Task[RestoreRun]):
         path: Path,
     ) -> None:
         """report.html with strips of input, references, output and target."""
-        tuning = report["metrics"]["overall"]["tuning"]
+        tuning = RestorationResult.from_dict(report["metrics"]).overall.tuning
         strips = restoration_strips(_restorer(model), store, keys, config, tuning=tuning)
         write_restoration(report, strips, curve=curve, path=path)
 

@@ -16,8 +16,8 @@ from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.derived.structure_codes import codes_of
 from pipeline.evaluation.gates import Verdict, judge_segmentation
-from pipeline.evaluation.segmentation import evaluate_labels
-from pipeline.evaluation.segmentation_at_dose import FULL_DOSE, LOW_DOSE, low_dose_figures
+from pipeline.evaluation.segmentation import SegmentationResult, evaluate_labels
+from pipeline.evaluation.segmentation_at_dose import DENOISED, FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.export.segmentation import export_segmented
 from pipeline.export.series import Export, Exported
 from pipeline.io.discover import Source
@@ -32,9 +32,10 @@ from pipeline.tasks.base import Sides, Task
 OVERVIEW = "overview.png"
 
 
-class Segment(Task[SegmentRun]):
+class Segment(Task[SegmentRun, SegmentationResult]):
     """A series in, label maps of its structures out."""
 
+    result = SegmentationResult
     measures = frozenset({"denoiser"})
 
     def usable(self, store: Store, key: str, config: SegmentRun) -> bool:
@@ -103,15 +104,14 @@ class Segment(Task[SegmentRun]):
         keys: list[str],
         config: SegmentRun,
         progress: Progress = lambda slices: None,
-    ) -> Json:
-        """Figures on the series as they are; overall["doses"] has those beside the ones on what
+    ) -> SegmentationResult:
+        """Figures on the series as they are; overall.doses has those beside the ones on what
         the run's degradation leaves, where there is one."""
         settings = config.grid
         figures = evaluate_labels(model, store, keys, settings, progress=progress)
         if config.degradation is not None:
             low = low_dose_figures(model, store, keys, config, progress=progress)
-            full = dict(figures["overall"])
-            figures["overall"]["doses"] = {FULL_DOSE: full, LOW_DOSE: low}
+            return figures.with_doses({FULL_DOSE: figures.overall, LOW_DOSE: low})
         return figures
 
     def require_denoisable(self, config: SegmentRun) -> None:
@@ -126,19 +126,21 @@ class Segment(Task[SegmentRun]):
         store: Store,
         keys: list[str],
         config: SegmentRun,
+        figures: SegmentationResult,
         progress: Progress = lambda slices: None,
-    ) -> Json:
-        """Dice on low-dose images, denoised and then segmented."""
-        return low_dose_figures(model, store, keys, config, denoiser=denoiser, progress=progress)
+    ) -> SegmentationResult:
+        """With those on low-dose images, denoised and then segmented."""
+        found = low_dose_figures(model, store, keys, config, denoiser=denoiser, progress=progress)
+        return figures.with_doses({DENOISED: found})
 
-    def judge(self, figures: Json, config: SegmentRun) -> Verdict:
+    def judge(self, figures: SegmentationResult, config: SegmentRun) -> Verdict:
         """Dice, the mean or of each class with a limit."""
-        return judge_segmentation(figures["overall"], config.register_.gate.min_dice)
+        return judge_segmentation(figures.overall, config.register_.gate.min_dice)
 
-    def headline(self, figures: Json) -> Json:
+    def headline(self, figures: SegmentationResult) -> Json:
         """Mean Dice over the classes."""
-        overall = figures["overall"]
-        dice, count = overall["dice"], len(overall["classes"])
+        overall = figures.overall
+        dice, count = overall.dice, len(overall.classes)
         return {"text": f"Dice {fixed(dice, 3)}, mean of {count} classes", "dice": dice}
 
     def export(

@@ -91,7 +91,7 @@ def test_the_tuner_finds_the_best_beyond_the_grid_too(best: float) -> None:
     assert best / 1.2 < tuned.strength < best * 1.2
     assert set(calls.values()) == {len(target)}, "each strength is tried once"
     assert list(tuned.tried_psnr_db) == sorted(tuned.tried_psnr_db)
-    assert tuned.facts()["strength"] == tuned.strength
+    assert tuned.record(slices=2).strength == tuned.strength
 
 
 def test_the_tuner_gives_up_on_a_strength_without_end() -> None:

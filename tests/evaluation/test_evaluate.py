@@ -31,15 +31,10 @@ from pipeline.core.slice_matching import match_slices
 from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
-from pipeline.evaluation.aggregate import intervals
-from pipeline.evaluation.denoising import (
-    PatientFigures,
-    evaluate_pair,
-    evaluate_store,
-    over_patients,
-    summarise,
-)
+from pipeline.evaluation.aggregate import DenoisingOverall, intervals, over_patients, summarise
+from pipeline.evaluation.denoising import evaluate_pair, evaluate_store
 from pipeline.evaluation.gates import judge_denoising
+from pipeline.evaluation.per_patient import PatientFigures, PatientMeasurement, WindowFigures
 from pipeline.metrics.conventions import CONVENTIONS
 from pipeline.metrics.image import psnr_db, rmse_hu, ssim
 from pipeline.metrics.perceptual import gmsd, vif
@@ -69,9 +64,9 @@ def figures_of(
     input_hu: NDArray,
     output_hu: NDArray,
     valid: NDArray | None = None,
-) -> PatientFigures:
+) -> PatientMeasurement:
     """One slice of one patient."""
-    patient = PatientFigures(WINDOWS)
+    patient = PatientMeasurement(WINDOWS)
     patient.add(
         input_hu=input_hu[None],
         output_hu=output_hu[None],
@@ -81,12 +76,18 @@ def figures_of(
     return patient
 
 
-def overall(*, before: float | None, after: float | None, **bias: float | None) -> dict[str, Any]:
+def overall(*, before: float | None, after: float | None, **bias: float | None) -> DenoisingOverall:
     """What judge reads of an evaluation."""
-    return {
-        "windows": {"soft_tissue": {"input": {"psnr": before}, "output": {"psnr": after}}},
-        "hu_bias": {"output": bias},
-    }
+    return DenoisingOverall(
+        windows={"soft_tissue": window_of(before, after)}, hu_bias={"output": bias}
+    )
+
+
+def window_of(before: float | None, after: float | None, **more: Any) -> WindowFigures:
+    """A window of these PSNR, in dB, of input and output."""
+    return WindowFigures(
+        centre_hu=40, width_hu=400, input={"psnr": before}, output={"psnr": after}, **more
+    )
 
 
 def test_the_identity_model_gives_the_input_s_figures(tmp_path: Path) -> None:
@@ -94,29 +95,29 @@ def test_the_identity_model_gives_the_input_s_figures(tmp_path: Path) -> None:
     add_inputs(store, config, noise_hu=30)
     seen: list[int] = []
     result = evaluate_store(Offset(), store, ["s-0", "s-1"], config, seen.append)
-    assert sorted(result["patients"]) == ["p-0", "p-1"]
-    assert result["overall"]["patients"] == 2
+    assert sorted(result.patients) == ["p-0", "p-1"]
+    assert result.overall.patients == 2
     assert sum(seen) == 4
-    for figures in (result["overall"], *result["patients"].values()):
-        window = figures["windows"]["soft_tissue"]
-        assert window["output"] == window["input"]
-        assert figures["hu_bias"]["output"] == figures["hu_bias"]["input"]
-        assert 10 < window["input"]["psnr"] < 40
-        assert window["input"]["rmse_hu"] == pytest.approx(30, rel=0.05)
+    for figures in (result.overall, *result.patients.values()):
+        window = figures.windows["soft_tissue"]
+        assert window.output == window.input
+        assert figures.hu_bias["output"] == figures.hu_bias["input"]
+        assert 10 < window.input["psnr"] < 40
+        assert window.input["rmse_hu"] == pytest.approx(30, rel=0.05)
 
 
 def test_an_offset_is_a_bias_in_every_tissue(tmp_path: Path) -> None:
     store, config = tiny_store(tmp_path), run_config()
     add_inputs(store, config)
     result = evaluate_store(Offset(5), store, sorted(store.records()), config)
-    bias = result["overall"]["hu_bias"]
+    bias = result.overall.hu_bias
     assert set(bias["output"]) == set(TISSUE_RANGES_HU)
     for tissue in TISSUE_RANGES_HU:
         assert bias["output"][tissue] == pytest.approx(5, abs=1e-3)
         assert bias["input"][tissue] == 0
-    window = result["overall"]["windows"]["soft_tissue"]
-    assert window["hu_bias"] == bias["output"]
-    assert window["output"]["rmse_hu"] == pytest.approx(5, abs=1e-3)
+    window = result.overall.windows["soft_tissue"]
+    assert window.hu_bias == bias["output"]
+    assert window.output["rmse_hu"] == pytest.approx(5, abs=1e-3)
 
 
 def test_a_slice_s_figures_are_those_of_the_metrics() -> None:
@@ -124,10 +125,10 @@ def test_a_slice_s_figures_are_those_of_the_metrics() -> None:
     before, after = noisy(target, 40), noisy(target, 10)
     summary = figures_of(target, before, after).summary()
     for name, window in WINDOWS.items():
-        found = summary["windows"][name]
-        assert (found["centre_hu"], found["width_hu"]) == window
+        found = summary.windows[name]
+        assert (found.centre_hu, found.width_hu) == window
         for kind, image in (("input", before), ("output", after)):
-            assert found[kind] == {
+            assert getattr(found, kind) == {
                 "psnr": psnr_db(image, target, window),
                 "ssim": ssim(image, target, window),
                 "rmse_hu": rmse_hu(image, target, body_mask(target)),
@@ -137,12 +138,12 @@ def test_a_slice_s_figures_are_those_of_the_metrics() -> None:
 def test_bias_counts_every_voxel_of_a_tissue_the_same() -> None:
     small, large = body_slice(), body_slice()
     large[body_mask(large)] = 40  # soft tissue all over
-    patient = PatientFigures(WINDOWS)
+    patient = PatientMeasurement(WINDOWS)
     targets = np.stack([small, large])
     outputs = np.stack([small + 10, large])
     valid = np.ones(targets.shape, dtype=bool)
     patient.add(input_hu=targets, output_hu=outputs, target_hu=targets, valid=valid)
-    bias = patient.summary()["hu_bias"]["output"]
+    bias = patient.summary().hu_bias["output"]
     assert 0 < bias["soft_tissue"] < 4.5, "the larger slice holds most of the voxels"
     assert bias["bone"] == pytest.approx(10)
 
@@ -155,13 +156,13 @@ def test_patients_weigh_equal_whatever_their_number_of_slices(tmp_path: Path) ->
     store.save_degraded("s-9", degradation_digest(config, 0), loud)
     result = evaluate_store(Offset(), store, ["s-0", "s-9"], config)
     psnr = {
-        name: patient["windows"]["soft_tissue"]["input"]["psnr"]
-        for name, patient in result["patients"].items()
+        name: patient.windows["soft_tissue"].input["psnr"]
+        for name, patient in result.patients.items()
     }
     assert psnr["p-0"] > psnr["p-9"] + 8
-    found = result["overall"]["windows"]["soft_tissue"]["input"]["psnr"]
+    found = result.overall.windows["soft_tissue"].input["psnr"]
     assert found == pytest.approx((psnr["p-0"] + psnr["p-9"]) / 2)
-    assert [result["patients"][name]["slices"] for name in ("p-0", "p-9")] == [6, 1]
+    assert [result.patients[name].slices for name in ("p-0", "p-9")] == [6, 1]
 
 
 def test_two_series_of_a_patient_are_one_patient(tmp_path: Path) -> None:
@@ -169,8 +170,8 @@ def test_two_series_of_a_patient_are_one_patient(tmp_path: Path) -> None:
     store.add(volume_of(body_slice()[None] + 1), key="s-8", patient="p-0")
     add_inputs(store, config, noise_hu=10)
     result = evaluate_store(Offset(), store, ["s-0", "s-8"], config)
-    assert list(result["patients"]) == ["p-0"]
-    assert result["patients"]["p-0"]["slices"] == 3
+    assert list(result.patients) == ["p-0"]
+    assert result.patients["p-0"].slices == 3
 
 
 @pytest.mark.parametrize("in_input", [-1000.0, 3000.0])
@@ -189,9 +190,9 @@ def test_padding_in_the_body_thins_out_no_figure() -> None:
     valid = np.ones((64, 64), dtype=bool)
     valid[:, :40] = False
     summary = figures_of(target, target, target + 5, valid).summary()
-    assert summary["windows"]["soft_tissue"]["output"]["rmse_hu"] == pytest.approx(5, abs=1e-3)
-    assert summary["hu_bias"]["output"]["soft_tissue"] == pytest.approx(5, abs=1e-3)
-    assert summary["hu_bias"]["output"]["lung"] is None, "the lung lies in the padding"
+    assert summary.windows["soft_tissue"].output["rmse_hu"] == pytest.approx(5, abs=1e-3)
+    assert summary.hu_bias["output"]["soft_tissue"] == pytest.approx(5, abs=1e-3)
+    assert summary.hu_bias["output"]["lung"] is None, "the lung lies in the padding"
 
 
 def test_slices_without_a_body_do_not_count() -> None:
@@ -202,44 +203,44 @@ def test_slices_without_a_body_do_not_count() -> None:
         summarise({"p-0": patient})
     body = body_slice()
     result = summarise({"p-0": patient, "p-1": figures_of(body, noisy(body, 9), body)})
-    assert list(result["patients"]) == ["p-1"]
+    assert list(result.patients) == ["p-1"]
 
 
 def test_a_tissue_that_is_not_there_has_no_bias() -> None:
     target = body_slice()
     target[target == LUNG_HU] = 40
     summary = figures_of(target, target, target + 5).summary()
-    assert summary["hu_bias"]["output"]["lung"] is None
-    assert summary["hu_bias"]["output"]["bone"] == pytest.approx(5, abs=1e-3)
+    assert summary.hu_bias["output"]["lung"] is None
+    assert summary.hu_bias["output"]["bone"] == pytest.approx(5, abs=1e-3)
     with_lung = figures_of(body_slice(), body_slice(), body_slice() + 3).summary()
     both = over_patients({"p-0": summary, "p-1": with_lung})
-    assert both["hu_bias"]["output"]["lung"] == pytest.approx(3, abs=1e-3)
-    assert both["hu_bias"]["output"]["bone"] == pytest.approx(4, abs=1e-3)
+    assert both.hu_bias["output"]["lung"] == pytest.approx(3, abs=1e-3)
+    assert both.hu_bias["output"]["bone"] == pytest.approx(4, abs=1e-3)
 
 
 def test_an_infinite_psnr_is_no_figure_and_fails_the_gate() -> None:
     target = body_slice()
     result = summarise({"p-0": figures_of(target, noisy(target, 40), target)})
-    window = result["overall"]["windows"]["soft_tissue"]
-    assert window["output"]["psnr"] is None
-    assert window["output"]["ssim"] == 1
-    verdict = judge_denoising(result["overall"], DenoiseGate())
+    window = result.overall.windows["soft_tissue"]
+    assert window.output["psnr"] is None
+    assert window.output["ssim"] == 1
+    verdict = judge_denoising(result.overall, DenoiseGate())
     assert verdict.passed is False
     assert verdict.checks[0].figure is None
 
 
 def test_the_gain_is_never_taken_between_different_patients() -> None:
-    """One patient's input was perfect and is spoilt; the other's gain must not hide it."""
+    """One patient's input was perfect and is degraded; the other's gain must not hide it."""
     target = body_slice()
-    spoilt = figures_of(target, target, noisy(target, 20))
+    degraded = figures_of(target, target, noisy(target, 20))
     gained = figures_of(target, noisy(target, 60), noisy(target, 40))
-    result = summarise({"p-0": spoilt, "p-1": gained})
+    result = summarise({"p-0": degraded, "p-1": gained})
     own_gain = [
-        window["output"]["psnr"] - window["input"]["psnr"]
-        for window in (p["windows"]["soft_tissue"] for p in result["patients"].values())
-        if window["input"]["psnr"] is not None
+        window.output["psnr"] - window.input["psnr"]
+        for window in (p.windows["soft_tissue"] for p in result.patients.values())
+        if window.input["psnr"] is not None
     ]
-    gain = judge_denoising(result["overall"], DenoiseGate()).checks[0].figure
+    gain = judge_denoising(result.overall, DenoiseGate()).checks[0].figure
     assert gain is None or gain == pytest.approx(np.mean(own_gain))
 
 
@@ -250,42 +251,42 @@ def test_slices_are_on_record_one_by_one(tmp_path: Path) -> None:
     inputs[1] = target[1]  # a perfect slice, whose PSNR no JSON can hold
     store.save_degraded("s-0", degradation_digest(config, 0), inputs)
     result = evaluate_store(Offset(5), store, ["s-0"], config)
-    columns = result["patients"]["p-0"]["per_slice"]
-    assert columns["series"] == ["s-0"] * 3
-    assert columns["slice"] == [0, 1, 2]
-    found = columns["windows"]["soft_tissue"]
+    columns = result.patients["p-0"].per_slice
+    assert columns.series == ["s-0"] * 3
+    assert columns.slice == [0, 1, 2]
+    found = columns.windows["soft_tissue"]
     assert found["input"]["psnr"][1] is None
     for index in (0, 2):
         expected = psnr_db(inputs[index], target[index], Window(40, 400))
         assert found["input"]["psnr"][index] == expected
         after = ssim(inputs[index] + 5, target[index], Window(40, 400))
         assert found["output"]["ssim"][index] == pytest.approx(after, abs=1e-6)
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_an_airy_slice_does_not_shift_the_numbers_of_the_others() -> None:
     body = body_slice()
     air = np.full_like(body, -1000)
     targets = np.stack([air, body, air, body])
-    patient = PatientFigures(WINDOWS)
+    patient = PatientMeasurement(WINDOWS)
     valid = np.ones(targets.shape, dtype=bool)
     patient.add(
         input_hu=noisy(targets, 20), output_hu=targets, target_hu=targets, valid=valid, series="s"
     )
-    assert patient.per_slice()["slice"] == [1, 3]
+    assert patient.summary().per_slice.slice == [1, 3]
 
 
 def test_change_is_output_minus_input() -> None:
     target = body_slice()
     summary = figures_of(target, noisy(target, 40), noisy(target, 10)).summary()
-    window = summary["windows"]["soft_tissue"]
+    window = summary.windows["soft_tissue"]
     for figure in ("psnr", "ssim", "rmse_hu"):
-        expected = window["output"][figure] - window["input"][figure]
-        assert window["change"][figure] == pytest.approx(expected)
-    assert window["change"]["psnr"] > 5
-    assert window["change"]["rmse_hu"] < -20
+        expected = window.output[figure] - window.input[figure]
+        assert window.change[figure] == pytest.approx(expected)
+    assert window.change["psnr"] > 5
+    assert window.change["rmse_hu"] < -20
     perfect = figures_of(target, noisy(target, 40), target).summary()
-    assert perfect["windows"]["soft_tissue"]["change"]["psnr"] is None
+    assert perfect.windows["soft_tissue"].change["psnr"] is None
 
 
 def test_the_run_s_metrics_say_what_is_computed(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_the_run_s_metrics_say_what_is_computed(tmp_path: Path) -> None:
     config = run_config(metrics=["psnr", "vif", "gmsd"])
     add_inputs(store, config, noise_hu=30)
     result = evaluate_store(Offset(), store, ["s-0"], config)
-    row = result["overall"]["windows"]["soft_tissue"]["output"]
+    row = result.overall.windows["soft_tissue"].output
     assert list(row) == ["psnr", "ssim", "rmse_hu", "vif", "gmsd"]
     volume = store.load("s-0")
     given = store.load_degraded("s-0", degradation_digest(config, 0))
@@ -301,18 +302,18 @@ def test_the_run_s_metrics_say_what_is_computed(tmp_path: Path) -> None:
         pairs = zip(given, volume.image_hu, strict=True)
         expected = np.mean([metric(i, t, Window(40, 400)) for i, t in pairs])
         assert row[name] == pytest.approx(expected)
-    assert set(result["overall"]["intervals"]) >= {"level", "method"}
+    assert result.overall.intervals.to_dict().keys() >= {"level", "method"}
 
 
-def summaries_of(psnr: dict[str, tuple[float, float]], slices: int = 1) -> dict[str, Any]:
+def summaries_of(
+    psnr: dict[str, tuple[float, float]], slices: int = 1
+) -> dict[str, PatientFigures]:
     """Patients' summaries with these PSNR of input and output, as over_patients reads them."""
-
-    def rows(before: float, after: float) -> dict[str, Any]:
-        values = {"input": before, "output": after, "change": after - before}
-        return {kind: {"psnr": value} for kind, value in values.items()}
-
     return {
-        name: {"slices": slices, "windows": {"w": rows(*values)}} for name, values in psnr.items()
+        name: PatientFigures(
+            slices=slices, windows={"w": window_of(before, after, change={"psnr": after - before})}
+        )
+        for name, (before, after) in psnr.items()
     }
 
 
@@ -336,15 +337,15 @@ def test_the_interval_is_that_of_the_normal_law() -> None:
     ):
         half = 1.96 * column.std() / math.sqrt(200)
         expected = [column.mean() - half, column.mean() + half]
-        assert found["windows"]["w"][kind]["psnr"] == pytest.approx(expected, abs=0.12 * half)
-    assert found["level"] == 0.95
-    assert found["patients"] == 200
+        assert found.windows["w"][kind]["psnr"] == pytest.approx(expected, abs=0.12 * half)
+    assert found.level == 0.95
+    assert found.patients == 200
 
 
 def test_the_change_s_interval_is_paired() -> None:
     """Patients differ more than the gain does: unpaired, it would be as wide as theirs."""
     found = intervals(summaries_of(gaussian_patients(20)), [1.0] * 20, np.random.default_rng(0))
-    width = {kind: np.ptp(row["psnr"]) for kind, row in found["windows"]["w"].items()}
+    width = {kind: np.ptp(row["psnr"]) for kind, row in found.windows["w"].items()}
     assert width["change"] < 0.3 * width["output"]
 
 
@@ -352,16 +353,16 @@ def test_intervals_are_reproducible_and_weighted() -> None:
     patients = summaries_of({"p-0": (10.0, 10.0), "p-1": (20.0, 20.0)})
     one = intervals(patients, [1.0, 1.0], np.random.default_rng(3))
     assert one == intervals(patients, [1.0, 1.0], np.random.default_rng(3))
-    assert one["windows"]["w"]["input"]["psnr"] == [10.0, 20.0]
+    assert one.windows["w"]["input"]["psnr"] == (10.0, 20.0)
     # Drawn once each, the larger patient's weight decides.
-    heavy = intervals(patients, [1.0, 1e6], np.random.default_rng(3))["windows"]["w"]["input"]
+    heavy = intervals(patients, [1.0, 1e6], np.random.default_rng(3)).windows["w"]["input"]
     assert heavy["psnr"][1] == pytest.approx(20)
 
 
 def test_one_patient_has_no_interval(tmp_path: Path) -> None:
     target = body_slice()
     result = summarise({"p-0": figures_of(target, noisy(target, 40), noisy(target, 10))})
-    assert result["overall"]["intervals"] == {
+    assert result.overall.intervals.to_dict() == {
         "level": 0.95,
         "patients": 1,
         "method": "one patient",
@@ -374,12 +375,12 @@ def test_an_interval_lies_around_the_mean(tmp_path: Path) -> None:
     for number in range(3):
         image_hu = noisy(store.load(f"s-{number}").image_hu, 15 * (number + 1))
         store.save_degraded(f"s-{number}", degradation_digest(config, 0), image_hu)
-    overall_ = evaluate_store(Offset(5), store, sorted(store.records()), config)["overall"]
+    overall_ = evaluate_store(Offset(5), store, sorted(store.records()), config).overall
     for kind in ("input", "output", "change"):
-        for figure, value in overall_["windows"]["soft_tissue"][kind].items():
-            low, high = overall_["intervals"]["windows"]["soft_tissue"][kind][figure]
+        for figure, value in getattr(overall_.windows["soft_tissue"], kind).items():
+            low, high = overall_.intervals.windows["soft_tissue"][kind][figure]
             assert low < value < high
-    assert "bootstrap" in overall_["intervals"]["method"]
+    assert "bootstrap" in overall_.intervals.method
 
 
 def test_a_figure_that_a_patient_lacks_has_no_interval() -> None:
@@ -390,14 +391,14 @@ def test_a_figure_that_a_patient_lacks_has_no_interval() -> None:
             "p-1": figures_of(target, noisy(target, 40), noisy(target, 10)),
         }
     )
-    found = result["overall"]["intervals"]["windows"]["soft_tissue"]
-    assert found["output"]["psnr"] == [None, None]
+    found = result.overall.intervals.windows["soft_tissue"]
+    assert found["output"]["psnr"] == (None, None)
     assert None not in found["input"]["psnr"]
 
 
 def test_the_worst_slices_come_first() -> None:
     target = body_slice()
-    patient = PatientFigures(WINDOWS)
+    patient = PatientMeasurement(WINDOWS)
     targets = np.stack([target] * 8)
     inputs = np.stack([noisy(target, 40, seed=n) for n in range(8)])
     # Slice 3 comes out worst; slice 5 was the cleanest and gains least.
@@ -407,14 +408,14 @@ def test_the_worst_slices_come_first() -> None:
     valid = np.ones(targets.shape, dtype=bool)
     patient.add(input_hu=inputs, output_hu=outputs, target_hu=targets, valid=valid, series="s-4")
     result = summarise({"p-0": patient})
-    worst = result["overall"]["worst_slices"]["soft_tissue"]
-    assert [row["slice"] for row in worst["output_psnr"]][:2] == [3, 5]
-    assert worst["psnr_change"][0]["slice"] == 5
-    assert worst["psnr_change"][0]["psnr_change"] < 0
-    assert len(worst["output_psnr"]) == 5
-    first = worst["output_psnr"][0]
-    assert (first["patient"], first["series"]) == ("p-0", "s-4")
-    assert first["output_psnr"] == psnr_db(outputs[3], target, WINDOWS["soft_tissue"])
+    worst = result.overall.worst_slices["soft_tissue"]
+    assert [row.slice for row in worst.output_psnr][:2] == [3, 5]
+    assert worst.psnr_change[0].slice == 5
+    assert worst.psnr_change[0].psnr_change < 0
+    assert len(worst.output_psnr) == 5
+    first = worst.output_psnr[0]
+    assert (first.patient, first.series) == ("p-0", "s-4")
+    assert first.output_psnr == psnr_db(outputs[3], target, WINDOWS["soft_tissue"])
 
 
 def test_a_published_convention_weighs_slices(tmp_path: Path) -> None:
@@ -429,16 +430,15 @@ def test_a_published_convention_weighs_slices(tmp_path: Path) -> None:
     found = evaluate_store(
         Offset(), store, ["s-0", "s-9"], config, convention=CONVENTIONS["eulig2024"]
     )
-    assert list(found["overall"]["windows"]) == ["abdomen"]
+    assert list(found.overall.windows) == ["abdomen"]
     each = {
-        name: patient["windows"]["abdomen"]["input"]["psnr"]
-        for name, patient in found["patients"].items()
+        name: patient.windows["abdomen"].input["psnr"] for name, patient in found.patients.items()
     }
     expected = (3 * each["p-0"] + each["p-9"]) / 4
-    assert found["overall"]["windows"]["abdomen"]["input"]["psnr"] == pytest.approx(expected)
-    assert found["overall"]["slices"] == 4
-    assert "slices" in found["overall"]["aggregation"]
-    assert found["overall"]["convention"] == "eulig2024"
+    assert found.overall.windows["abdomen"].input["psnr"] == pytest.approx(expected)
+    assert found.overall.slices == 4
+    assert "slices" in found.overall.aggregation
+    assert found.overall.convention == "eulig2024"
 
 
 def test_no_convention_guesses_an_anatomy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,7 +452,7 @@ def test_no_convention_guesses_an_anatomy(tmp_path: Path, monkeypatch: pytest.Mo
         evaluated(monkeypatch, low, full, convention=eulig)
     full = replace(full, provenance={"anatomy": "neuro"})
     found = evaluated(monkeypatch, low, full, convention=eulig)
-    assert list(found["overall"]["windows"]) == ["neuro"]
+    assert list(found.overall.windows) == ["neuro"]
 
 
 def at(places_mm: list[float], *, pixel_mm: float = 1.0, size: int = 64) -> Volume:
@@ -505,14 +505,14 @@ def test_a_pair_of_different_lengths_is_compared_where_both_are(
     low, full = at([0.0, 4.0]), at([0.0, 2.0, 4.0, 6.0])
     low = replace(low, image_hu=low.image_hu + 7)
     result = evaluated(monkeypatch, low, full, also=["gmsd"])
-    assert result["pair"] == {
+    assert result.pair.to_dict() == {
         "slices": 2,
         "unmatched_input_mm": [],
         "unmatched_target_mm": [[0.0, 0.0, 2.0], [0.0, 0.0, 6.0]],
     }
-    assert result["overall"]["hu_bias"]["input"]["soft_tissue"] == pytest.approx(7, abs=1e-3)
-    assert result["patients"]["pair"]["per_slice"]["slice"] == [0, 2], "of the target"
-    assert "gmsd" in result["overall"]["windows"]["soft_tissue"]["output"]
+    assert result.overall.hu_bias["input"]["soft_tissue"] == pytest.approx(7, abs=1e-3)
+    assert result.patients["pair"].per_slice.slice == [0, 2], "of the target"
+    assert "gmsd" in result.overall.windows["soft_tissue"].output
 
 
 def test_a_good_model_passes_and_the_record_says_why() -> None:
@@ -547,15 +547,15 @@ def test_the_check_that_fails_is_on_record(figures: dict[str, Any], failed: int)
 
 def test_the_gain_must_be_reached_in_every_window() -> None:
     figures = overall(before=20.0, after=22.5, bone=0.0)
-    lung = {"input": {"psnr": 30.0}, "output": {"psnr": 30.4}}
-    figures["windows"]["lung"] = lung
+    lung = window_of(30.0, 30.4)
+    figures.windows["lung"] = lung
     verdict = judge_denoising(figures, DenoiseGate(psnr_gain_db=1.0))
     assert not verdict.passed
     assert [(c.name, c.passed) for c in verdict.checks[:2]] == [
         ("PSNR gain in window soft_tissue, dB", True),
         ("PSNR gain in window lung, dB", False),
     ]
-    lung["output"]["psnr"] = 31.5
+    lung.output["psnr"] = 31.5
     assert judge_denoising(figures, DenoiseGate(psnr_gain_db=1.0)).passed
 
 

@@ -12,6 +12,7 @@ from helpers.images import add_inputs, run_config, tiny_store
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import NothingUsableError
 from pipeline.degradations.digest import degradation_digest
+from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.baselines import TUNING_SLICES, evaluate_baselines, tuning_keys
 from pipeline.evaluation.classical_denoisers import BILATERAL, GAUSSIAN
 from pipeline.metrics.conventions import CONVENTIONS
@@ -26,7 +27,7 @@ def noisy_store(path: Path) -> tuple[Store, RunConfig]:
     return store, config
 
 
-def measured(store: Store, config: RunConfig, **options: Any) -> dict[str, dict[str, Any]]:
+def measured(store: Store, config: RunConfig, **options: Any) -> dict[str, DenoisingResult]:
     baselines = (GAUSSIAN, BILATERAL)
     return evaluate_baselines(store, config, train=TRAIN, test=TEST, baselines=baselines, **options)
 
@@ -35,10 +36,10 @@ def test_each_baseline_is_better_than_its_input_on_the_test_patients(tmp_path: P
     found = measured(*noisy_store(tmp_path))
     assert list(found) == ["gaussian", "bilateral"]
     for figures in found.values():
-        assert list(figures["patients"]) == ["p-2"]
-        assert figures["overall"]["windows"]["soft_tissue"]["change"]["psnr"] > 0.2
-        assert figures["tuning"]["strength"] > 0
-        assert figures["tuning"]["slices"] == 4
+        assert list(figures.patients) == ["p-2"]
+        assert figures.overall.windows["soft_tissue"].change["psnr"] > 0.2
+        assert figures.tuning.strength > 0
+        assert figures.tuning.slices == 4
 
 
 def test_the_test_patients_have_no_part_in_the_tuning(tmp_path: Path) -> None:
@@ -49,14 +50,14 @@ def test_the_test_patients_have_no_part_in_the_tuning(tmp_path: Path) -> None:
     store.save_degraded("s-2", degradation_digest(config, 0), other.astype(np.float32))
     after = measured(store, config)
     for name in before:
-        assert after[name]["tuning"] == before[name]["tuning"]
-        assert after[name]["overall"]["windows"] != before[name]["overall"]["windows"]
+        assert after[name].tuning == before[name].tuning
+        assert after[name].overall.windows != before[name].overall.windows
 
 
 def test_a_convention_s_windows_are_those_that_are_judged(tmp_path: Path) -> None:
     found = measured(*noisy_store(tmp_path), convention=CONVENTIONS["redcnn"])
-    assert list(found["gaussian"]["overall"]["windows"]) == ["abdomen"]
-    assert found["gaussian"]["overall"]["convention"] == "redcnn"
+    assert list(found["gaussian"].overall.windows) == ["abdomen"]
+    assert found["gaussian"].overall.convention == "redcnn"
 
 
 def test_progress_tells_what_is_done(tmp_path: Path) -> None:

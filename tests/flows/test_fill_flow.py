@@ -16,6 +16,7 @@ from PIL import Image
 from flows.tracking.registry import Registry
 from pipeline.config.run import parse_config
 from pipeline.evaluation.gates import Verdict
+from pipeline.evaluation.generation import GenerationOverall, GenerationResult
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 PASSED = Verdict(checks=())
@@ -30,7 +31,7 @@ def registered(config: dict) -> str:
             run,
             parsed,
             data_digest="0" * 64,
-            figures={"overall": {}},
+            figures=GenerationResult(overall=GenerationOverall(), patients={}),
             verdict=PASSED,
         )
     return card.name

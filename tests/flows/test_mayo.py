@@ -183,7 +183,7 @@ def test_real_slices_laid_out_like_the_set_have_the_published_protocol_s_figures
     assert report.refusals == []
     config = load_config(CONFIG, ["metrics=[psnr]"])
     model = HUModel(Identity(), normalize=config.normalize_hu, residual=False)
-    found = evaluate_store(model, store, sorted(store.records()), config)
+    found = evaluate_store(model, store, sorted(store.records()), config).to_dict()
     assert list(found["overall"]["windows"]) == ["chest", "abdomen", "neuro"]
     assert found["overall"]["convention"] == "eulig2024"
     for letter, (centre, width) in WINDOWS.items():
@@ -214,7 +214,9 @@ def test_a_window_s_figures_are_of_the_patients_of_its_anatomy(tmp_path: Path) -
         volume.provenance["anatomy"] = anatomy
         store.add(volume, key=f"s-{number}", patient=f"p-{number}")
     add_inputs(store, config, noise_hu=30)
-    overall = evaluate_store(nn.Identity(), store, sorted(store.records()), config)["overall"]
+    overall = evaluate_store(nn.Identity(), store, sorted(store.records()), config).to_dict()[
+        "overall"
+    ]
     counts = {w: (row["patients"], row["slices"]) for w, row in overall["windows"].items()}
     assert counts == {"chest": (2, 5), "abdomen": (1, 5), "neuro": (1, 1)}
     assert overall["unmeasured"] == [{"series": "s-3", "anatomy": "unknown"}]
@@ -235,7 +237,7 @@ def test_two_anatomies_of_a_patient_are_measured_each_in_its_window(tmp_path: Pa
         volume.provenance["anatomy"] = anatomy
         store.add(volume, key=f"s-{number}", patient="p-0")
     add_inputs(store, config, noise_hu=30)
-    found = evaluate_store(nn.Identity(), store, sorted(store.records()), config)
+    found = evaluate_store(nn.Identity(), store, sorted(store.records()), config).to_dict()
     assert {n: list(p["windows"]) for n, p in found["patients"].items()} == {
         "p-0": ["chest"],
         "p-0 abdomen": ["abdomen"],

@@ -84,8 +84,8 @@ def test_a_denoising_autoencoder_beats_doing_nothing(sides, tmp_path: Path, degr
     restored = apply_model(model, corrupted, batch=64)
     before = reconstruction_figures(corrupted, test, GREY)
     after = reconstruction_figures(restored, test, GREY)
-    assert after["psnr"] > before["psnr"] + 2
-    assert after["ssim"] > before["ssim"]
+    assert after.psnr > before.psnr + 2
+    assert after.ssim > before.ssim
 
 
 def test_an_overcomplete_one_copies_what_it_is_shown(sides, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_overcomplete_one_copies_what_it_is_shown(sides, tmp_path: Path) -> N
 def test_an_undercomplete_one_reconstructs_worse_the_fewer_its_codes(sides) -> None:
     training, test = (np.stack(side.images) for side in sides)
     figures = [
-        reconstruction_figures(pca_reconstruction(training, test, codes), test, GREY)["psnr"]
+        reconstruction_figures(pca_reconstruction(training, test, codes), test, GREY).psnr
         for codes in (2, 8, 32, 64)
     ]
     assert figures == sorted(figures)

@@ -17,8 +17,15 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
 from pipeline.evaluation.gates import Verdict, judge_generation
-from pipeline.evaluation.generation import evaluate_generation, reconstructions
+from pipeline.evaluation.generation import (
+    GenerationOverall,
+    ImageFigures,
+    PcaFigures,
+    evaluate_generation,
+    reconstructions,
+)
 from pipeline.evaluation.latent import pca_reconstruction, reconstruction_figures
+from pipeline.evaluation.samples import SampleFigures
 from pipeline.ingest.bundled_pictures import digits, store_pictures
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.generative import Generative
@@ -179,7 +186,7 @@ def test_pca_s_own_weights_are_as_good_as_pca(digit_store: Store) -> None:
     training = _images(digit_store, range(2, 10))
     model = build_model(config).eval()
     _set_to_pca(model.network, training / 16)
-    found = evaluate_generation(model, digit_store, ["digits-0", "digits-1"], config)
+    found = evaluate_generation(model, digit_store, ["digits-0", "digits-1"], config).to_dict()
     overall = found["overall"]
     assert overall["windows"]["grey"]["psnr"] == pytest.approx(overall["pca"]["psnr"], abs=0.02)
     assert overall["images"] == 360
@@ -189,7 +196,7 @@ def test_pca_s_own_weights_are_as_good_as_pca(digit_store: Store) -> None:
     }
     truth = _images(digit_store, range(2))
     by_hand = reconstruction_figures(pca_reconstruction(training, truth, 10), truth, Window(8, 16))
-    assert overall["pca"]["psnr"] == pytest.approx(by_hand["psnr"], abs=0.02)
+    assert overall["pca"]["psnr"] == pytest.approx(by_hand.psnr, abs=0.02)
     # A plain autoencoder has no prior: nothing is drawn, nothing said of samples.
     assert "samples" not in overall
     assert "bound" not in overall
@@ -227,7 +234,7 @@ class Playback(nn.Module):
         return self.kept[chosen] + 0 * self.weight
 
 
-def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[dict, Verdict]:
+def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[SampleFigures, Verdict]:
     config = run(
         generation={
             "source": "digits",
@@ -238,37 +245,38 @@ def drawn_by(network: nn.Module, store: Store, **limits: float) -> tuple[dict, V
         }
     )
     model = Generative(network, config=config).eval()
-    overall = evaluate_generation(model, store, ["digits-0", "digits-1"], config)["overall"]
-    return overall["samples"], judge_generation(overall, config)
+    overall = evaluate_generation(model, store, ["digits-0", "digits-1"], config).overall
+    assert overall.samples is not None
+    return overall.samples, judge_generation(overall, config)
 
 
 def test_a_generator_that_plays_its_training_images_back_is_refused(digit_store: Store) -> None:
     training = _images(digit_store, range(2, 10))
     drawn, verdict = drawn_by(Playback(training), digit_store, max_copies=0.05)
-    assert drawn["copies"] > 0.9
+    assert drawn.copies > 0.9
     # Compared with as many training images as are held back, a quarter of them all.
-    assert 0.55 < drawn["nearer_to_training"] < 0.75
+    assert 0.55 < drawn.nearer_to_training < 0.75
     assert not verdict.passed
     # As images they are as good and as varied as real ones, and of all ten classes.
-    assert drawn["precision"] > 0.8
-    assert drawn["recall"] > 0.8
-    assert drawn["relative_diversity"] == pytest.approx(1, abs=0.05)
-    assert drawn["classes_found"] == 10
-    assert drawn["largest_class_share"] < 0.2
+    assert drawn.precision > 0.8
+    assert drawn.recall > 0.8
+    assert drawn.relative_diversity == pytest.approx(1, abs=0.05)
+    assert drawn.classes_found == 10
+    assert drawn.largest_class_share < 0.2
 
 
 def test_a_generator_that_draws_one_image_is_refused(digit_store: Store) -> None:
     one = _images(digit_store, range(2))[:1]
     limits = {"min_diversity": 0.5, "max_copies": 1.0}
     drawn, verdict = drawn_by(Playback(one), digit_store, **limits)
-    assert drawn["relative_diversity"] == pytest.approx(0, abs=1e-3)
-    assert drawn["largest_class_share"] == 1
+    assert drawn.relative_diversity == pytest.approx(0, abs=1e-3)
+    assert drawn.largest_class_share == 1
     assert [check.passed for check in verdict.checks] == [False, True]
 
 
 def test_a_limit_on_what_was_not_measured_fails() -> None:
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_precision": 0.1}}
-    verdict = judge_generation({}, run(generation=asked))
+    verdict = judge_generation(GenerationOverall(), run(generation=asked))
     assert verdict.to_dict() == {
         "passed": False,
         "checks": [
@@ -277,22 +285,28 @@ def test_a_limit_on_what_was_not_measured_fails() -> None:
     }
 
 
+def in_grey(psnr_db: float) -> ImageFigures:
+    return ImageFigures(centre=8, width=16, psnr=psnr_db, ssim=0.9)
+
+
 def test_what_cannot_draw_is_not_asked_for_copies() -> None:
     """Neither as written by its user nor as a flow hands it on, with every setting written out."""
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_psnr_db": 10}}
     written = run(generation=asked)
-    overall = {"windows": {"grey": {"psnr": 12.0}}}
+    overall = GenerationOverall(windows={"grey": in_grey(12.0)})
     for config in (written, parse_config(written.resolved())):
         verdict = judge_generation(overall, config)
         assert [check.name for check in verdict.checks] == ["psnr db"]
         assert verdict.passed
-    drawn = judge_generation(overall | {"samples": {"copies": 0.5}}, written)
+    samples = SampleFigures(count=9, copies=0.5, nearer_to_training=0.5)
+    drawn = judge_generation(overall.model_copy(update={"samples": samples}), written)
     assert not drawn.passed, "but what draws is"
 
 
 def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
     asked = {"source": "digits", "image_size": [8, 8], "limits": {"min_psnr_above_pca_db": 0.5}}
-    overall = {"windows": {"grey": {"psnr": 18.4}}, "pca": {"psnr": 18.0}}
+    pca = PcaFigures(window="grey", psnr=18.0, ssim=0.9)
+    overall = GenerationOverall(windows={"grey": in_grey(18.4)}, pca=pca)
     verdict = judge_generation(overall, run(generation=asked))
     assert verdict.checks[0].figure == pytest.approx(0.4)
     assert not verdict.passed
@@ -303,7 +317,7 @@ def test_a_denoising_autoencoder_is_told_by_what_it_restores(digit_store: Store)
     config = run(degradation=degradation)
     model = build_model(config).eval()
     _set_to_pca(model.network, _images(digit_store, range(2, 10)) / 16)
-    overall = evaluate_generation(model, digit_store, ["digits-0"], config)["overall"]
+    overall = evaluate_generation(model, digit_store, ["digits-0"], config).to_dict()["overall"]
     # White noise of 4 of 16 grey levels, some of it cut off at black and white.
     assert 12 < overall["corrupted"]["grey"]["psnr"] < 15.5
     # Ten of 64 directions hold a sixth of the noise.

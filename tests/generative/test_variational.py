@@ -69,10 +69,10 @@ def test_the_parts_of_the_bound_add_up_and_the_bound_rises(whole) -> None:
 def test_the_bound_of_held_back_digits_is_like_that_of_the_training(whole, sides) -> None:
     model, logged = whole
     bound = lower_bound(model, held_back(sides), torch.Generator().manual_seed(0))
-    assert bound["elbo"] == pytest.approx(-bound["reconstruction"] - bound["kl"])
-    assert bound["elbo"] == pytest.approx(logged[-1][1]["elbo"], abs=6)
+    assert bound.elbo == pytest.approx(-bound.reconstruction - bound.kl)
+    assert bound.elbo == pytest.approx(logged[-1][1]["elbo"], abs=6)
     # 17 grey levels: more than log2(17) bits a pixel would be worse than no model.
-    assert 1 < bound["bits_per_dim"] < np.log2(17)
+    assert 1 < bound.bits_per_dim < np.log2(17)
 
 
 def test_kl_alone_makes_every_code_the_prior(sides, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, parse_config
+from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
 from pipeline.evaluation.gates import Check, Verdict
+from pipeline.evaluation.per_patient import WindowFigures
 from pipeline.models.adapters.base import build_model
 
 
@@ -31,19 +33,13 @@ def identity_config() -> RunConfig:
 
 
 def register(config: RunConfig, *, passed: bool = True):
-    figures = {
-        "overall": {
-            "windows": {
-                "soft_tissue": {
-                    "centre_hu": 40.0,
-                    "width_hu": 400.0,
-                    "input": {"psnr": 20.0, "ssim": 0.5, "rmse_hu": 50.0},
-                    "output": {"psnr": 30.0, "ssim": 0.9, "rmse_hu": 10.0},
-                }
-            }
-        },
-        "patients": {},
-    }
+    window = WindowFigures(
+        centre_hu=40.0,
+        width_hu=400.0,
+        input={"psnr": 20.0, "ssim": 0.5, "rmse_hu": 50.0},
+        output={"psnr": 30.0, "ssim": 0.9, "rmse_hu": 10.0},
+    )
+    overall = DenoisingOverall(windows={"soft_tissue": window})
     registry = Registry.default()
     with registry.run(config, data_digest="0" * 64) as run:
         return registry.register(
@@ -51,6 +47,6 @@ def register(config: RunConfig, *, passed: bool = True):
             run,
             config,
             data_digest="0" * 64,
-            figures=figures,
+            figures=DenoisingResult(overall=overall, patients={}),
             verdict=Verdict.of([Check("gain", 10.0, ">= 1.0", passed)]),
         )

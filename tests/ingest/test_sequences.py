@@ -166,7 +166,7 @@ def test_flicker_is_measured_where_the_target_stands_still(tmp_path: Path) -> No
     model = Restorer(
         Still(), config=config, degradation=degradation_of(config), residual=True
     ).eval()
-    found = task.evaluate(model, store, ["p-0"], config)["overall"]["windows"]["levels"]
+    found = task.evaluate(model, store, ["p-0"], config).overall.windows["levels"].answers
     # Of the difference of two draws of a normal the mean absolute value is 2 sigma / sqrt(pi).
     assert found["input"]["flicker"] == pytest.approx(2 * 20 / np.sqrt(np.pi), rel=0.08)
     assert found["output"]["flicker"] == pytest.approx(0, abs=1e-4)

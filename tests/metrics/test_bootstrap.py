@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.evaluation.aggregate import intervals
+from pipeline.evaluation.per_patient import PatientFigures, WindowFigures
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval, times_drawn
 from pipeline.promotion.compare import paired_interval
 from pipeline.quality.model_observer import bootstrap_d_prime
@@ -33,15 +34,20 @@ def test_the_intervals_over_patients_are_those_of_before() -> None:
     psnr = np.random.default_rng(7).normal(30, 2, 7)
     weights = np.array([3.0, 10, 4, 8, 1, 12, 6])
     patients = {
-        f"p-{n}": {
-            "windows": {
-                name: {kind: {"psnr": psnr[n] + shift} for shift, kind in enumerate(KINDS)}
+        f"p-{n}": PatientFigures(
+            slices=1,
+            windows={
+                name: WindowFigures(
+                    centre_hu=0,
+                    width_hu=1,
+                    **{kind: {"psnr": psnr[n] + shift} for shift, kind in enumerate(KINDS)},
+                )
                 for name in (("soft_tissue", "lung") if n < 5 else ("soft_tissue",))
-            }
-        }
+            },
+        )
         for n in range(7)
     }
-    found = intervals(patients, weights.tolist(), np.random.default_rng(2))["windows"]
+    found = intervals(patients, weights.tolist(), np.random.default_rng(2)).windows
     generator = np.random.default_rng(2)
     for name, count in (("soft_tissue", 7), ("lung", 5)):
         drawn = generator.integers(count, size=(2000, count))
@@ -50,7 +56,7 @@ def test_the_intervals_over_patients_are_those_of_before() -> None:
             values = (psnr[:count] + shift) * weight
             means = values[drawn].sum(axis=1) / weight[drawn].sum(axis=1)
             before = np.quantile(means, TAILS)
-            assert found[name][kind]["psnr"] == pytest.approx(before.tolist(), abs=1e-12)
+            assert found[name][kind]["psnr"] == pytest.approx(tuple(before), abs=1e-12)
 
 
 def multinomial_interval(sums: NDArray[np.float64]) -> NDArray[np.float64]:

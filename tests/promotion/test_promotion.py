@@ -18,7 +18,9 @@ from flows.tracking.promotion import Wish, audit, promote, rollback
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.sections import DenoiseGate
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
 from pipeline.evaluation.gates import Check, Verdict
+from pipeline.evaluation.per_patient import PatientFigures, WindowFigures
 from pipeline.evaluation.phantoms import measure_on_phantoms
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.card import ModelCard
@@ -31,15 +33,21 @@ SPREAD = (-1.0, -0.4, 0.0, 0.3, 1.1)
 def patients(gain_db: float, *, lung_db: float = 0.0, spread: float = 0.0, count: int = 5):
     """Five patients of 20 dB, each brought to 30 dB and the gain over that."""
     return {
-        f"p-{n}": {
-            "windows": {
-                window: {"input": {"psnr": 20.0 + n}, "output": {"psnr": 30.0 + n + more}}
+        f"p-{n}": PatientFigures(
+            slices=1,
+            windows={
+                window: WindowFigures(
+                    centre_hu=40,
+                    width_hu=400,
+                    input={"psnr": 20.0 + n},
+                    output={"psnr": 30.0 + n + more},
+                )
                 for window, more in (
                     ("soft_tissue", gain_db + spread * SPREAD[n]),
                     ("lung", lung_db),
                 )
-            }
-        }
+            },
+        )
         for n in range(count)
     }
 
@@ -78,7 +86,7 @@ def test_pairing_sees_what_the_spread_of_patients_hides():
     ("challenger", "told"),
     [
         (patients(1, count=4), "5 patients, 4 in common"),
-        ({**patients(1), "p-0": {"windows": {}}}, "the same windows"),
+        ({**patients(1), "p-0": PatientFigures(slices=1, windows={})}, "the same windows"),
     ],
 )
 def test_figures_of_other_patients_are_no_comparison(challenger, told):
@@ -89,7 +97,7 @@ def test_figures_of_other_patients_are_no_comparison(challenger, told):
 
 def test_other_noise_and_too_few_patients_are_no_comparison():
     other = patients(1)
-    other["p-2"]["windows"]["lung"]["input"]["psnr"] += 0.01
+    other["p-2"].windows["lung"].input["psnr"] += 0.01
     (check,) = compare(other, patients(0))
     assert "undenoised images" in check.limit
     (check,) = compare(patients(1, count=1), patients(0, count=1))
@@ -177,16 +185,15 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
     """A version of the identity model with such figures; returns its number."""
     config = identity_config()
     registry = Registry.default()
-    overall = {
-        "windows": {
-            "soft_tissue": {
-                "centre_hu": 40.0,
-                "width_hu": 400.0,
-                "input": {"psnr": 22.0, "ssim": 0.5, "rmse_hu": 50.0},
-                "output": {"psnr": 32.0 + gain_db, "ssim": 0.9, "rmse_hu": 10.0},
-            }
-        }
-    }
+    window = WindowFigures(
+        centre_hu=40.0,
+        width_hu=400.0,
+        input={"psnr": 22.0, "ssim": 0.5, "rmse_hu": 50.0},
+        output={"psnr": 32.0 + gain_db, "ssim": 0.9, "rmse_hu": 10.0},
+    )
+    figures = DenoisingResult(
+        overall=DenoisingOverall(windows={"soft_tissue": window}), patients=patients(gain_db)
+    )
     verdict = Verdict.of([Check("HU bias in bone", 9.0, "|bias| <= 2", passed=gate)])
     with registry.run(config, data_digest="0" * 64) as run:
         return registry.register(
@@ -194,7 +201,7 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
             run,
             config,
             data_digest="0" * 64,
-            figures={"overall": overall, "patients": patients(gain_db)},
+            figures=figures,
             verdict=verdict,
             seen=SEEN,
         ).version

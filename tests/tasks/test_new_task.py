@@ -34,6 +34,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, NoGate, Register, Strict
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.evaluation.gates import Check, Verdict
 from pipeline.inference.denoise import apply_model
 from pipeline.models.adapters.base import HUModel
@@ -76,7 +77,17 @@ class Slices(Dataset):
         return {k: torch.from_numpy(v[item % len(v)][None]).float() for k, v in pair.items()}
 
 
-class Smooth(Task[SmoothRun]):
+class Rmse(JsonRecord):
+    rmse_hu: float
+
+
+class SmoothResult(JsonRecord):
+    overall: Rmse
+    patients: dict[str, Rmse]
+
+
+class Smooth(Task[SmoothRun, SmoothResult]):
+    result = SmoothResult
     takes_series = False
 
     def prepare(self, store, keys, config, progress=lambda done, total: None):
@@ -90,22 +101,23 @@ class Smooth(Task[SmoothRun]):
         for key in keys:
             image_hu = np.asarray(store.load(key).image_hu)
             error_hu = apply_model(model, image_hu) - smoothed(image_hu, config)
-            rows[key] = {"rmse_hu": float(np.sqrt(np.mean(error_hu**2)))}
-        mean = float(np.mean([row["rmse_hu"] for row in rows.values()]))
-        return {"overall": {"patients": len(keys), "rmse_hu": mean}, "patients": rows}
+            rows[key] = Rmse(rmse_hu=float(np.sqrt(np.mean(error_hu**2))))
+        mean = float(np.mean([row.rmse_hu for row in rows.values()]))
+        return SmoothResult(overall=Rmse(rmse_hu=mean), patients=rows)
 
     def judge(self, figures, config):
-        limit, found = config.register_.gate.max_rmse_hu, figures["overall"]["rmse_hu"]
+        limit, found = config.register_.gate.max_rmse_hu, figures.overall.rmse_hu
         return Verdict.of([Check.at_most("RMSE, HU", found, limit)])
 
     def headline(self, figures):
-        return {"text": f"RMSE {figures['overall']['rmse_hu']:.1f} HU"}
+        return {"text": f"RMSE {figures.overall.rmse_hu:.1f} HU"}
 
     def export(self, model, card, source, to, config, progress=lambda slices: None):
         raise ConfigError(f"{card.uri} smooths for training only")
 
     def write_report(self, report, model, store, keys, config, *, curve, path):
-        path.write_text(f"<p>{report['name']}: {self.headline(report['metrics'])['text']}</p>")
+        figures = SmoothResult.from_dict(report['metrics'])
+        path.write_text(f"<p>{report['name']}: {self.headline(figures)['text']}</p>")
 
 
 TASK = Smooth()

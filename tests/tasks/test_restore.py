@@ -21,7 +21,11 @@ from pipeline.data.images import ImageItems
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.classical_restorers import biharmonic, tuned_references, unrestored
 from pipeline.evaluation.gates import judge_restoration
-from pipeline.evaluation.restoration import evaluate_restoration, picture_figures
+from pipeline.evaluation.restoration import (
+    RestorationOverall,
+    evaluate_restoration,
+    picture_figures,
+)
 from pipeline.inference.restore import restored, restored_levels
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import (
@@ -122,12 +126,12 @@ def test_one_step_of_every_configuration_moves_the_weights(
     fresh = build_model(config).state_dict()
     assert any(not torch.equal(fresh[name], w) for name, w in model.state_dict().items())
     figures = task.evaluate(model, store, keys["test"], config)
-    window = next(iter(figures["overall"]["windows"].values()))
-    assert {"input", "output", *config.restoration.references} <= window.keys()
+    window = next(iter(figures.overall.windows.values()))
+    assert {"input", "output", *config.restoration.references} <= window.answers.keys()
     assert "→" in task.headline(figures)["text"]
     page = tmp_path / "report.html"
-    report = {"name": "tiny", "metrics": figures, "gate": task.judge(figures, config).to_dict()}
-    report |= {"config": config.resolved()}
+    report = {"name": "tiny", "metrics": figures.to_dict(), "config": config.resolved()}
+    report["gate"] = task.judge(figures, config).to_dict()
     task.write_report(report, model, store, keys["test"], config, curve=[], path=page)
     assert "→" in page.read_text(encoding="utf-8")
     assert (tmp_path / "restored-0.png").exists()
@@ -406,7 +410,7 @@ def test_references_are_better_than_nothing(
     keys = sides_of(store)
     task_of(config).prepare(store, keys, config)
     model = build_model(config)
-    overall = evaluate_restoration(model, store, keys["test"], config)["overall"]
+    overall = evaluate_restoration(model, store, keys["test"], config).to_dict()["overall"]
     window = overall["windows"]["levels"]
     for name in references:
         assert window[name]["psnr"] > window["input"]["psnr"] + 1
@@ -428,7 +432,7 @@ def test_figures_are_means_over_pictures_and_channels(stores: dict[str, Store]) 
     keys = sides_of(store)
     task_of(config).prepare(store, keys, config)
     model = shell(Zero(3), config)
-    found = evaluate_restoration(model, store, keys["test"], config)
+    found = evaluate_restoration(model, store, keys["test"], config).to_dict()
     window = found["overall"]["windows"]["levels"]
     assert window["output"] == window["input"]
     # White noise of 20 levels, a little of it clipped at black and white.
@@ -442,11 +446,16 @@ def test_the_gate_compares_with_the_best_reference() -> None:
 
     def judged(psnr: float, ssim: float) -> dict[str, bool]:
         window = {
+            "centre": 127.5,
+            "width": 255.0,
             "input": {"psnr": 20.0, "ssim": 0.5},
             "output": {"psnr": psnr, "ssim": ssim},
             "non_local_means": {"psnr": 25.0, "ssim": 0.7},
         }
-        found = judge_restoration({"windows": {"levels": window}}, config)
+        overall = {"images": 1, "aggregation": "", "windows": {"levels": window}}
+        typed = RestorationOverall.from_dict(overall)
+        assert typed.to_dict() == overall
+        found = judge_restoration(typed, config)
         return {check.name[:9]: check.passed for check in found.checks} | {"all": found.passed}
 
     assert judged(26, 0.8) == {"PSNR gain": True, "PSNR abov": True, "SSIM abov": True, "all": True}
