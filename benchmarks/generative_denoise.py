@@ -92,7 +92,7 @@ def measured(
     phantom: dict[str, NDArray[np.float32]],
 ) -> dict[str, Any]:
     """Figures of the test patient, and the texture left in a phantom of water."""
-    overall = evaluate_store(model, store, [patients[TEST]["series"]], config)["overall"]
+    overall = evaluate_store(model, store, [patients[TEST]["series"]], config).overall.to_dict()
     return {
         "patient": overall,
         "phantom": texture(apply_model(model, phantom["low"]), phantom["full"]),

@@ -123,7 +123,7 @@ def ct_figures(
         "numbers_per_image": int(np.prod(model.network.latent_shape)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "active_latents": latent.latent_use(model, images, labels).active(),
-        **bound,
+        **bound.to_dict(),
         **in_windows(output, target),
     }
 
@@ -131,7 +131,8 @@ def ct_figures(
 def in_windows(output: NDArray[np.float32], target: NDArray[np.float32]) -> dict[str, Any]:
     windows = {"-1000 to 1000 HU": WIDE, "soft tissue 40/400": SOFT_TISSUE}
     return {
-        name: reconstruction_figures(output, target, window) for name, window in windows.items()
+        name: reconstruction_figures(output, target, window).to_dict()
+        for name, window in windows.items()
     }
 
 

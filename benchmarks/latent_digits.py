@@ -119,7 +119,7 @@ def spread(images: torch.Tensor, labels: NDArray[np.int64]) -> float:
 
 
 def quality(output: NDArray[np.float32], test: Pictures) -> dict[str, float]:
-    return reconstruction_figures(output, np.stack(test.images), GREY)
+    return reconstruction_figures(output, np.stack(test.images), GREY).to_dict()
 
 
 def bound_and_quality(
@@ -130,7 +130,7 @@ def bound_and_quality(
     output = latent.reconstruct(model, images, labels)[:, 0].numpy()
     figures = reconstruction_figures(output, images[:, 0].numpy(), GREY)
     use = latent.latent_use(model, images, labels)
-    return {**bound, **figures, "active_latents": use.active()}
+    return {**bound.to_dict(), **figures.to_dict(), "active_latents": use.active()}
 
 
 def interpolations(free: HUModel, told: HUModel, test: Pictures) -> dict[str, Any]:

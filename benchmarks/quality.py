@@ -43,9 +43,11 @@ from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
+from pipeline.evaluation.aggregate import over_patients
 from pipeline.evaluation.baselines import evaluate_baselines
 from pipeline.evaluation.classical_denoisers import BASELINES, Baseline
-from pipeline.evaluation.denoising import evaluate_store, over_patients
+from pipeline.evaluation.denoising import evaluate_store
+from pipeline.evaluation.per_patient import PatientFigures
 from pipeline.evaluation.phantoms import images_on_phantoms, measure_on_phantoms, sweep_doses
 from pipeline.inference.denoise import apply_model
 from pipeline.metrics.conventions import CONVENTIONS
@@ -195,15 +197,19 @@ def patients(
     common = [name for name in PATIENTS if all(name in each for each in summaries.values())]
     return {
         label: {
-            "overall": brief(
-                over_patients({n: s for n, s in each.items() if n in (common or each)})
-            ),
+            "overall": brief(mean_of({n: s for n, s in each.items() if n in (common or each)})),
             "over": common or list(each),
             "patients": {name: brief(summary) for name, summary in each.items()},
             "tuning": tuning[label],
         }
         for label, each in summaries.items()
     }
+
+
+def mean_of(patients: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Over patients whose figures are as JSON has them."""
+    typed = {name: PatientFigures.from_dict(figures) for name, figures in patients.items()}
+    return over_patients(typed).to_dict()
 
 
 def baseline_figures(
@@ -220,7 +226,7 @@ def baseline_figures(
                 baselines=[baseline],
                 progress=stage.show,
             )
-        return found[baseline.name]
+        return found[baseline.name].to_dict()
 
     settings = [baseline.name, baseline.strengths, config.degradation]
     return kept(store, f"{baseline.name}-{name}", settings, measure)
@@ -234,7 +240,7 @@ def network_figures(
     def measure() -> dict[str, Any]:
         total = store.record(name).shape[0]
         with StageProgress(f"{contender.label}, {name}", unit="slices", total=total) as stage:
-            return evaluate_store(model, store, [name], config, stage.advance)
+            return evaluate_store(model, store, [name], config, stage.advance).to_dict()
 
     card = load_named(contender.references[name]).card
     settings = [card.weights_sha256, model.strength, config.degradation]

@@ -111,11 +111,12 @@ def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
             keys[sides[row.patient]].append(row.series)
     task.prepare(store, keys, config)
     model, training = trained(store, keys[TRAIN], config, work)
-    overall = task.evaluate(model, store, keys[TEST], config)["overall"]
+    figures = task.evaluate(model, store, keys[TEST], config)
+    overall = figures.to_dict()["overall"]
     if config.name == "denoise_photo" and find_spec("bm3d"):
         for window in overall["windows"]:
             overall["windows"][window]["bm3d"] = bm3d_figures(store, keys[TEST], config, window)
-    strips = restoration_strips(model, store, keys[TEST], config, tuning=overall["tuning"])
+    strips = restoration_strips(model, store, keys[TEST], config, tuning=figures.overall.tuning)
     as_one(strips).save(work / STRIPS, quality=88)
     return {"training": training, "held_back": HELD_BACK if is_ct else keys[TEST], **overall}
 

@@ -152,7 +152,7 @@ def size(model: ModelAdapter) -> dict[str, float]:
 
 
 def quality(model: ModelAdapter, store: Store, config: RunConfig) -> dict[str, Any]:
-    overall = evaluate_store(model, store, [TEST], config)["overall"]
+    overall = evaluate_store(model, store, [TEST], config).overall.to_dict()
     return {"windows": overall["windows"], "hu_bias": overall["hu_bias"]}
 
 
