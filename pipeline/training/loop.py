@@ -21,7 +21,6 @@ from pipeline.config.run import RunConfig, digest
 from pipeline.config.sections import Train
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
-from pipeline.degradations.digest import degradation_digest
 from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
 from pipeline.training.distributed import ProcessGroup, process_group
@@ -97,7 +96,7 @@ def train(
     torch.manual_seed(settings.seed)
     model, step = build_training(config, device)
     strength, model.strength = model.strength, 1.0  # or the network would learn to make up for it
-    identity = digest([_what_training_depends_on(config), data_digest, *_drawn_inputs(config)])
+    identity = digest([_what_training_depends_on(config), data_digest])
     loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection, own)
     done = loop.resume(log)
     loop.run(dataset, start=done, log=log)
@@ -134,14 +133,13 @@ def require_step_for(own: ProcessGroup, config: RunConfig) -> None:
 
 
 def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
-    """So that another gate, window or strength does not train the same weights once more."""
+    """So that another gate, window or strength does not train the same weights once more.
+
+    The version of the noise draws (pipeline.degradations.digest) is no part of it: a training
+    that was interrupted over an upgrade goes on, on inputs that are drawn anew.
+    """
     judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register", "strength")
     return {key: value for key, value in config.resolved().items() if key not in judged_later}
-
-
-def _drawn_inputs(config: RunConfig) -> list[str]:
-    """So that a training whose inputs an earlier version drew is not taken up with other ones."""
-    return [] if config.degradation is None else [degradation_digest(config, 0)]
 
 
 @dataclass
