@@ -112,7 +112,10 @@ def _not_comparable(challenger: Patients, champion: Patients) -> str:
         for window, row in figures.windows.items():
             ours, theirs = row.input["psnr"], champion[name].windows[window].input["psnr"]
             if not math.isclose(ours or 0, theirs or 0, abs_tol=_SAME_DB):
-                return "the same undenoised images; their figures differ"
+                return (
+                    "the same undenoised images; their figures differ: another degradation or "
+                    "seed, or noise that an earlier version drew (docs/upgrading.md)"
+                )
     return ""
 
 

@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     # Products of matrices in float32: their last bits are the processor's.
     smaller = Downsample(2, method="bicubic")
     fine = np.stack([body_slice(128) + 3 * number for number in range(3)])
-    pixels = smaller.corrupted(fine, np.random.default_rng(0))
+    pixels = smaller.degrade(fine, np.random.default_rng(0))
     np.save(folder / "pixels.npy", pixels)
     store = Store(folder / "store")
     store.add(volume_of(pixels, pixel_mm=(4.0, 4.0)), key="s-0", patient="p-0")

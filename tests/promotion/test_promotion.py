@@ -147,14 +147,20 @@ def test_a_model_may_add_no_bias_beyond_its_gate_whatever_the_scanner_has():
 CARD = ModelCard("identity", 1, "0" * 64, "0" * 64, "0" * 64, 0)
 
 
-def test_the_acceptance_checks_pass_an_identity_and_fail_what_breaks():
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_acceptance_checks_pass_an_identity_and_fail_what_breaks(residual: bool) -> None:
+    """Most shipped denoisers are residual: their adapter must pass as well."""
     config = identity_config()
+    step = config.step.model_copy(update={"args": {"residual": residual}})
+    config = config.model_copy(update={"step": step})
     assert [check.passed for check in acceptance_checks(build_model(config), CARD, config)] == [
         True
     ] * 3
 
     class Halving(nn.Module):
         """A network that crops odd sizes, as one with strides does."""
+
+        adds_input = True
 
         def forward(self, image):
             rows, columns = (side // 2 * 2 for side in image.shape[2:])

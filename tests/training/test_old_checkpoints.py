@@ -25,7 +25,7 @@ def old_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(config: RunConfig, folder: Path, store: Store) -> list[int]:
     """Train on the old store's own training side; returns the iterations that were logged."""
     task, iterations = task_of(config), []
-    keys = sorted(k for k, r in store.records().items() if store.split()[r["patient"]] == "train")
+    keys = sorted(k for k, r in store.records().items() if store.split()[r.patient] == "train")
     task.prepare(store, {"train": keys, "validation": [], "test": []}, config)
     train(
         config,

@@ -76,7 +76,9 @@ class HUModel(ModelAdapter):
 
 
 class Identity(nn.Module):
-    """Returns its input: for tests of the adapter."""
+    """Returns its input, with a residual adapter too: for tests of the adapter."""
+
+    adds_input = True
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The image itself, of any shape."""
