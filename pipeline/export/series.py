@@ -32,7 +32,7 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.inference.denoise import apply_model, apply_to_slices
-from pipeline.inference.drift import drift, measured_slices, traits
+from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image, write_image, written_suffix
 from pipeline.models.adapters.card import ModelCard
@@ -109,7 +109,9 @@ def export_denoised(
 
     def drift_of(volume: Volume) -> dict[str, object]:
         """The detail "drift", for a model that knows what its training series were like."""
-        return {} if card.seen is None else {"drift": drift(traits(volume), card.seen)}
+        if card.seen is None:
+            return {}
+        return {"drift": drift(traits(volume), TrainingTraits.from_dict(card.seen))}
 
     def compute(volume: Volume) -> Derived:
         """The denoised volume."""

@@ -6,7 +6,9 @@ warning, not a verdict: the model may do well on it, but this was not measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,20 +32,48 @@ _SLICES, _MIN_PATCHES = 5, 10
 WORDS = ("scanner", "kernel", "tube voltage")
 NUMBERS = {"exposure": "mAs", "slice thickness": "mm", "noise": "HU"}
 
-Traits = dict[str, Any]
+
+@dataclass(frozen=True)
+class Traits:
+    """One series: words by the names of WORDS, numbers by those of NUMBERS that are known."""
+
+    words: dict[str, str]
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingTraits:
+    """Several series: how many have each word, and each number's lowest and highest value."""
+
+    series: int
+    words: dict[str, dict[str, int]]
+    numbers: dict[str, tuple[float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is registered: {"series", WORDS: {word: series}, NUMBERS: [lowest, highest]}."""
+        numbers = {name: list(limits) for name, limits in self.numbers.items()}
+        return {"series": self.series, **self.words, **numbers}
+
+    @classmethod
+    def from_dict(cls, seen: Mapping[str, Any]) -> TrainingTraits:
+        """What to_dict gave; numbers may be missing."""
+        words = {name: seen[name] for name in WORDS}
+        return cls(
+            seen["series"], words, {name: tuple(seen[name]) for name in NUMBERS if name in seen}
+        )
 
 
 def traits(
     volume: Volume, input_hu: NDArray[np.float32] | None = None, *, dose_fraction: float = 1.0
 ) -> Traits:
-    """{trait: word or number} of a volume; a number that is not known is left out.
+    """What a volume is compared by; a number that is not known is left out.
 
     input_hu: the model's input in place of the volume [slices, rows, columns], at
     `dose_fraction` of its dose.
     """
     provenance = volume.provenance
     makers = (str(provenance.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
-    found: Traits = {
+    words = {
         "scanner": " ".join(word for word in makers if word) or NOT_STATED,
         "kernel": _word(provenance.get("ConvolutionKernel")),
         "tube voltage": _word(provenance.get("KVP")),
@@ -54,7 +84,7 @@ def traits(
         "slice thickness": _number(provenance.get("SliceThickness")),
         "noise": noise_hu(volume, volume.image_hu if input_hu is None else input_hu),
     }
-    return found | {name: number for name, number in numbers.items() if number is not None}
+    return Traits(words, {name: n for name, n in numbers.items() if n is not None})
 
 
 def measured_slices(count: int) -> NDArray[np.int64]:
@@ -74,8 +104,8 @@ def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
     return float(np.sqrt(np.median(np.concatenate(variances)))) if variances else None
 
 
-def seen_by(store: Store, keys: list[str], config: RunConfig) -> dict[str, Any]:
-    """What training sees: {"series", words: {word: series}, numbers: [lowest, highest]}.
+def seen_by(store: Store, keys: list[str], config: RunConfig) -> TrainingTraits:
+    """What training sees in the series of these keys.
 
     Of the degraded images where there is a degradation, since they are the model's input.
     """
@@ -89,37 +119,32 @@ def seen_by(store: Store, keys: list[str], config: RunConfig) -> dict[str, Any]:
     return summary(rows)
 
 
-def summary(rows: list[Traits]) -> dict[str, Any]:
-    """Several series' traits as seen_by gives them."""
-    seen: dict[str, Any] = {"series": len(rows)}
-    for name in WORDS:
-        words = sorted(row[name] for row in rows)
-        seen[name] = {word: words.count(word) for word in dict.fromkeys(words)}
-    for name in NUMBERS:
-        numbers = [row[name] for row in rows if name in row]
-        if numbers:
-            seen[name] = [min(numbers), max(numbers)]
-    return seen
+def summary(rows: list[Traits]) -> TrainingTraits:
+    """Several series' traits together."""
+    words = {name: Counter(sorted(row.words[name] for row in rows)) for name in WORDS}
+    numbers = {name: [row.numbers[name] for row in rows if name in row.numbers] for name in NUMBERS}
+    limits = {name: (min(all_), max(all_)) for name, all_ in numbers.items() if all_}
+    return TrainingTraits(len(rows), {name: dict(count) for name, count in words.items()}, limits)
 
 
-def drift(found: Traits, seen: dict[str, Any]) -> list[str]:
+def drift(found: Traits, seen: TrainingTraits) -> list[str]:
     """A line for each trait of a series that is outside of what training saw."""
     return [*_unseen_words(found, seen), *_unseen_numbers(found, seen)]
 
 
-def _unseen_words(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+def _unseen_words(found: Traits, seen: TrainingTraits) -> Iterable[str]:
     for name in WORDS:
-        if found[name] not in seen[name]:
-            yield f"{name} {found[name]}; training saw {', '.join(seen[name])}"
+        if found.words[name] not in seen.words[name]:
+            yield f"{name} {found.words[name]}; training saw {', '.join(seen.words[name])}"
 
 
-def _unseen_numbers(found: Traits, seen: dict[str, Any]) -> Iterable[str]:
+def _unseen_numbers(found: Traits, seen: TrainingTraits) -> Iterable[str]:
     for name, unit in NUMBERS.items():
-        if name not in found or name not in seen:
+        if name not in found.numbers or name not in seen.numbers:
             continue
-        low, high = seen[name]
-        if not low / MARGIN <= found[name] <= high * MARGIN:
-            yield f"{name} {found[name]:.3g} {unit}; training saw {low:.3g} to {high:.3g} {unit}"
+        number, (low, high) = found.numbers[name], seen.numbers[name]
+        if not low / MARGIN <= number <= high * MARGIN:
+            yield f"{name} {number:.3g} {unit}; training saw {low:.3g} to {high:.3g} {unit}"
 
 
 def _physics(config: RunConfig) -> LowDoseCT | None:

@@ -66,7 +66,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
 
     def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> Json:
         """Noise and HU of the training inputs, for the drift watch of later ones."""
-        return seen_by(store, keys, config)
+        return seen_by(store, keys, config).to_dict()
 
     def evaluate(
         self,

@@ -119,3 +119,12 @@ def test_a_vessel_in_the_lung_is_lung_whatever_the_pixel_size() -> None:
         lung = found[6]
         assert lung[len(axis) // 2, len(axis) // 2]
         assert lung.sum() * pixel_mm**2 == pytest.approx(np.pi * 45**2, rel=0.04)
+
+
+def test_a_narrow_part_of_a_lung_stays_at_coarse_pixels() -> None:
+    """A slab of 12 mm is wider than a vessel of 8 mm: 6 pixels of 2 mm."""
+    image_hu = np.full((30, 90, 90), -1000, np.float32)
+    image_hu[:, 10:80, 10:80] = 0
+    image_hu[:, 20:70, 40:46] = -850
+    found = lung_mask(image_hu, (5.0, 2.0, 2.0))
+    assert found[:, 22:68, 41:45].all()

@@ -30,7 +30,7 @@ from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export, export_denoised
-from pipeline.inference.drift import drift, measured_slices, summary, traits
+from pipeline.inference.drift import Traits, drift, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
 CARD = ModelCard("redcnn", 2, "0123456789abcdef" * 4, "c", "d", 1)
@@ -256,9 +256,10 @@ def test_drift_is_told_as_of_the_whole_volume(tmp_path, test_data):
     assert len(chosen) == 5
     found = traits(read_slices(series, chosen))
     assert found == traits(volume)
-    assert found["noise"] > 1
-    seen = summary([{**found, "noise": found["noise"] * 3, "kernel": "LUNG"}])
-    card = replace(CARD, seen=seen)
+    assert found.numbers["noise"] > 1
+    noisier = found.numbers | {"noise": found.numbers["noise"] * 3}
+    seen = summary([Traits(found.words | {"kernel": "LUNG"}, noisier)])
+    card = replace(CARD, seen=seen.to_dict())
     report, _ = export_denoised(nn.Identity(), card, series, Export(tmp_path / "out"))
     assert report is not None
     assert report.details["drift"] == drift(traits(volume), seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
-from pipeline.inference.drift import NOT_STATED, drift, noise_hu, seen_by, summary, traits
+from pipeline.inference.drift import (
+    NOT_STATED,
+    TrainingTraits,
+    Traits,
+    drift,
+    noise_hu,
+    seen_by,
+    summary,
+    traits,
+)
 from pipeline.pacs.work_item import State
 from pipeline.pacs.worker import Worker
 from pipeline.review.decisions import Decision, decide
@@ -32,8 +42,8 @@ GE = {
 }
 SEEN = summary(
     [
-        {"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120", "noise": 20.0},
-        {"scanner": "GE B", "kernel": NOT_STATED, "tube voltage": "120", "noise": 30.0},
+        Traits({"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}, {"noise": 20.0}),
+        Traits({"scanner": "GE B", "kernel": NOT_STATED, "tube voltage": "120"}, {"noise": 30.0}),
     ]
 )
 
@@ -64,17 +74,16 @@ def test_noise_is_measured_in_flat_tissue_and_needs_some():
 
 def test_traits_are_words_and_numbers_without_identity():
     found = traits(water(20))
-    assert found.pop("noise") == pytest.approx(20, rel=0.1)
-    assert found == {
+    assert found.numbers.pop("noise") == pytest.approx(20, rel=0.1)
+    assert found.words == {
         "scanner": "GE MEDICAL SYSTEMS LightSpeed16",
         "kernel": "STANDARD",
         "tube voltage": "120",
-        "exposure": 42.0,
-        "slice thickness": 5.0,
     }
+    assert found.numbers == {"exposure": 42.0, "slice thickness": 5.0}
     bare = traits(water(20, ConvolutionKernel=["Br38f", "3"], Exposure=None, Manufacturer=""))
-    assert (bare["kernel"], bare["scanner"]) == ("Br38f 3", "LightSpeed16")
-    assert "exposure" not in bare
+    assert (bare.words["kernel"], bare.words["scanner"]) == ("Br38f 3", "LightSpeed16")
+    assert "exposure" not in bare.numbers
 
 
 @pytest.mark.parametrize(
@@ -92,8 +101,11 @@ def test_traits_are_words_and_numbers_without_identity():
     ],
 )
 def test_what_training_did_not_see_is_told(change, told):
-    known = {"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120", "noise": 25.0}
-    assert sorted(drift({**known, **change}, SEEN)) == sorted(told)
+    words = {"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}
+    numbers = {"noise": 25.0}
+    for name, value in change.items():
+        (words if name in words else numbers)[name] = value
+    assert sorted(drift(Traits(words, numbers), SEEN)) == sorted(told)
 
 
 def test_training_saw_the_degraded_images_at_their_dose(tmp_path: Path):
@@ -121,9 +133,10 @@ def test_training_saw_the_degraded_images_at_their_dose(tmp_path: Path):
         store.add(water(20, seed=n), key=f"s-{n}", patient=f"p-{n}")
         store.save_degraded(f"s-{n}", degradation_digest(config, 0), water(low, seed=n).image_hu)
     seen = seen_by(store, ["s-1", "s-2"], config)
-    assert (seen["series"], seen["scanner"]) == (2, {"GE MEDICAL SYSTEMS LightSpeed16": 2})
-    assert seen["noise"] == pytest.approx([40, 60], rel=0.1)
-    assert seen["exposure"] == [10.5, 10.5]
+    assert (seen.series, seen.words["scanner"]) == (2, {"GE MEDICAL SYSTEMS LightSpeed16": 2})
+    assert seen.numbers["noise"] == pytest.approx((40, 60), rel=0.1)
+    assert seen.numbers["exposure"] == (10.5, 10.5)
+    assert TrainingTraits.from_dict(json.loads(json.dumps(seen.to_dict()))) == seen
     # The scanner's own images, at four times the dose, are not what the model learned from.
     assert [line.split()[0] for line in drift(traits(water(20)), seen)] == ["exposure", "noise"]
 
