@@ -19,9 +19,9 @@ from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
+from pipeline.core.verdicts import Verdict
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
-from pipeline.evaluation.gates import Verdict
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest

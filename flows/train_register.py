@@ -11,7 +11,7 @@ from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, digest
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
-from pipeline.evaluation.gates import Verdict
+from pipeline.core.verdicts import Verdict
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store

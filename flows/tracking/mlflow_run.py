@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlflow
-import mlflow.pytorch
 import numpy as np
 from mlflow.entities import Metric, Param
 from mlflow.models import ModelSignature
@@ -16,7 +16,9 @@ from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 from pipeline.config.run import RunConfig
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
-from pipeline.models.adapters.base import ModelAdapter
+
+if TYPE_CHECKING:
+    from pipeline.models.adapters.base import ModelAdapter
 
 #: Of an example's sides; a power of two, which every network takes.
 _EXAMPLE_SIZE = 64
@@ -47,6 +49,8 @@ def log_portable(model: ModelAdapter, run_id: str) -> ModelInfo:
 
     The example's batch of 2 keeps torch.export from freezing the batch to 1.
     """
+    import mlflow.pytorch  # and with it torch, which a look-up needs not
+
     sizes = model.input_shape[1:]
     example = np.zeros(
         (2, *(_EXAMPLE_SIZE if size == -1 else size for size in sizes)), dtype=np.float32

@@ -19,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Json
-from pipeline.evaluation.gates import Check, Verdict
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.tasks.base import task_of
 
 AUDIT = "audit."

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from flows.tracking.registry import Registry
 from pipeline.core.types import Json
-from pipeline.evaluation.gates import READER_STUDY, Verdict
+from pipeline.core.verdicts import Verdict
+from pipeline.evaluation.gates import READER_STUDY
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, unblinded
 from pipeline.review.statistics import study_statistics

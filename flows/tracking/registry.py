@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
@@ -29,11 +30,12 @@ from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
+from pipeline.core.verdicts import Verdict
 from pipeline.core.versions import versions
-from pipeline.evaluation.gates import Verdict
-from pipeline.models.adapters.base import ModelAdapter
-from pipeline.models.adapters.card import LoadedModel, ModelCard
-from pipeline.models.adapters.weights import CONFIG, load_model, save_model
+from pipeline.models.adapters.card import CONFIG, LoadedModel, ModelCard
+
+if TYPE_CHECKING:
+    from pipeline.models.adapters.base import ModelAdapter
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -115,7 +117,8 @@ class Registry:
 
         seen: what its training saw (pipeline.inference.drift).
         """
-        from pipeline.tasks.base import task_of  # all stages, which a look-up needs not
+        from pipeline.models.adapters.weights import save_model  # torch and all stages: a
+        from pipeline.tasks.base import task_of  # look-up needs neither
 
         client = self.client
         name = config.register_.name
@@ -195,6 +198,8 @@ class Registry:
 
     def load(self, reference: str) -> LoadedModel:
         """A registered version ready to take HU."""
+        from pipeline.models.adapters.weights import load_model
+
         version = self.find(reference)
         folder = self._download(version)
         card = replace(_card(version), seen=_seen(folder))
@@ -275,8 +280,9 @@ def _row(version: ModelVersion) -> VersionRow:
 
 
 def _config(folder: Path) -> RunConfig:
-    raw = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    return parse_config(raw, source=str(folder / CONFIG))
+    path = folder / CONFIG
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return parse_config(raw, source=str(path))
 
 
 def _seen(folder: Path) -> Json | None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from pipeline.config.run import RunConfig
 from pipeline.core.types import Json
-from pipeline.evaluation.gates import Verdict
+from pipeline.core.verdicts import Verdict
 
 
 @dataclass(frozen=True)

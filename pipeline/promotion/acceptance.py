@@ -12,10 +12,10 @@ from torch import nn
 from pipeline.config.sections import Component
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import LdctError
+from pipeline.core.verdicts import Check
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
-from pipeline.evaluation.gates import Check
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export.series import Export, export_denoised
 from pipeline.inference.denoise import apply_model

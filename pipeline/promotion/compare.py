@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.sections import DenoiseGate
+from pipeline.core.verdicts import Check
 from pipeline.evaluation.aggregate import SEED
-from pipeline.evaluation.gates import Check
 from pipeline.evaluation.per_patient import PatientFigures
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
 

@@ -82,7 +82,7 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def write_segmentation_report(
     report: dict[str, Any], *, overlays: list[Overlay], curve: list[dict[str, Any]], path: Path
 ) -> None:
-    """Write the page of a segmenter's run to `path`; see pipeline.report.write_report."""
+    """Write the page of a segmenter's run to `path`; see pipeline.report.pages.write_report."""
     overall = ((report.get("metrics") or {}).get("overall")) or {}
     write_run_page(
         "segmentation.html",

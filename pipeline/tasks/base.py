@@ -20,8 +20,8 @@ from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json, OpenProgress, Progress
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.dicom.read.series import Series
-from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
@@ -222,7 +222,7 @@ class Task(ABC, Generic[RunT, ResultT]):
     ) -> None:
         """The run's page at `path`, with pictures of the stored series `keys`.
 
-        report: what report.json holds; curve: the training log (pipeline.report.write_report).
+        report: what report.json holds; curve: the training log (report.pages.write_report).
         """
 
     def write_evaluation(

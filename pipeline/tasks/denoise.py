@@ -9,12 +9,13 @@ from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.types import Json, OpenProgress, Progress
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.denoising import evaluate_store
-from pipeline.evaluation.gates import Check, Verdict, judge_denoising
+from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
 from pipeline.export.series import Export, Exported, export_denoised
@@ -23,8 +24,9 @@ from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
 from pipeline.promotion.compare import compare
-from pipeline.report import save_overview, write_evaluation, write_report
 from pipeline.report.formatting import fixed
+from pipeline.report.pages import write_evaluation, write_report
+from pipeline.report.slice_images import save_overview
 from pipeline.report.slice_selection import choose_panels
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store

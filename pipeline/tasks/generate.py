@@ -11,9 +11,10 @@ from pipeline.config.component import build
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json, Progress
+from pipeline.core.verdicts import Verdict
 from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Degradation
-from pipeline.evaluation.gates import Verdict, judge_generation
+from pipeline.evaluation.gates import judge_generation
 from pipeline.evaluation.generation import GenerationResult, evaluate_generation, stored_images
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures

@@ -13,11 +13,12 @@ from torch.utils.data import Dataset
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json, Progress
+from pipeline.core.verdicts import Verdict
 from pipeline.data.images import ImageItems
 from pipeline.data.patches import PatchPairs
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
-from pipeline.evaluation.gates import Verdict, judge_restoration
+from pipeline.evaluation.gates import judge_restoration
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationResult, evaluate_restoration
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.ingest.ingest import IngestReport

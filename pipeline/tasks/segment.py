@@ -10,12 +10,13 @@ from torch import nn
 from pipeline.config.task_runs import SegmentRun
 from pipeline.core.label_groups import require_known
 from pipeline.core.types import Json, Progress
+from pipeline.core.verdicts import Verdict
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
 from pipeline.data.planning import planned
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.derived.structure_codes import codes_of
-from pipeline.evaluation.gates import Verdict, judge_segmentation
+from pipeline.evaluation.gates import judge_segmentation
 from pipeline.evaluation.segmentation import SegmentationResult, evaluate_labels
 from pipeline.evaluation.segmentation_at_dose import DENOISED, FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.export.segmentation import export_segmented

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.evaluation.gates import Check, Verdict
+from pipeline.core.verdicts import Check, Verdict
 
 #: As registered models have it, of a denoiser, of a segmenter and of a promotion.
 RECORDED = {

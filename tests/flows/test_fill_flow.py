@@ -15,7 +15,7 @@ from PIL import Image
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import parse_config
-from pipeline.evaluation.gates import Verdict
+from pipeline.core.verdicts import Verdict
 from pipeline.evaluation.generation import GenerationOverall, GenerationResult
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -16,7 +16,8 @@ from pipeline.config.run import RunConfig, load_config, parse_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
-from pipeline.evaluation.gates import Verdict, judge_generation
+from pipeline.core.verdicts import Verdict
+from pipeline.evaluation.gates import judge_generation
 from pipeline.evaluation.generation import (
     GenerationOverall,
     ImageFigures,

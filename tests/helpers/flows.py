@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.tracking.registry import Registry
 from pipeline.config.run import RunConfig, parse_config
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
-from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.per_patient import WindowFigures
 from pipeline.models.adapters.base import build_model
 

@@ -18,8 +18,8 @@ from flows.tracking.promotion import Wish, audit, promote, rollback
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.sections import DenoiseGate
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
-from pipeline.evaluation.gates import Check, Verdict
 from pipeline.evaluation.per_patient import PatientFigures, WindowFigures
 from pipeline.evaluation.phantoms import measure_on_phantoms
 from pipeline.models.adapters.base import build_model

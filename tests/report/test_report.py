@@ -21,9 +21,17 @@ from pipeline.evaluation.phantoms import measure_on_phantoms, sweep_doses
 from pipeline.models.adapters.base import Identity
 from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind
 from pipeline.quality.dose_sweep import Sweep
-from pipeline.report import Panel, charts, save_overview, write_evaluation, write_report
+from pipeline.report import charts
 from pipeline.report.formatting import duration, fixed, grouped
-from pipeline.report.slice_images import centre_crop, difference_levels, difference_png, grey_levels
+from pipeline.report.pages import write_evaluation, write_report
+from pipeline.report.slice_images import (
+    Panel,
+    centre_crop,
+    difference_levels,
+    difference_png,
+    grey_levels,
+    save_overview,
+)
 
 WINDOW = Window(40, 400)
 HOSTILE = "<script>alert('x')</script>"

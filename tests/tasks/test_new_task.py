@@ -35,7 +35,7 @@ from pipeline.config.sections import Component, NoGate, Register, Strict
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
-from pipeline.evaluation.gates import Check, Verdict
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.inference.denoise import apply_model
 from pipeline.models.adapters.base import HUModel
 from pipeline.config.sections import Normalize

@@ -14,7 +14,7 @@ from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
 from flows.tracking.versions import VersionDetails, VersionRow
 from pipeline.core.types import Json
-from pipeline.evaluation.gates import Check, Verdict
+from pipeline.core.verdicts import Check, Verdict
 from pipeline.quality.summary import rounded
 
 

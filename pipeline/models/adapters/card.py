@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.dicom.derived.write import DENOISED, Operation
-from pipeline.models.adapters.base import ModelAdapter
+
+if TYPE_CHECKING:  # a card alone needs no torch
+    from pipeline.models.adapters.base import ModelAdapter
+
+#: Of a saved model: its complete configuration, beside the weights.
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)

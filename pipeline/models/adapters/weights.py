@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from pipeline.config.run import RunConfig, parse_config
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.models.adapters.base import ModelAdapter, build_model, place
+from pipeline.models.adapters.card import CONFIG
 
-CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
 
 
