@@ -1,7 +1,14 @@
 // Bundles the page, the viewer library in it, into ../built, which the server reads and git
 // ignores. A classic script, since a page opened from a disk may not load modules.
 import { build } from "esbuild";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -34,10 +41,16 @@ function licences(inputs) {
     const found = input.match(/^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//);
     if (found) folders.add(found[1]);
   }
-  return [...folders].sort().map((folder) => {
-    const about = JSON.parse(readFileSync(join(here, folder, "package.json"), "utf8"));
-    const file = readdirSync(join(here, folder)).find((name) => /^licen[cs]e/i.test(name));
-    const text = file && existsSync(join(here, folder, file)) ? readFileSync(join(here, folder, file), "utf8") : "";
-    return `${about.name} ${about.version}: ${about.license}\n\n${text}\n`;
-  }).join("\n----\n\n");
+  return [...folders]
+    .sort()
+    .map((folder) => {
+      const about = JSON.parse(readFileSync(join(here, folder, "package.json"), "utf8"));
+      const file = readdirSync(join(here, folder)).find((name) => /^licen[cs]e/i.test(name));
+      const text =
+        file && existsSync(join(here, folder, file))
+          ? readFileSync(join(here, folder, file), "utf8")
+          : "";
+      return `${about.name} ${about.version}: ${about.license}\n\n${text}\n`;
+    })
+    .join("\n----\n\n");
 }

@@ -2,7 +2,7 @@
 
 import { Controls, TOOLS } from "./controls.js";
 import { source } from "./data.js";
-import { $, make, put, say, view } from "./dom.js";
+import { $, make, setText, showMessage, showTemplate } from "./dom.js";
 import { TITLES } from "./panel.js";
 import { DIFFERENCE_LIMIT_HU, differenceColour } from "./planes.js";
 import { editPresets, presets } from "./presets.js";
@@ -20,8 +20,11 @@ export class CaseView {
   }
 
   async open() {
-    view("case-view");
-    this.viewer = new Viewer($("#panels"), this.series, { roles: this.firstRoles, onChange: () => this.#changed() });
+    showTemplate("case-view");
+    this.viewer = new Viewer($("#panels"), this.series, {
+      roles: this.firstRoles,
+      onChange: () => this.#changed(),
+    });
     this.#toolbar();
     this.#scale();
     await this.viewer.open();
@@ -62,29 +65,40 @@ export class CaseView {
   #toolbar() {
     this.#presetButtons();
     $("#edit-presets").addEventListener("click", () => editPresets(() => this.#presetButtons()));
-    const typed = () => this.viewer.setWindow(Number($("#centre").value), Number($("#width").value));
+    const typed = () =>
+      this.viewer.setWindow(Number($("#centre").value), Number($("#width").value));
     $("#centre").addEventListener("change", typed);
     $("#width").addEventListener("change", typed);
-    const slab = () => this.viewer.setSlab(Math.max(0, Number($("#slab").value)), $("#slab-mode").value);
+    const slab = () =>
+      this.viewer.setSlab(Math.max(0, Number($("#slab").value)), $("#slab-mode").value);
     $("#slab").addEventListener("change", slab);
     $("#slab-mode").addEventListener("change", slab);
-    $("#tools").replaceChildren(...TOOLS.map((tool) => this.#button(tool, () => this.#tool(tool), tool)));
+    $("#tools").replaceChildren(
+      ...TOOLS.map((tool) => this.#button(tool, () => this.#tool(tool), tool)),
+    );
     $("#help-button").addEventListener("click", () => $("#help").showModal());
   }
 
   #button(text, act, value) {
-    return make("button", { type: "button", "data-value": value, "aria-pressed": "false", onclick: act }, text);
+    return make(
+      "button",
+      { type: "button", "data-value": value, "aria-pressed": "false", onclick: act },
+      text,
+    );
   }
 
   #presetButtons() {
-    const buttons = presets().map(([name], k) => this.#button(`${k + 1} ${name}`, () => this.#preset(k + 1), k + 1));
+    const buttons = presets().map(([name], k) =>
+      this.#button(`${k + 1} ${name}`, () => this.#preset(k + 1), k + 1),
+    );
     $("#presets").replaceChildren(...buttons);
   }
 
   #pressed(group, value) {
     for (const button of document.querySelectorAll(`${group} button`)) {
       const pressed = String(button.dataset.value === String(value));
-      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
+      if (button.getAttribute("aria-pressed") !== pressed)
+        button.setAttribute("aria-pressed", pressed);
     }
   }
 
@@ -96,17 +110,21 @@ export class CaseView {
   #directions() {
     const { stacks } = this.viewer.reference;
     const { direction } = this.viewer.state;
-    const buttons = Object.entries(stacks).map(([each, stack]) => this.#button(stack.name, () => this.#direction(stack.name), each));
+    const buttons = Object.entries(stacks).map(([each, stack]) =>
+      this.#button(stack.name, () => this.#direction(stack.name), each),
+    );
     $("#directions").replaceChildren(...buttons);
     this.#pressed("#directions", direction);
   }
 
   #direction(name) {
-    const found = Object.entries(this.viewer.reference.stacks).find(([, stack]) => stack.name === name);
-    if (!found) return say(`these slices give no ${name} planes`);
-    say(found[0] === "slices" ? "" : "reading all slices…");
+    const found = Object.entries(this.viewer.reference.stacks).find(
+      ([, stack]) => stack.name === name,
+    );
+    if (!found) return showMessage(`these slices give no ${name} planes`);
+    showMessage(found[0] === "slices" ? "" : "reading all slices…");
     this.#pressed("#directions", found[0]);
-    return this.viewer.setDirection(found[0]).then(() => say(""));
+    return this.viewer.setDirection(found[0]).then(() => showMessage(""));
   }
 
   #tool(tool) {
@@ -116,10 +134,20 @@ export class CaseView {
 
   #layout() {
     const names = Object.keys(this.series).filter((role) => role !== "labels");
-    const layouts = names.length > 1 ? [["side by side", names.slice(0, 2)], ["one", [names[0]]]] : [];
-    if (this.both && !this.blinded) layouts.splice(1, 0, ["+ difference", ["original", "denoised", "difference"]]);
-    if (names.length > 2) layouts.push(["all", [...names, ...(this.both ? ["difference"] : [])].slice(0, 4)]);
-    const buttons = layouts.map(([name, roles]) => this.#button(name, () => this.#show([...roles]), name));
+    const layouts =
+      names.length > 1
+        ? [
+            ["side by side", names.slice(0, 2)],
+            ["one", [names[0]]],
+          ]
+        : [];
+    if (this.both && !this.blinded)
+      layouts.splice(1, 0, ["+ difference", ["original", "denoised", "difference"]]);
+    if (names.length > 2)
+      layouts.push(["all", [...names, ...(this.both ? ["difference"] : [])].slice(0, 4)]);
+    const buttons = layouts.map(([name, roles]) =>
+      this.#button(name, () => this.#show([...roles]), name),
+    );
     $("#layout").replaceChildren(...buttons);
   }
 
@@ -137,7 +165,7 @@ export class CaseView {
   }
 
   #onlyOriginal() {
-    if (!this.series.original) return say("the original is not here");
+    if (!this.series.original) return showMessage("the original is not here");
     if (this.before) {
       const before = this.before;
       this.before = null;
@@ -150,7 +178,11 @@ export class CaseView {
   #toggleDifference() {
     if (!this.both || this.blinded) return;
     const roles = this.viewer.roles;
-    this.#show(roles.includes("difference") ? ["original", "denoised"] : ["original", "denoised", "difference"]);
+    this.#show(
+      roles.includes("difference")
+        ? ["original", "denoised"]
+        : ["original", "denoised", "difference"],
+    );
   }
 
   #cycleSlab() {
@@ -163,30 +195,44 @@ export class CaseView {
 
   async #worst() {
     const places = (await this.changes?.()) ?? [];
-    if (!places.length) return say("not measured yet");
+    if (!places.length) return showMessage("not measured yet");
     this.worstShown = ((this.worstShown ?? -1) + 1) % Math.min(10, places.length);
     const { slice, block_hu } = places[this.worstShown];
-    say(`slice ${slice + 1}: a block changed by ${block_hu} HU`);
+    showMessage(`slice ${slice + 1}: a block changed by ${block_hu} HU`);
     return this.viewer.goTo(slice);
   }
 
   #scale() {
     if (this.blinded || !this.both) return;
-    const canvas = make("canvas", { class: "scale", width: 256, height: 1, role: "img", "aria-label": "colours of the difference" });
+    const canvas = make("canvas", {
+      class: "scale",
+      width: 256,
+      height: 1,
+      role: "img",
+      "aria-label": "colours of the difference",
+    });
     const context = canvas.getContext("2d");
     for (let x = 0; x < 256; x++) {
       context.fillStyle = `rgb(${differenceColour((x / 255 - 0.5) * 2 * DIFFERENCE_LIMIT_HU)})`;
       context.fillRect(x, 0, 1, 1);
     }
-    const ends = [`−${DIFFERENCE_LIMIT_HU}`, "0", `+${DIFFERENCE_LIMIT_HU} HU`].map((text) => make("span", {}, text));
-    $("#scale").replaceChildren(make("h3", {}, "Denoised − original"), canvas, make("div", { class: "ends" }, ...ends));
+    const ends = [`−${DIFFERENCE_LIMIT_HU}`, "0", `+${DIFFERENCE_LIMIT_HU} HU`].map((text) =>
+      make("span", {}, text),
+    );
+    $("#scale").replaceChildren(
+      make("h3", {}, "Denoised − original"),
+      canvas,
+      make("div", { class: "ends" }, ...ends),
+    );
   }
 
   #changed() {
     const { window, cursor, region } = this.viewer.state;
     this.#typed("#centre", window.centre);
     this.#typed("#width", window.width);
-    const k = presets().findIndex(([, centre, width]) => centre === window.centre && width === window.width);
+    const k = presets().findIndex(
+      ([, centre, width]) => centre === window.centre && width === window.width,
+    );
     this.#pressed("#presets", k + 1);
     this.#latest("cursor", () => this.#cursor(cursor));
     this.#latest("figures", () => this.#figures(region));
@@ -218,10 +264,13 @@ export class CaseView {
   async #cursor(position) {
     const out = $("#cursor");
     if (!out) return;
-    if (!position) return put(out, "HU under the cursor");
+    if (!position) return setText(out, "HU under the cursor");
     const values = await this.viewer.valuesAt(position);
-    const lines = values.map(({ role, hu }) => `${named(role)}: ${hu === null ? "not measured" : `${signed(hu, role)} HU`}`);
-    put(out, [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n"));
+    const lines = values.map(
+      ({ role, hu }) =>
+        `${named(role)}: ${hu === null ? "not measured" : `${signed(hu, role)} HU`}`,
+    );
+    setText(out, [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n"));
   }
 
   async #figures(region) {
@@ -239,8 +288,17 @@ export class CaseView {
     const excluded = Math.max(...rows.map((row) => row.excluded ?? 0));
     out.replaceChildren(
       make("h3", {}, `Region, radius ${region.radius.toFixed(1)} mm, HU`),
-      make("table", {}, make("tr", {}, ...head), ...rows.map((row) => make("tr", { "data-role": row.role }, ...cells(row)))),
-      make("p", { class: "told" }, excluded ? `${excluded} pixels without measurement left out` : ""),
+      make(
+        "table",
+        {},
+        make("tr", {}, ...head),
+        ...rows.map((row) => make("tr", { "data-role": row.role }, ...cells(row))),
+      ),
+      make(
+        "p",
+        { class: "told" },
+        excluded ? `${excluded} pixels without measurement left out` : "",
+      ),
     );
   }
 }

@@ -121,7 +121,8 @@ export class Controls {
   }
 
   #key(event) {
-    if (event.target.closest?.("input, select, textarea, dialog") || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest?.("input, select, textarea, dialog") || event.ctrlKey || event.metaKey)
+      return;
     const act = this.#actionOf(event);
     if (!act) return;
     event.preventDefault();
@@ -138,21 +139,40 @@ export class Controls {
     if (/^[1-9]$/.test(event.key)) return () => actions.preset(Number(event.key));
     if (event.key in DIRECTIONS) return () => actions.direction(DIRECTIONS[event.key]);
     const steps = {
-      ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -PAGE, PageDown: PAGE,
-      Home: -Infinity, End: Infinity,
+      ArrowUp: -1,
+      ArrowLeft: -1,
+      ArrowDown: 1,
+      ArrowRight: 1,
+      PageUp: -PAGE,
+      PageDown: PAGE,
+      Home: -Infinity,
+      End: Infinity,
     }[event.key];
     if (steps) return () => viewer.goTo(viewer.index + steps);
     return {
-      " ": actions.flip, o: actions.original, d: actions.difference, m: actions.slab,
-      n: actions.next, p: actions.previous, w: actions.worst, "?": actions.help,
-      l: () => viewer.toggleLabels(), f: () => viewer.fit(), "+": () => viewer.zoom(1.25), "=": () => viewer.zoom(1.25), "-": () => viewer.zoom(0.8),
-      r: () => this.#regionHere(), Escape: () => this.#clear(),
+      " ": actions.flip,
+      o: actions.original,
+      d: actions.difference,
+      m: actions.slab,
+      n: actions.next,
+      p: actions.previous,
+      w: actions.worst,
+      "?": actions.help,
+      l: () => viewer.toggleLabels(),
+      f: () => viewer.fit(),
+      "+": () => viewer.zoom(1.25),
+      "=": () => viewer.zoom(1.25),
+      "-": () => viewer.zoom(0.8),
+      r: () => this.#regionHere(),
+      Escape: () => this.#clear(),
     }[event.key];
   }
 
   // Shift and an arrow move the picture, Alt and an arrow the region.
   #shifted(event) {
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
+    const [dx, dy] =
+      { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ??
+      [];
     if (dx === undefined) return null;
     const { viewer } = this;
     if (event.shiftKey) return () => viewer.pan(viewer.panels[0], -40 * dx, -40 * dy);
@@ -165,7 +185,10 @@ export class Controls {
 
   #regionHere() {
     const { viewer } = this;
-    viewer.setRegion(viewer.state.cursor ?? viewer.state.camera.focus ?? viewer.panels[0].centre(), RADIUS_MM);
+    viewer.setRegion(
+      viewer.state.cursor ?? viewer.state.camera.focus ?? viewer.panels[0].centre(),
+      RADIUS_MM,
+    );
   }
 
   #clear() {

@@ -2,7 +2,8 @@
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 
-export function view(template) {
+// Fill the page with a copy of a template of index.html; returns what it fills.
+export function showTemplate(template) {
   const main = $("#main");
   main.replaceChildren(document.getElementById(template).content.cloneNode(true));
   return main;
@@ -13,28 +14,32 @@ export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+    else if (value !== undefined && value !== false)
+      element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
 }
 
 // Set a text that may be the same: writing it again would lay the page out anew at every slice.
-export function put(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export function say(text) {
-  put($("#said"), text);
+// A line below the page, which a screen reader reads out; "" takes it away.
+export function showMessage(text) {
+  setText($("#said"), text);
 }
 
 const KEPT = "ldct-reader";
 
+// The name of the reader, or "" while there is none that the server would take.
 export function reader() {
   const input = $("#reader");
   return input.checkValidity() ? input.value : "";
 }
 
+// Fill in the name that was used last in this browser, and remember a new one.
 export function keepReader() {
   const input = $("#reader");
   try {

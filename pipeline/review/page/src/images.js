@@ -12,14 +12,19 @@ const BELOW_ANY = -8192;
 const opened = new Map(); // sid -> { hu_step, stacks }
 let planes;
 
+// Register with the viewer library how planes are loaded and where they lie.
 export function startImages(worklist) {
   setPadding(worklist.padding);
   planes = new Planes(worklist.chunk);
   cache.setMaxCacheSize(IMAGE_CACHE_BYTES);
   imageLoader.registerImageLoader("ldct", (id) => ({ promise: image(id) }));
-  metaData.addProvider((kind, id) => (String(id).startsWith("ldct:") ? moduleOf(kind, id) : undefined), 10000);
+  metaData.addProvider(
+    (kind, id) => (String(id).startsWith("ldct:") ? moduleOf(kind, id) : undefined),
+    10000,
+  );
 }
 
+// Geometry of a series, as Stacks, asked for once.
 export async function openSeries(sid) {
   if (!opened.has(sid)) {
     const facts = await source.geometry(sid);
@@ -50,14 +55,22 @@ export async function numbersOf(sid, direction, index, slab) {
   const wanted = slab.mm > 0 ? stack.slab(index, slab.mm) : [index];
   const found = await Promise.all(wanted.map((i) => planes.plane(sid, direction, i, stack.size)));
   const fault = found.find((plane) => plane.fault)?.fault;
-  return { numbers: projected(found.map((plane) => plane.numbers), slab.mode), fault };
+  return {
+    numbers: projected(
+      found.map((plane) => plane.numbers),
+      slab.mode,
+    ),
+    fault,
+  };
 }
 
+// Ask for the chunk around a plane before it is shown.
 export function prefetch(sid, direction, index) {
   const stack = opened.get(sid).stacks[direction];
   planes.prefetch(sid, direction, index, stack.count);
 }
 
+// Denoised minus original in HU, NaN where either was not measured; or why it cannot be shown.
 export async function differenceOf([denoised, original], direction, index, slab) {
   const stack = opened.get(denoised).stacks[direction];
   const other = opened.get(original).stacks[direction];
@@ -67,7 +80,8 @@ export async function differenceOf([denoised, original], direction, index, slab)
     numbersOf(original, direction, there.index, slab),
   ]);
   const alike = there.off < 0.05 && other.size === stack.size;
-  const fault = after.fault ?? before.fault ?? (alike ? undefined : "no original slice at this place");
+  const fault =
+    after.fault ?? before.fault ?? (alike ? undefined : "no original slice at this place");
   const steps = [opened.get(original).hu_step, opened.get(denoised).hu_step];
   return { hu: fault ? null : difference(before.numbers, after.numbers, ...steps), fault };
 }
@@ -94,7 +108,8 @@ function note(id, fault) {
 
 function greyImage(id, stack, numbers, huStep) {
   const shown = new Int16Array(numbers.length);
-  let low = 32767, high = -32767;
+  let low = 32767,
+    high = -32767;
   for (let i = 0; i < numbers.length; i++) {
     const value = isPadding(numbers[i]) ? BELOW_ANY / huStep : numbers[i];
     shown[i] = Math.max(value, -32767);
@@ -132,7 +147,12 @@ function colourImage(id, stack, rgb) {
 
 function voxels(stack, scalarData, numberOfComponents) {
   const { rows: height, columns: width } = stack;
-  return utilities.VoxelManager.createImageVoxelManager({ width, height, scalarData, numberOfComponents });
+  return utilities.VoxelManager.createImageVoxelManager({
+    width,
+    height,
+    scalarData,
+    numberOfComponents,
+  });
 }
 
 function common(id, stack) {

@@ -3,7 +3,7 @@
 import { init } from "@cornerstonejs/core";
 import { CaseView } from "./case.js";
 import { source } from "./data.js";
-import { $, keepReader, make, reader, say } from "./dom.js";
+import { $, keepReader, make, reader, showMessage } from "./dom.js";
 import { seriesOf, startImages } from "./images.js";
 import { caseSide } from "./side.js";
 import { Study } from "./study.js";
@@ -20,7 +20,9 @@ async function start() {
   $("#label").textContent = worklist.label;
   $("#to-report").hidden = !worklist.report || !source.writable;
   $("#to-study").hidden = !source.writable;
-  document.querySelectorAll("dialog .close").forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
+  document
+    .querySelectorAll("dialog .close")
+    .forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   addEventListener("hashchange", route);
   await route();
 }
@@ -29,14 +31,14 @@ async function route() {
   const [name, cid] = location.hash.slice(1).split("/");
   open?.close();
   open = null;
-  say("");
+  showMessage("");
   const each = worklist.cases.find((row) => row.case === cid);
   try {
     if (name === "case" && each) await openCase(each);
     else if (name === "study") await openStudy();
     else worklist.show();
   } catch (error) {
-    say(`cannot be shown: ${error.message}`);
+    showMessage(`cannot be shown: ${error.message}`);
   }
   document.body.dataset.ready = location.hash || "#worklist";
 }
@@ -49,12 +51,15 @@ async function openCase(each) {
   const view = new CaseView(each.series, {
     go,
     changes: async () => worstSlices(await worklist.changes(each.case)),
-    side: (host) => caseSide(host, each, { worklist, viewer: () => view.viewer, geometry: seriesOf, next: go }),
+    side: (host) =>
+      caseSide(host, each, { worklist, viewer: () => view.viewer, geometry: seriesOf, next: go }),
   });
   open = view;
   globalThis.ldctView = view; // what tests ask for the state of the viewer
   await view.open();
-  if (source.writable && reader()) source.post(`opened/${each.case}`, { reader: reader() }).catch((error) => say(error.message));
+  if (!source.writable || !reader()) return;
+  const failed = (error) => showMessage(error.message);
+  source.post(`opened/${each.case}`, { reader: reader() }).catch(failed);
 }
 
 async function openStudy() {
@@ -64,5 +69,7 @@ async function openStudy() {
 }
 
 start().catch((error) => {
-  $("#main").replaceChildren(make("p", { class: "fault" }, `The page cannot start: ${error.message}`));
+  $("#main").replaceChildren(
+    make("p", { class: "fault" }, `The page cannot start: ${error.message}`),
+  );
 });

@@ -1,7 +1,7 @@
 // One panel: the viewer library draws the plane, an SVG over it the texts and the measurements.
 
 import { Enums } from "@cornerstonejs/core";
-import { put } from "./dom.js";
+import { setText } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
 import { Overlay } from "./overlay.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
@@ -95,7 +95,9 @@ export class Panel {
     try {
       const voi = this.role === "difference" ? AS_IT_IS : this.#voi();
       if (name !== this.#stacked) {
-        const ids = alike.flatMap((each) => stack.origins_mm.map((_, i) => imageId(each, direction, i, slab)));
+        const ids = alike.flatMap((each) =>
+          stack.origins_mm.map((_, i) => imageId(each, direction, i, slab)),
+        );
         this.#stacked = "";
         await this.viewport.setStack(ids, at);
         this.viewport.setProperties({ voiRange: voi });
@@ -130,7 +132,10 @@ export class Panel {
     const size = (each) => [each.count, each.rows, each.columns, ...each.spacing_mm].join();
     return roles
       .map((role) => this.sid(role))
-      .filter((sid) => size(seriesOf(sid.split("-minus-")[0]).stacks[this.state.direction]) === size(stack));
+      .filter(
+        (sid) =>
+          size(seriesOf(sid.split("-minus-")[0]).stacks[this.state.direction]) === size(stack),
+      );
   }
 
   #voi() {
@@ -190,7 +195,10 @@ export class Panel {
   }
 
   #positionOf(canvasPoint) {
-    return this.plane.stack.position(this.plane.index, ...this.pixels.imageOf(canvasPoint, this.plane));
+    return this.plane.stack.position(
+      this.plane.index,
+      ...this.pixels.imageOf(canvasPoint, this.plane),
+    );
   }
 
   // Where a patient position lies on the panel, in CSS pixels from its corner.
@@ -203,17 +211,25 @@ export class Panel {
     const { index, stack } = this.plane;
     const { slab, window } = this.state;
     const place = stack.along[index].toFixed(1);
-    const thick = slab.mm > 0 ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}` : "";
-    const text = (name, value) => put(this.element.querySelector(`.${name}`), value);
+    const thick =
+      slab.mm > 0
+        ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}`
+        : "";
+    const text = (name, value) => setText(this.element.querySelector(`.${name}`), value);
     text("where", `${stack.name} ${index + 1} / ${stack.count}${thick} · ${place} mm`);
-    text("level", this.role === "difference" ? "blue darker · orange brighter" : `C ${window.centre} W ${window.width}`);
+    text(
+      "level",
+      this.role === "difference"
+        ? "blue darker · orange brighter"
+        : `C ${window.centre} W ${window.width}`,
+    );
     text("side-left", sideOf(stack.row_axis.map((v) => -v)));
     text("side-right", sideOf(stack.row_axis));
     text("side-top", sideOf(stack.column_axis.map((v) => -v)));
     text("side-bottom", sideOf(stack.column_axis));
     const fault = this.element.querySelector(".fault");
     if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
-    put(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
+    setText(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
     this.element.dataset.index = index;
     // The scale bar stays as it is; marks move with a tilted series' slices.
     if (this.state.region || this.state.distance) this.drawMarks();
@@ -250,7 +266,8 @@ export class Panel {
   #bar() {
     // The longest that leaves the texts beside it readable.
     const widest = this.canvasHost.clientWidth / 3;
-    const mm = SCALE_BARS_MM.find((each) => each * this.#cssPixelsPerMm <= widest) ?? SCALE_BARS_MM.at(-1);
+    const mm =
+      SCALE_BARS_MM.find((each) => each * this.#cssPixelsPerMm <= widest) ?? SCALE_BARS_MM.at(-1);
     const length = mm * this.#cssPixelsPerMm;
     const y = this.canvasHost.clientHeight - 12;
     const x = this.canvasHost.clientWidth - length - 12;

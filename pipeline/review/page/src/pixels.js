@@ -114,7 +114,9 @@ export class PixelMapping {
 
   // The canvas point of a column and row.
   canvasOf([column, row], { stack, index }) {
-    return this.viewport.worldToCanvas(fromCorner(column, row, stack, index)).map((at) => at * ratio());
+    return this.viewport
+      .worldToCanvas(fromCorner(column, row, stack, index))
+      .map((at) => at * ratio());
   }
 
   // Draw a column and row in the middle of the canvas, at so many canvas pixels per mm.

@@ -54,13 +54,19 @@ export class Stack {
   // (column, row), counted from pixel centres, of a patient position.
   pixel(index, position) {
     const from = minus(position, this.origins_mm[index]);
-    return [dot(from, this.row_axis) / this.spacing_mm[1], dot(from, this.column_axis) / this.spacing_mm[0]];
+    return [
+      dot(from, this.row_axis) / this.spacing_mm[1],
+      dot(from, this.column_axis) / this.spacing_mm[0],
+    ];
   }
 
   position(index, column, row) {
     const origin = this.origins_mm[index];
     return [0, 1, 2].map(
-      (k) => origin[k] + this.row_axis[k] * column * this.spacing_mm[1] + this.column_axis[k] * row * this.spacing_mm[0],
+      (k) =>
+        origin[k] +
+        this.row_axis[k] * column * this.spacing_mm[1] +
+        this.column_axis[k] * row * this.spacing_mm[0],
     );
   }
 }
@@ -105,11 +111,19 @@ export function difference(original, denoised, originalStep, denoisedStep) {
 }
 
 // The report's scale: blue where denoising made it darker, orange where brighter, dark at 0.
-const STOPS = [[165, 220, 255], [63, 155, 232], [15, 17, 20], [240, 112, 48], [255, 200, 144]];
+const STOPS = [
+  [165, 220, 255],
+  [63, 155, 232],
+  [15, 17, 20],
+  [240, 112, 48],
+  [255, 200, 144],
+];
 const COLOURS = Array.from({ length: 256 }, (_, level) => {
   const place = (level / 255) * (STOPS.length - 1);
   const below = Math.min(Math.floor(place), STOPS.length - 2);
-  return STOPS[below].map((from, k) => Math.round(from + (place - below) * (STOPS[below + 1][k] - from)));
+  return STOPS[below].map((from, k) =>
+    Math.round(from + (place - below) * (STOPS[below + 1][k] - from)),
+  );
 });
 
 export const differenceColour = (hu) => COLOURS[differenceLevel(hu)];
@@ -137,10 +151,21 @@ export function regionFigures(hu, stack, centre, radius) {
   const [column, row] = centre;
   const [rowMm, columnMm] = stack.spacing_mm;
   const reach = [Math.ceil(radius / columnMm), Math.ceil(radius / rowMm)];
-  let count = 0, excluded = 0, sum = 0, squares = 0;
+  let count = 0,
+    excluded = 0,
+    sum = 0,
+    squares = 0;
   const inside = [];
-  for (let r = Math.max(0, Math.floor(row - reach[1])); r <= Math.min(stack.rows - 1, row + reach[1] + 1); r++) {
-    for (let c = Math.max(0, Math.floor(column - reach[0])); c <= Math.min(stack.columns - 1, column + reach[0] + 1); c++) {
+  for (
+    let r = Math.max(0, Math.floor(row - reach[1]));
+    r <= Math.min(stack.rows - 1, row + reach[1] + 1);
+    r++
+  ) {
+    for (
+      let c = Math.max(0, Math.floor(column - reach[0]));
+      c <= Math.min(stack.columns - 1, column + reach[0] + 1);
+      c++
+    ) {
       if (Math.hypot((c - column) * columnMm, (r - row) * rowMm) > radius) continue;
       const value = hu(r * stack.columns + c);
       if (Number.isNaN(value)) excluded++;
@@ -156,7 +181,11 @@ export function regionFigures(hu, stack, centre, radius) {
   return { mean, sd: Math.sqrt(squares / count), count, excluded };
 }
 
-const LETTERS = [["R", "L"], ["A", "P"], ["I", "S"]];
+const LETTERS = [
+  ["R", "L"],
+  ["A", "P"],
+  ["I", "S"],
+];
 
 // The patient's side that an axis points to: L for +x, P for +y, S for +z.
 export function sideOf(axis) {

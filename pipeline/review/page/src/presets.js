@@ -16,7 +16,8 @@ export function presets() {
   } catch {
     // a browser without storage, or with another page's: the usual ones
   }
-  const right = (row) => Array.isArray(row) && row.length === 3 && typeof row[0] === "string" && row[2] > 0;
+  const right = (row) =>
+    Array.isArray(row) && row.length === 3 && typeof row[0] === "string" && row[2] > 0;
   return Array.isArray(kept) && kept.every(right) ? kept : USUAL;
 }
 

@@ -1,24 +1,36 @@
 // Beside the panels: which slices to look at, accept or reject, what is known of series and model.
 
 import { source } from "./data.js";
-import { make, reader, say } from "./dom.js";
+import { make, reader, showMessage } from "./dom.js";
 import { colourOf } from "./overlay.js";
 import { TITLES } from "./panel.js";
 import { decisionText, worstSlices } from "./worklist.js";
 
 const SHOWN = 8;
 const NAMES = {
-  ImageType: "image type", ConvolutionKernel: "kernel", KVP: "kVp", SliceThickness: "thickness mm",
-  XRayTubeCurrent: "mA", Exposure: "mAs", BodyPartExamined: "body part", Manufacturer: "maker",
-  ManufacturerModelName: "scanner", PatientPosition: "position", GantryDetectorTilt: "tilt by its tag",
-  LossyImageCompression: "lossy", Dose: "dose",
+  ImageType: "image type",
+  ConvolutionKernel: "kernel",
+  KVP: "kVp",
+  SliceThickness: "thickness mm",
+  XRayTubeCurrent: "mA",
+  Exposure: "mAs",
+  BodyPartExamined: "body part",
+  Manufacturer: "maker",
+  ManufacturerModelName: "scanner",
+  PatientPosition: "position",
+  GantryDetectorTilt: "tilt by its tag",
+  LossyImageCompression: "lossy",
+  Dose: "dose",
 };
 
+// Fill `host` for a case. viewer: gives the open Viewer; next: goes so many cases on.
 export function caseSide(host, each, { worklist, viewer, geometry, next }) {
   const worst = make("div", { class: "worst" });
   host.replaceChildren(
     make("h3", {}, `Case ${each.case}, patient ${each.patient}`),
-    each.flags.length ? make("ul", { class: "flags" }, ...each.flags.map((flag) => make("li", {}, flag))) : "",
+    each.flags.length
+      ? make("ul", { class: "flags" }, ...each.flags.map((flag) => make("li", {}, flag)))
+      : "",
     worst,
     each.folder && source.writable ? decisionForm(each, worklist, next) : "",
     modelFacts(each.model),
@@ -33,27 +45,46 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
 async function fillWorst(host, each, worklist, viewer) {
   const found = await worklist.changes(each.case);
   if (!found.of || !host.isConnected) return;
-  const buttons = worstSlices(found).slice(0, SHOWN).map(({ slice, mean_hu, sd_hu, block_hu }) =>
-    make("button", { type: "button", title: `mean ${mean_hu} HU, SD ${sd_hu} HU`, onclick: () => viewer().goTo(slice) }, `${slice + 1}: ${block_hu}`),
-  );
+  const buttons = worstSlices(found)
+    .slice(0, SHOWN)
+    .map(({ slice, mean_hu, sd_hu, block_hu }) =>
+      make(
+        "button",
+        {
+          type: "button",
+          title: `mean ${mean_hu} HU, SD ${sd_hu} HU`,
+          onclick: () => viewer().goTo(slice),
+        },
+        `${slice + 1}: ${block_hu}`,
+      ),
+    );
   const more = found.done < found.of ? ` (${found.done} of ${found.of} measured)` : "";
   host.replaceChildren(make("h3", {}, `Changed most, slice: HU${more}`), ...buttons);
   if (found.done < found.of) setTimeout(() => fillWorst(host, each, worklist, viewer), 1000);
 }
 
 function decisionForm(each, worklist, next) {
-  const reason = make("textarea", { rows: 2, maxlength: 500, "aria-label": "Reason", placeholder: "reason (a rejection needs one)" });
+  const reason = make("textarea", {
+    rows: 2,
+    maxlength: 500,
+    "aria-label": "Reason",
+    placeholder: "reason (a rejection needs one)",
+  });
   const told = make("p", { class: each.decision?.act }, decisionText(each.decision));
   const decide = async (verdict) => {
-    if (!reader()) return say("write your name first, top right");
+    if (!reader()) return showMessage("write your name first, top right");
     try {
-      const row = await source.post(`decision/${each.case}`, { reader: reader(), verdict, reason: reason.value });
+      const row = await source.post(`decision/${each.case}`, {
+        reader: reader(),
+        verdict,
+        reason: reason.value,
+      });
       worklist.replace(row);
       told.className = row.decision.act;
       told.textContent = decisionText(row.decision);
-      say(`${verdict}ed`);
+      showMessage(`${verdict}ed`);
     } catch (error) {
-      say(error.message);
+      showMessage(error.message);
     }
   };
   return make(
@@ -78,31 +109,66 @@ function legend(names) {
     swatch.style.backgroundColor = `rgb(${colourOf(Number(label))})`;
     return make("li", {}, swatch, name);
   });
-  return make("section", {}, make("h3", {}, "Segmentation (L: off, on)"), make("ul", { class: "legend" }, ...rows));
+  return make(
+    "section",
+    {},
+    make("h3", {}, "Segmentation (L: off, on)"),
+    make("ul", { class: "legend" }, ...rows),
+  );
 }
 
 function modelFacts(model) {
   if (!model.name) return "";
-  return make("section", {}, make("h3", {}, "Model"), pairs({ name: model.name, version: model.version }), make("p", { class: "told" }, model.told));
+  return make(
+    "section",
+    {},
+    make("h3", {}, "Model"),
+    definitionList({ name: model.name, version: model.version }),
+    make("p", { class: "told" }, model.told),
+  );
 }
 
 function seriesFacts(role, series, geometry) {
   const { slices } = geometry.stacks;
-  const known = Object.fromEntries(Object.entries(series.facts).map(([name, value]) => [NAMES[name] ?? name, value]));
-  const step = slices.step === slices.widest || slices.widest - slices.step < 0.01 ? slices.step.toFixed(2) : `${slices.step.toFixed(2)} to ${slices.widest.toFixed(2)}`;
+  const known = Object.fromEntries(
+    Object.entries(series.facts).map(([name, value]) => [NAMES[name] ?? name, value]),
+  );
+  const step =
+    slices.step === slices.widest || slices.widest - slices.step < 0.01
+      ? slices.step.toFixed(2)
+      : `${slices.step.toFixed(2)} to ${slices.widest.toFixed(2)}`;
   const facts = {
     size: `${slices.count} × ${slices.rows} × ${slices.columns}`,
     "pixel mm": slices.spacing_mm.map((mm) => mm.toFixed(3)).join(" × "),
     "slice step mm": slices.count > 1 ? step : "one slice",
-    ...(geometry.tilt_degrees > 0.1 ? { "gantry tilt": `${geometry.tilt_degrees}°; planes across are cut upright, slabs of slices run along the table` } : {}),
-    ...(geometry.evenly_spaced ? {} : { "uneven spacing": "planes across are interpolated between slices" }),
+    ...(geometry.tilt_degrees > 0.1 ? { "gantry tilt": tiltText(geometry) } : {}),
+    ...(geometry.evenly_spaced
+      ? {}
+      : { "uneven spacing": "planes across are interpolated between slices" }),
     ...(geometry.hu_step === 1 ? {} : { "HU shown in steps of": geometry.hu_step }),
     ...known,
   };
   const warnings = series.warnings.map((warning) => make("li", {}, warning));
-  return make("details", {}, make("summary", {}, `Series: ${TITLES[role] ?? role}`), pairs(facts), warnings.length ? make("ul", { class: "flags" }, ...warnings) : "");
+  return make(
+    "details",
+    {},
+    make("summary", {}, `Series: ${TITLES[role] ?? role}`),
+    definitionList(facts),
+    warnings.length ? make("ul", { class: "flags" }, ...warnings) : "",
+  );
 }
 
-function pairs(facts) {
-  return make("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
+function tiltText({ tilt_degrees }) {
+  return `${tilt_degrees}°; planes across are cut upright, slabs of slices run along the table`;
+}
+
+function definitionList(facts) {
+  return make(
+    "dl",
+    {},
+    ...Object.entries(facts).flatMap(([name, value]) => [
+      make("dt", {}, name),
+      make("dd", {}, String(value)),
+    ]),
+  );
 }

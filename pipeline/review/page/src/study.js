@@ -1,8 +1,9 @@
-// The reader study: two sides without names, scored; saved at every mark, taken up where it was left.
+// The reader study: two sides without names, scored; saved at every mark, taken up where it was
+// left.
 
 import { CaseView } from "./case.js";
 import { source } from "./data.js";
-import { $, make, reader, say } from "./dom.js";
+import { $, make, reader, showMessage } from "./dom.js";
 
 const MEANS = ["unusable", "poor", "fair", "good", "excellent"];
 
@@ -12,7 +13,8 @@ export class Study {
   }
 
   async open() {
-    if (!reader()) return this.#told("Write your name, top right, then open the reader study again.");
+    if (!reader())
+      return this.#told("Write your name, top right, then open the reader study again.");
     try {
       this.items = (await source.json(`reading/${reader()}`)).items;
     } catch (error) {
@@ -20,12 +22,14 @@ export class Study {
     }
     const open = this.items.findIndex((item) => !item.complete);
     this.at = open < 0 ? this.items.length - 1 : open;
-    if (open < 0) say("all read; any can be read again");
+    if (open < 0) showMessage("all read; any can be read again");
     await this.#show();
   }
 
   #told(text) {
-    $("#main").replaceChildren(make("div", { class: "list" }, make("h2", {}, "Reader study"), make("p", {}, text)));
+    $("#main").replaceChildren(
+      make("div", { class: "list" }, make("h2", {}, "Reader study"), make("p", {}, text)),
+    );
   }
 
   close() {
@@ -48,17 +52,25 @@ export class Study {
 
   #go(step) {
     const to = this.at + step;
-    if (to < 0 || to >= this.items.length) return say("no more to read");
+    if (to < 0 || to >= this.items.length) return showMessage("no more to read");
     this.at = to;
     return this.#show();
   }
 
   #form(host, item) {
     const done = this.items.filter((each) => each.complete).length;
-    this.progress = make("p", { class: "told" }, `${done} of ${this.items.length} read; every mark is saved at once`);
+    this.progress = make(
+      "p",
+      { class: "told" },
+      `${done} of ${this.items.length} read; every mark is saved at once`,
+    );
     host.replaceChildren(
       make("h3", {}, `Reading ${this.at + 1} of ${this.items.length}`),
-      make("p", { class: "told" }, `One side is AI-derived. 1 ${MEANS[0]}, 2 ${MEANS[1]}, 3 ${MEANS[2]}, 4 ${MEANS[3]}, 5 ${MEANS[4]}.`),
+      make(
+        "p",
+        { class: "told" },
+        `One side is AI-derived. ${MEANS.map((meaning, k) => `${k + 1} ${meaning}`).join(", ")}.`,
+      ),
       ...this.criteria.map((name) => this.#likert(name)),
       this.#preference(),
       this.progress,
@@ -74,9 +86,19 @@ export class Study {
 
   #likert(name) {
     const rows = ["left", "right"].map((side) =>
-      make("tr", {}, make("th", {}, side), ...MEANS.map((meaning, k) => make("td", {}, this.#mark(name, side, k + 1, meaning)))),
+      make(
+        "tr",
+        {},
+        make("th", {}, side),
+        ...MEANS.map((meaning, k) => make("td", {}, this.#mark(name, side, k + 1, meaning))),
+      ),
     );
-    return make("fieldset", { class: "likert", id: `likert-${name.replace(" ", "-")}` }, make("legend", {}, name), make("table", {}, make("tbody", {}, ...rows)));
+    return make(
+      "fieldset",
+      { class: "likert", id: `likert-${name.replace(" ", "-")}` },
+      make("legend", {}, name),
+      make("table", {}, make("tbody", {}, ...rows)),
+    );
   }
 
   #mark(name, side, value, meaning) {
@@ -112,7 +134,12 @@ export class Study {
         side,
       ),
     );
-    return make("fieldset", { class: "likert", id: "preference" }, make("legend", {}, "preferred"), ...choices);
+    return make(
+      "fieldset",
+      { class: "likert", id: "preference" },
+      make("legend", {}, "preferred"),
+      ...choices,
+    );
   }
 
   // One at a time and in order, so that the last mark is the last line of the record.
@@ -127,7 +154,7 @@ export class Study {
         item.complete = full(score.left) && full(score.right) && score.preference !== null;
         this.progress.textContent = item.complete ? "complete and saved" : "saved";
       } catch (error) {
-        say(`NOT SAVED: ${error.message}`);
+        showMessage(`NOT SAVED: ${error.message}`);
       }
     });
   }

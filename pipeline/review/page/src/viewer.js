@@ -69,7 +69,9 @@ export class Viewer {
     });
     this.host.replaceChildren(...roles.map(() => panelElement()));
     this.host.dataset.count = roles.length;
-    this.panels = roles.map((role, k) => new Panel(engine, this.host.children[k], `panel-${k}`, role, this.state));
+    this.panels = roles.map(
+      (role, k) => new Panel(engine, this.host.children[k], `panel-${k}`, role, this.state),
+    );
     this.panels.forEach((panel) => this.#titled(panel));
     return this.shown();
   }
@@ -203,7 +205,10 @@ export class Viewer {
     const found = await this.#planes();
     return found.map(({ role, hu, stack, index }) => {
       if (!hu) return { role, count: 0 };
-      return { role, ...regionFigures(hu, stack, stack.pixel(index, region.centre), region.radius) };
+      return {
+        role,
+        ...regionFigures(hu, stack, stack.pixel(index, region.centre), region.radius),
+      };
     });
   }
 
@@ -212,7 +217,8 @@ export class Viewer {
   async #planes() {
     const { series, direction, slab, position } = this.state;
     const roles = new Set(this.roles);
-    if (series.original && series.denoised) ["original", "denoised", "difference"].forEach((role) => roles.add(role));
+    if (series.original && series.denoised)
+      ["original", "denoised", "difference"].forEach((role) => roles.add(role));
     const panel = this.panels[0];
     return Promise.all(
       [...roles].map(async (role) => {

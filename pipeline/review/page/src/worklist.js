@@ -2,7 +2,7 @@
 // come first; within a case the viewer goes to the slices that changed most.
 
 import { source } from "./data.js";
-import { $, make, view } from "./dom.js";
+import { $, make, showTemplate } from "./dom.js";
 
 export class Worklist {
   cases = [];
@@ -20,8 +20,16 @@ export class Worklist {
     const { text, show } = this.chosen ?? { text: "", show: "all" };
     const rank = (each) => (each.decision ? 1000 : 0) - each.flags.length;
     return this.cases
-      .filter((each) => JSON.stringify([each.case, each.patient, each.model, each.flags]).toLowerCase().includes(text))
-      .filter((each) => ({ all: true, open: !each.decision, flagged: each.flags.length > 0 })[show] ?? each.decision?.act === show)
+      .filter((each) =>
+        JSON.stringify([each.case, each.patient, each.model, each.flags])
+          .toLowerCase()
+          .includes(text),
+      )
+      .filter(
+        (each) =>
+          ({ all: true, open: !each.decision, flagged: each.flags.length > 0 })[show] ??
+          each.decision?.act === show,
+      )
       .sort((a, b) => rank(a) - rank(b));
   }
 
@@ -36,8 +44,11 @@ export class Worklist {
   }
 
   show() {
-    const main = view("worklist-view");
-    const policy = this.policy === "accepted" ? "Only accepted series are sent to the PACS." : "The policy does not ask for acceptance before sending.";
+    const main = showTemplate("worklist-view");
+    const policy =
+      this.policy === "accepted"
+        ? "Only accepted series are sent to the PACS."
+        : "The policy does not ask for acceptance before sending.";
     $("#policy").textContent = policy;
     const choose = () => {
       this.chosen = { text: $("#filter").value.toLowerCase(), show: $("#show").value };
@@ -69,7 +80,11 @@ export class Worklist {
       make("td", {}, make("a", { href: `#case/${each.case}` }, each.case)),
       make("td", {}, each.patient),
       make("td", { class: "n" }, String(each.slices)),
-      make("td", {}, each.model.name ? `${each.model.name} ${each.model.version.split(" ")[0]}` : "not derived"),
+      make(
+        "td",
+        {},
+        each.model.name ? `${each.model.name} ${each.model.version.split(" ")[0]}` : "not derived",
+      ),
       make("td", {}, flags.length ? make("ul", { class: "flags" }, ...flags) : "none"),
       change,
       make("td", { class: each.decision?.act }, decisionText(each.decision)),
@@ -79,8 +94,13 @@ export class Worklist {
   async #measured(each, cell) {
     const found = await this.changes(each.case);
     const worst = worstSlices(found)[0];
-    cell.textContent = worst ? `${worst.block_hu} HU in slice ${worst.slice + 1}` : found.of ? "measuring…" : "–";
-    if (found.done < found.of) setTimeout(() => cell.isConnected && this.#measured(each, cell), 1000);
+    cell.textContent = worst
+      ? `${worst.block_hu} HU in slice ${worst.slice + 1}`
+      : found.of
+        ? "measuring…"
+        : "–";
+    if (found.done < found.of)
+      setTimeout(() => cell.isConnected && this.#measured(each, cell), 1000);
   }
 
   async changes(cid) {
@@ -97,11 +117,13 @@ export class Worklist {
 
   #refused() {
     $("#refused").hidden = !this.refused.length;
-    const told = ({ file, reason, attribute, value }) => [file, reason, attribute, value].filter(Boolean).join(": ");
+    const told = ({ file, reason, attribute, value }) =>
+      [file, reason, attribute, value].filter(Boolean).join(": ");
     $("#refused ul").replaceChildren(...this.refused.map((row) => make("li", {}, told(row))));
   }
 }
 
+// The slices that were measured, those with the most changed block first.
 export function worstSlices({ slices }) {
   return slices.filter((row) => row.mean_hu !== null).toSorted((a, b) => b.block_hu - a.block_hu);
 }
