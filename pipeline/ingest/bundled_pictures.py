@@ -14,11 +14,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.restoration import CHANNELS, Colour
+from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
 from pipeline.ingest.ingest import IngestedSeries, IngestReport, Progress
 from pipeline.store.store import Store
 
-#: Photographs of scikit-image's own folder, no download: textures and stereo partners left out.
+#: Colour pictures that come with scikit-image, by the names of its functions, and scikit-learn;
+#: none needs a download. "motorcycle" is the left picture of a stereo pair.
+COLOUR_PICTURES = (
+    *("astronaut", "cat", "coffee", "hubble_deep_field", "immunohistochemistry"),
+    *("motorcycle", "retina", "rocket", "china.jpg", "flower.jpg"),
+)
+#: Those of scikit-image in grey.
+GREY_PICTURES = ("brick", "camera", "coins", "grass", "gravel", "moon")
+#: The photographs among these, in the order of their labels in a store.
 PHOTOGRAPHS = (
     "astronaut",
     "camera",
@@ -123,3 +133,24 @@ def _as_volume(pictures: Pictures, name: str) -> Volume:
             "labels": pictures.labels.tolist(),
         },
     )
+
+
+def bundled_names(colour: Colour) -> tuple[str, ...]:
+    """The bundled pictures that a run of this colour can use; colour pictures are also used in
+    grey."""
+    return COLOUR_PICTURES if CHANNELS[colour] == 3 else (*COLOUR_PICTURES, *GREY_PICTURES)
+
+
+def bundled_picture(name: str) -> Picture:
+    """The levels of a picture that comes with a library, [1 or 3, rows, columns]."""
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    if name.endswith(".jpg"):
+        pixels = load_sample_image(name)
+    elif name == "motorcycle":
+        pixels = data.stereo_motorcycle()[0]
+    else:
+        pixels = getattr(data, name)()
+    levels = np.asarray(pixels, dtype=np.float32)
+    return levels[None] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)

@@ -16,8 +16,9 @@ from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.data.images import resampled
+from pipeline.ingest.bundled_pictures import bundled_names, bundled_picture
 from pipeline.ingest.ingest import IngestReport
-from pipeline.ingest.picture_ingest import bundled_names, bundled_picture, store_stack
+from pipeline.ingest.picture_ingest import store_stack
 from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture

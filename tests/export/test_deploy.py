@@ -89,7 +89,7 @@ def test_a_file_that_differs_is_not_handed_over(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_onnx_the_way_to_install_it_is_told(
+def test_without_onnx_the_way_to_install_it_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deploy.importlib.util, "find_spec", lambda name: None)
@@ -101,7 +101,7 @@ def test_without_onnx_the_way_to_install_it_is_told(
 def test_the_shipped_denoiser_as_its_user_exports_it(
     ldct: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    told = ldct("models", "export", "redcnn@pretrained", "--out", tmp_path / "onnx", "--json")
-    assert told.code == 0, told.err
-    assert told.json["largest_difference"]["onnxruntime"] < 0.05
+    result = ldct("models", "export", "redcnn@pretrained", "--out", tmp_path / "onnx", "--json")
+    assert result.code == 0, result.err
+    assert result.json["largest_difference"]["onnxruntime"] < 0.05
     assert {file.name for file in (tmp_path / "onnx").iterdir()} == {ONNX, PT2, CARD}

@@ -152,7 +152,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, edit: Callable[[Dataset], object])
 
 
 @pytest.mark.parametrize(
-    ("keyword", "value", "told"),
+    ("keyword", "value", "message"),
     [
         ("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"], "rule image-type: CT.0001.dcm ImageType"),
         ("SourceImageSequence", [], "rule one-to-one: CT.0001.dcm SourceImageSequence"),
@@ -164,12 +164,12 @@ def breaking(monkeypatch: pytest.MonkeyPatch, edit: Callable[[Dataset], object])
     ],
 )
 def test_a_series_that_breaks_a_rule_is_not_handed_over(
-    small, tmp_path, monkeypatch, require_program, keyword, value, told
+    small, tmp_path, monkeypatch, require_program, keyword, value, message
 ):
     require_program("dciodvfy")
     breaking(monkeypatch, lambda header: setattr(header, keyword, value))
     with pytest.raises(
-        LdctError, match=f"out fails its check and is not written: {re.escape(told)}"
+        LdctError, match=f"out fails its check and is not written: {re.escape(message)}"
     ) as error:
         export_denoised(Smoothing(), CARD, small, Export(tmp_path / "out", difference=True))
     assert "SECRET" not in str(error.value)
@@ -374,7 +374,7 @@ def test_what_is_handed_over_passes_the_check_of_a_folder(small, tmp_path):
     assert {problem.rule for problem in difference.problems} == {"one-to-one"}
 
 
-def test_the_differences_operation_is_told_apart_from_the_models():
+def test_the_differences_operation_differs_from_the_models():
     operation, difference = CARD.operation(), difference_of(CARD.operation())
     assert difference.identity == operation.identity
     assert difference.product != operation.product

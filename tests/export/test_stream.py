@@ -171,7 +171,7 @@ def test_a_failure_of_the_writer_leaves_nothing(tmp_path, monkeypatch):
     assert len(saved) < 12 + MAX_UNWRITTEN_SLICES, "what waited is not begun"
 
 
-def test_a_file_that_nobody_announced_is_checked_as_well(tmp_path, monkeypatch):
+def test_a_file_that_was_not_added_is_checked_as_well(tmp_path, monkeypatch):
     series = series_of(tmp_path / "in", 2)
     finish = pipeline.dicom.derived.publish.SeriesWriter.finish
 
@@ -248,7 +248,7 @@ def test_slices_come_as_the_volume_has_them(tmp_path):
     assert reader.refusals == reading.refusals
 
 
-def test_drift_is_told_as_of_the_whole_volume(tmp_path, test_data):
+def test_drift_is_reported_as_of_the_whole_volume(tmp_path, test_data):
     series = only_series(test_data / "ct" / "abdomen-ge-crlm1004")
     series = replace(series, instances=series.instances[10:22])
     volume = read_volume(series).volume

@@ -29,7 +29,7 @@ from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.store.store import Store
 
 
-def told(report: IngestReport) -> str:
+def as_json(report: IngestReport) -> str:
     return json.dumps(report.to_dict())
 
 
@@ -70,7 +70,7 @@ def test_the_report_says_what_went_where(chest):
     assert len(report.sources[entry.series].instances) == 52
 
 
-def test_nothing_in_the_store_tells_who_it_was(chest):
+def test_nothing_in_the_store_identifies_the_patient(chest):
     source, store, report = chest
     secrets = set().union(*(identifying(path) for path in source.iterdir()))
     assert len(secrets) > 60  # 52 instances, the patient, study, series, dates
@@ -91,7 +91,7 @@ def test_nothing_in_the_store_tells_who_it_was(chest):
 def test_a_name_and_a_birth_date_stay_out_of_store_and_report(tmp_path):
     write_series(tmp_path / "in", 3, PatientName="Müller^Änne", PatientBirthDate="19520304")
     report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
-    everything = told(report).encode() + b"".join(contents(tmp_path / "store").values())
+    everything = as_json(report).encode() + b"".join(contents(tmp_path / "store").values())
     secrets = ("Müller", "M\\u00fcller", "ller^", "19520304", "SECRET-4711", "19991231", ROOT_UID)
     assert not [text for text in secrets if text.encode() in everything]
 
@@ -223,7 +223,7 @@ def test_descriptive_attributes_that_are_broken_stop_nothing(tmp_path, name, val
     assert len(Store(tmp_path / "store").records()) == 1
 
 
-def test_a_folder_with_nothing_usable_is_told_in_one_line(tmp_path):
+def test_a_folder_with_nothing_usable_is_reported_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     for name in ("README.md", "notes.txt", "letter.dcm"):
@@ -241,7 +241,7 @@ def test_a_folder_with_nothing_usable_is_told_in_one_line(tmp_path):
     assert Store(tmp_path / "store").records() == {}
 
 
-def test_a_folder_of_nothing_but_unnamed_series_is_told_why(tmp_path, test_data):
+def test_a_folder_of_nothing_but_unnamed_series_is_refused_with_the_reason(tmp_path, test_data):
     with pytest.raises(NothingUsableError, match="20 of them: PatientID, StudyInstanceUID"):
         ingest(test_data / "ct" / "torso-siemens", Store(tmp_path / "store"), key=KEY)
 

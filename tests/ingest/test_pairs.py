@@ -92,14 +92,14 @@ def test_no_description_enters_store_or_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "slices", "told"),
+    ("low", "slices", "message"),
     [
         ([5.0, 10.0, 15.0], 3, "1 slice of the full-dose series"),
         ([-5.0, *PLACES, 20.0], 4, "2 slices of the low-dose series"),
     ],
 )
-def test_what_only_one_has_is_left_out_and_told(
-    tmp_path: Path, low: list[float], slices: int, told: str
+def test_what_only_one_has_is_left_out_and_reported(
+    tmp_path: Path, low: list[float], slices: int, message: str
 ) -> None:
     pair(tmp_path / "in", low=low)
     store, report = ingested(tmp_path / "in")
@@ -110,13 +110,13 @@ def test_what_only_one_has_is_left_out_and_told(
     np.testing.assert_array_equal(input_hu - volume.image_hu, OFFSET_HU)
     assert volume.slice_origins_mm[0].tolist() == [-48.0, -48.0, max(low[0], PLACES[0])]
     assert volume.affine_lps[:3, 3].tolist() == volume.slice_origins_mm[0].tolist()
-    assert any(told in warning for warning in row.warnings)
+    assert any(message in warning for warning in row.warnings)
     lonely = row.pair.unmatched_input_mm + row.pair.unmatched_target_mm
     assert [place[2] for place in lonely] == sorted(set(low) ^ set(PLACES))
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ({"low": [1.0, 6.0, 11.0, 16.0]}, "1.00 mm"),
         ({"low": [0.0, 5.0, 20.0]}, "5.00 mm"),
@@ -126,7 +126,7 @@ def test_what_only_one_has_is_left_out_and_told(
     ],
 )
 def test_a_mismatch_is_named_for_both_and_the_others_go_on(
-    tmp_path: Path, how: dict[str, Any], told: str
+    tmp_path: Path, how: dict[str, Any], message: str
 ) -> None:
     pair(tmp_path / "in", patient="P-1")
     pair(tmp_path / "in", patient="P-2", **how)
@@ -136,10 +136,10 @@ def test_a_mismatch_is_named_for_both_and_the_others_go_on(
     assert set(found) == {"P-2/a", "P-2/b"}
     assert found["P-2/a"].startswith("no low-dose partner: the two series do not show the same")
     assert found["P-2/b"].startswith("no full-dose partner: the two series do not show the same")
-    assert all(told in reason for reason in found.values())
+    assert all(message in reason for reason in found.values())
 
 
-def test_who_has_no_partner_is_named(tmp_path: Path) -> None:
+def test_a_series_without_a_partner_is_named(tmp_path: Path) -> None:
     root = tmp_path / "in"
     pair(root)
     write_dose(root / "2", FULL, PLACES, patient="P-2")
@@ -174,16 +174,16 @@ def test_of_several_partners_the_one_of_the_same_reconstruction(tmp_path: Path) 
     assert kernels == {("B30f", "B30f"), ("B70f", "B70f")}
 
 
-def test_partners_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+def test_partners_that_nothing_distinguishes_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "in"
     write_dose(root / "full", FULL, PLACES)
     for folder in ("low 1", "low 2"):
         write_dose(root / folder, LOW, PLACES)
     pairs, refusals = find_pairs(find_series(root).series, Pairs(), root)
     assert pairs == []
-    told = {r.path.parent.name: r.reason for r in refusals}
-    assert "2 series match its positions" in told["full"]
-    assert set(told) == {"full", "low 1", "low 2"}
+    message = {r.path.parent.name: r.reason for r in refusals}
+    assert "2 series match its positions" in message["full"]
+    assert set(message) == {"full", "low 1", "low 2"}
 
 
 def test_an_earlier_study_at_the_same_places_is_not_taken(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def test_an_earlier_study_at_the_same_places_is_not_taken(tmp_path: Path) -> Non
     assert {r.path.parent.name for r in refusals} == {"low of 1999"}
 
 
-def test_a_pair_of_two_kernels_is_told(tmp_path: Path) -> None:
+def test_a_pair_of_two_kernels_is_reported(tmp_path: Path) -> None:
     pair(tmp_path / "in", ConvolutionKernel="B70f")
     _, report = ingested(tmp_path / "in")
-    told = "ConvolutionKernel of the pair differs: low dose B70f, full dose STANDARD"
-    assert told in report.series[0].warnings
+    message = "ConvolutionKernel of the pair differs: low dose B70f, full dose STANDARD"
+    assert message in report.series[0].warnings
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_pair_of_two_kernels_is_told(tmp_path: Path) -> None:
         ("Thorax", "x", None),
     ],
 )
-def test_description_or_folder_tells_the_dose(
+def test_description_or_folder_shows_the_dose(
     tmp_path: Path, description: str, folder: str, dose: str | None
 ) -> None:
     # The name of the source itself tells nothing.
@@ -318,7 +318,7 @@ def test_training_sees_the_real_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"degradation": None}, "name a degradation, or data.pairs"),
         ({"data": {"pairs": {}}}, "one of them makes the inputs"),
@@ -326,12 +326,12 @@ def test_training_sees_the_real_pair(tmp_path: Path) -> None:
         ({"degradation": None, "data": {"pairs": {"inputs": "low"}}}, "unknown key"),
     ],
 )
-def test_there_is_one_way_to_inputs(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_there_is_one_way_to_inputs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_config(run_data(**changes))
 
 
-def test_folders_to_be_skipped_are_not_entered_and_told(tmp_path: Path) -> None:
+def test_folders_to_be_skipped_are_not_entered_and_reported(tmp_path: Path) -> None:
     pair(tmp_path / "in")
     skipped = tmp_path / "in" / "P-1" / "1.000-Low Dose PROJECTIONS-1"
     skipped.mkdir()
@@ -340,6 +340,6 @@ def test_folders_to_be_skipped_are_not_entered_and_told(tmp_path: Path) -> None:
     assert reasons(report)["P-1/1.000-Low Dose PROJECTIONS-1"].startswith("not DICOM")
     _, report = ingested(tmp_path / "in", intake=parse_intake(["skip_folders=projections"]))
     assert report.to_dict()["quarantined"] == []
-    (told,) = report.to_dict()["excluded"]
-    assert told["file"] == "P-1/1.000-Low Dose PROJECTIONS-1"
-    assert told["reason"] == "left alone: skip_folders=projections"
+    (message,) = report.to_dict()["excluded"]
+    assert message["file"] == "P-1/1.000-Low Dose PROJECTIONS-1"
+    assert message["reason"] == "left alone: skip_folders=projections"

@@ -111,7 +111,7 @@ def test_what_is_no_pair_is_quarantined_by_name(tmp_path: Path) -> None:
     assert len(report.refusals) == 1 + 2 + 3 + 2 + 2
 
 
-def test_a_folder_without_pairs_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_pairs_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "in" / "input" / "a.png", drawing(0))
     with pytest.raises(NothingUsableError, match=r"no usable pair in .*input and .*target"):
         ingested(tmp_path / "in", pairs())
@@ -119,12 +119,12 @@ def test_a_folder_without_pairs_is_told(tmp_path: Path) -> None:
 
 def test_halves_and_pairs_need_each_other(tmp_path: Path) -> None:
     only = {"source": "pairs"}
-    for config, told in (
+    for config, message in (
         (run(NOISE, restoration=only | {"wanted": TARGET}), "degradation: .*needs .*PairInput"),
         (run(INPUT, restoration=only), "target: .*needs .*PairTarget"),
         (run(INPUT), "degradation: .*alone knows .*PairInput"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             ingested(tmp_path, config)
     more = {"target": "pipeline.degradations.base.Chain", "args": {"parts": [INPUT, NOISE]}}
     with pytest.raises(NothingUsableError):  # a chain may begin with it: only the pairs lack

@@ -141,10 +141,10 @@ def test_consistency_is_the_error_of_the_step() -> None:
     step = Consistent(model, nn.MSELoss(), config.train, residual=True, consistency=2.0)
     frames = torch.from_numpy(np.stack([[1, 2, 5, 6]]).astype(np.float32))[..., None, None]
     target = torch.tensor([[9.0, 2.0, 4.0, 9.0]])[..., None, None]
-    told = step.backward({"input": frames, "target": target}, share=1.0)
+    result = step.backward({"input": frames, "target": target}, share=1.0)
     # Output: 2 and 5; target: 2 and 4. Its step is 3, the target's 2.
-    assert told["loss"] == pytest.approx((0 + 1) / 2)
-    assert told["unsteady"] == pytest.approx(1)
+    assert result["loss"] == pytest.approx((0 + 1) / 2)
+    assert result["unsteady"] == pytest.approx(1)
     with pytest.raises(ValueError, match="consistency"):
         Consistent(model, nn.MSELoss(), config.train, consistency=-1)
 
@@ -179,11 +179,11 @@ def test_folders_of_frames_are_sequences(tmp_path: Path) -> None:
         for number, side in enumerate(sizes):
             frame = np.full((side, side), 50 * number + len(name), dtype=np.uint8)
             PillowImage.fromarray(frame).save(tmp_path / "in" / name / f"{number:03}.png")
-    told = task_of(config).ingest(tmp_path / "in", store, config, key=installation_key())
-    assert sorted(row.slices for row in told.series) == [2, 3]
-    assert {refusal.path.parent.name for refusal in told.refusals} == {"odd"}
+    result = task_of(config).ingest(tmp_path / "in", store, config, key=installation_key())
+    assert sorted(row.slices for row in result.series) == [2, 3]
+    assert {refusal.path.parent.name for refusal in result.refusals} == {"odd"}
     assert "Miller" not in " ".join(path.name for path in store.path.rglob("*"))
-    key = next(row.series for row in told.series if row.slices == 3)
+    key = next(row.series for row in result.series if row.slices == 3)
     assert store.load(key).image_hu[:, 0, 0].tolist() == [4, 54, 104]
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingUsableError, match="two frames"):

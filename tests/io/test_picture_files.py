@@ -137,8 +137,8 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
         "ct.nii": "source: series",
         "broken.jpg": "cannot be read as",
     }
-    for name, told in cases.items():
-        with pytest.raises(Unreadable, match=told):
+    for name, message in cases.items():
+        with pytest.raises(Unreadable, match=message):
             read_picture(tmp_path / name)
 
 

@@ -113,7 +113,7 @@ def test_uneven_slices_fit_no_label_file(tmp_path):
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_a_mask_three_millimetres_off_is_refused_and_told(tmp_path, axis):
+def test_a_mask_three_millimetres_off_is_refused_and_reported(tmp_path, axis):
     affine = affine_of("tilted")
     affine[axis, 3] += 3.0
     path = nifti_labels(tmp_path / "a.nii", structures().labels, affine)
@@ -130,7 +130,7 @@ def test_a_mask_moved_by_a_whole_slice_is_refused(tmp_path):
         read_mask(path, grid_of())
 
 
-def test_a_mask_beside_the_image_is_told_its_distance(tmp_path):
+def test_a_mask_beside_the_image_is_refused_with_its_distance(tmp_path):
     affine = affine_of()
     affine[0, 3] += SHAPE[2] * 0.7 + 12.0
     path = nifti_labels(tmp_path / "a.nii", structures().labels, affine)
@@ -185,7 +185,7 @@ def test_resampling_between_oblique_grids_agrees_with_itk():
     assert (found != by_itk).mean() < 1e-3  # where a place is just between two voxels
 
 
-def test_resampling_tells_structures_that_it_lost():
+def test_resampling_shows_structures_that_it_lost():
     labels = np.zeros(SHAPE, np.uint8)
     labels[:, 10:30, 10:30] = 1
     labels[3, 0, 1] = 2

@@ -148,7 +148,7 @@ def test_two_files_that_name_a_structure_alike_are_refused_by_name(tmp_path):
     assert "several files name a structure 'liver'" in entries[0]["reason"]
 
 
-def test_a_files_name_is_told_only_if_it_is_a_structures(tmp_path):
+def test_a_files_name_is_reported_only_if_it_is_a_structures(tmp_path):
     affine = image(tmp_path / "in")
     as_masks(tmp_path / "in", affine, {5: "Gisela_Geheim"})
     report, _ = run(tmp_path)
@@ -159,7 +159,7 @@ def test_a_files_name_is_told_only_if_it_is_a_structures(tmp_path):
     assert not any("Geheim" in str(path) for path in stored)
 
 
-def test_labels_of_images_that_are_not_here_are_excluded_and_told(tmp_path):
+def test_labels_of_images_that_are_not_here_are_excluded_and_reported(tmp_path):
     series = make_series(tmp_path / "other")
     write_seg(structures(), series, SEGMENTED, tmp_path / "in" / "seg")
     image(tmp_path / "in")
@@ -242,7 +242,7 @@ def test_labels_of_a_real_pair_are_of_its_full_dose_series(tmp_path, as_seg):
     np.testing.assert_array_equal(store.load_labels(labels.series, labels.labels).labels, drawn)
 
 
-def test_a_value_named_after_the_patient_loses_its_name_and_it_is_told(tmp_path):
+def test_a_value_named_after_the_patient_loses_its_name_and_it_is_reported(tmp_path):
     series = make_series(tmp_path / "in" / "ct", PatientName="Geheim^Gisela")
     grid = LabelGrid.of_series(series)
     named = LabelMap(structures().labels, {2: "Tumour of Gisela Geheim", 5: "liver"})

@@ -134,7 +134,7 @@ def test_nested_contours_are_holes(tmp_path):
     assert "warnings" not in found.source
 
 
-def test_contours_that_cross_are_told(tmp_path):
+def test_contours_that_cross_are_reported(tmp_path):
     series = make_series(tmp_path / "in")
     first = [[4.5, 4.5], [14.5, 4.5], [14.5, 14.5], [4.5, 14.5]]
     second = [[9.5, 9.5], [24.5, 9.5], [24.5, 24.5], [9.5, 24.5]]
@@ -142,7 +142,7 @@ def test_contours_that_cross_are_told(tmp_path):
     assert found.source["warnings"] == ["kidney_left: 1 slices with contours that cross each other"]
 
 
-def test_points_and_open_contours_are_left_out_and_told(tmp_path):
+def test_points_and_open_contours_are_left_out_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     square = [[4.5, 4.5], [14.5, 4.5], [14.5, 14.5], [4.5, 14.5]]
     dataset = drawn(series, [square, [[3, 3]], square])
@@ -153,7 +153,7 @@ def test_points_and_open_contours_are_left_out_and_told(tmp_path):
     assert found.source["warnings"] == ["kidney_left: 2 points or open contours left out"]
 
 
-def test_overlapping_structures_are_kept_and_told(tmp_path):
+def test_overlapping_structures_are_kept_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     body = np.ones(SHAPE, np.uint8)
     dataset = make_rtstruct(LabelMap(body, {1: "body"}), series, SEGMENTED)
@@ -169,13 +169,13 @@ def test_overlapping_structures_are_kept_and_told(tmp_path):
     assert found.source["warnings"] == ["structures overlap"]
 
 
-@pytest.mark.parametrize(("axis", "told"), [(2, r"3\.0 mm off its slice"), (1, None)])
-def test_contours_off_their_slice_are_refused_and_told(tmp_path, axis, told):
+@pytest.mark.parametrize(("axis", "message"), [(2, r"3\.0 mm off its slice"), (1, None)])
+def test_contours_off_their_slice_are_refused_and_reported(tmp_path, axis, message):
     """A shift within the plane cannot be seen in contours: they may be anywhere in it."""
     series = make_series(tmp_path / "in")
     path = edited(written(series, tmp_path / "out"), lambda ds: moved(ds, axis, 3.0))
-    if told:
-        with pytest.raises(Unreadable, match=told):
+    if message:
+        with pytest.raises(Unreadable, match=message):
             read_rtstruct(path, LabelGrid.of_series(series))
     else:
         assert read_rtstruct(path, LabelGrid.of_series(series)).labels.any()
@@ -194,17 +194,17 @@ def test_contours_between_slices_go_to_the_nearest_only_if_asked(tmp_path):
         read_rtstruct(path, LabelGrid.of_series(series))
     found = read_rtstruct(path, LabelGrid.of_series(series), between_slices=True)
     assert_same_structures(found, structures())
-    assert all("moved to the nearest slice" in told for told in found.source["warnings"])
+    assert all("moved to the nearest slice" in message for message in found.source["warnings"])
 
 
-def test_contours_on_slices_that_the_series_lacks_are_left_out_and_told(tmp_path):
+def test_contours_on_slices_that_the_series_lacks_are_left_out_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     path = written(series, tmp_path / "out")
     for number in (0, 1, 2):
         (tmp_path / "in" / f"{number:03d}.dcm").unlink()
     found = read_rtstruct(path, LabelGrid.of_series(only_series(tmp_path / "in")))
     np.testing.assert_array_equal(found.mask(2), structures().mask(5)[3:])
-    assert any("on slices that the series lacks" in told for told in found.source["warnings"])
+    assert any("on slices that the series lacks" in message for message in found.source["warnings"])
 
 
 def test_another_studys_structures_are_refused_by_attribute(tmp_path):
@@ -252,13 +252,13 @@ def test_the_same_source_and_model_give_the_same_bytes(tmp_path):
     assert other.SOPInstanceUID != pydicom.dcmread(first).SOPInstanceUID
 
 
-def test_a_name_that_says_who_the_patient_is_is_not_written(tmp_path):
+def test_a_name_that_identifies_the_patient_is_not_written(tmp_path):
     labels = replace(structures(), names={2: "SECRET-4711", 5: "liver"})
     with pytest.raises(LdctError, match="identifies the patient"):
         make_rtstruct(labels, make_series(tmp_path), SEGMENTED)
 
 
-def test_a_name_that_says_who_the_patient_is_is_not_read(tmp_path):
+def test_a_name_that_identifies_the_patient_is_not_read(tmp_path):
     series = make_series(tmp_path / "in")
     path = edited(
         written(series, tmp_path / "out"),

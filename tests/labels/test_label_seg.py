@@ -154,7 +154,7 @@ def test_an_object_already_there_that_is_another_is_not_overwritten(tmp_path):
     assert (tmp_path / "out" / FILE).read_bytes() == before
 
 
-def test_overlapping_segments_are_kept_and_told(tmp_path):
+def test_overlapping_segments_are_kept_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     found = read_seg(written(series, tmp_path / "out", overlapping()), LabelGrid.of_series(series))
     assert_same_structures(found, overlapping())
@@ -182,7 +182,7 @@ def test_a_name_without_a_code_is_refused_unless_codes_are_given(tmp_path):
     assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Stent"
 
 
-def test_a_name_that_says_who_the_patient_is_is_not_written(tmp_path):
+def test_a_name_that_identifies_the_patient_is_not_written(tmp_path):
     labels = replace(structures(), names={2: "liver Gisela Geheim", 5: "liver"})
     with pytest.raises(LdctError, match="identifies the patient"):
         make_seg(labels, make_series(tmp_path), SEGMENTED)
@@ -240,7 +240,7 @@ def test_a_segmentation_of_another_series_of_the_study_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_frames_three_millimetres_off_are_refused_and_told(tmp_path, axis):
+def test_frames_three_millimetres_off_are_refused_and_reported(tmp_path, axis):
     series = make_series(tmp_path / "in", **tilted())
     seg = pydicom.dcmread(written(series, tmp_path / "out"))
     for groups in seg.PerFrameFunctionalGroupsSequence:
@@ -265,7 +265,7 @@ def test_frames_turned_and_flipped_land_in_their_places(tmp_path):
     assert_same_structures(found, structures())
 
 
-def test_a_segmentation_of_more_slices_than_the_series_has_is_used_and_told(tmp_path):
+def test_a_segmentation_of_more_slices_than_the_series_has_is_used_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     path = written(series, tmp_path / "out")
     for number in (0, 1, 2):
@@ -333,7 +333,7 @@ def test_a_segmentation_on_another_grid_is_resampled_only_if_asked(tmp_path):
     expected = structures().mask(5)[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
     values = {name: value for value, name in found.names.items()}
     np.testing.assert_array_equal(found.mask(values["liver"]), expected)
-    assert any("nearest neighbour" in told for told in found.source["warnings"])
+    assert any("nearest neighbour" in warning for warning in found.source["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_slice_that_was_moved_is_refused_in_millimetres(tmp_path):
     assert fault.value.attribute == "imageZposition"
 
 
-def test_outlines_on_slices_that_are_not_there_are_left_out_and_told(tmp_path):
+def test_outlines_on_slices_that_are_not_there_are_left_out_and_reported(tmp_path):
     series = make_series(tmp_path / "in")
     (tmp_path / "reading.xml").write_text(
         message(series, [[[(0, rim(5, 10), True), (3, rim(5, 10), True)]]])

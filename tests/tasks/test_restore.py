@@ -27,14 +27,9 @@ from pipeline.evaluation.restoration import (
     picture_figures,
 )
 from pipeline.inference.restore import restored, restored_levels
+from pipeline.ingest.bundled_pictures import bundled_names, bundled_picture
 from pipeline.ingest.ingest import IngestReport
-from pipeline.ingest.picture_ingest import (
-    bundled_names,
-    bundled_picture,
-    store_image,
-    store_picture,
-    store_stack,
-)
+from pipeline.ingest.picture_ingest import store_image, store_picture, store_stack
 from pipeline.io.colour import chroma_error, in_colour, lab_of, levels_of, lightness_of
 from pipeline.models.adapters.base import Identity, build_model
 from pipeline.models.adapters.restorer import Restorer, degradation_of, from_around

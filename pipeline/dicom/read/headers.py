@@ -78,7 +78,7 @@ SPLITTING_KEYWORDS = (
 
 OTHER_KEYWORDS = (
     "SpecificCharacterSet",
-    "SeriesDescription",  # read to tell doses apart (ingest.dose_pairs); never stored or shown
+    "SeriesDescription",  # distinguishes doses (ingest.dose_pairs); never stored or shown
     "SOPClassUID",
     "Modality",
     "IssuerOfPatientID",

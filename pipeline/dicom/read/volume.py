@@ -40,7 +40,7 @@ class Reading:
     refusals: list[Refusal]
 
     def of_slices(self, numbers: NDArray[np.int64]) -> Reading:
-        """The slices with these indices alone; the series' warnings then tell of any gaps."""
+        """The slices with these indices alone; the series' warnings then include any gaps."""
         if len(numbers) == len(self.series.instances):
             return self
         fewer = self.series.keeping(tuple(self.series.instances[n] for n in numbers))

@@ -165,11 +165,11 @@ def test_nothing_of_the_patient_is_left(tmp_path, options):
 def test_nothing_that_identifies_real_ct_is_left(tmp_path, test_data, name):
     source = few_slices(test_data / "ct" / name, tmp_path / "in")
     report = run(source, tmp_path / "out")
-    told = set.union(*(identifying(path) for path in source.iterdir()))
+    secrets = set.union(*(identifying(path) for path in source.iterdir()))
     left = told_by(tmp_path / "out", report)
-    told.discard("REMOVED")  # a dummy of whoever de-identified the source before
-    assert len(told) > 5
-    assert [text for text in told if text.encode() in left] == []
+    secrets.discard("REMOVED")  # a dummy of whoever de-identified the source before
+    assert len(secrets) > 5
+    assert [text for text in secrets if text.encode() in left] == []
     assert not any(tag.is_private for path in copies(tmp_path / "out") for tag in tags(path))
 
 
@@ -207,7 +207,7 @@ def test_every_attribute_of_the_table_is_treated(tmp_path):
     assert len(source) > 600
     copy = one(source, tmp_path)
     content = copies(tmp_path / "out")[0].read_bytes()
-    assert [told for told in IN_BYTES if told in content] == []
+    assert [secrets for secrets in IN_BYTES if secrets in content] == []
     for element in copy.iterall():
         if (element.tag.group, element.tag.element) in entries and element.VR != "SQ":
             assert element.value != SECRET_VALUES.get(element.VR), element.tag
@@ -236,7 +236,7 @@ def test_no_attribute_of_the_whole_dictionary_holds_what_identifies(tmp_path):
     source.PatientID = "GEHEIM47"
     one(source, tmp_path)
     content = copies(tmp_path / "out")[0].read_bytes()
-    assert [told for told in IN_BYTES if told in content] == []
+    assert [secrets for secrets in IN_BYTES if secrets in content] == []
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -386,7 +386,7 @@ def test_shifted_dates_keep_their_intervals_within_a_patient_and_only_there(tmp_
     assert max(first[0], second[0]) < datetime(2000, 2, 20)
 
 
-def test_dates_that_everyone_knows_do_not_tell_the_shift(tmp_path):
+def test_dates_that_everyone_knows_do_not_disclose_the_shift(tmp_path):
     version = item(ContextGroupVersion="20121129", DateOfManufacture="20100101")
     source = ct_slice(DateOfInstallation="20100101", ProcedureCodeSequence=[version])
     copy = one(source, tmp_path, ALL)
@@ -652,7 +652,7 @@ def test_neither_warnings_nor_faults_quote_values(tmp_path, monkeypatch):
         run(tmp_path / "in", tmp_path / "out")
 
 
-def test_where_nothing_can_be_used_the_commonest_reason_is_told(tmp_path):
+def test_where_nothing_can_be_used_the_commonest_reason_is_reported(tmp_path):
     write_series(tmp_path / "in", 2, PatientID=None)
     (tmp_path / "in" / "notes.txt").write_text("Geheim")
     with pytest.raises(NothingUsableError, match="3 files refused, 2 of them: PatientID"):

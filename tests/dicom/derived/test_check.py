@@ -228,25 +228,25 @@ def test_a_rule_that_a_file_breaks_alone_is_named(out, case):
     assert own_rules(checked.problems) == set(rules.split())
     assert attribute in {problem.attribute for problem in checked.problems} or not attribute
     assert {problem.file for problem in checked.problems} <= {"CT.0001.dcm", ""}
-    assert_tells_no_identity(json.dumps(checked.to_dict()), out)
+    assert_shows_no_identity(json.dumps(checked.to_dict()), out)
 
 
-def assert_tells_no_identity(text: str, out: Path) -> None:
-    told = identifying(out / "CT.0002.dcm") | identifying(out.parent / "source" / "001.dcm")
-    assert len(told) > 5
-    assert [value for value in told if value in text] == []
+def assert_shows_no_identity(text: str, out: Path) -> None:
+    secrets = identifying(out / "CT.0002.dcm") | identifying(out.parent / "source" / "001.dcm")
+    assert len(secrets) > 5
+    assert [value for value in secrets if value in text] == []
 
 
 @pytest.mark.parametrize(
     "description", ["Thorax", "", "AI DENOISED SECRET-4711", "AI DENOISED Geheim", "AI 19520304"]
 )
-def test_a_description_must_be_marked_and_name_nobody(out, description):
+def test_a_description_must_be_marked_and_show_no_identity(out, description):
     change(out, setting("SeriesDescription", description), every=True)
     assert broken_alone(out) == {"identity" if description.startswith("AI ") else "marking"}
 
 
 @pytest.mark.parametrize("where", ["file", "folder"])
-def test_names_of_files_and_folders_must_name_nobody_and_are_not_repeated(out, where):
+def test_names_of_files_and_folders_must_show_no_identity_nor_are_shown(out, where):
     if where == "file":
         (out / "CT.0001.dcm").rename(out / "Geheim_Gisela_1.dcm")
     else:
@@ -255,9 +255,9 @@ def test_names_of_files_and_folders_must_name_nobody_and_are_not_repeated(out, w
     (checked,) = check_tree(out)
     assert own_rules(checked.problems) == {"identity"}
     assert len(checked.problems) == (1 if where == "file" else SLICES)
-    told = json.dumps(checked.to_dict())
-    assert "Geheim" not in told
-    assert "4711" not in told
+    secrets = json.dumps(checked.to_dict())
+    assert "Geheim" not in secrets
+    assert "4711" not in secrets
 
 
 def test_files_named_by_their_uid_are_not_named(out):
@@ -354,7 +354,7 @@ def test_a_rule_that_a_file_breaks_beside_its_source_is_named(out, case):
     checked = check_series(out, only_series(out.parent / "source"))
     assert own_rules(checked.problems) == set(rules.split())
     assert attribute in {problem.attribute for problem in checked.problems}
-    assert_tells_no_identity(json.dumps(checked.to_dict()), out)
+    assert_shows_no_identity(json.dumps(checked.to_dict()), out)
     assert not checked.passed
     with pytest.raises(
         LdctError, match=f"fails its check and is not written: rule ({rules.replace(' ', '|')}): "
@@ -441,7 +441,7 @@ def test_nothing_to_check_is_an_error(tmp_path, out):
             check_tree(tmp_path / folder)
 
 
-def test_a_source_that_is_another_scans_is_told(tmp_path, out):
+def test_a_source_that_is_another_scans_is_reported(tmp_path, out):
     def rename(dataset: Dataset, index: int) -> None:
         dataset.SOPInstanceUID += ".9"
 
@@ -481,7 +481,7 @@ def test_surnames_that_are_words_of_ours_stop_nothing():
     assert identity_in("Model test version 1.", patient, surname_alone=False) == ""
 
 
-def test_the_programs_findings_are_told_when_the_source_does_not_have_them(out, require_program):
+def test_new_findings_of_the_programs_are_reported(out, require_program):
     require_program("dciodvfy")
     require_program("dcentvfy")
     source = only_series(out.parent / "source")

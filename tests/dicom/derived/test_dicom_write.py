@@ -538,7 +538,7 @@ def test_a_compressed_copy_is_the_same_object(tmp_path):
         assert uids(folder) == uids(tmp_path / "out" / "none")
 
 
-def test_lossy_history_stays_told_when_compressed_without_loss(tmp_path):
+def test_lossy_history_stays_declared_when_compressed_without_loss(tmp_path):
     series = large_slice(
         tmp_path / "in",
         LossyImageCompression="01",
@@ -552,8 +552,8 @@ def test_lossy_history_stays_told_when_compressed_without_loss(tmp_path):
     assert derived.LossyImageCompressionRatio == 12.5
 
 
-@pytest.mark.parametrize(("near", "told"), [(0, None), (3, "01")])
-def test_loss_that_only_the_encoding_tells_is_told_by_the_derived_image(tmp_path, near, told):
+@pytest.mark.parametrize(("near", "expected"), [(0, None), (3, "01")])
+def test_loss_that_only_the_encoding_shows_is_declared(tmp_path, near, expected):
     source = ct_slice(0, np.tile(ramp(), (4, 4)).astype(np.uint16))
     path = save(source, tmp_path / "in" / "0.dcm")
     options = {"jls_error": near, "encoding_plugin": "pyjpegls"}
@@ -564,8 +564,8 @@ def test_loss_that_only_the_encoding_tells_is_told_by_the_derived_image(tmp_path
     source.save_as(path, enforce_file_format=True)
     (path,) = derive(only_series(tmp_path / "in"), tmp_path / "out")
     derived = pydicom.dcmread(path)
-    assert derived.get("LossyImageCompression") == told
-    if told:
+    assert derived.get("LossyImageCompression") == expected
+    if expected:
         assert derived.LossyImageCompressionMethod == "ISO_14495_1"
         assert derived.LossyImageCompressionRatio > 1
 
@@ -605,7 +605,7 @@ def test_a_range_of_padding_is_kept_and_avoided(tmp_path):
     assert result[5, :3].tolist() == [-2001, -1969, -2001]
 
 
-def test_the_excess_of_clipped_pixels_is_told_in_hu(tmp_path):
+def test_the_excess_of_clipped_pixels_is_reported_in_hu(tmp_path):
     save(ct_slice(0, ramp(), RescaleSlope="0.5"), tmp_path / "in" / "0.dcm")
     series = only_series(tmp_path / "in")
     image_hu = read_volume(series).volume.image_hu
@@ -668,9 +668,9 @@ def test_a_description_that_names_the_patient_is_left_out(tmp_path):
 def test_a_source_without_a_name_is_refused(tmp_path):
     write_series(tmp_path / "in", 2, StudyInstanceUID="")
     (series,) = find_series(tmp_path / "in", intake=IngestOptions(unidentified="folder")).series
-    told = "a source without StudyInstanceUID cannot be exported"
+    expected = "a source without StudyInstanceUID cannot be exported"
     with (
-        pytest.raises(LdctError, match=told),
+        pytest.raises(LdctError, match=expected),
         derived_series(tmp_path / "out", series, OPERATION, write_slice),
     ):
         raise AssertionError("begun")

@@ -200,7 +200,7 @@ def test_a_series_has_a_label_file_in_its_place_on_request(tmp_path, attributes)
 
 
 @pytest.mark.parametrize("form", OBJECTS)
-def test_an_object_tells_the_model_that_made_it(tmp_path, form):
+def test_an_object_shows_the_model_that_made_it(tmp_path, form):
     series = make_series(tmp_path / "in")
     export_labels(structures(), series, tmp_path / "out" / form, segmentation_by(CARD), form=form)
     (path,) = (tmp_path / "out" / form).iterdir()
@@ -242,7 +242,7 @@ def test_labels_of_another_shape_are_a_mistake_of_the_caller(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_slices_of_several_frames_of_reference_are_told(tmp_path):
+def test_slices_of_several_frames_of_reference_are_reported(tmp_path):
     """As some archives make them, each slice with one of its own."""
     series = make_series(tmp_path / "in")
     for number, instance in enumerate(series.instances):

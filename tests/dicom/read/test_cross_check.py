@@ -112,11 +112,11 @@ def test_of_a_tilted_series_the_headers_say_that_we_are_right(test_data, tmp_pat
     ours, theirs = 0.0, 0.0
     for number, path in enumerate(paths):
         for row, column in ((0, 0), (511, 0), (0, 511), (511, 511)):
-            told = header_mm(path, row, column)
+            by_header = header_mm(path, row, column)
             placed = (volume.affine_lps @ [column, row, number, 1])[:3]
-            ours = max(ours, float(np.linalg.norm(placed - told)))
+            ours = max(ours, float(np.linalg.norm(placed - by_header)))
             itk = np.array(image.TransformIndexToPhysicalPoint((column, row, number)))
-            theirs = max(theirs, float(np.linalg.norm(itk - told)))
+            theirs = max(theirs, float(np.linalg.norm(itk - by_header)))
     assert ours < 0.01
     assert theirs > 5.0  # SimpleITK drops the shear, silently
 
@@ -130,7 +130,7 @@ def test_of_a_series_with_a_gap_simpleitk_misplaces_slices_and_we_refuse(test_da
     reader.SetFileNames([str(path) for path in paths])
     image = reader.Execute()
     origins = np.stack([instance.origin_mm for instance in series.instances])
-    told = np.stack([header_mm(path, 0, 0) for path in paths])
-    np.testing.assert_allclose(origins, told, atol=1e-3)
+    by_header = np.stack([header_mm(path, 0, 0) for path in paths])
+    np.testing.assert_allclose(origins, by_header, atol=1e-3)
     itk = np.stack([image.TransformIndexToPhysicalPoint((0, 0, k)) for k in range(len(paths))])
-    assert np.linalg.norm(itk - told, axis=1).max() > 0.2
+    assert np.linalg.norm(itk - by_header, axis=1).max() > 0.2

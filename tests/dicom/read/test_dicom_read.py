@@ -379,13 +379,13 @@ def test_a_series_without_one_sound_slice_is_refused_with_the_cause_of_each(tmp_
     ]
 
 
-def test_provenance_tells_the_scan_and_not_the_patient(tmp_path):
+def test_provenance_shows_the_scan_and_not_the_patient(tmp_path):
     write_series(tmp_path, 2, Manufacturer="Maker", ProtocolName="Chest of Geheim")
     provenance = volume_of(tmp_path).provenance
     assert provenance["Manufacturer"] == "Maker"
     assert provenance["KVP"] == 120
-    told = repr(provenance)
-    assert not [s for s in ("SECRET", "Geheim", "1952", "1999", ROOT_UID) if s in told]
+    text = repr(provenance)
+    assert not [s for s in ("SECRET", "Geheim", "1952", "1999", ROOT_UID) if s in text]
 
 
 def test_keys_follow_patient_and_series_not_files(tmp_path):

@@ -324,7 +324,7 @@ def test_a_single_slice_is_accepted_with_a_warning(tmp_path):
         warning(series, "single slice")
 
 
-def test_derived_and_lossy_sources_are_told(tmp_path):
+def test_derived_and_lossy_sources_are_reported(tmp_path):
     write_series(
         tmp_path, 3, ImageType=["DERIVED", "SECONDARY", "AXIAL"], LossyImageCompression="01"
     )
@@ -338,7 +338,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         find_series(tmp_path / "nowhere")
 
 
-def test_findings_on_made_up_trouble_tell_no_identity(tmp_path):
+def test_findings_on_made_up_trouble_show_no_identity(tmp_path):
     skewed = write_series(tmp_path / "a", 3)[1]
     patch(skewed, "ImageOrientationPatient", b"2\\0\\0\\0\\1\\0 ")
     write_series(tmp_path / "b", 2, SeriesInstanceUID=f"{ROOT_UID}.8", RescaleSlope=None)
@@ -354,7 +354,7 @@ def test_findings_on_made_up_trouble_tell_no_identity(tmp_path):
     assert not [text for text in ("SECRET", "Geheim", "Gisela", ROOT_UID) if text in said]
 
 
-def test_findings_on_real_series_tell_no_identity(test_data):
+def test_findings_on_real_series_show_no_identity(test_data):
     found = find_series(test_data)
     said = " ".join(
         [f"{r.reason} {r.attribute} {r.value}" for r in found.refusals]

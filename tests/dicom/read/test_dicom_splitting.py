@@ -33,7 +33,7 @@ def uids(series) -> list[str]:
     return [str(instance.header.SOPInstanceUID) for instance in series.instances]
 
 
-def told(series, words: str) -> bool:
+def has_warning(series, words: str) -> bool:
     return any(words in warning for warning in series.warnings)
 
 
@@ -64,7 +64,7 @@ def test_phases_at_the_same_places_become_volumes_with_names(tmp_path, name):
     for series in found.series:
         phase = int(float(series.part.split()[1])) // 10
         assert uids(series) == [f"{ROOT_UID}.{phase}.{index + 1}" for index in range(4)]
-        assert told(series, f"one of several volumes in its series: {series.part}")
+        assert has_warning(series, f"one of several volumes in its series: {series.part}")
         assert series.evenly_spaced
     assert len({series_key(series, KEY) for series in found.series}) == 3
 
@@ -101,19 +101,19 @@ def test_volumes_are_named_by_what_sets_them_apart(tmp_path):
     assert {series.part for series in found.series} == parts
 
 
-def test_copies_are_left_out_and_told(tmp_path):
+def test_copies_are_left_out_and_reported(tmp_path):
     paths = write_series(tmp_path, 4)
     shutil.copy(paths[2], tmp_path / "copy.dcm")
     save(ct_slice(1, SOPInstanceUID=f"{ROOT_UID}.77"), tmp_path / "sent twice.dcm")
     found = find_series(tmp_path)
     (series,) = found.series
     assert len(series.instances) == 4
-    assert told(series, "2 duplicate slices left out")
+    assert has_warning(series, "2 duplicate slices left out")
     assert [r.disposition for r in found.refusals] == [Disposition.EXCLUDED] * 2
     assert {r.path.parent for r in found.refusals} == {tmp_path}
 
 
-def test_other_pixels_at_one_place_that_nothing_tells_apart_are_refused(tmp_path):
+def test_other_pixels_at_one_place_that_nothing_distinguishes_are_refused(tmp_path):
     write_series(tmp_path / "a", 4)
     other = ct_slice(2, stored=ramp(2) + 1, SOPInstanceUID=f"{ROOT_UID}.77")
     save(other, tmp_path / "a" / "other.dcm")
@@ -169,8 +169,8 @@ def test_a_gap_that_the_numbers_do_not_know_of_is_flagged(tmp_path):
         dataset.InstanceNumber = number
         dataset.save_as(path)
     series = only_series(tmp_path)
-    assert told(series, "1 slice may be missing inside")
-    assert told(series, "uneven spacing, 2.50 to 5.00 mm")
+    assert has_warning(series, "1 slice may be missing inside")
+    assert has_warning(series, "uneven spacing, 2.50 to 5.00 mm")
     assert not series.evenly_spaced
 
 
@@ -179,7 +179,7 @@ def test_a_gap_may_be_chosen(tmp_path):
     paths[2].unlink()
     (series,) = find_series(tmp_path, intake=IngestOptions(gaps="slices")).series
     assert len(series.instances) == 5
-    assert told(series, "1 slice missing inside")
+    assert has_warning(series, "1 slice missing inside")
     assert not series.evenly_spaced
 
 
@@ -188,7 +188,7 @@ def test_a_damaged_slice_accounts_for_its_gap(tmp_path):
     paths[2].write_bytes(paths[2].read_bytes()[:600])
     found = find_series(tmp_path)
     assert [len(series.instances) for series in found.series] == [5]
-    assert told(found.series[0], "1 slice missing inside")
+    assert has_warning(found.series[0], "1 slice missing inside")
     paths[3].unlink()
     assert find_series(tmp_path).series == []
 
@@ -209,7 +209,9 @@ def test_every_other_slice_lost_is_only_suspected_by_numbers_alone(tmp_path):
     paths = write_series(tmp_path, 9, SliceThickness="1.0")
     for path in paths[1::2]:
         path.unlink()
-    assert told(only_series(tmp_path), "4 slices may be missing: the instance numbers skip as many")
+    assert has_warning(
+        only_series(tmp_path), "4 slices may be missing: the instance numbers skip as many"
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_real_series_with_lost_slices_are_refused(test_data, folder, reason):
 
 def test_a_real_gap_with_numbers_that_run_on_is_flagged(test_data):
     series = only_series(test_data / "edge" / "uneven-gaps" / "001")
-    assert told(series, "1 slice may be missing inside")
+    assert has_warning(series, "1 slice may be missing inside")
 
 
 def test_lost_ends_are_flagged(tmp_path):
@@ -240,8 +242,8 @@ def test_lost_ends_are_flagged(tmp_path):
     )
     write_series(tmp_path / "last", 4, SeriesInstanceUID=f"{ROOT_UID}.9", ImagesInAcquisition=9)
     first, last = find_series(tmp_path).series
-    assert told(first, "slices may be missing at the ends: instance numbers 6 to 9")
-    assert told(last, "instance numbers 1 to 4, of 9 in the acquisition")
+    assert has_warning(first, "slices may be missing at the ends: instance numbers 6 to 9")
+    assert has_warning(last, "instance numbers 1 to 4, of 9 in the acquisition")
 
 
 def test_folders_archives_and_discs_hold_the_same_volume(tmp_path, test_data):

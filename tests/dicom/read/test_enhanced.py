@@ -269,7 +269,7 @@ def test_a_single_frame_file_is_its_own_source_even_if_it_was_converted_once():
     assert "ReferencedFrameNumber" not in reference
 
 
-def test_stacks_and_times_can_be_told_apart(tmp_path):
+def test_stacks_and_times_can_be_distinguished(tmp_path):
     singles = [
         frame_source(
             index,

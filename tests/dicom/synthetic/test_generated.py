@@ -73,7 +73,7 @@ def series(slices_hu, tmp_path: Path) -> list[Path]:
     )
 
 
-def test_every_instance_says_that_nobody_was_scanned(series) -> None:
+def test_every_instance_says_that_no_one_was_scanned(series) -> None:
     for path in series:
         assert path.name.startswith("SYNTHETIC")
         header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -112,9 +112,9 @@ def test_dciodvfy_finds_no_error_in_a_synthetic_series(series, require_program) 
     program = require_program("dciodvfy")
     for path in series:
         checked = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
-        told = (checked.stdout + checked.stderr).splitlines()
+        lines = (checked.stdout + checked.stderr).splitlines()
         # Synthetic Data is of 2021, and Debian's dciodvfy is older.
-        assert [line for line in told if "Error" in line and "(0x0008,0x001c)" not in line] == []
+        assert [line for line in lines if "Error" in line and "(0x0008,0x001c)" not in line] == []
 
 
 def test_nifti_says_it_in_header_and_name(slices_hu, tmp_path: Path) -> None:
