@@ -12,6 +12,7 @@ from helpers.images import body_slice, tiny_train, volume_of
 from torch import nn
 
 from pipeline.config.component import build
+from pipeline.config.names import current_path
 from pipeline.config.run import RunConfig, load_config, parse_config
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
@@ -102,7 +103,7 @@ def test_every_configuration_builds_at_full_size_and_keeps_its_step(path: Path) 
     assert parse_config(config.resolved()) == config
     model = build_model(config)
     assert isinstance(model, Generative)
-    assert config.step.target.startswith("pipeline.training.steps.")
+    assert current_path(config.step.target).startswith("pipeline.training.steps.")
     if path not in STEPPED:
         return
     given = torch.zeros(2, *(64 if side == -1 else side for side in model.input_shape[1:]))
