@@ -310,7 +310,7 @@ def phantoms(contender: Contender) -> dict[str, Any]:
     with StageProgress(
         f"phantoms, {contender.label}", unit="images", total=images_on_phantoms(16)
     ) as stage:
-        return measure_on_phantoms(model, config, slices=16, progress=stage.advance)
+        return measure_on_phantoms(model, config, slices=16, progress=stage.advance).to_dict()
 
 
 def dose(contender: Contender, regions: int) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def dose(contender: Contender, regions: int) -> dict[str, Any]:
     with StageProgress(
         f"dose sweep, {contender.label}", unit="images", total=sweep.images
     ) as stage:
-        return sweep_doses(model, config, sweep, progress=stage.advance)
+        return sweep_doses(model, config, sweep, progress=stage.advance).to_dict()
 
 
 def brief(summary: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import machine
 
+from pipeline.quality.dose_equivalence import DoseSweep
+from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -110,12 +112,12 @@ def phantoms_table(label: str, figures: dict[str, Any]) -> list[str]:
     lines = [
         f"## {label} on phantoms",
         "",
-        f"At {phantom_conditions(figures)}.",
+        f"At {phantom_conditions(PhantomFigures.from_dict(figures))}.",
         "",
         "| | undenoised | denoised | full dose |",
         "|---|---|---|---|",
     ]
-    for row in phantom_rows(figures):
+    for row in phantom_rows(PhantomFigures.from_dict(figures)):
         sign = "+" if row.signed else ""
         cells = [number(row.values[arm], row.decimals, sign=sign) for arm in ARMS]
         lines.append(f"| {row.group}: {row.name} | {' | '.join(cells)} |")
@@ -126,12 +128,15 @@ def dose_tables(label: str, sweep: dict[str, Any]) -> list[str]:
     lines = [
         f"## {label}: detectability against dose",
         "",
-        f"{sweep_conditions(sweep)}. {NONE_MEANS}",
+        f"{sweep_conditions(DoseSweep.from_dict(sweep))}. {NONE_MEANS}",
         "",
         "| rod | equivalent dose | interval |",
         "|---|---|---|",
     ]
-    lines += [f"| {rod} | {answer} | {words} |" for rod, answer, words in equivalent_doses(sweep)]
+    lines += [
+        f"| {rod} | {answer} | {words} |"
+        for rod, answer, words in equivalent_doses(DoseSweep.from_dict(sweep))
+    ]
     lines += [
         "",
         "| rod | dose | d' undenoised | d' denoised | AUC undenoised | AUC denoised |",

@@ -168,7 +168,8 @@ def downstream_stage(
 def phantoms_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
     """What phantoms show of the model, for the report."""
     with StageProgress("phantoms", unit="images", total=images_on_phantoms(REPORT_SLICES)) as stage:
-        return task_of(config).on_phantoms(model, config, stage.advance)
+        found = task_of(config).on_phantoms(model, config, stage.advance)
+    return None if found is None else found.to_dict()
 
 
 @stage_task("register")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import nn
 
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
-from pipeline.core.json_numbers import finite_tree
 from pipeline.core.types import Progress
 from pipeline.inference.denoise import apply_model
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.quality.dose_equivalence import dose_equivalence
+from pipeline.quality.dose_equivalence import DoseSweep, dose_equivalence
 from pipeline.quality.dose_sweep import Sweep
-from pipeline.quality.phantom_metrics import PHANTOMS, phantom_figures
+from pipeline.quality.phantom_metrics import PHANTOMS, PhantomFigures, phantom_figures
 from pipeline.quality.phantom_scan import Scanner
 
 #: Scans of each phantom: for a command of its own, and for a run's report, which must not wait.
@@ -38,21 +35,20 @@ def measure_on_phantoms(
     slices: int = SLICES,
     photons_per_ray: float | None = None,
     progress: Progress = lambda slices: None,
-) -> dict[str, Any]:
+) -> PhantomFigures:
     """phantom_figures of a model at the dose and on the scanner of its configuration.
 
     photons_per_ray: another scanner's. A figure that a broken image does not have is None.
     """
     physics = _physics(config)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = phantom_figures(
+        return phantom_figures(
             lambda image_hu: apply_model(model, image_hu, progress=progress),
             scanner=Scanner.like(physics, photons_per_ray=photons_per_ray),
             generator=np.random.default_rng(SEED),
             dose_fraction=physics.dose_fraction,
             slices=slices,
         )
-    return finite_tree(found)
 
 
 def sweep_doses(
@@ -62,15 +58,14 @@ def sweep_doses(
     *,
     photons_per_ray: float | None = None,
     progress: Progress = lambda slices: None,
-) -> dict[str, Any]:
+) -> DoseSweep:
     """dose_equivalence of a model on the scanner of its configuration, `sweep.images` images."""
-    found = dose_equivalence(
+    return dose_equivalence(
         lambda image_hu: apply_model(model, image_hu, progress=progress),
         scanner=Scanner.like(_physics(config), photons_per_ray=photons_per_ray),
         generator=np.random.default_rng(SEED),
         sweep=sweep,
     )
-    return finite_tree(found)
 
 
 def _physics(config: RunConfig) -> LowDoseCT:

@@ -106,14 +106,16 @@ def measure_denoiser(
     photons = request.photons_per_ray
     if request.sweep is not None:
         with progress("dose sweep", unit="images", total=request.sweep.images) as stage:
-            found["dose_sweep"] = sweep_doses(
+            sweep = sweep_doses(
                 model, config, request.sweep, photons_per_ray=photons, progress=stage.advance
             )
+        found["dose_sweep"] = sweep.to_dict()
     if request.phantoms:
         with progress("phantoms", unit="images", total=images_on_phantoms(SLICES)) as stage:
-            found["phantoms"] = measure_on_phantoms(
+            phantoms = measure_on_phantoms(
                 model, config, photons_per_ray=photons, progress=stage.advance
             )
+        found["phantoms"] = phantoms.to_dict()
     return found
 
 

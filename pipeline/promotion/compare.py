@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from pipeline.config.sections import DenoiseGate
 from pipeline.core.verdicts import Check
 from pipeline.evaluation.aggregate import SEED
-from pipeline.evaluation.per_patient import PatientFigures
+from pipeline.evaluation.per_patient import PatientFigures, difference
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
+from pipeline.quality.nps import NoiseFigures
+from pipeline.quality.phantom_metrics import PhantomFigures
 
 #: Fewer patients than this say nothing of the next one.
 MIN_PATIENTS = 2
@@ -48,41 +49,47 @@ def compare(challenger: Patients, champion: Patients) -> list[Check]:
 
 
 def within_bounds(
-    figures: dict[str, Any], gate: DenoiseGate, champion: dict[str, Any] | None
+    figures: PhantomFigures, gate: DenoiseGate, champion: PhantomFigures | None
 ) -> list[Check]:
-    """The checks of phantom_figures: noise power in water, and the HU bias that a model adds.
+    """Noise power in water, and the HU bias that a model adds.
 
     Noise must not grow nor become too coarse, by the mean frequency of its spectrum (TG-233);
     each rod's bias keeps the gate's limit for its tissue. champion: its figures at the same dose.
     """
-    noise = {arm: figures[arm]["noise_power"] for arm in ("undenoised", "denoised", "full_dose")}
-    max_hu = noise["undenoised"]["noise_hu"] * _SAME_NOISE
-    min_frequency = MIN_OF_FULL_DOSE * noise["full_dose"]["mean_frequency_per_mm"]
-    frequency = noise["denoised"]["mean_frequency_per_mm"]
+    noise_hu, max_hu = _noise(figures).noise_hu, figures.undenoised.noise_power.noise_hu
+    frequency = _noise(figures).mean_frequency_per_mm
+    full_dose = figures.full_dose.noise_power.mean_frequency_per_mm
     name = "mean frequency of the noise in water, 1/mm"
     checks = [
-        Check.at_most("noise in water, HU", noise["denoised"]["noise_hu"], max_hu, spec=".3g"),
-        Check.at_least(name, frequency, min_frequency, spec=".3g"),
+        Check.at_most("noise in water, HU", noise_hu, _SAME_NOISE * (max_hu or 0), spec=".3g"),
+        Check.at_least(name, frequency, MIN_OF_FULL_DOSE * (full_dose or math.inf), spec=".3g"),
     ]
     if champion is not None:
-        theirs = champion["denoised"]["noise_power"]["mean_frequency_per_mm"]
-        bound = MIN_OF_CHAMPION * theirs
+        theirs = _noise(champion).mean_frequency_per_mm
+        bound = MIN_OF_CHAMPION * (theirs or 0)
         checks.append(Check.at_least(f"{name}, against the champion", frequency, bound, spec=".3g"))
     return checks + _bias_checks(figures, gate)
 
 
-def _bias_checks(figures: dict[str, Any], gate: DenoiseGate) -> list[Check]:
+def _noise(figures: PhantomFigures) -> NoiseFigures:
+    """Of the model's images."""
+    if figures.denoised is None:
+        raise ValueError("phantoms measured without a model have nothing to check")
+    return figures.denoised.noise_power
+
+
+def _bias_checks(figures: PhantomFigures, gate: DenoiseGate) -> list[Check]:
     checks = []
     for rod, tissue in ROD_TISSUES.items():
         limit_hu = gate.max_abs_bias_hu(tissue)
         if limit_hu is None:
             continue
         before, after = (
-            figures[arm]["rod_bias"][rod]["bias_hu"] for arm in ("undenoised", "denoised")
+            arm.rod_bias[rod].bias_hu if arm else None
+            for arm in (figures.undenoised, figures.denoised)
         )
-        added = None if None in (before, after) else after - before
         name = f"HU bias added in a rod of {rod}"
-        checks.append(Check.bias_within(name, added, limit_hu, spec="g"))
+        checks.append(Check.bias_within(name, difference(after, before), limit_hu, spec="g"))
     return checks
 
 

@@ -1,7 +1,7 @@
-"""The question a hospital asks: at which dose does the denoised image show as much as today's?
+"""At which dose does the denoised image show as much as undenoised full dose?
 
 Low-contrast rods of a phantom are scanned at several doses, with and without the denoiser, and
-a channelised Hotelling observer tells regions with a rod from regions without. The dose at
+a channelised Hotelling observer separates regions with a rod from regions without. The dose at
 which the denoised images reach the undenoised full dose's d' is the answer, 'none' included.
 """
 
@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pipeline.core.errors import LdctError
+from pipeline.core.json_numbers import JsonRecord
+from pipeline.core.types import Progress
 from pipeline.metrics.bootstrap import bootstrap_distribution, times_drawn
 from pipeline.physics.phantoms.image_quality import Rod, RodKind, rod_phantom, water_phantom
-from pipeline.quality.dose_sweep import Sweep, conditions
-from pipeline.quality.dose_threshold import crossing_doses, describe_crossing
+from pipeline.quality.dose_sweep import Sweep, SweepConditions, conditions
+from pipeline.quality.dose_threshold import EquivalentDose, equivalent_dose, threshold_doses
 from pipeline.quality.model_observer import (
+    Detectability,
     bootstrap_d_prime,
     detectability,
     with_internal_noise,
@@ -35,52 +39,94 @@ Seen = dict[tuple[str, str], NDArray[np.float64]]
 UNDENOISED, DENOISED = "undenoised", "denoised"
 
 
+class DosePoint(JsonRecord):
+    """What an observer sees of a rod at one dose, without and with the denoiser."""
+
+    dose_fraction: float
+    undenoised: Detectability
+    denoised: Detectability | None = None
+
+
+class RodCurve(JsonRecord):
+    """A rod over doses; equivalent_dose: where there was a denoiser."""
+
+    name: str
+    diameter_mm: float
+    contrast_hu: float
+    channel_width_mm: float
+    curve: list[DosePoint]
+    equivalent_dose: EquivalentDose | None = None
+
+
+class DoseSweep(JsonRecord):
+    """Rods over doses, and the dose that serves the most demanding of them.
+
+    JSON has the conditions beside them.
+    """
+
+    conditions: SweepConditions
+    rods: list[RodCurve]
+    equivalent_dose_all_rods: EquivalentDose | None = None
+
+    @model_serializer(mode="wrap")
+    def _flat(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = dump(self)
+        return {**found.pop("conditions"), **found}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, found: dict[str, Any]) -> dict[str, Any]:
+        return found if "conditions" in found else {**found, "conditions": found}
+
+
 def dose_equivalence(
     denoiser: Denoiser | None,
     *,
     scanner: Scanner,
     generator: np.random.Generator,
     sweep: Sweep | None = None,
-    progress: Callable[[int], None] = lambda images: None,
-) -> dict[str, Any]:
-    """d' and AUC of every rod and dose, and the equivalent doses, ready for JSON.
+    progress: Progress = lambda images: None,
+) -> DoseSweep:
+    """d' and AUC of every rod and dose, and the equivalent doses.
 
     denoiser: image_hu [slices, rows, columns] to the same shape; None leaves the undenoised
-    curve alone. progress gets the number of images done; `sweep.images` are all.
+    curve alone. progress gets the number of images done; `sweep.images` are all. Raises LdctError
+    where the denoiser changes the shape, makes values that are not finite, or leaves no noise.
     """
     sweep = sweep or Sweep()
-    seen, fewest_quanta = _look(denoiser, scanner, generator, sweep, progress)
+    seen, min_quanta = _channel_outputs(denoiser, scanner, generator, sweep, progress)
     replicates = _replicates(seen, sweep, generator)
-    rods, crossings = [], []
+    rods, thresholds = [], []
     for kind, outputs, bootstrap in zip(sweep.rods, seen, replicates, strict=True):
-        entry: dict[str, Any] = {
-            "name": kind.name,
-            "diameter_mm": kind.diameter_mm,
-            "contrast_hu": kind.contrast_hu,
-            "channel_width_mm": sweep.width_per_diameter * kind.diameter_mm,
-            "curve": _curve(outputs, sweep),
-        }
+        rod = RodCurve(
+            name=kind.name,
+            diameter_mm=kind.diameter_mm,
+            contrast_hu=kind.contrast_hu,
+            channel_width_mm=sweep.width_per_diameter * kind.diameter_mm,
+            curve=_curve(outputs, sweep),
+        )
         if denoiser is not None:
-            doses = _rod_crossings(entry["curve"], bootstrap, sweep)
-            crossings.append(doses)
-            entry["equivalent_dose"] = describe_crossing(doses, sweep.doses, sweep.confidence)
-        rods.append(entry)
-    result = {**conditions(sweep, scanner, fewest_quanta), "rods": rods}
-    if crossings:
-        # The dose that serves the most demanding rod, in each replicate anew.
-        worst = np.max(crossings, axis=0)
-        result["equivalent_dose_all_rods"] = describe_crossing(worst, sweep.doses, sweep.confidence)
-    return result
+            doses = _rod_thresholds(rod.curve, bootstrap, sweep)
+            thresholds.append(doses)
+            answer = equivalent_dose(doses, sweep.doses, sweep.confidence)
+            rod = rod.model_copy(update={"equivalent_dose": answer})
+        rods.append(rod)
+    result = DoseSweep(conditions=conditions(sweep, scanner, min_quanta), rods=rods)
+    if not thresholds:
+        return result
+    # The dose that serves the most demanding rod, in each replicate anew.
+    worst = equivalent_dose(np.max(thresholds, axis=0), sweep.doses, sweep.confidence)
+    return result.model_copy(update={"equivalent_dose_all_rods": worst})
 
 
-def _look(
+def _channel_outputs(
     denoiser: Denoiser | None,
     scanner: Scanner,
     generator: np.random.Generator,
     sweep: Sweep,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[list[Seen], float]:
-    """What the channels see of each rod kind, and the fewest quanta detected in any ray."""
+    """Channel outputs for each rod kind, and the fewest quanta detected in any ray."""
     arms: dict[str, Denoiser] = {UNDENOISED: lambda image_hu: image_hu}
     if denoiser is not None:
         arms[DENOISED] = denoiser
@@ -102,7 +148,7 @@ def _look(
                 seen[reader][arm, name] = np.stack(outputs[index, arm])
     if sweep.internal_noise:
         seen = [_as_a_reader_sees(outputs, sweep, generator) for outputs in seen]
-    return seen, min(images.fewest_quanta for images in scans)
+    return seen, min(images.min_quanta for images in scans)
 
 
 def _read(
@@ -110,7 +156,7 @@ def _read(
     arms: dict[str, Denoiser],
     kinds: list[RodKind],
     sweep: Sweep,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> dict[tuple[int, str], list[NDArray[np.float64]]]:
     """Channel outputs [regions, channels] of each dose, by (index in `kinds`, arm)."""
     outputs: dict[tuple[int, str], list[NDArray[np.float64]]] = defaultdict(list)
@@ -177,6 +223,7 @@ def _replicates(
     arms = _arms(seen[0])
 
     def of_regions(absent: NDArray[np.int64], *present: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[rods, arms, doses, replicates]"""
         absent_times = times_drawn(absent)
         return np.stack(
             [
@@ -214,31 +261,30 @@ def _arms(outputs: Seen) -> list[str]:
     return [arm for arm in (UNDENOISED, DENOISED) if (arm, "present") in outputs]
 
 
-def _curve(outputs: Seen, sweep: Sweep) -> list[dict[str, Any]]:
-    arms = _arms(outputs)
+def _curve(outputs: Seen, sweep: Sweep) -> list[DosePoint]:
     return [
-        {
-            "dose_fraction": dose,
+        DosePoint(
+            dose_fraction=dose,
             **{
                 arm: detectability(
                     outputs[arm, "present"][index],
                     outputs[arm, "absent"][index],
                     confidence=sweep.confidence,
-                ).as_json()
-                for arm in arms
+                )
+                for arm in _arms(outputs)
             },
-        }
+        )
         for index, dose in enumerate(sweep.doses)
     ]
 
 
-def _rod_crossings(
-    curve: list[dict[str, Any]], bootstrap: dict[str, NDArray[np.float64]], sweep: Sweep
+def _rod_thresholds(
+    curve: list[DosePoint], bootstrap: dict[str, NDArray[np.float64]], sweep: Sweep
 ) -> NDArray[np.float64]:
     """Equivalent doses [1 + replicates], the estimate first."""
-    denoised = np.array([[point[DENOISED]["d_prime"] for point in curve]])
-    target = np.array([curve[-1][UNDENOISED]["d_prime"]])
-    return crossing_doses(
+    denoised = np.array([[point.denoised.d_prime for point in curve if point.denoised]])
+    target = np.array([curve[-1].undenoised.d_prime])
+    return threshold_doses(
         np.array(sweep.doses),
         np.concatenate([denoised, bootstrap[DENOISED]]),
         np.concatenate([target, bootstrap[UNDENOISED][:, -1]]),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipeline.core.errors import ConfigError
 from pipeline.physics.phantoms.image_quality import LOW_CONTRAST_RODS, PhantomGrid, RodKind, ring_mm
-from pipeline.quality.phantom_scan import FEWEST_QUANTA, Scanner
+from pipeline.quality.phantom_scan import MIN_QUANTA, ScanConditions, Scanner
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Sweep:
     Full dose, 1, always belongs to the doses. `regions` is the number of regions with each rod
     and of regions without, at least; they lie on a circle of `ring_radius_mm` in the water,
     `places` to a slice, all in one noise. A channel's width is `width_per_diameter` times the
-    rod's. internal_noise is the reader's own, see observer.with_internal_noise: 0 is the ideal
+    rod's. internal_noise is the reader's own (model_observer.with_internal_noise): 0 is the ideal
     reader of the channels, and only there are the intervals those of quantum noise alone.
     """
 
@@ -54,7 +53,7 @@ class Sweep:
 
     @property
     def images(self) -> int:
-        """Images that a denoiser will be given in all."""
+        """How many images a denoiser will see."""
         return self.slices * (len(self.rods) + 1) * len(self.doses)
 
     @property
@@ -63,6 +62,7 @@ class Sweep:
         pixel_mm, half = self.grid.pixel_mm, (self.grid.matrix - 1) / 2
 
         def snap(mm: float) -> float:
+            """To the centre of the nearest pixel."""
             return (round(mm / pixel_mm + half) - half) * pixel_mm
 
         return tuple((snap(x), snap(y)) for x, y in ring_mm(self.places, self.ring_radius_mm))
@@ -76,35 +76,62 @@ def parse_doses(text: str) -> tuple[float, ...]:
         raise ConfigError(f"doses are written as 0.1,0.25,0.5,1, got {text!r}") from None
 
 
-def conditions(sweep: Sweep, scanner: Scanner, fewest_quanta: float) -> dict[str, Any]:
-    """All that the figures depend on, with units."""
+class SweepConditions(ScanConditions):
+    """All that the figures of a sweep depend on, with units."""
+
+    task: str
+    observer: str
+    d_prime_and_auc: str
+    equivalent_dose: str
+    internal_noise_factor: float
+    confidence: float
+    bootstraps: int
+    regions_with_rod: int
+    regions_without_rod: int
+    slices_per_rod: int
+    region_pixels: int
+    region_mm: float
+    pixel_mm: float
+    matrix: int
+    body_diameter_mm: float
+    ring_radius_mm: float
+    fewest_quanta_in_a_ray_at_full_dose: float
+    doses: list[float]
+    warnings: list[str]
+
+
+def conditions(sweep: Sweep, scanner: Scanner, min_quanta: float) -> SweepConditions:
+    """min_quanta: detected at full dose in the ray that meets most matter."""
     pixel_mm, count = sweep.grid.pixel_mm, sweep.slices * sweep.places
-    left = fewest_quanta * sweep.doses[0]
-    warnings = []
-    if left < FEWEST_QUANTA:
-        warnings.append(
-            f"at dose {sweep.doses[0]:g} a ray keeps {left:.0f} quanta; below {FEWEST_QUANTA:.0f} "
-            "the noise is understated"
-        )
-    return {
-        "task": "signal known exactly: a rod of known size and place in water, or water alone",
-        "observer": f"channelised Hotelling, {sweep.channels} Laguerre-Gauss channels",
-        "d_prime_and_auc": "unbiased for finite samples, exact interval for normal outputs",
-        "equivalent_dose": "dose fraction at which denoised d' equals that of undenoised full dose",
-        "internal_noise_factor": sweep.internal_noise,
-        "confidence": sweep.confidence,
-        "bootstraps": sweep.bootstraps,
-        "regions_with_rod": count,
-        "regions_without_rod": count,
-        "slices_per_rod": sweep.slices,
-        "region_pixels": sweep.region_pixels,
-        "region_mm": sweep.region_pixels * pixel_mm,
-        "pixel_mm": pixel_mm,
-        "matrix": sweep.grid.matrix,
-        "body_diameter_mm": 2 * sweep.body_radius_mm,
-        "ring_radius_mm": sweep.ring_radius_mm,
-        **scanner.conditions,
-        "fewest_quanta_in_a_ray_at_full_dose": fewest_quanta,
-        "doses": list(sweep.doses),
-        "warnings": warnings,
-    }
+    return SweepConditions(
+        task="signal known exactly: a rod of known size and place in water, or water alone",
+        observer=f"channelised Hotelling, {sweep.channels} Laguerre-Gauss channels",
+        d_prime_and_auc="unbiased for finite samples, exact interval for normal outputs",
+        equivalent_dose="dose fraction at which denoised d' equals that of undenoised full dose",
+        internal_noise_factor=sweep.internal_noise,
+        confidence=sweep.confidence,
+        bootstraps=sweep.bootstraps,
+        regions_with_rod=count,
+        regions_without_rod=count,
+        slices_per_rod=sweep.slices,
+        region_pixels=sweep.region_pixels,
+        region_mm=sweep.region_pixels * pixel_mm,
+        pixel_mm=pixel_mm,
+        matrix=sweep.grid.matrix,
+        body_diameter_mm=2 * sweep.body_radius_mm,
+        ring_radius_mm=sweep.ring_radius_mm,
+        **scanner.conditions.to_dict(),
+        fewest_quanta_in_a_ray_at_full_dose=min_quanta,
+        doses=list(sweep.doses),
+        warnings=_warnings(sweep.doses[0], min_quanta),
+    )
+
+
+def _warnings(lowest_dose: float, min_quanta: float) -> list[str]:
+    left = min_quanta * lowest_dose
+    if left >= MIN_QUANTA:
+        return []
+    return [
+        f"at dose {lowest_dose:g} a ray keeps {left:.0f} quanta; below {MIN_QUANTA:.0f} the noise "
+        "is understated"
+    ]

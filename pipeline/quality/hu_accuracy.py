@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.core.errors import LdctError
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.types import ImageHU
 from pipeline.core.units import AIR_HU
 from pipeline.metrics.image import TISSUE_SMOOTHING_PIXELS, tissue_masks
@@ -23,9 +23,48 @@ AIR_BELOW_HU = AIR_HU + 30
 _AIR_MARGIN_PIXELS = 3
 
 
+class TissueBias(JsonRecord):
+    """Mean error in HU over so many voxels of a tissue class; None where it has none."""
+
+    bias_hu: Figure
+    voxels: int
+
+
+class ContrastToNoise(JsonRecord):
+    """A rod's contrast over the noise about it (cnr; None without noise), and where each was
+    measured: discs of these radii, on so many slices."""
+
+    contrast_hu: Figure
+    noise_hu: Figure
+    cnr: Figure
+    disc_radius_mm: float
+    background_radius_mm: float
+    pixels_inside: int
+    pixels_outside: int
+    slices: int
+
+
+class Uniformity(JsonRecord):
+    """HU and noise of water in squares at the centre and around it (IEC 61223-3-5).
+
+    worst_difference_hu: the largest of periphery less centre, absolute. noise_ratio: the mean
+    noise at the periphery over that at the centre; None where the centre has none.
+    """
+
+    centre_hu: Figure
+    periphery_hu: list[Figure]
+    worst_difference_hu: Figure
+    noise_centre_hu: Figure
+    noise_periphery_hu: list[Figure]
+    noise_ratio: Figure
+    region_pixels: int
+    region_mm: float
+    slices: int
+
+
 def tissue_bias(
     image_hu: NDArray, target_hu: NDArray, *, body: NDArray, valid: NDArray
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, TissueBias]:
     """Mean error in HU of each tissue class, air included, over all slices.
 
     All arrays are [slices, rows, columns]. Tissue is chosen on the target within `body` as
@@ -40,7 +79,7 @@ def tissue_bias(
             total[0] += float(error.sum())
             total[1] += error.size
     return {
-        name: {"bias_hu": total / count if count else None, "voxels": int(count)}
+        name: TissueBias(bias_hu=total / count if count else None, voxels=int(count))
         for name, (total, count) in sums.items()
     }
 
@@ -61,7 +100,7 @@ def contrast_to_noise(
     background_mm: Sequence[tuple[float, float]],
     pixel_mm: float,
     background_radius_mm: float = 8.0,
-) -> dict[str, Any]:
+) -> ContrastToNoise:
     """Contrast of a rod over the noise about it: (mean inside - mean outside) / deviation.
 
     image_hu: [slices, rows, columns]; the mean of a disc of 0.8 `radius_mm` at `centre_mm`
@@ -77,16 +116,16 @@ def contrast_to_noise(
     pooled = np.mean([np.var(values, axis=1, ddof=1).mean() for values in outside])
     contrast_hu = float(inside.mean() - np.mean([values.mean() for values in outside]))
     noise_hu = float(np.sqrt(pooled))
-    return {
-        "contrast_hu": contrast_hu,
-        "noise_hu": noise_hu,
-        "cnr": contrast_hu / noise_hu if noise_hu > 0 else None,
-        "disc_radius_mm": 0.8 * radius_mm,
-        "background_radius_mm": background_radius_mm,
-        "pixels_inside": inside.size,
-        "pixels_outside": sum(values.size for values in outside),
-        "slices": len(image_hu),
-    }
+    return ContrastToNoise(
+        contrast_hu=contrast_hu,
+        noise_hu=noise_hu,
+        cnr=contrast_hu / noise_hu if noise_hu > 0 else None,
+        disc_radius_mm=0.8 * radius_mm,
+        background_radius_mm=background_radius_mm,
+        pixels_inside=inside.size,
+        pixels_outside=sum(values.size for values in outside),
+        slices=len(image_hu),
+    )
 
 
 def uniformity(
@@ -95,7 +134,7 @@ def uniformity(
     periphery_mm: Sequence[tuple[float, float]],
     pixel_mm: float,
     region_mm: float = 20.0,
-) -> dict[str, Any]:
+) -> Uniformity:
     """HU and noise of a water cylinder, centre against periphery (IEC 61223-3-5).
 
     image_hu: [slices, rows, columns]; squares of `region_mm` at the centre and at each of
@@ -109,17 +148,17 @@ def uniformity(
     means_hu = by_place.mean(axis=(0, 2))
     flat = detrend(regions, 1).reshape(by_place.shape)
     noise_hu = np.sqrt((flat**2).sum(axis=2).mean(axis=0) / (size**2 - 3))
-    return {
-        "centre_hu": float(means_hu[0]),
-        "periphery_hu": means_hu[1:].tolist(),
-        "worst_difference_hu": float(np.abs(means_hu[1:] - means_hu[0]).max()),
-        "noise_centre_hu": float(noise_hu[0]),
-        "noise_periphery_hu": noise_hu[1:].tolist(),
-        "noise_ratio": float(noise_hu[1:].mean() / noise_hu[0]) if noise_hu[0] > 0 else None,
-        "region_pixels": size,
-        "region_mm": size * pixel_mm,
-        "slices": len(image_hu),
-    }
+    return Uniformity(
+        centre_hu=float(means_hu[0]),
+        periphery_hu=means_hu[1:].tolist(),
+        worst_difference_hu=float(np.abs(means_hu[1:] - means_hu[0]).max()),
+        noise_centre_hu=float(noise_hu[0]),
+        noise_periphery_hu=noise_hu[1:].tolist(),
+        noise_ratio=float(noise_hu[1:].mean() / noise_hu[0]) if noise_hu[0] > 0 else None,
+        region_pixels=size,
+        region_mm=size * pixel_mm,
+        slices=len(image_hu),
+    )
 
 
 def _disc_values(

@@ -1,4 +1,4 @@
-"""The channelised Hotelling observer: can a signal known exactly be told from noise?
+"""The channelised Hotelling observer: can a signal known exactly be distinguished from noise?
 
 Myers & Barrett (1987); Gallas & Barrett, JOSA A 20 (2003). d' from finite samples flatters the
 observer, as it is trained and judged on the same regions. For normal channel outputs the error
@@ -8,25 +8,24 @@ is known exactly, and so is the interval: Wunderlich, Noo, Gallas & Heilbrun, IE
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from pipeline.core.errors import LdctError
+from pipeline.core.json_numbers import JsonRecord
 
 Outputs = NDArray[np.float64]  # [regions, channels]
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Detectability:
+class Detectability(JsonRecord):
     """d' and the area under the ROC curve, both free of the bias of finite samples.
 
     The intervals are exact for normal channel outputs. auc_leave_pair_out assumes no
-    distribution: each pair of regions is told apart by an observer trained without them. Where it
+    distribution: each pair of regions is ranked by an observer trained without them. Where it
     leaves the interval (a network's output need not be normal), do not trust the other figures.
     """
 
@@ -39,12 +38,6 @@ class Detectability:
     present: int
     absent: int
     channels: int
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
 
 
 def detectability(present: Outputs, absent: Outputs, *, confidence: float = 0.95) -> Detectability:
@@ -104,7 +97,7 @@ def bootstrap_d_prime(
 
 
 def auc_leave_pair_out(present: Outputs, absent: Outputs) -> float:
-    """Share of pairs (one of each class) told apart by a template trained without either.
+    """Share of pairs (one of each class) ranked rightly by a template trained without either.
 
     Unbiased for training on one region less of each class (Airola et al., 2011). A template is
     the pooled covariance's inverse on the difference of means; both are updated, not redone.
@@ -162,7 +155,10 @@ class _Sizes:
         statistic = weight * distance2 * second / (self.freedom * self.channels)
 
         def noncentrality(level: float) -> float:
+            """The one at which the statistic has this level of the noncentral F."""
+
             def excess(value: float) -> float:
+                """Falls with the noncentrality; 0 where it is the one sought."""
                 cdf = special.ncfdtr(self.channels, second, value, statistic)
                 return float(cdf) - level
 

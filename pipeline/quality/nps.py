@@ -7,16 +7,35 @@ integral over both frequencies (per mm) is the variance of the noise in HU^2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import LdctError
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.quality.rois import Regions, detrend
 
 #: The mean removes no noise that matters; a bowl removes cupping as well.
 DETREND_ORDER = 2
+
+
+class NoiseFigures(JsonRecord):
+    """Strength and texture of noise: its deviation, and the radial curve of its spectrum.
+
+    region_mm: (rows, columns) of the regions it was measured in; peak and mean frequency: of the
+    curve.
+    """
+
+    unit: str
+    frequency_per_mm: list[Figure]
+    power_hu2_mm2: list[Figure]
+    peak_frequency_per_mm: Figure
+    mean_frequency_per_mm: Figure
+    noise_hu: Figure
+    regions: int
+    region_pixels: tuple[int, int]
+    region_mm: tuple[float, float]
+    detrending: str
 
 
 @dataclass(frozen=True)
@@ -61,22 +80,25 @@ class NoisePower:
         step = self.radial_per_mm[top + 1] - self.radial_per_mm[top]
         return float(self.radial_per_mm[top] + shift * step)
 
-    def as_json(self) -> dict[str, Any]:
+    def figures(self) -> NoiseFigures:
         """The radial curve and its figures; the 2-D spectrum is left to the caller."""
         rows, columns = self.power_hu2_mm2.shape
-        pixel_mm = 1 / (rows * float(self.frequency_rows_per_mm[1]))
-        return {
-            "unit": "HU^2 mm^2, against 1/mm",
-            "frequency_per_mm": self.radial_per_mm.tolist(),
-            "power_hu2_mm2": self.radial_hu2_mm2.tolist(),
-            "peak_frequency_per_mm": self.peak_frequency_per_mm,
-            "mean_frequency_per_mm": self.mean_frequency_per_mm,
-            "noise_hu": float(np.sqrt(self.variance_hu2)),
-            "regions": self.regions,
-            "region_pixels": [rows, columns],
-            "region_mm": [rows * pixel_mm, columns / (columns * self.frequency_columns_per_mm[1])],
-            "detrending": f"polynomial of order {self.detrend_order} in each region",
-        }
+        region_mm = (
+            1 / float(self.frequency_rows_per_mm[1]),
+            1 / float(self.frequency_columns_per_mm[1]),
+        )
+        return NoiseFigures(
+            unit="HU^2 mm^2, against 1/mm",
+            frequency_per_mm=self.radial_per_mm.tolist(),
+            power_hu2_mm2=self.radial_hu2_mm2.tolist(),
+            peak_frequency_per_mm=self.peak_frequency_per_mm,
+            mean_frequency_per_mm=self.mean_frequency_per_mm,
+            noise_hu=float(np.sqrt(self.variance_hu2)),
+            regions=self.regions,
+            region_pixels=(rows, columns),
+            region_mm=region_mm,
+            detrending=f"polynomial of order {self.detrend_order} in each region",
+        )
 
 
 def noise_power(

@@ -1,6 +1,6 @@
 """Noise texture, sharpness, HU and contrast on phantoms scanned at one dose, before and after.
 
-A phantom with a known truth shows what a patient cannot: how sharp an edge of a given contrast
+A phantom with a known truth shows what a patient cannot: how sharp an edge of some contrast
 stays, and whether its HU stay right.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.physics.phantoms.image_quality import (
     LOW_CONTRAST_RODS,
     SLANTED_EDGE,
@@ -27,11 +28,11 @@ from pipeline.physics.phantoms.image_quality import (
     water_phantom,
     wire_phantom,
 )
-from pipeline.quality.hu_accuracy import contrast_to_noise, uniformity
-from pipeline.quality.nps import less_mean_of_repeats, noise_power
-from pipeline.quality.phantom_scan import Scanner, scan_each
+from pipeline.quality.hu_accuracy import ContrastToNoise, Uniformity, contrast_to_noise, uniformity
+from pipeline.quality.nps import NoiseFigures, less_mean_of_repeats, noise_power
+from pipeline.quality.phantom_scan import ScanConditions, Scanner, scan_each
 from pipeline.quality.rois import cut_regions, tile_places_mm
-from pipeline.quality.ttf import edge_transfer, rod_transfer, wire_transfer
+from pipeline.quality.ttf import TransferFigures, edge_transfer, rod_transfer, wire_transfer
 
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Stack = NDArray[np.float32]
@@ -45,8 +46,57 @@ _REACH_MM = 8.0
 _NPS_PIXELS = 64
 
 
-#: Water, low and high contrast, edge, wire: a denoiser is given so many times `slices` images.
+#: Water, low and high contrast, edge, wire: a denoiser sees so many times `slices` images.
 PHANTOMS = 5
+
+
+class RodBias(JsonRecord):
+    """Mean error in HU inside a rod, in a square of region_pixels a side on every slice."""
+
+    bias_hu: Figure
+    region_pixels: int
+    pixels: int
+
+
+class PhantomArm(JsonRecord):
+    """What the phantoms show of one kind of image; rods by their names.
+
+    peak_shift: how far the noise spectrum's peak has moved from full dose's, as a share of it.
+    """
+
+    noise_power: NoiseFigures
+    uniformity: Uniformity
+    contrast_to_noise: dict[str, ContrastToNoise]
+    rod_transfer: dict[str, TransferFigures]
+    rod_bias: dict[str, RodBias]
+    edge_transfer: TransferFigures
+    wire_transfer: TransferFigures
+    peak_shift: Figure = None
+
+
+class PhantomFigures(ScanConditions):
+    """Undenoised and denoised at dose_fraction, from the same noise, beside full dose.
+
+    full_dose is what a denoiser should come back to; denoised: where there was a denoiser.
+    """
+
+    dose_fraction: float
+    slices_per_phantom: int
+    pixel_mm: float
+    body_diameter_mm: float
+    undenoised: PhantomArm
+    full_dose: PhantomArm
+    denoised: PhantomArm | None = None
+
+    @property
+    def arms(self) -> dict[str, PhantomArm]:
+        """By name, in the order of reading."""
+        every = (
+            ("undenoised", self.undenoised),
+            ("denoised", self.denoised),
+            ("full_dose", self.full_dose),
+        )
+        return {name: arm for name, arm in every if arm is not None}
 
 
 def phantom_figures(
@@ -56,18 +106,12 @@ def phantom_figures(
     generator: np.random.Generator,
     dose_fraction: float = 0.25,
     slices: int = 16,
-) -> dict[str, Any]:
-    """Figures ready for JSON: {"undenoised": {...}, "full_dose": {...}, "denoised": {...}}.
+) -> PhantomFigures:
+    """Noise, sharpness, HU and contrast on phantoms, each scanned `slices` times, 2 or more.
 
-    Each phantom is scanned `slices` times, 2 or more. undenoised and denoised at
-    `dose_fraction`, from the same noise; full_dose is what a denoiser should come back to.
-    Without a denoiser there is no "denoised". "peak_shift" is how far a spectrum's peak has
-    moved from full dose's, as a share of it.
+    denoiser: image_hu [slices, rows, columns] to the same shape.
     """
     grid = PhantomGrid()
-    arms: dict[str, dict[str, Any]] = {"undenoised": {}, "full_dose": {}}
-    if denoiser is not None:
-        arms["denoised"] = {}
     phantoms = _phantoms(grid)
     scans = scan_each(
         np.stack([phantom.volume.image_hu[0] for phantom, _ in phantoms]),
@@ -76,23 +120,38 @@ def phantom_figures(
         realisations=slices,
         generator=generator,
     )
+    measured: dict[str, dict[str, Any]] = {"undenoised": {}, "full_dose": {}}
+    if denoiser is not None:
+        measured["denoised"] = {}
     for (phantom, measure), images in zip(phantoms, scans, strict=True):
         low_hu = images.at_dose(dose_fraction)
-        arms["undenoised"].update(measure(low_hu, phantom))
-        arms["full_dose"].update(measure(images.at_dose(1.0), phantom))
+        measured["undenoised"] |= measure(low_hu, phantom)
+        measured["full_dose"] |= measure(images.at_dose(1.0), phantom)
         if denoiser is not None:
-            arms["denoised"].update(measure(denoiser(low_hu), phantom))
-    full_peak = arms["full_dose"]["noise_power"]["peak_frequency_per_mm"]
-    for figures in arms.values():
-        figures["peak_shift"] = figures["noise_power"]["peak_frequency_per_mm"] / full_peak - 1
+            measured["denoised"] |= measure(denoiser(low_hu), phantom)
+    return PhantomFigures(
+        dose_fraction=dose_fraction,
+        slices_per_phantom=slices,
+        pixel_mm=grid.pixel_mm,
+        body_diameter_mm=2 * phantoms[0][0].truth.body_radius_mm,
+        **scanner.conditions.to_dict(),
+        **_arms(measured),
+    )
+
+
+def _arms(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A PhantomArm of each, with its shift from full dose's peak."""
+    full = measured["full_dose"]["noise_power"].peak_frequency_per_mm
     return {
-        "dose_fraction": dose_fraction,
-        "slices_per_phantom": slices,
-        "pixel_mm": grid.pixel_mm,
-        "body_diameter_mm": 2 * phantoms[0][0].truth.body_radius_mm,
-        **scanner.conditions,
-        **arms,
+        name: PhantomArm(
+            **figures, peak_shift=_shift(figures["noise_power"].peak_frequency_per_mm, full)
+        )
+        for name, figures in measured.items()
     }
+
+
+def _shift(peak: float | None, reference: float | None) -> float | None:
+    return None if peak is None or not reference else peak / reference - 1
 
 
 def _phantoms(grid: PhantomGrid) -> list[tuple[QualityPhantom, Measure]]:
@@ -114,7 +173,7 @@ def _water(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
     noise_hu = less_mean_of_repeats(image_hu)
     regions = cut_regions(noise_hu, places, pixel_mm=pixel_mm, size_pixels=_NPS_PIXELS)
     return {
-        "noise_power": noise_power(regions, pixel_mm=(pixel_mm, pixel_mm)).as_json(),
+        "noise_power": noise_power(regions, pixel_mm=(pixel_mm, pixel_mm)).figures(),
         "uniformity": uniformity(image_hu, periphery_mm=ring_mm(4, 80.0), pixel_mm=pixel_mm),
     }
 
@@ -155,14 +214,12 @@ def _high_contrast(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
             radius_mm=rod.radius_mm,
             pixel_mm=pixel_mm,
             reach_mm=_REACH_MM,
-        ).as_json()
+        ).figures()
         size = round(_ROD_RADIUS_MM / pixel_mm)
         inside = cut_regions(image_hu, [centre_mm], pixel_mm=pixel_mm, size_pixels=size)
-        bias[name] = {
-            "bias_hu": float(inside.mean() - rod.contrast_hu),
-            "region_pixels": size,
-            "pixels": inside.size,
-        }
+        bias[name] = RodBias(
+            bias_hu=float(inside.mean() - rod.contrast_hu), region_pixels=size, pixels=inside.size
+        )
     return {"rod_transfer": transfers, "rod_bias": bias}
 
 
@@ -175,7 +232,7 @@ def _edge(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
         reach_mm=_REACH_MM,
         length_mm=100.0,
     )
-    return {"edge_transfer": transfer.as_json()}
+    return {"edge_transfer": transfer.figures()}
 
 
 def _wire(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
@@ -186,4 +243,4 @@ def _wire(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
         reach_mm=_REACH_MM,
         diameter_mm=THIN_WIRE.diameter_mm,
     )
-    return {"wire_transfer": transfer.as_json()}
+    return {"wire_transfer": transfer.figures()}

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.units import AIR_HU, hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.physics.detector import Exposure
 from pipeline.physics.fan_beam import filtered_backprojection, forward_project
@@ -26,12 +26,27 @@ Stack = NDArray[np.float32]
 
 #: Fewer detected quanta than this a ray, and normal noise on the line integral is no longer
 #: what a scanner sees: measured against counts, its deviation is 2 % off at 62 and 17 % at 14.
-FEWEST_QUANTA = 60.0
+MIN_QUANTA = 60.0
+
+
+class ScanConditions(JsonRecord):
+    """The settings of a Scanner, as they stand beside every figure measured with it."""
+
+    photons_per_ray_at_full_dose: float
+    electronic_noise_quanta: float
+    kernel: str
+    detectors: int
+    views: int
+    bowtie_mm: float
+    current_modulation: float
+    blur_cells: float
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """photons_per_ray: quanta N0 that the central cell sees through air at full dose;
+    """What scans a phantom: a fan beam, its quanta, its electronics and its reconstruction.
+
+    photons_per_ray: quanta N0 that the central cell sees through air at full dose;
     electronic_noise: the electronics' variance Ne in quanta; cutoff: the reconstruction
     filter's, see filtered_backprojection, infinity for the bare ramp; exposure: bowtie, current
     modulation and detector blur. The meanings are LowDoseCT's.
@@ -52,7 +67,7 @@ class Scanner:
 
     @classmethod
     def like(cls, physics: LowDoseCT, *, photons_per_ray: float | None = None) -> Scanner:
-        """The scanner whose noise a degradation inserts; other photons where they are given.
+        """The scanner whose noise a degradation inserts; other photons where the argument says so.
 
         Where the degradation measures its photons in each image, the default's.
         """
@@ -67,18 +82,17 @@ class Scanner:
         )
 
     @property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> ScanConditions:
         """All settings, for the record."""
-        return {
-            "photons_per_ray_at_full_dose": self.photons_per_ray,
-            "electronic_noise_quanta": self.electronic_noise,
-            "kernel": "bare ramp"
-            if math.isinf(self.cutoff)
-            else f"ramp under a Hann window to {self.cutoff:g} of the detector's Nyquist frequency",
-            "detectors": self.geometry.detectors,
-            "views": self.geometry.views,
+        hann = f"ramp under a Hann window to {self.cutoff:g} of the detector's Nyquist frequency"
+        return ScanConditions(
+            photons_per_ray_at_full_dose=self.photons_per_ray,
+            electronic_noise_quanta=self.electronic_noise,
+            kernel="bare ramp" if math.isinf(self.cutoff) else hann,
+            detectors=self.geometry.detectors,
+            views=self.geometry.views,
             **asdict(self.exposure),
-        }
+        )
 
 
 @dataclass(frozen=True)
@@ -86,14 +100,14 @@ class Scan:
     """Realisations of one slice at every dose at once.
 
     clean_hu [rows, columns] is the noiseless reconstruction; quantum_hu and electronic_hu
-    [realisations, rows, columns] are the noise at full dose. fewest_quanta: detected at full
+    [realisations, rows, columns] are the noise at full dose. min_quanta: detected at full
     dose in the ray that meets most matter.
     """
 
     clean_hu: Stack
     quantum_hu: Stack
     electronic_hu: Stack
-    fewest_quanta: float
+    min_quanta: float
 
     def at_dose(self, dose_fraction: float) -> Stack:
         """image_hu [realisations, rows, columns] at a fraction of the full dose.
@@ -120,7 +134,7 @@ def scan(
 
     The variance of a line integral p at dose a is exp(p)/(a N0) (1 + Ne exp(p)/(a N0)), the
     first-order error of -log(counts/N0) for Poisson counts plus electronic noise (Yu et al.,
-    J Comput Assist Tomogr 2012). Its two terms are drawn apart, as they scale differently.
+    J Comput Assist Tomogr 2012). Its two terms are drawn separately, as they scale differently.
     """
     return scan_each(
         image_hu[None],
@@ -146,6 +160,7 @@ def scan_each(
     per_quantum = [_variance_per_quantum(each, scanner) for each in integrals]
 
     def sinograms() -> Iterator[Stack]:
+        """Of each slice the clean one, then its noise of quanta and of the electronics."""
         for clean, variance in zip(integrals, per_quantum, strict=True):
             yield clean
             yield from _draws(np.sqrt(variance), scanner, realisations, generator)
@@ -194,10 +209,10 @@ def _reconstructed(
     return np.concatenate(found)
 
 
-def _scan_of(images_hu: Stack, realisations: int, fewest_quanta: float) -> Scan:
+def _scan_of(images_hu: Stack, realisations: int, min_quanta: float) -> Scan:
     """From the clean image, the noise of quanta and, where there is any, of the electronics."""
     quantum_hu = images_hu[1 : 1 + realisations]
     electronic_hu = images_hu[1 + realisations :]
     if not len(electronic_hu):
         electronic_hu = np.zeros_like(quantum_hu)
-    return Scan(images_hu[0] + np.float32(AIR_HU), quantum_hu, electronic_hu, fewest_quanta)
+    return Scan(images_hu[0] + np.float32(AIR_HU), quantum_hu, electronic_hu, min_quanta)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import getitem
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-#: Arms of phantom_figures in the order of reading.
-ARMS = ("undenoised", "denoised", "full_dose")
+from pipeline.quality.dose_equivalence import DoseSweep
+from pipeline.quality.phantom_metrics import PhantomArm, PhantomFigures
 
 
 class Row(NamedTuple):
@@ -20,68 +19,79 @@ class Row(NamedTuple):
     values: dict[str, float | None]
 
 
-def phantom_rows(figures: dict[str, Any]) -> list[Row]:
-    """Noise, sharpness, HU and contrast of phantom_figures."""
-    arms = {arm: figures[arm] for arm in ARMS if arm in figures}
-    first = next(iter(arms.values()))
-    group = ""
+def phantom_rows(figures: PhantomFigures) -> list[Row]:
+    """Noise, sharpness, HU and contrast, in the order of reading."""
+    return [
+        Row(group, name, decimals, signed, {k: read(arm) for k, arm in figures.arms.items()})
+        for group, name, decimals, signed, read in _readings(figures.undenoised)
+    ]
 
-    def row(name: str, *path: str, decimals: int, signed: bool = False) -> Row:
-        values = {arm: reduce(getitem, path, each) for arm, each in arms.items()}
-        return Row(group, name, decimals, signed, values)
 
-    group = "Noise in water"
-    rows = [
-        row("standard deviation, HU", "noise_power", "noise_hu", decimals=1),
-        row("peak of its spectrum, 1/mm", "noise_power", "peak_frequency_per_mm", decimals=3),
-        row("mean of its spectrum, 1/mm", "noise_power", "mean_frequency_per_mm", decimals=3),
-        row("rim over centre", "uniformity", "noise_ratio", decimals=2),
+#: Group, name, decimals, whether signed, and where an arm has it.
+Reading = tuple[str, str, int, bool, Callable[[PhantomArm], float | None]]
+
+
+def _readings(arm: PhantomArm) -> list[Reading]:
+    """Every figure, of the rods that an arm has."""
+    noise, sharp = "Noise in water", "Sharpness: where TTF is 50 %, 1/mm"
+    bias, contrast = "Bias, HU", "Contrast to noise"
+    return [
+        (noise, "standard deviation, HU", 1, False, lambda a: a.noise_power.noise_hu),
+        (noise, "peak of its spectrum, 1/mm", 3, False, _peak),
+        (noise, "mean of its spectrum, 1/mm", 3, False, _mean),
+        (noise, "rim over centre", 2, False, lambda a: a.uniformity.noise_ratio),
+        *((sharp, _rod(rod), 3, False, _ttf50(rod)) for rod in arm.rod_transfer),
+        (sharp, "edge of 100 HU", 3, False, lambda a: a.edge_transfer.ttf50_per_mm),
+        (sharp, "wire", 3, False, lambda a: a.wire_transfer.ttf50_per_mm),
+        *((bias, _rod(rod), 1, True, _bias(rod)) for rod in arm.rod_bias),
+        (bias, "water, rim to centre", 1, False, lambda a: a.uniformity.worst_difference_hu),
+        *((contrast, _rod(rod), 2, True, _cnr(rod)) for rod in arm.contrast_to_noise),
     ]
-    group = "Sharpness: where TTF is 50 %, 1/mm"
-    rows += [
-        row(_rod(name), "rod_transfer", name, "ttf50_per_mm", decimals=3)
-        for name in first["rod_transfer"]
-    ]
-    rows += [
-        row("edge of 100 HU", "edge_transfer", "ttf50_per_mm", decimals=3),
-        row("wire", "wire_transfer", "ttf50_per_mm", decimals=3),
-    ]
-    group = "Bias, HU"
-    rows += [
-        row(_rod(name), "rod_bias", name, "bias_hu", decimals=1, signed=True)
-        for name in first["rod_bias"]
-    ]
-    rows.append(row("water, rim to centre", "uniformity", "worst_difference_hu", decimals=1))
-    group = "Contrast to noise"
-    rows += [
-        row(_rod(name), "contrast_to_noise", name, "cnr", decimals=2, signed=True)
-        for name in first["contrast_to_noise"]
-    ]
-    return rows
+
+
+def _peak(arm: PhantomArm) -> float | None:
+    return arm.noise_power.peak_frequency_per_mm
+
+
+def _mean(arm: PhantomArm) -> float | None:
+    return arm.noise_power.mean_frequency_per_mm
+
+
+def _ttf50(rod: str) -> Callable[[PhantomArm], float | None]:
+    return lambda arm: arm.rod_transfer[rod].ttf50_per_mm
+
+
+def _bias(rod: str) -> Callable[[PhantomArm], float | None]:
+    return lambda arm: arm.rod_bias[rod].bias_hu
+
+
+def _cnr(rod: str) -> Callable[[PhantomArm], float | None]:
+    return lambda arm: arm.contrast_to_noise[rod].cnr
 
 
 def _rod(name: str) -> str:
     return f"rod of {name}".replace("-", "−")
 
 
-def phantom_conditions(figures: dict[str, Any]) -> str:
+def phantom_conditions(figures: PhantomFigures) -> str:
     """What the figures hold for."""
-    photons = rounded(figures["photons_per_ray_at_full_dose"])
+    photons = rounded(figures.photons_per_ray_at_full_dose)
     return (
-        f"dose {figures['dose_fraction']:g} of {photons} photons per ray, {figures['kernel']}; "
-        f"a water cylinder of {figures['body_diameter_mm']:g} mm, pixels of "
-        f"{figures['pixel_mm']:g} mm, {figures['slices_per_phantom']} scans of each phantom"
+        f"dose {figures.dose_fraction:g} of {photons} photons per ray, {figures.kernel}; "
+        f"a water cylinder of {figures.body_diameter_mm:g} mm, pixels of "
+        f"{figures.pixel_mm:g} mm, {figures.slices_per_phantom} scans of each phantom"
     )
 
 
-def sweep_conditions(sweep: dict[str, Any]) -> str:
+def sweep_conditions(sweep: DoseSweep) -> str:
     """What the curves hold for."""
-    photons = rounded(sweep["photons_per_ray_at_full_dose"])
+    held = sweep.conditions
+    photons = rounded(held.photons_per_ray_at_full_dose)
     return (
-        f"{sweep['task'].capitalize()}; {sweep['observer']}; {photons} photons per ray at full "
-        f"dose, {sweep['kernel']}; a water cylinder of {sweep['body_diameter_mm']:g} mm; "
-        f"{sweep['regions_with_rod']} regions with each rod and {sweep['regions_without_rod']} "
-        f"without; intervals of {100 * sweep['confidence']:g} %"
+        f"{held.task.capitalize()}; {held.observer}; {photons} photons per ray at full "
+        f"dose, {held.kernel}; a water cylinder of {held.body_diameter_mm:g} mm; "
+        f"{held.regions_with_rod} regions with each rod and {held.regions_without_rod} "
+        f"without; intervals of {100 * held.confidence:g} %"
     )
 
 
@@ -97,8 +107,8 @@ NONE_MEANS = (
 )
 
 
-def equivalent_doses(sweep: dict[str, Any]) -> list[tuple[str, str, str]]:
+def equivalent_doses(sweep: DoseSweep) -> list[tuple[str, str, str]]:
     """(rod, answer, interval in words) of every rod, and of all rods together."""
-    named = [(rod["name"], rod.get("equivalent_dose")) for rod in sweep["rods"]]
-    named.append(("all rods", sweep.get("equivalent_dose_all_rods")))
-    return [(name, found["answer"], found["interval_in_words"]) for name, found in named if found]
+    named = [(rod.name, rod.equivalent_dose) for rod in sweep.rods]
+    named.append(("all rods", sweep.equivalent_dose_all_rods))
+    return [(name, found.answer, found.interval_in_words) for name, found in named if found]

@@ -10,18 +10,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal, special
 
 from pipeline.core.errors import LdctError
+from pipeline.core.json_numbers import Figure, JsonRecord
 
 Curve = NDArray[np.float64]
 
 #: Bins of the edge profile per pixel. Their width is corrected for.
 BINS_PER_PIXEL = 8
+
+
+class TransferFigures(JsonRecord):
+    """A transfer curve, and the frequencies at which it falls to 50 and 10 %; None where never.
+
+    contrast_hu: of the object it was measured at, from `samples` pixels within reach_mm of it.
+    """
+
+    unit: str
+    frequency_per_mm: list[Figure]
+    transfer: list[Figure]
+    ttf50_per_mm: Figure
+    ttf10_per_mm: Figure
+    contrast_hu: Figure
+    method: str
+    reach_mm: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -46,18 +63,19 @@ class Transfer:
         step = self.frequency_per_mm[after] - self.frequency_per_mm[after - 1]
         return float(self.frequency_per_mm[after - 1] + share * step)
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "unit": "1, against 1/mm",
-            "frequency_per_mm": self.frequency_per_mm.tolist(),
-            "transfer": self.transfer.tolist(),
-            "ttf50_per_mm": self.frequency_at(0.5),
-            "ttf10_per_mm": self.frequency_at(0.1),
-            "contrast_hu": self.contrast_hu,
-            "method": self.method,
-            "reach_mm": self.reach_mm,
-            "samples": self.samples,
-        }
+    def figures(self) -> TransferFigures:
+        """The curve, where it falls to 50 and 10 %, and how it was measured."""
+        return TransferFigures(
+            unit="1, against 1/mm",
+            frequency_per_mm=self.frequency_per_mm.tolist(),
+            transfer=self.transfer.tolist(),
+            ttf50_per_mm=self.frequency_at(0.5),
+            ttf10_per_mm=self.frequency_at(0.1),
+            contrast_hu=self.contrast_hu,
+            method=self.method,
+            reach_mm=self.reach_mm,
+            samples=self.samples,
+        )
 
 
 def rod_transfer(
@@ -68,7 +86,7 @@ def rod_transfer(
     pixel_mm: float,
     reach_mm: float,
 ) -> Transfer:
-    """Transfer at a rod of image_hu [slices, rows, columns], every slice a look at the same rod.
+    """Transfer at a rod of image_hu [slices, rows, columns], every slice an image of the same rod.
 
     centre_mm: (x, y) from the image's centre. The profile spans `reach_mm` to either side of
     the rim, which must hold nothing else. The curvature of the rim shifts the edge without
@@ -194,7 +212,7 @@ def _edge_transfer(
 
 
 def _binned(distance_mm: Curve, values: Curve, bin_mm: float, reach_mm: float) -> Curve:
-    """The profile on even bins from -reach to reach; bins nobody fell into are interpolated."""
+    """The profile on even bins from -reach to reach; empty bins are interpolated."""
     count = 2 * int(reach_mm / bin_mm)
     index = np.floor(distance_mm / bin_mm + count / 2).astype(int)
     held = (index >= 0) & (index < count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.quality.summary import ARMS
+from pipeline.quality.dose_equivalence import DoseSweep, RodCurve
+from pipeline.quality.model_observer import Detectability
+from pipeline.quality.phantom_metrics import PhantomFigures
+from pipeline.quality.ttf import TransferFigures
 
-#: One colour an arm on every chart, apart in lightness too.
+#: One colour an arm on every chart, different in lightness too.
 COLOURS = {"undenoised": "#e0954a", "denoised": "#1f5f8b", "full_dose": "#1c2227"}
 LABELS = {"undenoised": "low dose", "denoised": "denoised", "full_dose": "full dose"}
 DASHES = {"undenoised": "-", "denoised": "-", "full_dose": (0, (4, 2))}
@@ -22,11 +26,13 @@ FILM, FILM_INK = "#0d1014", "#95a1ac"
 FILM_COLOURS = {"low dose": "#6d7a85", "full dose": "#f2f5f7", "denoised": "#4fb3ff"}
 
 Values = NDArray[np.floating]
+#: The training log: one row of named figures for each logged iteration.
+Curve = Sequence[Mapping[str, float | None]]
 
 
-def training_png(curve: list[dict[str, Any]]) -> bytes:
+def training_png(curve: Curve) -> bytes:
     """Training loss (log axis) over iterations, learning rate faint on a second axis."""
-    iterations = [point["iteration"] for point in curve]
+    iterations = _finite(curve, "iteration")
     figure = _figure(13, 3.6)
     axes = figure.add_subplot()
     axes.set(xlabel="iteration", ylabel="loss (network units)")
@@ -48,9 +54,9 @@ def training_png(curve: list[dict[str, Any]]) -> bytes:
     return _png(figure)
 
 
-def parts_png(curve: list[dict[str, Any]], names: list[str]) -> bytes:
+def parts_png(curve: Curve, names: list[str]) -> bytes:
     """One panel for each named figure of the training log over iterations."""
-    iterations = [point["iteration"] for point in curve]
+    iterations = _finite(curve, "iteration")
     figure = _figure(13, 2.8)
     for number, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), number)
@@ -86,15 +92,14 @@ def profile_png(
     return _png(figure)
 
 
-def noise_power_png(figures: dict[str, Any]) -> bytes:
-    """Noise spectra of phantom_figures: as they are, and each over its own mean."""
+def noise_power_png(figures: PhantomFigures) -> bytes:
+    """Noise spectra of phantoms: as they are, and each over its own mean."""
     figure = _figure(13, 3.6)
     absolute, shape = figure.subplots(1, 2)
-    for arm in _arms(figures):
-        spectrum = figures[arm]["noise_power"]
-        frequency = spectrum["frequency_per_mm"]
-        power = np.array(spectrum["power_hu2_mm2"], dtype=np.float64)
-        style = {"color": COLOURS[arm], "ls": DASHES[arm], "lw": 1.6, "label": LABELS[arm]}
+    for name, arm in figures.arms.items():
+        frequency = arm.noise_power.frequency_per_mm
+        power = np.array(arm.noise_power.power_hu2_mm2, dtype=np.float64)
+        style = {"color": COLOURS[name], "ls": DASHES[name], "lw": 1.6, "label": LABELS[name]}
         absolute.plot(frequency, power, **style)
         if power.mean() > 0:
             shape.plot(frequency, power / power.mean(), **style)
@@ -108,25 +113,14 @@ def noise_power_png(figures: dict[str, Any]) -> bytes:
     return _png(figure)
 
 
-def transfer_png(figures: dict[str, Any]) -> bytes:
-    """Task transfer functions of phantom_figures, a contrast each, the 50 % marked."""
-    contrasts = list(figures["full_dose"]["rod_transfer"])
+def transfer_png(figures: PhantomFigures) -> bytes:
+    """Task transfer functions of phantoms, a contrast each, the 50 % marked."""
+    contrasts = list(figures.full_dose.rod_transfer)
     figure = _figure(13, 3.4)
-    each = np.atleast_1d(figure.subplots(1, len(contrasts), sharey=True))
-    for axes, contrast in zip(each, contrasts, strict=True):
-        for arm in _arms(figures):
-            transfer = figures[arm]["rod_transfer"][contrast]
-            colour = COLOURS[arm]
-            axes.plot(
-                transfer["frequency_per_mm"],
-                np.array(transfer["transfer"], dtype=np.float64),
-                color=colour,
-                ls=DASHES[arm],
-                lw=1.6,
-                label=LABELS[arm],
-            )
-            if transfer["ttf50_per_mm"] is not None:
-                axes.plot(transfer["ttf50_per_mm"], 0.5, "o", color=colour, ms=5)
+    panels = np.atleast_1d(figure.subplots(1, len(contrasts), sharey=True))
+    for axes, contrast in zip(panels, contrasts, strict=True):
+        for name, arm in figures.arms.items():
+            _transfer_curve(axes, arm.rod_transfer[contrast], name)
         axes.axhline(0.5, color="#5b6670", lw=0.6, alpha=0.6)
         axes.set_title(f"rod of {contrast}".replace("-", "−"), fontsize=11)
         axes.set_xlabel("1/mm")
@@ -134,45 +128,42 @@ def transfer_png(figures: dict[str, Any]) -> bytes:
         # Beyond, noise over little contrast is all there is to see.
         axes.set_ylim(0, 1.3)
         axes.grid(alpha=0.2)
-    each[0].set_ylabel("transfer")
-    each[-1].legend(frameon=False)
+    panels[0].set_ylabel("transfer")
+    panels[-1].legend(frameon=False)
     return _png(figure)
 
 
-def dose_png(sweep: dict[str, Any]) -> bytes:
-    """d' against dose for each rod of dose_equivalence, with intervals; the dose it is worth."""
-    rods = sweep["rods"]
+def _transfer_curve(axes: Axes, transfer: TransferFigures, arm: str) -> None:
+    values = np.array(transfer.transfer, dtype=np.float64)
+    frequency = np.array(transfer.frequency_per_mm, dtype=np.float64)
+    colour, label = COLOURS[arm], LABELS[arm]
+    axes.plot(frequency, values, color=colour, ls=DASHES[arm], lw=1.6, label=label)
+    if transfer.ttf50_per_mm is not None:
+        axes.plot(transfer.ttf50_per_mm, 0.5, "o", color=colour, ms=5)
+
+
+def dose_png(sweep: DoseSweep) -> bytes:
+    """d' against dose for each rod, with intervals, and the equivalent dose."""
     figure = _figure(13, 3.8)
-    each = np.atleast_1d(figure.subplots(1, len(rods)))
-    for axes, rod in zip(each, rods, strict=True):
-        _dose_curve(axes, rod, sweep["doses"])
-    each[0].set_ylabel("d′")
-    each[0].legend(frameon=False, fontsize=9, loc="upper left")
+    panels = np.atleast_1d(figure.subplots(1, len(sweep.rods)))
+    for axes, rod in zip(panels, sweep.rods, strict=True):
+        _dose_curve(axes, rod, sweep.conditions.doses)
+    panels[0].set_ylabel("d′")
+    panels[0].legend(frameon=False, fontsize=9, loc="upper left")
     return _png(figure)
 
 
-def _dose_curve(axes: Axes, rod: dict[str, Any], doses: list[float]) -> None:
-    for arm in ("undenoised", "denoised"):
-        seen = [point[arm] for point in rod["curve"] if arm in point]
-        if not seen:
-            continue
-        d_prime = np.array([one["d_prime"] for one in seen])
-        bounds = np.array([one["d_prime_interval"] for one in seen]).T
-        # The exact interval need not hold the unbiased estimate where little is seen.
-        error = np.maximum([d_prime - bounds[0], bounds[1] - d_prime], 0)
-        # A little to either side, so that the bars do not hide one another.
-        aside = np.array(doses) * (0.97 if arm == "undenoised" else 1.03)
-        label = "undenoised" if arm == "undenoised" else "denoised"
-        axes.errorbar(
-            aside, d_prime, error, color=COLOURS[arm], lw=1.6, marker="o", ms=4, label=label
-        )
-    axes.axhline(rod["curve"][-1]["undenoised"]["d_prime"], color=COLOURS["full_dose"], ls="--")
-    found = rod.get("equivalent_dose")
-    title = rod["name"]
-    if found:
-        title += f"\nequivalent dose: {found['answer']}"
-        if found["dose"] is not None:
-            axes.axvline(found["dose"], color=COLOURS["denoised"], lw=1, ls=":")
+def _dose_curve(axes: Axes, rod: RodCurve, doses: list[float]) -> None:
+    _d_prime_bars(axes, [point.undenoised for point in rod.curve], doses, "undenoised", 0.97)
+    denoised = [point.denoised for point in rod.curve if point.denoised]
+    if denoised:
+        _d_prime_bars(axes, denoised, doses, "denoised", 1.03)
+    axes.axhline(rod.curve[-1].undenoised.d_prime, color=COLOURS["full_dose"], ls="--")
+    title = rod.name
+    if rod.equivalent_dose:
+        title += f"\nequivalent dose: {rod.equivalent_dose.answer}"
+        if rod.equivalent_dose.dose is not None:
+            axes.axvline(rod.equivalent_dose.dose, color=COLOURS["denoised"], lw=1, ls=":")
     axes.set_title(title, fontsize=11)
     axes.set_xscale("log")
     axes.set_xticks(doses, [f"{dose:g}" for dose in doses])
@@ -180,6 +171,18 @@ def _dose_curve(axes: Axes, rod: dict[str, Any], doses: list[float]) -> None:
     axes.set_xlabel("dose fraction")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.2)
+
+
+def _d_prime_bars(
+    axes: Axes, seen: list[Detectability], doses: list[float], arm: str, shift: float
+) -> None:
+    """shift: of the doses, so that the bars of two arms do not hide one another."""
+    d_prime = np.array([one.d_prime for one in seen])
+    low, high = np.array([one.d_prime_interval for one in seen]).T
+    # The exact interval need not hold the unbiased estimate where little is seen.
+    error = np.maximum([d_prime - low, high - d_prime], 0)
+    places, colour = shift * np.array(doses), COLOURS[arm]
+    axes.errorbar(places, d_prime, error, color=colour, lw=1.6, marker="o", ms=4, label=arm)
 
 
 def bias_png(bias: dict[str, dict[str, float | None]] | None) -> bytes | None:
@@ -214,16 +217,12 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _arms(figures: dict[str, Any]) -> list[str]:
-    return [arm for arm in ARMS if arm in figures]
-
-
-def _plottable(curve: list[dict[str, Any]], key: str) -> list[float]:
+def _plottable(curve: Curve, key: str) -> list[float]:
     """Values that a log axis can take; NaN, a gap in the line, for the others."""
     return [value if value > 0 else math.nan for value in _finite(curve, key)]
 
 
-def _finite(curve: list[dict[str, Any]], key: str) -> list[float]:
+def _finite(curve: Curve, key: str) -> list[float]:
     values = [point.get(key) for point in curve]
     return [v if v is not None and math.isfinite(v) else math.nan for v in values]
 

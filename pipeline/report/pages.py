@@ -13,7 +13,10 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from numpy.typing import NDArray
 
 from pipeline.core.atomic_files import replacing, write_text
+from pipeline.core.types import Json
 from pipeline.core.units import TISSUE_RANGES_HU
+from pipeline.quality.dose_equivalence import DoseSweep
+from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -21,8 +24,8 @@ from pipeline.quality.summary import (
     phantom_rows,
     sweep_conditions,
 )
-from pipeline.report import charts
-from pipeline.report import slice_images as figures
+from pipeline.report import charts, slice_images
+from pipeline.report.charts import Curve
 from pipeline.report.formatting import (
     change,
     day,
@@ -32,12 +35,10 @@ from pipeline.report.formatting import (
     median,
     or_dash,
 )
-from pipeline.report.slice_images import Panel
+from pipeline.report.slice_images import Panel, grey_png
 
 
-def write_report(
-    report: dict[str, Any], *, panels: list[Panel], curve: list[dict[str, Any]], path: Path
-) -> None:
+def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path) -> None:
     """Write the review page of a run to `path`.
 
     `report` is what report.json holds, `curve` the training log: iteration, loss,
@@ -54,9 +55,7 @@ def write_report(
     )
 
 
-def write_run_page(
-    template: str, report: dict[str, Any], *, curve: list[dict[str, Any]], path: Path, **shown: Any
-) -> None:
+def write_run_page(template: str, report: Json, *, curve: Curve, path: Path, **shown: Any) -> None:
     """A run's page from a template that is report.html, or extends it: `shown` is what the
     task's own blocks need."""
     _write(
@@ -73,7 +72,7 @@ def write_run_page(
     )
 
 
-def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path) -> None:
+def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
     """Write the page of `ldct evaluate` to `path`, and its curves as PNG beside it.
 
     `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
@@ -94,14 +93,15 @@ def write_evaluation(report: dict[str, Any], *, panels: list[Panel], path: Path)
             partial.write_bytes(png)
 
 
-def evaluation_charts(report: dict[str, Any]) -> dict[str, bytes]:
+def evaluation_charts(report: Json) -> dict[str, bytes]:
     """The curves of a dose sweep and of phantoms, PNG by file name."""
     found = {}
     if sweep := report.get("dose_sweep"):
-        found["dose-curve.png"] = charts.dose_png(sweep)
+        found["dose-curve.png"] = charts.dose_png(DoseSweep.from_dict(sweep))
     if phantoms := report.get("phantoms"):
-        found["noise-power.png"] = charts.noise_power_png(phantoms)
-        found["transfer.png"] = charts.transfer_png(phantoms)
+        figures = PhantomFigures.from_dict(phantoms)
+        found["noise-power.png"] = charts.noise_power_png(figures)
+        found["transfer.png"] = charts.transfer_png(figures)
     return found
 
 
@@ -111,7 +111,7 @@ def _write(template: str, path: Path, **shown: Any) -> None:
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _measured(metrics: dict[str, Any] | None, config: Any) -> dict[str, Any]:
+def _measured(metrics: Json | None, config: Any) -> Json:
     """What all pages show: figures and configuration."""
     overall = (metrics or {}).get("overall") or {}
     dose = ((config or {}).get("degradation") or {}).get("args", {}).get("dose_fraction")
@@ -124,39 +124,41 @@ def _measured(metrics: dict[str, Any] | None, config: Any) -> dict[str, Any]:
     }
 
 
-def _pictured(metrics: dict[str, Any] | None, panels: list[Panel]) -> dict[str, Any]:
+def _pictured(metrics: Json | None, panels: list[Panel]) -> Json:
     """What the pages of denoisers show: windows, bias, slices."""
     overall = (metrics or {}).get("overall") or {}
     return {
         "windows": overall.get("windows") or {},
         "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
         "panels": [_pictures(panel) for panel in panels],
-        "colour_bar": data_uri(figures.colour_bar_png()),
-        "difference_limit_hu": figures.DIFFERENCE_LIMIT_HU,
-        "enlargement": figures.ENLARGEMENT,
+        "colour_bar": data_uri(slice_images.colour_bar_png()),
+        "difference_limit_hu": slice_images.DIFFERENCE_LIMIT_HU,
+        "enlargement": slice_images.ENLARGEMENT,
     }
 
 
-def _phantoms(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _phantoms(found: Json | None) -> Json | None:
     if not found:
         return None
-    rows = phantom_rows(found)
+    figures = PhantomFigures.from_dict(found)
+    rows = phantom_rows(figures)
     return {
-        "conditions": phantom_conditions(found),
-        "noise_power": data_uri(charts.noise_power_png(found)),
-        "transfer": data_uri(charts.transfer_png(found)),
+        "conditions": phantom_conditions(figures),
+        "noise_power": data_uri(charts.noise_power_png(figures)),
+        "transfer": data_uri(charts.transfer_png(figures)),
         "groups": [(group, list(each)) for group, each in groupby(rows, lambda row: row.group)],
     }
 
 
-def _sweep(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _sweep(found: Json | None) -> Json | None:
     if not found:
         return None
+    sweep = DoseSweep.from_dict(found)
     return {
         **found,
-        "conditions": sweep_conditions(found),
-        "chart": data_uri(charts.dose_png(found)),
-        "answers": equivalent_doses(found),
+        "conditions": sweep_conditions(sweep),
+        "chart": data_uri(charts.dose_png(sweep)),
+        "answers": equivalent_doses(sweep),
         "none_means": NONE_MEANS,
     }
 
@@ -180,22 +182,28 @@ def _environment() -> Environment:
     return environment
 
 
-def _pictures(panel: Panel) -> dict[str, Any]:
+def _pictures(panel: Panel) -> Json:
     """A panel as the template needs it: four columns, each the whole slice and its centre, and
     a profile along the middle row of that centre."""
-    crop = figures.centre_crop(panel.target_hu)
+    crop = slice_images.centre_crop(panel.target_hu)
     images = [
         ("full dose", "reference", panel.target_hu),
         ("low dose", "input", panel.input_hu),
         ("denoised", "output", panel.output_hu),
     ]
     columns = [
-        _column(title, kind, figures.grey_png, figures.grey_levels(image_hu, panel.window), crop)
+        _column(
+            title,
+            kind,
+            grey_png,
+            slice_images.grey_levels(image_hu, panel.window),
+            crop,
+        )
         for title, kind, image_hu in images
     ]
-    levels = figures.difference_levels(panel.difference_hu)
+    levels = slice_images.difference_levels(panel.difference_hu)
     columns.append(
-        _column("denoised − full dose", "difference", figures.difference_png, levels, crop)
+        _column("denoised − full dose", "difference", slice_images.difference_png, levels, crop)
     )
     rows = len(panel.target_hu)
     row = (crop[0].start + crop[0].stop) // 2
@@ -214,7 +222,7 @@ def _pictures(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> dict[str, Any]:
+def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> Json:
     return {
         "title": title,
         "kind": kind,

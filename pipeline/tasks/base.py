@@ -188,7 +188,7 @@ class Task(ABC, Generic[RunT, ResultT]):
 
     def on_phantoms(
         self, model: nn.Module, config: RunT, progress: Progress = lambda images: None
-    ) -> Json | None:
+    ) -> JsonRecord | None:
         """What phantoms show of the model, for the report; None where there is nothing."""
         return None
 

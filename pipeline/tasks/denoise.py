@@ -24,6 +24,7 @@ from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
 from pipeline.promotion.compare import compare
+from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.report.formatting import fixed
 from pipeline.report.pages import write_evaluation, write_report
 from pipeline.report.slice_images import save_overview
@@ -159,7 +160,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
 
     def on_phantoms(
         self, model: nn.Module, config: DenoiseRun, progress: Progress = lambda images: None
-    ) -> Json | None:
+    ) -> PhantomFigures | None:
         """Noise texture and sharpness; None where the run leaves them out."""
         if not config.phantoms:
             return None

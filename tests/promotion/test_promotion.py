@@ -26,6 +26,8 @@ from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.card import ModelCard
 from pipeline.promotion.acceptance import acceptance_checks
 from pipeline.promotion.compare import compare, paired_interval, within_bounds
+from pipeline.quality.nps import NoiseFigures
+from pipeline.quality.phantom_metrics import PhantomArm, PhantomFigures, RodBias
 
 SPREAD = (-1.0, -0.4, 0.0, 0.3, 1.1)
 
@@ -104,20 +106,31 @@ def test_other_noise_and_too_few_patients_are_no_comparison():
     assert "at least 2 patients" in check.limit
 
 
-def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> dict:
+def on_phantoms(noise_hu: float, per_mm: float, **bias_hu: float) -> PhantomFigures:
     """Phantom figures of a model, of images with 40 HU of noise at 0.40 per mm, full dose 20."""
-    told = {"undenoised": (40.0, 0.40), "full_dose": (20.0, 0.40), "denoised": (noise_hu, per_mm)}
+    measured = {
+        "undenoised": (40.0, 0.40),
+        "full_dose": (20.0, 0.40),
+        "denoised": (noise_hu, per_mm),
+    }
     rods = {"-1000 HU": 0.6, "-100 HU": 0.1, "60 HU": 0.1, "900 HU": -1.7}
-    return {
-        arm: {
-            "noise_power": {"noise_hu": noise, "mean_frequency_per_mm": frequency},
-            "rod_bias": {
-                rod: {"bias_hu": hu + bias_hu.get(rod, 0.0) * (arm == "denoised")}
+    arms = {
+        arm: PhantomArm.model_construct(
+            noise_power=NoiseFigures.model_construct(
+                noise_hu=noise, mean_frequency_per_mm=frequency
+            ),
+            rod_bias={
+                rod: RodBias(
+                    bias_hu=hu + bias_hu.get(rod, 0.0) * (arm == "denoised"),
+                    region_pixels=18,
+                    pixels=324,
+                )
                 for rod, hu in rods.items()
             },
-        }
-        for arm, (noise, frequency) in told.items()
+        )
+        for arm, (noise, frequency) in measured.items()
     }
+    return PhantomFigures.model_construct(**arms)
 
 
 def failed(*figures, gate: DenoiseGate = DenoiseGate(max_abs_hu_bias=2.0)) -> list[str]:  # noqa: B008
@@ -174,7 +187,7 @@ def test_the_acceptance_checks_pass_an_identity_and_fail_what_breaks(residual: b
 
 
 @functools.cache
-def identity_on_phantoms() -> dict:
+def identity_on_phantoms() -> PhantomFigures:
     config = identity_config()
     return measure_on_phantoms(build_model(config), config, slices=2)
 

@@ -37,18 +37,18 @@ def test_each_tissue_s_own_bias_is_found() -> None:
     expected = {"lung": 30.0, "fat": -7.0, "soft_tissue": 1.5, "bone": -50.0, "air": 4.0}
     assert set(found) == set(expected)
     for name, error in expected.items():
-        assert found[name]["voxels"] > 500, name
+        assert found[name].voxels > 500, name
         # Where a class meets another, smoothing lends it a few of the other's voxels.
-        assert found[name]["bias_hu"] == pytest.approx(error, abs=0.25 * abs(error) + 0.8), name
-    assert found["air"]["bias_hu"] == pytest.approx(4.0, abs=0.3)
+        assert found[name].bias_hu == pytest.approx(error, abs=0.25 * abs(error) + 0.8), name
+    assert found["air"].bias_hu == pytest.approx(4.0, abs=0.3)
 
 
 def test_a_class_without_voxels_has_no_bias() -> None:
     water = np.zeros((1, 32, 32), dtype=np.float32)
     everywhere = np.ones(water.shape, dtype=bool)
     found = tissue_bias(water + 2, water, body=everywhere, valid=everywhere)
-    assert found["air"] == {"bias_hu": None, "voxels": 0}
-    assert found["soft_tissue"] == {"bias_hu": 2.0, "voxels": 32 * 32}
+    assert found["air"].to_dict() == {"bias_hu": None, "voxels": 0}
+    assert found["soft_tissue"].to_dict() == {"bias_hu": 2.0, "voxels": 32 * 32}
 
 
 def test_air_keeps_away_from_the_body_and_out_of_the_padding() -> None:
@@ -75,15 +75,15 @@ def test_contrast_to_noise_has_the_planted_value() -> None:
         background_mm=[(-10.0, 0.0), (0.0, 15.0)],
         pixel_mm=0.5,
     )
-    assert found["contrast_hu"] == pytest.approx(12.0, abs=0.4)
-    assert found["noise_hu"] == pytest.approx(8.0, rel=0.02)
-    assert found["cnr"] == pytest.approx(1.5, rel=0.04)
-    assert found["slices"] == 60
-    json.dumps(found)
+    assert found.contrast_hu == pytest.approx(12.0, abs=0.4)
+    assert found.noise_hu == pytest.approx(8.0, rel=0.02)
+    assert found.cnr == pytest.approx(1.5, rel=0.04)
+    assert found.slices == 60
+    json.dumps(found.to_dict(), allow_nan=False)
     flat = contrast_to_noise(
         rod[None], centre_mm=(10.0, 0.0), radius_mm=3.0, background_mm=[(-10.0, 0.0)], pixel_mm=0.5
     )
-    assert flat["cnr"] is None
+    assert flat.cnr is None
     with pytest.raises(LdctError, match="fewer than 2"):
         contrast_to_noise(
             image, centre_mm=(0, 0), radius_mm=0.2, background_mm=[(5, 5)], pixel_mm=0.5
@@ -101,10 +101,10 @@ def test_uniformity_tells_cupping_and_where_the_noise_is() -> None:
         pixel_mm=1.0,
         region_mm=20.0,
     )
-    assert found["centre_hu"] == pytest.approx(-5.0, abs=0.3)
-    assert found["periphery_hu"] == pytest.approx([7.0, -7.0, 0.0, 0.0], abs=0.3)
-    assert found["worst_difference_hu"] == pytest.approx(12.0, abs=0.4)
-    assert found["noise_centre_hu"] == pytest.approx(10.0, rel=0.03)
-    assert found["noise_ratio"] == pytest.approx(0.6, rel=0.03)
-    assert found["region_pixels"] == 20
-    json.dumps(found)
+    assert found.centre_hu == pytest.approx(-5.0, abs=0.3)
+    assert found.periphery_hu == pytest.approx([7.0, -7.0, 0.0, 0.0], abs=0.3)
+    assert found.worst_difference_hu == pytest.approx(12.0, abs=0.4)
+    assert found.noise_centre_hu == pytest.approx(10.0, rel=0.03)
+    assert found.noise_ratio == pytest.approx(0.6, rel=0.03)
+    assert found.region_pixels == 20
+    json.dumps(found.to_dict(), allow_nan=False)

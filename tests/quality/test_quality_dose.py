@@ -19,9 +19,9 @@ from pipeline.physics.detector import Exposure
 from pipeline.physics.fan_beam import FanBeam, filtered_backprojection, forward_project
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind, water_phantom
-from pipeline.quality.dose_equivalence import Denoiser, dose_equivalence, slice_hu
+from pipeline.quality.dose_equivalence import Denoiser, DoseSweep, dose_equivalence, slice_hu
 from pipeline.quality.dose_sweep import Sweep, parse_doses
-from pipeline.quality.dose_threshold import AT_LOWEST, NEVER, crossing_doses, describe_crossing
+from pipeline.quality.dose_threshold import AT_LOWEST, NEVER, equivalent_dose, threshold_doses
 from pipeline.quality.model_observer import bootstrap_d_prime, known_d_prime
 from pipeline.quality.observer_channels import channel_outputs, laguerre_gauss
 from pipeline.quality.phantom_metrics import phantom_figures
@@ -119,7 +119,7 @@ def test_slices_scanned_together_are_those_scanned_in_turn() -> None:
     for found, image_hu in zip(together, slices_hu, strict=True):
         alone = scan(image_hu, generator=draws, **options)
         np.testing.assert_array_equal(found.at_dose(0.3), alone.at_dose(0.3))
-        assert found.fewest_quanta == alone.fewest_quanta
+        assert found.min_quanta == alone.min_quanta
 
 
 def test_a_bowtie_takes_quanta_from_the_rim() -> None:
@@ -168,7 +168,9 @@ def sweep_with(name: str) -> dict:
         "nothing": lambda image_hu: image_hu,
         "nothing left": lambda image_hu: draw.normal(0, 60, image_hu.shape).astype(np.float32),
     }
-    return dose_equivalence(denoisers[name], scanner=SCANNER, generator=generator(), sweep=SWEEP)
+    found = dose_equivalence(denoisers[name], scanner=SCANNER, generator=generator(), sweep=SWEEP)
+    assert DoseSweep.from_dict(found.to_dict()) == found
+    return found.to_dict()
 
 
 def test_d_prime_is_the_known_one_at_each_dose() -> None:
@@ -236,7 +238,7 @@ def test_without_a_denoiser_there_is_the_curve_alone() -> None:
     starved = replace(SCANNER, photons_per_ray=300.0)
     result = dose_equivalence(
         None, scanner=starved, generator=generator(), sweep=small, progress=done.append
-    )
+    ).to_dict()
     assert result["doses"] == [0.5, 1.0]
     assert "denoised" not in result["rods"][0]["curve"][0]
     assert "equivalent_dose" not in result["rods"][0]
@@ -244,7 +246,7 @@ def test_without_a_denoiser_there_is_the_curve_alone() -> None:
     assert sum(done) == small.images == 2 * 2 * 2
     plain = dose_equivalence(
         None, scanner=starved, generator=generator(), sweep=replace(small, internal_noise=0.0)
-    )
+    ).to_dict()
     d_prime = [r["rods"][0]["curve"][-1]["undenoised"]["d_prime"] for r in (result, plain)]
     assert d_prime[0] < d_prime[1]
 
@@ -272,11 +274,11 @@ def test_what_makes_no_sense_is_refused() -> None:
         )
 
 
-def test_crossings_in_log_dose() -> None:
+def test_thresholds_in_log_dose() -> None:
     doses = np.array([0.1, 0.25, 0.5, 1.0])
     root = np.sqrt(doses)
     curves = np.stack([2 * root, 3 * root, 0.9 * root, 4 * root, [3.0, 1.0, 1.0, 3.0]])
-    found = crossing_doses(doses, curves, np.array([1.0, 1.0, 1.0, 1.0, 2.0]))
+    found = threshold_doses(doses, curves, np.array([1.0, 1.0, 1.0, 1.0, 2.0]))
     assert found[0] == pytest.approx(0.25)
     assert found[1] == pytest.approx(1 / 9)
     assert found[2] == NEVER
@@ -288,12 +290,12 @@ def test_crossings_in_log_dose() -> None:
 def test_a_curve_that_differs_in_the_last_digits_is_the_same() -> None:
     doses, target = np.array([0.25, 1.0]), np.array([2.0, 2.0])
     curves = np.array([[1.0, 2.0 * (1 - 1e-6)], [1.0, 2.0 * (1 - 5e-3)]])
-    assert crossing_doses(doses, curves, target).tolist() == [1.0, NEVER]
+    assert threshold_doses(doses, curves, target).tolist() == [1.0, NEVER]
 
 
 def test_an_open_interval_says_so() -> None:
-    crossings = np.array([0.5, AT_LOWEST, AT_LOWEST, 0.3, 0.5, 0.6, NEVER])
-    answer = describe_crossing(crossings, (0.1, 1.0), 0.9)
+    thresholds = np.array([0.5, AT_LOWEST, AT_LOWEST, 0.3, 0.5, 0.6, NEVER])
+    answer = equivalent_dose(thresholds, (0.1, 1.0), 0.9).to_dict()
     assert answer["answer"] == "0.50"
     assert answer["interval"] == [None, None]
     assert answer["interval_in_words"] == "at most 0.1 to none"
@@ -303,8 +305,8 @@ def test_an_open_interval_says_so() -> None:
 
 def test_an_interval_of_one_answer_is_told_as_such() -> None:
     for ends, told in ((NEVER, "none throughout"), (AT_LOWEST, "at most 0.1 throughout")):
-        answer = describe_crossing(np.full(20, ends), (0.1, 1.0), 0.95)
-        assert answer["interval_in_words"] == told
+        answer = equivalent_dose(np.full(20, ends), (0.1, 1.0), 0.95)
+        assert answer.interval_in_words == told
 
 
 def test_the_interval_of_the_equivalent_dose_covers_the_truth() -> None:
@@ -320,7 +322,7 @@ def test_the_interval_of_the_equivalent_dose_covers_the_truth() -> None:
             for dose in doses
         ]
         full = bootstrap_d_prime(base[0] + signal, base[1], *weights)
-        found = crossing_doses(doses, np.stack(denoised, axis=1), full)
+        found = threshold_doses(doses, np.stack(denoised, axis=1), full)
         low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
         covered += low <= 1 / 1.3**2 <= high
     assert 0.88 <= covered / 120 <= 0.99
@@ -334,7 +336,7 @@ def test_phantom_figures_show_what_a_filter_does() -> None:
         scanner=scanner,
         generator=generator(),
         slices=2,
-    )
+    ).to_dict()
     json.dumps(result, allow_nan=False)
     before, after = result["undenoised"], result["denoised"]
     assert after["noise_power"]["noise_hu"] < 0.6 * before["noise_power"]["noise_hu"]

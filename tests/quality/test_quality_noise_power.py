@@ -126,7 +126,7 @@ def test_regions_are_cut_where_they_are_asked_for() -> None:
 
 def test_the_record_names_its_sizes_and_units() -> None:
     record = json.loads(
-        json.dumps(noise_power(white(5.0, (3, 32, 16)), pixel_mm=PIXEL_MM).as_json())
+        json.dumps(noise_power(white(5.0, (3, 32, 16)), pixel_mm=PIXEL_MM).figures().to_dict())
     )
     assert record["regions"] == 3
     assert record["region_pixels"] == [32, 16]

@@ -201,7 +201,7 @@ def test_auc_and_d_prime_belong_together() -> None:
 
 def test_too_few_regions_are_refused_and_the_record_is_plain() -> None:
     present, absent = classes(1.0, regions=20, channels=3, generator=np.random.default_rng(8))
-    record = json.loads(json.dumps(detectability(present, absent).as_json()))
+    record = json.loads(json.dumps(detectability(present, absent).to_dict()))
     assert (record["present"], record["absent"], record["channels"]) == (20, 20, 3)
     assert record["confidence"] == 0.95
     with pytest.raises(LdctError, match="too few"):

@@ -175,6 +175,6 @@ def test_what_cannot_be_measured_is_refused_or_none() -> None:
         edge_transfer(blurred_edge(0.9, 10.0, 0.0), point_mm=(0, 0), angle_rad=0.0, **upright)
     sharp = Transfer(np.array([0, 0.5]), np.array([1, 0.8]), 10.0, "wire", 8.0, 100)
     assert sharp.frequency_at(0.5) is None
-    record = json.loads(json.dumps(sharp.as_json()))
+    record = json.loads(json.dumps(sharp.figures().to_dict()))
     assert record["ttf50_per_mm"] is None
     assert record["samples"] == 100

@@ -112,7 +112,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture(scope="module")
 def phantoms() -> dict[str, Any]:
     """Small phantoms, and a model that changes nothing."""
-    return measure_on_phantoms(Identity(), run_config(), slices=2)
+    return measure_on_phantoms(Identity(), run_config(), slices=2).to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def sweep() -> dict[str, Any]:
         channels=3,
         bootstraps=20,
     )
-    return sweep_doses(Identity(), run_config(), small)
+    return sweep_doses(Identity(), run_config(), small).to_dict()
 
 
 @pytest.fixture
@@ -458,6 +458,7 @@ def test_an_evaluation_fetches_nothing_and_says_all(evaluation_page, sweep, phan
 
 def test_an_answer_of_none_is_said_and_explained(evaluation_page, sweep):
     none = {"answer": "none", "dose": None, "interval_in_words": "0.90 to none"}
+    none = {**sweep["equivalent_dose_all_rods"], **none}
     shown = Reader(evaluation_page(dose_sweep={**sweep, "equivalent_dose_all_rods": none})).shown
     assert "not even denoised full dose does" in shown
     assert re.search(r"together:\s+none", shown)

@@ -10,6 +10,9 @@ from rich.table import Table
 from flows.cli.tables.figures import NONE, figures_table, number, out_console
 from flows.cli.tables.tasks import task_figures
 from pipeline.core.types import Json
+from pipeline.quality.dose_equivalence import DoseSweep
+from pipeline.quality.model_observer import Detectability
+from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.quality.summary import (
     NONE_MEANS,
     equivalent_doses,
@@ -27,14 +30,14 @@ def evaluation_tables(report: Json, out: Path | None) -> None:
         else:
             task_figures(report["config"]["task"], report["figures"])
     if "dose_sweep" in report:
-        sweep_tables(report["dose_sweep"])
+        sweep_tables(DoseSweep.from_dict(report["dose_sweep"]))
     if "phantoms" in report:
-        phantoms_table(report["phantoms"])
+        phantoms_table(PhantomFigures.from_dict(report["phantoms"]))
     if out:
         out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
 
 
-def sweep_tables(sweep: Json) -> None:
+def sweep_tables(sweep: DoseSweep) -> None:
     """d' and AUC by rod and dose, then the doses that denoised images are worth."""
     table = Table(
         title="Low-contrast detectability against dose",
@@ -46,36 +49,40 @@ def sweep_tables(sweep: Json) -> None:
     table.add_column("dose", justify="right")
     for column in ("d′ undenoised", "d′ denoised", "AUC undenoised", "AUC denoised"):
         table.add_column(column)
-    for rod in sweep["rods"]:
-        name = rod["name"]
-        for point in rod["curve"]:
-            d_primes, aucs = [], []
-            for arm in ("undenoised", "denoised"):
-                seen = point.get(arm)
-                d_primes.append(_between(seen, "d_prime", 1))
-                aucs.append(_between(seen, "auc", 2))
-            table.add_row(name, f"{point['dose_fraction']:g}", *d_primes, *aucs)
+    for rod in sweep.rods:
+        name = rod.name
+        for point in rod.curve:
+            arms = (point.undenoised, point.denoised)
+            d_primes = [_d_prime(seen) for seen in arms]
+            aucs = [_auc(seen) for seen in arms]
+            table.add_row(name, f"{point.dose_fraction:g}", *d_primes, *aucs)
             name = ""
         table.add_section()
     out_console.print(table)
     answers = Table(title="Equivalent dose", caption=NONE_MEANS)
-    for column in ("rod", "dose fraction", f"{sweep['confidence']:.0%} interval"):
+    for column in ("rod", "dose fraction", f"{sweep.conditions.confidence:.0%} interval"):
         answers.add_column(column)
     for answer in equivalent_doses(sweep):
         answers.add_row(*answer)
     out_console.print(answers)
-    for warning in sweep["warnings"]:
+    for warning in sweep.conditions.warnings:
         out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _between(seen: Json | None, figure: str, digits: int) -> str:
-    if not seen:
-        return NONE
-    low, high = seen[f"{figure}_interval"]
-    return f"{seen[figure]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+def _d_prime(seen: Detectability | None) -> str:
+    return _between(seen.d_prime, seen.d_prime_interval, 1) if seen else NONE
 
 
-def phantoms_table(figures: Json) -> None:
+def _auc(seen: Detectability | None) -> str:
+    return _between(seen.auc, seen.auc_interval, 2) if seen else NONE
+
+
+def _between(figure: float, interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return f"{figure:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def phantoms_table(figures: PhantomFigures) -> None:
     """Noise, sharpness and HU on phantoms, undenoised beside denoised."""
     table = Table(
         title="On phantoms",
