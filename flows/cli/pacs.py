@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from flows.cli.options import Hospital, Json
 from flows.runtime.progress import console, log
 
 if TYPE_CHECKING:
-    from pipeline.pacs.query import Answer
+    from pipeline.pacs.query import CandidateSeries
     from pipeline.pacs.work_item import WorkItem
 
 
@@ -42,15 +43,15 @@ def pull(
     from pipeline.core.pseudonyms import installation_key
     from pipeline.pacs.hospital_config import load_pacs
 
-    answers, counts = pull_series(load_pacs(hospital), dry_run=dry_run)
+    candidates, counts = pull_series(load_pacs(hospital), dry_run=dry_run)
     key = installation_key()
     if json_:
-        print(json.dumps({**counts, "series": [answer.facts(key) for answer in answers]}))
+        print(json.dumps({**asdict(counts), "series": [each.to_dict(key) for each in candidates]}))
         return
     if dry_run:
-        _why(answers, key)
-    noted = "nothing noted (--dry-run)" if dry_run else f"{counts['new']} new in the ledger"
-    print(f"{counts['asked']} series found, {counts['matched']} match, {noted}")
+        _why(candidates, key)
+    noted = "nothing noted (--dry-run)" if dry_run else f"{counts.new} new in the ledger"
+    print(f"{counts.asked} series found, {counts.matched} match, {noted}")
 
 
 def work(
@@ -69,12 +70,12 @@ def work(
     May run several times at once, and be killed at any point: a series is done once in effect.
     """
     from flows.hospital.pacs import work_flow
-    from flows.hospital.prometheus import watched
+    from flows.hospital.prometheus import worker_callbacks
     from pipeline.pacs.hospital_config import load_pacs
 
     settings = load_pacs(hospital)
-    with watched(settings, metrics, _tell) as (tell, looks):
-        report = work_flow(settings, tell, forever=forever, looks=looks)
+    with worker_callbacks(settings, metrics, _log_step) as (on_step, on_poll):
+        report = work_flow(settings, on_step, forever=forever, on_poll=on_poll)
     if json_:
         print(json.dumps(report))
     else:
@@ -87,9 +88,9 @@ def receive(hospital: Hospital) -> None:
     from pipeline.pacs.hospital_config import load_pacs
 
     settings = load_pacs(hospital)
-    asked = settings.receive
-    console.print(f"{asked.title} listens on {asked.host}:{asked.port}", highlight=False)
-    receive_series(settings, lambda taken: console.print(f"{taken} series complete"))
+    local = settings.receive
+    console.print(f"{local.title} listens on {local.host}:{local.port}", highlight=False)
+    receive_series(settings, lambda added: console.print(f"{added} series complete"))
 
 
 def release(
@@ -104,7 +105,7 @@ def release(
     from pipeline.pacs.hospital_config import load_pacs
 
     for work in release_work(load_pacs(hospital), names, reason):
-        _tell(work)
+        _log_step(work)
 
 
 def module(
@@ -127,11 +128,11 @@ def module(
 
 def status(hospital: Hospital, json_: Json = False) -> None:
     """What ran and was skipped, what was done, what is due, what failed and why."""
-    from flows.hospital.status import page, whole_status
+    from flows.hospital.status import hospital_status, page
     from pipeline.pacs.hospital_config import load_pacs
 
-    report = whole_status(load_pacs(hospital))
-    print(json.dumps(report) if json_ else page(report))
+    report = hospital_status(load_pacs(hospital))
+    print(json.dumps(report.to_dict()) if json_ else page(report))
 
 
 def retry(
@@ -147,16 +148,16 @@ def retry(
 
     revived = retry_work(load_pacs(hospital), names or [])
     if json_:
-        print(json.dumps({"retried": [work.facts() for work in revived]}))
+        print(json.dumps({"retried": [work.to_dict() for work in revived]}))
         return
     for work in revived:
-        _tell(work)
+        _log_step(work)
     print(f"{len(revived)} due again")
 
 
-def _tell(work: WorkItem) -> None:
+def _log_step(work: WorkItem) -> None:
     step = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
-    log("step", step, work.facts())
+    log("step", step, work.to_dict())
 
 
 def _counts(counts: dict[str, int]) -> None:
@@ -164,12 +165,14 @@ def _counts(counts: dict[str, int]) -> None:
     print(", ".join(parts) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
 
 
-def _why(answers: list[Answer], key: bytes) -> None:
-    for answer in answers:
-        facts = answer.facts(key)
-        outcome = f"matches {facts['rule']}" if facts["rule"] else "no rule matches"
-        print(f"{facts['series']}, {facts['images']} images: {outcome}")
-        for match in answer.matches:
+def _why(candidates: list[CandidateSeries], key: bytes) -> None:
+    for candidate in candidates:
+        shown = candidate.to_dict(key)
+        outcome = f"matches {candidate.rule}" if candidate.rule else "no rule matches"
+        print(f"{shown['series']}, {shown['images']} images: {outcome}")
+        for match in candidate.matches:
             print(f"  rule {match.rule}")
             for reason in match.reasons:
-                print(f"    {'yes' if reason.met else 'NO '} {reason.condition}: {reason.told}")
+                print(
+                    f"    {'yes' if reason.met else 'NO '} {reason.condition}: {reason.found_text}"
+                )

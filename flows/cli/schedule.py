@@ -22,12 +22,12 @@ def schedule(
 
     On the Prefect server of PREFECT_API_URL, or one that is started on this computer.
     """
-    from flows.hospital.deployments import serve_jobs, times_to_come
+    from flows.hospital.deployments import next_run_times, serve_jobs
     from pipeline.config.schedule import required
     from pipeline.pacs.hospital_config import load_pacs
 
     chosen = required(load_pacs(hospital).schedule)
-    times = times_to_come(chosen)
+    times = next_run_times(chosen)
     if json_:
         print(json.dumps({"time_zone": chosen.time_zone, "next": times}), flush=True)
     else:

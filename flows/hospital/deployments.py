@@ -1,6 +1,6 @@
 """`ldct schedule`: the jobs of a hospital as Prefect deployments, served from this computer.
 
-Prefect keeps the time, makes the runs and starts each in a process of its own.
+Prefect schedules the runs and starts each in a process of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -17,6 +16,7 @@ import anyio
 from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -29,34 +29,42 @@ from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError, LdctError
 
 _START_S = 180
-#: How many of the times to come are shown.
+#: How many of the next times of a job are shown.
 NEXT = 3
 
 
-def times_to_come(schedule: Schedule, *, after: datetime | None = None) -> dict[str, list[str]]:
-    """The next times of each job, as Prefect reckons them; ConfigError for what is no cron."""
+def next_run_times(schedule: Schedule, *, after: datetime | None = None) -> dict[str, list[str]]:
+    """The next times of each job, ISO 8601 with offset, as Prefect computes them.
+
+    after: now by default. Raises ConfigError for an expression that is no cron time.
+    """
     zone, start = ZoneInfo(schedule.time_zone), after or datetime.now(UTC)
     found = {}
     for job, cron in schedule.times().items():
         try:
-            reckoned = CronSchedule(cron=cron, timezone=schedule.time_zone)
+            cron_schedule = CronSchedule(cron=cron, timezone=schedule.time_zone)
         except ValueError as error:
             raise ConfigError(f"schedule: {job}: {cron!r} is no cron time") from error
-        dates = anyio.run(reckoned.get_dates, NEXT, start)
+        dates = anyio.run(cron_schedule.get_dates, NEXT, start)
         found[job] = [date.astimezone(zone).isoformat(timespec="minutes") for date in dates]
     return found
 
 
-def deployments(hospital: Path, schedule: Schedule) -> list[Any]:
-    """A deployment for each job, at most one run of it at a time: one that is due while the one
-    before is under way is skipped, since that one does the same work."""
-    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+def deployments(hospital: Path, schedule: Schedule) -> list[RunnerDeployment]:
+    """A deployment for each job.
+
+    One run of a job at a time: a run that is due during another one is skipped, since that one
+    does the same work.
+    """
+    one_at_a_time = ConcurrencyLimitConfig(
+        limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+    )
     jobs = {"nightly": scheduled.nightly, "retry": scheduled.retry, "retrain": scheduled.retrain}
     return [
         jobs[job].to_deployment(
             name=hospital.stem,
             schedule=Cron(cron, timezone=schedule.time_zone),
-            concurrency_limit=alone,
+            concurrency_limit=one_at_a_time,
             parameters={"hospital": str(hospital.absolute())},
             tags=[TAG, job],
             entrypoint_type=EntrypointType.MODULE_PATH,
@@ -68,18 +76,21 @@ def deployments(hospital: Path, schedule: Schedule) -> list[Any]:
 def serve_jobs(hospital: Path, schedule: Schedule) -> None:
     """Deploy the jobs and run them at their times until interrupted.
 
-    Their schedules go on when this ends, so that what is missed is known (schedule.catch_up).
+    Their schedules stay active when this ends, so that missed runs are known (schedule.catch_up).
     """
     with prefect_server():
         with get_client(sync_client=True) as client:
             client.upsert_global_concurrency_limit_by_name(scheduled.GPU, schedule.gpu_slots)
-        made = deployments(hospital, schedule)
-        serve(*made, pause_on_shutdown=False, print_starting_message=False)
+        jobs = deployments(hospital, schedule)
+        serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
 
 
 @contextmanager
 def prefect_server() -> Iterator[None]:
-    """The server of PREFECT_API_URL, or one of our own on loopback while the block lasts."""
+    """The server of PREFECT_API_URL, or one of our own on loopback while the block lasts.
+
+    Raises LdctError where the configured server does not answer, or ours does not start.
+    """
     url = api_url()
     with ExitStack() as stack:
         if not reachable(url):

@@ -36,10 +36,12 @@ class TaskSettings(Strict):
 def run_task(in_: Path, out: Path) -> dict[str, Any]:
     """Do one task; returns what result.json says. Images are named as the router expects.
 
-    Raises LdctError, with the reason in result.json and no image in `out`, where it fails.
+    in_: a folder with DICOM files and task.json. out: an existing folder for images and
+    result.json. Raises LdctError where it fails: then the reason is in result.json, and no image
+    in `out`.
     """
     try:
-        result = _applied(in_, out, task_settings(in_ / TASK))
+        result = _apply(in_, out, task_settings(in_ / TASK))
     except LdctError as error:
         write_json(out / RESULT, {"error": str(error)})
         raise
@@ -48,7 +50,10 @@ def run_task(in_: Path, out: Path) -> dict[str, Any]:
 
 
 def task_settings(path: Path) -> TaskSettings:
-    """Raises ConfigError that names the key. Of several steps, mercure gives each its own file."""
+    """Read the settings of a task.json; raises ConfigError that names the key.
+
+    Where a task has several steps, mercure writes a file for each.
+    """
     try:
         task = json.loads(path.read_text(encoding="utf-8"))
         process = task["process"]
@@ -56,24 +61,24 @@ def task_settings(path: Path) -> TaskSettings:
         return TaskSettings.model_validate(step.get("settings", {}))
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigError(f"{path.name}: process.settings.{where}: {fault['msg']}") from error
+        key = ".".join(str(part) for part in fault["loc"])
+        raise ConfigError(f"{path.name}: process.settings.{key}: {fault['msg']}") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path.name} holds no task with `process`: {error!r}") from error
 
 
-def _applied(in_: Path, out: Path, asked: TaskSettings) -> dict[str, Any]:
-    # Beside the result, so that images get there by a rename; a router looks at no folder.
+def _apply(in_: Path, out: Path, settings: TaskSettings) -> dict[str, Any]:
+    # Beside the result, so that images are renamed into place; a router ignores folders.
     with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as scratch:
         report = apply_flow(
-            asked.model,
+            settings.model,
             in_,
             Path(scratch),
             intake=IngestOptions(),
-            compress=asked.compress,
+            compress=settings.compress,
             difference=False,
             labels="seg",
-            strength=asked.strength,
+            strength=settings.strength,
         )
         for path in sorted(Path(scratch).glob("*/*.dcm")):
             header = pydicom.dcmread(path, stop_before_pixels=True)

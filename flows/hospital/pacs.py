@@ -1,6 +1,6 @@
-"""The hospital's loop on Prefect: series from the ledger through a registered model.
+"""The work of `ldct pacs` as Prefect flows: series from the ledger through a registered model.
 
-Parameters stay out of Prefect, as in every flow here: what it sees are stages and their times.
+Parameters stay out of Prefect, as in every flow here: it records stages and their times.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import functools
 import getpass
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,112 +28,143 @@ from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Destination, Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer
-from pipeline.pacs.query import Answer, ask, put_down
+from pipeline.pacs.query import (
+    CandidateSeries,
+    PullCounts,
+    add_to_ledger,
+    count_matches,
+    find_candidates,
+)
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 from pipeline.pacs.worker import Derive, Worker, retry
 
-#: How often a worker without work, and a receiver, look again.
-LOOK_S = 5.0
+#: How often a worker without work looks for some, and a receiver for complete studies.
+POLL_S = 5.0
 
 
-def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[Answer], dict[str, int]]:
-    """Ask the source by the rules; without dry_run, put what matches into the ledger."""
+def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[CandidateSeries], PullCounts]:
+    """Search the source by the rules; without dry_run, put what matches into the ledger.
+
+    Raises ConfigError where no source is configured.
+    """
     if settings.source is None:
         raise ConfigError("source: name the DICOMweb service to ask, or use `ldct pacs receive`")
-    answers = ask(DicomwebPeer(settings.source), list(settings.rules), today=date.today())
+    candidates = find_candidates(
+        DicomwebPeer(settings.source), list(settings.rules), today=date.today()
+    )
     if dry_run:
-        matched = sum(answer.rule is not None for answer in answers)
-        return answers, {"asked": len(answers), "matched": matched, "new": 0}
-    model = pinned(settings.model)
-    return answers, put_down(answers, Ledger(settings.work), settings, model=model)
+        return candidates, count_matches(candidates)
+    model = pin_version(settings.model)
+    return candidates, add_to_ledger(candidates, Ledger(settings.work), settings, model=model)
 
 
 def work_flow(
     settings: Pacs,
-    tell: Callable[[WorkItem], None],
+    on_step: Callable[[WorkItem], None],
     *,
     forever: bool,
-    looks: Callable[[], None] = lambda: None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Take what is due from the ledger until there is nothing, or for ever.
+    """Do what is due in the ledger until nothing is, or for ever.
 
-    tell: of each step that has ended; looks: the worker looks for work now.
+    on_step: called after each step. on_poll: called each time before the ledger is looked at.
+    Returns {"steps": how many were done} and what `status` returns.
     """
 
     def body() -> dict[str, Any]:
         worker = Worker(
             settings,
             Ledger(settings.work),
-            deriving(settings),
+            derive_with_models(settings),
             peer(settings.send),
             DicomwebPeer(settings.source) if settings.source else None,
         )
-        looks()
-        steps = worker.work_off(tell)
+        on_poll()
+        steps = worker.run_due(on_step)
         while forever:
-            time.sleep(LOOK_S)
-            looks()
-            steps += worker.work_off(tell)
-        return {"steps": steps, **status(settings)}
+            time.sleep(POLL_S)
+            on_poll()
+            steps += worker.run_due(on_step)
+        return {"steps": steps, **status(settings).to_dict()}
 
     return in_flow("ldct-pacs-work", body)
 
 
-def receive(settings: Pacs, tell: Callable[[int], None]) -> None:
-    """Receive until interrupted; complete studies go into the ledger as they come."""
+def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:
+    """Receive until interrupted; complete studies go into the ledger as they come.
+
+    on_series: called with how many series were added.
+    """
     source = DicomwebPeer(settings.source) if settings.source else None
-    ledger, model = Ledger(settings.work), pinned(settings.model)
+    ledger, model = Ledger(settings.work), pin_version(settings.model)
     receiver = Receiver(settings, ledger, model, installation_key(), source)
     server = receiver.start()
     try:
         while True:
-            if taken := receiver.sweep():
-                tell(taken)
-            time.sleep(LOOK_S)
+            if added := receiver.sweep():
+                on_series(added)
+            time.sleep(POLL_S)
     finally:
         server.shutdown()
 
 
-def status(settings: Pacs) -> dict[str, Any]:
-    """What was done, is due, and failed: counts, and every piece of work that is not done."""
+@dataclass(frozen=True)
+class LedgerStatus:
+    """counts: rows of the ledger by state. open: the work that is not done, oldest change first."""
+
+    counts: dict[str, int]
+    open: list[WorkItem]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `ldct status --json` has it."""
+        return {"counts": self.counts, "open": [work.to_dict() for work in self.open]}
+
+
+def status(settings: Pacs) -> LedgerStatus:
+    """What the ledger says of work that is done, due, held and failed."""
     ledger = Ledger(settings.work)
-    waiting = ledger.all(*OPEN, State.HELD, State.DEAD)
-    return {"counts": ledger.counts(), "open": [work.facts() for work in waiting]}
+    return LedgerStatus(ledger.counts(), ledger.all(*OPEN, State.HELD, State.DEAD))
 
 
 def retry_work(settings: Pacs, names: list[str]) -> list[WorkItem]:
-    """The named work, or all dead letters and all that waits after a failure, due now."""
+    """Make work due now: by id, or all that is dead and all that waits after a failure."""
     ledger, places = Ledger(settings.work), WorkFolder(settings.work)
     if names:
-        chosen = [ledger.get(name) for name in names]
+        selected = [ledger.get(name) for name in names]
     else:
-        waiting = ledger.all(*OPEN)
-        chosen = ledger.all(State.DEAD) + [work for work in waiting if work.failures]
-    return [retry(ledger, places, work) for work in chosen]
+        failing = [work for work in ledger.all(*OPEN) if work.failures]
+        selected = ledger.all(State.DEAD) + failing
+    return [retry(ledger, places, work) for work in selected]
 
 
 def release_work(settings: Pacs, names: list[str], reason: str) -> list[WorkItem]:
-    """What was held back for its drift goes on; who let it go, and why, is kept."""
+    """Let held work be sent, by id; the user and the reason are kept in the ledger.
+
+    Raises ConfigError without a reason, and for work that is not held.
+    """
     if not reason.strip():
         raise ConfigError("--reason: say why it may be sent; it is kept")
     ledger = Ledger(settings.work)
-    chosen = [ledger.get(name) for name in names]
-    told = f"released by {getpass.getuser()}: {reason.strip()}"
-    return [ledger.release(work, told) for work in chosen]
+    selected = [ledger.get(name) for name in names]
+    note = f"released by {getpass.getuser()}: {reason.strip()}"
+    return [ledger.release(work, note) for work in selected]
 
 
-def pinned(reference: str) -> str:
-    """The version that a name stands for now: work that was begun with it ends with it."""
+def pin_version(reference: str) -> str:
+    """The version that a reference such as NAME@champion resolves to now.
+
+    Work is added with a version, so that it keeps it when the alias moves.
+    """
     if reference.endswith("@pretrained"):
         return reference
     version = Registry.default().find(reference)
     return f"models:/{version.name}/{version.version}"
 
 
-def deriving(settings: Pacs) -> Derive:
-    """Registered models over one series; each version is loaded once."""
+def derive_with_models(settings: Pacs) -> Derive:
+    """A function that applies a registered model to one series; each version is loaded once."""
 
     @functools.lru_cache(maxsize=2)
     def load(model: str) -> LoadedModel:
@@ -153,6 +185,7 @@ def deriving(settings: Pacs) -> Derive:
 
 
 def peer(destination: Destination) -> Peer:
+    """The client for a configured destination."""
     if destination.dicomweb:
         return DicomwebPeer(destination.dicomweb)
     assert destination.dimse is not None

@@ -1,7 +1,7 @@
-"""What Prometheus scrapes and a watchdog asks: counts and times, of nobody in particular.
+"""/metrics for Prometheus and /health for a watchdog: counts and times, without identity.
 
-The gauges are read from the ledger at each scrape, so that they are the same whichever worker is
-asked. The times are of the worker that is asked.
+The gauges are read from the ledger at each scrape, so that every worker gives the same. The
+duration and failure figures are of the worker that is scraped.
 """
 
 from __future__ import annotations
@@ -26,62 +26,63 @@ from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import FILE, Ledger
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 
-#: Whoever scrapes runs on this computer, or behind a proxy on it.
+#: Prometheus runs on this computer, or asks through a proxy on it.
 HOST = "127.0.0.1"
-#: A worker that has neither looked for work nor ended a step for so long hangs.
-SILENCE_S = 3600.0
+#: A worker that has neither polled the ledger nor ended a step for so long is taken to hang.
+MAX_SILENCE_S = 3600.0
 _STEPS = {State.HERE: "retrieve", State.DERIVED: "derive", State.SENT: "send"}
 _BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 OnStep = Callable[[WorkItem], None]
-Looks = Callable[[], None]
+OnPoll = Callable[[], None]
 
 
 class LedgerFigures(Collector):
-    """The gauges of a ledger."""
+    """The gauges of the ledger in a work folder."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read all gauges from the ledger (prometheus_client calls this at each scrape)."""
         with closing(Ledger(self.work)) as ledger:
             counts, now = ledger.counts(), ledger.now()
         series = GaugeMetricFamily("ldct_series", "Series in the ledger.", labels=["state"])
         for state, number in counts.items():
             series.add_metric([state], number)
         yield series
-        for name, (told, figure) in self._figures(now).items():
-            yield GaugeMetricFamily(name, told, value=figure)
+        for name, (description, value) in self._gauges(now).items():
+            yield GaugeMetricFamily(name, description, value=value)
 
-    def _figures(self, now: float) -> dict[str, tuple[str, float]]:
+    def _gauges(self, now: float) -> dict[str, tuple[str, float]]:
         is_open = f"state IN ({', '.join(repr(str(state)) for state in OPEN)})"
         with closing(sqlite3.connect(f"file:{self.work / FILE}?mode=ro", uri=True)) as database:
 
-            def ask(what: str, *values: float) -> float:
-                return float(database.execute(f"SELECT {what}", values).fetchone()[0] or 0)
+            def query(expression: str, *values: float) -> float:
+                return float(database.execute(f"SELECT {expression}", values).fetchone()[0] or 0)
 
             due = f"FROM work WHERE {is_open} AND due <= ?"
-            oldest = ask(f"min(due) {due}", now)
+            oldest = query(f"min(due) {due}", now)
             sent = "count(*) FROM work WHERE state = 'sent' AND changed > ?"
             return {
-                "ldct_queue": ("Series with a step that is due.", ask(f"count(*) {due}", now)),
+                "ldct_queue": ("Series with a step that is due.", query(f"count(*) {due}", now)),
                 "ldct_queue_wait_seconds": (
                     "How long the step that is due longest has waited.",
                     now - oldest if oldest else 0.0,
                 ),
                 "ldct_failing": (
                     "Series that wait for another attempt after a failure.",
-                    ask(f"count(*) FROM work WHERE {is_open} AND failures > 0"),
+                    query(f"count(*) FROM work WHERE {is_open} AND failures > 0"),
                 ),
                 "ldct_series_per_hour": (
                     "Series that were sent in the last hour.",
-                    ask(sent, now - 3600),
+                    query(sent, now - 3600),
                 ),
             }
 
 
 @dataclass
 class WorkerMetrics:
-    """A worker's own figures, and its pulse."""
+    """A worker's own durations and failures, and when it last polled or ended a step."""
 
     settings: Pacs
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -98,37 +99,40 @@ class WorkerMetrics:
         self.failures = Counter(
             "ldct_failures", "Steps of this worker that failed.", ["state"], registry=self.registry
         )
-        self.begun = self.seen = time.monotonic()
+        self.on_poll()
 
-    def looked(self) -> None:
-        """The worker looks for work from now on."""
-        self.begun = self.seen = time.monotonic()
+    def on_poll(self) -> None:
+        """The worker polls the ledger now; a step that it finds begins now."""
+        self._step_began = self._last_alive = time.monotonic()
 
-    def done(self, work: WorkItem) -> None:
-        """A step has ended."""
+    def on_step(self, work: WorkItem) -> None:
+        """A step has ended, well or not: count it."""
         now = time.monotonic()
         if work.state in _STEPS and not work.failures:
-            self.seconds.labels(_STEPS[work.state]).observe(now - self.begun)
+            self.seconds.labels(_STEPS[work.state]).observe(now - self._step_began)
         if work.failures or work.state is State.DEAD:
             self.failures.labels(str(work.state)).inc()
-        self.begun = self.seen = now
+        self._step_began = self._last_alive = now
 
     def health(self) -> tuple[bool, dict[str, object]]:
-        """Whether the ledger can be read and the worker is alive."""
-        silent_s = time.monotonic() - self.seen
+        """Whether the ledger can be read and the worker is alive, and the answer of /health."""
+        silent_s = time.monotonic() - self._last_alive
         try:
             with closing(Ledger(self.settings.work)) as ledger:
                 ledger.counts()
         except (ConfigError, sqlite3.Error) as error:
             return False, {"ledger": type(error).__name__, "silent_s": round(silent_s)}
-        return silent_s < SILENCE_S, {"ledger": "ok", "silent_s": round(silent_s)}
+        return silent_s < MAX_SILENCE_S, {"ledger": "ok", "silent_s": round(silent_s)}
 
 
 @contextmanager
-def served(watch: WorkerMetrics, port: int) -> Iterator[ThreadingHTTPServer]:
-    """/metrics and /health on loopback while the block lasts; port 0 takes any that is free."""
+def serve_metrics(metrics: WorkerMetrics, port: int) -> Iterator[ThreadingHTTPServer]:
+    """Serve /metrics and /health on loopback while the block lasts; port 0 takes a free one.
+
+    Raises ConfigError where the port cannot be listened on.
+    """
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(watch))
+        server = ThreadingHTTPServer((HOST, port), _handler(metrics))
     except OSError as error:
         raise ConfigError(f"--metrics {port}: {error.strerror}") from error
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -141,30 +145,35 @@ def served(watch: WorkerMetrics, port: int) -> Iterator[ThreadingHTTPServer]:
 
 
 @contextmanager
-def watched(settings: Pacs, port: int | None, tell: OnStep) -> Iterator[tuple[OnStep, Looks]]:
-    """What a worker is to call, served on the port if there is one."""
+def worker_callbacks(
+    settings: Pacs, port: int | None, on_step: OnStep
+) -> Iterator[tuple[OnStep, OnPoll]]:
+    """The callbacks for a worker: `on_step`, with metrics served on the port if there is one."""
     if port is None:
-        yield tell, lambda: None
+        yield on_step, lambda: None
         return
-    watch = WorkerMetrics(settings)
+    metrics = WorkerMetrics(settings)
 
-    def done(work: WorkItem) -> None:
-        watch.done(work)
-        tell(work)
+    def on_step_counted(work: WorkItem) -> None:
+        metrics.on_step(work)
+        on_step(work)
 
-    with served(watch, port) as server:
-        where = f"http://{HOST}:{server.server_port}"
-        log("serving", f"{where}/metrics and {where}/health", {"port": server.server_port})
-        yield done, watch.looked
+    with serve_metrics(metrics, port) as server:
+        url = f"http://{HOST}:{server.server_port}"
+        log("serving", f"{url}/metrics and {url}/health", {"port": server.server_port})
+        yield on_step_counted, metrics.on_poll
 
 
-def _handler(watch: WorkerMetrics) -> type[BaseHTTPRequestHandler]:
+def _handler(metrics: WorkerMetrics) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        """Answers /metrics and /health."""
+
         def do_GET(self) -> None:
+            """Answer by path; 503 where the worker is not well, 404 for other paths."""
             if self.path == "/metrics":
-                self._answer(200, "text/plain; version=0.0.4", generate_latest(watch.registry))
+                self._answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
             elif self.path == "/health":
-                well, facts = watch.health()
+                well, facts = metrics.health()
                 self._answer(200 if well else 503, "application/json", json.dumps(facts).encode())
             else:
                 self._answer(404, "text/plain", b"/metrics and /health\n")
@@ -177,6 +186,6 @@ def _handler(watch: WorkerMetrics) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A scrape every few seconds is no news."""
+            """Do not log: there is a request every few seconds."""
 
     return Handler

@@ -1,20 +1,21 @@
-"""One page: the scheduled runs, what the ledger holds, what failed and why. Nobody's name."""
+"""`ldct status`: the scheduled runs and the ledger, on one page without patients' data."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas import filters, sorting
+from prefect.client.schemas import FlowRun, filters, sorting
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.hospital.pacs import status
+from flows.hospital.pacs import LedgerStatus, status
 from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.work_item import State, WorkItem
 
 #: Where `ldct schedule` starts a server, and `ldct status` asks, unless PREFECT_API_URL is set.
 LOCAL_API = "http://127.0.0.1:4200/api"
@@ -22,18 +23,62 @@ LOCAL_API = "http://127.0.0.1:4200/api"
 TAG = "ldct-schedule"
 RUNS = 20
 JOBS = ("nightly", "retry", "retrain")
-_RAN = {"COMPLETED": "ran", "CANCELLED": "skipped", "FAILED": "failed", "CRASHED": "failed"}
-_TOLD = {"Deployment concurrency limit reached.": "the one before was not done yet"}
+_OUTCOMES = {"COMPLETED": "ran", "CANCELLED": "skipped", "FAILED": "failed", "CRASHED": "failed"}
+_MESSAGES = {"Deployment concurrency limit reached.": "the previous run had not ended"}
+_WAITS_FOR = {State.HELD: "until ldct pacs release", State.DEAD: "until ldct retry"}
 
 
-def whole_status(settings: Pacs) -> dict[str, Any]:
-    """{"runs", "counts", "open"}; runs is None where no Prefect server answers."""
+@dataclass(frozen=True)
+class ScheduledRun:
+    """A run of a job of `ldct schedule`. due: local time. message: why it was skipped or failed."""
+
+    job: str
+    due: str
+    outcome: str
+    seconds: int
+    message: str
+
+    @classmethod
+    def of(cls, run: FlowRun, zone: ZoneInfo) -> ScheduledRun:
+        """From Prefect's record of a run that has begun or was skipped."""
+        state, due = run.state, run.expected_start_time
+        assert state is not None
+        assert due is not None
+        message = state.message or ""
+        return cls(
+            job=next((tag for tag in run.tags if tag in JOBS), run.name),
+            due=due.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z"),
+            outcome=_OUTCOMES.get(state.type.value, str(state.name).lower()),
+            seconds=round(run.total_run_time.total_seconds()),
+            message=_MESSAGES.get(message, message),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `ldct status --json` has it; `told` is the former name of `message`."""
+        return {**asdict(self), "told": self.message}
+
+
+@dataclass(frozen=True)
+class HospitalStatus:
+    """runs: newest first; None where no Prefect server answers."""
+
+    runs: list[ScheduledRun] | None
+    ledger: LedgerStatus
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `ldct status --json` has it."""
+        runs = None if self.runs is None else [run.to_dict() for run in self.runs]
+        return {"runs": runs, **self.ledger.to_dict()}
+
+
+def hospital_status(settings: Pacs) -> HospitalStatus:
+    """The latest scheduled runs, and what the ledger says."""
     zone = settings.schedule.time_zone if settings.schedule else "UTC"
-    return {"runs": scheduled_runs(zone), **status(settings)}
+    return HospitalStatus(scheduled_runs(zone), status(settings))
 
 
-def scheduled_runs(time_zone: str) -> list[dict[str, Any]] | None:
-    """The latest runs of the jobs of `ldct schedule`, newest first."""
+def scheduled_runs(time_zone: str) -> list[ScheduledRun] | None:
+    """The latest RUNS runs of the jobs of `ldct schedule`, newest first; None without a server."""
     url = api_url()
     if not reachable(url):
         return None
@@ -48,10 +93,11 @@ def scheduled_runs(time_zone: str) -> list[dict[str, Any]] | None:
             sort=sorting.FlowRunSort.EXPECTED_START_TIME_DESC,
             limit=RUNS,
         )
-    return [_row(run, ZoneInfo(time_zone)) for run in runs]
+    return [ScheduledRun.of(run, ZoneInfo(time_zone)) for run in runs]
 
 
 def api_url() -> str:
+    """PREFECT_API_URL, or where `ldct schedule` starts a server of its own."""
     return PREFECT_API_URL.value() or LOCAL_API
 
 
@@ -63,51 +109,38 @@ def reachable(url: str) -> bool:
         return False
 
 
-def page(report: dict[str, Any]) -> str:
-    """The report as Markdown, for people at a terminal and on Prefect's page."""
-    counts = ", ".join(f"{state}: {number}" for state, number in report["counts"].items())
-    parts = [f"Series: {counts}", _series(report["open"])]
-    if report["runs"] is None:
+def page(report: HospitalStatus) -> str:
+    """The status as Markdown, for a terminal and for Prefect's artifacts."""
+    counts = ", ".join(f"{state}: {number}" for state, number in report.ledger.counts.items())
+    parts = [f"Series: {counts}", _work_table(report.ledger.open)]
+    if report.runs is None:
         parts.insert(0, f"Scheduled runs: unknown, no Prefect server answers at {api_url()}")
-    elif report["runs"]:
-        names = ("due", "job", "outcome", "seconds", "told")
-        parts.insert(0, _table(names, [[run[name] for name in names] for run in report["runs"]]))
+    elif report.runs:
+        names = ("due", "job", "outcome", "seconds", "message")
+        rows = [[getattr(run, name) for name in names] for run in report.runs]
+        parts.insert(0, _table(names, rows))
     return "\n\n".join(part for part in parts if part)
 
 
-def _series(rows: list[dict[str, Any]]) -> str:
-    if not rows:
+def _work_table(works: list[WorkItem]) -> str:
+    if not works:
         return ""
-    names = ("id", "state", "when", "model", "instances", "failures", "note")
-    return _table(names, [[(row | {"when": _when(row)})[name] for name in names] for row in rows])
+    head = ("id", "state", "when", "model", "instances", "failures", "note")
+    rows = [[w.id, w.state, _when(w), w.model, w.instances, w.failures, w.note] for w in works]
+    return _table(head, rows)
 
 
-def _when(row: dict[str, Any]) -> str:
-    """What a series waits for."""
-    wait_s = row["due"] - time.time()
+def _when(work: WorkItem) -> str:
+    """What a piece of work waits for."""
+    wait_s = work.due - time.time()
     due = f"due in {wait_s:.0f} s" if wait_s > 0 else "due now"
-    return {"held": "until ldct pacs release", "dead": "until ldct retry"}.get(row["state"], due)
+    return _WAITS_FOR.get(work.state, due)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[list[Any]]) -> str:
-    """Markdown, its columns as wide as they need to be to be read as they are."""
+    """A Markdown table whose columns are padded, so that it can be read at a terminal."""
     cells = [list(head), *([str(cell).replace("|", "/") for cell in row] for row in rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(head))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |"
              for r in cells]  # fmt: skip
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
-
-
-def _row(run: Any, zone: ZoneInfo) -> dict[str, Any]:
-    told = run.state.message or ""
-    return {
-        "job": next((tag for tag in run.tags if tag in JOBS), run.name),
-        "due": _local(run.expected_start_time, zone),
-        "outcome": _RAN.get(run.state.type.value, run.state.name.lower()),
-        "seconds": round(run.total_run_time.total_seconds()),
-        "told": _TOLD.get(told, told),
-    }
-
-
-def _local(at: datetime, zone: ZoneInfo) -> str:
-    return at.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")

@@ -1,7 +1,7 @@
-"""Series side by side: Prefect's tasks on a Dask cluster, on this computer or on several.
+"""Several series at once: Prefect's tasks on a Dask cluster, on this computer or on several.
 
-What Dask sends it unpickles, so whoever reaches its scheduler or its workers runs what they like:
-it is loopback, or TLS with certificates that both sides check.
+Dask unpickles what it receives: anyone who can connect to its scheduler or workers can run code on
+them. So connections are on loopback, or by TLS with certificates that both sides check.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pipeline.pacs.hospital_config import LOOPBACK
 
 
 def dask_runner(spread: str) -> TaskRunner:
-    """`4` for as many processes here, or a scheduler's address: ConfigError for one in the clear.
+    """The runner for a number of processes here, such as `4`, or for a scheduler's address.
+
+    Raises ConfigError for an address without TLS beyond this computer, and where Dask is missing.
 
     Certificates are where Dask's own configuration says (DASK_DISTRIBUTED__COMM__TLS__*).
     """
     count = int(spread) if spread.isdigit() else 0
-    place = urlsplit(spread)
-    in_the_clear = place.scheme == "tcp" and place.hostname in LOOPBACK
-    if not count and not (place.scheme == "tls" or in_the_clear):
+    address = urlsplit(spread)
+    on_loopback = address.scheme == "tcp" and address.hostname in LOOPBACK
+    if not count and not (address.scheme == "tls" or on_loopback):
         raise ConfigError(
             f"--spread {spread}: write a number of processes, or tls://HOST:PORT of a scheduler "
             "(tcp only on this computer)"
@@ -35,5 +37,5 @@ def dask_runner(spread: str) -> TaskRunner:
     if not count:
         return DaskTaskRunner(address=spread)
     cluster: dict[str, Any] = {"n_workers": count, "threads_per_worker": 1}
-    alone: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs=cluster | alone)
+    local: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=cluster | local)

@@ -1,7 +1,7 @@
-"""Failures without words: Prefect records every exception's message, and ours may name a path.
+"""Errors without their messages inside Prefect, which records every exception.
 
-A path can be a patient's name. So what runs inside Prefect fails with the stage and the kind
-of error only; the error itself travels along, and is told to the person at the terminal.
+A message may hold a path, and a path a patient's name. So what runs inside Prefect fails with the
+stage and the type of error only; the error itself is carried along, and raised outside Prefect.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 
 class StageFailedError(Exception):
-    """What Prefect is told; `original` is what happened."""
+    """What Prefect records: the stage and the type of error. original: the error itself."""
 
     def __init__(self, stage: str, original: Exception) -> None:
         super().__init__(f"{stage}: {type(original).__name__}")
         self.stage, self.original = stage, original
 
     def __reduce__(self) -> tuple[type, tuple[str, Exception]]:
-        """From another process it comes whole."""
+        """Pickle the original error too: tasks may run in other processes."""
         return StageFailedError, (self.stage, self.original)
 
 
 def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate what becomes a task or a flow."""
+    """Decorate the function of a task or flow: it raises StageFailedError for every exception."""
 
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(body)

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: a bar with throughput and time left, on stderr."""
+"""Progress and messages on stderr: a bar for each stage, with throughput and time left."""
 
 from __future__ import annotations
 
@@ -23,35 +23,39 @@ from rich.progress import (
 )
 from rich.text import Text
 
-#: LDCT_LOG=json: instead of what is meant for people, a JSON object a line, for a hospital's log.
+#: LDCT_LOG=json: a JSON object on each line, for a hospital's log, in place of text.
 JSON_LINES = os.environ.get("LDCT_LOG") == "json"
 #: Everything but results goes to stderr: `--json` owns stdout.
 console = Console(stderr=True, quiet=JSON_LINES)
 
 
-def log(event: str, told: str, facts: dict[str, Any], *, style: str | None = None) -> None:
-    """Something happened: `told` to people, `facts` to a log.
+def log(event: str, message: str, facts: dict[str, Any], *, style: str | None = None) -> None:
+    """Report an event: `message` to a terminal, or `facts` as a line of JSON.
 
-    Facts must not identify anybody, which is why words that may hold a path go to people only.
+    Facts must not identify a patient. The message may hold a path, and so never goes to the log.
     """
     if JSON_LINES:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         print(json.dumps({"time": at, "event": event, **facts}), file=sys.stderr, flush=True)
     else:
-        console.print(told, style=style, highlight=False, markup=False, soft_wrap=True)
+        console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 class Throughput(ProgressColumn):
-    """Units a second, once known."""
+    """The column of a bar with units a second, once known."""
 
     def render(self, task: Task) -> Text:
+        """The text for a task (rich calls this)."""
         if not task.speed:
             return Text("")
         return Text(f"{task.speed:.1f} {task.fields.get('unit', '')}/s", style="cyan")
 
 
 class StageProgress:
-    """A stage's bar. On a terminal it moves; in a log one line tells the stage and its time."""
+    """The bar of a stage on a terminal; elsewhere one line with its time once it has ended.
+
+    unit: what is counted; "" shows no count. total: None where it is not known yet.
+    """
 
     def __init__(self, name: str, *, unit: str = "", total: int | None = None) -> None:
         self.name = name
@@ -86,19 +90,22 @@ class StageProgress:
             self.progress.update(self.task, total=total, completed=total)
         self.progress.stop()
         if not console.is_terminal:
-            end, seconds = "done" if kind is None else "failed", task.elapsed or 0
-            told = f"{self.name}: {end} in {seconds:.1f} s"
-            log("stage", told, {"stage": self.name, "outcome": end, "seconds": round(seconds, 3)})
+            outcome, seconds = "done" if kind is None else "failed", task.elapsed or 0
+            facts = {"stage": self.name, "outcome": outcome, "seconds": round(seconds, 3)}
+            log("stage", f"{self.name}: {outcome} in {seconds:.1f} s", facts)
 
     def advance(self, units: int) -> None:
+        """So many more units are done."""
         self.progress.advance(self.task, units)
 
     def at(self, done: int, note: str = "") -> None:
+        """`done` units are done in all; note: shown behind the bar."""
         self.progress.update(self.task, completed=done, note=note)
 
     def count(self, done: int, total: int) -> None:
+        """`done` of `total` units are done."""
         self.progress.update(self.task, completed=done, total=total)
 
-    def show(self, what: str, done: int, total: int) -> None:
-        """A count whose end is not known yet when total is 0."""
-        self.progress.update(self.task, completed=done, total=total or None, note=what)
+    def show(self, note: str, done: int, total: int) -> None:
+        """`done` of `total` units are done, 0 for a total not known yet; note: behind the bar."""
+        self.progress.update(self.task, completed=done, total=total or None, note=note)

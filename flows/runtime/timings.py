@@ -1,4 +1,4 @@
-"""Times the stages of a flow, for its report."""
+"""How long the stages of a flow take, for its report."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import Any
 
 @dataclass
 class StageTimings:
-    """Seconds by stage, and since the start."""
+    """Seconds of each stage that `run` ran, in order. started: seconds since 1970."""
 
     started: float = field(default_factory=time.time)
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, name: str, stage: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `stage` with the arguments and time it; returns what it returns."""
         began = time.perf_counter()
         result = stage(*args, **kwargs)
-        self.stages.append({"stage": name, "seconds": round(time.perf_counter() - began, 2)})
+        self.seconds.append((name, round(time.perf_counter() - began, 2)))
         return result
 
     def facts(self) -> dict[str, Any]:
-        begun = datetime.fromtimestamp(self.started, tz=UTC).isoformat(timespec="seconds")
-        seconds = round(time.time() - self.started, 1)
-        return {"started": begun, "seconds": seconds, "stages": self.stages}
+        """As report.json has it: when it started (UTC), seconds until now, and of each stage."""
+        started = datetime.fromtimestamp(self.started, tz=UTC).isoformat(timespec="seconds")
+        stages = [{"stage": name, "seconds": seconds} for name, seconds in self.seconds]
+        total = round(time.time() - self.started, 1)
+        return {"started": started, "seconds": total, "stages": stages}

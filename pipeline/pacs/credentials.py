@@ -24,16 +24,19 @@ class Credentials:
 
 
 def credentials(login: Login) -> Credentials:
-    """What a login stands for; ConfigError names the variable or file, never what it holds."""
+    """Read the user and password, or token, from where a login says.
+
+    Raises ConfigError that names the variable or file, never what it holds.
+    """
     if login.file is not None:
-        return _checked(_of_file(login.file), str(login.file))
+        return _checked(_read_file(login.file), str(login.file))
     prefix = f"LDCT_{login.env}_"
-    found = {name: os.environ.get(prefix + name.upper(), "") for name in ("user", "password")}
-    found["token"] = os.environ.get(f"{prefix}TOKEN", "")
+    names = ("user", "password", "token")
+    found = {name: os.environ.get(prefix + name.upper(), "") for name in names}
     return _checked(found, f"the environment: {prefix}USER and {prefix}PASSWORD, or {prefix}TOKEN")
 
 
-def _of_file(path: Path) -> dict[str, str]:
+def _read_file(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"{path} can be read by others than its owner; `chmod 600 {path}`")
@@ -41,27 +44,33 @@ def _of_file(path: Path) -> dict[str, str]:
     except OSError as error:
         raise ConfigError(f"cannot read the login {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError):
-        # The parser's own words would quote the line, and with it the secret.
+        # The parser's own message would quote the line, and with it the secret.
         raise ConfigError(f"the login {path} is not valid YAML") from None
     if not isinstance(found, dict) or not found.keys() <= {"user", "password", "token"}:
         raise ConfigError(f"the login {path} must hold user and password, or token")
     return {name: str(value) for name, value in found.items()}
 
 
-def _checked(found: dict[str, str], place: str) -> Credentials:
-    made = Credentials(**found)
-    if bool(made.token) == bool(made.user and made.password):
-        raise ConfigError(f"expected user and password, or a token, in {place}")
-    return made
+def _checked(found: dict[str, str], source: str) -> Credentials:
+    login = Credentials(**found)
+    if bool(login.token) == bool(login.user and login.password):
+        raise ConfigError(f"expected user and password, or a token, in {source}")
+    return login
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:
-    """To call others: their certificate and name are checked."""
-    return _with_identity(ssl.create_default_context(cafile=_name(tls.ca)), tls)
+    """The TLS context of a client: the server's certificate and name are checked.
+
+    Raises ConfigError for a file that is missing or cannot be used.
+    """
+    return _with_identity(ssl.create_default_context(cafile=_existing(tls.ca)), tls)
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """To be called; with a ca, by those alone that it signed (PS3.15 B.9)."""
+    """The TLS context of a server; with a ca, only for clients that it signed (PS3.15 B.9).
+
+    Raises ConfigError for a certificate that cannot be used.
+    """
     context = _with_identity(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), tls)
     if tls.ca:
         context.load_verify_locations(tls.ca)
@@ -79,7 +88,7 @@ def _with_identity(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _name(path: Path | None) -> str | None:
+def _existing(path: Path | None) -> str | None:
     if path is not None and not path.is_file():
         raise ConfigError(f"there is no certificate authority {path}")
     return None if path is None else str(path)

@@ -1,8 +1,9 @@
-"""A DICOMweb service: QIDO-RS to ask, WADO-RS to get, STOW-RS to store (PS3.18)."""
+"""A DICOMweb service: QIDO-RS to search, WADO-RS to retrieve, STOW-RS to store (PS3.18)."""
 
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -19,20 +20,21 @@ from urllib3.util import Retry
 from pipeline.pacs.credentials import Credentials, client_context, credentials
 from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
-from pipeline.pacs.rules import Facts, study_dates
+from pipeline.pacs.rules import SeriesFacts, study_dates
 from pipeline.pacs.work_item import PacsSeries
 
 # Their messages hold URLs, and with them original UIDs.
-for _chatty in ("dicomweb_client", "urllib3.connectionpool"):
-    logging.getLogger(_chatty).setLevel(logging.CRITICAL + 1)
+for _logger in ("dicomweb_client", "urllib3.connectionpool"):
+    logging.getLogger(_logger).setLevel(logging.CRITICAL + 1)
 
-#: As it is stored, without a change of transfer syntax.
+#: Images as the service has them, without a change of transfer syntax.
 AS_STORED = (("application/dicom", "*"),)
-#: Of one STOW request. Orthanc answers a request in chunks with 200 and stores nothing.
-_REQUEST_BYTES = 64 * 1024**2
-_IN_ONE_CHUNK = 2**31
-#: What another attempt may help against; other refusals are final.
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+#: The most of one STOW request, which goes in one chunk: Orthanc answers several chunks with 200
+#: and stores nothing.
+_MAX_REQUEST_BYTES = 64 * 1024**2
+_CHUNK_BYTES = 2**31
+#: HTTP status codes that another attempt may help against; other refusals are final.
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _Bearer(AuthBase):
@@ -44,26 +46,29 @@ class _Bearer(AuthBase):
         return request
 
 
-class _Adapter(requests.adapters.HTTPAdapter):
+class _TlsAdapter(requests.adapters.HTTPAdapter):
     """HTTPS with the context of the configuration, None for HTTP.
 
-    A question is asked once more where the service had closed the connection that was kept
-    open; Orthanc does after a second.
+    A request is repeated where the service had closed the connection that was kept open;
+    Orthanc does after a second.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
-        again = Retry(total=2, connect=0, read=2, status=0, other=0)
-        super().__init__(max_retries=again)
+        super().__init__(max_retries=Retry(total=2, connect=0, read=2, status=0, other=0))
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Give the connections of this session the TLS context (requests calls this)."""
         if self._context is not None:
             kwargs["ssl_context"] = self._context
         super().init_poolmanager(*args, **kwargs)
 
 
 class DicomwebPeer(Peer):
-    """One service. Raises Unreachable for what may pass, Refused for what will not."""
+    """A client of one service. Raises Unreachable for what may pass, Refused for what will not.
+
+    Errors hold no URL: one would name the study.
+    """
 
     def __init__(self, settings: Dicomweb) -> None:
         self.settings = settings
@@ -74,107 +79,113 @@ class DicomwebPeer(Peer):
         if settings.login:
             session.auth = _auth(credentials(settings.login))
         secure = settings.url.startswith("https")
-        adapter = _Adapter(client_context(settings.tls) if secure else None)
+        adapter = _TlsAdapter(client_context(settings.tls) if secure else None)
         session.mount("https://" if secure else "http://", adapter)
         self._client = DICOMwebClient(
-            settings.url, session=session, chunk_size=_IN_ONE_CHUNK, timeout=settings.timeout_s
+            settings.url, session=session, chunk_size=_CHUNK_BYTES, timeout=settings.timeout_s
         )
         self._client.set_http_retry_params(retry=False)  # the ledger knows when to try again
 
-    def candidates(self, rule: RoutingRule, *, today: date) -> Iterator[tuple[PacsSeries, Facts]]:
-        """Series that a rule may want: asked for by modality and date, judged later in full."""
-        filters: list[dict[str, str]] = [{"Modality": word} for word in rule.modality] or [{}]
+    def candidates(
+        self, rule: RoutingRule, *, today: date
+    ) -> Iterator[tuple[PacsSeries, SeriesFacts]]:
+        """Series that a rule may select, by QIDO: only modality and study date are searched for."""
+        filters: list[dict[str, str]] = [{"Modality": name} for name in rule.modality] or [{}]
         first, last = study_dates(rule.date, today) if rule.date else (None, None)
         if first or last:
             span = f"{_compact(first)}-{_compact(last)}"
             filters = [{**each, "StudyDate": span} for each in filters]
         for each in filters:
-            with _told():
+            with _network_errors():
                 found = self._client.search_for_series(search_filters=each, get_remaining=True)
             for row in found:
                 header = _dataset(row)
-                series = self.series(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+                series = self.list_instances(
+                    str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+                )
                 if series.instance_uids:
                     yield series, self._facts(series)
 
-    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
-        with _told():
+    def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
+        """The images that the service has of a series, by QIDO."""
+        with _network_errors():
             rows = self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
         uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
         return PacsSeries(study_uid, series_uid, frozenset(uids))
 
     def retrieve(self, series: PacsSeries, folder: Path) -> None:
-        """Every image of a series as the service has it, one file each."""
-        with _told():
+        """Write every image of a series into a folder as the service has it, one file each."""
+        with _network_errors():
             parts = self._client.iter_series(
                 series.study_uid, series.series_uid, media_types=AS_STORED
             )
             for number, dataset in enumerate(parts):
-                # What was not read is written as it came.
+                # pydicom writes elements that nothing has read as they came.
                 dataset.save_as(folder / f"{number:06d}.dcm", enforce_file_format=True)
 
-    def store(self, paths: list[Path]) -> None:
+    def send(self, paths: list[Path]) -> None:
+        """Store images by STOW, in requests of at most 64 MiB or one image."""
         for batch in _batches(paths):
-            with _told():
+            with _network_errors():
                 self._client.store_instances([pydicom.dcmread(path) for path in batch])
 
-    def _facts(self, series: PacsSeries) -> Facts:
-        """QIDO knows no kernel: one image's metadata does."""
-        with _told():
+    def _facts(self, series: PacsSeries) -> SeriesFacts:
+        """From one image's metadata: QIDO does not return a kernel."""
+        with _network_errors():
             header = _dataset(
                 self._client.retrieve_instance_metadata(
                     series.study_uid, series.series_uid, min(series.instance_uids)
                 )
             )
-        return Facts.of(header, len(series.instance_uids))
+        return SeriesFacts.of(header, len(series.instance_uids))
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the network in our words, which hold no URL: it names the study."""
+def _network_errors() -> Iterator[None]:
+    """Turn errors of HTTP, TLS and parsing into Unreachable and Refused, without URLs."""
     try:
         yield
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else 0
-        kind = Unreachable if code in _PASSING else Refused
+        kind = Unreachable if code in _TRANSIENT else Refused
         raise kind(f"the DICOMweb service answered {code}") from None
     except requests.TooManyRedirects:
         raise Refused("the DICOMweb service redirects elsewhere; name its own URL") from None
     except requests.exceptions.SSLError as error:
-        told = getattr(_cause(error), "verify_message", "") or "no common TLS"
-        raise Unreachable(f"the DICOMweb service's certificate (tls.ca): {told}") from None
+        reason = getattr(_root_cause(error), "verify_message", "") or "no common TLS"
+        raise Unreachable(f"the DICOMweb service's certificate (tls.ca): {reason}") from None
     except requests.RequestException as error:
         raise Unreachable(f"the DICOMweb service: {type(error).__name__}") from None
     except (ValueError, KeyError, AttributeError, pydicom.errors.InvalidDicomError) as error:
         raise Refused(f"the DICOMweb service's answer: {type(error).__name__}") from None
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What urllib3 and requests wrapped: it alone says what is wrong with a certificate."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The error that urllib3 and requests wrapped: it says what is wrong with a certificate."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
 
 
 def _dataset(row: dict[str, Any]) -> Dataset:
-    """Metadata without what they only point to, such as pixels."""
-    return Dataset.from_json(row, bulk_data_uri_handler=lambda *of: None)
+    """DICOM JSON (PS3.18 F) without bulk data, such as pixels."""
+    return Dataset.from_json(row, bulk_data_uri_handler=lambda *_: None)
 
 
-def _auth(secret: Credentials) -> AuthBase:
-    return _Bearer(secret.token) if secret.token else HTTPBasicAuth(secret.user, secret.password)
+def _auth(login: Credentials) -> AuthBase:
+    return _Bearer(login.token) if login.token else HTTPBasicAuth(login.user, login.password)
 
 
 def _batches(paths: list[Path]) -> Iterator[list[Path]]:
     batch: list[Path] = []
     size = 0
     for path in paths:
-        bytes_ = path.stat().st_size
-        if batch and size + bytes_ > _REQUEST_BYTES:
+        file_size = path.stat().st_size
+        if batch and size + file_size > _MAX_REQUEST_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(path)
-        size += bytes_
+        size += file_size
     if batch:
         yield batch
 

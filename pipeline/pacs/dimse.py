@@ -1,4 +1,4 @@
-"""An application entity that stores, and says what it has: C-STORE and C-FIND (PS3.4 B, C)."""
+"""An application entity that stores and can be searched: C-STORE and C-FIND (PS3.4 B, C)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.work_item import PacsSeries
 
-# Its messages hold what is sent: names, dates, UIDs.
+# pynetdicom's messages hold what is sent: names, dates, UIDs.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
-#: Status of C-FIND for a match, and of C-STORE for stored, if with a remark (PS3.7 C).
+#: Status of C-FIND for a match, and of C-STORE for stored, with or without a warning (PS3.7 C).
 _PENDING = (0xFF00, 0xFF01)
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
@@ -32,12 +32,13 @@ _META = ("MediaStorageSOPClassUID", "TransferSyntaxUID")
 
 
 class DimsePeer(Peer):
-    """One application entity; one association for each call, whatever the number of images."""
+    """A client of one application entity; one association for each call, however many images."""
 
     def __init__(self, settings: Dimse) -> None:
         self.settings = settings
 
-    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
+    def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
+        """The images that the entity has of a series, by C-FIND at the IMAGE level."""
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         query.StudyInstanceUID, query.SeriesInstanceUID = study_uid, series_uid
@@ -50,10 +51,11 @@ class DimsePeer(Peer):
                 if code in _PENDING and identifier is not None:
                     found.add(str(identifier.SOPInstanceUID))
                 elif code != 0:
-                    _fail("C-FIND", code)
+                    _raise_status("C-FIND", code)
         return PacsSeries(study_uid, series_uid, frozenset(found))
 
-    def store(self, paths: list[Path]) -> None:
+    def send(self, paths: list[Path]) -> None:
+        """Store images by C-STORE, in the transfer syntax that their files have."""
         with self._associated(_contexts(paths)) as association:
             for path in paths:
                 try:
@@ -63,7 +65,7 @@ class DimsePeer(Peer):
                 except RuntimeError:
                     raise Unreachable("the association ended while images were sent") from None
                 if code not in _STORED:
-                    _fail("C-STORE", code)
+                    _raise_status("C-STORE", code)
 
     @contextmanager
     def _associated(self, contexts: list[PresentationContext]) -> Iterator[Association]:
@@ -94,21 +96,23 @@ class DimsePeer(Peer):
 
 
 def _contexts(paths: Iterable[Path]) -> list[PresentationContext]:
-    """One for each class and transfer syntax; what is not compressed may be sent as implicit."""
-    kinds = {
+    """One for each SOP class and transfer syntax; uncompressed images may go as implicit VR."""
+    classes = {
         tuple(UID(meta.get(name, "")) for name in _META)
         for meta in (pydicom.filereader.read_file_meta_info(path) for path in paths)
     }
     return [
-        build_context(kind, [syntax] if syntax.is_compressed else [syntax, ImplicitVRLittleEndian])
+        build_context(
+            sop_class, [syntax] if syntax.is_compressed else [syntax, ImplicitVRLittleEndian]
+        )
         if syntax != ImplicitVRLittleEndian
-        else build_context(kind, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-        for kind, syntax in sorted(kinds)
+        else build_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+        for sop_class, syntax in sorted(classes)
     ]
 
 
-def _fail(what: str, code: int | None) -> None:
+def _raise_status(request: str, code: int | None) -> None:
     if code is None:
-        raise Unreachable(f"no answer to {what}: the association broke or took too long")
+        raise Unreachable(f"no answer to {request}: the association broke or took too long")
     kind = Unreachable if code in _OUT_OF_RESOURCES else Refused
-    raise kind(f"{what} was answered with status 0x{code:04X}")
+    raise kind(f"{request} was answered with status 0x{code:04X}")

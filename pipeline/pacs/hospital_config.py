@@ -1,6 +1,6 @@
-"""One YAML says how a hospital runs it: where series come from, which, and where results go.
+"""The YAML of a hospital: where series come from, which of them, and where results go.
 
-Secrets are not in it: it names the environment or the file that holds them.
+It holds no secrets: it names the environment variables or the file that do.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Login(Strict):
 
 
 class Tls(Strict):
-    """ca: who signed the other side's certificate (the system's authorities if None).
+    """Certificates for one connection, as PEM files.
 
-    certificate and key, as PEM: who we are, where the other side asks.
+    ca: the authority that signed the other side's certificate (the system's if None).
+    certificate and key: our own, where the other side asks for one.
     """
 
     ca: Path | None = None
@@ -81,12 +82,15 @@ class Dicomweb(Strict):
     def _not_in_the_clear(self) -> Dicomweb:
         parts = urlsplit(self.url)
         if self.login and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            raise ValueError("login over http: would be read on the way; use https")
+            raise ValueError("a login over http can be read by others on the network; use https")
         return self
 
 
 class Dimse(Strict):
-    """An application entity that stores, and answers C-FIND (PS3.4 B and C)."""
+    """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C).
+
+    called and calling: the AE titles of the entity and of this software.
+    """
 
     host: str
     port: Port
@@ -97,7 +101,7 @@ class Dimse(Strict):
 
 
 class Destination(Strict):
-    """Where derived series go: exactly one of the two."""
+    """Where derived series are sent: exactly one of the two."""
 
     dicomweb: Dicomweb | None = None
     dimse: Dimse | None = None
@@ -110,7 +114,7 @@ class Destination(Strict):
 
 
 class Dates(Strict):
-    """Of the study: within the last days, or from and to, both included."""
+    """Allowed study dates: within the last days, or since and until, both included."""
 
     within_days: Annotated[int, Field(ge=0)] | None = None
     since: date | None = None
@@ -124,10 +128,11 @@ class Dates(Strict):
 
 
 class RoutingRule(Strict):
-    """A series matches where it meets every condition that is given.
+    """A series matches where it meets every condition that is set.
 
-    description: a regular expression, found anywhere in the series description, in any case.
-    body_part and kernel: one of these, in any case. instances: at least so many.
+    description: a regular expression, searched for anywhere in Series Description, in any case.
+    body_part and kernel: one of these values of Body Part Examined and Convolution Kernel, in any
+    case. instances: the least number of images.
     """
 
     name: str
@@ -149,10 +154,11 @@ class RoutingRule(Strict):
 
 
 class Receive(Strict):
-    """A C-STORE service class provider. callers: whose associations are taken; [] for all.
+    """A C-STORE service class provider (PS3.4 B).
 
-    A study is complete `silence_s` after its last image, with no association open, and once
-    the source, if there is one to ask, has no more of it; it is taken as it is after `patience_s`.
+    callers: the AE titles that may connect; [] for any. A study is complete `silence_s` after its
+    last image, with no association open, and once the source, if there is one, has no more images
+    of it; after `patience_s` it is taken as it is.
     """
 
     host: str = "127.0.0.1"
@@ -171,10 +177,10 @@ class Receive(Strict):
 
 
 class Retry(Strict):
-    """How often, and how long apart, what the network did to a series is tried again.
+    """How often, and after which pauses, a step that failed on the network is tried again.
 
-    The pause doubles from `first_s` to `longest_s`. crashes: how often a series may take its
-    worker down with it.
+    The pause doubles from `first_s` to `longest_s`. crashes: how often the worker may crash on a
+    series before that is no longer tried.
     """
 
     attempts: Annotated[int, Field(ge=1)] = 6
@@ -183,17 +189,18 @@ class Retry(Strict):
     crashes: Annotated[int, Field(ge=1)] = 5
 
     def pause_s(self, failures: int) -> float:
-        """Before the attempt after `failures` of them."""
+        """Seconds to wait after so many failures."""
         return min(self.longest_s, self.first_s * 2 ** min(failures - 1, 32))
 
 
 class Pacs(Strict):
-    """How it runs in a hospital. work: a folder for the ledger and the series under way, which
-    holds patients' data: its owner alone can read it.
+    """A hospital's configuration.
 
-    settle_s: a series must not have grown for so long before it is retrieved. drift: what becomes
-    of a series unlike those that the model learned from: sent with a remark, or held back until
-    `ldct pacs release`. release: reader, where one must accept each result first (`ldct review`).
+    work: a folder for the ledger and the series in process, which holds patients' data: only its
+    owner can read it. settle_s: a series must not have grown for so long before it is retrieved.
+    drift: a series unlike those that the model learned from is sent with a note (flag), or held
+    back until `ldct pacs release` (hold). release: with `reader`, a reader must accept each result
+    first (`ldct review`).
     """
 
     model: str
@@ -212,7 +219,7 @@ class Pacs(Strict):
 
 
 def load_pacs(path: Path) -> Pacs:
-    """Read a hospital's YAML; ConfigError names the file, the key and the fault."""
+    """Read a hospital's YAML; raises ConfigError that names the file, the key and the fault."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -221,5 +228,5 @@ def load_pacs(path: Path) -> Pacs:
         return Pacs.model_validate(raw)
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigError(f"{path}: {where}: {fault['msg']}") from error
+        key = ".".join(str(part) for part in fault["loc"])
+        raise ConfigError(f"{path}: {key}: {fault['msg']}") from error

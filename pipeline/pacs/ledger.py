@@ -1,9 +1,9 @@
-"""What is to be done, is under way and was done: one row for each series and model version.
+"""The ledger of what is due, in process and done: one row for each series and model version.
 
-SQLite in WAL mode, so that several workers share it. A worker holds a row by a lock on a file
-of its own, which the system lets go when the process dies, however it dies: no lease, no clock.
-What a step makes is made whole beside its place and moved there, so that a step that was cut
-off is done again, and one that was not is not.
+SQLite in WAL mode, so that several workers share it. A worker holds a row by a lock on that row's
+file, which the operating system releases when the process dies, however it dies: no lease, no
+clock. A step writes its files beside their place and renames them, so that a step that was
+interrupted is repeated, and one that was not is not.
 """
 
 from __future__ import annotations
@@ -57,31 +57,39 @@ CREATE TABLE IF NOT EXISTS event (
 
 
 class Ledger:
-    """The ledger in a folder; opened anew by each process and thread that uses it."""
+    """The ledger in a folder; each process and thread opens its own.
+
+    now: the time in seconds since 1970. Raises ConfigError where the folder or database cannot be
+    used.
+    """
 
     def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
         self.folder, self.now = folder, now
         private_folder(folder)
         private_folder(folder / LOCKS)
         try:
-            # autocommit: each change below is a statement, or a transaction that says so.
+            # autocommit: each change below is one statement, or in _transaction.
             self._db = sqlite3.connect(folder / FILE, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             self._db.execute("PRAGMA journal_mode = WAL")
-            # WAL's usual NORMAL may lose the last changes where the power fails.
+            # WAL's default, NORMAL, may lose the last changes when the power fails.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise ConfigError(f"cannot use the ledger {folder / FILE}: {error}") from error
 
     def close(self) -> None:
+        """Close the database; locks are not affected."""
         self._db.close()
 
     def add(
         self, series: PacsSeries, model: str, *, origin: str, rule: str, due: float
     ) -> WorkItem:
-        """The work for a series and a model version: new, or the one there is already."""
+        """Add work for a series and a model version; returns the row there is where it has one.
+
+        origin: how it came, dicomweb or c-store. rule: the name of the rule that it matched.
+        """
         name, at = work_id(series.digest, model), self.now()
         with self._transaction():
             added = self._db.execute(
@@ -92,10 +100,11 @@ class Ledger:
                  len(series.instance_uids), State.FOUND, due, at),
             )  # fmt: skip
             if added.rowcount:
-                self._tell(name, State.FOUND, f"by {origin}, rule {rule}")
+                self._record_event(name, State.FOUND, f"by {origin}, rule {rule}")
         return self.get(name)
 
     def get(self, name: str) -> WorkItem:
+        """The row of that id; raises ConfigError where there is none."""
         row = self._db.execute("SELECT * FROM work WHERE id = ?", (name,)).fetchone()
         if row is None:
             raise ConfigError(f"there is no work {name} in {self.folder}; see `ldct status`")
@@ -103,14 +112,15 @@ class Ledger:
 
     def all(self, *states: State) -> list[WorkItem]:
         """Every row, or those in the states; oldest change first."""
-        chosen = states or tuple(State)
-        marks = ", ".join("?" * len(chosen))
+        selected = states or tuple(State)
+        marks = ", ".join("?" * len(selected))
         rows = self._db.execute(
-            f"SELECT * FROM work WHERE state IN ({marks}) ORDER BY changed, id", chosen
+            f"SELECT * FROM work WHERE state IN ({marks}) ORDER BY changed, id", selected
         )
         return [_work(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
+        """How many rows are in each state; every state is there."""
         rows = self._db.execute("SELECT state, count(*) FROM work GROUP BY state")
         return {str(state): 0 for state in State} | {state: number for state, number in rows}
 
@@ -123,72 +133,74 @@ class Ledger:
 
     @contextmanager
     def claim(self) -> Iterator[WorkItem | None]:
-        """The next piece of work that is due and that nobody else holds; None if there is none.
+        """The next piece of work that is due and that no other worker holds; None if there is none.
 
-        It is held until the block ends or the process dies. That it was begun is written down
-        first, so that a series which kills its worker is known.
+        It is held until the block ends or the process dies. Its start is counted first, so that a
+        series on which workers crash is known.
         """
         for name in self._due():
-            with self._held(name) as held:
-                # Another worker may have done it between the question and the lock.
-                if held and self._is_due(name):
+            with self._lock(name) as locked:
+                # Another worker may have done it between the query and the lock.
+                if locked and self._is_due(name):
                     self._db.execute("UPDATE work SET starts = starts + 1 WHERE id = ?", (name,))
                     yield self.get(name)
                     return
         yield None
 
     def advance(self, work: WorkItem, state: State, note: str = "") -> WorkItem:
-        """A step is done: the next one is due now, with a clean slate."""
+        """A step is done: the next one is due now, without failures so far."""
         return self._change(work, state, note=note, due=self.now())
 
-    def fail(self, work: WorkItem, why: str, retry: Retry) -> WorkItem:
-        """What may go better later is due after a pause; after too many attempts it is dead."""
+    def fail(self, work: WorkItem, reason: str, retry: Retry) -> WorkItem:
+        """A step failed and may succeed later: due after a pause, dead after too many attempts."""
         failures = work.failures + 1
         if failures >= retry.attempts:
-            return self.bury(work, f"{why} (after {failures} attempts)")
+            return self.mark_dead(work, f"{reason} (after {failures} attempts)")
         due = self.now() + retry.pause_s(failures)
-        return self._change(work, work.state, note=why, due=due, failures=failures)
+        return self._change(work, work.state, note=reason, due=due, failures=failures)
 
-    def wait(self, work: WorkItem, why: str, *, pause_s: float) -> WorkItem:
-        """Not a failure: somebody else has to act first."""
+    def wait(self, work: WorkItem, reason: str, *, pause_s: float) -> WorkItem:
+        """A step cannot be done until a person has acted; that is no failure."""
         due = self.now() + pause_s
-        return self._change(work, work.state, note=why, due=due, failures=work.failures)
+        return self._change(work, work.state, note=reason, due=due, failures=work.failures)
 
-    def let_go(self, work: WorkItem) -> None:
-        """A step was broken off in good order: it does not count as a crash."""
+    def undo_start(self, work: WorkItem) -> None:
+        """A step was interrupted in good order: it does not count as a crash."""
         self._db.execute("UPDATE work SET starts = starts - 1 WHERE id = ?", (work.id,))
 
-    def bury(self, work: WorkItem, why: str) -> WorkItem:
-        """Nothing but a person helps."""
-        return self._change(work, State.DEAD, note=why, due=self.now(), stopped_in=str(work.state))
+    def mark_dead(self, work: WorkItem, reason: str) -> WorkItem:
+        """A step failed for good: only a person can help."""
+        return self._change(
+            work, State.DEAD, note=reason, due=self.now(), stopped_in=str(work.state)
+        )
 
-    def release(self, work: WorkItem, why: str) -> WorkItem:
-        """What was held back goes on to be sent; why is kept."""
+    def release(self, work: WorkItem, reason: str) -> WorkItem:
+        """Held work is due to be sent; the reason is kept. Raises ConfigError for other states."""
         if work.state is not State.HELD:
             raise ConfigError(
                 f"{work.id} is not held but {work.state}: there is nothing to release"
             )
-        return self._change(work, State.DERIVED, note=why, due=self.now())
+        return self._change(work, State.DERIVED, note=reason, due=self.now())
 
-    def revive(self, work: WorkItem) -> WorkItem:
-        """From the dead, to the step where it stopped."""
+    def restart(self, work: WorkItem) -> WorkItem:
+        """Dead work is due again, at the step that failed. Raises ConfigError for other states."""
         if work.state is not State.DEAD:
             raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
         return self._change(work, State(work.stopped_in), note="retried", due=self.now())
 
-    def hurry(self, work: WorkItem) -> None:
-        """What waits for its next attempt is due now."""
+    def make_due(self, work: WorkItem) -> None:
+        """Work that waits for its next attempt is due now."""
         self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
 
     def _due(self) -> Iterator[str]:
-        """A page at a time: a worker takes the first that no other holds, however many wait."""
+        """Ids of work that is due, oldest first; read in pages, since the first ones mostly do."""
         at, last = self.now(), (float("-inf"), "")
         while page := self._page(at, last):
             yield from (name for _, name in page)
             last = page[-1]
 
     def _page(self, at: float, last: tuple[float, str]) -> list[tuple[float, str]]:
-        """(due, id) of what is due and comes after `last`, in the order of the index."""
+        """(due, id) of work that is due and comes after `last`, in the order of the index."""
         rows = [
             (row["due"], row["id"])
             for state in OPEN
@@ -221,10 +233,10 @@ class Ledger:
                 " starts = 0, changed = ? WHERE id = ?",
                 (state, note, due, failures, stopped_in, self.now(), work.id),
             )
-            self._tell(work.id, state, note)
+            self._record_event(work.id, state, note)
         return self.get(work.id)
 
-    def _tell(self, name: str, state: State, note: str) -> None:
+    def _record_event(self, name: str, state: State, note: str) -> None:
         self._db.execute(
             "INSERT INTO event (id, at, state, note) VALUES (?, ?, ?, ?)",
             (name, self.now(), state, note),
@@ -241,8 +253,8 @@ class Ledger:
         self._db.execute("COMMIT")
 
     @contextmanager
-    def _held(self, name: str) -> Iterator[bool]:
-        """Whether this process alone holds a piece of work."""
+    def _lock(self, name: str) -> Iterator[bool]:
+        """Lock a piece of work; False where another process has the lock."""
         descriptor = os.open(self.folder / LOCKS / name, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -257,7 +269,7 @@ class Ledger:
 
 
 def private_folder(path: Path) -> None:
-    """A folder that its owner alone can enter, made if need be."""
+    """Make a folder that only its owner can enter, where there is none. Raises ConfigError."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What every peer on the network can do, and the two ways in which it fails."""
+"""A PACS as the other modules see it, and the two ways in which a request to it fails."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from pipeline.pacs.work_item import PacsSeries
 
 
 class Unreachable(LdctError):
-    """The network or the other side failed in a way that may pass."""
+    """The network or the PACS failed in a way that another attempt may help against."""
 
 
 class Refused(LdctError):
-    """The other side said no, or what cannot be understood."""
+    """The PACS rejected the request, or answered what cannot be understood: do not repeat it."""
 
 
 class Peer(Protocol):
-    """A PACS: what it has of a series, and a way to give it more."""
+    """A PACS: it lists what it has of a series, and takes images.
 
-    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
-        """The images that it has of a series."""
+    Both raise Unreachable for what may pass, and Refused for what will not.
+    """
 
-    def store(self, paths: list[Path]) -> None:
-        """Send images; whether they arrived, `series` tells."""
+    def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
+        """The images that the PACS has of a series; none where it does not know the series."""
+
+    def send(self, paths: list[Path]) -> None:
+        """Send DICOM files. Whether they arrived, `list_instances` shows afterwards."""

@@ -1,37 +1,45 @@
-"""Ask the source which series the rules want, and put them into the ledger."""
+"""Ask the source which series the rules select, and put them into the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
 
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.pacs.hospital_config import Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.rules import Facts, Match, judge_series, matched
+from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, match_rules
 from pipeline.pacs.work_item import PacsSeries
 
 
-class Searched(Protocol):
-    def candidates(self, rule: RoutingRule, *, today: date) -> Iterator[tuple[PacsSeries, Facts]]:
-        """Series that a rule may want, and what is known of them."""
+class CandidateSource(Protocol):
+    """A PACS that can be searched."""
+
+    def candidates(
+        self, rule: RoutingRule, *, today: date
+    ) -> Iterator[tuple[PacsSeries, SeriesFacts]]:
+        """Series that a rule may select, and what is known of them."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the rules say of one series of the source."""
+class CandidateSeries:
+    """A series of the source, and how it matches each rule."""
 
     series: PacsSeries
-    matches: list[Match]
+    matches: list[RuleMatch]
 
     @property
     def rule(self) -> str | None:
-        return matched(self.matches)
+        """The name of the first rule that matches, None where none does."""
+        return first_match(self.matches)
 
-    def facts(self, key: bytes) -> dict[str, Any]:
-        """For a person, without UIDs; descriptions are shown to whoever asks, and never kept."""
+    def to_dict(self, key: bytes) -> dict[str, Any]:
+        """As `ldct pacs pull --json` shows it, without UIDs. key: the installation's.
+
+        Descriptions in it are shown to the user who asks, and never kept.
+        """
         return {
             "series": pseudonym(key, "s", self.series.series_uid),
             "images": len(self.series.instance_uids),
@@ -42,26 +50,49 @@ class Answer:
         }
 
 
-def ask(source: Searched, rules: list[RoutingRule], *, today: date) -> list[Answer]:
-    """Every series that some rule may want, once, with every rule's reasons."""
-    found: dict[str, tuple[PacsSeries, Facts]] = {}
+@dataclass(frozen=True)
+class PullCounts:
+    """How many series were found at the source, match a rule, and are new in the ledger."""
+
+    asked: int
+    matched: int
+    new: int
+
+
+def find_candidates(
+    source: CandidateSource, rules: list[RoutingRule], *, today: date
+) -> list[CandidateSeries]:
+    """Every series that some rule may select, once, matched against every rule.
+
+    Raises Unreachable and Refused as the source does.
+    """
+    found: dict[str, tuple[PacsSeries, SeriesFacts]] = {}
     for rule in rules:
         for series, facts in source.candidates(rule, today=today):
             found.setdefault(series.series_uid, (series, facts))
     return [
-        Answer(series, judge_series(facts, rules, today=today)) for series, facts in found.values()
+        CandidateSeries(series, match_rules(facts, rules, today=today))
+        for series, facts in found.values()
     ]
 
 
-def put_down(
-    answers: list[Answer], ledger: Ledger, settings: Pacs, *, model: str
-) -> dict[str, int]:
-    """Matching series become work, due once they had the time to grow; what the ledger has
-    already stays as it is."""
-    wanted = [answer for answer in answers if answer.rule]
+def count_matches(candidates: list[CandidateSeries]) -> PullCounts:
+    """The counts before anything is put into a ledger."""
+    matched = sum(candidate.rule is not None for candidate in candidates)
+    return PullCounts(asked=len(candidates), matched=matched, new=0)
+
+
+def add_to_ledger(
+    candidates: list[CandidateSeries], ledger: Ledger, settings: Pacs, *, model: str
+) -> PullCounts:
+    """Add each matching series as work for a model version, due once it had the time to grow.
+
+    What the ledger has already stays as it is.
+    """
     before = sum(ledger.counts().values())
-    for answer in wanted:
-        due = ledger.now() + settings.settle_s
-        ledger.add(answer.series, model, origin="dicomweb", rule=str(answer.rule), due=due)
-    added = sum(ledger.counts().values()) - before
-    return {"asked": len(answers), "matched": len(wanted), "new": added}
+    for candidate in candidates:
+        if candidate.rule:
+            due = ledger.now() + settings.settle_s
+            ledger.add(candidate.series, model, origin="dicomweb", rule=candidate.rule, due=due)
+    counts = count_matches(candidates)
+    return replace(counts, new=sum(ledger.counts().values()) - before)

@@ -1,7 +1,7 @@
-"""A C-STORE service class provider: what comes is written as bytes, undecoded.
+"""A C-STORE service class provider (PS3.4 B): images are written as they come, undecoded.
 
-An image is acknowledged once it is on the disk. A study is complete when nothing has come for a
-while, no association is open, and the source has no more of it.
+An image is acknowledged once it is on the disk. A study is complete when no image has come for a
+while, no association is open, and the source has no more images of it.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from pipeline.pacs.credentials import server_context
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.peer import Peer
-from pipeline.pacs.rules import ATTRIBUTES, Facts, judge_series, matched
+from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, match_rules
 from pipeline.pacs.work_folder import WorkFolder, sync
 from pipeline.pacs.work_item import PacsSeries, State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
-_NAMES = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-_CLASSES = (
+_UID_NAMES = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_SOP_CLASSES = (
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
 )
-#: Every syntax that the reader decodes; the bytes are kept as they came.
-_SYNTAXES = [
+#: Every transfer syntax that the reader decodes; images are kept in the one they came in.
+_TRANSFER_SYNTAXES = [
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1.99",
@@ -66,9 +66,10 @@ SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
 @dataclass
 class Receiver:
-    """Receives into the work folder, and hands complete studies to the ledger.
+    """Receives studies into the work folder, and adds complete ones to the ledger.
 
-    key: the installation's, for the names of folders and files.
+    key: the installation's, for the pseudonyms that folders and files are named by. source: None
+    where there is no PACS to ask whether a study is complete.
     """
 
     settings: Pacs
@@ -77,72 +78,76 @@ class Receiver:
     key: bytes
     source: Peer | None = None
     today: Callable[[], date] = date.today
-    #: What each open association has sent to.
-    _open: dict[int, set[str]] = field(default_factory=dict)
+    #: The studies that each open association has sent images of.
+    _studies_by_association: dict[int, set[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def places(self) -> WorkFolder:
+        """Where received studies and the files of each piece of work lie."""
         return WorkFolder(self.settings.work)
 
     def start(self) -> ThreadedAssociationServer:
-        """Listen, in threads of its own, until `shutdown` of what is returned."""
-        asked = self.settings.receive
-        entity = AE(ae_title=asked.title)
+        """Listen, in threads of its own, until `shutdown` of what is returned.
+
+        Raises ConfigError where the port cannot be listened on.
+        """
+        receive = self.settings.receive
+        entity = AE(ae_title=receive.title)
         entity.require_called_aet = True
-        entity.require_calling_aet = list(asked.callers)
-        contexts = [build_context(kind, _SYNTAXES) for kind in _CLASSES]
+        entity.require_calling_aet = list(receive.callers)
+        contexts = [build_context(kind, _TRANSFER_SYNTAXES) for kind in _SOP_CLASSES]
         handlers = [
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_ESTABLISHED, self._opened),
-            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_CONN_CLOSE, self._on_closed),
         ]
         try:
             server = entity.start_server(
-                (asked.host, asked.port),
+                (receive.host, receive.port),
                 block=False,
                 contexts=[*contexts, build_context(Verification)],
                 evt_handlers=handlers,
-                ssl_context=server_context(asked.tls) if asked.tls else None,
+                ssl_context=server_context(receive.tls) if receive.tls else None,
             )
         except OSError as error:
             raise ConfigError(
-                f"cannot listen on {asked.host}:{asked.port}: {error.strerror}"
+                f"cannot listen on {receive.host}:{receive.port}: {error.strerror}"
             ) from error
         assert server is not None
         return server
 
     def sweep(self) -> int:
-        """Hand the studies that are complete to the ledger; returns how many series."""
-        self._set_aside()
-        return sum(self._take(study) for study in _folders(self.places.arrived))
+        """Add the studies that are complete to the ledger; returns how many series."""
+        self._move_complete()
+        return sum(self._add_to_ledger(study) for study in _folders(self.places.arrived))
 
-    def _opened(self, event: Event) -> None:
+    def _on_established(self, event: Event) -> None:
         with self._lock:
-            self._open[id(event.assoc)] = set()
+            self._studies_by_association[id(event.assoc)] = set()
 
-    def _closed(self, event: Event) -> None:
+    def _on_closed(self, event: Event) -> None:
         with self._lock:
-            self._open.pop(id(event.assoc), None)
+            self._studies_by_association.pop(id(event.assoc), None)
 
-    def _store(self, event: Event) -> int:
+    def _on_store(self, event: Event) -> int:
         try:
             content = event.encoded_dataset()
-            header = _peek(content, _NAMES)
-            names = [pseudonym(self.key, "r", str(header[name].value)) for name in _NAMES]
+            header = _read_header(content, _UID_NAMES)
+            names = [pseudonym(self.key, "r", str(header[name].value)) for name in _UID_NAMES]
         except (InvalidDicomError, KeyError, ValueError, NotImplementedError):
             return CANNOT_UNDERSTAND
         try:
             with self._lock:
-                self._open.setdefault(id(event.assoc), set()).add(names[0])
-                self._keep(content, *names)
+                self._studies_by_association.setdefault(id(event.assoc), set()).add(names[0])
+                self._save(content, *names)
         except OSError:
             return OUT_OF_RESOURCES
         return SUCCESS
 
-    def _keep(self, content: bytes, study: str, series: str, image: str) -> None:
-        """Whole and on the disk; other bytes of the same name stay beside the first ones, for
-        the reader to refuse."""
+    def _save(self, content: bytes, study: str, series: str, image: str) -> None:
+        """Write an image whole and to the disk. Another one of the same UID is kept beside the
+        first, for the reader to refuse."""
         folder = self.places.incoming / study / series
         private_folder(folder)
         path, copies = folder / f"{image}.dcm", 1
@@ -158,76 +163,78 @@ class Receiver:
         os.replace(partial, path)
         sync(folder)
 
-    def _set_aside(self) -> None:
-        """Studies that nothing more came of, out of the reach of what still comes."""
+    def _move_complete(self) -> None:
+        """Move studies that are complete to where images that still come cannot reach them."""
         private_folder(self.places.arrived)
         for study in _folders(self.places.incoming):
             # The source is asked without the lock: an association must not wait for it.
-            if not self._is_quiet(study) or self._lacks_some(study):
+            if not self._is_quiet(study) or self._lacks_images(study):
                 continue
             with self._lock:
                 if self._is_quiet(study):
                     os.replace(study, self.places.arrived / f"{study.name}-{uuid.uuid4().hex[:8]}")
 
     def _is_quiet(self, study: Path) -> bool:
-        open_ = any(study.name in studies for studies in list(self._open.values()))
-        return not open_ and self._quiet_s(study) >= self.settings.receive.silence_s
+        being_sent = any(
+            study.name in studies for studies in list(self._studies_by_association.values())
+        )
+        return not being_sent and self._quiet_s(study) >= self.settings.receive.silence_s
 
     def _quiet_s(self, study: Path) -> float:
         return self.ledger.now() - max(p.stat().st_mtime for p in [study, *study.iterdir()])
 
-    def _lacks_some(self, study: Path) -> bool:
-        """Whether the source has images of a received series that may still come."""
+    def _lacks_images(self, study: Path) -> bool:
+        """Whether the source has images of a received series that have not come yet."""
         if self.source is None or self._quiet_s(study) >= self.settings.receive.patience_s:
             return False
         for folder in _with_images(study):
-            came = _series_in(folder)
+            received = _series_in(folder)
             try:
-                there = self.source.series(came.study_uid, came.series_uid)
+                present = self.source.list_instances(received.study_uid, received.series_uid)
             except LdctError:
                 return True  # not known: wait
-            if there.instance_uids - came.instance_uids:
+            if present.instance_uids - received.instance_uids:
                 return True
         return False
 
-    def _take(self, study: Path) -> int:
-        """First into the ledger, then to its place: a kill between the two is made good by the
-        next sweep, and the worker waits for the files."""
-        taken = 0
+    def _add_to_ledger(self, study: Path) -> int:
+        """Add a study's series to the ledger, then move their files: after a kill between the two
+        the next sweep moves them, and the worker waits for them."""
+        added = 0
         for folder in _with_images(study):
-            came, rule = _series_in(folder), self._rule(folder)
+            received, rule = _series_in(folder), self._rule(folder)
             if rule is None:
                 _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
                 continue
             now = self.ledger.now()
-            work = self.ledger.add(came, self.model, origin="c-store", rule=rule, due=now)
+            work = self.ledger.add(received, self.model, origin="c-store", rule=rule, due=now)
             if work.state is State.FOUND:
                 _move(folder, self.places.series(work.id))
-            elif work.state is State.DEAD:  # given up before it came: for `ldct retry`
+            elif work.state is State.DEAD:  # failed before it came: for `ldct retry`
                 _move(folder, self.places.dead(work.id) / "series")
-            # Else it came before, and is under way or done.
-            taken += 1
+            # Else it came before, and is in process or done.
+            added += 1
         shutil.rmtree(study)
-        return taken
+        return added
 
     def _rule(self, folder: Path) -> str | None:
         paths = _files(folder)
-        facts = Facts.of(_peek(paths[0].read_bytes(), ATTRIBUTES), len(paths))
-        return matched(judge_series(facts, self.settings.rules, today=self.today()))
+        facts = SeriesFacts.of(_read_header(paths[0].read_bytes(), ATTRIBUTES), len(paths))
+        return first_match(match_rules(facts, self.settings.rules, today=self.today()))
 
 
-def _peek(content: bytes, names: tuple[str, ...]) -> pydicom.Dataset:
+def _read_header(content: bytes, names: tuple[str, ...]) -> pydicom.Dataset:
     return pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(names))
 
 
 def _series_in(folder: Path) -> PacsSeries:
-    headers = [_peek(path.read_bytes(), _NAMES) for path in _files(folder)]
+    headers = [_read_header(path.read_bytes(), _UID_NAMES) for path in _files(folder)]
     uids = frozenset(str(header.SOPInstanceUID) for header in headers)
     return PacsSeries(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 
 
 def _move(folder: Path, place: Path) -> None:
-    """What is there already stays; the study's folder goes with what is left in it."""
+    """Move a folder unless there is one already: the caller removes what stays."""
     private_folder(place.parent)
     if not place.exists():
         os.replace(folder, place)
@@ -242,5 +249,5 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _with_images(study: Path) -> list[Path]:
-    """A kill may leave a series folder with nothing whole in it."""
+    """Series folders with an image: a kill may leave one without."""
     return [folder for folder in _folders(study) if _files(folder)]

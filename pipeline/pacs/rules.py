@@ -1,4 +1,4 @@
-"""Which series are worked on, and why: every condition with its answer."""
+"""Which series a hospital's rules select, and why: every condition with what the series has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.sanitise import printable_line
 from pipeline.dicom.derived.provenance import MARKINGS, own_equipment
 from pipeline.pacs.hospital_config import Dates, RoutingRule
 
-#: What a rule may ask for; read of one image of the series, where QIDO does not give it.
+#: What a rule's conditions are about; read from one image of a series.
 ATTRIBUTES = (
     "Modality",
     "SeriesDescription",
@@ -24,8 +24,12 @@ ATTRIBUTES = (
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a series before it is worked on."""
+class SeriesFacts:
+    """What is known of a series before it is retrieved.
+
+    study_date: None where it is absent or no date. instances: how many images the series has.
+    ours: made by this software, so never its input.
+    """
 
     modality: str
     description: str
@@ -36,8 +40,8 @@ class Facts:
     ours: bool
 
     @classmethod
-    def of(cls, header: Dataset, instances: int) -> Facts:
-        """From the header of one image; ours: made by this software, so never its input."""
+    def of(cls, header: Dataset, instances: int) -> SeriesFacts:
+        """From the header of one image, with at least ATTRIBUTES where it has them."""
         description = printable_line(str(header.get("SeriesDescription") or ""))
         return cls(
             modality=printable_line(str(header.get("Modality") or "")),
@@ -59,39 +63,42 @@ class Reason:
     met: bool
 
     @property
-    def told(self) -> str:
+    def found_text(self) -> str:
+        """What the series has, in words."""
         return self.found or "not stated"
 
     def __str__(self) -> str:
-        return f"{self.condition}: {self.told}{'' if self.met else ' (not met)'}"
+        return f"{self.condition}: {self.found_text}{'' if self.met else ' (not met)'}"
 
 
 @dataclass(frozen=True)
-class Match:
-    """A series against one rule."""
+class RuleMatch:
+    """A series against one rule, condition by condition."""
 
     rule: str
     reasons: tuple[Reason, ...]
 
     @property
     def matched(self) -> bool:
+        """Whether every condition of the rule is met."""
         return all(reason.met for reason in self.reasons)
 
 
-def judge_series(facts: Facts, rules: list[RoutingRule], *, today: date) -> list[Match]:
-    """Every rule's answer, with its reasons; a series is worked on where one matches."""
-    return [Match(rule.name, tuple(_reasons(facts, rule, today))) for rule in rules]
+def match_rules(facts: SeriesFacts, rules: list[RoutingRule], *, today: date) -> list[RuleMatch]:
+    """Match a series against every rule; it is processed where one matches."""
+    return [RuleMatch(rule.name, tuple(_reasons(facts, rule, today))) for rule in rules]
 
 
-def matched(matches: list[Match]) -> str | None:
-    """The first rule that matches."""
+def first_match(matches: list[RuleMatch]) -> str | None:
+    """The name of the first rule that matches, None where none does."""
     return next((match.rule for match in matches if match.matched), None)
 
 
-def _reasons(facts: Facts, rule: RoutingRule, today: date) -> list[Reason]:
-    made = "its own" if facts.ours else "another's"
+def _reasons(facts: SeriesFacts, rule: RoutingRule, today: date) -> list[Reason]:
     reasons = [
-        Reason("not made by this software", made, not facts.ours),
+        Reason(
+            "not made by this software", "its own" if facts.ours else "another's", not facts.ours
+        ),
         Reason(
             f"at least {rule.instances} images",
             str(facts.instances),
@@ -107,34 +114,34 @@ def _reasons(facts: Facts, rule: RoutingRule, today: date) -> list[Reason]:
         met = re.search(rule.description, facts.description, re.IGNORECASE) is not None
         reasons.append(Reason(f"description like {rule.description}", facts.description, met))
     if rule.date is not None:
-        reasons.append(_dated(rule.date, facts.study_date, today))
+        reasons.append(_date_within(rule.date, facts.study_date, today))
     return reasons
 
 
-def _one_of(name: str, wanted: tuple[str, ...], found: str) -> Reason:
+def _one_of(name: str, allowed: tuple[str, ...], found: str) -> Reason:
     # A kernel may have several values, such as Br40f\\3.
     values = {found.casefold(), *found.casefold().split("\\")}
-    met = not values.isdisjoint(word.casefold() for word in wanted)
-    return Reason(f"{name} one of {', '.join(wanted)}", found, met)
+    met = not values.isdisjoint(word.casefold() for word in allowed)
+    return Reason(f"{name} one of {', '.join(allowed)}", found, met)
 
 
-def _dated(wanted: Dates, found: date | None, today: date) -> Reason:
-    first, last = study_dates(wanted, today)
+def _date_within(dates: Dates, found: date | None, today: date) -> Reason:
+    first, last = study_dates(dates, today)
     met = found is not None and (first or found) <= found <= (last or found)
-    told = f"study date {first or 'any'} to {last or 'any'}"
-    # The date itself identifies a patient together with little else: it is not told.
-    return Reason(told, "a date" if found else "", met)
+    condition = f"study date {first or 'any'} to {last or 'any'}"
+    # The date itself identifies a patient together with little else: it is not shown.
+    return Reason(condition, "a date" if found else "", met)
 
 
-def study_dates(wanted: Dates, today: date) -> tuple[date | None, date | None]:
-    """First and last day that are wanted; None for no end."""
-    if wanted.within_days is not None:
-        return today - timedelta(days=wanted.within_days), today
-    return wanted.since, wanted.until
+def study_dates(dates: Dates, today: date) -> tuple[date | None, date | None]:
+    """First and last study date that a rule allows, both included; None for no limit."""
+    if dates.within_days is not None:
+        return today - timedelta(days=dates.within_days), today
+    return dates.since, dates.until
 
 
 def _text(value: object) -> str:
-    """Of a value that may be several; the kernel of some scanners is."""
+    """The text of an element; several values, as some scanners give a kernel, joined by \\."""
     if value is None or isinstance(value, str):
         return value or ""
     return "\\".join(str(part) for part in value) if hasattr(value, "__iter__") else str(value)

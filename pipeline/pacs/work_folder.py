@@ -1,4 +1,4 @@
-"""Where things lie in the work folder, and how they get there: whole, by one rename."""
+"""The layout of the work folder; folders get their place whole, by one rename."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from pipeline.pacs.work_item import WorkItem
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """The work folder: series as they came, results, what came in, and the dead letters."""
+    """The work folder: series as they came, results, incoming studies, and dead letters."""
 
     root: Path
 
     def series(self, name: str) -> Path:
+        """The files of a piece of work as they came, by its id."""
         return self.root / "series" / name
 
     def result(self, name: str) -> Path:
+        """The derived series of a piece of work, and the report on them, by its id."""
         return self.root / "results" / name
 
     def dead(self, name: str) -> Path:
+        """The dead-letter folder of a piece of work, by its id."""
         return self.root / "dead" / name
 
     @property
     def results(self) -> Path:
-        """The root of the review of what may be sent."""
+        """All results: the folder that `ldct review` opens, where readers accept them."""
         return self.root / "results"
 
     @property
@@ -46,15 +49,16 @@ class WorkFolder:
 
     @property
     def unmatched(self) -> Path:
-        """Received, and wanted by no rule: kept for a person to look at."""
+        """Received series that match no rule: kept for a person to look at."""
         return self.root / "unmatched"
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its place at the end; what a kill left of it goes first.
+    """Yield a folder to fill, which is renamed to `folder` at the end.
 
-    Only for who holds the work: its name is always the same.
+    What an interrupted call left is removed first. Only for the process that holds the work: the
+    temporary name is always the same.
     """
     private_folder(folder.parent)
     partial = folder.with_name(f".partial-{folder.name}")
@@ -70,16 +74,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def to_dead_letter(places: WorkFolder, work: WorkItem) -> None:
-    """The dead-letter folder of a piece of work: what came, and why it stopped."""
+    """Move the files of dead work to its dead-letter folder, with the reason in why.json."""
     folder = places.dead(work.id)
     private_folder(folder)
-    write_json(folder / "why.json", {**work.facts(), "stopped_in": work.stopped_in})
+    write_json(folder / "why.json", {**work.to_dict(), "stopped_in": work.stopped_in})
     if places.series(work.id).exists() and not (folder / "series").exists():
         os.replace(places.series(work.id), folder / "series")
 
 
 def from_dead_letter(places: WorkFolder, work: WorkItem) -> None:
-    """Back from the dead-letter folder, before `ldct retry`."""
+    """Move the files of dead work back, before it is tried again."""
     folder = places.dead(work.id)
     if (folder / "series").exists() and not places.series(work.id).exists():
         private_folder(places.series(work.id).parent)
@@ -88,13 +92,14 @@ def from_dead_letter(places: WorkFolder, work: WorkItem) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """To the disk: an image that was said to be taken must outlast the power."""
+    """Flush a folder and all in it to the disk: acknowledged images outlast a power cut."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
 
 
 def sync(path: Path) -> None:
+    """Flush one file, or the names in one folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

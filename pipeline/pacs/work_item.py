@@ -1,4 +1,4 @@
-"""A series of the network, and the model version that it goes through: the ledger's rows."""
+"""A series of a PACS and the model version to apply to it: the rows of the ledger."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """found -> here -> derived -> sent.
+    """How far a piece of work is: found -> here -> derived -> sent.
 
-    dead waits for `ldct retry`, held for `ldct pacs release`.
+    here: retrieved or received. derived: the model was applied. held: waits for `ldct pacs
+    release`. dead: failed for good, until `ldct retry`. superseded: the series grew, and is now
+    another piece of work.
     """
 
     FOUND = "found"
@@ -27,7 +29,7 @@ OPEN = (State.FOUND, State.HERE, State.DERIVED)
 
 @dataclass(frozen=True)
 class PacsSeries:
-    """A DICOM series as the network names it. UIDs stay in the ledger, and are never told."""
+    """A DICOM series as a PACS knows it. UIDs stay in the ledger: no report or log has them."""
 
     study_uid: str
     series_uid: str
@@ -35,15 +37,20 @@ class PacsSeries:
 
     @property
     def digest(self) -> str:
-        """Of the images that it has: one that grew is another one (PS3.5 9: a UID names one
-        image for ever)."""
+        """SHA-256 of its UIDs: a series that grew has another one (PS3.5 9: a UID names one image
+        for ever)."""
         text = "\0".join([self.series_uid, *sorted(self.instance_uids)])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One row: a series and the model version that it goes through."""
+    """One row of the ledger: a series and the model version to apply to it.
+
+    stopped_in: the state in which dead work failed. failures: attempts of the present step.
+    starts: steps that were begun and have neither ended nor failed, which a crash leaves.
+    due, changed: seconds since 1970.
+    """
 
     id: str
     digest: str
@@ -61,12 +68,12 @@ class WorkItem:
     note: str
     changed: float
 
-    def facts(self) -> dict[str, object]:
-        """What may be told: nothing that identifies."""
+    def to_dict(self) -> dict[str, object]:
+        """As reports and logs have it: nothing that identifies a patient."""
         names = ("id", "model", "origin", "rule", "instances", "failures", "note", "due", "changed")
         return {"state": str(self.state), **{name: getattr(self, name) for name in names}}
 
 
 def work_id(digest: str, model: str) -> str:
-    """The name of a piece of work: in messages, and of its folders."""
+    """The name of a piece of work, in messages and of its folders."""
     return f"w-{hashlib.sha256(f'{digest}/{model}'.encode()).hexdigest()[:20]}"

@@ -233,7 +233,7 @@ def work_in_a_child(root: str, begun: Any) -> None:
     peers = FolderPeer(here / "pacs"), FolderPeer(here / "source")
     worker = Worker(chosen, Ledger(chosen.work), derive, *peers)
     begun.release()
-    worker.work_off()
+    worker.run_due()
 
 
 @few_or(40, quick=6)
@@ -262,7 +262,7 @@ def fill(here: Path, count: int) -> None:
     source, ledger = FolderPeer(here / "source"), Ledger(here / "work")
     for number in range(1, count + 1):
         paths = write_ct(here / "new", number)
-        source.store(paths)
+        source.send(paths)
         ledger.add(series_of(paths[-3:]), "models:/identity/1", origin="t", rule="any", due=0)
     assert ledger.counts()[State.FOUND] == count
     ledger.close()

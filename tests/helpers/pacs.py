@@ -240,12 +240,12 @@ class FolderPeer:
         self.answers: list[Exception | None] = []
         self.stored: list[str] = []
 
-    def series(self, study_uid: str, series_uid: str) -> PacsSeries:
+    def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
         self._answer()
         uids = {path.stem.split("_")[1] for path in self.folder.glob(f"{series_uid}_*.dcm")}
         return PacsSeries(study_uid, series_uid, frozenset(uids))
 
-    def store(self, paths: list[Path]) -> None:
+    def send(self, paths: list[Path]) -> None:
         for path in paths:
             self._answer()
             header = pydicom.dcmread(path, stop_before_pixels=True)

@@ -46,11 +46,11 @@ class Bench:
 
     def add(self, number: int = 1, **attributes):
         paths = write_ct(self.source.folder / "new", number, **attributes)
-        self.source.store(paths)
+        self.source.send(paths)
         shutil.rmtree(self.source.folder / "new")
-        return self.put_down(number)
+        return self.add_to_ledger(number)
 
-    def put_down(self, number: int):
+    def add_to_ledger(self, number: int):
         chosen = [
             path for path in self.source.folder.glob("*.dcm") if f".77.{number}.3." in path.name
         ]

@@ -32,7 +32,7 @@ from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.rules import Facts, judge_series
+from pipeline.pacs.rules import SeriesFacts, match_rules
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.training.loop import train
 
@@ -82,7 +82,7 @@ def test_uids_that_are_paths_lead_nowhere(tmp_path: Path) -> None:
     sent = save(evil, tmp_path / "in.dcm")
     server = Receiver(chosen, Ledger(chosen.work), "m", KEY).start()
     try:
-        DimsePeer(Dimse(host="127.0.0.1", port=port, called="LDCT", timeout_s=10)).store([sent])
+        DimsePeer(Dimse(host="127.0.0.1", port=port, called="LDCT", timeout_s=10)).send([sent])
     finally:
         server.shutdown()
     (kept,) = chosen.work.rglob("*.dcm")
@@ -153,7 +153,7 @@ def test_what_metadata_point_to_is_not_fetched() -> None:
         Liar.elsewhere = f"http://127.0.0.1:{server.server_port}/latest/meta-data"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         peer = DicomwebPeer(Dicomweb(url=f"http://127.0.0.1:{server.server_port}/x"))
-        assert peer.series("1.2", "1.3").instance_uids == {"1.4"}
+        assert peer.list_instances("1.2", "1.3").instance_uids == {"1.4"}
         ((series, _),) = peer.candidates(RoutingRule(name="any", modality=()), today=date.today())
         assert series.series_uid == "1.3"
         server.shutdown()
@@ -172,14 +172,14 @@ def test_words_of_a_header_forge_no_line_and_steer_no_terminal(tmp_path: Path) -
     header.Modality, header.SeriesDescription = "CT", FORGED
     header.ConvolutionKernel = FORGED
     rule = RoutingRule(name="r", description="chest", kernel=("B30f",))
-    matches = judge_series(Facts.of(header, 1), [rule], today=date.today())
+    matches = match_rules(SeriesFacts.of(header, 1), [rule], today=date.today())
     told = "".join(str(reason) for match in matches for reason in match.reasons)
     assert told.isprintable()
     assert "all is well" in told
     ledger = Ledger(tmp_path / "work")
     paths = write_ct(tmp_path / "in", 1)
     work = ledger.add(series_of(paths), "m", origin="x", rule="r", due=0)
-    dead = ledger.bury(work, FORGED)
+    dead = ledger.mark_dead(work, FORGED)
     assert dead.note.isprintable()
 
 
@@ -195,7 +195,7 @@ def test_a_service_that_refuses_is_told_without_its_words_or_the_url() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         peer = DicomwebPeer(Dicomweb(url=f"http://127.0.0.1:{server.server_port}/x"))
         with pytest.raises(Refused) as refused:
-            peer.series("1.2.3.4711", "1.3")
+            peer.list_instances("1.2.3.4711", "1.3")
         server.shutdown()
     assert str(refused.value) == "the DICOMweb service answered 403"
     assert refused.value.__cause__ is None

@@ -151,7 +151,7 @@ def test_by_policy_what_is_unlike_the_training_data_is_held_until_somebody_lets_
     bench = Bench(tmp_path, drift="hold")
     work = bench.add()
     worker = Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source)
-    assert worker.work_off() == 2
+    assert worker.run_due() == 2
     held = bench.ledger.get(work.id)
     assert (held.state, held.note) == (State.HELD, "kernel BONE; training saw STANDARD")
     assert bench.destination.stored == []
@@ -160,7 +160,7 @@ def test_by_policy_what_is_unlike_the_training_data_is_held_until_somebody_lets_
     (released,) = release_work(bench.settings, [work.id], "looked at it")
     assert released.note.endswith("looked at it")
     bench.clock.at = released.due
-    worker.work_off()
+    worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT
     assert "looked at it" in str(bench.ledger.events(work.id))
     with pytest.raises(ConfigError, match="not held but sent"):
@@ -180,7 +180,7 @@ def test_a_kill_before_it_is_held_does_not_send_it(tmp_path):
 def test_without_the_policy_it_is_sent_with_a_remark(tmp_path):
     bench = Bench(tmp_path)
     work = bench.add()
-    Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source).work_off()
+    Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source).run_due()
     assert bench.ledger.get(work.id).state is State.SENT
     assert ("derived", "1 files quarantined; kernel BONE; training saw STANDARD") in (
         bench.ledger.events(work.id)
@@ -190,12 +190,12 @@ def test_without_the_policy_it_is_sent_with_a_remark(tmp_path):
 def test_a_hospital_may_ask_for_a_readers_release(tmp_path):
     bench = Bench(tmp_path, release="reader")
     work = bench.add()
-    bench.worker.work_off()
+    bench.worker.run_due()
     held = bench.ledger.get(work.id)
     assert "nobody has accepted it" in held.note
     assert bench.destination.stored == []
     root, folder = bench.places.results, bench.places.result(work.id) / "s-1-test-v1"
     decide(root, "case", folder, Decision(reader="r1", verdict="accept"))
     bench.clock.at = held.due
-    bench.worker.work_off()
+    bench.worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT

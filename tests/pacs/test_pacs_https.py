@@ -57,7 +57,9 @@ def test_a_series_goes_both_ways_and_no_log_says_whose_or_how(secure, tmp_path):
         (tmp_path / "out").mkdir()
         peer(secure).retrieve(series, tmp_path / "out")
         with pytest.raises(Unreachable):
-            peer(secure, url="https://127.0.0.1:1").series(series.study_uid, series.series_uid)
+            peer(secure, url="https://127.0.0.1:1").list_instances(
+                series.study_uid, series.series_uid
+            )
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
@@ -71,18 +73,18 @@ def test_a_certificate_that_the_ca_did_not_sign_is_refused(secure, tmp_path):
     other = self_signed(tmp_path)["certificate"]
     for tls in ({"ca": other}, {}):  # somebody else's, and the system's authorities
         with pytest.raises(Unreachable, match=r"tls\.ca.*(self.signed|issuer)"):
-            peer(secure, tls=tls).series("1.2", "1.3")
+            peer(secure, tls=tls).list_instances("1.2", "1.3")
 
 
 def test_a_certificate_of_another_host_is_refused(secure):
     elsewhere = secure.url.replace("127.0.0.1", "localhost")
     with pytest.raises(Unreachable, match="not valid for 'localhost'"):
-        peer(secure, url=elsewhere).series("1.2", "1.3")
+        peer(secure, url=elsewhere).list_instances("1.2", "1.3")
 
 
 def test_the_login_is_used(secure, monkeypatch):
     with pytest.raises(Refused, match="answered 401"):
-        peer(secure, login=None).series("1.2", "1.3")
+        peer(secure, login=None).list_instances("1.2", "1.3")
     monkeypatch.setenv("LDCT_TESTS_PASSWORD", "wrong")
     with pytest.raises(Refused, match="answered 401"):
-        peer(secure).series("1.2", "1.3")
+        peer(secure).list_instances("1.2", "1.3")

@@ -41,7 +41,7 @@ def derived_in(folder: Path) -> list[str]:
 
 def test_a_series_goes_all_the_way_and_is_counted(bench):
     work = bench.add()
-    assert bench.worker.work_off() == 3
+    assert bench.worker.run_due() == 3
     done = bench.ledger.get(work.id)
     assert (done.state, done.note) == (State.SENT, "3 images counted at the destination")
     assert len(derived_in(bench.destination.folder)) == 3
@@ -53,10 +53,10 @@ def test_a_series_goes_all_the_way_and_is_counted(bench):
 
 def test_the_same_series_and_model_are_one_work_another_model_is_another(bench):
     first = bench.add()
-    bench.worker.work_off()
-    again = bench.put_down(1)
+    bench.worker.run_due()
+    again = bench.add_to_ledger(1)
     assert (again.id, again.state) == (first.id, State.SENT)
-    assert bench.worker.work_off() == 0
+    assert bench.worker.run_due() == 0
     series = series_of(list(bench.source.folder.glob("*.dcm")))
     other = bench.ledger.add(series, "models:/test/2", origin="x", rule="any", due=0)
     assert other.id != first.id
@@ -90,7 +90,7 @@ def test_after_too_many_attempts_it_lies_with_the_dead_letters_and_can_be_revive
     work = bench.add()
     bench.worker.step(), bench.worker.step()
     bench.destination.answers = [Unreachable("down")] * 2
-    bench.worker.work_off()
+    bench.worker.run_due()
     dead = bench.ledger.get(work.id)
     assert (dead.state, dead.stopped_in) == (State.DEAD, "derived")
     assert dead.note == "down (after 2 attempts)"
@@ -100,11 +100,11 @@ def test_after_too_many_attempts_it_lies_with_the_dead_letters_and_can_be_revive
     assert bench.worker.step() is None
     assert retry(bench.ledger, bench.places, dead).state is State.DERIVED
     assert not letter.exists()
-    bench.worker.work_off()
+    bench.worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT
     assert len(bench.destination.stored) == 3
     with pytest.raises(ConfigError, match="not dead but sent"):
-        bench.ledger.revive(bench.ledger.get(work.id))
+        bench.ledger.restart(bench.ledger.get(work.id))
 
 
 def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_path):
@@ -116,7 +116,7 @@ def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_
             raise LdctError("the model gave NaN")
         derive(series, model, out)
 
-    Worker(bench.settings, bench.ledger, picky, bench.destination, bench.source).work_off()
+    Worker(bench.settings, bench.ledger, picky, bench.destination, bench.source).run_due()
     assert bench.ledger.get(bad.id).note == "the model gave NaN"
     assert bench.ledger.get(bad.id).state is State.DEAD
     assert bench.ledger.get(good.id).state is State.SENT
@@ -127,9 +127,9 @@ def test_images_that_come_after_their_work_was_given_up_are_kept_for_a_retry(tmp
     ledger, places = Ledger(chosen.work), WorkFolder(chosen.work)
     receiver, paths = Receiver(chosen, ledger, MODEL, KEY), write_ct(tmp_path / "in", 1)
     work = ledger.add(series_of(paths), MODEL, origin="c-store", rule="any", due=0)
-    dead = ledger.bury(work, "its files were never handed over")
+    dead = ledger.mark_dead(work, "its files were never handed over")
     for path in paths:
-        receiver._keep(path.read_bytes(), "study", "series", path.stem)
+        receiver._save(path.read_bytes(), "study", "series", path.stem)
     receiver.sweep()
     assert retry(ledger, places, dead).state is State.FOUND
     assert len(list(places.series(work.id).glob("*.dcm"))) == 3
@@ -149,8 +149,8 @@ def test_only_what_the_destination_lacks_is_sent(bench):
 
 def test_a_destination_that_says_yes_and_stores_nothing_is_found_out(bench, monkeypatch):
     bench.add()
-    monkeypatch.setattr(bench.destination, "store", lambda paths: None)
-    bench.worker.work_off()
+    monkeypatch.setattr(bench.destination, "send", lambda paths: None)
+    bench.worker.run_due()
     (work,) = bench.ledger.all()
     assert (work.state, work.note) == (State.DERIVED, "3 of 3 images did not arrive")
 
@@ -158,9 +158,9 @@ def test_a_destination_that_says_yes_and_stores_nothing_is_found_out(bench, monk
 def test_a_series_that_grew_since_it_was_found_is_taken_as_it_is_now(bench):
     old = bench.add(1, count=2)
     paths = write_ct(bench.source.folder / "new", 1, count=3)
-    bench.source.store(paths[2:])
+    bench.source.send(paths[2:])
     shutil.rmtree(bench.source.folder / "new")
-    bench.worker.work_off()
+    bench.worker.run_due()
     assert bench.ledger.get(old.id).state is State.SUPERSEDED
     assert bench.ledger.counts()["sent"] == 1
     assert len(derived_in(bench.destination.folder)) == 3
@@ -193,7 +193,7 @@ def test_an_interrupted_worker_is_no_crash(bench):
 def test_a_policy_holds_results_back_until_a_reader_accepts_them(bench):
     work = bench.add()
     set_policy(bench.places.results, Policy(send="accepted"))
-    bench.worker.work_off()
+    bench.worker.run_due()
     held = bench.ledger.get(work.id)
     assert (held.state, held.failures) == (State.DERIVED, 0)
     assert "nobody has accepted it" in held.note
@@ -201,7 +201,7 @@ def test_a_policy_holds_results_back_until_a_reader_accepts_them(bench):
     folder = bench.places.result(work.id) / "s-1-test-v1"
     decide(bench.places.results, "case", folder, Decision(reader="r1", verdict="accept"))
     bench.clock.at = held.due
-    bench.worker.work_off()
+    bench.worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT
 
 
@@ -219,7 +219,7 @@ def test_two_workers_at_once_never_hold_the_same_work(tmp_path):
             FolderPeer(tmp_path / "pacs"),
             bench.source,
         )
-        worker.work_off(lambda work: done.append(f"{work.id} {work.state}"))
+        worker.run_due(lambda work: done.append(f"{work.id} {work.state}"))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
     for thread in threads:
@@ -231,11 +231,11 @@ def test_two_workers_at_once_never_hold_the_same_work(tmp_path):
     assert len(log) == len(set(log)) == 8 * 3
 
 
-def test_what_is_told_of_work_identifies_nobody(bench):
+def test_what_is_reported_of_work_identifies_no_patient(bench):
     work = bench.add()
-    told = json.dumps([work.facts(), bench.ledger.events(work.id)])
+    reported = json.dumps([work.to_dict(), bench.ledger.events(work.id)])
     for secret in ("SECRET-4711", "Geheim", work.study_uid, work.series_uid, "19991231"):
-        assert secret not in told
+        assert secret not in reported
     assert (bench.settings.work.stat().st_mode & 0o077) == 0
 
 

@@ -26,7 +26,7 @@ from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dicomweb, Dimse, Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
-from pipeline.pacs.query import ask, put_down
+from pipeline.pacs.query import PullCounts, add_to_ledger, find_candidates
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State
@@ -76,14 +76,14 @@ def test_a_dry_run_shows_what_matches_and_why(orthanc, service, tmp_path):
             "instances": 3,
         }
     )
-    answers = ask(DicomwebPeer(service), [rule], today=TODAY)
-    told = {a.series.series_uid.split(".")[-2]: a for a in answers}
-    assert sorted(told) == ["1", "2", "3", "5"]  # asked for by modality and date
-    assert [n for n, answer in told.items() if answer.rule == "chest"] == ["1", "2"]
-    why = {n: [str(r) for r in a.matches[0].reasons if not r.met] for n, a in told.items()}
+    candidates = find_candidates(DicomwebPeer(service), [rule], today=TODAY)
+    found = {a.series.series_uid.split(".")[-2]: a for a in candidates}
+    assert sorted(found) == ["1", "2", "3", "5"]  # asked for by modality and date
+    assert [n for n, candidate in found.items() if candidate.rule == "chest"] == ["1", "2"]
+    why = {n: [str(r) for r in a.matches[0].reasons if not r.met] for n, a in found.items()}
     assert why["3"] == ["body part one of chest: HEAD (not met)"]
     assert why["5"][0] == "not made by this software: its own (not met)"
-    facts = str([answer.facts(KEY) for answer in answers])
+    facts = str([candidate.to_dict(KEY) for candidate in candidates])
     assert not [secret for secret in ("SECRET-4711", "20261120", "77.1.2") if secret in facts]
 
 
@@ -96,16 +96,16 @@ def test_the_loop_over_dicomweb(orthanc, service, entity, tmp_path, way):
     destination = source if way == "stow" else DimsePeer(entity)
     worker = Worker(chosen, ledger, derive, destination, source)
 
-    def pull() -> dict[str, int]:
-        answers = ask(source, list(chosen.rules), today=TODAY)
-        return put_down(answers, ledger, chosen, model=MODEL)
+    def pull() -> PullCounts:
+        candidates = find_candidates(source, list(chosen.rules), today=TODAY)
+        return add_to_ledger(candidates, ledger, chosen, model=MODEL)
 
-    assert pull() == {"asked": 2, "matched": 1, "new": 1}
-    assert worker.work_off() == 3
+    assert pull() == PullCounts(asked=2, matched=1, new=1)
+    assert worker.run_due() == 3
     assert orthanc.series() == {"Chest 1": 5, "Chest 2": 3, "AI DENOISED test v1 | Chest 1": 5}
     # What was sent back is there to be found, and is not taken for an original.
-    assert pull() == {"asked": 3, "matched": 1, "new": 0}
-    assert worker.work_off() == 0
+    assert pull() == PullCounts(asked=3, matched=1, new=0)
+    assert worker.run_due() == 0
 
 
 def test_what_is_retrieved_is_what_was_stored(orthanc, service, tmp_path):
@@ -122,8 +122,8 @@ def test_a_real_series_makes_the_round_trip(orthanc, service, entity, test_data,
     paths = sorted((test_data / "ct" / "abdomen-ge-crlm1006").rglob("*.dcm"))[:6]
     orthanc.fill(paths)
     series = series_of(paths)
-    assert DicomwebPeer(service).series(series.study_uid, series.series_uid) == series
-    assert DimsePeer(entity).series(series.study_uid, series.series_uid) == series
+    assert DicomwebPeer(service).list_instances(series.study_uid, series.series_uid) == series
+    assert DimsePeer(entity).list_instances(series.study_uid, series.series_uid) == series
     (tmp_path / "out").mkdir()
     DicomwebPeer(service).retrieve(series, tmp_path / "out")
     assert len(images(tmp_path / "out")) == len(paths)
@@ -137,7 +137,7 @@ def test_a_second_send_sends_nothing(orthanc, service, tmp_path, monkeypatch):
     write_ct(tmp_path, 1)
     peer = DicomwebPeer(service)
     assert send_series(tmp_path, peer) == 3
-    monkeypatch.setattr(peer, "store", lambda paths: pytest.fail("sent again"))
+    monkeypatch.setattr(peer, "send", lambda paths: pytest.fail("sent again"))
     assert send_series(tmp_path, peer) == 3
     assert list(orthanc.series().values()) == [3]
 
@@ -145,12 +145,14 @@ def test_a_second_send_sends_nothing(orthanc, service, tmp_path, monkeypatch):
 def test_a_wrong_password_is_final_and_a_closed_port_is_not(orthanc, service, monkeypatch):
     monkeypatch.setenv("LDCT_TESTS_PASSWORD", "wrong")
     with pytest.raises(Refused, match="answered 401"):
-        DicomwebPeer(service).series("1.2", "1.3")
+        DicomwebPeer(service).list_instances("1.2", "1.3")
     closed = service.model_copy(update={"url": f"http://127.0.0.1:{free_port()}"})
     with pytest.raises(Unreachable, match="ConnectionError"):
-        DicomwebPeer(closed).series("1.2", "1.3")
+        DicomwebPeer(closed).list_instances("1.2", "1.3")
     with pytest.raises(Unreachable, match="no association with X"):
-        DimsePeer(Dimse(host="127.0.0.1", port=free_port(), called="X")).series("1.2", "1.3")
+        DimsePeer(Dimse(host="127.0.0.1", port=free_port(), called="X")).list_instances(
+            "1.2", "1.3"
+        )
 
 
 class Reception:
@@ -182,7 +184,7 @@ class Reception:
 
     def wait_closed(self) -> None:
         for _ in range(100):
-            if not self.receiver._open:
+            if not self.receiver._studies_by_association:
                 return
             time.sleep(0.05)
         pytest.fail("the association stays open")
@@ -210,7 +212,7 @@ def test_a_received_study_goes_the_whole_way(orthanc, entity, reception, tmp_pat
     received = reception.places.series(work.id)
     assert images(received) == images(tmp_path / "in")
     worker = Worker(reception.settings, reception.ledger, derive, DimsePeer(entity))
-    assert worker.work_off() == 3
+    assert worker.run_due() == 3
     assert orthanc.series()["AI DENOISED test v1 | Chest 1"] == 5
     # What no rule wants was acknowledged, so it is kept for a person.
     assert len(list(reception.places.unmatched.rglob("*.dcm"))) == 3
@@ -257,9 +259,9 @@ def test_an_open_association_holds_its_study(orthanc, reception, tmp_path):
     reception.send(1)
     reception.wait_closed()
     (study,) = reception.places.incoming.iterdir()
-    reception.receiver._open[0] = {study.name}
+    reception.receiver._studies_by_association[0] = {study.name}
     assert reception.receiver.sweep() == 0
-    reception.receiver._open.clear()
+    reception.receiver._studies_by_association.clear()
     assert reception.receiver.sweep() == 1
 
 
@@ -273,7 +275,7 @@ def test_a_kill_between_the_ledger_and_the_move_is_made_good(orthanc, reception,
     series = series_of(sorted(folder.glob("*.dcm")))
     work = reception.ledger.add(series, MODEL, origin="c-store", rule="chest", due=0)
     worker = Worker(reception.settings, reception.ledger, derive, DimsePeer)  # type: ignore[arg-type]
-    assert "not been handed over yet" in worker.step().note
+    assert "not moved its files" in worker.step().note
     assert reception.sweep() == 1
     assert len(list(reception.places.series(work.id).glob("*.dcm"))) == 3
 
@@ -283,13 +285,13 @@ def test_strangers_and_what_is_no_dicom_are_turned_away(orthanc, reception, tmp_
     port = reception.settings.receive.port
     stranger = Dimse(host="127.0.0.1", port=port, called="LDCT", calling="STRANGER")
     with pytest.raises((Refused, Unreachable), match="no association"):
-        DimsePeer(stranger).store([path])
+        DimsePeer(stranger).send([path])
     known = stranger.model_copy(update={"calling": "ORTHANC"})
     nameless = pydicom.dcmread(path)
     del nameless.StudyInstanceUID
     nameless.save_as(tmp_path / "nameless.dcm")
     with pytest.raises(Refused, match="0xC000"):
-        DimsePeer(known).store([tmp_path / "nameless.dcm"])
+        DimsePeer(known).send([tmp_path / "nameless.dcm"])
     assert list(reception.settings.work.rglob("*.dcm")) == []
 
 
@@ -303,12 +305,12 @@ def test_other_bytes_under_one_name_are_kept_beside_the_first(orthanc, reception
             calling="ORTHANC",
         )
     )
-    known.store([path])
-    known.store([path])
+    known.send([path])
+    known.send([path])
     changed = pydicom.dcmread(path)
     changed.PixelData = bytes(len(changed.PixelData))
     changed.save_as(tmp_path / "changed.dcm")
-    known.store([tmp_path / "changed.dcm"])
+    known.send([tmp_path / "changed.dcm"])
     assert len(list(reception.places.incoming.rglob("*.dcm"))) == 2
 
 
@@ -316,7 +318,7 @@ def test_four_associations_at_once_lose_nothing(orthanc, reception, tmp_path):
     port = reception.settings.receive.port
     peer = DimsePeer(Dimse(host="127.0.0.1", port=port, called="LDCT", calling="ORTHANC"))
     lots = [write_ct(tmp_path / str(n), n, count=6) for n in range(1, 5)]
-    threads = [threading.Thread(target=peer.store, args=(lot,)) for lot in lots]
+    threads = [threading.Thread(target=peer.send, args=(lot,)) for lot in lots]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,7 +20,7 @@ from pipeline.pacs.hospital_config import Dicomweb, Dimse, Login, RoutingRule, l
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.rules import Facts, judge_series, matched
+from pipeline.pacs.rules import SeriesFacts, first_match, match_rules
 
 MINIMAL = {
     "model": "redcnn",
@@ -83,7 +83,7 @@ def test_a_redirect_is_not_followed():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         peer = DicomwebPeer(Dicomweb(url=f"http://127.0.0.1:{server.server_port}/x"))
         with pytest.raises(Refused, match="redirects elsewhere"):
-            peer.series("1.2", "1.3")
+            peer.list_instances("1.2", "1.3")
         server.shutdown()
 
 
@@ -110,7 +110,7 @@ def test_secrets_come_from_the_environment_or_a_private_file_and_are_not_shown(
     assert "hush" not in f"{refused.value} {refused.value.__cause__}"
 
 
-def facts(**changes) -> Facts:
+def facts(**changes) -> SeriesFacts:
     given = {
         "modality": "CT",
         "description": "Thorax 1.0 Br40",
@@ -120,7 +120,7 @@ def facts(**changes) -> Facts:
         "instances": 300,
         "ours": False,
     }
-    return Facts(**{**given, **changes})
+    return SeriesFacts(**{**given, **changes})
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def facts(**changes) -> Facts:
 )
 def test_rules(rule, changes, wanted):
     chosen = RoutingRule.model_validate({"name": "r", **rule})
-    matches = judge_series(facts(**changes), [chosen], today=datetime.date(2026, 11, 21))
-    assert (matched(matches) == "r") is wanted
+    matches = match_rules(facts(**changes), [chosen], today=datetime.date(2026, 11, 21))
+    assert (first_match(matches) == "r") is wanted
     assert "2026-11-20" not in " ".join(
         reason.found for match in matches for reason in match.reasons
     )
@@ -165,13 +165,13 @@ def test_c_store_over_tls_both_sides_known(tmp_path, certificate):
     paths = write_ct(tmp_path / "in", 1)
     try:
         entity = {"host": "127.0.0.1", "port": port, "called": "LDCT", "timeout_s": 10}
-        DimsePeer(Dimse.model_validate({**entity, "tls": own})).store(paths)
+        DimsePeer(Dimse.model_validate({**entity, "tls": own})).send(paths)
         assert len(list(tmp_path.rglob("incoming/*/*/*.dcm"))) == 3
         unknown = Dimse.model_validate({**entity, "tls": {"ca": own["ca"]}})
         with pytest.raises(Unreachable):  # no certificate of its own
-            DimsePeer(unknown).store(paths)
+            DimsePeer(unknown).send(paths)
         with pytest.raises(Unreachable):  # not in the clear
-            DimsePeer(Dimse.model_validate(entity)).store(paths)
+            DimsePeer(Dimse.model_validate(entity)).send(paths)
     finally:
         server.shutdown()
 

@@ -17,7 +17,7 @@ from helpers.pacs import FolderPeer, derive, free_port, series_of, settings, wri
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.hospital import prometheus as metrics
-from flows.hospital.prometheus import WorkerMetrics, served
+from flows.hospital.prometheus import WorkerMetrics, serve_metrics
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.worker import Worker
@@ -50,19 +50,19 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
     ledger = Ledger(chosen.work)
     for number in (1, 2):
         paths = write_ct(tmp_path / "in", number)
-        source.store(paths)
+        source.send(paths)
         ledger.add(series_of(paths), "m", origin="test", rule="any", due=ledger.now() - 50)
     worker = Worker(chosen, ledger, derive, destination, source)
-    watch = WorkerMetrics(chosen)
-    with served(watch, 0) as server:
+    worker_metrics = WorkerMetrics(chosen)
+    with serve_metrics(worker_metrics, 0) as server:
         port = server.server_port
         before = scraped(port)
         assert (before["ldct_series found"], before["ldct_queue"]) == (2, 2)
         assert 50 <= before["ldct_queue_wait_seconds"] < 60
         assert before["ldct_series_per_hour"] == 0
         destination.answers = [OSError("disk full")]  # of the first series' sending
-        watch.looked()
-        worker.work_off(watch.done)
+        worker_metrics.on_poll()
+        worker.run_due(worker_metrics.on_step)
         after = scraped(port)
         assert (after["ldct_series sent"], after["ldct_series derived"]) == (1, 1)
         assert (after["ldct_queue"], after["ldct_queue_wait_seconds"]) == (0, 0)
@@ -73,25 +73,27 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
         assert 0 < after["ldct_step_seconds_sum derive"] < 60
 
 
-def test_health_tells_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path, monkeypatch):
+def test_health_fails_for_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path, monkeypatch):
     chosen = settings(tmp_path / "work")
-    watch = WorkerMetrics(chosen)
-    with served(watch, 0) as server:
+    worker_metrics = WorkerMetrics(chosen)
+    with serve_metrics(worker_metrics, 0) as server:
         assert asked(server.server_port) == (200, {"ledger": "ok", "silent_s": 0})
-        watch.seen -= metrics.SILENCE_S + 1
+        worker_metrics._last_alive -= metrics.MAX_SILENCE_S + 1
         assert asked(server.server_port)[0] == 503
-        watch.looked()
+        worker_metrics.on_poll()
         assert asked(server.server_port)[0] == 200
         (tmp_path / "work" / "ledger.db").write_bytes(b"no database")
-        code, told = asked(server.server_port)
-        assert (code, told["ledger"]) == (503, "ConfigError")
+        code, answer = asked(server.server_port)
+        assert (code, answer["ledger"]) == (503, "ConfigError")
 
 
 def test_it_is_reached_from_this_computer_alone(tmp_path):
-    with served(WorkerMetrics(settings(tmp_path / "work")), 0) as server:
+    with serve_metrics(WorkerMetrics(settings(tmp_path / "work")), 0) as server:
         assert server.server_address[0] == "127.0.0.1"
         with pytest.raises(ConfigError, match="--metrics"):
-            served(WorkerMetrics(settings(tmp_path / "work")), server.server_port).__enter__()
+            serve_metrics(
+                WorkerMetrics(settings(tmp_path / "work")), server.server_port
+            ).__enter__()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/etc/passwd")
 
@@ -129,7 +131,7 @@ def test_a_log_of_json_lines_has_facts_and_no_names(tmp_path):
     assert [line["event"] for line in lines] == ["serving", "step"]
     assert lines[1]["state"] == "found"
     assert lines[1]["failures"] == 1
-    assert "not been handed over" in lines[1]["note"]
+    assert "not moved its files" in lines[1]["note"]
     text = (tmp_path / "log").read_text()
     assert not any(secret in text for secret in SECRETS)
 

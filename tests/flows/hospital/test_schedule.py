@@ -24,8 +24,9 @@ from prefect.states import Scheduled
 
 from flows.hospital import jobs as scheduled
 from flows.hospital import status
-from flows.hospital.deployments import deployments, prefect_server, times_to_come
-from flows.hospital.status import page, scheduled_runs
+from flows.hospital.deployments import deployments, next_run_times, prefect_server
+from flows.hospital.pacs import LedgerStatus
+from flows.hospital.status import HospitalStatus, page, scheduled_runs
 from flows.tracking.registry import Registry
 from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError
@@ -65,7 +66,7 @@ def test_a_wrong_schedule_is_named(tmp_path, given, told):
 
 def test_a_time_that_prefect_does_not_take_is_named():
     with pytest.raises(ConfigError, match=r"nightly: '99 \* \* \* \*' is no cron time"):
-        times_to_come(Schedule(time_zone="UTC", nightly="99 * * * *"))
+        next_run_times(Schedule(time_zone="UTC", nightly="99 * * * *"))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_time_that_prefect_does_not_take_is_named():
 )
 def test_once_a_night_by_the_hospitals_clock(after, expected):
     schedule = Schedule(time_zone="Europe/Zurich", nightly=DAILY, retry=None)
-    found = times_to_come(schedule, after=datetime.fromisoformat(after))
+    found = next_run_times(schedule, after=datetime.fromisoformat(after))
     assert found == {"nightly": [f"2026-{time}" for time in expected]}
 
 
@@ -116,8 +117,8 @@ async def serve_once(job: RunnerDeployment) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server", "own_registry")
-def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
-    """Three nights without the service: one run; the page tells of all."""
+def test_missed_runs_are_made_up_for_once(tmp_path, monkeypatch):
+    """Three nights without the service: one run; the page shows all."""
     path = hospital(tmp_path, nightly=DAILY)
     paths = write_ct(tmp_path / "in", 1)
     settings = load_pacs(path)
@@ -127,14 +128,14 @@ def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
     job, deployment = nightly_job(path)
     missed(deployment, [72, 48, 24])
     anyio.run(serve_once, job)
-    rows = scheduled_runs("UTC")
-    assert sorted((row["outcome"], row["told"]) for row in rows) == [
+    runs = scheduled_runs("UTC")
+    assert sorted((run.outcome, run.message) for run in runs) == [
         ("ran", ""),
-        ("skipped", "the one before was not done yet"),
-        ("skipped", "the one before was not done yet"),
+        ("skipped", "the previous run had not ended"),
+        ("skipped", "the previous run had not ended"),
     ]
     (work,) = ledger.all()
-    assert "not been handed over" in work.note  # it worked the ledger off, in its own process
+    assert "not moved its files" in work.note  # it worked the ledger off, in its own process
 
     # A fourth, that was submitted after the one was done.
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment.id))
@@ -147,13 +148,15 @@ def test_what_was_missed_is_made_up_for_once(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduled.flow_run, "scheduled_start_time", soon, raising=False)
     assert scheduled._reason_to_skip(off) == ""
 
-    told = page({"runs": rows, "counts": ledger.counts(), "open": [work.facts()]})
+    report = HospitalStatus(runs, LedgerStatus(ledger.counts(), [work]))
+    shown = page(report) + json.dumps(report.to_dict())
+    assert [run["told"] for run in report.to_dict()["runs"]] == [run.message for run in runs]
     with get_client(sync_client=True) as client:
         artifacts = client.request("POST", "/artifacts/filter", json={}).json()
     kept = [row["data"] for row in artifacts if row["key"] == scheduled.PAGE]
     assert any(work.id in each for each in kept)
     for secret in ("SECRET-4711", "Geheim", "826.0.1.3680043"):
-        assert secret not in told + json.dumps(artifacts)
+        assert secret not in shown + json.dumps(artifacts)
 
 
 @pytest.mark.usefixtures("prefect_server", "own_registry")

@@ -15,7 +15,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.hospital import jobs
 from flows.hospital.deployments import deployments
-from flows.hospital.pacs import deriving, release_work, retry_work
+from flows.hospital.pacs import derive_with_models, release_work, retry_work
 from pipeline.pacs.hospital_config import Pacs, load_pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.work_folder import WorkFolder
@@ -44,7 +44,7 @@ def worker(hospital: Path, ledger: Ledger, settings: Pacs) -> Worker:
     source, destination = (
         FolderPeer(hospital.parent / f"pacs-{name}") for name in ("source", "destination")
     )
-    return Worker(settings, ledger, deriving(settings), destination, source)
+    return Worker(settings, ledger, derive_with_models(settings), destination, source)
 
 
 def test_the_ledger_says_what_it_said(
@@ -66,11 +66,11 @@ def test_the_ledger_says_what_it_said(
 def test_the_work_goes_on_to_its_end(hospital: Path, ledger: Ledger, prefect_server: None) -> None:
     settings = load_pacs(hospital)
     work = worker(hospital, ledger, settings)
-    assert work.work_off() == 10
+    assert work.run_due() == 10
     assert len(retry_work(settings, [])) == 2
     (released,) = release_work(settings, [ITEMS["held"]["id"]], "it looks right")
     assert released.state is State.DERIVED
-    assert work.work_off() == 3
+    assert work.run_due() == 3
     assert {state: count for state, count in ledger.counts().items() if count} == {
         "sent": 3, "derived": 5, "dead": 1, "superseded": 1,
     }  # fmt: skip
