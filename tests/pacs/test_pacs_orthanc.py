@@ -269,7 +269,7 @@ def test_a_kill_between_the_ledger_and_the_move_is_made_good(orthanc, reception,
     orthanc.fill(write_ct(tmp_path, 1))
     reception.send(1)
     reception.wait_closed()
-    reception.receiver._set_aside()
+    reception.receiver._move_complete()
     (study,) = reception.places.arrived.iterdir()
     (folder,) = study.iterdir()
     series = series_of(sorted(folder.glob("*.dcm")))
