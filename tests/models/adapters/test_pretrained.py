@@ -69,9 +69,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    monkeypatch.setattr(
-        "pipeline.models.adapters.pretrained.resources.files", lambda package: tmp_path
-    )
+    monkeypatch.setattr("pipeline.config.shipped.resources.files", lambda package: tmp_path)
     with pytest.raises(Exception, match="changed or damaged"):
         load_pretrained("redcnn")
 
