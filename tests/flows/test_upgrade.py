@@ -179,6 +179,7 @@ def test_an_interrupted_training_goes_on_and_is_registered(
     assert (done.json["model"]["name"], done.json["model"]["version"]) == ("interrupted", 1)
     assert done.json["data_digest"] == recorded("store/expected.json")["data_digest"]
     after = contents(site / "store" / "degraded")
+    assert after.keys() > before.keys()
     assert {name: after[name] for name in before} == before  # its own draws lie beside the old
 
 
