@@ -32,22 +32,28 @@ CUTOFF = 1.1
 
 
 @cache
-def scanned(photons: tuple[float, ...], *, bowtie_mm: float = 0.0, electronic_noise: float = 10.0):
+def scanned(
+    photons: tuple[float, ...],
+    *,
+    bowtie_mm: float = 0.0,
+    electronic_noise: float = 10.0,
+    geometry: FanBeam = GEOMETRY,
+):
     """A body scanned with as many photons on each slice: counts, electronics, logarithm, FBP."""
     image_hu = np.stack([body_slice(SIZE)] * len(photons))
     spacing_mm = (PIXEL_MM, PIXEL_MM)
-    p = forward_project(hu_to_mu_per_mm(image_hu), spacing_mm=spacing_mm, geometry=GEOMETRY)
+    p = forward_project(hu_to_mu_per_mm(image_hu), spacing_mm=spacing_mm, geometry=geometry)
     p = p.astype(np.float64)
     rng = np.random.default_rng(1)
     sent = np.array(photons)[:, None, None]
-    sent = sent * Exposure(bowtie_mm=bowtie_mm).relative_photons(p[0], GEOMETRY)
+    sent = sent * Exposure(bowtie_mm=bowtie_mm).relative_photons(p[0], geometry)
     counts = rng.poisson(sent * np.exp(-p)) + rng.normal(0, math.sqrt(electronic_noise), p.shape)
     error = -np.log(np.maximum(counts, 1) / sent) - p
     noise = filtered_backprojection(
         error.astype(np.float32),
         shape=(SIZE, SIZE),
         spacing_mm=spacing_mm,
-        geometry=GEOMETRY,
+        geometry=geometry,
         cutoff=CUTOFF,
     )
     return volume_of(image_hu + mu_per_mm_to_hu_difference(noise), pixel_mm=spacing_mm)
@@ -64,6 +70,14 @@ def test_the_photons_and_the_kernel_are_found_again(photons: float) -> None:
     known = calibrate(scanned((photons,) * 3), geometry=GEOMETRY, cutoff=CUTOFF)
     assert known.photons_per_ray == pytest.approx(photons, rel=0.06)
     assert known.cutoff == CUTOFF
+
+
+def test_a_scan_of_more_views_than_are_measured_is_allowed_for() -> None:
+    """Twice the views have half the variance in the image for the same photons on each ray."""
+    geometry = FanBeam(detectors=736, views=2 * GEOMETRY.views)
+    volume = scanned((1e5,), geometry=geometry)
+    found = calibrate(volume, geometry=geometry, cutoff=CUTOFF)
+    assert found.photons_per_ray == pytest.approx(1e5, rel=0.1)
 
 
 def test_a_current_that_changes_along_the_patient_is_followed() -> None:

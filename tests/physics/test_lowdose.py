@@ -14,6 +14,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.units import MU_WATER_PER_MM, hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.core.volume import Volume
 from pipeline.physics import fan_beam, lowdose
+from pipeline.physics.calibration import Calibration
 from pipeline.physics.detector import Exposure, log_counts_moments
 from pipeline.physics.fan_beam import filtered_backprojection, forward_project
 from pipeline.physics.fan_beam_geometry import FanBeam
@@ -204,11 +205,13 @@ def test_slices_have_independent_noise() -> None:
 
 
 def test_the_block_size_changes_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third slice, which then begins a block, keeps its own draw and its own photons."""
     volume, model = small_body(), simulator(0.25)
-    whole = model(volume, np.random.default_rng(0))
+    scan = Calibration(1e5, (4e5, 1e5, 1e4), math.inf)
+    whole = model(volume, np.random.default_rng(0), scan)
     for module in (fan_beam, lowdose):
         monkeypatch.setattr(module, "SLICES_PER_BLOCK", 2)
-    np.testing.assert_allclose(model(volume, np.random.default_rng(0)), whole, atol=0.01)
+    np.testing.assert_allclose(model(volume, np.random.default_rng(0), scan), whole, atol=0.01)
 
 
 @pytest.mark.parametrize(

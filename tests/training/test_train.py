@@ -164,17 +164,35 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert not same_weights(trained(other, tmp_path / "3"), first)
 
 
-@pytest.mark.parametrize(("changes", "data"), [({"lr": 2e-3}, "d"), ({}, "other data")])
+HALF_DOSE = {
+    "target": "pipeline.physics.lowdose.LowDoseCT",
+    "args": {"dose_fraction": 0.5, "detectors": 64, "views": 48},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sections", "data"),
+    [
+        ({"lr": 2e-3}, {}, "d"),
+        ({}, {}, "other data"),
+        ({}, {"degradation": HALF_DOSE}, "d"),
+        ({}, {"loss": {"target": "torch.nn.L1Loss"}}, "d"),
+        ({}, {"normalize_hu": {"centre": 40, "scale": 500}}, "d"),
+        ({}, {"data": {"patch": [32, 32], "noise_scale": [0.5, 1.5]}}, "d"),
+    ],
+    ids=["rate", "data", "degradation", "loss", "normalisation", "patches"],
+)
 def test_a_checkpoint_of_another_run_is_never_taken_up(
-    tmp_path: Path, changes: dict[str, Any], data: str
+    tmp_path: Path, changes: dict[str, Any], sections: dict[str, Any], data: str
 ) -> None:
     settings = {"checkpoint_every": 1, "log_every": 1}
     with pytest.raises(Killed):
         trained(run_config(train=tiny_train(**settings)), tmp_path, log=kill_at(3))
     (kept,) = checkpoints(tmp_path)
     before = kept.read_bytes()
-    other = run_config(train=tiny_train(**settings, **changes))
+    other = run_config(train=tiny_train(**settings, **changes), **sections)
     beside = trained(other, tmp_path, data=data)
+    assert len(checkpoints(tmp_path)) == 2
     assert same_weights(beside, trained(other, tmp_path / "alone", data=data))
     assert kept.read_bytes() == before, "and the killed run can still be taken up"
 
