@@ -265,6 +265,7 @@ def _intervals_of(
     values = np.array(columns, dtype=np.float64)  # None becomes NaN
 
     def weighted_means(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[columns, resamplings] of the patients drawn."""
         weight = weights[drawn].sum(axis=1)
         return np.stack([(row * weights)[drawn].sum(axis=1) / weight for row in values])
 

@@ -61,7 +61,7 @@ def evaluate_baselines(
 
 
 def tuning_keys(train: list[str]) -> list[str]:
-    """The training series that tuning looks at: TUNING_SLICES of them, evenly spread."""
+    """The training series to tune on: TUNING_SLICES of them, evenly spread."""
     if not train:
         raise NothingUsableError("the baselines have no training patients to be tuned on")
     places = np.linspace(0, len(train) - 1, min(len(train), TUNING_SLICES)).round().astype(int)
@@ -89,6 +89,7 @@ def _counted(baseline: Baseline, what: str, total: int, progress: Progress) -> B
     done = 0
 
     def denoise(image_hu: ImageHU, strength: float) -> NDArray:
+        """One slice, counted."""
         nonlocal done
         result = baseline.denoise(image_hu, strength)
         done += 1

@@ -1,7 +1,7 @@
 """Classical denoisers to measure a network against: HU in, HU out, one strength each.
 
-A baseline that is not tuned proves nothing. `tune` finds the strength that serves it best on
-given slices, so each gets the same favour that training gives to a network. BM3D, whose
+A baseline that is not tuned proves nothing. `tune` finds the strength that is best on training
+slices, so each gets the same favour that training gives to a network. BM3D, whose
 package is not free for all uses, comes from benchmarks/ as one more Baseline.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from torch import nn
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.slice_matching import match_slices
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.core.units import Window
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.series import Series
@@ -86,7 +85,7 @@ def evaluate_denoiser(
     return result.model_copy(update={"overall": overall})
 
 
-def _anatomy(provenance: dict[str, Any]) -> str:
+def _anatomy(provenance: Json) -> str:
     return provenance.get("anatomy") or "unknown"
 
 

@@ -43,6 +43,7 @@ def judge_restoration(overall: RestorationOverall, config: RestoreRun) -> Verdic
     references = [of for name, of in answers.items() if name not in (INPUT, OUTPUT)]
 
     def check(name: str, others: list[Figures], bound: float, of: str) -> Check:
+        """The output above the best of the others, by one of its figures."""
         return Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
 
     best_db, best_ssim = limits.min_psnr_above_references_db, limits.min_ssim_above_references

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -137,7 +136,7 @@ def evaluate_generation(
         patient: GenerationPatient(slices=images.patients.count(patient))
         for patient in images.patients
     }
-    overall: dict[str, Any] = {}
+    overall: dict[str, object] = {"images": len(truth), "aggregation": "mean over images"}
     if model.encodes:
         output = reconstructions(model, truth, labels, progress)
         overall["windows"] = in_windows(output, truth, config)
@@ -153,7 +152,7 @@ def evaluate_generation(
     if model.has_prior:
         overall["samples"] = sample_figures(model, training, their_labels, truth, config)
     return GenerationResult(
-        overall=GenerationOverall(images=len(truth), aggregation="mean over images", **overall),
+        overall=GenerationOverall.model_validate(overall),
         patients=patients,
     )
 
@@ -215,13 +214,13 @@ def _of_codes(
     labels: NDArray[np.int64],
     training: Images,
     config: GenerateRun,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The bound of a variational autoencoder, and PCA with as many components as a code has."""
     shape = getattr(model.network, "latent_shape", None)
     if shape is None or not model.encodes:
         return {}
     components = math.prod(shape)
-    found: dict[str, Any] = {"codes": components}
+    found: dict[str, object] = {"codes": components}
     if components <= min(len(training), truth[0].size):
         name, window = config.first_window
         flat = pca_reconstruction(np.stack(training), np.stack(truth), components)

@@ -115,6 +115,7 @@ class PatientMeasurement:
         names = range(len(target_hu)) if numbers is None else numbers
 
         def measure(index: int) -> _SliceFigures | None:
+            """One slice; None where it shows no body."""
             return self._of_slice(input_hu[index], output_hu[index], target_hu[index], valid[index])
 
         with ThreadPoolExecutor(THREADS) as pool:

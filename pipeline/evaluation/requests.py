@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import OpenProgress
+from pipeline.core.types import Json, OpenProgress
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.aggregate import DenoisingResult
@@ -67,7 +66,7 @@ class EvaluateRequest:
             )
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """Of the model's configuration, what is to be measured otherwise."""
         return {} if self.convention is None else {"convention": self.convention}
 
@@ -92,13 +91,13 @@ def measure_denoiser(
     keys: dict[str, list[str]],
     pair: tuple[Series, Series] | None,
     progress: OpenProgress,
-) -> dict[str, Any]:
+) -> Json:
     """{"figures" of a pair, "baselines", "dose_sweep", "phantoms"}: those that were asked for.
 
     keys: series of the store by side, degraded on the test side. Raises what the measurements
     raise: LdctError for a pair that does not show the same places.
     """
-    found: dict[str, Any] = {}
+    found: Json = {}
     if pair is not None:
         found["figures"] = _on_pair(model, config, pair, progress).to_dict()
     if request.baselines and store is not None:
@@ -135,7 +134,7 @@ def _on_pair(
 
 def _baselines(
     store: Store, config: DenoiseRun, keys: dict[str, list[str]], progress: OpenProgress
-) -> dict[str, Any]:
+) -> Json:
     """Classical denoisers, each at the strength that is best on training patients."""
     with progress("degrade for tuning", unit="series") as stage:
         degrade_store(store, dict.fromkeys(tuning_keys(keys[TRAIN]), 1), config, stage.count)

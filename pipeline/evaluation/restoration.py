@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from pydantic import Field, model_serializer, model_validator
 
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.json_numbers import Figures, JsonRecord
-from pipeline.core.types import Picture, Progress
+from pipeline.core.types import Json, Picture, Progress
 from pipeline.core.units import Window
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.evaluation.classical_denoisers import Tuning
@@ -43,12 +42,12 @@ class RestorationWindow(JsonRecord):
     answers: dict[str, Figures]
 
     @model_serializer
-    def _flat(self) -> dict[str, Any]:
+    def _flat(self) -> Json:
         return {"centre": self.centre, "width": self.width, **self.answers}
 
     @model_validator(mode="before")
     @classmethod
-    def _nested(cls, found: dict[str, Any]) -> dict[str, Any]:
+    def _nested(cls, found: Json) -> Json:
         if "answers" in found:
             return found
         place = {name: found[name] for name in ("centre", "width")}

@@ -96,8 +96,8 @@ def sample_figures(
     if few >= MIN_REAL:
         found |= _beside_real(near[:few], real[:few])
         found |= _diversities(drawn[:few], held_back[:few], window)
-        given = asked if model.labels else None
-        found |= _by_class(near[:few], known, labels, real[:few], near, given)
+        conditions = asked if model.labels else None
+        found |= _by_class(near[:few], known, labels, real[:few], near, conditions)
     return SampleFigures.from_dict(found)
 
 

@@ -37,6 +37,7 @@ def bootstrap_distribution(
     """
 
     def of_indices(*drawn: NDArray, axis: int) -> NDArray[np.float64]:
+        """SciPy makes numbers of the indices, and names their last axis."""
         return statistic(*(each.astype(np.int64) for each in drawn))
 
     with warnings.catch_warnings():

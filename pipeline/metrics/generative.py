@@ -39,6 +39,7 @@ def mmd(generated: Samples, real: Samples, *, bandwidth: float | None = None) ->
         raise LdctError(f"a Gaussian kernel needs a positive bandwidth, got {bandwidth}")
 
     def kernel(squared: NDArray) -> NDArray:
+        """Of squared distances."""
         return np.exp(-squared / (2 * bandwidth**2))
 
     within = sum(kernel(pdist(each, "sqeuclidean")).mean() for each in (generated, real))
@@ -57,9 +58,9 @@ def frechet_distance(generated: Samples, real: Samples) -> float:
     one, other = (each - each.mean(axis=0) for each in (generated, real))
     roots = [_root_of_covariance(each) for each in (one, other)]
     shared = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
-    apart = np.square(generated.mean(axis=0) - real.mean(axis=0)).sum()
+    means = np.square(generated.mean(axis=0) - real.mean(axis=0)).sum()
     spread = sum(np.square(each).sum() / (len(each) - 1) for each in (one, other))
-    return float(apart + spread - 2 * shared)
+    return float(means + spread - 2 * shared)
 
 
 def _root_of_covariance(centred: Samples) -> NDArray[np.float64]:

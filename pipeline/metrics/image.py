@@ -18,7 +18,7 @@ from pipeline.core.units import TISSUE_RANGES_HU, Window
 
 Mask = NDArray[np.bool_]
 
-#: Tissue is told from the target smoothed over so many pixels: chosen by single noisy pixels,
+#: Tissue is chosen on the target smoothed over so many pixels: chosen by single noisy pixels,
 #: a class would hold the target's own noise, and every denoiser would look biased.
 TISSUE_SMOOTHING_PIXELS = 5
 #: Wang et al. 2004; scikit-image's defaults.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 
 from pipeline.core.errors import LdctError
 from pipeline.core.json_numbers import JsonRecord
-from pipeline.core.types import Progress
+from pipeline.core.types import Json, Progress
 from pipeline.metrics.bootstrap import bootstrap_distribution, times_drawn
 from pipeline.physics.phantoms.image_quality import Rod, RodKind, rod_phantom, water_phantom
 from pipeline.quality.dose_sweep import Sweep, SweepConditions, conditions
@@ -69,13 +68,13 @@ class DoseSweep(JsonRecord):
     equivalent_dose_all_rods: EquivalentDose | None = None
 
     @model_serializer(mode="wrap")
-    def _flat(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _flat(self, dump: SerializerFunctionWrapHandler) -> Json:
         found = dump(self)
         return {**found.pop("conditions"), **found}
 
     @model_validator(mode="before")
     @classmethod
-    def _nested(cls, found: dict[str, Any]) -> dict[str, Any]:
+    def _nested(cls, found: Json) -> Json:
         return found if "conditions" in found else {**found, "conditions": found}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,9 @@ from pipeline.quality.ttf import TransferFigures, edge_transfer, rod_transfer, w
 
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Stack = NDArray[np.float32]
-Measure = Callable[[Stack, QualityPhantom], dict[str, Any]]
+#: Some fields of a PhantomArm.
+Fields = dict[str, object]
+Measure = Callable[[Stack, QualityPhantom], Fields]
 
 #: Contrasts of the large rods, HU above water: air, fat, soft tissue, bone.
 ROD_CONTRASTS_HU = (-1000.0, -100.0, 60.0, 900.0)
@@ -120,7 +121,7 @@ def phantom_figures(
         realisations=slices,
         generator=generator,
     )
-    measured: dict[str, dict[str, Any]] = {"undenoised": {}, "full_dose": {}}
+    measured: dict[str, Fields] = {"undenoised": {}, "full_dose": {}}
     if denoiser is not None:
         measured["denoised"] = {}
     for (phantom, measure), images in zip(phantoms, scans, strict=True):
@@ -129,24 +130,26 @@ def phantom_figures(
         measured["full_dose"] |= measure(images.at_dose(1.0), phantom)
         if denoiser is not None:
             measured["denoised"] |= measure(denoiser(low_hu), phantom)
-    return PhantomFigures(
-        dose_fraction=dose_fraction,
-        slices_per_phantom=slices,
-        pixel_mm=grid.pixel_mm,
-        body_diameter_mm=2 * phantoms[0][0].truth.body_radius_mm,
+    fields: Fields = {
+        "dose_fraction": dose_fraction,
+        "slices_per_phantom": slices,
+        "pixel_mm": grid.pixel_mm,
+        "body_diameter_mm": 2 * phantoms[0][0].truth.body_radius_mm,
         **scanner.conditions.to_dict(),
         **_arms(measured),
-    )
+    }
+    return PhantomFigures.model_validate(fields)
 
 
-def _arms(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A PhantomArm of each, with its shift from full dose's peak."""
-    full = measured["full_dose"]["noise_power"].peak_frequency_per_mm
+def _arms(measured: dict[str, Fields]) -> dict[str, PhantomArm]:
+    """By name, each with its shift from full dose's peak."""
+    arms = {name: PhantomArm.model_validate(fields) for name, fields in measured.items()}
+    full = arms["full_dose"].noise_power.peak_frequency_per_mm
     return {
-        name: PhantomArm(
-            **figures, peak_shift=_shift(figures["noise_power"].peak_frequency_per_mm, full)
+        name: arm.model_copy(
+            update={"peak_shift": _shift(arm.noise_power.peak_frequency_per_mm, full)}
         )
-        for name, figures in measured.items()
+        for name, arm in arms.items()
     }
 
 
@@ -166,7 +169,7 @@ def _phantoms(grid: PhantomGrid) -> list[tuple[QualityPhantom, Measure]]:
     ]
 
 
-def _water(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
+def _water(image_hu: Stack, phantom: QualityPhantom) -> Fields:
     pixel_mm = phantom.grid.pixel_mm
     # 3 x 3 squares, half overlapping, about the centre, where the noise is nearly stationary.
     places = tile_places_mm(half_width_mm=25, step_mm=_NPS_PIXELS * pixel_mm / 2)
@@ -178,7 +181,7 @@ def _water(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
     }
 
 
-def _low_contrast(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
+def _low_contrast(image_hu: Stack, phantom: QualityPhantom) -> Fields:
     between = ring_mm(4, _RING_MM, turn_rad=math.pi / 4)
     return {
         "contrast_to_noise": {
@@ -202,7 +205,7 @@ def _large_rods() -> list[Rod]:
     ]
 
 
-def _high_contrast(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
+def _high_contrast(image_hu: Stack, phantom: QualityPhantom) -> Fields:
     """Transfer at each rod, and how far the HU inside are from the truth."""
     pixel_mm = phantom.grid.pixel_mm
     transfers, bias = {}, {}
@@ -223,7 +226,7 @@ def _high_contrast(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
     return {"rod_transfer": transfers, "rod_bias": bias}
 
 
-def _edge(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
+def _edge(image_hu: Stack, phantom: QualityPhantom) -> Fields:
     transfer = edge_transfer(
         image_hu,
         point_mm=(SLANTED_EDGE.x_mm, SLANTED_EDGE.y_mm),
@@ -235,7 +238,7 @@ def _edge(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
     return {"edge_transfer": transfer.figures()}
 
 
-def _wire(image_hu: Stack, phantom: QualityPhantom) -> dict[str, Any]:
+def _wire(image_hu: Stack, phantom: QualityPhantom) -> Fields:
     transfer = wire_transfer(
         image_hu,
         centre_mm=(THIN_WIRE.x_mm, THIN_WIRE.y_mm),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from jinja2 import Undefined
 
-#: Stands for a figure that was not measured.
+from pipeline.core.types import Json
+
+#: In the place of a figure that was not measured.
 NOT_MEASURED = "–"
 #: How many file names and values a group of equal refusals spells out.
 EXAMPLES = 3
 
 
 def or_dash(value: Any) -> Any:
+    """The value, or NOT_MEASURED where there is none."""
     return NOT_MEASURED if value is None or isinstance(value, Undefined) else value
 
 
@@ -29,6 +33,7 @@ def fixed(value: Any, decimals: int = 2, *, signed: bool = False) -> str:
 
 
 def is_number(value: Any) -> bool:
+    """Whether it is a number, infinity included; NaN is none."""
     return isinstance(value, int | float) and not math.isnan(value)
 
 
@@ -57,31 +62,50 @@ def day(started: Any) -> str:
         return str(or_dash(started))
 
 
-def grouped(refusals: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Refusals with the same reason and attribute as one row: count, some files, some values."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+@dataclass(frozen=True)
+class Examples:
+    """The first few of several texts, and how many more there are."""
+
+    shown: list[str]
+    more: int
+
+    @classmethod
+    def of(cls, texts: list[str]) -> Examples:
+        """The first EXAMPLES different ones."""
+        distinct = list(dict.fromkeys(texts))
+        return cls(distinct[:EXAMPLES], max(0, len(distinct) - EXAMPLES))
+
+
+@dataclass(frozen=True)
+class RefusalGroup:
+    """Files refused for one reason, their number, and the DICOM attribute with its values."""
+
+    reason: str
+    attribute: str
+    count: int
+    files: Examples
+    values: Examples
+
+
+def grouped(refusals: list[Json]) -> list[RefusalGroup]:
+    """Refusals with the same reason and attribute together, the largest group first."""
+    groups: dict[tuple[str, str], list[Json]] = {}
     for refusal in refusals:
         key = (str(refusal.get("reason")), str(refusal.get("attribute") or ""))
         groups.setdefault(key, []).append(refusal)
     return [
-        {
-            "reason": reason,
-            "attribute": attribute,
-            "count": len(members),
-            "files": _examples([str(member.get("file")) for member in members]),
-            "values": _examples(
-                [str(member["value"]) for member in members if member.get("value")]
-            ),
-        }
+        RefusalGroup(
+            reason,
+            attribute,
+            len(members),
+            files=Examples.of([str(member.get("file")) for member in members]),
+            values=Examples.of([str(m["value"]) for m in members if m.get("value")]),
+        )
         for (reason, attribute), members in sorted(groups.items(), key=lambda g: -len(g[1]))
     ]
 
 
-def _examples(texts: list[str]) -> dict[str, Any]:
-    distinct = list(dict.fromkeys(texts))
-    return {"shown": distinct[:EXAMPLES], "more": max(0, len(distinct) - EXAMPLES)}
-
-
 def median(values: list[Any]) -> float | None:
+    """The upper median of those that are numbers; None without any."""
     numbers = sorted(value for value in values if is_number(value))
     return numbers[len(numbers) // 2] if numbers else None

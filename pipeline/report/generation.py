@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import Json
 from pipeline.data.images import StoredSlices
 from pipeline.generative import latent_images as latent_grids
 from pipeline.generative.latent_images import ImageGrid, chosen, labels_asked, starting_codes
 from pipeline.models.adapters.generative import Generative
 from pipeline.report import charts
+from pipeline.report.charts import Curve
 from pipeline.report.marked_images import save_grid
 from pipeline.report.pages import data_uri, write_run_page
 
 SAMPLES = 64
 RECONSTRUCTED = 8
 ROWS, STEPS = 4, 9
-#: Of the training log, where a step tells them.
+#: Of the training log, where a step logs them.
 PARTS = (
     *("reconstruction", "kl", "divergence", "discriminator_loss", "perceptual_loss"),
     *("diversity", "discriminator_auc", "certainty", "codes_in_use"),
@@ -46,22 +47,24 @@ def report_grids(
         order = latent_grids.latent_order(model, known if model.encodes else None)
     except ConfigError:  # codes without a fixed shape have no space to walk in
         return found
-    told = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
+    conditions = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
     marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
-    found["interpolations"] = latent_grids.interpolations(model, ends, told, STEPS, marking=marking)
+    found["interpolations"] = latent_grids.interpolations(
+        model, ends, conditions, STEPS, marking=marking
+    )
     if model.has_prior:
         found["traversals"] = latent_grids.traversals(
-            model, ends[0], told[:1], order[: 2 * ROWS], STEPS, marking=marking
+            model, ends[0], conditions[:1], order[: 2 * ROWS], STEPS, marking=marking
         )
     return found
 
 
 def write_generation(
-    report: dict[str, Any],
+    report: Json,
     grids: dict[str, ImageGrid],
     config: GenerateRun,
     *,
-    curve: list[dict[str, float]],
+    curve: Curve,
     path: Path,
 ) -> None:
     """Write the page to `path`, and the grids as PNG beside it. curve: the training log."""
@@ -90,8 +93,8 @@ def write_generation(
     )
 
 
-def alarm_shares(curve: list[dict[str, float]]) -> dict[str, float]:
-    """In which share of the logged iterations each alarm rang; nothing where none is kept."""
+def alarm_shares(curve: Curve) -> dict[str, float]:
+    """The share of the logged iterations in which each alarm was set, of those that are logged."""
     return {
         name: float(np.mean([point.get(name, 0.0) for point in curve]))
         for name in ALARMS

@@ -30,7 +30,7 @@ from pipeline.store.store import Store
 
 #: Generated slices have no scale of their own: a pixel counts as one millimetre.
 NOMINAL_MM = (1.0, 1.0, 1.0)
-GIVEN, LUNGS = "label=", "lungs"
+LABEL_IS, LUNGS = "label=", "lungs"
 
 
 @dataclass(frozen=True)
@@ -49,52 +49,56 @@ class LatentRequest:
 
 
 def view(
-    name: str, model: Generative, config: GenerateRun, store: Store | None, wanted: LatentRequest
+    name: str, model: Generative, config: GenerateRun, store: Store | None, request: LatentRequest
 ) -> ImageGrid:
     """One of `sample`, `reconstruct`, `interpolate`, `traverse`, `arithmetic`.
 
     With a store, codes are of its images, held back ones where its split is known, and samples
-    are drawn like all of them; without, they are random, and what is drawn is of nobody.
-    Raises ConfigError where the model, or what is wanted, does not allow the view.
+    are drawn like all of them; without, codes are random and all images synthetic.
+    Raises ConfigError where the model, or what is requested, does not allow the view.
     """
     if name == "sample":
-        asked = _asked(model, wanted.count, wanted)
+        asked = _asked(model, request.count, request)
         if store is None:
-            return latent_grids.samples(model, asked, seed=wanted.seed)
-        return latent_grids.samples_like(model, _all_known(store, config), asked, seed=wanted.seed)
+            return latent_grids.samples(model, asked, seed=request.seed)
+        return latent_grids.samples_like(model, _all_known(store, config), asked, seed=request.seed)
     if name == "arithmetic":
-        known, has = _with_attribute(_of(store, name), config, wanted.attribute)
-        return latent_grids.arithmetic(model, known, has, name=wanted.attribute, shown=wanted.count)
+        known, has = _with_attribute(_of(store, name), config, request.attribute)
+        return latent_grids.arithmetic(
+            model, known, has, name=request.attribute, shown=request.count
+        )
     if name == "reconstruct":
-        known = known_images(_of(store, name), config, wanted.count)
+        known = known_images(_of(store, name), config, request.count)
         return latent_grids.reconstructions(model, known)
-    start = None if store is None else known_images(store, config, 2 * wanted.count)
-    return _walk(name, model, start, wanted)
+    start = None if store is None else known_images(store, config, 2 * request.count)
+    return _walk(name, model, start, request)
 
 
 def _walk(
-    name: str, model: Generative, known: RealImages | None, wanted: LatentRequest
+    name: str, model: Generative, known: RealImages | None, request: LatentRequest
 ) -> ImageGrid:
     """Interpolations or traversals: of stored images' codes, or of random ones."""
-    codes = starting_codes(model, known, 2 * wanted.count, seed=wanted.seed)
-    told = known.labels if known else _asked(model, len(codes), wanted)
+    codes = starting_codes(model, known, 2 * request.count, seed=request.seed)
+    conditions = known.labels if known else _asked(model, len(codes), request)
     marking = latent_grids.RECONSTRUCTED if known else MARKING
     if name == "interpolate":
         rows = len(codes) // 2
         return latent_grids.interpolations(
-            model, codes[: 2 * rows], told[:rows], wanted.steps, marking=marking
+            model, codes[: 2 * rows], conditions[:rows], request.steps, marking=marking
         )
-    order = latent_grids.latent_order(model, known)[: wanted.count]
-    return latent_grids.traversals(model, codes[0], told[:1], order, wanted.steps, marking=marking)
+    order = latent_grids.latent_order(model, known)[: request.count]
+    return latent_grids.traversals(
+        model, codes[0], conditions[:1], order, request.steps, marking=marking
+    )
 
 
-def _asked(model: Generative, count: int, wanted: LatentRequest) -> torch.Tensor:
-    if wanted.label is None:
+def _asked(model: Generative, count: int, request: LatentRequest) -> torch.Tensor:
+    if request.label is None:
         return labels_asked(np.arange(max(1, model.labels)), count)
-    if not 0 <= wanted.label < model.labels:
+    if not 0 <= request.label < model.labels:
         there = f"0 to {model.labels - 1}" if model.labels else "none"
-        raise ConfigError(f"--label {wanted.label}: the model's labels are {there}")
-    return torch.full((count,), wanted.label)
+        raise ConfigError(f"--label {request.label}: the model's labels are {there}")
+    return torch.full((count,), request.label)
 
 
 def _of(store: Store | None, name: str) -> Store:
@@ -135,8 +139,8 @@ def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:
     """
     if attribute == LUNGS:
         return labels_of(images, "lungs").astype(bool)
-    if attribute.startswith(GIVEN) and attribute.removeprefix(GIVEN).isdigit():
-        return labels_of(images, "given") == int(attribute.removeprefix(GIVEN))
+    if attribute.startswith(LABEL_IS) and attribute.removeprefix(LABEL_IS).isdigit():
+        return labels_of(images, "given") == int(attribute.removeprefix(LABEL_IS))
     try:
         with Path(attribute).open(newline="", encoding="utf-8") as lines:
             listed = {(row[0], int(row[1]) - 1) for row in csv.reader(lines) if row}
@@ -172,7 +176,7 @@ def write_view(
             raise ConfigError("--dicom, --nifti: grey levels of pictures are no CT")
         if grid.marking != MARKING:
             raise ConfigError(
-                "--dicom, --nifti: only what is drawn from random codes is of nobody; "
+                "--dicom, --nifti: only images from random codes may be written as synthetic CT; "
                 "leave --store out"
             )
     paths = [out / f"{name}.png"]

@@ -1,4 +1,4 @@
-"""Pictures of what a model made up, each marked as such: in the picture and in the file."""
+"""Images that a model generated, each marked as such: in the picture and in the file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GAP = 2
 _FONT_PIXELS = 13
 _BACKGROUND, _INK = 16, 220
 #: Small pictures are shown at a multiple of their size, so that a digit can be read.
-_LEAST_SIDE = 48
+_MIN_SIDE = 48
 
 
 def save_grid(
@@ -41,7 +41,7 @@ def save_grid(
     Under them stand the marking and the caption, and both in the PNG's text as well.
     """
     levels = grey_levels(images, window)
-    times = max(1, math.ceil(_LEAST_SIDE / min(images.shape[1:])))
+    times = max(1, math.ceil(_MIN_SIDE / min(images.shape[1:])))
     levels = levels.repeat(times, axis=1).repeat(times, axis=2)
     height, width = levels.shape[1] + _GAP, levels.shape[2] + _GAP
     rows = math.ceil(len(levels) / columns)
@@ -54,7 +54,7 @@ def save_grid(
     picture = Image.fromarray(canvas)
     ImageDraw.Draw(picture).text((4, rows * height + 4), "\n".join(lines), fill=_INK, font=_font())
     with replacing(path) as partial:
-        picture.save(partial, pnginfo=_told(marking, caption))
+        picture.save(partial, pnginfo=_metadata(marking, caption))
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -62,7 +62,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _wrapped(text: str, width_pixels: int) -> list[str]:
-    """Lines that fit, broken between words."""
+    """Lines no wider than that, broken between words."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -73,7 +73,7 @@ def _wrapped(text: str, width_pixels: int) -> list[str]:
     return lines
 
 
-def _told(marking: str, caption: str) -> PngInfo:
+def _metadata(marking: str, caption: str) -> PngInfo:
     text = PngInfo()
     text.add_text("Comment", marking)
     text.add_text("Description", caption)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.config.segmentation import IGNORED
 from pipeline.core.units import Window
 
-#: Hues a golden section apart: neighbours in number differ most.
+#: Hues by steps of the golden section: neighbours in number differ most.
 _HUE_STEP = 0.618034
 #: How much of the colour the inside of a class takes.
 TINT = 0.2

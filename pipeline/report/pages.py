@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from pipeline.report.formatting import (
     median,
     or_dash,
 )
-from pipeline.report.slice_images import Panel, grey_png
+from pipeline.report.slice_images import Crop, Levels, Panel, difference_png, grey_png
 
 
 def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path) -> None:
@@ -49,7 +50,7 @@ def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path)
         report,
         curve=curve,
         path=path,
-        **_pictured(report.get("metrics"), panels),
+        **_denoised(report.get("metrics"), panels),
         others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
     )
@@ -83,7 +84,7 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
         path,
         report=report,
         **_measured(report.get("figures"), report.get("config")),
-        **_pictured(report.get("figures"), panels),
+        **_denoised(report.get("figures"), panels),
         others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
@@ -124,13 +125,13 @@ def _measured(metrics: Json | None, config: Any) -> Json:
     }
 
 
-def _pictured(metrics: Json | None, panels: list[Panel]) -> Json:
+def _denoised(metrics: Json | None, panels: list[Panel]) -> Json:
     """What the pages of denoisers show: windows, bias, slices."""
     overall = (metrics or {}).get("overall") or {}
     return {
         "windows": overall.get("windows") or {},
         "bias_chart": data_uri(charts.bias_png(overall.get("hu_bias"))),
-        "panels": [_pictures(panel) for panel in panels],
+        "panels": [_film(panel) for panel in panels],
         "colour_bar": data_uri(slice_images.colour_bar_png()),
         "difference_limit_hu": slice_images.DIFFERENCE_LIMIT_HU,
         "enlargement": slice_images.ENLARGEMENT,
@@ -182,9 +183,43 @@ def _environment() -> Environment:
     return environment
 
 
-def _pictures(panel: Panel) -> Json:
-    """A panel as the template needs it: four columns, each the whole slice and its centre, and
-    a profile along the middle row of that centre."""
+@dataclass(frozen=True)
+class _Column:
+    """A slice whole and its centre, as data URIs. kind: input, output, reference or difference."""
+
+    title: str
+    kind: str
+    whole: str | None
+    centre: str | None
+
+    @classmethod
+    def of(cls, title: str, kind: str, levels: Levels, crop: Crop) -> _Column:
+        to_png = difference_png if kind == "difference" else grey_png
+        return cls(title, kind, data_uri(to_png(levels)), data_uri(to_png(levels[crop])))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The row of pixels that a profile is of, from 1, of how many, and where it is in CSS."""
+
+    row: int
+    rows: int
+    top: str
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A panel as the template needs it: four columns, and a profile along the middle row of
+    their centre. box: where the centre lies in the slice, in CSS."""
+
+    panel: Panel
+    columns: list[_Column]
+    box: dict[str, str]
+    line: _Line
+    profile: str | None
+
+
+def _film(panel: Panel) -> _Film:
     crop = slice_images.centre_crop(panel.target_hu)
     images = [
         ("full dose", "reference", panel.target_hu),
@@ -192,19 +227,11 @@ def _pictures(panel: Panel) -> Json:
         ("denoised", "output", panel.output_hu),
     ]
     columns = [
-        _column(
-            title,
-            kind,
-            grey_png,
-            slice_images.grey_levels(image_hu, panel.window),
-            crop,
-        )
+        _Column.of(title, kind, slice_images.grey_levels(image_hu, panel.window), crop)
         for title, kind, image_hu in images
     ]
     levels = slice_images.difference_levels(panel.difference_hu)
-    columns.append(
-        _column("denoised − full dose", "difference", slice_images.difference_png, levels, crop)
-    )
+    columns.append(_Column.of("denoised − full dose", "difference", levels, crop))
     rows = len(panel.target_hu)
     row = (crop[0].start + crop[0].stop) // 2
     profile = charts.profile_png(
@@ -213,25 +240,11 @@ def _pictures(panel: Panel) -> Json:
         output_hu=panel.output_hu[row, crop[1]],
         pixel_mm=panel.pixel_mm,
     )
-    return {
-        "panel": panel,
-        "columns": columns,
-        "box": _percent(crop, panel.target_hu),
-        "line": {"row": row + 1, "rows": rows, "top": f"{100 * (row + 0.5) / rows:.2f}%"},
-        "profile": data_uri(profile),
-    }
+    line = _Line(row + 1, rows, top=f"{100 * (row + 0.5) / rows:.2f}%")
+    return _Film(panel, columns, _percent(crop, panel.target_hu), line, data_uri(profile))
 
 
-def _column(title: str, kind: str, to_png: Any, levels: NDArray, crop: Any) -> Json:
-    return {
-        "title": title,
-        "kind": kind,
-        "whole": data_uri(to_png(levels)),
-        "centre": data_uri(to_png(levels[crop])),
-    }
-
-
-def _percent(crop: tuple[slice, slice], image: NDArray) -> dict[str, str]:
+def _percent(crop: Crop, image: NDArray) -> dict[str, str]:
     """Where the crop lies in the slice, in CSS."""
     rows, columns = image.shape
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from PIL import Image as PillowImage
 
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.atomic_files import replacing
-from pipeline.core.types import Picture
+from pipeline.core.types import Json, Picture
 from pipeline.data.stored_pictures import StoredPictures, matching
 from pipeline.evaluation.classical_denoisers import Tuning
 from pipeline.evaluation.classical_restorers import references_at, unrestored
@@ -21,6 +20,7 @@ from pipeline.inference.restore import restored
 from pipeline.io.colour import levels_of
 from pipeline.metrics.image import windowed
 from pipeline.models.adapters.restorer import Restorer, degradation_of
+from pipeline.report.charts import Curve
 from pipeline.report.pages import data_uri, write_run_page
 from pipeline.store.store import Store
 
@@ -56,26 +56,26 @@ def restoration_strips(
             matching(pictures.target(number), degraded, degradation.scale),
         ]
         place = pictures.places[number]
-        told = f"{place.key}, {place.slices.start or 0}: {', '.join(order)}".replace("_", " ")
-        found[told] = _strip([_shown(_middle(answer), config) for answer in answers])
+        title = f"{place.key}, {place.slices.start or 0}: {', '.join(order)}".replace("_", " ")
+        found[title] = _strip([_shown(_middle(answer), config) for answer in answers])
     return found
 
 
 def write_restoration(
-    report: dict[str, Any],
+    report: Json,
     strips: dict[str, NDArray[np.uint8]],
     *,
-    curve: list[dict[str, float]],
+    curve: Curve,
     path: Path,
 ) -> None:
     """Write the page to `path`, and each strip as PNG beside it. curve: the training log."""
     shown = {}
-    for number, (told, strip) in enumerate(strips.items()):
+    for number, (title, strip) in enumerate(strips.items()):
         file = io.BytesIO()
         PillowImage.fromarray(strip).save(file, "PNG")
         with replacing(path.with_name(f"restored-{number}.png")) as partial:
             partial.write_bytes(file.getvalue())
-        shown[told] = data_uri(file.getvalue())
+        shown[title] = data_uri(file.getvalue())
     write_run_page("restoration.html", report, curve=curve, path=path, strips=shown)
 
 

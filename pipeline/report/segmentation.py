@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,10 @@ from torch import nn
 from pipeline.config.segmentation import IGNORED
 from pipeline.config.task_runs import SegmentRun
 from pipeline.core.atomic_files import replacing
+from pipeline.core.types import Json
 from pipeline.inference.segment import segment
 from pipeline.metrics.segmentation import TOLERANCE_MM
+from pipeline.report.charts import Curve
 from pipeline.report.overlay import colour_of, overlay
 from pipeline.report.pages import data_uri, write_run_page
 from pipeline.report.slice_images import png_of
@@ -22,7 +23,7 @@ from pipeline.store.labels import stored_labels
 from pipeline.store.store import Store
 
 SLICES_PER_SERIES = 2
-MOST_SERIES = 4
+MAX_SERIES = 4
 #: Small working images are shown so many times larger, to be seen at all.
 SMALLEST_SIDE = 400
 
@@ -40,15 +41,15 @@ class Overlay:
 def choose_overlays(
     model: nn.Module, store: Store, keys: list[str], config: SegmentRun
 ) -> list[Overlay]:
-    """Of each of the first series, the slices where the label map shows most classes, apart."""
+    """Of each of the first series, the slices where the label map shows most classes."""
     settings = config.grid
     name, window = next(iter(config.windows.items()))
     overlays = []
-    for key in keys[:MOST_SERIES]:
+    for key in keys[:MAX_SERIES]:
         volume = store.load(key)
         found = segment(model, volume, settings)
         truth = settings.classes_of(stored_labels(store, key, settings.labels))
-        for number in _telling(truth):
+        for number in _most_labelled(truth):
             image_hu = np.array(volume.image_hu[number])
             overlays.append(
                 Overlay(
@@ -61,17 +62,18 @@ def choose_overlays(
     return overlays
 
 
-def _telling(truth: NDArray[np.uint8]) -> list[int]:
+def _most_labelled(truth: NDArray[np.uint8]) -> list[int]:
     """The slice of the most classes (and, of these, of the most labelled voxels) in each of
     SLICES_PER_SERIES parts of a volume."""
     parts = np.array_split(np.arange(len(truth)), min(SLICES_PER_SERIES, len(truth)))
 
-    def told(number: int) -> tuple[int, int]:
+    def labelled(number: int) -> tuple[int, int]:
+        """How many classes a slice shows, and how many voxels of them."""
         plane = truth[number]
         known = plane[(plane > 0) & (plane != IGNORED)]
         return len(np.unique(known)), len(known)
 
-    return [max(part.tolist(), key=told) for part in parts]
+    return [max(part.tolist(), key=labelled) for part in parts]
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -80,7 +82,7 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def write_segmentation_report(
-    report: dict[str, Any], *, overlays: list[Overlay], curve: list[dict[str, Any]], path: Path
+    report: Json, *, overlays: list[Overlay], curve: Curve, path: Path
 ) -> None:
     """Write the page of a segmenter's run to `path`; see pipeline.report.pages.write_report."""
     overall = ((report.get("metrics") or {}).get("overall")) or {}

@@ -34,6 +34,8 @@ DIFFERENCE_COLOURS = LinearSegmentedColormap.from_list(
 ENLARGEMENT = 2.5
 
 Levels = NDArray[np.uint8]
+#: Rows and columns of a region.
+Crop = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def _levels(values: NDArray, low: float, high: float) -> Levels:
 
 
 def grey_png(levels: Levels) -> bytes:
+    """Levels [rows, columns] as they are."""
     return _png(Image.fromarray(levels))
 
 
@@ -104,7 +107,7 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def centre_crop(image_hu: NDArray) -> tuple[slice, slice]:
+def centre_crop(image_hu: NDArray) -> Crop:
     """The region around the body's centre that is shown enlarged; the image's without a body."""
     mask = body_mask(image_hu)
     sides = []

@@ -10,7 +10,7 @@ from helpers.images import body_slice
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.masks import body_mask
 from pipeline.core.units import Window
@@ -120,7 +120,7 @@ def test_only_what_is_asked_for_is_computed() -> None:
 
 
 def test_a_run_names_any_of_them() -> None:
-    assert set(get_args(RunConfig.model_fields["convention"].annotation)) == set(CONVENTIONS)
+    assert set(get_args(DenoiseRun.model_fields["convention"].annotation)) == set(CONVENTIONS)
 
 
 def test_an_anatomy_has_its_own_window_and_no_other() -> None:

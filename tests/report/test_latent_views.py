@@ -75,7 +75,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.mark.parametrize("name", ["sample", "interpolate", "traverse"])
-def test_without_a_store_what_is_drawn_is_of_nobody_and_of_the_seed(name: str) -> None:
+def test_without_a_store_what_is_drawn_is_synthetic_and_of_the_seed(name: str) -> None:
     config = run()
     model = made(config)
     grid = view(name, model, config, None, LatentRequest(count=3, steps=5))
@@ -187,7 +187,7 @@ def test_an_attribute_is_a_list_of_slices_that_the_store_has(store: Store, tmp_p
             view("arithmetic", model, config, store, LatentRequest(attribute=wrong))
 
 
-def test_synthetic_ct_is_written_of_nobody_alone(store: Store, tmp_path: Path) -> None:
+def test_synthetic_ct_is_written_of_random_codes_alone(store: Store, tmp_path: Path) -> None:
     config = run()
     model = made(config)
     told = {"made_by": "tiny v1", "seed": 0}
@@ -204,7 +204,7 @@ def test_synthetic_ct_is_written_of_nobody_alone(store: Store, tmp_path: Path) -
     assert pydicom.dcmread(slices[0]).SyntheticData == "YES"
     np.testing.assert_allclose(np.asarray(nibabel.load(paths[2]).dataobj).T, drawn.images)
     known = view("reconstruct", model, config, store, LatentRequest(count=1))
-    with pytest.raises(ConfigError, match="of nobody"):
+    with pytest.raises(ConfigError, match="random codes"):
         write_view(known, "reconstruct", tmp_path, config, dicom=True, **told)
     digits = run(generation={"source": "digits", "image_size": [16, 16], "label": "lungs"})
     with pytest.raises(ConfigError, match="grey levels"):
@@ -267,7 +267,7 @@ def test_the_page_says_when_a_game_went_wrong(store: Store, tmp_path: Path) -> N
     page = tmp_path / "report.html"
     write_generation(report, grids, config, curve=curve, path=page)
     text = " ".join(page.read_text(encoding="utf-8").split())
-    assert "collapse alarm: rang in 50" in text
+    assert "collapse alarm: set in 50" in text
     assert "20.0 dB" in text
     assert "ldct latent sample models:/tiny/1" in text
     assert "ldct apply" not in text

@@ -22,7 +22,7 @@ from pipeline.models.adapters.base import Identity
 from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind
 from pipeline.quality.dose_sweep import Sweep
 from pipeline.report import charts
-from pipeline.report.formatting import duration, fixed, grouped
+from pipeline.report.formatting import Examples, duration, fixed, grouped
 from pipeline.report.pages import write_evaluation, write_report
 from pipeline.report.slice_images import (
     Panel,
@@ -316,8 +316,8 @@ def test_the_crop_of_a_slice_without_a_body_is_its_middle():
 def test_equal_refusals_become_one_row_with_their_count():
     cut = [{"file": f"{k}.dcm", "reason": "cut short", "value": str(k)} for k in range(5)]
     rows = grouped([{"file": "x", "reason": "no slope", "attribute": "RescaleSlope"}, *cut])
-    assert [(row["reason"], row["count"]) for row in rows] == [("cut short", 5), ("no slope", 1)]
-    assert rows[0]["files"] == {"shown": ["0.dcm", "1.dcm", "2.dcm"], "more": 2}
+    assert [(row.reason, row.count) for row in rows] == [("cut short", 5), ("no slope", 1)]
+    assert rows[0].files == Examples(["0.dcm", "1.dcm", "2.dcm"], more=2)
 
 
 @pytest.mark.parametrize(
