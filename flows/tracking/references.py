@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.tracking.versions import Reference
 from pipeline.config.shipped import find_pretrained
-from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.models.adapters.card import LoadedModel
 
 #: The alias of models that come with the software.
 PRETRAINED = "pretrained"
-
-_REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; version and alias exclude
-    each other."""
-
-    name: str
-    version: str | None = None
-    alias: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """Raises ConfigError for what names no model."""
-        match = _REFERENCE.match(text)
-        if match is None:
-            raise ConfigError(f"{text} names no model; write NAME@alias or NAME/VERSION")
-        return cls(match["name"], match["version"], match["alias"])
 
 
 def load_named(text: str) -> LoadedModel:

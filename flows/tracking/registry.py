@@ -23,8 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.mlflow_run import TrackedRun, log_portable
-from flows.tracking.references import Reference
-from flows.tracking.versions import Recorded, VersionDetails, VersionRow
+from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow
 from pipeline.config.run import RunConfig, digest, parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError

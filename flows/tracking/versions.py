@@ -1,10 +1,12 @@
-"""What the registry knows of a version: as a row, as registered, and whole."""
+"""A version of a model: how it is named, its row in a list, and what it was registered with."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
 
@@ -58,3 +60,24 @@ class VersionDetails:
     def to_dict(self) -> Json:
         """As `ldct models show --json` prints it."""
         return {**asdict(self.row), **self.recorded.to_dict(), "config": self.config.resolved()}
+
+
+_REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """NAME (its champion), NAME@alias, NAME/VERSION or models:/...; version and alias exclude
+    each other."""
+
+    name: str
+    version: str | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises ConfigError for what names no model."""
+        match = _REFERENCE.match(text)
+        if match is None:
+            raise ConfigError(f"{text} names no model; write NAME@alias or NAME/VERSION")
+        return cls(match["name"], match["version"], match["alias"])
