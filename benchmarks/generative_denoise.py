@@ -21,7 +21,7 @@ from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.inference.denoise import apply_model
-from pipeline.ingest.ingest import ingest
+from pipeline.ingest.ingest import IngestedSeries, ingest
 from pipeline.models.adapters.base import HUModel
 from pipeline.physics.phantoms.image_quality import PhantomGrid, water_phantom
 from pipeline.quality.nps import NoisePower, less_mean_of_repeats, noise_power
@@ -54,7 +54,7 @@ def denoise(data: Path, work: Path, results: Path, iterations: int | None = None
     for name, (config_name, changes) in ARMS.items():
         config = load_config(
             CONFIGS / f"{config_name}.yaml",
-            [f"data.split.test=[{patients[TEST]['patient']}]", *changes, *quick],
+            [f"data.split.test=[{patients[TEST].patient}]", *changes, *quick],
         )
         began = time.process_time()
         models[name] = trained(config, store, patients, work / "training")
@@ -66,7 +66,7 @@ def denoise(data: Path, work: Path, results: Path, iterations: int | None = None
     return figures
 
 
-def stored(data: Path, folder: Path) -> tuple[Store, dict[str, dict[str, str]]]:
+def stored(data: Path, folder: Path) -> tuple[Store, dict[str, IngestedSeries]]:
     store = Store(folder)
     key = installation_key()
     names = (*TRAINING, TEST)
@@ -74,10 +74,10 @@ def stored(data: Path, folder: Path) -> tuple[Store, dict[str, dict[str, str]]]:
 
 
 def trained(
-    config: RunConfig, store: Store, patients: dict[str, dict[str, str]], folder: Path
+    config: RunConfig, store: Store, patients: dict[str, IngestedSeries], folder: Path
 ) -> HUModel:
-    keys = [patients[name]["series"] for name in TRAINING]
-    draws = {key: config.data.realisations for key in keys} | {patients[TEST]["series"]: 1}
+    keys = [patients[name].series for name in TRAINING]
+    draws = {key: config.data.realisations for key in keys} | {patients[TEST].series: 1}
     degrade_store(store, draws, config)
     items = PatchPairs(store, keys, config, config.train.iterations * config.train.batch)
     log = log_to_stderr(config.name, config.train.iterations)
@@ -87,12 +87,12 @@ def trained(
 def measured(
     model: HUModel,
     store: Store,
-    patients: dict[str, dict[str, str]],
+    patients: dict[str, IngestedSeries],
     config: RunConfig,
     phantom: dict[str, NDArray[np.float32]],
 ) -> dict[str, Any]:
     """Figures of the test patient, and the texture left in a phantom of water."""
-    overall = evaluate_store(model, store, [patients[TEST]["series"]], config).overall.to_dict()
+    overall = evaluate_store(model, store, [patients[TEST].series], config).overall.to_dict()
     return {
         "patient": overall,
         "phantom": texture(apply_model(model, phantom["low"]), phantom["full"]),
@@ -136,12 +136,12 @@ def spectrum(image_hu: NDArray[np.float32]) -> NoisePower:
 def show(
     models: dict[str, HUModel],
     store: Store,
-    patients: dict[str, dict[str, str]],
+    patients: dict[str, IngestedSeries],
     config: RunConfig,
     results: Path,
 ) -> None:
     """Full dose, low dose and every arm: a part of one slice in window 40/400, enlarged."""
-    key = patients[TEST]["series"]
+    key = patients[TEST].series
     input_hu = np.array(store.load_degraded(key, degradation_digest(config, 0))[[SHOWN_SLICE]])
     target_hu = np.array(store.load(key).image_hu[[SHOWN_SLICE]])
     outputs = [apply_model(model, input_hu) for model in models.values()]

@@ -60,9 +60,7 @@ def main() -> None:
 def ct_part(arguments: argparse.Namespace) -> dict[str, Any]:
     store = Store(arguments.work / "store")
     keys = {
-        name: ingest(arguments.data / "ct" / name, store, key=installation_key()).series[0][
-            "series"
-        ]
+        name: ingest(arguments.data / "ct" / name, store, key=installation_key()).series[0].series
         for name in (*TRAINING, TEST)
     }
     training = StoredSlices(store, [keys[name] for name in TRAINING], SIZE)

@@ -7,8 +7,6 @@ format cannot keep is refused, not lost.
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Picture
 from pipeline.io.colour import WHITE
 from pipeline.io.itk_reader import suffix_of
-from pipeline.io.volume_files import NIFTI, read_stored, write_voxels
+from pipeline.io.volume_files import NIFTI, read_stored, unreadable_as, write_voxels
 
 PNG, JPEG, TIFF = (".png",), (".jpg", ".jpeg"), (".tif", ".tiff")
 SUFFIXES = (*PNG, *JPEG, *TIFF, *NIFTI)
@@ -94,7 +92,7 @@ def find_pictures(root: Path) -> list[Path]:
 def read_picture(path: Path) -> PictureFile:
     """Read a picture file; raises Unreadable for a damaged one, and for anything but one picture
     of 8 or 16 bits in grey or RGB."""
-    with _damage_in(path):
+    with unreadable_as(suffix_of(path)):
         if path.name.lower().endswith(NIFTI):
             return _read_nifti(path)
         if path.name.lower().endswith(TIFF):
@@ -120,17 +118,6 @@ def write_picture(picture: PictureFile, path: Path) -> None:
             _write_by_pillow(stored, picture, partial)
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
             raise LdctError(f"{path} exists and holds something else; choose another folder")
-
-
-@contextmanager
-def _damage_in(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Unreadable:
-        raise
-    except Exception as error:  # three libraries raise many kinds on damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise Unreadable(f"cannot be read as {suffix_of(path)}: {reason[:200]}") from error
 
 
 def _levels(pixels: NDArray[Any]) -> Picture:

@@ -92,7 +92,7 @@ def read_stored(path: Path) -> StoredImage:
 
     Raises Unreadable for files that are damaged or without a position in the patient.
     """
-    with _damage_in(path):
+    with unreadable_as(format_of(path)):
         if not path.stat().st_size:
             raise Unreadable("an empty file")
         stored = (_read_nifti if suffix_of(path) in NIFTI else read_itk)(path)
@@ -105,7 +105,7 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 
     Raises Unreadable for a damaged header.
     """
-    with _damage_in(path):
+    with unreadable_as(format_of(path)):
         if suffix_of(path) in NIFTI:
             header = nibabel.load(path).header
             size = header.get_data_shape()[:3]
@@ -118,14 +118,15 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 
 
 @contextmanager
-def _damage_in(path: Path) -> Iterator[None]:
+def unreadable_as(name: str) -> Iterator[None]:
+    """Turn whatever the block raises into an Unreadable with its last line; name: the format's."""
     try:
         yield
     except Unreadable:
         raise
-    except Exception as error:  # both libraries raise many kinds on damaged files
+    except Exception as error:  # image libraries raise many kinds on damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise Unreadable(f"cannot be read as {format_of(path)}: {reason[:200]}") from error
+        raise Unreadable(f"cannot be read as {name}: {reason[:200]}") from error
 
 
 def _require_axes(affine: NDArray[np.float64]) -> None:

@@ -129,7 +129,7 @@ def _is_the_body(folder: Path, patients: Path, scratch: Path) -> None:
     )
     found = read_seg(file, LabelGrid.of_series(series))
     store = Store(scratch / "check")
-    key = ingest(series.instances[0].path.parent, store, key=installation_key()).series[0]["series"]
+    key = ingest(series.instances[0].path.parent, store, key=installation_key()).series[0].series
     truth = stored_labels(store, key, "body").labels > 0
     common = 2 * (truth & (found.labels > 0)).sum() / (truth.sum() + (found.labels > 0).sum())
     assert common > 0.9

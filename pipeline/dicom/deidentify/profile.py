@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ from pydicom.uid import UID_dictionary
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.core.refusals import Disposition, Refusal, Unreadable, by_disposition, nothing_usable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable, nothing_usable
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import IDENTIFIERS, identity_in
 from pipeline.dicom.deidentify.refuse import uncertain
+from pipeline.dicom.deidentify.report import DeidentifiedSeries, DeidentifyReport
 from pipeline.dicom.deidentify.rules import (
     DUMMIES,
     EDITION,
@@ -60,38 +61,6 @@ OPTION_CODES = {
     "retain_device": ("113109", "Retain Device Identity Option"),
     "safe_private": ("113111", "Retain Safe Private Option"),
 }
-
-
-@dataclass(frozen=True)
-class DeidentifiedSeries:
-    """A series of the copies: pseudonyms of patient and series, and its number of images."""
-
-    patient: str
-    series: str
-    images: int
-
-
-@dataclass(frozen=True)
-class DeidentifyReport:
-    """What was copied, with warnings, and the files of `root` that were refused.
-
-    Refused files are named as they are in the source: the report is for the source's owner.
-    """
-
-    root: Path
-    written: int
-    series: list[DeidentifiedSeries]
-    warnings: list[str]
-    refusals: list[Refusal]
-
-    def to_dict(self) -> dict[str, object]:
-        """In JSON's types; refusals by what became of the file."""
-        return {
-            "written": self.written,
-            "series": [asdict(series) for series in self.series],
-            "warnings": self.warnings,
-            **by_disposition(self.refusals, self.root),
-        }
 
 
 @dataclass(frozen=True)
