@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from pipeline.config.run import digest
 from pipeline.config.sections import Normalize, Train
 from pipeline.models.adapters.base import HUModel
-from pipeline.training.loop import Checkpoint, Device, Log, Loop
+from pipeline.training.loop import Checkpoint, Log, Loop
 from pipeline.training.steps.base import Step
 
 Curve = list[dict[str, float]]
@@ -65,7 +65,7 @@ def fit(
     model = HUModel(make_network(), normalize=levels, residual=False)
     step = make_step(model, settings)
     checkpoint = Checkpoint(folder, digest(settings.model_dump(mode="json")))
-    loop = Loop(model, step, Device("cpu", bf16=False), settings, checkpoint)
+    loop = Loop(model, step, "cpu", settings, checkpoint)
     curve: Curve = []
 
     tell = log_to_stderr(folder.name, settings.iterations)

@@ -17,7 +17,8 @@ from pipeline.config.sections import Normalize, Train
 from pipeline.data.images import ImageItems
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import VAE
-from pipeline.training.loop import Checkpoint, Loop, choose_device
+from pipeline.training.device import choose_device
+from pipeline.training.loop import Checkpoint, Loop
 from pipeline.training.steps.variational import Variational
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,10 +16,8 @@ from unittest.mock import patch
 
 import torch
 
-from pipeline.config.sections import Train
 from pipeline.core.malloc import SWITCH, keep_freed_memory
 from pipeline.core.versions import versions
-from pipeline.training.loop import choose_device
 
 # As `ldct` does when it starts; a process that _process starts does it by importing this.
 keep_freed_memory()
@@ -32,18 +30,19 @@ Found = TypeVar("Found")
 #: What decides speed, and the last bits of a result, as Linux names it.
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 Precision = Literal["fp32", "auto"]
+MEASURED = "fp32 or bf16 as each training measured"
 
 
 def facts(precision: Precision = "fp32") -> dict[str, Any]:
     """Taken at the end: the load is that of the minutes before, this benchmark's own included.
 
-    precision: what was computed in; `auto`, as trainings do, says what that comes to here.
+    precision: what was computed in; `auto` where trainings measured it, each for itself.
     """
     model, features = processor(Path("/proc/cpuinfo"))
     return {
         "processor": model,
         "features": features,
-        "precision": trained_in() if precision == "auto" else precision,
+        "precision": MEASURED if precision == "auto" else precision,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": [round(load, 2) for load in os.getloadavg()],
@@ -61,11 +60,6 @@ def processor(cpuinfo: Path) -> tuple[str, list[str]]:
     flags = told.get("flags", told.get("Features", "")).split()
     name = told.get("model name") or platform.processor() or platform.machine()
     return name, [feature for feature in FEATURES if feature in flags]
-
-
-def trained_in() -> str:
-    """The precision that `train.precision: auto` takes on this machine."""
-    return "bf16" if choose_device(Train(iterations=1, precision="auto")).bf16 else "fp32"
 
 
 def told(machine: dict[str, Any]) -> str:

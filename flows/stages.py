@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
+from flows.runtime.progress import log as progress_log
 from flows.tracking.references import load_named
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
@@ -33,6 +34,7 @@ from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.tasks.training_job import TrainingJob
+from pipeline.training.precision import Precision
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
     from flows.tracking.mlflow_run import TrackedRun
@@ -100,21 +102,30 @@ def train_stage(
     validation: list[str],
     folder: Path,
     run: TrackedRun,
-) -> tuple[ModelAdapter, Curve]:
-    """Train on the series `keys`; returns the model and the curve of logged figures.
+) -> tuple[ModelAdapter, Curve, Precision]:
+    """Train on the series `keys`; returns the model, the curve of logged figures, and what was
+    computed in.
 
     folder: of the checkpoint. validation: keys of the series that choose the weights.
     """
     training = TrainingJob.of(config, store, keys, validation=validation, folder=folder)
-    curve: Curve = []
+    curve: dict[int, dict[str, float]] = {}  # a training that falls back repeats iterations
+    precision = Precision("fp32")
     with StageProgress("train", unit="it", total=config.train.iterations) as stage:
 
         def log(metrics: dict[str, float], iteration: int) -> None:
-            curve.append({"iteration": iteration, **metrics})
+            curve[iteration] = {"iteration": iteration, **metrics}
             run.log(metrics, iteration)
             stage.at(iteration, f"loss {metrics['loss']:.2e}")
 
-        return training.run(log), curve
+        def on_precision(chosen: Precision) -> None:
+            nonlocal precision
+            precision = chosen
+            run.log_precision(chosen.used)
+            progress_log("precision", f"train: in {chosen.used}, {chosen.why}", chosen.to_dict())
+
+        model = training.run(log, on_precision)
+    return model, [curve[iteration] for iteration in sorted(curve)], precision
 
 
 @stage_task("evaluate")

@@ -18,6 +18,7 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import require_step_for
+from pipeline.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Trained:
 
     card: ModelCard
     curve: stages.Curve
+    precision: Precision
     figures: JsonRecord
     verdict: Verdict
 
@@ -44,6 +46,7 @@ class Trained:
             },
             "data_digest": self.card.data_digest,
             "config_digest": self.card.config_digest,
+            "precision": self.precision.to_dict(),
             "metrics": self.figures.to_dict(),
             "gate": self.verdict.to_dict(),
         }
@@ -73,7 +76,7 @@ def train_and_register(
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])
     with Registry.default().run(config, data_digest=data_digest) as run:
-        model, curve = clock.run(
+        model, curve, precision = clock.run(
             "train",
             stages.train_stage,
             store,
@@ -96,4 +99,4 @@ def train_and_register(
             verdict=verdict,
             seen=task_of(config).traits(store, keys[TRAIN], config),
         )
-    return Trained(card, curve, figures, verdict)
+    return Trained(card, curve, precision, figures, verdict)

@@ -38,6 +38,10 @@ class TrackedRun:
             some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
             self.client.log_batch(self.run_id, params=some)
 
+    def log_precision(self, used: str) -> None:
+        """fp32 or bf16, whatever the configuration left open."""
+        self.client.set_tag(self.run_id, "precision", used)
+
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Figures of one iteration."""
         rows = [Metric(key, value, 0, step) for key, value in metrics.items()]

@@ -126,7 +126,8 @@ class Train(Strict):
     batch: Annotated[int, Field(ge=1)] = 16
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 0
-    #: `auto` is bf16 where the hardware computes it fast, else fp32.
+    #: `auto` is whichever trains this network faster here, measured at the start, and fp32 where
+    #: bf16 is wrong or fails (pipeline.training.precision).
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     channels_last: bool = True

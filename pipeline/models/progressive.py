@@ -198,11 +198,13 @@ def reduced(image: torch.Tensor, times: int = 1) -> torch.Tensor:
 
 def unit_length(features: torch.Tensor) -> torch.Tensor:
     """Features [batch, channels, ...] with a mean square of 1 over channels."""
-    return features * torch.rsqrt(features.square().mean(dim=1, keepdim=True) + 1e-8)
+    exact = features.float()  # in bf16 a sum of squares is all rounding
+    return exact * torch.rsqrt(exact.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 def with_batch_spread(features: torch.Tensor) -> torch.Tensor:
     """One map more: the standard deviation over the batch, mean over features and pixels."""
+    features = features.float()  # variances of bf16 are all rounding
     spread = (features.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
     batch, _, rows, columns = features.shape
     return torch.cat([features, spread.expand(batch, 1, rows, columns)], dim=1)

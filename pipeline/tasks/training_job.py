@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import Log, train
+from pipeline.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ class TrainingJob:
         paths = str(store.path.absolute()), str(folder.absolute())
         return cls(config.resolved(), paths[0], keys, validation, paths[1])
 
-    def run(self, log: Log) -> ModelAdapter:
+    def run(
+        self, log: Log, on_precision: Callable[[Precision], None] = lambda precision: None
+    ) -> ModelAdapter:
         """Train (pipeline.training.loop), together with whoever waits in `join_as_worker`."""
         process_group().broadcast(asdict(self))
-        return self._run(log)
+        return self._run(log, on_precision)
 
-    def _run(self, log: Log) -> ModelAdapter:
+    def _run(
+        self, log: Log, on_precision: Callable[[Precision], None] = lambda precision: None
+    ) -> ModelAdapter:
         config, store = parse_config(self.config), Store.existing(Path(self.store))
         task, settings = task_of(config), config.train
         items = settings.iterations * settings.batch * settings.accumulate
@@ -56,6 +62,7 @@ class TrainingJob:
             folder=Path(self.folder),
             log=log,
             data_digest=store.data_digest([*self.keys, *self.validation]),
+            on_precision=on_precision,
             selection=task.selection(store, config, self.validation),
         )
 

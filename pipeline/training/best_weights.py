@@ -68,6 +68,10 @@ class BestWeights:
         model.train(was_training)
         return float(np.mean(scores))
 
+    def forget(self) -> None:
+        """Begin anew, without a best score."""
+        self.score, self.weights = -math.inf, {}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed training needs."""
         return {"score": self.score, "weights": self.weights}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig, digest
@@ -23,13 +23,23 @@ from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
+from pipeline.training.device import choose_device, has_bf16
 from pipeline.training.distributed import ProcessGroup, process_group
+from pipeline.training.finite import (
+    NotFiniteError,
+    faults_of,
+    require_finite,
+    require_finite_weights,
+)
+from pipeline.training.precision import Precision, faster_precision, require_sound
 from pipeline.training.steps.base import Batch, Step
 
 if TYPE_CHECKING:  # it reads patches, and so imports MONAI, which takes seconds
     from pipeline.training.best_weights import BestWeights
 
 Log = Callable[[dict[str, float], int], None]
+#: The precision of checkpoints of version 0.1.0, which do not tell.
+UNTOLD = {"used": "fp32", "why": "the checkpoint is of a version that did not tell"}
 
 
 @dataclass(frozen=True)
@@ -45,34 +55,6 @@ class Checkpoint:
         return self.folder / f"checkpoint-{self.identity[:16]}.pt"
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where and how precisely to compute."""
-
-    kind: str
-    bf16: bool
-
-
-def choose_device(settings: Train) -> Device:
-    """Resolve `auto`; raises ConfigError for what this machine does not have."""
-    cuda = torch.cuda.is_available()
-    if settings.device == "cuda" and not cuda:
-        raise ConfigError("train.device: cuda, but PyTorch finds no GPU here; set it to auto")
-    kind = "cuda" if cuda and settings.device != "cpu" else "cpu"
-    fast = torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_has_fast_bf16()
-    if settings.precision == "bf16" and not fast:
-        # Emulated bf16 convolutions were measured 14 times slower than fp32.
-        raise ConfigError(
-            f"train.precision: bf16, but this {kind} has no bf16 arithmetic; set it to auto"
-        )
-    return Device(kind, bf16=fast and settings.precision != "fp32")
-
-
-def _cpu_has_fast_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def train(
     config: RunConfig,
     dataset: Dataset,
@@ -81,6 +63,7 @@ def train(
     log: Log,
     data_digest: str,
     selection: BestWeights | None = None,
+    on_precision: Callable[[Precision], None] = lambda precision: None,
 ) -> ModelAdapter:
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
@@ -88,39 +71,92 @@ def train(
     HU; iterations x accumulate x batch of them are taken. folder: where the checkpoint is kept,
     under the digest of configuration and data, so that another run never resumes from it. log
     gets metrics and the iteration; a resumed training first repeats what was logged before.
-    selection: chooses the weights to return; by default the last ones are.
+    selection: chooses the weights to return; by default the last ones are. on_precision gets
+    what is computed in, once that is known and where it changes.
+
+    Raises NotFiniteError where a loss, a gradient or a weight is not finite; where
+    `train.precision: auto` had chosen bf16, the training goes on in fp32 from its last
+    checkpoint, or from its beginning, and the precision says so.
     """
-    settings, own = config.train, process_group()
-    require_step_for(own, config)
-    device = choose_device(settings)
-    torch.manual_seed(settings.seed)
-    model, step = build_training(config, device)
-    strength, model.strength = model.strength, 1.0  # or the network would learn to make up for it
+    require_step_for(process_group(), config)
     identity = digest([_what_training_depends_on(config), data_digest])
-    loop = Loop(model, step, device, settings, Checkpoint(folder, identity), selection, own)
-    done = loop.resume(log)
-    loop.run(dataset, start=done, log=log)
-    if selection is not None:
-        model.load_state_dict(selection.weights)
-    model.strength = strength
-    return place(model, "cpu", channels_last=False).eval()
+    attempt = Attempt(config, dataset, Checkpoint(folder, identity), selection, on_precision)
+    try:
+        return attempt.run(log)
+    except NotFiniteError as error:
+        if config.train.precision != "auto" or not error.in_bf16:
+            raise
+        instead = Precision("fp32", f"bf16 failed: {error}")
+        return attempt.run(log, instead)
 
 
-def build_training(config: RunConfig, device: Device) -> tuple[ModelAdapter, Step]:
+@dataclass(frozen=True)
+class Attempt:
+    """A training from its checkpoint, or from its beginning, to its end."""
+
+    config: RunConfig
+    dataset: Dataset
+    checkpoint: Checkpoint
+    selection: BestWeights | None
+    on_precision: Callable[[Precision], None]
+
+    def run(self, log: Log, precision: Precision | None = None) -> ModelAdapter:
+        """precision: what to compute in whatever the configuration says, after another failed."""
+        settings, own = self.config.train, process_group()
+        device = choose_device(settings)
+        torch.manual_seed(settings.seed)
+        model, step = build_training(self.config, device)
+        require_sound(step, device, settings.precision)
+        strength, model.strength = model.strength, 1.0  # or the network would make up for it
+        if self.selection is not None and precision is not None:
+            self.selection.forget()
+        loop = Loop(model, step, device, settings, self.checkpoint, self.selection, own)
+        # What came before a failure was logged when it came.
+        done = loop.resume(log if precision is None else lambda metrics, iteration: None)
+        loop.precision = precision or self._precision(device, loop.precision if done else None)
+        self.on_precision(loop.precision)
+        loop.run(self.dataset, start=done, log=log)
+        if self.selection is not None:
+            model.load_state_dict(self.selection.weights)
+        model.strength = strength
+        return place(model, "cpu", channels_last=False).eval()
+
+    def _precision(self, device: str, before: Precision | None) -> Precision:
+        """As asked for, as before the training was interrupted, or as measured here."""
+        settings, own = self.config.train, process_group()
+        if settings.precision != "auto":
+            return Precision(settings.precision)
+        if before is not None and (not before.bf16 or has_bf16(device)):
+            return before
+        if not own.is_first:
+            return Precision(**own.broadcast())
+        with torch.random.fork_rng(devices=None if device == "cuda" else []):
+            _, step = build_training(self.config, device, alone=True)
+            batch = default_collate([self.dataset[item] for item in range(settings.batch)])
+            batch = {name: values.to(device) for name, values in batch.items()}
+            return Precision(**own.broadcast(faster_precision(step, batch, device).to_dict()))
+
+
+def build_training(
+    config: RunConfig, device: str, *, alone: bool = False
+) -> tuple[ModelAdapter, Step]:
     """The run's model on a device and the step that will move it, from torch's global generator.
 
-    Raises ConfigError where the configuration names what cannot be built, or weights that do not
-    fit.
+    alone: neither compiled nor joined with other processes. Raises ConfigError where the
+    configuration names what cannot be built, or weights that do not fit.
     """
     settings = config.train
-    model = place(build_model(config), device.kind, channels_last=settings.channels_last)
+    model = place(build_model(config), device, channels_last=settings.channels_last)
     if settings.start_from is not None:
         load_weights(model, Path(settings.start_from))
+    trained: Any = model
+    if not alone:
+        trained = process_group().parallel(torch.compile(model) if settings.compile else model)
     return model, build(
         config.step,
         key="step",
         base=Step,
-        model=process_group().parallel(torch.compile(model) if settings.compile else model),
+        model=trained,
         **({"loss": build_loss(config.loss)} if config.loss else {}),
         settings=settings,
     )
@@ -148,11 +184,12 @@ class Loop:
 
     model: ModelAdapter
     step: Step
-    device: Device
+    device: str
     settings: Train
     checkpoint: Checkpoint
     selection: BestWeights | None = None
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
+    precision: Precision = field(default_factory=lambda: Precision("fp32"))
     logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def run(self, dataset: Dataset, *, start: int, log: Log) -> None:
@@ -167,8 +204,9 @@ class Loop:
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
-                with torch.autocast(self.device.kind, torch.bfloat16, enabled=self.device.bf16):
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.precision.bf16):
                     metrics |= self.step.backward(batch, share=1 / settings.accumulate)
+            self._require_finite(metrics, iteration)
             metrics |= self.step.update()
             is_last = iteration == settings.iterations
             validation = self._validate(iteration, is_last)
@@ -185,6 +223,13 @@ class Loop:
                 iteration % settings.checkpoint_every == 0 or is_last
             ):
                 self.save(iteration)
+
+    def _require_finite(self, metrics: dict[str, float], iteration: int) -> None:
+        faults = faults_of(self.step, metrics)
+        if self.process_group.mean({"faults": float(len(faults))})["faults"]:
+            # All processes stop together, or the others would wait for this one.
+            faults = faults or ["another process's loss"]
+            require_finite(faults, iteration=iteration, precision=self.precision.used)
 
     def _validate(self, iteration: int, is_last: bool) -> dict[str, float]:
         if self.selection is None:
@@ -203,21 +248,22 @@ class Loop:
             rest,
             batch_size=self.process_group.share(settings.batch),
             num_workers=settings.workers,
-            pin_memory=self.device.kind == "cuda",
+            pin_memory=self.device == "cuda",
             persistent_workers=settings.workers > 0,
             # Its own, or the loader would draw from the network's and a resumed run differ.
             generator=torch.Generator(),
         )
         for batch in loader:
             yield {
-                name: values.to(self.device.kind, non_blocking=True)
-                for name, values in batch.items()
+                name: values.to(self.device, non_blocking=True) for name, values in batch.items()
             }
 
     def save(self, iteration: int) -> None:
-        """Write the checkpoint whole or not at all."""
+        """Write the checkpoint whole or not at all; NotFiniteError where it would be no use."""
+        require_finite_weights(self.model, iteration=iteration, precision=self.precision.used)
         state = {
             "iteration": iteration,
+            "precision": self.precision.to_dict(),
             "logged": self.logged,
             "model": self.model.state_dict(),
             "step": self.step.state_dict(),
@@ -235,22 +281,23 @@ class Loop:
         self.process_group.require_same(int(there), message)
         if not there:
             return 0
-        state = torch.load(path, map_location=self.device.kind, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.step.load_state_dict(state["step"])
         _set_generators(state["generators"])
         if self.selection:
             self.selection.load_state_dict(state["selection"])
+        self.precision = Precision(**state.get("precision", UNTOLD))
         self.logged = state["logged"]
         for iteration, metrics in self.logged:
             log(metrics, iteration)
         return int(state["iteration"])
 
 
-def _generators(device: Device) -> list[torch.Tensor]:
+def _generators(device: str) -> list[torch.Tensor]:
     """The states of the generators that a network draws from (dropout)."""
     states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state()] if device.kind == "cuda" else states
+    return [*states, torch.cuda.get_rng_state()] if device == "cuda" else states
 
 
 def _set_generators(states: list[torch.Tensor]) -> None:

@@ -11,8 +11,10 @@ import torch
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
 from pipeline.models.adapters.base import build_loss
+from pipeline.training.device import choose_device
 from pipeline.training.distributed import process_group
-from pipeline.training.loop import build_training, choose_device, require_step_for
+from pipeline.training.loop import build_training, require_step_for
+from pipeline.training.precision import require_sound
 from pipeline.training.steps.base import Step
 
 
@@ -34,4 +36,5 @@ def check_run(config: RunConfig) -> None:
         named(config.step, key="step", base=Step)
         return
     with torch.random.fork_rng(devices=[]):
-        build_training(config, device)
+        _, step = build_training(config, device)
+    require_sound(step, device, config.train.precision)

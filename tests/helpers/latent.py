@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.config.sections import Normalize, Train
 from pipeline.data.images import ImageItems
 from pipeline.models.adapters.base import HUModel
-from pipeline.training.loop import Checkpoint, Device, Loop
+from pipeline.training.loop import Checkpoint, Loop
 from pipeline.training.steps.base import Step
 from pipeline.training.steps.supervised import Supervised
 from pipeline.training.steps.variational import Variational
@@ -48,9 +48,7 @@ def fit(
         length=settings.iterations * settings.batch,
         degradation=degradation,
     )
-    loop = Loop(
-        model, step(model, settings), Device("cpu", False), settings, Checkpoint(folder, "test")
-    )
+    loop = Loop(model, step(model, settings), "cpu", settings, Checkpoint(folder, "test"))
     logged: Logged = []
 
     def log(metrics: dict[str, float], iteration: int) -> None:

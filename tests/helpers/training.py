@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config.sections import Normalize, Train
 from pipeline.models.adapters.base import HUModel
-from pipeline.training.loop import Checkpoint, Device, Loop
+from pipeline.training.loop import Checkpoint, Loop
 from pipeline.training.steps.base import Step
 
 #: Digits are brought to [-1, 1] by the shell: they count from 0 to 16.
@@ -59,7 +59,7 @@ def fit(
     torch.manual_seed(train.seed)
     model = HUModel(network, normalize=DIGIT_LEVELS, residual=False)
     step = make_step(model, train)
-    loop = Loop(model, step, Device("cpu", bf16=False), train, Checkpoint(folder, "0" * 16))
+    loop = Loop(model, step, "cpu", train, Checkpoint(folder, "0" * 16))
     logged: list[dict[str, float]] = []
 
     def log(metrics: dict[str, float], iteration: int) -> None:

@@ -16,11 +16,10 @@ from torch.utils.data import Dataset
 
 import pipeline.training.loop as training
 from pipeline.config.run import RunConfig, parse_config
-from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.adapters.weights import save_model
-from pipeline.training.loop import choose_device, train
+from pipeline.training.loop import train
 from pipeline.training.steps.supervised import Supervised
 
 Log = Callable[[dict[str, float], int], None]
@@ -299,26 +298,6 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     alone = trained(run_config(), tmp_path / "alone")
     helped = trained(run_config(train=tiny_train(workers=1)), tmp_path / "helped")
     assert same_weights(alone, helped)
-
-
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_bf16_needs_hardware_that_has_it(monkeypatch: pytest.MonkeyPatch, has_bf16: bool) -> None:
-    monkeypatch.setattr(training, "_cpu_has_fast_bf16", lambda: has_bf16)
-    assert choose_device(Train(iterations=1, device="cpu")).bf16 is has_bf16
-    assert choose_device(Train(iterations=1, device="cpu", precision="fp32")).bf16 is False
-    wanted = Train(iterations=1, device="cpu", precision="bf16")
-    if has_bf16:
-        assert choose_device(wanted).bf16
-    else:
-        with pytest.raises(ConfigError, match="bf16"):
-            choose_device(wanted)
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="cuda"):
-        choose_device(Train(iterations=1, device="cuda"))
-    assert choose_device(Train(iterations=1)).kind == "cpu"
 
 
 def test_another_gate_or_window_does_not_train_again(tmp_path: Path) -> None:

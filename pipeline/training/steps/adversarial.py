@@ -146,6 +146,10 @@ class Adversarial(Step):
         """Whether this iteration is the generator's turn."""
         return self.generator_turns(self.done + 1) > self.generator_turns(self.done)
 
+    def networks(self) -> dict[str, nn.Module]:
+        """Every player's, by its name."""
+        return {name: player.network for name, player in self.players.items()}
+
     def backward(self, batch: Batch, *, share: float) -> Logged:
         """The turn of the player whose it is; logs the latest figures of both players."""
         generates = self.generates
@@ -196,7 +200,8 @@ class Adversarial(Step):
         """The discriminator's scores of normalised images [batch, 1, rows, columns]."""
         # MONAI's discriminators, and ours, give the features of every layer, the scores last.
         features = self.discriminator(image)
-        return features[-1] if isinstance(features, list) else features
+        scores = features[-1] if isinstance(features, list) else features
+        return scores.float()  # or the means of an objective would be rounded to bf16
 
     def update(self) -> Logged:
         """Move the player whose turn it is; after the generator's, the running mean too."""

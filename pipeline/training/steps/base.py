@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 Batch = dict[str, torch.Tensor]
 
@@ -16,6 +17,10 @@ class Step(ABC):
     #: Whether several processes with a part of each batch do what one does with all of it: its
     #: gradients come of one call of the model, and its loss is a mean over the batch.
     supports_ddp: ClassVar[bool] = False
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """What this rule trains, by the name that messages call it by."""
 
     @abstractmethod
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:

@@ -142,13 +142,13 @@ class PairedAdversarial(Adversarial):
     def _features_loss(self, real: torch.Tensor) -> torch.Tensor:
         if self.features is None:
             return real.new_zeros(())
-        return mse_loss(self.features(real), real)
+        return mse_loss(self.features(real).float(), real)
 
     def perceptual(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Mean square distance of features, in the variance of the real ones."""
         self.features.requires_grad_(False)
-        of_real = self.features.encode(real)
-        return mse_loss(self.features.encode(fake), of_real) / of_real.var().clamp(min=1e-12)
+        of_fake, of_real = (self.features.encode(image).float() for image in (fake, real))
+        return mse_loss(of_fake, of_real) / of_real.var().clamp(min=1e-12)
 
     def update(self) -> Logged:
         """As Adversarial; in the rehearsal the feature network moves too."""

@@ -41,6 +41,10 @@ class Supervised(Step):
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.schedule = warmed_cosine(self.optimiser, settings, decay)
 
+    def networks(self) -> dict[str, nn.Module]:
+        """The model alone."""
+        return {"model": self.model}
+
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
         """Compare the output for "input" with "target", both [batch, 1, rows, columns] in HU."""
         output_hu = self.model(batch["input"])

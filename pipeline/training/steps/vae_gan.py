@@ -79,7 +79,7 @@ class VAEGANStep(Adversarial):
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """The discriminator's last layer before the scores."""
-        return self.discriminator(image)[-2]
+        return self.discriminator(image)[-2].float()
 
     def _random_like(self, codes: torch.Tensor) -> torch.Tensor:
         return self.draw(*codes.shape).to(codes.device)

@@ -58,7 +58,7 @@ class VectorQuantised(Supervised):
         if self.done >= self.counts_from:
             self._count(image)
         rebuilt, commitment = self.network.rebuild(image)
-        loss = self.loss(rebuilt, image)
+        loss = self.loss(rebuilt.float(), image)
         ((loss + commitment) * share).backward()
         return {
             "loss": loss.item(),
