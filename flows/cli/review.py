@@ -122,9 +122,9 @@ def stats(
     from pipeline.core.atomic_files import write_text
     from pipeline.review.reader_study import as_csv
 
-    result, rows = study_result(folder.resolve(), margin=margin)
+    result, readings = study_result(folder.resolve(), margin=margin)
     if csv is not None:
-        write_text(csv, as_csv(rows))
+        write_text(csv, as_csv(readings))
     if model is not None:
         from flows.tracking.reader_study import record_study
         from flows.tracking.registry import Registry

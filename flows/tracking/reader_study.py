@@ -10,19 +10,19 @@ from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
 from pipeline.evaluation.gates import READER_STUDY
 from pipeline.review.decisions import audit_of
-from pipeline.review.reader_study import open_study, unblinded
+from pipeline.review.reader_study import Reading, open_study, unblinded
 from pipeline.review.statistics import study_statistics
 
 #: The whole result, in the version's run.
 ARTIFACT = "reader-study.json"
 
 
-def study_result(root: Path, *, margin: float) -> tuple[Json, list[Json]]:
+def study_result(root: Path, *, margin: float) -> tuple[Json, list[Reading]]:
     """The statistics of a folder's reader study, and the readings they are of."""
-    rows = unblinded(root, open_study(root, []))
-    result = study_statistics(rows, margin=margin)
-    audit_of(root).append({"act": "statistics", "readings": len(rows), "margin": margin})
-    return result, rows
+    readings = unblinded(root, open_study(root, []))
+    result = study_statistics(readings, margin=margin).to_dict()
+    audit_of(root).append({"act": "statistics", "readings": len(readings), "margin": margin})
+    return result, readings
 
 
 def record_study(registry: Registry, reference: str, result: Json) -> Json:

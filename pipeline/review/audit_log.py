@@ -1,7 +1,7 @@
 """Append-only records: lines of JSON, each holding the digest of the line before it.
 
-A line that was changed or taken out breaks the chain, which `broken` finds. The files lie in
-DIR/review, beside what was reviewed.
+A line that was changed or removed breaks the chain, which `broken` finds. The files lie in
+DIR/review, beside the reviewed series.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pipeline.core.types import Json
 
 FOLDER = "review"
-#: What the first line follows.
+#: The digest that the first line holds.
 START = "0" * 64
 
 
 class Journal:
-    """One file of records, safe against several processes and a kill."""
+    """One file of records, safe with several processes and when one is killed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: dict[str, Any]) -> dict[str, Any]:
+    def append(self, record: Json) -> Json:
         """Write a record with the time and the chain's digest; returns it as written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as stream:
@@ -41,14 +42,14 @@ class Journal:
             os.fsync(stream.fileno())
         return written
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Json]:
         """Every whole record, oldest first."""
         found = []
         for line in self._lines():
             try:
                 found.append(json.loads(line))
             except ValueError:
-                continue  # half a line of a killed process; `broken` tells of it
+                continue  # half a line of a killed process, which `broken` reports
         return found
 
     def broken(self) -> list[int]:

@@ -1,27 +1,29 @@
-"""Accepted or rejected, by whom and why, and what may therefore be sent to the PACS."""
+"""Readers' decisions on derived series, and whether a series may be sent to the PACS."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.types import Json
 from pipeline.review.audit_log import FOLDER, Journal
 
 AUDIT, POLICY = "audit.jsonl", "policy.json"
 ACCEPT, REJECT = "accept", "reject"
-#: Readers go by names that they choose; nothing in them may reach beyond a file's name.
+#: The names that readers may choose: each is also a file's name.
 READER = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
 
 
 class Policy(BaseModel):
-    """send: which derived series may go to the PACS: any, or only those a reader accepted."""
+    """Which derived series may be sent to the PACS: any, or only those that a reader accepted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +31,7 @@ class Policy(BaseModel):
 
 
 class Decision(BaseModel):
-    """What a reader decided of one case."""
+    """A reader's decision on one case, as the page sends it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,16 +40,41 @@ class Decision(BaseModel):
     reason: str = Field(default="", max_length=500)
 
 
+@dataclass(frozen=True)
+class RecordedDecision:
+    """A decision as the audit log has it.
+
+    act: accept or reject. folder: of the series, below the reviewed folder. files_sha256: the
+    digest of the files that were decided on. time: ISO 8601, UTC.
+    """
+
+    act: str
+    case: str
+    folder: str
+    files_sha256: str
+    reader: str
+    reason: str
+    time: str
+
+    @classmethod
+    def of(cls, record: Json) -> RecordedDecision:
+        """From a record of the audit log whose act is accept or reject."""
+        return cls(**{field.name: str(record[field.name]) for field in fields(cls)})
+
+
 def audit_of(root: Path) -> Journal:
-    """Every act in the review of a folder: opened, decided, read, exported, policy changed."""
+    """The audit log of a reviewed folder: opened, decided, read, exported, policy changed."""
     return Journal(root / FOLDER / AUDIT)
 
 
-def decide(root: Path, case: str, folder: Path, decision: Decision) -> dict[str, Any]:
-    """Record a decision, bound to the very files that were decided of; rejecting needs a reason."""
+def decide(root: Path, case: str, folder: Path, decision: Decision) -> RecordedDecision:
+    """Record a decision on the files that a series' folder holds now.
+
+    Raises ConfigError for a rejection without a reason.
+    """
     if decision.verdict == REJECT and not decision.reason.strip():
         raise ConfigError("a rejection needs a reason")
-    return audit_of(root).append(
+    record = audit_of(root).append(
         {
             "act": decision.verdict,
             "case": case,
@@ -57,16 +84,17 @@ def decide(root: Path, case: str, folder: Path, decision: Decision) -> dict[str,
             "reason": decision.reason.strip(),
         }
     )
+    return RecordedDecision.of(record)
 
 
-def decisions(root: Path) -> dict[str, dict[str, Any]]:
-    """The last decision of each folder, by its path below `root`."""
-    acts = (record for record in audit_of(root).records() if record["act"] in (ACCEPT, REJECT))
-    return {record["folder"]: record for record in acts}
+def decisions(root: Path) -> dict[str, RecordedDecision]:
+    """The last decision on each series, by its folder's path below `root`."""
+    records = (record for record in audit_of(root).records() if record["act"] in (ACCEPT, REJECT))
+    return {record["folder"]: RecordedDecision.of(record) for record in records}
 
 
 def read_policy(root: Path) -> Policy:
-    """The folder's policy; raises ConfigError for one that cannot be understood."""
+    """The folder's policy, `any` without one; raises ConfigError for one that cannot be read."""
     path = root / FOLDER / POLICY
     try:
         return Policy.model_validate_json(path.read_text(encoding="utf-8"))
@@ -79,30 +107,31 @@ def read_policy(root: Path) -> Policy:
 
 
 def set_policy(root: Path, policy: Policy) -> None:
+    """Write the folder's policy, and record it in the audit log."""
     write_json(root / FOLDER / POLICY, json.loads(policy.model_dump_json()))
     audit_of(root).append({"act": "policy", "send": policy.send})
 
 
 def require_sendable(root: Path, folder: Path, *, accepted: bool = False) -> None:
-    """Raises LdctError where the policy keeps a derived series from the PACS: it must be
-    accepted, and its files must still be those that were accepted.
+    """Raise LdctError unless a derived series may be sent to the PACS.
 
-    accepted: ask for it whatever the folder's own policy says.
+    Where the policy asks for it, a reader must have accepted the series, and its files must be
+    those that were accepted. accepted: ask for it whatever the folder's own policy says.
     """
     if not accepted and read_policy(root).send == "any":
         return
     name = folder.relative_to(root).as_posix()
     last = decisions(root).get(name)
     if last is None:
-        raise LdctError(f"{name} is not sent: nobody has accepted it (`ldct review {root}`)")
-    if last["act"] == REJECT:
-        raise LdctError(f"{name} is not sent: rejected by {last['reader']}: {last['reason']}")
-    if last["files_sha256"] != files_digest(folder):
+        raise LdctError(f"{name} is not sent: no reader has accepted it (`ldct review {root}`)")
+    if last.act == REJECT:
+        raise LdctError(f"{name} is not sent: rejected by {last.reader}: {last.reason}")
+    if last.files_sha256 != files_digest(folder):
         raise LdctError(f"{name} is not sent: its files changed since they were accepted")
 
 
 def files_digest(folder: Path) -> str:
-    """One digest over names and contents of a folder's files."""
+    """SHA-256 over the names and contents of a folder's files."""
     summary = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         with path.open("rb") as stream:

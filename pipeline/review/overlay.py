@@ -1,4 +1,4 @@
-"""Label maps laid over a series: masks, DICOM SEG, RTSTRUCT or LIDC outlines found beside it."""
+"""Label maps to overlay on a series: masks, DICOM SEG, RTSTRUCT or LIDC found beside it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from pipeline.review.planes_geometry import Geometry
 def overlays(
     refusals: list[Refusal], images: Mapping[str, Series]
 ) -> tuple[dict[str, tuple[Planes, dict[int, str]]], list[Refusal]]:
-    """The labels of each image with the names of their values, and the refusals that are left.
+    """The labels of each image with the names of their values, and the remaining refusals.
 
-    refusals: what was found and is no CT. images: by key. Of several kinds the first is shown.
+    refusals: files that were found and are no CT. images: by key. Where an image has several label
+    files, the first is taken.
     """
-    as_they_were = {refusal.path: refusal for refusal in refusals}
+    originally = {refusal.path: refusal for refusal in refusals}
     found = discover_labels([_candidate(r) for r in refusals], dict(images), LabelOptions())
     shown: dict[str, tuple[Planes, dict[int, str]]] = {}
-    left = [as_they_were.get(refusal.path, refusal) for refusal in found.refusals]
+    remaining = [originally.get(refusal.path, refusal) for refusal in found.refusals]
     for files in found.files:
         if files.image in shown:
             continue
         try:
-            shown[files.image] = _laid_over(files, LabelGrid.of_series(images[files.image]))
+            shown[files.image] = _overlay(files, LabelGrid.of_series(images[files.image]))
         except Unreadable as fault:
-            left += [fault.refusal(path) for path in files.paths]
-    return shown, left
+            remaining += [fault.refusal(path) for path in files.paths]
+    return shown, remaining
 
 
 def _candidate(refusal: Refusal) -> Refusal:
-    """An image file that is no DICOM may be a mask; whether it is one its values tell."""
+    """An image file that is no DICOM may be a mask: mark it as one to be read."""
     return replace(refusal, reason=NOT_HU) if is_image_file(refusal.path) else refusal
 
 
-def _laid_over(files: LabelFiles, grid: LabelGrid) -> tuple[Planes, dict[int, str]]:
+def _overlay(files: LabelFiles, grid: LabelGrid) -> tuple[Planes, dict[int, str]]:
     labelmap = read_labels(files, grid, LabelOptions())
 
     def read(number: int) -> Plane:
@@ -53,7 +54,7 @@ def _laid_over(files: LabelFiles, grid: LabelGrid) -> tuple[Planes, dict[int, st
 
 
 def _names(labelmap: LabelMap) -> dict[int, str]:
-    """A voxel that several structures claim is named by all of them."""
+    """The names of label values; an overlap of several structures has the names of all."""
     several = {
         value: " + ".join(labelmap.names[member] for member in members)
         for value, members in labelmap.overlaps.items()

@@ -1,7 +1,7 @@
-"""A series as planes of 16-bit numbers, read when asked for, so that memory stays bounded.
+"""A series as planes of 16-bit numbers, read on request, so that memory stays bounded.
 
-Slices come from their files. Planes across them need every slice once: these are then kept in
-a scratch file of the system's, which the operating system pages in and which nobody can name.
+Slices are read from their files. Planes across them need every slice: these are then kept in an
+unnamed temporary file, which the operating system pages in and no other process can open.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import READER_THREADS, geometry_volume
 from pipeline.review.planes_geometry import ROWS, SLICES, Geometry
 
-#: Stands for pixels where nothing was measured, or that cannot be read.
+#: The value of pixels where nothing was measured, or that cannot be read.
 PADDING = np.int16(-32768)
 LIMIT = 32767
-#: HU between two numbers, where a series' HU are no whole numbers: reaches to +-8191 HU.
+#: HU per unit where a series' HU are not integers: the range is then +-8191 HU.
 FRACTION_HU = 0.25
-#: Planes travel together: a cut along columns reads the whole volume, for one or for several.
+#: Planes in one request: a cut along columns reads the whole volume, for one or for several.
 CHUNK = 8
 
 Plane = NDArray[np.int16]
@@ -46,41 +46,44 @@ class Chunk:
 
 
 class Planes:
-    """A series on show. hu_step: HU = number x hu_step, PADDING apart."""
+    """The planes of a series.
+
+    read: reads one slice. hu_step: HU = value x hu_step, except PADDING. labels: a label map, cut
+    by the nearest voxel in place of interpolation.
+    """
 
     def __init__(
         self, geometry: Geometry, read: ReadSlice, *, hu_step: float, labels: bool = False
     ) -> None:
         self.geometry = geometry
         self.hu_step = hu_step
-        #: Label maps are cut by the nearest voxel, images by interpolation.
         self.labels = labels
         self._read = read
         self._faults: dict[int, str] = {}
         self._filling = threading.Lock()
 
     def chunk(self, direction: str, number: int) -> Chunk:
-        """Planes number x CHUNK and on; raises IndexError where there are none."""
+        """Up to CHUNK planes from number x CHUNK on; raises IndexError where there are none."""
         first, count = number * CHUNK, self.geometry.count(direction)
         if not 0 <= first < count:
             raise IndexError(f"{direction} has {count} planes")
-        wanted = range(first, min(first + CHUNK, count))
+        numbers = range(first, min(first + CHUNK, count))
         if direction == SLICES:
-            planes = self._slices(wanted)
-            faults = {n: self._faults[n] for n in wanted if n in self._faults}
+            planes = self._slices(numbers)
+            faults = {n: self._faults[n] for n in numbers if n in self._faults}
             return Chunk(first, planes, faults)
-        return Chunk(first, self._across(direction, wanted), {})
+        return Chunk(first, self._across(direction, numbers), {})
 
     def slice_hu(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """One slice in HU, and where it was measured; raises Unreadable."""
-        numbers = self._read(number)
-        return numbers.astype(np.float32) * np.float32(self.hu_step), numbers != PADDING
+        """One slice [rows, columns] in HU, and where it was measured; raises Unreadable."""
+        values = self._read(number)
+        return values.astype(np.float32) * np.float32(self.hu_step), values != PADDING
 
-    def _slices(self, wanted: range) -> NDArray[np.int16]:
+    def _slices(self, numbers: range) -> NDArray[np.int16]:
         if "_whole" in self.__dict__:
-            return np.array(self._whole[wanted.start : wanted.stop])
+            return np.array(self._whole[numbers.start : numbers.stop])
         with ThreadPoolExecutor(READER_THREADS) as pool:
-            return np.stack(list(pool.map(self._read_or_blank, wanted)))
+            return np.stack(list(pool.map(self._read_or_blank, numbers)))
 
     def _read_or_blank(self, number: int) -> Plane:
         try:
@@ -100,19 +103,19 @@ class Planes:
                 whole[number] = plane
         return whole
 
-    def _across(self, direction: str, wanted: range) -> NDArray[np.int16]:
+    def _across(self, direction: str, numbers: range) -> NDArray[np.int16]:
         with self._filling:
             whole = self._whole
-        return cut(whole, self.geometry, direction, wanted, nearest=self.labels)
+        return cut(whole, self.geometry, direction, numbers, nearest=self.labels)
 
 
 def cut(
-    whole: NDArray[np.int16], geometry: Geometry, direction: str, wanted: range, *, nearest: bool
+    whole: NDArray[np.int16], geometry: Geometry, direction: str, numbers: range, *, nearest: bool
 ) -> NDArray[np.int16]:
-    """Planes across the slices, upright: [planes, lines, width].
+    """Planes across the slices, by their numbers in a direction: [planes, lines, width].
 
-    Linear between pixels and between slices, the nearest for label maps; what lies beside a
-    slice, or beside a pixel without measurement, is PADDING.
+    whole: all slices. Interpolated linearly between pixels and between slices, or to the nearest
+    for label maps; outside of a slice, and beside a pixel without measurement, PADDING.
     """
     along_rows = direction == ROWS
     stack = whole if along_rows else whole.transpose(0, 2, 1)
@@ -122,10 +125,10 @@ def cut(
         shift_mm, across_mm, row_mm, column_mm = across_mm, shift_mm, column_mm, row_mm
     rows, columns = geometry.upright
     width = columns if along_rows else rows
-    planes = np.empty((len(wanted), len(geometry.lines_mm), width), np.int16)
-    lines = np.empty((len(wanted), len(whole), width), np.float32)
+    planes = np.empty((len(numbers), len(geometry.lines_mm), width), np.int16)
+    lines = np.empty((len(numbers), len(whole), width), np.float32)
     for number in range(len(whole)):
-        places = np.array(wanted) - shift_mm[number] / row_mm
+        places = np.array(numbers) - shift_mm[number] / row_mm
         taken = _interpolated(stack[number], places, nearest=nearest)
         places = np.arange(width) - across_mm[number] / column_mm
         lines[:, number] = _interpolated_values(taken.T, places, nearest=nearest).T
@@ -187,7 +190,7 @@ def _to_numbers(values: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def planes_of_series(series: Series) -> Planes:
-    """A DICOM series; its pixels are read with the project's own reader."""
+    """The planes of a DICOM series, in steps of 1 HU where all its HU are integers."""
     whole = all(coding_of(instance.header).is_whole for instance in series.instances)
     hu_step = 1.0 if whole else FRACTION_HU
 
@@ -199,7 +202,7 @@ def planes_of_series(series: Series) -> Planes:
 
 
 def planes_of_volume(volume: Volume, *, labels: bool = False) -> Planes:
-    """A stored volume, memory-mapped; HU in steps of FRACTION_HU. A label map keeps its numbers."""
+    """The planes of a stored, memory-mapped volume, in steps of FRACTION_HU, or of a label map."""
     hu_step = 1.0 if labels else FRACTION_HU
 
     def read(number: int) -> Plane:
@@ -211,7 +214,7 @@ def planes_of_volume(volume: Volume, *, labels: bool = False) -> Planes:
 def to_numbers(
     image_hu: NDArray[np.float32], valid: NDArray[np.bool_], hu_step: float
 ) -> NDArray[np.int16]:
-    """HU in steps, held at +-32767 steps; PADDING where nothing was measured."""
+    """HU as integers in units of hu_step, clipped at +-32767; PADDING where not `valid`."""
     numbers = np.rint(image_hu / np.float32(hu_step)).clip(-LIMIT, LIMIT).astype(np.int16)
     numbers[~valid] = PADDING
     return numbers

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.types import Json
 from pipeline.core.volume import Volume
 
 #: Planes are cut in these directions: the slices themselves, along their rows, along their columns.
@@ -21,13 +21,13 @@ DIRECTIONS = (SLICES, ROWS, COLUMNS)
 #: The name of a plane by the patient axis (x, y, z) that its normal is nearest to.
 NAMES = ("sagittal", "coronal", "axial")
 TOLERANCE_MM = 0.01
-#: An uneven series' shortest step may be tiny: more planes across it would not be seen.
-MOST_STEPS = 2048
+#: The shortest step of an uneven series may be tiny: a plane across it has so many lines at most.
+MAX_LINES = 2048
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One direction's planes: how many, their size and their place.
+class PlaneStack:
+    """The planes of one direction: how many, their size and their place.
 
     row_axis, column_axis: unit vectors along a row and down a column. origins_mm: [count, 3],
     the first pixel of each. spacing_mm: (between rows, between columns).
@@ -41,7 +41,8 @@ class Plane:
     spacing_mm: tuple[float, float]
     origins_mm: NDArray[np.float64]
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
+        """As the page reads it; lengths in mm."""
         return {
             "name": self.name,
             "count": len(self.origins_mm),
@@ -56,7 +57,11 @@ class Plane:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A series' place in the patient. shape: (slices, rows, columns)."""
+    """A series' place in the patient.
+
+    shape: (slices, rows, columns). affine_lps: [4, 4], of (column, row, slice) indices to LPS mm.
+    slice_origins_mm: [slices, 3], the first pixel of each slice.
+    """
 
     shape: tuple[int, int, int]
     affine_lps: NDArray[np.float64]
@@ -64,6 +69,7 @@ class Geometry:
 
     @classmethod
     def of(cls, volume: Volume) -> Geometry:
+        """Of a volume, whose pixels are not read."""
         slices, rows, columns = volume.image_hu.shape
         return cls((slices, rows, columns), volume.affine_lps, volume.slice_origins_mm)
 
@@ -90,12 +96,13 @@ class Geometry:
 
     @cached_property
     def even(self) -> bool:
+        """Whether all slices are the same step apart, within TOLERANCE_MM."""
         steps = np.diff(self.offsets_mm[:, 2])
         return len(steps) == 0 or float(np.ptp(steps)) <= TOLERANCE_MM
 
     @cached_property
     def tilt_degrees(self) -> float:
-        """The angle between the way the slices march and their normal."""
+        """The angle between the direction from slice to slice and their normal."""
         across = np.ptp(self.offsets_mm[:, :2], axis=0)
         along = np.ptp(self.offsets_mm[:, 2])
         return float(np.degrees(np.arctan2(np.hypot(*across), along))) if along else 0.0
@@ -108,7 +115,7 @@ class Geometry:
             return self.spacing_mm[0]
         if self.even:
             return float(steps.mean())
-        return max(float(steps[steps > TOLERANCE_MM].min()), float(steps.sum()) / MOST_STEPS)
+        return max(float(steps[steps > TOLERANCE_MM].min()), float(steps.sum()) / MAX_LINES)
 
     @cached_property
     def lines_mm(self) -> NDArray[np.float64]:
@@ -134,17 +141,19 @@ class Geometry:
         return self.axes.T @ (self.slice_origins_mm[0] @ self.axes.T - self.offsets_mm[0])
 
     def count(self, direction: str) -> int:
+        """How many planes there are in a direction."""
         rows, columns = self.upright
         return {SLICES: self.shape[0], ROWS: rows, COLUMNS: columns}[direction]
 
-    def planes(self, direction: str) -> Plane:
+    def planes(self, direction: str) -> PlaneStack:
+        """The planes of a direction."""
         if direction == SLICES:
             u, v, n = self.axes
             _, rows, columns = self.shape
-            return Plane(_name(n), rows, columns, u, v, self.spacing_mm, self.slice_origins_mm)
+            return PlaneStack(_name(n), rows, columns, u, v, self.spacing_mm, self.slice_origins_mm)
         return self._across(direction)
 
-    def _across(self, direction: str) -> Plane:
+    def _across(self, direction: str) -> PlaneStack:
         """Head or front up, the patient's right or front on the left."""
         u, v, n = self.axes
         row_mm, column_mm = self.spacing_mm
@@ -160,7 +169,7 @@ class Geometry:
             origins = origins + n * self.step_mm * (lines - 1)
         if reversed_:
             origins = origins + along * along_mm * (width - 1)
-        return Plane(
+        return PlaneStack(
             _name(normal),
             lines,
             width,
@@ -171,13 +180,14 @@ class Geometry:
         )
 
     def turned(self, direction: str) -> tuple[bool, bool]:
-        """Whether a plane across is shown with its lines, and its columns, the other way round."""
+        """Whether a plane across is shown with its lines, and its columns, in reverse."""
         u, v, n = self.axes
         return _runs_up(n), not _runs_right(u if direction == ROWS else v)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
+        """As the page reads it: the planes of every direction, steps in mm, and the gantry tilt."""
         return {
-            "planes": {direction: self.planes(direction).facts() for direction in DIRECTIONS},
+            "planes": {direction: self.planes(direction).to_dict() for direction in DIRECTIONS},
             "evenly_spaced": self.even,
             "tilt_degrees": round(self.tilt_degrees, 2),
             "slice_step_mm": round(self.step_mm, 4),

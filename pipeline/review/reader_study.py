@@ -1,8 +1,8 @@
-"""A blinded, randomised reader study: who sees what when, on which side, and what they said.
+"""A blinded, randomised reader study: the order and sides of each reader, and their scores.
 
 Each reader has an order and sides of their own, drawn from the study's seed and their name, and
-gets some cases twice, for intra-reader agreement. Scores are appended as they are given; the
-last of an item counts, so that a study goes on where it stopped.
+gets some cases twice, for intra-reader agreement. Scores are appended; the last one of an
+item counts, so that a study goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,14 +29,17 @@ STUDY, READINGS = "study.json", "readings"
 #: Scored 1 (unusable) to 5 (excellent), on each side.
 CRITERIA = ("noise", "sharpness", "artefacts", "texture", "lesion conspicuity", "confidence")
 SIDES = ("left", "right")
-#: Of the cases, so many are read a second time.
+#: The share of cases that are read a second time.
 REPEATED = 0.25
 
 Likert = Literal[1, 2, 3, 4, 5]
 
 
 class Study(BaseModel):
-    """Which cases are read; fixed at its first use, so that all readers read the same."""
+    """The cases to read; fixed at first use, so that all readers read the same.
+
+    seed: of the orders and sides. repeated: the share of cases that are read a second time.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +49,10 @@ class Study(BaseModel):
 
 
 class Score(BaseModel):
-    """What a reader said of one item so far. preference: the better side, or neither."""
+    """A reader's scores of one item so far, by criterion.
+
+    preference: the better side, or neither.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,12 +63,16 @@ class Score(BaseModel):
 
     @property
     def complete(self) -> bool:
+        """Whether every criterion is scored on both sides, and a preference stated."""
         full = set(CRITERIA)
         return full == self.left.keys() == self.right.keys() and self.preference is not None
 
 
 class Item(BaseModel):
-    """One reading. left: the role shown there, which stays on the server until the statistics."""
+    """A case to be read once. left: the role shown there, which no reader learns.
+
+    repeat: the reader has read the case before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,9 +83,10 @@ class Item(BaseModel):
 
 
 def open_study(root: Path, cases: list[str]) -> Study:
-    """The folder's study; made of `cases`, those with both series, where there is none.
+    """Read the folder's study, or make one of `cases` where there is none.
 
-    Raises ConfigError where there is nothing to compare or the file cannot be understood.
+    cases: those with an original and a denoised series. Raises ConfigError where there is none, or
+    the file cannot be understood.
     """
     path = root / FOLDER / STUDY
     if path.exists():
@@ -90,13 +103,13 @@ def open_study(root: Path, cases: list[str]) -> Study:
 
 def plan(study: Study, reader: str) -> list[Item]:
     """A reader's items in their order: every case once, then the repeats."""
-    drawn = hashlib.sha256(f"{study.seed}/{reader}".encode()).digest()
-    generator = np.random.default_rng(int.from_bytes(drawn[:8], "big"))
+    digest = hashlib.sha256(f"{study.seed}/{reader}".encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     order = list(generator.permutation(study.cases))
     count = int(np.ceil(study.repeated * len(order)))
-    again = list(generator.permutation(order)[:count])
-    if len(order) > 1 and again and again[0] == order[-1]:
-        again = again[1:] + again[:1]  # nobody reads a case twice running, where there are others
+    repeats = list(generator.permutation(order)[:count])
+    if len(order) > 1 and repeats and repeats[0] == order[-1]:
+        repeats = repeats[1:] + repeats[:1]  # no case twice in a row, where there are others
     return [
         Item(
             item=hashlib.sha256(f"{study.seed}/{reader}/{number}".encode()).hexdigest()[:12],
@@ -104,18 +117,19 @@ def plan(study: Study, reader: str) -> list[Item]:
             left=ORIGINAL if generator.integers(2) else DENOISED,
             repeat=number >= len(order),
         )
-        for number, case in enumerate(order + again)
+        for number, case in enumerate(order + repeats)
     ]
 
 
 def require_reader(reader: str) -> str:
-    """Raises ConfigError for a name that is none."""
+    """Return the reader's name; raises ConfigError for one that READER does not allow."""
     if not READER.fullmatch(reader):
         raise ConfigError("a reader's name is 1 to 32 letters, digits, - or _")
     return reader
 
 
 def readings_of(root: Path, reader: str) -> Journal:
+    """The file that a reader's scores are appended to."""
     return Journal(root / FOLDER / READINGS / f"{require_reader(reader)}.jsonl")
 
 
@@ -131,52 +145,65 @@ def save(root: Path, study: Study, reader: str, score: Score) -> None:
 
 
 def scores(root: Path, reader: str) -> dict[str, Score]:
-    """The last score of each item."""
+    """The last score of each item that a reader scored, by item."""
     fields = Score.model_fields.keys()
     records = readings_of(root, reader).records()
     rows = [Score(**{k: v for k, v in record.items() if k in fields}) for record in records]
     return {score.item: score for score in rows}
 
 
-def unblinded(root: Path, study: Study) -> list[dict[str, Any]]:
-    """A row for each complete reading of each reader: scores by what was read, not by side.
+@dataclass(frozen=True)
+class Reading:
+    """A complete reading of one case, by what was read and not by side.
 
-    preference: 1 for denoised, -1 for original, 0 for neither.
+    denoised_side: left or right. preference: 1 for denoised, -1 for original, 0 for neither.
+    original, denoised: the score of each criterion, 1 to 5.
     """
-    rows = []
+
+    reader: str
+    case: str
+    repeat: bool
+    denoised_side: str
+    preference: int
+    original: Mapping[str, int]
+    denoised: Mapping[str, int]
+
+    @classmethod
+    def of(cls, reader: str, item: Item, score: Score) -> Reading:
+        """Unblind a complete score."""
+        denoised_side = "right" if item.left == ORIGINAL else "left"
+        left, right = dict(score.left), dict(score.right)
+        original, denoised = (left, right) if denoised_side == "right" else (right, left)
+        preference = {"neither": 0, denoised_side: 1}.get(score.preference or "", -1)
+        return cls(reader, item.case, item.repeat, denoised_side, preference, original, denoised)
+
+    def to_row(self) -> dict[str, str | int | bool]:
+        """As a row of the CSV, a column for each criterion of each series."""
+        names = ("reader", "case", "repeat", "denoised_side", "preference")
+        row = {name: getattr(self, name) for name in names}
+        for name in CRITERIA:
+            row[f"original {name}"] = self.original[name]
+            row[f"denoised {name}"] = self.denoised[name]
+        return row
+
+
+def unblinded(root: Path, study: Study) -> list[Reading]:
+    """Every complete reading of every reader of a study."""
+    readings = []
     folder = root / FOLDER / READINGS
     for reader in sorted(path.stem for path in folder.glob("*.jsonl")):
-        given = scores(root, reader)
+        last_scores = scores(root, reader)
         for item in plan(study, reader):
-            score = given.get(item.item)
-            if score is None or not score.complete:
-                continue
-            rows.append(_row(reader, item, score))
-    return rows
+            score = last_scores.get(item.item)
+            if score is not None and score.complete:
+                readings.append(Reading.of(reader, item, score))
+    return readings
 
 
-def _row(reader: str, item: Item, score: Score) -> dict[str, Any]:
-    denoised_side = "right" if item.left == ORIGINAL else "left"
-    sides = {"left": score.left, "right": score.right}
-    denoised = sides.pop(denoised_side)
-    original = next(iter(sides.values()))
-    preference = {"neither": 0, denoised_side: 1}.get(score.preference or "", -1)
-    told: dict[str, Any] = {
-        "reader": reader,
-        "case": item.case,
-        "repeat": item.repeat,
-        "denoised_side": denoised_side,
-        "preference": preference,
-    }
-    for name in CRITERIA:
-        told[f"original {name}"] = original[name]
-        told[f"denoised {name}"] = denoised[name]
-    return told
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The rows of `unblinded` as a table."""
+def as_csv(readings: list[Reading]) -> str:
+    """The readings as CSV with a head line; "" without readings."""
     text = io.StringIO()
+    rows = [reading.to_row() for reading in readings]
     if rows:
         writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
         writer.writeheader()

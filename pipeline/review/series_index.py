@@ -1,11 +1,10 @@
-"""The series below some folders, each with what its header says of where it comes from."""
+"""The series below some folders, and what their headers say of their origin."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -22,32 +21,33 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
-#: Files in which `ldct run` and `ldct apply` wrote where they read from.
+#: Files in which `ldct run` and `ldct apply` record where they read from.
 REQUEST, SOURCE = "request.json", "source.json"
 SIMULATED = "SIMULATED "
-#: Lost slices are told as a warning here: a reader must see what there is.
+#: Missing slices are a warning here: a reader must see what there is.
 LENIENT = IngestOptions(gaps="slices")
 
 
 @dataclass(frozen=True)
 class IndexedSeries:
-    """A series with the whole header of its first slice, which says what it was made from."""
+    """A series, and the whole header of its first slice, which names its source and equipment."""
 
     series: Series
     header: Dataset
 
     @property
     def kind(self) -> str:
+        """ORIGINAL, DENOISED, LOW_DOSE or DIFFERENCE, by equipment and series description."""
         if is_difference(self.header):
             return DIFFERENCE
         if not own_equipment(self.header):
             return ORIGINAL
-        told = str(self.header.get("SeriesDescription") or "")
-        return LOW_DOSE if told.startswith(SIMULATED) else DENOISED
+        description = str(self.header.get("SeriesDescription") or "")
+        return LOW_DOSE if description.startswith(SIMULATED) else DENOISED
 
 
 def found_in(roots: list[Path]) -> tuple[list[IndexedSeries], list[tuple[Path, Refusal]]]:
-    """Every series below the roots, and every file that is none, with the root it lies below."""
+    """Every series below the roots, and every refused file with the root that it lies below."""
     found: list[IndexedSeries] = []
     refusals: list[tuple[Path, Refusal]] = []
     for root in roots:
@@ -69,7 +69,7 @@ def _whole_header(series: Series) -> Dataset:
 
 
 def recorded_sources(root: Path) -> list[Path]:
-    """Where the originals of this folder were read from, if the command wrote it down."""
+    """The existing folders that the originals were read from, where the command recorded them."""
     sources = []
     for name in (REQUEST, SOURCE):
         try:
@@ -83,27 +83,45 @@ def recorded_sources(root: Path) -> list[Path]:
 def source_of(
     found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]
 ) -> IndexedSeries | None:
+    """The series that a derived one names as its source, None if it is not among `by_image`."""
     if not own_equipment(found.header):
         return None
     named = (by_image.get(image) for image in references(found.header))
     return next((each for each in named if each is not None), None)
 
 
-def model_of(header: Dataset) -> dict[str, str]:
-    """Which model made a derived series, as the series itself says."""
-    items = own_equipment(header)
-    if not items:
-        return {}
-    versions = items[-1].get("SoftwareVersions") or []
-    return {
-        "name": str(items[-1].get("ManufacturerModelName") or ""),
-        "version": str(versions[-1] if versions else ""),
-        "told": str(header.get("DerivationDescription") or ""),
-    }
+@dataclass(frozen=True)
+class DerivedBy:
+    """The model that made a derived series, as its header says; empty for an original.
+
+    name, version: Manufacturer's Model Name and Software Versions of the last item of Contributing
+    Equipment Sequence that is ours. derivation: Derivation Description.
+    """
+
+    name: str = ""
+    version: str = ""
+    derivation: str = ""
+
+    @classmethod
+    def of(cls, header: Dataset) -> DerivedBy:
+        """From the header of one image."""
+        items = own_equipment(header)
+        if not items:
+            return cls()
+        versions = items[-1].get("SoftwareVersions") or []
+        return cls(
+            name=str(items[-1].get("ManufacturerModelName") or ""),
+            version=str(versions[-1] if versions else ""),
+            derivation=str(header.get("DerivationDescription") or ""),
+        )
+
+    def to_dict(self) -> dict[str, str]:
+        """As the page reads it; {} for an original."""
+        return asdict(self) if self != DerivedBy() else {}
 
 
-def facts_of(header: Dataset) -> dict[str, Any]:
-    """What is known of a series without identity."""
+def facts_of(header: Dataset) -> dict[str, str]:
+    """The DESCRIPTIVE attributes that a header has, by name: none identifies a patient."""
     found = {name: header.get(name) for name in DESCRIPTIVE_KEYWORDS}
     return {
         name: str(value) if isinstance(value, str | int | float) else "\\".join(map(str, value))

@@ -1,15 +1,15 @@
-"""The page's server: loopback only, a one-time token, and nothing but what it has listed.
+"""The server of the review page: on loopback only, with a one-time token.
 
-No path is ever built from a request: series, planes and files are looked up by name in what
-was found at the start.
+No path is built from a request: series, planes and files are looked up by name in what was found
+at the start.
 """
 
 from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -19,8 +19,10 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from pipeline.core.errors import LdctError
+from pipeline.core.types import Json
 from pipeline.review.assets import REPORT, REPORT_POLICY, load_assets, report_page
 from pipeline.review.service import Review
 from pipeline.review.worklist import Collection
@@ -38,29 +40,30 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-LARGEST_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
 
-class Door(BaseHTTPMiddleware):
-    """Lets in who brings the token, once, and then who has the cookie it was changed for."""
+class AccessControl(BaseHTTPMiddleware):
+    """Admits the first request with the token, and then those with the cookie that it got."""
 
-    def __init__(self, app: Any, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         super().__init__(app)
         self.token: str | None = token
         self.session = secrets.token_urlsafe(32)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = self._refused(request)
+        """Answer 403, redirect with the cookie, or pass the request on; add the headers."""
+        response = self._refusal(request)
         if response is None and "token" in request.query_params:
-            response = self._entered(request.query_params["token"])
+            response = self._admit(request.query_params["token"])
         if response is None:
             response = await call_next(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
-    def _refused(self, request: Request) -> Response | None:
-        """Another host's name (DNS rebinding), another page's request, no cookie."""
+    def _refusal(self, request: Request) -> Response | None:
+        """403 for another host name (DNS rebinding), another page's request, or no cookie."""
         port = request.url.port or 80
         hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         host = request.headers.get("host", "")
@@ -74,7 +77,7 @@ class Door(BaseHTTPMiddleware):
             return None
         return PlainTextResponse("refused: open the link that `ldct review` printed", 403)
 
-    def _entered(self, token: str) -> Response:
+    def _admit(self, token: str) -> Response:
         if self.token is None or not _same(token, self.token):
             return PlainTextResponse(
                 "refused: this link is wrong or was used already; start `ldct review` again", 403
@@ -112,29 +115,35 @@ def make_app(collection: Collection, *, token: str, assets: Path | None = None) 
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Door, token=token)],
-        exception_handlers={LdctError: _told, ValidationError: _told, LookupError: _nothing},
+        middleware=[Middleware(AccessControl, token=token)],
+        exception_handlers={
+            LdctError: _unprocessable,
+            ValidationError: _unprocessable,
+            LookupError: _not_found,
+        },
     )
 
 
-def _asset(content: bytes, kind: str) -> Any:
-    def send(request: Request) -> Response:
+def _asset(content: bytes, kind: str) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
         return Response(content, media_type=kind)
 
-    return send
+    return endpoint
 
 
-def _told(request: Request, error: Exception) -> Response:
-    told = " ".join(str(error).split())
-    return JSONResponse({"error": told}, 422)
+def _unprocessable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": " ".join(str(error).split())}, 422)
 
 
-def _nothing(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "there is no such thing here"}, 404)
+def _not_found(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "not found"}, 404)
 
 
 class _Api:
-    """What the page asks for; synchronous, so that Starlette runs it in its pool of threads."""
+    """The endpoints of the page; synchronous ones run in Starlette's pool of threads.
+
+    Each passes a request on to the method of Review that has the same name.
+    """
 
     def __init__(self, review: Review) -> None:
         self.review = review
@@ -148,45 +157,54 @@ class _Api:
         return Response(page, media_type="text/html; charset=utf-8", headers=policy)
 
     def worklist(self, request: Request) -> Response:
+        """All cases."""
         return JSONResponse(self.review.worklist())
 
     def changes(self, request: Request) -> Response:
-        return JSONResponse(self.review.changes(request.path_params["cid"]))
+        """What denoising changed in a case, as far as it is measured."""
+        return JSONResponse(self.review.changes(request.path_params["cid"]).to_dict())
 
     def geometry(self, request: Request) -> Response:
+        """Where the planes of a series lie."""
         return JSONResponse(self.review.geometry(request.path_params["sid"]))
 
     def planes(self, request: Request) -> Response:
-        at = request.path_params
-        content, faults = self.review.chunk(at["sid"], at["direction"], at["number"])
+        """A chunk of planes as little-endian int16; X-Faults: JSON of those not readable."""
+        key = request.path_params
+        content, faults = self.review.chunk(key["sid"], key["direction"], key["number"])
         return Response(
             content, media_type="application/octet-stream", headers={"X-Faults": faults}
         )
 
     def reading(self, request: Request) -> Response:
+        """A reader's items and scores."""
         return JSONResponse(self.review.reading(request.path_params["reader"]))
 
     def csv(self, request: Request) -> Response:
+        """All complete readings."""
         return Response(self.review.csv(), media_type="text/csv")
 
     async def decide(self, request: Request) -> Response:
+        """Accept or reject a derived series."""
         body = await _body(request)
         return JSONResponse(self.review.decide(request.path_params["cid"], body))
 
     async def opened(self, request: Request) -> Response:
+        """Record that a reader opened a case."""
         self.review.opened(request.path_params["cid"], await _body(request))
         return JSONResponse({})
 
     async def score(self, request: Request) -> Response:
+        """Save a reader's scores of an item."""
         self.review.score(request.path_params["reader"], await _body(request))
         return JSONResponse({})
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _body(request: Request) -> Json:
     """A small JSON object, as only the page itself can send it."""
     if request.headers.get("content-type") != "application/json":
         raise HTTPException(415)
-    if int(request.headers.get("content-length", LARGEST_BODY + 1)) > LARGEST_BODY:
+    if int(request.headers.get("content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
         raise HTTPException(413)
     body = await request.json()
     if not isinstance(body, dict):

@@ -1,4 +1,4 @@
-"""What the page can ask for, free of HTTP: the worklist, planes, decisions, readings."""
+"""What the page can ask for, without HTTP: the worklist, planes, decisions, readings."""
 
 from __future__ import annotations
 
@@ -7,40 +7,69 @@ import json
 import secrets
 import threading
 import time
-from typing import Any
+from dataclasses import dataclass, field
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
+from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
-from pipeline.review import reader_study as readers
+from pipeline.review import reader_study
 from pipeline.review.assets import REPORT
-from pipeline.review.decisions import Decision, audit_of, decide, decisions, read_policy
+from pipeline.review.decisions import (
+    Decision,
+    RecordedDecision,
+    audit_of,
+    decide,
+    decisions,
+    read_policy,
+)
 from pipeline.review.planes import CHUNK, PADDING
 from pipeline.review.planes_geometry import DIRECTIONS
 from pipeline.review.series_index import DENOISED, ORIGINAL
-from pipeline.review.slice_changes import flags_of, slice_change
+from pipeline.review.slice_changes import SliceChange, flags_of, slice_change
 from pipeline.review.worklist import Case, Collection, Shown
 
-#: Measuring waits so long after planes were asked for: who scrolls goes first.
+#: Changes are measured only so long after planes were last asked for: scrolling goes first.
 QUIET_S = 0.5
 LABEL = "AI-derived, not for primary diagnosis"
 
 
+@dataclass
+class CaseChanges:
+    """What denoising changed in a case, slice by slice, as far as it is measured.
+
+    done, of: how many slices are measured, of how many.
+    """
+
+    done: int
+    of: int
+    slices: list[SliceChange] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> Json:
+        """As the page reads it."""
+        slices = [change.to_dict() for change in self.slices]
+        return {"done": self.done, "of": self.of, "slices": slices, "flags": self.flags}
+
+
 class Review:
-    """A collection on show. Series go by `CASE.ROLE`; in a study by names that tell nothing."""
+    """A collection under review.
+
+    The page asks for a series by the name `CASE.ROLE`; in a reader study by a random name.
+    """
 
     def __init__(self, collection: Collection) -> None:
         self.root = collection.root
         self.collection = collection
         self._secret = secrets.token_bytes(16)
         self._blinded: dict[str, Shown] = {}
-        self._changes: dict[str, dict[str, Any]] = {}
+        self._changes: dict[str, CaseChanges] = {}
         self._lock = threading.Lock()
-        self._asked_s = 0.0
+        self._last_request_s = 0.0
         audit_of(self.root).append({"act": "started", "software": VERSION})
 
-    def worklist(self) -> dict[str, Any]:
-        """Every case with its flags and its decision, those never decided first."""
+    def worklist(self) -> Json:
+        """Every case with its flags and its decision, and what the page needs to know besides."""
         decided = decisions(self.root)
         return {
             "label": LABEL,
@@ -50,64 +79,66 @@ class Review:
             "policy": read_policy(self.root).send,
             "cases": [self._case(case, decided) for case in self.collection.cases.values()],
             "refused": self.collection.refusals,
-            "criteria": readers.CRITERIA,
+            "criteria": reader_study.CRITERIA,
             "report": (self.root / REPORT).is_file(),
         }
 
-    def _case(self, case: Case, decided: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _case(self, case: Case, decided: dict[str, RecordedDecision]) -> Json:
         folder = case.folder.relative_to(self.root).as_posix() if case.folder else ""
         record = decided.get(folder)
-        measured = self._changes.get(case.cid, {}).get("flags", [])
+        measured = self._changes[case.cid].flags if case.cid in self._changes else []
         return {
             "case": case.cid,
             "patient": case.patient,
-            "model": case.model,
+            "model": case.model.to_dict(),
             "flags": [*case.flags, *measured],
             "folder": folder,
             "series": {
-                role: {"sid": f"{case.cid}.{role}", "facts": s.facts, "warnings": s.warnings}
-                for role, s in case.shown.items()
+                role: shown.to_dict(f"{case.cid}.{role}") for role, shown in case.shown.items()
             },
             "slices": next(iter(case.shown.values())).planes.geometry.shape[0],
             "decision": record
-            and {name: record[name] for name in ("act", "reader", "reason", "time")},
+            and {name: getattr(record, name) for name in ("act", "reader", "reason", "time")},
         }
 
-    def geometry(self, sid: str) -> dict[str, Any]:
-        """Where a series' planes lie; raises KeyError for a name that is none."""
+    def geometry(self, sid: str) -> Json:
+        """Where a series' planes lie; raises KeyError for an unknown name."""
         planes = self.shown(sid).planes
-        return {"hu_step": planes.hu_step, **planes.geometry.facts()}
+        return {"hu_step": planes.hu_step, **planes.geometry.to_dict()}
 
     def chunk(self, sid: str, direction: str, number: int) -> tuple[bytes, str]:
-        """Consecutive planes as little-endian int16, and as JSON which cannot be shown, and why."""
+        """Consecutive planes as little-endian int16, and as JSON why some cannot be shown.
+
+        Raises KeyError for an unknown name or direction, IndexError beyond the last plane.
+        """
         if direction not in DIRECTIONS:
             raise KeyError(direction)
-        self._asked_s = time.monotonic()
+        self._last_request_s = time.monotonic()
         chunk = self.shown(sid).planes.chunk(direction, number)
         return chunk.planes.astype("<i2", copy=False).tobytes(), json.dumps(chunk.faults)
 
     def shown(self, sid: str) -> Shown:
-        """A series by its name; raises KeyError for one that is none."""
+        """A series by its name; raises KeyError for an unknown one."""
         if sid in self._blinded:
             return self._blinded[sid]
         cid, _, role = sid.rpartition(".")
         return self.collection.cases[cid].shown[role]
 
-    def changes(self, cid: str) -> dict[str, Any]:
-        """What denoising changed in each slice, measured on first asking: done counts up."""
+    def changes(self, cid: str) -> CaseChanges:
+        """What denoising changed in each slice; the first call starts to measure, in a thread."""
         case = self.collection.cases[cid]
         if not {ORIGINAL, DENOISED} <= case.shown.keys():
-            return {"done": 0, "of": 0, "slices": [], "flags": []}
+            return CaseChanges(done=0, of=0)
         with self._lock:
             if cid not in self._changes:
                 of = case.shown[DENOISED].planes.geometry.shape[0]
-                self._changes[cid] = {"done": 0, "of": of, "slices": [], "flags": []}
+                self._changes[cid] = CaseChanges(done=0, of=of)
                 threading.Thread(target=self._measure, args=(case,), daemon=True).start()
         return self._changes[cid]
 
-    def measured(self, cid: str) -> dict[str, Any]:
-        """The same, waited for."""
-        while (found := self.changes(cid))["done"] < found["of"]:
+    def measured(self, cid: str) -> CaseChanges:
+        """What denoising changed in each slice; waits until all are measured."""
+        while (found := self.changes(cid)).done < found.of:
             time.sleep(0.05)
         return found
 
@@ -115,44 +146,49 @@ class Review:
         found = self._changes[case.cid]
         original, denoised = (case.shown[role].planes for role in (ORIGINAL, DENOISED))
         for number in range(min(p.geometry.shape[0] for p in (original, denoised))):
-            while time.monotonic() - self._asked_s < QUIET_S:
+            while time.monotonic() - self._last_request_s < QUIET_S:
                 time.sleep(QUIET_S / 5)
             try:
-                found["slices"].append(slice_change(original, denoised, number))
+                found.slices.append(slice_change(original, denoised, number))
             except (Unreadable, OSError, ValueError) as fault:
-                found["slices"].append({"slice": number, "mean_hu": None, "fault": str(fault)})
-            if number + 1 < found["of"]:
-                found["done"] = number + 1
-        found["flags"] = flags_of(found["slices"])
-        found["done"] = found["of"]
+                found.slices.append(SliceChange(number, fault=str(fault)))
+            if number + 1 < found.of:
+                found.done = number + 1
+        found.flags = flags_of(found.slices)
+        found.done = found.of
 
-    def opened(self, cid: str, body: dict[str, Any]) -> None:
-        reader = readers.require_reader(str(body.get("reader", "")))
+    def opened(self, cid: str, body: Json) -> None:
+        """Record in the audit log that a reader opened a case."""
+        reader = reader_study.require_reader(str(body.get("reader", "")))
         audit_of(self.root).append(
             {"act": "opened", "case": self.collection.cases[cid].cid, "reader": reader}
         )
 
-    def decide(self, cid: str, body: dict[str, Any]) -> dict[str, Any]:
+    def decide(self, cid: str, body: Json) -> Json:
+        """Record a Decision; returns the case as the worklist has it.
+
+        Raises ConfigError for an original and for a rejection without a reason.
+        """
         case = self.collection.cases[cid]
         if case.folder is None:
             raise ConfigError("only a derived series is accepted or rejected")
         decide(self.root, cid, case.folder, Decision(**body))
         return self._case(case, decisions(self.root))
 
-    def _study(self) -> readers.Study:
+    def _study(self) -> reader_study.Study:
         cases = self.collection.cases.values()
         both = [case.cid for case in cases if {ORIGINAL, DENOISED} <= case.shown.keys()]
-        return readers.open_study(self.root, both)
+        return reader_study.open_study(self.root, both)
 
-    def reading(self, reader: str) -> dict[str, Any]:
-        """A reader's items in their order, sides by names that tell nothing, with what is said."""
-        readers.require_reader(reader)
-        given = readers.scores(self.root, reader)
+    def reading(self, reader: str) -> Json:
+        """A reader's items in their order, sides under random names, with the scores so far."""
+        reader_study.require_reader(reader)
+        last_scores = reader_study.scores(self.root, reader)
         items = []
-        for item in readers.plan(self._study(), reader):
+        for item in reader_study.plan(self._study(), reader):
             if item.case not in self.collection.cases:
                 continue
-            score = given.get(item.item)
+            score = last_scores.get(item.item)
             items.append(
                 {
                     "item": item.item,
@@ -163,25 +199,27 @@ class Review:
             )
         return {"reader": reader, "items": items}
 
-    def _sides(self, item: readers.Item) -> dict[str, str]:
-        """Blind names for both sides; only this server can tell whose they are."""
+    def _sides(self, item: reader_study.Item) -> dict[str, str]:
+        """Random names for both sides, which only this server can resolve."""
         shown = self.collection.cases[item.case].shown
         right = DENOISED if item.left == ORIGINAL else ORIGINAL
         named = {}
-        for side, role in zip(readers.SIDES, (item.left, right), strict=True):
+        for side, role in zip(reader_study.SIDES, (item.left, right), strict=True):
             seed = self._secret + f"{item.item}/{side}".encode()
             named[side] = hashlib.sha256(seed).hexdigest()[:16]
             self._blinded[named[side]] = shown[role]
         return named
 
-    def score(self, reader: str, body: dict[str, Any]) -> None:
-        readers.require_reader(reader)
-        score = readers.Score(**body)
-        readers.save(self.root, self._study(), reader, score)
+    def score(self, reader: str, body: Json) -> None:
+        """Save a Score; raises ConfigError for an item that is not the reader's."""
+        reader_study.require_reader(reader)
+        score = reader_study.Score(**body)
+        reader_study.save(self.root, self._study(), reader, score)
         if score.complete:
             audit_of(self.root).append({"act": "read", "item": score.item, "reader": reader})
 
     def csv(self) -> str:
-        rows = readers.unblinded(self.root, self._study())
-        audit_of(self.root).append({"act": "readings exported", "rows": len(rows)})
-        return readers.as_csv(rows)
+        """All complete readings, unblinded, as CSV; the export is recorded in the audit log."""
+        readings = reader_study.unblinded(self.root, self._study())
+        audit_of(self.root).append({"act": "readings exported", "rows": len(readings)})
+        return reader_study.as_csv(readings)

@@ -1,8 +1,8 @@
-"""The review page as a folder for a disk: the same page, its data as scripts beside it.
+"""The review page as a folder that needs no server: the same page, its data as scripts beside it.
 
 A page opened from a disk may not fetch files, but it may load scripts: each chunk of planes is
-one, deflated. It can be looked at, on any computer with a browser of 2023 or later, and needs
-no server; deciding and the reader study need `ldct review`.
+one, deflated. It can be viewed on any computer with a browser of 2023 or later; decisions and the
+reader study need `ldct review`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.atomic_files import replacing_folder
+from pipeline.core.types import Json
 from pipeline.review.assets import load_assets
 from pipeline.review.decisions import audit_of
 from pipeline.review.planes import CHUNK
@@ -29,7 +29,7 @@ POLICY = (
     "script-src 'self' file:; style-src 'self' file:; img-src 'self' data: file:\">\n"
     '<script src="data/index.js"></script>'
 )
-#: What the template has where the data's scripts go.
+#: The comment in the template that POLICY replaces.
 PLACE = "<!-- disk -->"
 
 
@@ -62,8 +62,8 @@ def _series_of(collection: Collection) -> list[str]:
     return [f"{case.cid}.{role}" for case in collection.cases.values() for role in case.shown]
 
 
-def _index(review: Review) -> dict[str, Any]:
-    changes = {cid: review.measured(cid) for cid in review.collection.cases}
+def _index(review: Review) -> Json:
+    changes = {cid: review.measured(cid).to_dict() for cid in review.collection.cases}
     return {
         "changes": changes,
         "worklist": review.worklist(),
@@ -77,13 +77,13 @@ def _write_series(review: Review, sid: str, folder: Path, progress: Callable[[in
         for number in range(-(-geometry.count(direction) // CHUNK)):
             content, faults = review.chunk(sid, direction, number)
             deflated = base64.b64encode(zlib.compress(content, 1)).decode("ascii")
-            held = {"deflated": deflated, "faults": json.loads(faults)}
+            chunk = {"deflated": deflated, "faults": json.loads(faults)}
             path = folder / sid / f"{direction}-{number}.js"
             name = json.dumps(f"{sid}/{direction}/{number}")
-            _script(path, f"LDCT.put({name}, ", held, ")")
+            _script(path, f"LDCT.put({name}, ", chunk, ")")
             progress(1)
 
 
-def _script(path: Path, before: str, data: Any, after: str = "") -> None:
+def _script(path: Path, before: str, data: Json, after: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{before}{json.dumps(data)}{after};\n", encoding="utf-8")

@@ -8,13 +8,13 @@ store has the original (`ldct run`), it is taken from there, by the key in repor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition
+from pipeline.core.types import Json
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.provenance import ImageKey, keys_of
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
@@ -26,10 +26,10 @@ from pipeline.review.series_index import (
     DIFFERENCE,
     LOW_DOSE,
     ORIGINAL,
+    DerivedBy,
     IndexedSeries,
     facts_of,
     found_in,
-    model_of,
     recorded_sources,
     source_of,
 )
@@ -41,39 +41,54 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Shown:
-    """One series on show: its planes, what is known of it without identity, and warnings."""
+    """A series as the page shows it.
+
+    facts: attributes without identity, by name. label_names: of a label map, by value.
+    """
 
     planes: Planes
-    facts: dict[str, Any]
+    facts: Mapping[str, object]
     warnings: tuple[str, ...] = ()
+    label_names: Mapping[int, str] | None = None
+
+    def to_dict(self, sid: str) -> Json:
+        """As the page reads it. sid: the name by which the page asks for its planes."""
+        facts = dict(self.facts)
+        if self.label_names is not None:
+            facts["names"] = dict(self.label_names)
+        return {"sid": sid, "facts": facts, "warnings": self.warnings}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is looked at together. folder: of the series that is accepted or rejected."""
+    """Series that are looked at together.
+
+    cid: its name. patient: a pseudonym. shown: by role, such as ORIGINAL. model: what made the
+    derived series. folder: of the series that is accepted or rejected; None for an original.
+    flags: warnings for the reader.
+    """
 
     cid: str
     patient: str
     shown: dict[str, Shown]
-    model: dict[str, str] = field(default_factory=dict)
+    model: DerivedBy = field(default_factory=DerivedBy)
     folder: Path | None = None
     flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Collection:
-    """All there is to review below `root`, and what could not be read, each told."""
+    """All cases below `root`, and the files that could not be read, with the reasons."""
 
     root: Path
     cases: dict[str, Case]
-    refusals: list[dict[str, Any]]
+    refusals: list[dict[str, str]]
 
 
 def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collection:
-    """Every case below `root`, with the originals and segmentations that are there or in
-    `sources`. key: the installation's, for the pseudonyms.
+    """Every case below `root`, with the originals and segmentations there or in `sources`.
 
-    Raises NothingUsableError where there is nothing to look at.
+    key: the installation's, for the pseudonyms. Raises NothingUsableError where there is no case.
     """
     if not root.is_dir():
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
@@ -83,12 +98,12 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
         series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
     }
     labels, left = overlays([refusal for _, refusal in refused], originals)
-    shelf = _Shelf(_report(root), _store(root), key, labels, {})
-    cases = [shelf.case(each, by_image) for each in found if each.kind == DENOISED]
+    builder = _CaseBuilder(_report(root), _store(root), key, labels, {})
+    cases = [builder.case(each, by_image) for each in found if each.kind == DENOISED]
     if not cases:
-        cases = [shelf.case(each, by_image) for each in found if each.kind != DIFFERENCE]
+        cases = [builder.case(each, by_image) for each in found if each.kind != DIFFERENCE]
     if not cases:
-        cases = shelf.stored_cases()
+        cases = builder.stored_cases()
     folders = {refusal.path: folder for folder, refusal in refused}
     refusals = [
         refusal.as_dict(folders.get(refusal.path, root))
@@ -101,7 +116,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     return Collection(root, {case.cid: case for case in cases}, refusals)
 
 
-def _report(root: Path) -> dict[str, Any]:
+def _report(root: Path) -> Json:
     try:
         return json.loads((root / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -116,16 +131,17 @@ def _store(root: Path) -> Store | None:
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """What cases are made of; each series is opened once, however many cases show it."""
+class _CaseBuilder:
+    """Makes cases; each series is opened once, however many cases show it."""
 
-    report: dict[str, Any]
+    report: Json
     store: Store | None
     key: bytes
     labels: dict[str, tuple[Planes, dict[int, str]]]
     opened: dict[str, Shown]
 
     def case(self, found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]) -> Case:
+        """The case of a series, with its sources. by_image: all series, by their images."""
         series, name = found.series, series_key(found.series, self.key)
         folder = series.instances[0].path.parent
         row = self._row(folder)
@@ -144,21 +160,22 @@ class _Shelf:
         if not is_original and ORIGINAL not in shown:
             flags: tuple[str, ...] = ("the original was not found: name its folder with --source",)
         else:
-            flags = _unlike(shown)
+            flags = _place_flags(shown)
         return Case(
             cid=name,
             patient=patient_key(series, self.key),
             shown=_in_order(shown),
-            model=model_of(found.header),
+            model=DerivedBy.of(found.header),
             folder=None if is_original else folder,
             flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
         )
 
     def _labels_of(self, original: IndexedSeries) -> dict[str, Shown]:
         planes, names = self.labels.get(series_key(original.series, self.key), (None, {}))
-        return {} if planes is None else {LABELS: Shown(planes, {"names": names})}
+        return {} if planes is None else {LABELS: Shown(planes, {}, label_names=names)}
 
     def stored_cases(self) -> list[Case]:
+        """A case for each series of the store; none without a store."""
         if self.store is None:
             return []
         return [
@@ -189,14 +206,14 @@ class _Shelf:
         shown = {ORIGINAL: Shown(planes_of_volume(volume), facts, warnings)}
         for path in sorted((self.store.path / "degraded").glob(f"{name}.*.npy")):
             real = path.name.split(".")[1] == REAL
-            told = {**facts, "Dose": "a real low dose" if real else "simulated"}
+            low_dose_facts = {**facts, "Dose": "a real low dose" if real else "simulated"}
             degraded = self.store.load_degraded(name, path.name.split(".")[1])
             volume = Volume(degraded, volume.valid, volume.affine_lps, volume.slice_origins_mm, {})
-            shown[LOW_DOSE] = Shown(planes_of_volume(volume), told)
+            shown[LOW_DOSE] = Shown(planes_of_volume(volume), low_dose_facts)
             break
         return shown
 
-    def _row(self, folder: Path) -> dict[str, Any]:
+    def _row(self, folder: Path) -> Json:
         """What report.json says of a derived folder."""
         rows = self.report.get("exported") or []
         return next((r for r in rows if Path(r.get("folder", "")).name == folder.name), {})
@@ -207,8 +224,8 @@ def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
     return {role: shown[role] for role in order if role in shown}
 
 
-def _unlike(shown: dict[str, Shown]) -> tuple[str, ...]:
-    """Originals and derived images lie at the same places, or the reader is told."""
+def _place_flags(shown: dict[str, Shown]) -> tuple[str, ...]:
+    """A warning where the slices of original and derived series do not lie at the same places."""
     if not {ORIGINAL, DENOISED} <= shown.keys():
         return ()
     one, other = (shown[role].planes.geometry for role in (ORIGINAL, DENOISED))
@@ -217,7 +234,7 @@ def _unlike(shown: dict[str, Shown]) -> tuple[str, ...]:
     return ("original and denoised do not lie at the same places: linked by position only",)
 
 
-def _flags_of(row: dict[str, Any]) -> list[str]:
+def _flags_of(row: Json) -> list[str]:
     flags = []
     if clipped := row.get("clipped_pixels"):
         excess = row.get("largest_clipped_excess_hu", 0)

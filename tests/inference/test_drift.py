@@ -192,7 +192,7 @@ def test_a_hospital_may_ask_for_a_readers_release(tmp_path):
     work = bench.add()
     bench.worker.run_due()
     held = bench.ledger.get(work.id)
-    assert "nobody has accepted it" in held.note
+    assert "no reader has accepted it" in held.note
     assert bench.destination.stored == []
     root, folder = bench.places.results, bench.places.result(work.id) / "s-1-test-v1"
     decide(root, "case", folder, Decision(reader="r1", verdict="accept"))

@@ -196,7 +196,7 @@ def test_a_policy_holds_results_back_until_a_reader_accepts_them(bench):
     bench.worker.run_due()
     held = bench.ledger.get(work.id)
     assert (held.state, held.failures) == (State.DERIVED, 0)
-    assert "nobody has accepted it" in held.note
+    assert "no reader has accepted it" in held.note
     assert bench.destination.stored == []
     folder = bench.places.result(work.id) / "s-1-test-v1"
     decide(bench.places.results, "case", folder, Decision(reader="r1", verdict="accept"))

@@ -60,7 +60,7 @@ def test_the_page_shows_both_cases_with_their_originals(site: Path) -> None:
 def test_the_study_is_read_and_gives_its_statistics(site: Path) -> None:
     root = site / "applied"
     study = Study.model_validate(json.loads((root / "review" / "study.json").read_text()))
-    rows = unblinded(root, study)
-    assert len(rows) == 6
-    assert {row["reader"] for row in rows} == {"anna", "ben"}
-    assert study_statistics(rows)["criteria"].keys() == set(CRITERIA)
+    readings = unblinded(root, study)
+    assert len(readings) == 6
+    assert {reading.reader for reading in readings} == {"anna", "ben"}
+    assert study_statistics(readings).criteria.keys() == set(CRITERIA)

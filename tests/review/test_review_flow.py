@@ -50,7 +50,7 @@ def test_a_changed_audit_log_fails_the_command(tmp_path: Path) -> None:
     assert RUNNER.invoke(app, ["review", "audit", str(tmp_path)]).exit_code == 1
 
 
-def test_a_folder_of_no_series_is_told_with_code_3(tmp_path: Path) -> None:
+def test_a_folder_without_series_ends_with_code_3(tmp_path: Path) -> None:
     """The first word is a folder: `ldct review DIR` opens it."""
     refused = RUNNER.invoke(app, ["review", str(tmp_path)])
     assert getattr(refused.exception, "exit_code", None) == 3
@@ -147,4 +147,4 @@ def test_labels_lie_on_the_series_they_are_of(tmp_path: Path) -> None:
     planes = case.shown[LABELS].planes
     assert np.array_equal(planes.chunk("slices", 0).planes, labels[:8])
     assert planes.chunk(CORONAL, 3).planes.max() == 3
-    assert case.shown[LABELS].facts["names"] == {3: "label 3"}
+    assert case.shown[LABELS].label_names == {3: "label 3"}

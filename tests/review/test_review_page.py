@@ -383,10 +383,10 @@ def test_a_reading_is_blind_saved_at_once_and_taken_up(tab: Tab, collection: Col
     assert tab.ask("document.querySelectorAll('.likert input:checked').length") == 12
     tab.page.check("#preference input[value=right]")
     tab.until("document.querySelector('#panel-side').textContent.includes('complete and saved')")
-    row = unblinded(collection.root, open_study(collection.root, []))[0]
+    reading = unblinded(collection.root, open_study(collection.root, []))[0]
     better = "original" if items[0].left == "denoised" else "denoised"
-    assert row[f"{better} noise"] == 5
-    assert row["case"] == items[0].case
+    assert getattr(reading, better)["noise"] == 5
+    assert reading.case == items[0].case
 
 
 @pytest.mark.parametrize("fragment", ["worklist", "case", "study"])

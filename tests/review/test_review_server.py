@@ -221,7 +221,7 @@ def test_the_policy_lets_only_accepted_files_through(root: Path) -> None:
     folder = root / "derived-1"
     require_sendable(root, folder)  # without a policy any may go
     set_policy(root, Policy(send="accepted"))
-    with pytest.raises(LdctError, match="nobody has accepted"):
+    with pytest.raises(LdctError, match="no reader has accepted"):
         require_sendable(root, folder)
     decide(root, "c", folder, Decision(reader="anna", verdict="reject", reason="blurred"))
     with pytest.raises(LdctError, match="rejected by anna: blurred"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from sklearn.metrics import cohen_kappa_score
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.review.reader_study import (
     CRITERIA,
+    Reading,
     Score,
     Study,
     as_csv,
@@ -31,17 +32,18 @@ from pipeline.review.statistics import _moments, resampled_kappa, study_statisti
 CASES = [f"case-{number:02d}" for number in range(20)]
 
 
-def rows(differences: list[int], *, readers: int = 1, original: int = 3) -> list[dict[str, Any]]:
+def readings_of(differences: list[int], *, readers: int = 1, original: int = 3) -> list[Reading]:
     """One reading of each case by each reader, the same difference in every criterion."""
     return [
-        {
-            "reader": f"reader-{reader}",
-            "case": f"case-{number:02d}",
-            "repeat": False,
-            "preference": int(np.sign(difference)),
-            **{f"original {name}": original for name in CRITERIA},
-            **{f"denoised {name}": original + difference for name in CRITERIA},
-        }
+        Reading(
+            reader=f"reader-{reader}",
+            case=f"case-{number:02d}",
+            repeat=False,
+            denoised_side="left",
+            preference=int(np.sign(difference)),
+            original=dict.fromkeys(CRITERIA, original),
+            denoised=dict.fromkeys(CRITERIA, original + difference),
+        )
         for reader in range(readers)
         for number, difference in enumerate(differences)
     ]
@@ -62,13 +64,13 @@ def test_a_plan_is_random_balanced_and_the_same_every_time() -> None:
     assert 0.35 < sides["original"] / sides.total() < 0.65
 
 
-def test_an_item_tells_nothing_of_its_case_or_sides() -> None:
+def test_the_name_of_an_item_holds_neither_case_nor_sides() -> None:
     names = [item.item for item in plan(Study(cases=CASES), "anna")]
     assert len(set(names)) == len(names)
     assert not any("case" in name or "original" in name for name in names)
 
 
-def test_scores_are_taken_up_where_they_were_left(tmp_path: Path) -> None:
+def test_scores_go_on_where_they_stopped(tmp_path: Path) -> None:
     study = open_study(tmp_path, CASES[:3])
     item = plan(study, "anna")[0].item
     half = Score(item=item, left={"noise": 2})
@@ -87,7 +89,7 @@ def test_scores_are_taken_up_where_they_were_left(tmp_path: Path) -> None:
 
 
 def test_unblinding_puts_each_side_where_it_belongs(tmp_path: Path) -> None:
-    """A reader who gives whatever is denoised 5 and prefers it: whichever side it was on."""
+    """A reader who scores denoised 5 and prefers it, whichever side it is on."""
     study = open_study(tmp_path, CASES[:6])
     for item in plan(study, "anna"):
         good, bad = dict.fromkeys(CRITERIA, 5), dict.fromkeys(CRITERIA, 2)
@@ -101,12 +103,13 @@ def test_unblinding_puts_each_side_where_it_belongs(tmp_path: Path) -> None:
         save(tmp_path, study, "anna", score)
     found = unblinded(tmp_path, study)
     assert len(found) == 6 + 2
-    assert {row["denoised noise"] for row in found} == {5}
-    assert {row["original noise"] for row in found} == {2}
-    assert {row["preference"] for row in found} == {1}
-    assert {row["denoised_side"] for row in found} == {"left", "right"}
+    assert {reading.denoised["noise"] for reading in found} == {5}
+    assert {reading.original["noise"] for reading in found} == {2}
+    assert {reading.preference for reading in found} == {1}
+    assert {reading.denoised_side for reading in found} == {"left", "right"}
     table = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert table[0]["reader"] == "anna"
+    assert (table[0]["original noise"], table[0]["denoised confidence"]) == ("2", "5")
     assert len(table) == 8
 
 
@@ -125,13 +128,13 @@ def test_weighted_kappa_is_cohens() -> None:
 
 
 def test_the_same_scores_are_not_inferior_and_much_worse_ones_are() -> None:
-    equal = study_statistics(rows([0] * 12))["criteria"]["noise"]
-    assert (equal["difference"], equal["interval"], equal["non_inferior"]) == (0, [0, 0], True)
-    assert equal["wilcoxon_p"] is None
-    worse = study_statistics(rows([-1] * 12))["criteria"]["noise"]
-    assert (worse["difference"], worse["non_inferior"]) == (-1, False)
+    equal = study_statistics(readings_of([0] * 12)).criteria["noise"]
+    assert (equal.difference, equal.interval, equal.non_inferior) == (0, (0, 0), True)
+    assert equal.wilcoxon_p is None
+    worse = study_statistics(readings_of([-1] * 12)).criteria["noise"]
+    assert (worse.difference, worse.non_inferior) == (-1, False)
     # All twelve one way: p = 2 / 2^12.
-    assert worse["wilcoxon_p"] == pytest.approx(2 / 2**12)
+    assert worse.wilcoxon_p == pytest.approx(2 / 2**12)
 
 
 def test_wilcoxon_is_scipys() -> None:
@@ -144,43 +147,43 @@ def test_wilcoxon_is_scipys() -> None:
 
 
 def test_the_margin_decides() -> None:
-    found = rows([0, -1, 0, -1, 0, 0, -1, 0, 0, -1])
-    assert study_statistics(found, margin=1.0)["criteria"]["noise"]["non_inferior"] is True
-    assert study_statistics(found, margin=0.1)["criteria"]["noise"]["non_inferior"] is False
+    found = readings_of([0, -1, 0, -1, 0, 0, -1, 0, 0, -1])
+    assert study_statistics(found, margin=1.0).criteria["noise"].non_inferior is True
+    assert study_statistics(found, margin=0.1).criteria["noise"].non_inferior is False
 
 
 def test_readings_of_one_case_count_as_one() -> None:
     """Five readers who agree do not make five times the cases: the interval stays."""
     differences = [0, 1, -1, 1, 0, 0, 1, -1, 0, 1]
-    one = study_statistics(rows(differences))["criteria"]["noise"]["interval"]
-    five = study_statistics(rows(differences, readers=5))["criteria"]["noise"]["interval"]
+    one = study_statistics(readings_of(differences)).criteria["noise"].interval
+    five = study_statistics(readings_of(differences, readers=5)).criteria["noise"].interval
     assert one == five
 
 
 def test_one_case_gives_no_interval_and_no_verdict() -> None:
-    found = study_statistics(rows([0]))["criteria"]["noise"]
-    assert found["interval"] == [None, None]
-    assert found["non_inferior"] is None
+    found = study_statistics(readings_of([0])).criteria["noise"]
+    assert found.interval == (None, None)
+    assert found.non_inferior is None
 
 
 def test_intra_reader_kappa_is_of_repeats_only() -> None:
-    first = rows([1, 0, -1, 1, 0], original=3)
-    again = [{**row, "repeat": True} for row in first[:3]]
-    found = study_statistics(first + again)["criteria"]["noise"]
-    assert found["intra_reader_kappa"]["kappa"] == 1
-    assert found["intra_reader_kappa"]["pairs"] == 6
-    assert found["inter_reader_kappa"] is None
-    assert study_statistics(first)["criteria"]["noise"]["intra_reader_kappa"] is None
+    first = readings_of([1, 0, -1, 1, 0], original=3)
+    again = [replace(reading, repeat=True) for reading in first[:3]]
+    found = study_statistics(first + again).criteria["noise"]
+    assert found.intra_reader_kappa.kappa == 1
+    assert found.intra_reader_kappa.pairs == 6
+    assert found.inter_reader_kappa is None
+    assert study_statistics(first).criteria["noise"].intra_reader_kappa is None
 
 
 def test_preferences_are_counted_with_wilsons_interval() -> None:
-    found = study_statistics(rows([1] * 8 + [-1] * 2 + [0] * 5))["preference"]
-    assert (found["denoised"], found["original"], found["neither"]) == (8, 2, 5)
-    assert found["share"] == 0.8
-    assert found["interval"] == pytest.approx([0.49, 0.943], abs=0.001)
-    assert found["sign_test_p"] == pytest.approx(2 * 56 / 1024)
+    found = study_statistics(readings_of([1] * 8 + [-1] * 2 + [0] * 5)).preference
+    assert (found.denoised, found.original, found.neither) == (8, 2, 5)
+    assert found.share == 0.8
+    assert found.interval == pytest.approx([0.49, 0.943], abs=0.001)
+    assert found.sign_test_p == pytest.approx(2 * 56 / 1024)
 
 
-def test_nothing_read_is_told() -> None:
+def test_a_study_without_readings_is_refused() -> None:
     with pytest.raises(NothingUsableError, match="no complete reading"):
         study_statistics([])

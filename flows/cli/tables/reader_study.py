@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
@@ -53,5 +55,5 @@ def _kappa(found: Json | None) -> str:
     return f"{number(found['kappa'], 2)} {_interval(found['interval'])} of {found['pairs']}"
 
 
-def _interval(ends: list[float | None]) -> str:
+def _interval(ends: Sequence[float | None]) -> str:
     return NONE if None in ends else f"[{ends[0]:.2f}, {ends[1]:.2f}]"

@@ -124,7 +124,7 @@ function modelFacts(model) {
     {},
     make("h3", {}, "Model"),
     definitionList({ name: model.name, version: model.version }),
-    make("p", { class: "told" }, model.told),
+    make("p", { class: "told" }, model.derivation),
   );
 }
 
