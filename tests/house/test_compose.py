@@ -6,6 +6,7 @@ import http.server
 import os
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +158,9 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 
 def healthy(*arguments: str, **environment: str) -> bool:
     env = {"PATH": os.environ["PATH"], **environment}
-    done = subprocess.run([HEALTHY, *arguments], env=env, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, HEALTHY, *arguments], env=env, capture_output=True, check=False
+    )
     return done.returncode == 0
 
 
