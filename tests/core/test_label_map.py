@@ -85,7 +85,7 @@ def test_groups_by_name_and_number_become_classes_in_their_order():
     assert found.labels.tolist() == [[[0, 0, 2], [1, 1, 1]]]
 
 
-def test_the_values_of_each_group_are_told():
+def test_the_values_of_each_group_are_listed():
     groups = {"lungs": ["lung_upper_lobe_left", "lung_lower_lobe_left"], "stomach": ["stomach"]}
     assert values_of_groups(labels(), groups) == {"lungs": [10, 11], "stomach": []}
 
@@ -110,7 +110,7 @@ def test_an_order_settles_who_gets_a_voxel():
         grouped(overlapping(), groups, order=["tumor"])
 
 
-def test_a_structure_that_no_label_map_has_is_told_with_its_neighbour():
+def test_a_structure_that_no_label_map_has_is_named_with_its_neighbour():
     maps = [NAMES, {7: "pancreas"}]
     require_known({"a": ["Liver", 7], "b": [10]}, maps)
     with pytest.raises(ConfigError, match=r"'a': no label map has 'livr'; did you mean 'liver'"):

@@ -122,7 +122,7 @@ def test_resampling_keeps_a_constant_and_averages_where_pixels_become_fewer() ->
     assert np.ptp(resampled(checkers, (16, 16))[2:-2, 2:-2]) < 3
 
 
-def test_lungs_are_told_from_the_slice_itself_at_any_size() -> None:
+def test_lungs_are_found_in_the_slice_itself_at_any_size() -> None:
     chest = body_slice(512)
     belly = np.where((chest < -500) & (chest > AIR_HU + 1), 40.0, chest).astype(np.float32)
     both = [chest, belly, resampled(chest, (128, 128)), resampled(belly, (128, 128))]

@@ -1,4 +1,4 @@
-"""What spoils images: known answers, adjoints by the dot-product test, and seeds."""
+"""Degradations of images: known answers, adjoints by the dot-product test, and seeds."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_adjoint_of_a_scan_is_the_transpose(scan: MissingViews) -> None:
 
 
 @pytest.mark.parametrize("degradation", ALL, ids=named)
-def test_the_same_seed_spoils_in_the_same_way(degradation: Degradation) -> None:
+def test_the_same_seed_degrades_in_the_same_way(degradation: Degradation) -> None:
     image = picture(3, 64, 64)
     before = image.copy()
     once = degradation.degrade(image, seeded())
@@ -119,7 +119,7 @@ def test_the_same_seed_spoils_in_the_same_way(degradation: Degradation) -> None:
 
 @pytest.mark.parametrize("degradation", [c for c in LINEAR if not c.hides], ids=named)
 def test_what_lies_beyond_its_reach_does_not_matter(degradation: Linear) -> None:
-    """The middle of a piece cut with a margin is the middle of the spoilt picture."""
+    """The middle of a piece cut with a margin is the middle of the degraded picture."""
     reach, scale = degradation.reach, degradation.scale
     assert reach is not None
     image = picture(3, 128, 128)
@@ -147,10 +147,10 @@ def test_what_lies_beyond_its_reach_does_not_matter(degradation: Linear) -> None
     ids=named,
 )
 def test_noise_has_its_size(noise: Degradation, deviation: float) -> None:
-    spoilt = noise.degrade(flat(100, 256), seeded())
-    assert spoilt.std() == pytest.approx(deviation, rel=0.03)
+    degraded = noise.degrade(flat(100, 256), seeded())
+    assert degraded.std() == pytest.approx(deviation, rel=0.03)
     shift = 5.5 if isinstance(noise, SaltAndPepper) else 0
-    assert spoilt.mean() == pytest.approx(100 + shift, abs=0.6)
+    assert degraded.mean() == pytest.approx(100 + shift, abs=0.6)
 
 
 @pytest.mark.parametrize("blur", [GaussianBlur(1.5), MotionBlur(9, 20), DefocusBlur(3)], ids=named)
@@ -218,11 +218,11 @@ def test_fewer_pixels_show_the_same() -> None:
     ids=named,
 )
 def test_holes_are_as_large_as_they_say(hole: Hole, share: float) -> None:
-    spoilt = hole.degrade(flat(9, 96), seeded())
-    unknown = np.isnan(spoilt)
+    degraded = hole.degrade(flat(9, 96), seeded())
+    unknown = np.isnan(degraded)
     assert unknown.mean() == pytest.approx(share, abs=0.03)
     assert (unknown == unknown[:1]).all()
-    assert (spoilt[~unknown] == 9).all()
+    assert (degraded[~unknown] == 9).all()
 
 
 def test_lines_are_missing_whole() -> None:
@@ -305,9 +305,9 @@ def test_rings_are_round() -> None:
 def test_padding_and_the_spacing_of_a_series_count() -> None:
     volume = volume_of(disk_hu())
     volume.valid[:, :20] = False
-    spoilt = SparseView(24, **SMALL)(volume, seeded())
-    np.testing.assert_array_equal(spoilt[:, :20], volume.image_hu[:, :20])
-    assert not np.array_equal(spoilt[:, 40:], volume.image_hu[:, 40:])
+    degraded = SparseView(24, **SMALL)(volume, seeded())
+    np.testing.assert_array_equal(degraded[:, :20], volume.image_hu[:, :20])
+    assert not np.array_equal(degraded[:, 40:], volume.image_hu[:, 40:])
 
 
 # Together
@@ -337,7 +337,7 @@ def build_chain(*parts: tuple[str, dict[str, Any]]) -> Chain:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: PoissonNoise(0), "quanta"),
         (lambda: SaltAndPepper(2), "share"),
@@ -355,6 +355,6 @@ def build_chain(*parts: tuple[str, dict[str, Any]]) -> Chain:
         (lambda: Chain([]), "at least one part"),
     ],
 )
-def test_what_makes_no_sense_is_named(make: Callable[[], object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_makes_no_sense_is_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make()

@@ -314,7 +314,7 @@ def test_the_gain_on_pca_is_judged_by_the_first_window() -> None:
     assert not verdict.passed
 
 
-def test_a_denoising_autoencoder_is_told_by_what_it_restores(digit_store: Store) -> None:
+def test_a_denoising_autoencoder_is_judged_by_what_it_restores(digit_store: Store) -> None:
     degradation = {"target": "pipeline.degradations.base.GaussianNoise", "args": {"sigma": 4}}
     config = run(degradation=degradation)
     model = build_model(config).eval()
@@ -326,7 +326,7 @@ def test_a_denoising_autoencoder_is_told_by_what_it_restores(digit_store: Store)
     assert overall["restored"]["grey"]["psnr"] > overall["corrupted"]["grey"]["psnr"] + 1.5
 
 
-def test_a_conditional_network_is_told_the_label_of_each_image(digit_store: Store) -> None:
+def test_a_conditional_network_gets_the_label_of_each_image(digit_store: Store) -> None:
     config = run(
         model={
             "target": "pipeline.models.vae.DenseVAE",

@@ -164,7 +164,7 @@ def test_blending_takes_away_a_step_at_the_rim() -> None:
     np.testing.assert_allclose(poisson_blended(brighter, image, known), image, atol=1e-3)
 
 
-def test_flicker_is_told_where_nothing_moves() -> None:
+def test_flicker_is_reported_where_nothing_moves() -> None:
     frames = np.zeros((3, 4, 4), dtype=np.float32)
     frames[1] = 2
     frames[:, 0] = [[0], [50], [100]]

@@ -55,7 +55,7 @@ def test_a_body_is_cut_where_it_runs_into_padding() -> None:
     found = truncation(volume(images, valid))
     expected = np.zeros_like(valid)
     expected[0, :, :8] = True
-    expected[0, [0, -1], 0] = False  # by the corners undeclared padding is told
+    expected[0, [0, -1], 0] = False  # by the corners undeclared padding is found
     np.testing.assert_array_equal(found, expected)
 
 

@@ -87,7 +87,7 @@ def test_traits_are_words_and_numbers_without_identity():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "lines"),
     [
         ({}, []),
         ({"kernel": NOT_STATED}, []),
@@ -100,12 +100,12 @@ def test_traits_are_words_and_numbers_without_identity():
         ({"exposure": 5.0}, []),  # training did not know its own
     ],
 )
-def test_what_training_did_not_see_is_told(change, told):
+def test_what_training_did_not_see_is_listed(change, lines):
     words = {"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}
     numbers = {"noise": 25.0}
     for name, value in change.items():
         (words if name in words else numbers)[name] = value
-    assert sorted(drift(Traits(words, numbers), SEEN)) == sorted(told)
+    assert sorted(drift(Traits(words, numbers), SEEN)) == sorted(lines)
 
 
 def test_training_saw_the_degraded_images_at_their_dose(tmp_path: Path):

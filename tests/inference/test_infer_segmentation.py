@@ -154,7 +154,7 @@ def test_what_was_not_measured_has_no_class() -> None:
     assert found[:, 25:].any()
 
 
-def test_every_slice_is_told_once() -> None:
+def test_progress_counts_every_slice_once() -> None:
     image_hu, _ = scene()
     done: list[int] = []
     segment(Thresholds(), volume(image_hu), settings(), progress=done.append)

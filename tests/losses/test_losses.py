@@ -74,7 +74,7 @@ def test_a_range_the_wrong_way_round_is_refused():
         RangeWeightedMSE(-1, 1, mean_ranges=[(0.5, 0.1)])
 
 
-def test_tissue_is_told_from_the_smoothed_target():
+def test_tissue_is_found_in_the_smoothed_target():
     # A quiet offset in tissue whose own noise crosses the range's ends.
     noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.1
     target, output = 0.05 + noise, torch.full_like(noise, 0.05)

@@ -167,13 +167,13 @@ def test_monai_s_losses_pass_over_what_is_not_known(name: str) -> None:
     expected = loss(logits, target)
     hidden = target.clone()
     hidden[:, :, 3:] = IGNORED
-    told = loss(logits, hidden)
-    (gradient,) = torch.autograd.grad(told, logits)
+    value = loss(logits, hidden)
+    (gradient,) = torch.autograd.grad(value, logits)
     assert gradient[:, :, :3].abs().sum() > 0
     assert not gradient[:, :, 3:].any()
-    assert told.item() != pytest.approx(expected.item(), abs=1e-4)
+    assert value.item() != pytest.approx(expected.item(), abs=1e-4)
     other = torch.where(hidden == IGNORED, logits.detach() + 5, logits.detach())
-    assert loss(other, hidden).item() == pytest.approx(told.item(), abs=1e-6)
+    assert loss(other, hidden).item() == pytest.approx(value.item(), abs=1e-6)
 
 
 def test_only_losses_that_a_configuration_may_name_are_wrapped() -> None:

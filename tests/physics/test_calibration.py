@@ -124,7 +124,7 @@ def test_the_same_volume_gives_the_same_numbers() -> None:
 
 
 def test_simulated_noise_continues_the_image_s_own() -> None:
-    """Half the dose of a calibrated volume has twice its variance; nothing else was told."""
+    """Half the dose of a calibrated volume has twice its variance; nothing else is known."""
     volume = scanned((1e5,) * 4)
     model = LowDoseCT(dose_fraction=0.5, photons_per_ray=None, views=GEOMETRY.views)
     added = model(volume, np.random.default_rng(0)) - volume.image_hu
@@ -154,15 +154,15 @@ def test_full_dose_needs_no_calibration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image_hu", "told"),
+    ("image_hu", "message"),
     [
         (np.full((1, 64, 64), -1000, np.float32), "no slice has"),
         (body_slice(SIZE)[None], "no scanner|none that a scanner makes"),
     ],
     ids=["air", "noise-free"],
 )
-def test_an_image_that_cannot_tell_is_refused(image_hu: NDArray, told: str) -> None:
-    with pytest.raises(CalibrationError, match=told):
+def test_an_image_without_measurable_noise_is_refused(image_hu: NDArray, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
         calibrate(volume_of(image_hu, pixel_mm=(PIXEL_MM, PIXEL_MM)), geometry=GEOMETRY)
 
 
@@ -172,7 +172,7 @@ def test_padding_is_no_tissue() -> None:
         calibrate(replace(volume, valid=np.zeros_like(volume.valid)), geometry=GEOMETRY)
 
 
-def test_noise_of_another_spectrum_and_an_implausible_header_are_told() -> None:
+def test_noise_of_another_spectrum_and_an_implausible_header_are_noted() -> None:
     volume = scanned((3e5,) * 3)
     white = np.random.default_rng(0).normal(0, 20, volume.image_hu.shape).astype(np.float32)
     edges = white - ndimage.gaussian_filter(white, (0, 0.7, 0.7))

@@ -175,7 +175,7 @@ def test_the_data_digest_is_of_the_set_and_not_of_its_order(tmp_path):
     assert store.data_digest(["s-0"]) != store.data_digest(["s-0", "s-1"])
 
 
-def test_degraded_inputs_come_back_and_are_told_apart_by_digest(tmp_path):
+def test_degraded_inputs_come_back_and_are_named_by_digest(tmp_path):
     store, image = Store(tmp_path), volume_of().image_hu
     store.save_degraded("s-1", "a" * 64, image)
     store.save_degraded("s-1", "b" * 64, image + 1)

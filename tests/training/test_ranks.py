@@ -37,8 +37,8 @@ ROOT = Path(__file__).parents[2]
 
 def config_of(**train: Any) -> RunConfig:
     chosen = {"batch": 4, "accumulate": 2, "warmup": 2, "clip_gradient_norm": 0.05, "log_every": 1}
-    told = tiny_train(iterations=6, checkpoint_every=2, validate_every=3, **(chosen | train))
-    return run_config(train=told)
+    section = tiny_train(iterations=6, checkpoint_every=2, validate_every=3, **(chosen | train))
+    return run_config(train=section)
 
 
 def training(store: Store, folder: Path, config: RunConfig) -> TrainingJob:
@@ -138,12 +138,14 @@ def test_the_first_process_alone_writes(done: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "message"),
     [(2, "train.batch: 3 cannot be divided among 2"), (3, "BlindSpot trains in one process")],
 )
-def test_every_process_refuses_what_would_not_equal_one(done: Path, number: int, told: str) -> None:
+def test_every_process_refuses_what_would_not_equal_one(
+    done: Path, number: int, message: str
+) -> None:
     for rank in (0, 1):
-        assert told in (done / f"{number}-{rank}.txt").read_text()
+        assert message in (done / f"{number}-{rank}.txt").read_text()
 
 
 def test_a_step_for_one_process_is_refused_before_any_data_is_made_ready(

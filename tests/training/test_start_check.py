@@ -77,12 +77,12 @@ except SystemExit as ended:
 )
 def test_a_mistake_costs_no_heavy_import(override: str, tmp_path: Path) -> None:
     command = ["run", "denoise_redcnn", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", IMPORTED, json.dumps([*command, "--set", override])],
         capture_output=True,
         text=True,
         cwd=CONFIGS.parent,
         check=True,
     )
-    assert json.loads(told.stdout.splitlines()[-1]) == [2, []], told.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == [2, []], ran.stderr
     assert not (tmp_path / "out").exists()

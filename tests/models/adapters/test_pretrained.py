@@ -1,4 +1,4 @@
-"""The models that come with the software: whole, small, told of, and good for something."""
+"""The models that come with the software: whole, small, described, and good for something."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_it_loads_as_registered_and_says_what_it_is(name: str) -> None:
     if config.train.start_from:  # weights that come with the software, so that it can be redone
         assert (ROOT.parent / config.train.start_from / WEIGHTS).is_file()
     assert sum(path.stat().st_size for path in (ROOT / name).rglob("*")) < 5_000_000
-    told = (ROOT / name / "MODEL_CARD.md").read_text(encoding="utf-8")
+    text = (ROOT / name / "MODEL_CARD.md").read_text(encoding="utf-8")
     for said in ("Licence", "Limits", "Not for diagnosis", card.weights_sha256[:16]):
-        assert said in told, said
+        assert said in text, said
     assert json.loads((ROOT / name / "figures.json").read_text())["patients"] >= 1
 
 

@@ -1,4 +1,4 @@
-"""The shell for segmentation networks, and the FCN that lives in it."""
+"""The adapter of segmentation networks, and the FCN."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_a_network_without_classes_is_refused() -> None:
 
 
 def test_hu_ranges_become_channels_from_minus_one_to_one() -> None:
-    shell = SegmentationModel(
+    adapter = SegmentationModel(
         nn.Identity(), ranges_hu=[(-1000, 600), (-150, 250)], dimensions=2, channels=2
     )
     image_hu = torch.tensor([-2000.0, -1000, -200, -150, 50, 250, 600, 3000]).reshape(1, 1, 1, 8)
-    wide, narrow = shell(image_hu)[0, :, 0]
+    wide, narrow = adapter(image_hu)[0, :, 0]
     assert wide.tolist() == pytest.approx([-1, -1, 0, 0.0625, 0.3125, 0.5625, 1, 1])
     assert narrow.tolist() == pytest.approx([-1, -1, -1, -1, 0, 1, 1, 1])
 
@@ -75,9 +75,9 @@ def test_the_rim_is_repeated_and_cut_off_again() -> None:
             return image
 
     network = Seen()
-    shell = SegmentationModel(network, ranges_hu=[(-1, 1)], dimensions=2, channels=1, multiple=8)
+    adapter = SegmentationModel(network, ranges_hu=[(-1, 1)], dimensions=2, channels=1, multiple=8)
     image = torch.rand(1, 1, 5, 16)
-    assert torch.equal(shell(image), image)
+    assert torch.equal(adapter(image), image)
     assert network.image.shape == (1, 1, 8, 16)
     assert torch.equal(network.image[..., 5:, :], image[..., 4:5, :].expand(1, 1, 3, 16))
 

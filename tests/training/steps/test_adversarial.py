@@ -305,7 +305,7 @@ def test_a_killed_game_ends_as_an_unbroken_one(tmp_path: Path, game: str) -> Non
     train = settings(iterations=9, checkpoint_every=4)
     torch.manual_seed(1)
     network = make()
-    unbroken, _, told = fit(copy.deepcopy(network), step, train, tmp_path / "unbroken")
+    unbroken, _, logged = fit(copy.deepcopy(network), step, train, tmp_path / "unbroken")
     with pytest.raises(KeyboardInterrupt):
         fit(copy.deepcopy(network), step, train, tmp_path / "killed", until=6)
     torch.manual_seed(99)
@@ -313,7 +313,7 @@ def test_a_killed_game_ends_as_an_unbroken_one(tmp_path: Path, game: str) -> Non
     states = [list(model.state_dict().values()) for model in (resumed, unbroken)]
     assert all(map(torch.equal, *states))
     timing = {"patches_per_s", "waiting_fraction"}
-    for one, other in zip(again, told, strict=True):
+    for one, other in zip(again, logged, strict=True):
         assert {k: v for k, v in one.items() if k not in timing} == {
             k: v for k, v in other.items() if k not in timing
         }

@@ -1,4 +1,4 @@
-"""HU in, HU out: nobody outside the shell can normalise wrongly."""
+"""HU in, HU out: normalisation is the adapter's."""
 
 from __future__ import annotations
 
