@@ -369,3 +369,19 @@ def test_one_range_of_noise_serves_every_dose() -> None:
     dose = config.degradation.args["dose_fraction"]
     variance = [scale**2 * (1 - dose) / dose for scale in (low, high)]
     assert [1 / (1 + v) for v in variance] == pytest.approx([1.0, 0.1])
+
+
+def test_the_loss_counts_the_chosen_pixels_and_not_those_hidden_around_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pixels at the rim of a hidden square have visible neighbours that share their noise."""
+    step, _ = built(BlindSpot, share_hidden=0.01, hidden_radius=1)
+    counted: list[torch.Tensor] = []
+
+    def descend(output_hu: torch.Tensor, target_hu: torch.Tensor, counts: torch.Tensor, **_: float):
+        counted.append(counts)
+        return {}
+
+    monkeypatch.setattr(step, "descend", descend)
+    step.backward({"input": torch.randn(4, 1, 64, 64)}, share=1.0)
+    assert counted[0].float().mean().item() == pytest.approx(0.01, rel=0.3)
