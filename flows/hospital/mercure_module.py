@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pydicom
 from pydantic import Field, ValidationError
@@ -20,6 +20,7 @@ from flows.commands import apply_flow
 from pipeline.config.sections import Strict
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 
 TASK, RESULT = "task.json", "result.json"
@@ -33,7 +34,7 @@ class TaskSettings(Strict):
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
 
 
-def run_task(in_: Path, out: Path) -> dict[str, Any]:
+def run_task(in_: Path, out: Path) -> Json:
     """Do one task; returns what result.json says. Images are named as the router expects.
 
     in_: a folder with DICOM files and task.json. out: an existing folder for images and
@@ -67,7 +68,7 @@ def task_settings(path: Path) -> TaskSettings:
         raise ConfigError(f"{path.name} holds no task with `process`: {error!r}") from error
 
 
-def _apply(in_: Path, out: Path, settings: TaskSettings) -> dict[str, Any]:
+def _apply(in_: Path, out: Path, settings: TaskSettings) -> Json:
     # Beside the result, so that images are renamed into place; a router ignores folders.
     with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as scratch:
         report = apply_flow(

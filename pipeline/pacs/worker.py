@@ -138,8 +138,8 @@ class Worker:
             try:
                 by_reader = self.settings.release == "reader"
                 require_sendable(self.places.results, folder, accepted=by_reader)
-            except LdctError as held:
-                return self.ledger.wait(work, str(held), pause_s=REVIEW_POLL_S)
+            except LdctError as reason:
+                return self.ledger.wait(work, str(reason), pause_s=REVIEW_POLL_S)
         sent = sum(send_series(folder, self.destination) for folder in folders)
         done = self.ledger.advance(work, State.SENT, f"{sent} images counted at the destination")
         shutil.rmtree(self.places.series(work.id), ignore_errors=True)

@@ -53,6 +53,6 @@ def test_the_index_gives_the_order(ledger: Ledger) -> None:
         "EXPLAIN QUERY PLAN SELECT due, id FROM work WHERE state = 'found' AND due <= 1"
         " AND (due, id) > (0, '') ORDER BY due, id LIMIT 5"
     ).fetchall()
-    told = " ".join(row["detail"] for row in plan)
-    assert "COVERING INDEX work_next" in told
-    assert "TEMP B-TREE" not in told
+    plan_text = " ".join(row["detail"] for row in plan)
+    assert "COVERING INDEX work_next" in plan_text
+    assert "TEMP B-TREE" not in plan_text

@@ -40,8 +40,8 @@ def login(monkeypatch) -> None:
 
 
 def peer(server: TlsFront, **changes: object) -> DicomwebPeer:
-    told = {"url": server.url, "login": {"env": "TESTS"}, "tls": {"ca": server.ca}}
-    return DicomwebPeer(Dicomweb.model_validate({**told, **changes}))
+    described = {"url": server.url, "login": {"env": "TESTS"}, "tls": {"ca": server.ca}}
+    return DicomwebPeer(Dicomweb.model_validate({**described, **changes}))
 
 
 def test_a_series_goes_both_ways_and_no_log_says_whose_or_how(secure, tmp_path):

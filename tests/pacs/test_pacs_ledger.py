@@ -71,7 +71,7 @@ def test_a_digest_is_of_the_images_not_of_their_order_or_transfer_syntax(tmp_pat
     assert work_id("a", "b") != work_id("a", "c")
 
 
-def test_what_the_network_did_is_tried_again_after_longer_and_longer_pauses(bench):
+def test_network_failures_are_retried_after_longer_and_longer_pauses(bench):
     bench.add()
     bench.worker.step(), bench.worker.step()
     bench.destination.answers = [Unreachable("down")] * 3
@@ -85,7 +85,7 @@ def test_what_the_network_did_is_tried_again_after_longer_and_longer_pauses(benc
     assert bench.worker.step().state is State.SENT
 
 
-def test_after_too_many_attempts_it_lies_with_the_dead_letters_and_can_be_revived(tmp_path):
+def test_after_too_many_attempts_work_is_dead_and_can_be_retried(tmp_path):
     bench = Bench(tmp_path, retry={"attempts": 2, "first_s": 0})
     work = bench.add()
     bench.worker.step(), bench.worker.step()
@@ -107,7 +107,7 @@ def test_after_too_many_attempts_it_lies_with_the_dead_letters_and_can_be_revive
         bench.ledger.restart(bench.ledger.get(work.id))
 
 
-def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_path):
+def test_after_a_final_error_work_is_dead_at_once_and_other_work_goes_on(tmp_path):
     bench = Bench(tmp_path)
     bad, good = bench.add(1), bench.add(2)
 
@@ -122,7 +122,7 @@ def test_what_no_attempt_helps_against_is_dead_at_once_and_the_others_go_on(tmp_
     assert bench.ledger.get(good.id).state is State.SENT
 
 
-def test_images_that_come_after_their_work_was_given_up_are_kept_for_a_retry(tmp_path):
+def test_images_that_come_after_their_work_died_are_kept_for_a_retry(tmp_path):
     chosen = settings(tmp_path / "work", receive={"silence_s": 0})
     ledger, places = Ledger(chosen.work), WorkFolder(chosen.work)
     receiver, paths = Receiver(chosen, ledger, MODEL, KEY), write_ct(tmp_path / "in", 1)
@@ -147,7 +147,7 @@ def test_only_what_the_destination_lacks_is_sent(bench):
     assert sorted(bench.destination.stored) == derived_in(bench.destination.folder)
 
 
-def test_a_destination_that_says_yes_and_stores_nothing_is_found_out(bench, monkeypatch):
+def test_a_destination_that_answers_success_and_stores_nothing_is_noticed(bench, monkeypatch):
     bench.add()
     monkeypatch.setattr(bench.destination, "send", lambda paths: None)
     bench.worker.run_due()
@@ -155,7 +155,7 @@ def test_a_destination_that_says_yes_and_stores_nothing_is_found_out(bench, monk
     assert (work.state, work.note) == (State.DERIVED, "3 of 3 images did not arrive")
 
 
-def test_a_series_that_grew_since_it_was_found_is_taken_as_it_is_now(bench):
+def test_a_series_that_grew_since_it_was_found_is_superseded(bench):
     old = bench.add(1, count=2)
     paths = write_ct(bench.source.folder / "new", 1, count=3)
     bench.source.send(paths[2:])
@@ -166,7 +166,7 @@ def test_a_series_that_grew_since_it_was_found_is_taken_as_it_is_now(bench):
     assert len(derived_in(bench.destination.folder)) == 3
 
 
-def test_a_series_that_takes_its_worker_down_again_and_again_is_laid_aside(tmp_path):
+def test_a_series_on_which_workers_crash_is_dead(tmp_path):
     bench = Bench(tmp_path, retry={"crashes": 3})
     work = bench.add()
     for _ in range(3):  # claimed, and never heard of again: as after kill -9

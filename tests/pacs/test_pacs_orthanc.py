@@ -220,7 +220,7 @@ def test_a_received_study_goes_the_whole_way(orthanc, entity, reception, tmp_pat
     assert not [secret for secret in ("826.0.1", "Geheim") if secret in names]
 
 
-def test_a_study_sent_twice_is_worked_on_once(orthanc, reception, tmp_path):
+def test_a_study_sent_twice_is_processed_once(orthanc, reception, tmp_path):
     orthanc.fill(write_ct(tmp_path, 1))
     for _ in range(2):
         reception.send(1)
@@ -265,7 +265,9 @@ def test_an_open_association_holds_its_study(orthanc, reception, tmp_path):
     assert reception.receiver.sweep() == 1
 
 
-def test_a_kill_between_the_ledger_and_the_move_is_made_good(orthanc, reception, tmp_path):
+def test_after_a_kill_between_ledger_and_move_the_next_sweep_moves_the_files(
+    orthanc, reception, tmp_path
+):
     orthanc.fill(write_ct(tmp_path, 1))
     reception.send(1)
     reception.wait_closed()
@@ -280,7 +282,7 @@ def test_a_kill_between_the_ledger_and_the_move_is_made_good(orthanc, reception,
     assert len(list(reception.places.series(work.id).glob("*.dcm"))) == 3
 
 
-def test_strangers_and_what_is_no_dicom_are_turned_away(orthanc, reception, tmp_path):
+def test_unknown_callers_and_images_without_uids_are_refused(orthanc, reception, tmp_path):
     path = write_ct(tmp_path, 1)[0]
     port = reception.settings.receive.port
     stranger = Dimse(host="127.0.0.1", port=port, called="LDCT", calling="STRANGER")

@@ -36,14 +36,14 @@ def written(folder: Path, **changes) -> Path:
     return path
 
 
-def test_a_minimal_yaml_listens_on_loopback_and_wants_ct(tmp_path):
+def test_a_minimal_yaml_listens_on_loopback_and_selects_ct(tmp_path):
     read = load_pacs(written(tmp_path))
     assert read.receive.host == "127.0.0.1"
     assert read.rules[0].modality == ("CT",)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"rule": []}, "rule: Extra inputs"),
         ({"rules": []}, "rules: "),
@@ -57,14 +57,14 @@ def test_a_minimal_yaml_listens_on_loopback_and_wants_ct(tmp_path):
         ({"rules": [{"name": "a", "date": {"within_days": 1, "since": "2026-01-01"}}]}, "not both"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, changes, told):
-    with pytest.raises(ConfigError, match=f"hospital.yaml: .*{told}"):
+def test_what_is_wrong_is_named(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=f"hospital.yaml: .*{message}"):
         load_pacs(written(tmp_path, **changes))
 
 
 def test_the_yaml_of_the_documentation_is_one(tmp_path):
-    told = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text()
-    example = told.partition("```yaml\n")[2].partition("```")[0]
+    text = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text()
+    example = text.partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "hospital.yaml").write_text(example)
     assert load_pacs(tmp_path / "hospital.yaml").rules[0].instances == 50
 
@@ -124,7 +124,7 @@ def facts(**changes) -> SeriesFacts:
 
 
 @pytest.mark.parametrize(
-    ("rule", "changes", "wanted"),
+    ("rule", "changes", "expected"),
     [
         ({}, {}, True),
         ({}, {"ours": True}, False),
@@ -143,10 +143,10 @@ def facts(**changes) -> SeriesFacts:
         ({"date": {"since": "2026-11-01"}}, {"study_date": None}, False),
     ],
 )
-def test_rules(rule, changes, wanted):
+def test_rules(rule, changes, expected):
     chosen = RoutingRule.model_validate({"name": "r", **rule})
     matches = match_rules(facts(**changes), [chosen], today=datetime.date(2026, 11, 21))
-    assert (first_match(matches) == "r") is wanted
+    assert (first_match(matches) == "r") is expected
     assert "2026-11-20" not in " ".join(
         reason.found for match in matches for reason in match.reasons
     )
@@ -177,10 +177,10 @@ def test_c_store_over_tls_both_sides_known(tmp_path, certificate):
 
 
 def test_https_is_checked_against_the_authority_of_the_configuration(certificate):
-    told = {"url": "https://127.0.0.1:1/x", "tls": {"ca": certificate["certificate"]}}
-    peer = DicomwebPeer(Dicomweb.model_validate(told))
+    described = {"url": "https://127.0.0.1:1/x", "tls": {"ca": certificate["certificate"]}}
+    peer = DicomwebPeer(Dicomweb.model_validate(described))
     session = peer._client._session
-    context = session.get_adapter(told["url"]).poolmanager.connection_pool_kw["ssl_context"]
+    context = session.get_adapter(described["url"]).poolmanager.connection_pool_kw["ssl_context"]
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert [each["serialNumber"] for each in context.get_ca_certs()] == ["01"]

@@ -69,7 +69,7 @@ def read_by(root: Path, reader: str, *, original: int, denoised: int) -> None:
         save(root, study, reader, score)
 
 
-def test_statistics_are_told_and_written_as_csv(tmp_path: Path) -> None:
+def test_statistics_are_printed_and_written_as_csv(tmp_path: Path) -> None:
     read_by(tmp_path, "anna", original=3, denoised=4)
     table = tmp_path / "readings.csv"
     found = json.loads(invoked("stats", tmp_path, "--json", "--csv", table))

@@ -162,11 +162,11 @@ def test_planes_are_served_in_exact_hu(client: httpx.Client) -> None:
     assert client.get(f"/api/planes/{sid}/slices/99").status_code == 404
 
 
-def test_the_worklist_names_nobody(client: httpx.Client) -> None:
-    told = client.get("/api/worklist").text
-    assert "SECRET" not in told
-    assert "Geheim" not in told
-    assert "1.2.826.0.1.3680043.8.498.77" not in told
+def test_the_worklist_identifies_no_patient(client: httpx.Client) -> None:
+    shown = client.get("/api/worklist").text
+    assert "SECRET" not in shown
+    assert "Geheim" not in shown
+    assert "1.2.826.0.1.3680043.8.498.77" not in shown
 
 
 def test_what_denoising_changed_is_measured(client: httpx.Client) -> None:
@@ -179,7 +179,7 @@ def test_what_denoising_changed_is_measured(client: httpx.Client) -> None:
     assert any("mean change" in flag for flag in found["flags"])  # 7 HU are above the limit of 2
 
 
-def test_accepting_and_rejecting_is_recorded_for_ever(client: httpx.Client, root: Path) -> None:
+def test_accepting_and_rejecting_is_recorded_permanently(client: httpx.Client, root: Path) -> None:
     cid = client.get("/api/worklist").json()["cases"][0]["case"]
     bare = client.post(f"/api/decision/{cid}", json={"reader": "anna", "verdict": "reject"})
     assert bare.status_code == 422
@@ -207,7 +207,7 @@ def test_a_changed_record_is_found(root: Path) -> None:
     assert journal.broken() == [2]
 
 
-def test_a_record_cut_short_by_a_kill_stays_and_is_told(root: Path) -> None:
+def test_a_record_cut_short_by_a_kill_stays_and_is_reported(root: Path) -> None:
     journal = audit_of(root)
     journal.append({"act": "opened"})
     with journal.path.open("a") as stream:

@@ -56,12 +56,12 @@ def test_a_series_from_the_pacs_and_back_by_the_commands(ldct, orthanc, tmp_path
 
     register(identity_config())  # a later version is no champion: the work stays done
     assert ldct("pacs", "pull", described, "--json").json["new"] == 0
-    told = worked.out + worked.err + ldct("status", described, "--json").out
+    shown = worked.out + worked.err + ldct("status", described, "--json").out
     for secret in (PASSWORD, "SECRET-4711", "Geheim", "826.0.1.3680043"):
-        assert secret not in told
+        assert secret not in shown
 
 
-def test_what_failed_is_told_and_tried_again(ldct, orthanc, tmp_path):
+def test_failures_are_reported_and_retried(ldct, orthanc, tmp_path):
     register(identity_config())
     orthanc.fill(write_ct(tmp_path / "in", 1))
     dead_end = {"dimse": {"host": "127.0.0.1", "port": orthanc.port, "called": "X"}}
@@ -78,7 +78,7 @@ def test_what_failed_is_told_and_tried_again(ldct, orthanc, tmp_path):
     assert ldct("retry", described, "w-of-nobody").code == 2
 
 
-def test_a_wrong_yaml_is_told_without_the_secret(ldct, orthanc, tmp_path):
+def test_errors_in_the_yaml_are_reported_without_the_secret(ldct, orthanc, tmp_path):
     described = hospital(tmp_path, orthanc, send={"dicomweb": {"url": "http://u:hush@h/x"}})
     ended = ldct("pacs", "pull", described)
     assert ended.code == 2
@@ -125,8 +125,8 @@ def test_a_routers_task_that_fails_says_why_and_leaves_no_image(ldct, tmp_path):
     ended = ldct("pacs", "module", "--in", folder, "--out", tmp_path / "out")
     assert ended.code == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
-    told = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert "process.settings.dose" in told["error"]
+    answer = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert "process.settings.dose" in answer["error"]
 
 
 def test_a_module_without_folders_is_wrong_usage(ldct, monkeypatch):

@@ -51,7 +51,7 @@ def hospital(folder: Path, **schedule: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("settings", "message"),
     [
         ({"time_zone": "Europe/Zurch"}, "no time zone Europe/Zurch"),
         ({"nightly": "1 2 3"}, "schedule.nightly"),
@@ -59,9 +59,9 @@ def hospital(folder: Path, **schedule: Any) -> Path:
         ({"retrain": {"config": "c"}}, "schedule.retrain.store"),
     ],
 )
-def test_a_wrong_schedule_is_named(tmp_path, given, told):
-    with pytest.raises(ConfigError, match=told):
-        load_pacs(hospital(tmp_path, **given))
+def test_a_wrong_schedule_is_named(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        load_pacs(hospital(tmp_path, **settings))
 
 
 def test_a_time_that_prefect_does_not_take_is_named():

@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("given", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "0", "http://h"])
-def test_nobody_elses_computer_in_the_clear(given):
+def test_other_computers_need_tls(given):
     with pytest.raises(ConfigError, match="tls://HOST:PORT"):
         dask_runner(given)
 
