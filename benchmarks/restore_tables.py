@@ -8,7 +8,7 @@ from typing import Any
 
 import machine
 
-from pipeline.evaluation.restoration import INPUT, OUTPUT, answers_of
+from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationWindow
 
 RESULTS = Path(__file__).parent / "results"
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery.md"
@@ -43,7 +43,7 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
     """Input, references and output of a run in each window."""
     rows = []
     for window, figures in run["windows"].items():
-        answers = answers_of(figures)
+        answers = dict(RestorationWindow.from_dict(figures).answers)
         task = name.replace("_", " ")
         if len(run["windows"]) > 1:
             task += f", {window.replace('_', ' ')} {figures['centre']:g}/{figures['width']:g}"
@@ -64,7 +64,7 @@ def verdict(run: dict[str, Any]) -> str:
     """What the network wins and loses against the best of the others, window by window."""
     told = []
     for window, figures in run["windows"].items():
-        answers = answers_of(figures)
+        answers = dict(RestorationWindow.from_dict(figures).answers)
         output = answers.pop(OUTPUT)
         ahead = []
         for figure, unit, digits in (("psnr", " dB", 2), ("ssim", " SSIM", 3)):
@@ -103,7 +103,7 @@ def gallery(results: dict[str, Any]) -> list[str]:
     ]
     runs = results["runs"]
     for name, run in runs.items():
-        answers = answers_of(first_window(run))
+        answers = RestorationWindow.from_dict(first_window(run)).answers
         order = [INPUT, *(a for a in answers if a not in (INPUT, OUTPUT, "bm3d")), OUTPUT, "target"]
         shown = ", ".join("network" if a == OUTPUT else a.replace("_", " ") for a in order)
         lines += [
