@@ -17,6 +17,7 @@ def shown() -> list[tuple[str, ...]]:
 
 def test_ci_runs_what_the_readme_shows() -> None:
     script = (ROOT / ".ci" / "readme-commands").read_text("utf-8")
+    script = re.sub(r"/1\b", "", script)  # a version, since short trainings make no champion
     run = {tuple(line.split()[1:3]) for line in script.splitlines() if line.startswith("ldct ")}
     commands = shown()
     assert len(commands) >= 8
