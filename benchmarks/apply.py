@@ -27,7 +27,7 @@ import torch
 from long_series import write_long_series
 from torch import nn
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.dicom.derived.publish import derived_series
 from pipeline.dicom.derived.write import write_slice
 from pipeline.dicom.read.series import Series, find_series

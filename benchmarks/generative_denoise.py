@@ -13,7 +13,8 @@ import numpy as np
 from generative_training import log_to_stderr, picture_grid
 from numpy.typing import NDArray
 
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import SOFT_TISSUE
 from pipeline.data.patches import PatchPairs

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.config.sections import Normalize, Train
 from pipeline.models.adapters.base import HUModel
 from pipeline.training.loop import Checkpoint, Log, Loop

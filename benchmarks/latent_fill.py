@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.units import AIR_HU, Window
 from pipeline.core.volume import Volume

@@ -29,7 +29,8 @@ from latent_search_views import band, picture, table
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.data.images import StoredSlices

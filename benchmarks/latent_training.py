@@ -12,7 +12,7 @@ from typing import Any
 import machine
 import torch
 
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.config.sections import Normalize, Train
 from pipeline.data.images import ImageItems
 from pipeline.models.adapters.base import HUModel

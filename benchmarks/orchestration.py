@@ -124,7 +124,7 @@ def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
 
 def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     """As flows.run, stage by stage, without a registry: weights and report are files."""
-    from pipeline.config.run import load_config
+    from pipeline.config.load import load_config
     from pipeline.core.atomic_files import write_json
     from pipeline.core.pseudonyms import installation_key
     from pipeline.core.versions import versions

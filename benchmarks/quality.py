@@ -34,7 +34,9 @@ import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported
 from flows.commands import train_flow
 from flows.runtime.progress import StageProgress
 from flows.tracking.references import load_named
-from pipeline.config.run import RunConfig, digest, load_config
+from pipeline.config.load import load_config
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
 from pipeline.core.masks import body_mask
 from pipeline.core.volume import Volume

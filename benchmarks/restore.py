@@ -25,7 +25,9 @@ from PIL import Image
 from pydicom import dcmread
 from restore_tables import write_tables
 
-from pipeline.config.run import RunConfig, digest, load_config
+from pipeline.config.load import load_config
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key

@@ -18,7 +18,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.store.store import Store

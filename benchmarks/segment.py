@@ -20,7 +20,8 @@ import machine
 import numpy as np
 from PIL import Image
 
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.label_map import LabelMap
 from pipeline.core.malloc import keep_freed_memory

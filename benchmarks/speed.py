@@ -37,7 +37,7 @@ from speed_training import step
 from speed_windows import windows
 from torch import nn
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.config.sections import Normalize
 from pipeline.core.units import SOFT_TISSUE
 from pipeline.inference.denoise import apply_model

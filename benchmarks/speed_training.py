@@ -14,7 +14,7 @@ from reference.redcnn import PlainREDCNN
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.core.volume import Volume
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store

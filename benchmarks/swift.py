@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.component import build
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.core.volume import Volume
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store

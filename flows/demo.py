@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from flows.runtime.progress import StageProgress
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.physics.phantoms.patient import patient_phantom
 

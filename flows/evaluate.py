@@ -9,7 +9,8 @@ from flows import stages
 from flows.commands import only_series
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Split
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError

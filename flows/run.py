@@ -17,7 +17,8 @@ from flows import stages
 from flows.runtime.private_errors import redact_errors
 from flows.runtime.timings import StageTimings
 from flows.train_register import Trained, train_and_register
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
 from pipeline.core.types import Json
 from pipeline.core.versions import versions

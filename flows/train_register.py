@@ -8,7 +8,8 @@ from pathlib import Path
 from flows import stages
 from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
-from pipeline.config.run import RunConfig, digest
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict

@@ -78,7 +78,7 @@ def run(
     Ends with report.json, report.html and the derived series in OUT, and the model in the
     registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 4 when some input was quarantined.
     """
-    from pipeline.config.run import load_config
+    from pipeline.config.load import load_config
 
     settings = load_config(config, set_)
     if data is not None:
@@ -139,7 +139,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     A training that was interrupted goes on from its last checkpoint in the store. Over several
     GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli.app train CONFIG --store DIR.
     """
-    from pipeline.config.run import load_config
+    from pipeline.config.load import load_config
     from pipeline.tasks.training_job import join_as_worker
 
     if join_as_worker():

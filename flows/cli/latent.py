@@ -152,7 +152,7 @@ def fill(
     """
     writable(out)
     from flows.fill import fill_flow
-    from pipeline.config.run import parse_intake
+    from pipeline.config.load import parse_intake
     from pipeline.export.filled import FillRequest
     from pipeline.generative.fill import Fill
 

@@ -62,7 +62,7 @@ def ingest(
     with quick_imports():
         from flows.cli.tables.base import ingest_table
         from flows.commands import ingest_flow
-        from pipeline.config.run import parse_intake
+        from pipeline.config.load import parse_intake
         from pipeline.config.sections import Pairs
 
     report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
@@ -108,7 +108,7 @@ def apply(
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
         from flows.commands import apply_flow
-        from pipeline.config.run import parse_intake
+        from pipeline.config.load import parse_intake
 
     report = apply_flow(
         model,
@@ -149,7 +149,7 @@ def simulate(
     with quick_imports():
         from flows.cli.tables.base import simulated_table
         from flows.commands import simulate_flow
-        from pipeline.config.run import parse_intake
+        from pipeline.config.load import parse_intake
         from pipeline.physics.lowdose import LowDoseCT
 
     report = simulate_flow(

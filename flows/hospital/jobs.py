@@ -25,7 +25,7 @@ from flows.hospital.status import hospital_status, page
 from flows.runtime.private_errors import redact_errors
 from flows.tracking.promotion import Wish, promote
 from flows.tracking.registry import Registry
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.malloc import keep_freed_memory

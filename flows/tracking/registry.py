@@ -24,7 +24,9 @@ from mlflow.exceptions import MlflowException
 
 from flows.tracking.mlflow_run import TrackedRun, log_portable
 from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow
-from pipeline.config.run import RunConfig, digest, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord

@@ -8,6 +8,8 @@ again after an upgrade.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 #: What a `target:` may say in place of a path.
@@ -206,3 +208,10 @@ def _with_key(raw: dict[str, Any], path: list[str], new: str) -> dict[str, Any]:
     if new in raw:
         return raw
     return {new if k == first else k: v for k, v in raw.items()}
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of plain data, independent of key order and of where classes and keys have moved:
+    the same run has the same digest in every version (pipeline.config.names)."""
+    text = json.dumps(historical_form(data), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.config.segmentation import IGNORED, Segmentation
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.label_map import LabelMap

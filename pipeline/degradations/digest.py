@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.config.run import RunConfig, digest
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.store.store import REAL
 
 #: One more whenever the same seed, series and number come to draw other noise: inputs that an

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable

@@ -17,7 +17,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from pipeline.config.component import build, named
-from pipeline.config.run import RunConfig, digest
+from pipeline.config.names import digest
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Train
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.core.errors import ConfigError
 from pipeline.training.finite import faults_of
 from pipeline.training.steps.base import Batch, Step

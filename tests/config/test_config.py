@@ -12,7 +12,8 @@ from helpers.images import run_data, tiny_train
 from torch import nn
 
 from pipeline.config.component import build
-from pipeline.config.run import digest, load_config, parse_config
+from pipeline.config.load import load_config, parse_config
+from pipeline.config.names import digest
 from pipeline.config.sections import Component
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import build_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 from helpers.images import add_inputs, tiny_store
 
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.inference.denoise import apply_model

@@ -14,15 +14,16 @@ from helpers.images import run_data
 
 import pipeline.config.names as names
 from pipeline.config.component import named
+from pipeline.config.load import load_config, parse_config
 from pipeline.config.names import (
     MOVED,
     RENAMED,
     SHORT_NAMES,
     current_path,
+    digest,
     historical_form,
     historical_path,
 )
-from pipeline.config.run import digest, load_config, parse_config
 from pipeline.config.sections import Component
 from pipeline.core.errors import ConfigError
 
@@ -102,7 +103,8 @@ def test_a_file_with_an_old_key_is_noted_once_and_read(tmp_path: Path) -> None:
 
 def test_every_renamed_key_leads_to_one_that_is_there() -> None:
     from pipeline.config.faults import _paths
-    from pipeline.config.run import RunConfig, known_tasks
+    from pipeline.config.load import known_tasks
+    from pipeline.config.run import RunConfig
 
     assert known_tasks()
     there = {path for kind in RunConfig.types.values() for path in _paths(kind)}

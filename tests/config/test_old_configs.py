@@ -13,8 +13,8 @@ import yaml
 from helpers.upgrade import FIXTURES, in_todays_names, recorded
 
 from pipeline.config.component import named
-from pipeline.config.names import with_current_keys
-from pipeline.config.run import digest, load_config, parse_config
+from pipeline.config.load import load_config, parse_config
+from pipeline.config.names import digest, with_current_keys
 from pipeline.config.sections import Component
 
 CONFIGS = Path(__file__).parents[2] / "configs"

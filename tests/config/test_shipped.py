@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,7 +10,7 @@ from helpers.fill import CONFIG, DIGITS, SIDE, drawn, some_codes, waves
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.export.filled_pictures import Masks, fill_pictures, white_of
 from pipeline.generative.fill import Fill

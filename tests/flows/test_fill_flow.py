@@ -14,7 +14,7 @@ from helpers.fill_series import DISC, series_of, stored, with_metal
 from PIL import Image
 
 from flows.tracking.registry import Registry
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.verdicts import Verdict
 from pipeline.evaluation.generation import GenerationOverall, GenerationResult
 

@@ -20,7 +20,7 @@ from helpers.flows import identity_config, register
 
 from flows.cli import options
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.inference.denoise import apply_model

@@ -29,7 +29,7 @@ from helpers.dicom import KEY
 from helpers.kill import EVERY, ITERATIONS, TINY, Noise
 from helpers.pacs import FolderPeer, series_of, settings, write_ct
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.atomic_files import replacing
 from pipeline.dicom.read.series import find_series
 from pipeline.export.series import Export, export_denoised

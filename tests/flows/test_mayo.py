@@ -24,7 +24,7 @@ from flows import evaluate as evaluation
 from flows import stages
 from flows.cli import app as cli
 from pipeline.config.component import build
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.config.sections import Component, Data, Pairs, Split
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key, patient_pseudonym

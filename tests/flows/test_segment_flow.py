@@ -13,7 +13,8 @@ import torch
 import yaml
 from conftest import Ended
 
-from pipeline.config.run import RunConfig, load_config, parse_config
+from pipeline.config.load import load_config, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.label_map import LabelMap

@@ -16,7 +16,7 @@ from helpers.upgrade import FIXTURES, contents, recorded, take_checkpoint, take_
 from PIL import Image
 
 from flows.commands import train_flow
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.training.loop import Loop
 
 VERSIONS = recorded("registry/expected.json")["versions"]

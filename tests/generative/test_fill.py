@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.volume import Volume
 from pipeline.data.images import resampled

@@ -12,8 +12,9 @@ from helpers.images import body_slice, tiny_train, volume_of
 from torch import nn
 
 from pipeline.config.component import build
+from pipeline.config.load import load_config, parse_config
 from pipeline.config.names import current_path
-from pipeline.config.run import RunConfig, load_config, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.degradations.resolution import Downsample

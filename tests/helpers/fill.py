@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.data.images import resampled
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.generative import Generative

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flows.tracking.registry import Registry
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
 from pipeline.evaluation.per_patient import WindowFigures

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from helpers.images import tiny_train
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 
 
 def run(

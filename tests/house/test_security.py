@@ -19,7 +19,7 @@ from helpers.kill import TINY, Noise
 from helpers.pacs import free_port, series_of, settings, write_ct
 from safetensors import SafetensorError
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.atomic_files import replacing
 from pipeline.core.sanitise import printable_line
 from pipeline.dicom.read.files import files_below, read_dataset

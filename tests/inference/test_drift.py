@@ -12,7 +12,7 @@ from helpers.pacs_bench import Bench
 from scipy import ndimage
 
 from flows.hospital.pacs import release_work
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.volume import Volume

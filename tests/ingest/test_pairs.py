@@ -13,7 +13,8 @@ from helpers.dicom import KEY, ROOT_UID
 from helpers.images import run_config, run_data, tiny_store, tiny_train
 from helpers.pairs import NOISE_HU, write_dose
 
-from pipeline.config.run import RunConfig, parse_config, parse_intake
+from pipeline.config.load import parse_config, parse_intake
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.units import AIR_HU

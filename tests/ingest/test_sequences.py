@@ -11,7 +11,8 @@ from helpers.images import tiny_train
 from PIL import Image as PillowImage
 from torch import nn
 
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.data.stored_pictures import StoredPictures, StoredSteps, beside

@@ -17,7 +17,8 @@ from PIL import Image as PillowImage
 from torch import nn
 
 from flows.pictures import apply_to_pictures
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.refusals import Unreadable
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture

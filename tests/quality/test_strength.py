@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.inference.denoise import apply_model
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.pretrained import load_pretrained

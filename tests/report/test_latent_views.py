@@ -14,7 +14,8 @@ from helpers.images import body_slice, disc, tiny_train, volume_of
 from PIL import Image
 
 from flows.latent import load_generator
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.data.images import resampled
 from pipeline.evaluation.generation import stored_images

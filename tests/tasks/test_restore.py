@@ -13,7 +13,8 @@ from helpers.restore import drawing, run
 from PIL import Image as PillowImage
 from torch import nn
 
-from pipeline.config.run import RunConfig, load_config, parse_config
+from pipeline.config.load import load_config, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window

@@ -12,7 +12,8 @@ from helpers.images import body_slice
 from torch.utils.data import Dataset
 
 from pipeline.config.component import named
-from pipeline.config.run import RunConfig, load_config
+from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.restorer import Restorer
 from pipeline.training import device

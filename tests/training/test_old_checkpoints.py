@@ -10,8 +10,9 @@ import torch
 import yaml
 from helpers.upgrade import in_todays_names, take_checkpoint, unpack
 
+from pipeline.config.load import parse_config
 from pipeline.config.names import with_current_keys
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.training.loop import Loop, train

@@ -14,7 +14,8 @@ from helpers.images import run_config, run_data, tiny_train
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter

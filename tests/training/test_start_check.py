@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.run import load_config
+from pipeline.config.load import load_config
 from pipeline.core.errors import ConfigError
 from pipeline.training.start_check import check_run
 

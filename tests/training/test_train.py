@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import pipeline.training.loop as training
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.adapters.weights import save_model

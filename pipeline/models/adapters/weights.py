@@ -9,7 +9,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.config.run import RunConfig, parse_config
+from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.models.adapters.base import ModelAdapter, build_model, place
 from pipeline.models.adapters.card import CONFIG

@@ -7,7 +7,7 @@ import torch
 from helpers.images import run_config, run_data
 from torch import nn
 
-from pipeline.config.run import parse_config
+from pipeline.config.load import parse_config
 from pipeline.config.sections import Component, Normalize
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel, Identity, build_loss, build_model

@@ -11,7 +11,7 @@ import yaml
 from helpers.images import volume_of
 
 from flows.tracking.references import load_named
-from pipeline.config.run import digest
+from pipeline.config.names import digest
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import SOFT_TISSUE
 from pipeline.inference.denoise import apply_model

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from pipeline.config.run import RunConfig, load_config, parse_config
+from pipeline.config.load import load_config, parse_config
+from pipeline.config.run import RunConfig
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.data.patches import PatchPairs
