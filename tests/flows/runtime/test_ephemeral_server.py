@@ -21,8 +21,8 @@ FLOW = """
 from flows.runtime import ephemeral_server
 ephemeral_server.start()
 from prefect.settings import PREFECT_API_URL
-from flows.commands import in_flow
-found = in_flow("of-a-test", lambda: {"url": PREFECT_API_URL.value()})
+from flows.runtime.orchestration import in_flow
+found = in_flow("of-a-test", lambda: {"url": PREFECT_API_URL.value()}, always=True)
 server = ephemeral_server._server()
 assert found["url"] == server.api_url, found
 print(server.port, PREFECT_API_URL.value())
