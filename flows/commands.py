@@ -197,7 +197,7 @@ def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) ->
     write_json(out / REPORT, report)
     if failed:
         others = f"; {len(exported)} others were" if exported else ""
-        raise LdctError(f"{len(failed)} series not handed over: {failed[0]['reason']}{others}")
+        raise LdctError(f"{len(failed)} series not exported: {failed[0]['reason']}{others}")
     if not exported:
         raise NothingUsableError(nothing_usable(source, refusals))
     return report

@@ -1,4 +1,4 @@
-"""The embedded default: invented patients as real DICOM series, and a run sized for 2 cores."""
+"""The embedded default: synthetic patients as real DICOM series, and a run sized for 2 cores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLICES = 12
 SEED = 2024
 #: Shown beside the model that the demo trains.
 PRETRAINED = "redcnn@pretrained"
-#: The patients are invented, so their key need not be secret: every demo splits alike.
+#: The patients are synthetic, so their key need not be secret: every demo splits alike.
 KEY = b"the demo's patients are invented"
 
 

@@ -19,7 +19,7 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
     """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
 
     Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
-    LdctError where one could not be handed over, once the others are.
+    LdctError where one could not be exported, once the others are.
     """
     pairs = targets(source, out)
     exported: list[Json] = []
@@ -53,7 +53,7 @@ def pictures_report(
     write_json(out / REPORT, report)
     if failed:
         others = f"; {len(exported)} others were" if exported else ""
-        raise LdctError(f"{len(failed)} pictures not handed over: {failed[0]['reason']}{others}")
+        raise LdctError(f"{len(failed)} pictures not exported: {failed[0]['reason']}{others}")
     if not exported:
         why = refusals[0].reason if refusals else "no PNG, JPEG, TIFF or NIfTI file"
         raise NothingUsableError(f"no usable picture in {source}: {why}")

@@ -63,7 +63,7 @@ def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> In
 
 @stage_task("split")
 def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
-    """Side by patient, recorded in the store so that nobody changes sides; who has no series
+    """Side by patient, recorded in the store so that no patient changes sides; one without a series
     that the task can use is on none."""
     task, records = task_of(config), store.records()
     usable = {record.patient for key, record in records.items() if task.usable(store, key, config)}

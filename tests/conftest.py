@@ -110,7 +110,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def phantom_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three invented patients as real DICOM series, small enough for whole runs."""
+    """Three synthetic patients as real DICOM series, small enough for whole runs."""
     folder = tmp_path_factory.mktemp("patients")
     for number in (1, 2, 3):
         phantom = patient_phantom(np.random.default_rng(number), slices=2, matrix=128)

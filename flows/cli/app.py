@@ -92,7 +92,7 @@ def demo(
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
-    """The whole way on invented patients, in under 5 minutes on 2 cores; needs no data.
+    """The whole way on synthetic patients, in under 5 minutes on 2 cores; needs no data.
 
     Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
     """

@@ -54,7 +54,7 @@ def sample(
     nifti: Nifti = False,
     json_: Json = False,
 ) -> None:
-    """Images of nobody, from random codes."""
+    """Synthetic images, from random codes."""
     asked = {"count": count, "label": label, "seed": seed}
     _show("sample", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 

@@ -99,7 +99,7 @@ def apply(
     A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
     image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
     own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
-    series is checked before it is handed over; one that fails is not written.
+    series is checked before it is exported; one that fails is not written.
     """
     require_source(source)
     require_model(model)

@@ -62,7 +62,7 @@ class Split(Strict):
             and isinstance(self.validation, float)
             and self.test + self.validation >= 1
         ):
-            raise ValueError("test and validation together leave nobody to train on")
+            raise ValueError("test and validation together leave no patient to train on")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Generation: images to codes and back, and images of nobody from random codes."""
+"""Generation: images to codes and back, and synthetic images from random codes."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Generate(Task[GenerateRun, GenerationResult]):
 
 def _generative(model: nn.Module) -> Generative:
     if not isinstance(model, Generative):
-        raise TypeError(f"{type(model).__name__} is no shell of the task generate")
+        raise TypeError(f"{type(model).__name__} is no adapter of the task generate")
     return model
 
 

@@ -1,4 +1,4 @@
-"""Restoration: a picture or slice is spoilt, a model brings it back, beside classical answers."""
+"""Restoration: a model brings degraded pictures and slices back, beside classical methods."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Restore(Task[RestoreRun, RestorationResult]):
         config: RestoreRun,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Inputs of the test side; of the training side too where pieces cannot be spoilt."""
+        """Inputs of the test side; of the training side too where pieces cannot be degraded."""
         realisations = dict.fromkeys(keys.get(TEST, []), 1)
         if degradation_of(config).reach is None:
             realisations |= {key: config.data.realisations for key in keys.get(TRAIN, [])}
@@ -104,7 +104,7 @@ class Restore(Task[RestoreRun, RestorationResult]):
             if neighbours is not None:
                 raise ConfigError(
                     f"restoration.neighbours: not with {type(degradation).__name__}, of which no "
-                    "piece can be spoilt by itself"
+                    "piece can be degraded by itself"
                 )
             return PatchPairs(store, keys, config, length)
         images = pictures if neighbours is None else StoredSteps(pictures)
@@ -199,7 +199,7 @@ def _turns(config: RestoreRun) -> Compose:
 
 def _restorer(model: nn.Module) -> Restorer:
     if not isinstance(model, Restorer):
-        raise TypeError(f"{type(model).__name__} is no shell of the task restore")
+        raise TypeError(f"{type(model).__name__} is no adapter of the task restore")
     return model
 
 

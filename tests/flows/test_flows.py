@@ -261,7 +261,7 @@ def test_a_series_that_cannot_be_calibrated_does_not_stop_the_others(
         "simulate", tmp_path / "in", "--dose", 0.5, "--photons", "auto", "--out", tmp_path / "out"
     )
     assert ended.code == 1
-    assert "1 series not handed over" in ended.err
+    assert "1 series not exported" in ended.err
     assert "(--photons); 1 others were" in ended.err
     assert len(list((tmp_path / "out").glob("*/*.dcm"))) == 1
 

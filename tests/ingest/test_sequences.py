@@ -208,5 +208,5 @@ def test_what_sequences_cannot_do_is_named() -> None:
     with pytest.raises(ConfigError, match="sequences and slices are grey"):
         run(restoration={"source": "frames", "colour": "rgb"})
     config = run(degradation={"target": "pipeline.degradations.ct.Rings", "args": {}})
-    with pytest.raises(ConfigError, match="no piece can be spoilt"):
+    with pytest.raises(ConfigError, match="no piece can be degraded"):
         task_of(config).training_data(Store.__new__(Store), [], config, 1)

@@ -240,7 +240,7 @@ def test_results_of_another_model_and_sources_are_never_overwritten(tmp_path: Pa
     kept = (out / "a.png").read_bytes()
     # Again is harmless, and what was written is no source.
     assert apply_to_pictures(inverting(NOISE, Inverse()), source, out)["pictures"] == 1
-    with pytest.raises(LdctError, match=r"1 pictures not handed over.*exists"):
+    with pytest.raises(LdctError, match=r"1 pictures not exported.*exists"):
         apply_to_pictures(inverting(NOISE, nn.Identity()), source, out)
     assert (out / "a.png").read_bytes() == kept
     with pytest.raises(ConfigError, match="folder of the pictures"):

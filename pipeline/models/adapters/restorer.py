@@ -115,7 +115,7 @@ def target_of(config: RestoreRun) -> Degradation | None:
 
 
 def restorer(config: RestoreRun) -> Restorer:
-    """The run's network in its shell; ConfigError where it enlarges by another scale."""
+    """The run's network in its adapter; ConfigError where it enlarges by another scale."""
     network = build(config.model, key="model", base=nn.Module)
     degradation = degradation_of(config)
     enlarges = int(getattr(network, "scale", 1))

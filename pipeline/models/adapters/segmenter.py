@@ -81,5 +81,5 @@ def build_segmenter(
 
 
 def segmenter(config: SegmentRun) -> SegmentationModel:
-    """The run's network in its shell."""
+    """The run's network in its adapter."""
     return build_segmenter(config.model, config.grid)

@@ -1,4 +1,4 @@
-"""The invented patients: anatomy, HU, noise, and the DICOM series written of them."""
+"""The synthetic patients: anatomy, HU, noise, and the DICOM series written of them."""
 
 from __future__ import annotations
 
