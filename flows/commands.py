@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flows import stages
 from flows.pictures import apply_to_pictures
-from flows.runtime.orchestration import in_flow
+from flows.runtime.orchestration import in_flow, submit
 from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
@@ -127,8 +127,8 @@ def apply_loaded(
 
     def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
         own = replace(to, folder=out / f"{key}-{card.slug}")
-        submit = stages.apply_remote_stage.submit
-        return submit(card.uri, card.strength, source, key=key, to=own).result
+        remote = stages.apply_remote_stage
+        return submit(remote, card.uri, card.strength, source, key=key, to=own)
 
     done = each_volume(source, out, intake, elsewhere if apart else here)
     write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks

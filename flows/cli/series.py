@@ -144,6 +144,7 @@ def simulate(
     json_: Json = False,
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
+    photons_per_ray = _photons(photons)
     require_source(source)
     writable(out)
     with quick_imports():
@@ -155,7 +156,7 @@ def simulate(
     report = simulate_flow(
         source,
         out,
-        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=_photons(photons)),
+        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=photons_per_ray),
         seed=seed,
         intake=parse_intake(intake),
         compress=compress,

@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flows.runtime.private_errors import redact_errors
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Where Prefect reads settings from besides the environment, relative to the working folder.
 _SETTINGS_FILES = ("prefect.toml", "pyproject.toml", ".env")
@@ -70,13 +73,13 @@ def in_flow(
     return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
 
 
-def stage_task(name: str) -> Callable[[Callable], Any]:
+def stage_task(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a stage: within a flow run it is a Prefect task, elsewhere a plain function.
 
     The task is neither cached nor persisted: its work is kept in the store.
     """
 
-    def decorate(body: Callable) -> Any:
+    def decorate(body: Callable[P, R]) -> Callable[P, R]:
         @functools.cache
         def as_task() -> Any:
             from prefect import task
@@ -87,7 +90,7 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
             )
 
         @functools.wraps(body)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
             stage = as_task() if _in_flow_run() else body
             return stage(*args, **kwargs)
 
@@ -98,6 +101,11 @@ def stage_task(name: str) -> Callable[[Callable], Any]:
         return run
 
     return decorate
+
+
+def submit(stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+    """Hand a stage to the flow's task runner; the result is called to wait for what it returns."""
+    return stage.submit(*args, **kwargs).result  # type: ignore[attr-defined]
 
 
 def _in_flow_run() -> bool:

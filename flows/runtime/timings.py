@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass
@@ -16,7 +19,7 @@ class StageTimings:
     started: float = field(default_factory=time.time)
     seconds: list[tuple[str, float]] = field(default_factory=list)
 
-    def run(self, name: str, stage: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `stage` with the arguments and time it; returns what it returns."""
         began = time.perf_counter()
         result = stage(*args, **kwargs)
