@@ -62,6 +62,13 @@ def test_main_job_goes_the_whole_way(
     report = ended.json
     assert report == json.loads((out / "report.json").read_text())
 
+    precision, client = report["precision"], Registry.default().client
+    assert precision["why"].startswith("measured")
+    assert (precision["used"] == "bf16") is (precision["bf16_s"] < 0.9 * precision["fp32_s"])
+    experiment = client.get_experiment_by_name(report["name"])
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.tags["precision"] == precision["used"]
+
     sides = set(report["split"].values())
     assert {"train", "test"} <= sides
     held_back = {row["series"] for row in report["series"] if row["side"] == "test"}

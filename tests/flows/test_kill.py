@@ -271,6 +271,7 @@ def fill(here: Path, count: int) -> None:
 SETTINGS = [
     "train.iterations=300",
     "train.checkpoint_every=20",
+    "train.precision=fp32",  # two processes may measure, and so choose, differently
     "model.args.channels=8",
     "degradation.args.views=240",
 ]

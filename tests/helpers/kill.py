@@ -13,7 +13,9 @@ TINY = {
     "step": {"target": "pipeline.training.steps.supervised.Supervised", "args": {"residual": True}},
     "loss": {"target": "torch.nn.MSELoss"},
     "degradation": {"target": "pipeline.physics.lowdose.LowDoseCT", "args": {"dose_fraction": 0.5}},
-    "train": {"iterations": 40, "checkpoint_every": 4, "batch": 2, "device": "cpu", "log_every": 1},
+    # Each process would measure `auto` for itself, and one might choose otherwise.
+    "train": {"iterations": 40, "checkpoint_every": 4, "batch": 2, "device": "cpu", "log_every": 1}
+    | {"precision": "fp32"},
     "windows": {"soft_tissue": [40, 400]},
     "register": {"name": "tiny"},
 }

@@ -396,6 +396,11 @@ def test_a_split_that_is_not_whole_is_told(page, report):
     assert told in Reader(page({**report, "published_split": {"summary": told}})).shown
 
 
+def test_the_precision_is_told_with_its_reason(page, report):
+    report["precision"] = {"used": "fp32", "why": "bf16 failed: iteration 97, in bf16"}
+    assert "fp32, bf16 failed: iteration 97, in bf16" in Reader(page(report)).shown
+
+
 def test_the_strength_is_told_where_it_is_not_whole(page, report, evaluation_page):
     report["model"]["strength"] = 1.0
     assert "at strength" not in Reader(page(report)).shown
