@@ -21,7 +21,6 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from flows import evaluate as evaluation
-from flows import stages
 from flows.cli import app as cli
 from pipeline.config.component import build
 from pipeline.config.load import load_config
@@ -100,7 +99,6 @@ def test_a_model_of_a_published_split_is_evaluated_on_other_stores_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cases of the split that are there, tested as listed; strangers split as any are."""
-    monkeypatch.setattr(stages, "split_stage", stages.split_stage.fn)
     config = load_config(CONFIG, [])
 
     def sides(name: str, *patients: str) -> dict[str, str]:
