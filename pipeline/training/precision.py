@@ -1,7 +1,7 @@
 """fp32 or bf16: whichever trains the run's own network faster on the processor at hand, and right.
 
-No rule of thumb holds: bf16 took half the time of fp32 for one network and the same or more for
-another on one processor (docs/performance.md), and 14 times as much where it is emulated.
+No rule of thumb holds: on one processor bf16 took from a quarter to nine tenths of fp32's time,
+by the network (docs/performance.md), and where it is emulated 14 times as much.
 """
 
 from __future__ import annotations
