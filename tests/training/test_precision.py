@@ -173,7 +173,9 @@ def test_the_choice_leaves_the_training_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(precision, "WORTH_IT", 0.0)  # measured, and fp32 whatever comes out
-    measured, asked = told_training(tmp_path / "a", "auto"), told_training(tmp_path / "b", "fp32")
+    measured, drawn = told_training(tmp_path / "a", "auto"), torch.get_rng_state()
+    asked = told_training(tmp_path / "b", "fp32")
+    assert torch.equal(drawn, torch.get_rng_state()), "a network with dropout would draw others"
     assert measured.precisions[0].fp32_s is not None
     assert asked.precisions == [Precision("fp32")]
     assert same_weights(measured.model, asked.model)
