@@ -42,6 +42,24 @@ TYPE_2_KEYWORDS = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+#: What the General Study module (PS3.3 C.7.2.1) may say of a study besides: all instances of a
+#: study must say the same, as dcentvfy asks.
+OPTIONAL_STUDY_KEYWORDS = (
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianIdentificationSequence",
+    "ConsultingPhysicianName",
+    "ConsultingPhysicianIdentificationSequence",
+    "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "RequestingService",
+    "RequestingServiceCodeSequence",
+    "ProcedureCodeSequence",
+    "ReasonForPerformedProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+)
 #: The date and time of an object are its source's: the first of these that is there.
 DATES = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
 TIMES = ("ContentTime", "AcquisitionTime", "SeriesTime", "StudyTime")
@@ -128,7 +146,7 @@ def copy_patient_and_study(source: RawDataset, derived: Dataset) -> None:
     correct_ambiguous_vr(derived, True)
     for name in TYPE_2_KEYWORDS:
         setattr(derived, name, "")
-    study = {_tag(name) for name in (*STUDY, "SpecificCharacterSet")}
+    study = {_tag(name) for name in (*STUDY, *OPTIONAL_STUDY_KEYWORDS, "SpecificCharacterSet")}
     same = source.dataset.original_encoding == (implicit, little_endian)
     # In implicit VR, values are the same bytes; the items of sequences are not.
     same_values = implicit and source.dataset.original_encoding[1] == little_endian

@@ -19,6 +19,7 @@ from helpers.labels import (
     structures,
     tilted,
 )
+from pydicom.dataset import Dataset
 
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.label_map import LabelMap
@@ -71,6 +72,19 @@ def test_the_programs_of_dicom3tools_find_nothing_new(tmp_path, require_program)
         (found,) = checked(tmp_path / form)
         assert found.validation.to_dict()["validated"]
         assert found.passed
+
+
+@pytest.mark.parametrize("form", ["seg", "rtstruct"])
+def test_what_the_study_says_besides_is_said_by_its_structures_too(tmp_path, form):
+    """Or dcentvfy finds two instances of one study that differ, and nothing is exported."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CTABD", "99TEST", "CT abdomen"
+    said = {"ProcedureCodeSequence": [code], "PhysiciansOfRecord": "Reader^R"}
+    made = pydicom.dcmread(exported(tmp_path, form, **said))
+    assert made.ProcedureCodeSequence[0].CodeValue == "CTABD"
+    assert made.PhysiciansOfRecord == "Reader^R"
+    (found,) = checked(tmp_path)
+    assert found.problems == []
 
 
 def test_a_segmentation_that_fails_is_not_handed_over(tmp_path, monkeypatch):
