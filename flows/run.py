@@ -28,13 +28,13 @@ from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TEST, coverage
 from pipeline.store.store import Store
-from pipeline.tasks.base import task_of
+from pipeline.tasks.base import Sides, task_of
 from pipeline.training.start_check import check_run
 
 REQUEST = "request.json"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
-#: The side of a patient whom a published split does not list.
+#: The side of a series that the task cannot use, or that a published split does not list.
 UNUSED = "unused"
 
 
@@ -99,7 +99,7 @@ def main_job(request: str) -> Json:
         **measured,
         "versions": versions(),
         **_split_facts(config, sides),
-        **_with_sides(ingested.to_dict(), sides),
+        **_with_sides(ingested.to_dict(), stages.keys_by_side(store, config, sides)),
         "exported": exported,
         "config": config.resolved(),
     }
@@ -200,8 +200,10 @@ def _apply_all(
     return exported
 
 
-def _with_sides(ingested: Json, sides: dict[str, str]) -> Json:
-    rows = [{**row, "side": sides.get(row["patient"], UNUSED)} for row in ingested["series"]]
+def _with_sides(ingested: Json, keys: Sides) -> Json:
+    """The ingest report with the side of each series; UNUSED for what the task cannot use."""
+    side_of = {key: side for side, found in keys.items() for key in found}
+    rows = [{**row, "side": side_of.get(row["series"], UNUSED)} for row in ingested["series"]]
     return {**ingested, "series": rows}
 
 

@@ -60,13 +60,24 @@ def segment(
     return np.where(volume.valid, grid.from_oriented(oriented), np.uint8(0))
 
 
+def is_even(affine_lps: NDArray[np.float64], slice_origins_mm: NDArray[np.float64]) -> bool:
+    """Whether slices lie near enough to where the volume's even grid has them (see Volume)."""
+    column_axis, row_axis, slice_axis = affine_lps[:3, :3].T
+    normal = np.cross(column_axis, row_axis)
+    spacing_mm = float(abs(slice_axis @ normal) / np.linalg.norm(normal))
+    return _off_grid_mm(affine_lps, slice_origins_mm) <= MAX_UNEVENNESS * spacing_mm
+
+
+def _off_grid_mm(affine_lps: NDArray[np.float64], slice_origins_mm: NDArray[np.float64]) -> float:
+    """How far a slice lies from its place on the even grid, at most."""
+    expected = affine_lps[:3, 3] + np.outer(np.arange(len(slice_origins_mm)), affine_lps[:3, 2])
+    return float(np.abs(slice_origins_mm - expected).max())
+
+
 def _require_even(volume: Volume) -> None:
     """Raises LdctError where slices are not where the volume's even grid has them."""
-    expected = volume.affine_lps[:3, 3] + np.outer(
-        np.arange(len(volume.image_hu)), volume.affine_lps[:3, 2]
-    )
-    off_mm = float(np.abs(volume.slice_origins_mm - expected).max())
-    if off_mm > MAX_UNEVENNESS * volume.spacing_mm[0]:
+    if not is_even(volume.affine_lps, volume.slice_origins_mm):
+        off_mm = _off_grid_mm(volume.affine_lps, volume.slice_origins_mm)
         raise LdctError(
             f"slices lie up to {off_mm:.2f} mm from even spacing: a segmenter needs an even "
             "series; ingest it with --intake uneven=resample"

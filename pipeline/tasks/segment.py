@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from pipeline.config.task_runs import SegmentRun
@@ -21,6 +22,7 @@ from pipeline.evaluation.segmentation import SegmentationResult, evaluate_labels
 from pipeline.evaluation.segmentation_at_dose import DENOISED, FULL_DOSE, LOW_DOSE, low_dose_figures
 from pipeline.export.segmentation import export_segmented
 from pipeline.export.series import Export, Exported
+from pipeline.inference.segment import is_even
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.report.formatting import fixed
@@ -40,14 +42,17 @@ class Segment(Task[SegmentRun, SegmentationResult]):
     measures = frozenset({"denoiser"})
 
     def usable(self, store: Store, key: str, config: SegmentRun) -> bool:
-        """Whether a series has the label map that the run names."""
-        return has_labels(store, key, config.segmentation.labels)
+        """Whether a series has the label map that the run names, and slices on an even grid."""
+        record = store.record(key)
+        even = is_even(np.array(record.affine_lps), np.array(record.slice_origins_mm))
+        return even and has_labels(store, key, config.segmentation.labels)
 
     def nothing_usable(self, config: SegmentRun) -> str:
-        """Which kind of labels no series has, and what to do."""
+        """Which kind of labels no even series has, and what to do."""
         return (
-            f"no series has labels of the kind {config.segmentation.labels!r}: put the label "
-            "files beside the images before ingest, and see in its report why one was refused"
+            f"no evenly spaced series has labels of the kind {config.segmentation.labels!r}: put "
+            "the label files beside the images before ingest, and see in its report why one was "
+            "refused; --intake uneven=resample makes a series even"
         )
 
     def plan(self, store: Store, keys: Sides, config: SegmentRun) -> SegmentRun:

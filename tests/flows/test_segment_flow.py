@@ -30,6 +30,7 @@ from pipeline.labels.seg import read_seg
 from pipeline.models.adapters.base import build_model
 from pipeline.store.labels import stored_labels
 from pipeline.store.store import Store
+from pipeline.tasks.base import task_of
 from pipeline.training.loop import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -187,15 +188,32 @@ def test_what_is_not_planned_yet_cannot_be_built() -> None:
         build_model(parse_config(raw))
 
 
-def test_uneven_slices_are_refused() -> None:
+def slices_at(*heights_mm: float) -> Volume:
+    """Empty slices on an even grid of 1.4 mm, lying where `heights_mm` says."""
     image_hu = np.zeros((6, 20, 20), np.float32)
-    heights = np.array([0.0, 1, 2, 5, 6, 7])
-    volume = Volume(
+    return Volume(
         image_hu,
         np.ones(image_hu.shape, bool),
         np.diag([1.0, 1.0, 1.4, 1.0]),
-        heights[:, None] * [0.0, 0.0, 1.0],
+        np.array(heights_mm)[:, None] * [0.0, 0.0, 1.0],
     )
+
+
+UNEVEN_MM = (0, 1, 2, 5, 6, 7)
+
+
+def test_an_uneven_series_is_on_no_side_of_the_split(tmp_path: Path) -> None:
+    """Or it is refused at evaluation, after all of the training."""
+    store, config = Store(tmp_path), parse_config(BODY)
+    store.add(slices_at(0, 1.4, 2.8, 4.2, 5.6, 7), key="even", patient="p-0")
+    store.add(slices_at(*UNEVEN_MM), key="uneven", patient="p-1")
+    task = task_of(config)
+    assert task.usable(store, "even", config)
+    assert not task.usable(store, "uneven", config)
+
+
+def test_uneven_slices_are_refused() -> None:
+    volume = slices_at(*UNEVEN_MM)
     config = parse_config(BODY)
     assert isinstance(config.segmentation, Segmentation)
     with pytest.raises(LdctError, match="uneven=resample"):
