@@ -253,7 +253,7 @@ def test_the_digest_knows_values_but_not_their_order() -> None:
         (run_data(data={"noise_scale": [1.5, 0.5]}), "noise_scale"),
         (run_data(data={"split": {"test": []}}), "at least one patient"),
         (run_data(data={"split": {"test": ["p-1"], "validation": ["p-1"]}}), "both"),
-        (run_data(data={"split": {"test": 0.6, "validation": 0.5}}), "nobody to train on"),
+        (run_data(data={"split": {"test": 0.6, "validation": 0.5}}), "no patient to train on"),
         (run_data(train=tiny_train(lr=float("inf"))), "train.lr"),
     ],
 )
