@@ -108,7 +108,8 @@ class Store:
 
     def records(self) -> dict[str, SeriesRecord]:
         """The record of each series, by its key."""
-        names = sorted((self.path / "volumes").glob("*.json"))
+        # A kill leaves hidden partial files behind, which glob's * matches too.
+        names = sorted((self.path / "volumes").glob("[!.]*.json"))
         return {path.stem: self.record(path.stem) for path in names}
 
     def record(self, key: str) -> SeriesRecord:

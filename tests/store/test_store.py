@@ -53,6 +53,14 @@ def test_what_was_stored_is_loaded_unchanged_by_another_process(tmp_path):
     assert Store(tmp_path).record("s-1").patient == "p-1"
 
 
+def test_what_a_kill_left_of_a_record_is_no_series(tmp_path):
+    """Written aside and not yet in its place: an empty file, which no JSON reader takes."""
+    store = Store(tmp_path)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    (tmp_path / "volumes" / ".partial-0a1b2c3d-s-2.json").touch()
+    assert list(store.records()) == ["s-1"]
+
+
 def test_loading_reads_no_slice_before_it_is_touched(tmp_path):
     store = Store(tmp_path)
     store.add(volume_of(), key="s-1", patient="p-1")
