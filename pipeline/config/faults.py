@@ -27,7 +27,7 @@ def first_fault(error: ValidationError, run_type: Any) -> str:
         return f"{where}: {fault['msg']}" if where else fault["msg"]
     task = get_args(run_type.model_fields["task"].annotation)[0]
     others = [other for other in run_type.types.values() if other is not run_type]
-    if any(where in _paths(other) for other in others):
+    if any(where in key_paths(other) for other in others):
         return f"{where}: not for the task {task}"
     near = difflib.get_close_matches(path[-1], known_keys(run_type), n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -36,17 +36,17 @@ def first_fault(error: ValidationError, run_type: Any) -> str:
 
 def known_keys(model: type[BaseModel]) -> set[str]:
     """Every key of a model and of its sections."""
-    return {path.rpartition(".")[2] for path in _paths(model)}
+    return {path.rpartition(".")[2] for path in key_paths(model)}
 
 
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every key with the sections that it lies in, as `register.gate.min_dice`."""
     for name, info in model.model_fields.items():
         key = f"{prefix}{info.alias or name}"
         yield key
         for section in (info.annotation, *get_args(info.annotation)):
             if inspect.isclass(section) and issubclass(section, BaseModel):
-                yield from _paths(section, f"{key}.")
+                yield from key_paths(section, f"{key}.")
 
 
 def _purpose(model: type[BaseModel], path: list[str]) -> str | None:

@@ -102,12 +102,12 @@ def test_a_file_with_an_old_key_is_noted_once_and_read(tmp_path: Path) -> None:
 
 
 def test_every_renamed_key_leads_to_one_that_is_there() -> None:
-    from pipeline.config.faults import _paths
+    from pipeline.config.faults import key_paths
     from pipeline.config.load import known_tasks
     from pipeline.config.run import RunConfig
 
     assert known_tasks()
-    there = {path for kind in RunConfig.types.values() for path in _paths(kind)}
+    there = {path for kind in RunConfig.types.values() for path in key_paths(kind)}
     for old, new in RENAMED.items():
         sections = old.rpartition(".")[0]
         assert f"{sections}.{new}" in there
