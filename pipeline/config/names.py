@@ -134,6 +134,10 @@ RENAMED = {
     "restoration.wanted": "target",
 }
 
+#: Keys that the first version did not have, with their defaults. Where a run leaves one at its
+#: default it says what it always said, so that digests leave the key out.
+ADDED: dict[str, Any] = {}
+
 
 def current_path(target: str) -> str:
     """Where the class lives that a configuration names by a short name or by any path it ever had.
@@ -164,6 +168,8 @@ def with_current_keys(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, st
 def historical_form(data: Any) -> Any:
     """Plain data as the first version would have written it: its paths and its keys."""
     if isinstance(data, dict) and isinstance(data.get("task"), str):
+        for path, default in ADDED.items():
+            data = _without(data, path.split("."), default)
         for old, new in RENAMED.items():
             *sections, last = old.split(".")
             if _has(data, ".".join([*sections, new])):
@@ -208,6 +214,15 @@ def _with_key(raw: dict[str, Any], path: list[str], new: str) -> dict[str, Any]:
     if new in raw:
         return raw
     return {new if k == first else k: v for k, v in raw.items()}
+
+
+def _without(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy that lacks the key at `path`, if it is there with this value."""
+    first, *rest = path
+    node = raw.get(first)
+    if rest:
+        return raw | {first: _without(node, rest, value)} if isinstance(node, dict) else raw
+    return {k: v for k, v in raw.items() if k != first or v != value}
 
 
 def digest(data: Any) -> str:

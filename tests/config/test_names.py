@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from helpers.images import run_data
+from pydantic import BaseModel
 
 import pipeline.config.names as names
 from pipeline.config.component import named
 from pipeline.config.load import load_config, parse_config
 from pipeline.config.names import (
+    ADDED,
     MOVED,
     RENAMED,
     SHORT_NAMES,
@@ -112,3 +114,36 @@ def test_every_renamed_key_leads_to_one_that_is_there() -> None:
         sections = old.rpartition(".")[0]
         assert f"{sections}.{new}" in there
         assert old not in there
+
+
+def test_an_added_key_counts_in_a_digest_only_where_it_says_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ADDED, "data.intake.invented", "refuse")
+    plain = {"task": "denoise", "data": {"patch": [64, 64], "intake": {"gaps": "refuse"}}}
+    silent = {
+        **plain,
+        "data": {"patch": [64, 64], "intake": {"gaps": "refuse", "invented": "refuse"}},
+    }
+    spoken = {**plain, "data": {"patch": [64, 64], "intake": {"invented": "take"}}}
+    assert digest(silent) == digest(plain)
+    assert digest(spoken) != digest(plain)
+
+
+def _default(kind: type[BaseModel], path: list[str]) -> object:
+    """What a run says that says nothing of a key; NotImplemented where there is no such key."""
+    field = kind.model_fields.get(path[0])
+    if field is None:
+        return NotImplemented
+    if len(path) == 1:
+        return field.get_default(call_default_factory=True)
+    return _default(field.annotation, path[1:]) if isinstance(field.annotation, type) else None
+
+
+def test_every_added_key_is_there_with_its_default() -> None:
+    from pipeline.config.load import known_tasks
+    from pipeline.config.run import RunConfig
+
+    assert known_tasks()
+    for path, default in ADDED.items():
+        assert any(_default(kind, path.split(".")) == default for kind in RunConfig.types.values())
