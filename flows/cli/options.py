@@ -51,8 +51,8 @@ IngestChoices = Annotated[
         "--intake",
         metavar="NAME=CHOICE",
         help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
-        "unidentified=folder, labels=nearest, fractions=half; skip_folders=WORD leaves folders "
-        "alone. May be given several times.",
+        "unidentified=folder, rescale_type=hu, labels=nearest, fractions=half; skip_folders=WORD "
+        "leaves folders alone. May be given several times.",
     ),
 ]
 Strength = Annotated[

@@ -170,6 +170,7 @@ def check(
     source: Annotated[
         Path | None, typer.Option("--source", help="The series they were derived from.")
     ] = None,
+    intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
     """Do derived series say what they are? Finds what dciodvfy cannot.
@@ -180,10 +181,12 @@ def check(
     """
     from flows.cli.tables.base import checked_table
     from flows.runtime.progress import StageProgress
+    from pipeline.config.load import parse_intake
     from pipeline.dicom.derived.check import check_tree
 
+    choices = parse_intake(intake)
     with StageProgress("check"):
-        checked = check_tree(folder, source)
+        checked = check_tree(folder, source, intake=choices)
     report = {
         "passed": all(series.passed for series in checked),
         "series": [series.to_dict() for series in checked],

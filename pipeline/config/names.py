@@ -136,7 +136,9 @@ RENAMED = {
 
 #: Keys that the first version did not have, with their defaults. Where a run leaves one at its
 #: default it says what it always said, so that digests leave the key out.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {
+    "data.intake.rescale_type": "refuse",
+}
 
 
 def current_path(target: str) -> str:

@@ -25,7 +25,7 @@ ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "
 REQUEST, SOURCE = "request.json", "source.json"
 SIMULATED = "SIMULATED "
 #: Missing slices are a warning here: a reader must see what there is.
-LENIENT = IngestOptions(gaps="slices")
+LENIENT = IngestOptions(gaps="slices", rescale_type="hu")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from pipeline.dicom.derived.series_check import ONE_TO_ONE, UID_LIKE, Problem, S
 from pipeline.dicom.derived.structures_check import examine_structures
 from pipeline.dicom.read.files import files_below, read_dataset
 from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice
 
@@ -126,16 +127,21 @@ def check_structures(path: Path, source: Series, *, name: str) -> CheckResult:
     return CheckResult(name, 1, problems, validation)
 
 
-def check_tree(root: Path, source: Path | None = None) -> list[CheckResult]:
+def check_tree(
+    root: Path,
+    source: Path | None = None,
+    *,
+    intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
+) -> list[CheckResult]:
     """Check every derived series below `root`, against the series below `source` that it names.
 
-    A series is all files with one SeriesInstanceUID; it is derived if one of them says so.
-    Without `source` only the rules for single images apply. Raises NothingUsableError where
-    there is no derived series.
+    intake: the choices that the source was read by. A series is all files with one
+    SeriesInstanceUID; it is derived if one of them says so. Without `source` only the rules for
+    single images apply. Raises NothingUsableError where there is no derived series.
     """
     if not root.exists():
         raise NothingUsableError(f"{root} does not exist")
-    candidates = find_series(source).series if source else []
+    candidates = find_series(source, intake=intake).series if source else []
     uids: set[str] = set()
     found = []
     for number, (paths, headers) in enumerate(_derived_below(root), start=1):
@@ -147,7 +153,7 @@ def check_tree(root: Path, source: Path | None = None) -> list[CheckResult]:
             result = _check(root, paths, origin, name=name, uids=uids)
         if source and origin is None:
             rule, remedy = ONE_TO_ONE
-            value = "names no image of the source"
+            value = "names no image of the source, as read with these --intake choices"
             result.problems.append(Problem("", rule, "SourceImageSequence", value, remedy))
         found.append(result)
     if not found:

@@ -14,6 +14,7 @@ from pydicom.tag import BaseTag, Tag
 from pipeline.dicom.derived.encode import is_lossy
 from pipeline.dicom.derived.image_rules import Finding, stored_in
 from pipeline.dicom.derived.provenance import is_difference, is_generated
+from pipeline.dicom.derived.write import TAKEN_AS_HU
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.raw_elements import (
     RawDataset,
@@ -22,6 +23,7 @@ from pipeline.dicom.read.raw_elements import (
     same_element,
     walk_items,
 )
+from pipeline.dicom.read.slice_requirements import says_hu
 
 GEOMETRY = (
     "Rows",
@@ -137,7 +139,14 @@ def _window(both: DerivedAndSource) -> Iterator[Finding]:
 
 def _values(both: DerivedAndSource) -> Iterator[Finding]:
     if not is_difference(both.derived):
-        yield from both.changed(tags_of(VALUES))
+        yield from both.changed(tags_of(VALUES) - _taken_as_hu(both))
+
+
+def _taken_as_hu(both: DerivedAndSource) -> set[BaseTag]:
+    """RescaleType, where the source's is not HU and the derived image says that it was taken so."""
+    said = TAKEN_AS_HU in str(both.derived.get("DerivationDescription"))
+    right = said and both.derived.get("RescaleType") == "HU" and not says_hu(both.source)
+    return tags_of(("RescaleType",)) if right else set()
 
 
 def _lossy(both: DerivedAndSource) -> Iterator[Finding]:

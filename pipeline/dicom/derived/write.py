@@ -27,6 +27,7 @@ from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.fast_header import PIXEL_DATA
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.raw_elements import RawDataset, is_overlay, is_private, walk_items
+from pipeline.dicom.read.slice_requirements import says_hu
 from pipeline.dicom.read.volume import Slice
 
 #: Statements about the source's own pixels or bytes, no longer true of the derived image.
@@ -52,6 +53,8 @@ STALE = (
     "DataSetTrailingPadding",
 )
 NOT_KEPT = frozenset((PIXEL_DATA, *map(tag_for_keyword, STALE)))
+#: In the derivation description where the source does not say that its values are HU.
+TAKEN_AS_HU = "taken as HU by the choice of the user"
 MAX_SERIES_NUMBER = 2**31 - 1
 
 
@@ -137,6 +140,8 @@ def derive_header(
     derived.SeriesNumber = series_number(source, operation)
     derived.SeriesDescription = series_description(source, operation, part)
     derived.DerivationDescription = operation.description[:1024]
+    if not says_hu(source):
+        say_taken_as_hu(derived, source)
     derived.DerivationCodeSequence = [code_item(*operation.code)]
     derived.SourceImageSequence = [_as_source(source_reference(instance.header, instance.frame))]
     derived.ContributingEquipmentSequence = [
@@ -150,6 +155,14 @@ def derive_header(
     derived.file_meta.MediaStorageSOPClassUID = derived.get("SOPClassUID") or CTImageStorage
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     return derived
+
+
+def say_taken_as_hu(derived: Dataset, source: Dataset) -> None:
+    """Say that a source whose RescaleType is not HU was read as HU, by the choice of its user, and
+    that the derived values are HU (PS3.3 C.11.1.1.2)."""
+    text = f" RescaleType {source.RescaleType} of the source was {TAKEN_AS_HU}."
+    derived.DerivationDescription = derived.DerivationDescription[: 1024 - len(text)] + text
+    derived.RescaleType = "HU"
 
 
 def _copied(source: RawDataset) -> Dataset:

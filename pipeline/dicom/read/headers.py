@@ -31,6 +31,7 @@ from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.read.files import opened, read_dataset, size_of
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.slice_requirements import (
     IDENTITY_KEYWORDS,
     REQUIRED_KEYWORDS,
@@ -126,7 +127,8 @@ class Instance:
     """One slice's file, its header (no pixels) and its place along the series' normal.
 
     frame counts from 0 in a multi-frame file; None for a file that holds just this slice.
-    pixels says where they lie in the file, if they need no decoder.
+    pixels says where they lie in the file, if they need no decoder. remarks: what is odd in the
+    file and was carried on, for the series' warnings.
     """
 
     path: Path
@@ -134,6 +136,7 @@ class Instance:
     position_mm: float
     frame: int | None = None
     pixels: PixelSpan | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_lossy(self) -> bool:
@@ -161,14 +164,17 @@ class Instance:
         return read_dataset(self.path) if self.frame is None else load_frame(self.path, self.frame)
 
 
-def read_instances(path: Path, *, unidentified: str = "refuse") -> list[Instance] | Refusal:
+def read_instances(
+    path: Path,
+    intake: IngestOptions = IngestOptions(),  # noqa: B008  (frozen)
+) -> list[Instance] | Refusal:
     """The slices of a file, or a Refusal for a file that is no CT image.
 
-    unidentified: "folder" makes missing identifiers from the file's folder
-    (IngestOptions.unidentified). Raises Unreadable for a CT image that cannot be used.
+    intake: the user's choices; `unidentified` and `rescale_type` matter here. Raises Unreadable
+    for a CT image that cannot be used.
     """
     try:
-        return _read_instances(path, unidentified == "folder")
+        return _read_instances(path, intake)
     except InvalidDicomError:
         return not_dicom(path)
     except Unreadable:
@@ -177,9 +183,9 @@ def read_instances(path: Path, *, unidentified: str = "refuse") -> list[Instance
         raise Unreadable(f"damaged header ({type(error).__name__})") from error
 
 
-def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refusal:
+def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
     header, pixels = _header(path)
-    if named_by_folder:
+    if intake.unidentified == "folder":
         _name_by_folder(header, path)
     slices: list[tuple[Dataset, int | None]] = [(header, None)]
     if is_multi_frame_ct(_sop_class(header)):
@@ -194,8 +200,8 @@ def _read_instances(path: Path, named_by_folder: bool) -> list[Instance] | Refus
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
-        require_slice(values)
-        found.append(Instance(path, slice_header, position_mm(values), frame, pixels))
+        remarks = tuple(require_slice(values, rescale_type=intake.rescale_type))
+        found.append(Instance(path, slice_header, position_mm(values), frame, pixels, remarks))
     return found
 
 

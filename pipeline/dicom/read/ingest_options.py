@@ -23,6 +23,9 @@ class IngestOptions(BaseModel):
     #: Slices without PatientID or UIDs: refuse them, or take all those of one folder as one
     #: series of one patient, for training and never for export.
     unidentified: Literal["refuse", "folder"] = "refuse"
+    #: Slices whose RescaleType does not say HU, such as US (unspecified): refuse them, or take
+    #: their values as HU, which the derived series then says. Other quantities are always refused.
+    rescale_type: Literal["refuse", "hu"] = "refuse"
     #: Labels on another grid than their image's: refuse them, or take the nearest voxel's.
     labels: Literal["refuse", "nearest"] = "refuse"
     #: Segmentations that hold fractions: refuse them, or take what is half and more.

@@ -199,7 +199,8 @@ def _declared_padding(header: Dataset, coding: Coding) -> tuple[tuple[int, int],
 def _interpreted(header: Dataset, coding: Coding, containers: NDArray) -> StoredPixels:
     if containers.min() == containers.max():
         raise Unreadable("every pixel has the same value: a blank frame", "PixelData")
-    unused_below = header.get("HighBit", coding.bits - 1) + 1 - coding.bits
+    high_bit = header.get("HighBit")
+    unused_below = (coding.bits - 1 if high_bit is None else high_bit) + 1 - coding.bits
     if not 0 <= unused_below <= coding.allocated - coding.bits:
         raise Unreadable("beyond the bits allocated and stored", "HighBit", header.HighBit)
     pixels = StoredPixels(containers >> unused_below if unused_below else containers, coding)

@@ -100,7 +100,7 @@ def _read(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
             path, Disposition.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}"
         )
     try:
-        return read_instances(path, unidentified=intake.unidentified)
+        return read_instances(path, intake)
     except Unreadable as fault:
         return fault.refusal(path)
 
@@ -184,4 +184,5 @@ def checked(
         warnings.append("the source is itself a derived series (ImageType DERIVED)")
     if any(instance.is_lossy for instance in instances):
         warnings.append("the source was compressed with loss")
+    warnings += dict.fromkeys(remark for instance in instances for remark in instance.remarks)
     return Series(instances, tuple(warnings), spacing.even, part)

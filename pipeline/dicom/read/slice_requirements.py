@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pipeline.core.refusals import Unreadable
+from pipeline.core.sanitise import printable_line
 
 #: Values by keyword: a data set, or its values in a plain mapping, which is faster to look up.
 Header: TypeAlias = Dataset | Mapping[str, Any]
@@ -36,14 +38,28 @@ REQUIRED_KEYWORDS = (
 #: The identifiers of patient, study, series and instance: one value each.
 IDENTITY_KEYWORDS = REQUIRED_KEYWORDS[:4]
 
+#: What may say how pixels are to be read: one whole number each, where they are there.
+OPTIONAL_INTEGERS = ("HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit")
+
+#: Letters of RescaleType that mean HU: PS3.3 C.11.1.1.2 has `HU`, and GE wrote `Houndsfield Unit`.
+HU_SPELLINGS = re.compile("hu|hound?sfield(units?)?")
+#: Defined terms of RescaleType that name another quantity.
+OTHER_QUANTITIES = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
+#: How much of a damaged value a reason shows.
+SHOWN_LENGTH = 48
+
 #: Direction cosines are written with five or six digits.
 COSINE_TOLERANCE = 1e-3
 #: No scanner reconstructs larger; a damaged header may claim anything.
 MAX_MATRIX = 8192
 
 
-def require_slice(header: Header) -> None:
-    """Raises Unreadable where a required attribute is missing or its value cannot be right."""
+def require_slice(header: Header, *, rescale_type: str = "refuse") -> list[str]:
+    """Remarks on what is odd in the header of a slice that can be used.
+
+    rescale_type: as IngestOptions has it. Raises Unreadable where a required attribute is missing
+    or its value cannot be right.
+    """
     missing = [name for name in REQUIRED_KEYWORDS if is_empty(header, name)]
     if missing:
         raise Unreadable(
@@ -53,6 +69,18 @@ def require_slice(header: Header) -> None:
     for name in IDENTITY_KEYWORDS:
         if not isinstance(header.get(name), str):
             raise Unreadable("expected one name", name)
+    _require_pixels(header)
+    if (modality := header.get("Modality", "CT")) != "CT":
+        raise Unreadable("a CT image by its class, but not by this", "Modality", modality)
+    if "ModalityLUTSequence" in header:
+        raise Unreadable("HU through a look-up table are not supported", "ModalityLUTSequence")
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        numbers(header, name, 1)
+    return _require_hu(header, rescale_type)
+
+
+def _require_pixels(header: Header) -> None:
+    """Raises Unreadable where matrix, bits or padding are not as a CT image has them."""
     allocated = _integer(header, "BitsAllocated", 8, 16)
     for name, low, high in (
         ("Rows", 1, MAX_MATRIX),
@@ -63,21 +91,32 @@ def require_slice(header: Header) -> None:
         _integer(header, name, low, high)
     if allocated not in (8, 16):
         raise Unreadable("expected 8 or 16", "BitsAllocated", allocated)
-    if (modality := header.get("Modality", "CT")) != "CT":
-        raise Unreadable("a CT image by its class, but not by this", "Modality", modality)
+    for name in OPTIONAL_INTEGERS:
+        if header.get(name) is not None and not isinstance(header.get(name), int):
+            raise Unreadable("expected one whole number", name, shown(header.get(name)))
     if (samples := header.get("SamplesPerPixel", 1)) != 1:
         raise Unreadable("not a grey image", "SamplesPerPixel", samples)
-    _require_hu(header)
 
 
-def _require_hu(header: Header) -> None:
-    rescale_type = str(header.get("RescaleType") or "HU").strip()
-    if rescale_type != "HU":
-        raise Unreadable("the values are not HU (PS3.3 C.11.1.1.2)", "RescaleType", rescale_type)
-    if "ModalityLUTSequence" in header:
-        raise Unreadable("HU through a look-up table are not supported", "ModalityLUTSequence")
-    for name in ("RescaleSlope", "RescaleIntercept"):
-        numbers(header, name, 1)
+def says_hu(header: Header) -> bool:
+    """Whether RescaleType, in any spelling, says HU; absent it means HU (PS3.3 C.11.1.1.2)."""
+    letters = re.sub("[^a-z]", "", str(header.get("RescaleType") or "HU").casefold())
+    return bool(HU_SPELLINGS.fullmatch(letters))
+
+
+def _require_hu(header: Header, choice: str) -> list[str]:
+    stated = shown(header.get("RescaleType") or "HU").strip()
+    if says_hu(header):
+        return [] if stated == "HU" else [f"RescaleType {stated}: read as HU"]
+    if stated in OTHER_QUANTITIES:
+        raise Unreadable("the values are not HU (PS3.3 C.11.1.1.2)", "RescaleType", stated)
+    if choice != "hu":
+        reason = (
+            "the values are not said to be HU (PS3.3 C.11.1.1.2); if you know that they are, "
+            "take them so with --intake rescale_type=hu"
+        )
+        raise Unreadable(reason, "RescaleType", stated)
+    return [f"RescaleType {stated}: taken as HU by choice (rescale_type=hu)"]
 
 
 def is_empty(header: Header, name: str) -> bool:
@@ -97,13 +136,23 @@ def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
     """An attribute's `count` values as finite numbers [count]; raises Unreadable for others."""
     value = header.get(name)
     parts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    wanted = f"{name} must hold {count} number{'s' if count > 1 else ''}"
     try:
         values = [float(part) for part in parts]
     except (TypeError, ValueError) as error:
-        raise Unreadable(f"{name} must hold {count} numbers", name) from error
+        comma = any("," in str(part) for part in parts)
+        remedy = ", with a point for the decimals and no comma (PS3.5 6.2, VR DS)" if comma else ""
+        raise Unreadable(wanted + remedy, name, shown(value)) from error
     if len(values) != count or not all(map(math.isfinite, values)):
-        raise Unreadable(f"{name} must hold {count} numbers", name, values)
+        raise Unreadable(wanted, name, shown(value))
     return np.array(values)
+
+
+def shown(value: object) -> str:
+    """A damaged value as a reason may quote it: printable, short, several with a backslash."""
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    text = "\\".join(map(str, value)) if several else str(value)  # type: ignore[call-overload]
+    return printable_line(text)[:SHOWN_LENGTH]
 
 
 def optional_number(header: Header, name: str) -> float | None:
