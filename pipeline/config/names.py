@@ -58,6 +58,7 @@ SHORT_NAMES = {
     "wasserstein": "pipeline.training.steps.gan_objectives.Wasserstein",
     # Losses
     "range_weighted_mse": "pipeline.losses.image.RangeWeightedMSE",
+    "range_weighted_l1": "pipeline.losses.image.RangeWeightedL1",
     "multi_scale_ssim": "pipeline.losses.image.MultiScaleSSIM",
     "cosine_distance": "pipeline.losses.image.CosineDistance",
     "soft_dice": "pipeline.losses.segmentation.SoftDice",
@@ -138,6 +139,7 @@ RENAMED = {
 #: default it says what it always said, so that digests leave the key out.
 ADDED: dict[str, Any] = {
     "data.intake.rescale_type": "refuse",
+    "data.nested": None,
 }
 
 

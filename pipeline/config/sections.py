@@ -77,6 +77,36 @@ class Pairs(Strict):
     target: Annotated[str, Field(min_length=1)] = "full dose"
 
 
+DoseFraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Nested(Strict):
+    """Training pairs of one image at two doses, in fractions of the stored image's own dose.
+
+    The input holds the target's noise, and as much more as makes it the lower dose. Both are made
+    of two noise draws of the run's degradation, scaled (pipeline.data.nested).
+    """
+
+    #: The lowest dose of an input, and the highest of a target.
+    dose: tuple[DoseFraction, DoseFraction] = (0.05, 1.0)
+    #: By how much a target's dose is above its input's, at most.
+    max_dose_ratio: Annotated[float, Field(gt=1)] = 20.0
+    #: In which part of the items image and noise go through a reconstruction kernel drawn at random
+    #: together, and in which part the noise alone: more kernels than the scanners' own.
+    both_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
+    noise_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
+    #: Discs of low contrast that are put into each item's image.
+    lesions: Annotated[int, Field(ge=0)] = 8
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Nested:
+        if not self.dose[0] < self.dose[1]:
+            raise ValueError(f"dose: expected lowest < highest, got {self.dose}")
+        if self.both_filtered + self.noise_filtered > 1:
+            raise ValueError("both_filtered and noise_filtered are parts of one whole")
+        return self
+
+
 class Data(Strict):
     """Which series are used, and how patches are cut from them."""
 
@@ -98,6 +128,14 @@ class Data(Strict):
     #: A second noisy image in each item, for steps without a clean target: another draw of the
     #: same slice, or the slice beside it.
     partner: Literal["none", "draw", "neighbour"] = "none"
+    #: Pairs of two doses of one image, in place of the image and its degraded copy.
+    nested: Nested | None = None
+
+    @model_validator(mode="after")
+    def _draws_for_nested_pairs(self) -> Data:
+        if self.nested and (self.realisations < 2 or self.partner != "none" or self.pairs):
+            raise ValueError("nested: needs realisations of at least 2, no partner and no pairs")
+        return self
 
     @model_validator(mode="after")
     def _draws_for_partners(self) -> Data:

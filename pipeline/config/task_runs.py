@@ -26,7 +26,7 @@ LOSS = "say what to minimise"
 class DenoiseRun(RunConfig):
     """A target image gets noise, or comes with a real noisy one; a network takes it off."""
 
-    adapter: ClassVar[str] = "pipeline.models.adapters.base.denoiser"
+    adapter: ClassVar[str] = "pipeline.models.adapters.denoiser.denoiser"
 
     task: Literal["denoise"]
     loss: Component = Field(description=LOSS)

@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
+from pipeline.data.nested import NestedPairs
 from pipeline.data.transforms import draw_seed, training_transforms, transformed
 from pipeline.degradations.digest import degradation_digest
+from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
 
 
@@ -35,15 +38,19 @@ class PatchPairs(Dataset):
     same patches. Slices are drawn uniformly, patches within the body's bounding box; slices
     without a body are left out. `data.sampling` and `data.region` may say otherwise. Where
     `data.partner` asks for it, an item has a second noisy image, "partner", of the same place:
-    another noise draw, or a slice beside it.
+    another noise draw, or a slice beside it. With `data.nested` an item is one image at two
+    doses, with "dose_ratio" [1], how many times the input's dose the target's is.
     """
 
     def __init__(self, store: Store, keys: list[str], config: RunConfig, length: int) -> None:
         self.length = length
         self.seed = config.train.seed
-        self.partner = config.data.partner
-        self.transforms = training_transforms(config.data)
-        self.slices = [found for key in keys for found in _slices(store, key, config)]
+        self.nested = _nested(config)
+        # An item of two doses needs two draws, cut and turned alike.
+        self.partner = "draw" if self.nested else config.data.partner
+        self.size = _size_cut(config.data.patch, self.nested)
+        self.transforms = training_transforms(config.data.model_copy(update={"patch": self.size}))
+        self.slices = [found for key in keys for found in _slices(store, key, config, self.size)]
         if self.slices and self.partner == "neighbour":
             self.slices = [found for found in self.slices if found.beside]
             if not self.slices:
@@ -77,6 +84,8 @@ class PatchPairs(Dataset):
             for both in zip(*shown, strict=True)
         )
         pair = transformed(self.transforms, {"input": degraded, "target": target}, seed=seed)
+        if self.nested:
+            return _of_two_doses(self.nested, pair, generator)
         images = {"input": pair["input"][:1], "target": pair["target"][:1]}
         if self.partner != "none":
             images["partner"] = pair["input"][1:]
@@ -93,12 +102,41 @@ class PatchPairs(Dataset):
         return beside.inputs[draw], beside.target
 
 
-def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
+def _nested(config: RunConfig) -> NestedPairs | None:
+    """What makes pairs of two doses, where the run asks for them; ConfigError where the run's
+    degradation is none of dose."""
+    if config.data.nested is None:
+        return None
+    degradation = config.degradation and build(config.degradation, key="degradation", base=object)
+    if not isinstance(degradation, LowDoseCT) or degradation.dose_fraction == 1:
+        raise ConfigError("data.nested: needs the degradation low_dose_ct at a dose below 1")
+    return NestedPairs(config.data.nested, degradation.dose_fraction)
+
+
+def _size_cut(patch: tuple[int, int], nested: NestedPairs | None) -> tuple[int, int]:
+    """Rows and columns that are cut out of a slice for an item of `patch`."""
+    margin = nested.margin if nested else 0
+    return patch[0] + 2 * margin, patch[1] + 2 * margin
+
+
+def _of_two_doses(
+    nested: NestedPairs, pair: dict[str, torch.Tensor], generator: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """An item of what was cut: two draws in "input", the image twice in "target"."""
+    first, second = pair["input"].numpy()
+    made = nested.pair(pair["target"][0].numpy(), (first, second), generator)
+    return {
+        "input": torch.from_numpy(made.input[None].copy()),
+        "target": torch.from_numpy(made.target[None].copy()),
+        "dose_ratio": torch.tensor(made.dose_ratio, dtype=torch.float32),
+    }
+
+
+def _slices(store: Store, key: str, config: RunConfig, size: tuple[int, int]) -> list[_Slice]:
     volume = store.load(key)
-    if any(n < p for n, p in zip(volume.image_hu.shape[1:], config.data.patch, strict=True)):
+    if any(n < p for n, p in zip(volume.image_hu.shape[1:], size, strict=True)):
         raise ConfigError(
-            f"data.patch: {config.data.patch} is larger than the slices of {key}, "
-            f"{volume.image_hu.shape[1:]}"
+            f"data.patch: {size} is larger than the slices of {key}, {volume.image_hu.shape[1:]}"
         )
     inputs = [
         store.load_degraded(key, degradation_digest(config, realisation))
@@ -109,7 +147,7 @@ def _slices(store: Store, key: str, config: RunConfig) -> list[_Slice]:
     for index, image_hu in enumerate(volume.image_hu):
         box: tuple[slice, slice] | None = slice(None), slice(None)
         if config.data.region == "body":
-            box = bounding_box(body_mask(image_hu) & volume.valid[index], config.data.patch)
+            box = bounding_box(body_mask(image_hu) & volume.valid[index], size)
         if box is not None:
             draws = tuple(degraded[index] for degraded in inputs)
             found[index] = _Slice(patient, image_hu, draws, box)

@@ -67,13 +67,17 @@ class RangeWeightedMSE(nn.Module):
         inside = (target >= self.low) & (target <= self.high)
         weight = torch.where(inside, 1.0, self.elsewhere)
         error = output - target
-        loss = (weight * error.square()).mean()
+        loss = (weight * self._counted(error)).mean()
         if self.mean_weight:
             loss = loss + self.mean_weight * self._offsets(error, target)
         if self.similarity_weight:
             similarity = _mean_similarity(output, target, self.low, self.high)
             loss = loss + self.similarity_weight * (1 - similarity)
         return loss
+
+    def _counted(self, error: torch.Tensor) -> torch.Tensor:
+        """What an error counts as."""
+        return error.square()
 
     def _offsets(self, error: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         smooth = functional.avg_pool2d(
@@ -95,6 +99,13 @@ class RangeWeightedMSE(nn.Module):
             return inside
         core = 1 - functional.max_pool2d(1 - inside, 3, stride=1, padding=1)
         return functional.max_pool2d(core, 3, stride=1, padding=1)
+
+
+class RangeWeightedL1(RangeWeightedMSE):
+    """The same with absolute errors in place of square ones, which the noisiest images dominate."""
+
+    def _counted(self, error: torch.Tensor) -> torch.Tensor:
+        return error.abs()
 
 
 def _mean_similarity(

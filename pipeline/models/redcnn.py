@@ -15,14 +15,15 @@ LAYERS = 5
 class REDCNN(nn.Module):
     """Five convolutions, five transposed convolutions, three skips.
 
-    Input and output: [batch, 1, rows, columns] of any height and width. The defaults are the
+    Input: [batch, inputs, rows, columns] of any height and width; output: the same with one
+    channel. The defaults are the
     published network: 96 channels, 5 x 5, no padding (the transposed convolutions restore the
     size), 1,848,865 parameters. The skips join the input and the outputs of convolutions 2
     and 4; the order is deconvolution, add, ReLU (fig. 1 of the paper).
 
     padding keeps the size through every layer instead; final_relu belongs to inputs that are
     never negative and is off for zero-mean HU; input_skip=False learns the image directly
-    instead of the correction to it.
+    instead of the correction to it, as it must where there are several inputs.
     """
 
     def __init__(
@@ -33,16 +34,19 @@ class REDCNN(nn.Module):
         padding: bool = False,
         final_relu: bool = False,
         input_skip: bool = True,
+        inputs: int = 1,
     ) -> None:
         super().__init__()
         if channels < 1 or kernel < 1 or kernel % 2 == 0:
             raise ValueError(
                 f"channels must be positive and kernel odd, got {channels} and {kernel}"
             )
+        if inputs < 1 or (inputs > 1 and input_skip):
+            raise ValueError(f"with {inputs} inputs, input_skip must be off")
         self.final_relu = final_relu
         self.adds_input = input_skip
         pad = kernel // 2 if padding else 0
-        widths = [1] + [channels] * LAYERS
+        widths = [inputs] + [channels] * LAYERS
         self.encoder = nn.ModuleList(
             Conv2d(into, out, kernel, padding=pad) for into, out in pairwise(widths)
         )
@@ -52,7 +56,7 @@ class REDCNN(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, 1, rows, columns] in and out; without padding at least 21 x 21 pixels."""
+        """[batch, inputs, rows, columns] to one channel; at least 21 x 21 without padding."""
         hidden = image
         skips = [image if self.adds_input else None]
         for number, layer in enumerate(self.encoder, start=1):

@@ -18,23 +18,26 @@ FOLD = 2
 
 
 class SwiftUNet(nn.Module):
-    """What to add to [batch, 1, rows, columns], of any height and width.
+    """What to add to [batch, inputs, rows, columns], of any height and width: [batch, 1, ...].
 
-    channels: of each level, from half the side on, each level half as wide as the one before;
-    depth: convolutions of 3 x 3 at each level on the way down, and again on the way up. Skips
-    are added, not joined. The last rows and columns are repeated up to a size that folds, and cut
-    again. The last layer starts at zero, so that an untrained network changes nothing.
+    inputs: images that are looked at, the first of them the one to be changed. channels: of each
+    level, from half the side on, each level half as wide as the one before; depth: convolutions of
+    3 x 3 at each level on the way down, and again on the way up. Skips are added, not joined. The
+    last rows and columns are repeated up to a size that folds, and cut again. The last layer
+    starts at zero, so that an untrained network changes nothing.
     """
 
-    def __init__(self, channels: tuple[int, ...] = (32, 64, 96), depth: int = 2) -> None:
+    def __init__(
+        self, channels: tuple[int, ...] = (32, 64, 96), depth: int = 2, *, inputs: int = 1
+    ) -> None:
         super().__init__()
-        if not channels or min(channels) < 1 or depth < 1:
+        if not channels or min(channels) < 1 or depth < 1 or inputs < 1:
             raise ValueError(
-                f"expected channels of at least one level and a depth of at least 1, got "
-                f"{channels} and {depth}"
+                f"expected channels of at least one level, a depth and inputs of at least 1, got "
+                f"{channels}, {depth} and {inputs}"
             )
         self.multiple = FOLD * 2 ** (len(channels) - 1)
-        self.first = nn.Conv2d(FOLD**2, channels[0], 3, padding=1)
+        self.first = nn.Conv2d(inputs * FOLD**2, channels[0], 3, padding=1)
         self.down = nn.ModuleList(_convolutions(width, depth) for width in channels)
         self.halving = nn.ModuleList(
             nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in pairwise(channels)
@@ -49,7 +52,7 @@ class SwiftUNet(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, 1, rows, columns] of any size, normalised, in and out."""
+        """[batch, inputs, rows, columns] of any size, normalised, to [batch, 1, rows, columns]."""
         rows, columns = image.shape[-2:]
         fold = self.multiple
         # By one row at least, or torch.export would trace one of two cases and refuse the other.

@@ -11,7 +11,6 @@ from torch import nn
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, Normalize
-from pipeline.config.task_runs import DenoiseRun
 
 
 class ModelAdapter(nn.Module):
@@ -83,15 +82,6 @@ class Identity(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The image itself, of any shape."""
         return image
-
-
-def denoiser(config: DenoiseRun) -> HUModel:
-    """The run's network in an adapter from HU to HU."""
-    network = build(config.model, key="model", base=nn.Module)
-    residual = bool(config.step.args.get("residual", False))
-    return HUModel(
-        network, normalize=config.normalize_hu, residual=residual, strength=config.strength
-    )
 
 
 def build_model(config: RunConfig) -> ModelAdapter:

@@ -46,8 +46,12 @@ class Supervised(Step):
         return {"model": self.model}
 
     def backward(self, batch: Batch, *, share: float) -> dict[str, float]:
-        """Compare the output for "input" with "target", both [batch, 1, rows, columns] in HU."""
-        output_hu = self.model(batch["input"])
+        """Compare the output for "input" with "target", both [batch, 1, rows, columns] in HU.
+
+        "dose_ratio" [batch], where items have it, goes to the model.
+        """
+        conditions = [batch[name] for name in ("dose_ratio",) if name in batch]
+        output_hu = self.model(batch["input"], *conditions)
         loss = self.loss(output_hu / self.scale, batch["target"] / self.scale)
         (loss * share).backward()
         return {"loss": loss.item()}

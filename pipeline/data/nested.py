@@ -1,0 +1,142 @@
+"""Training pairs of one image at two doses, one noise within the other.
+
+What a real scan of a lower dose would have in common with the full one is not its anatomy alone:
+the noise of the full dose is part of what a denoiser is compared with. With a target of a noise of
+its own, n_t, and an input of n_t and as much more as its dose lacks, a network learns what the
+image would look like at k times the input's dose. The best estimate of that keeps 1 / k of the
+input's noise (as in Noisier2Noise, Moran et al., CVPR 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from pipeline.config.sections import Nested
+
+#: Pixels around a patch that a random kernel may reach into, and which are then cut off.
+MARGIN = 8
+#: Cycles per pixel at which a random kernel has fallen to 1 / e, lowest and highest, drawn evenly
+#: in the logarithm: from a soft one of thick slices to hardly any.
+CUTOFF_PER_PIXEL = (0.16, 0.7)
+#: By how much a random kernel may lift fine detail, as edge-enhancing kernels do, and the width of
+#: the blur, in pixels, beyond which detail is fine.
+MAX_BOOST, BOOST_SIGMA = 2.0, 1.0
+#: Discs: radius in pixels and contrast in HU, drawn evenly in the logarithm; rim in pixels.
+LESION_RADIUS, LESION_HU, LESION_RIM = (1.5, 8.0), (5.0, 100.0), 1.0
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NestedPair:
+    """input and target [rows, columns] in HU; the target's dose is dose_ratio times the input's."""
+
+    input: Image
+    target: Image
+    dose_ratio: float
+
+
+@dataclass(frozen=True)
+class NestedPairs:
+    """Makes pairs of images with two noise draws each.
+
+    draw_dose_fraction: the dose at which the draws were made; they are scaled to other doses, for
+    which the noise of quanta, in variance 1 / a - 1 at a fraction a, sets the scale.
+    """
+
+    settings: Nested
+    draw_dose_fraction: float
+
+    @property
+    def margin(self) -> int:
+        """Pixels that an image must have around the pair that is made of it."""
+        filtered = self.settings.both_filtered + self.settings.noise_filtered
+        return MARGIN if filtered else 0
+
+    def pair(
+        self, image_hu: Image, draws_hu: tuple[Image, Image], generator: np.random.Generator
+    ) -> NestedPair:
+        """A pair of doses drawn at random.
+
+        image_hu, draws_hu: the image, and two noisy copies of it, [rows, columns] with `margin`
+        pixels around what is returned.
+        """
+        noise_hu = np.stack(draws_hu) - image_hu
+        image_hu = image_hu + lesions(image_hu.shape, self.settings.lesions, generator)
+        image_hu, noise_hu = self._filtered(image_hu, noise_hu, generator)
+        input_dose, target_dose = self._doses(generator)
+        target_hu = image_hu + self._scale(1.0, target_dose) * noise_hu[0]
+        input_hu = target_hu + self._scale(target_dose, input_dose) * noise_hu[1]
+        inside = (slice(self.margin, -self.margin or None),) * 2
+        return NestedPair(input_hu[inside], target_hu[inside], target_dose / input_dose)
+
+    def _doses(self, generator: np.random.Generator) -> tuple[float, float]:
+        """The input's dose and the target's, even in the logarithm."""
+        lowest, highest = self.settings.dose
+        ratio = _even_in_logarithm((1.0, self._max_ratio), generator)
+        input_dose = _even_in_logarithm((lowest, highest / ratio), generator)
+        return input_dose, input_dose * ratio
+
+    @property
+    def _max_ratio(self) -> float:
+        lowest, highest = self.settings.dose
+        return min(self.settings.max_dose_ratio, highest / lowest)
+
+    def _scale(self, upper_dose: float, lower_dose: float) -> np.float32:
+        """What a draw is multiplied by to be what a scan at the lower dose has more of."""
+        drawn = 1 / self.draw_dose_fraction - 1
+        return np.float32(math.sqrt(max(0.0, 1 / lower_dose - 1 / upper_dose) / drawn))
+
+    def _filtered(
+        self, image_hu: Image, noise_hu: Image, generator: np.random.Generator
+    ) -> tuple[Image, Image]:
+        """Image and noise through one random kernel, or the noise alone, or neither."""
+        choice, kernel = generator.uniform(), random_kernel(image_hu.shape, generator)
+        if choice < self.settings.both_filtered:
+            return through(kernel, image_hu), through(kernel, noise_hu)
+        if choice < self.settings.both_filtered + self.settings.noise_filtered:
+            filtered = through(kernel, noise_hu)
+            # Another spectrum, the same level: how much noise a dose has is not the kernel's doing.
+            return image_hu, filtered * (noise_hu.std() / max(filtered.std(), np.float32(1e-6)))
+        return image_hu, noise_hu
+
+
+def random_kernel(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    """What a reconstruction kernel drawn at random does to each frequency of an image of `shape`:
+    [rows, columns / 2 + 1] as fft.rfft2 orders them, 1 at zero, the same in all directions."""
+    rows, columns = shape[-2:]
+    frequency = np.hypot(fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)[None])
+    cutoff = _even_in_logarithm(CUTOFF_PER_PIXEL, generator)
+    boost = generator.uniform(0, MAX_BOOST) * (generator.uniform() < 0.5)
+    lifted = 1 + boost * (1 - np.exp(-2 * (math.pi * BOOST_SIGMA * frequency) ** 2))
+    return (lifted * np.exp(-((frequency / cutoff) ** 3))).astype(np.float32)
+
+
+def through(kernel: NDArray[np.float32], images: Image) -> Image:
+    """Images [..., rows, columns] with each frequency multiplied by the kernel's; the rim, to
+    MARGIN pixels, wraps around."""
+    spectrum = fft.rfft2(images) * kernel
+    return fft.irfft2(spectrum, images.shape[-2:]).astype(np.float32)
+
+
+def lesions(shape: tuple[int, ...], count: int, generator: np.random.Generator) -> Image:
+    """HU to add to an image [rows, columns]: discs anywhere, brighter or darker."""
+    added = np.zeros(shape, np.float32)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    for _ in range(count):
+        row, column = generator.uniform(0, shape[0]), generator.uniform(0, shape[1])
+        radius = _even_in_logarithm(LESION_RADIUS, generator)
+        contrast_hu = _even_in_logarithm(LESION_HU, generator)
+        contrast_hu *= generator.choice((-1, 1))
+        beyond = np.hypot(rows - row, columns - column) - radius
+        added += np.float32(contrast_hu) * np.clip(0.5 - beyond / LESION_RIM, 0, 1)
+    return added.astype(np.float32)
+
+
+def _even_in_logarithm(limits: tuple[float, float], generator: np.random.Generator) -> float:
+    return math.exp(generator.uniform(math.log(limits[0]), math.log(limits[1])))

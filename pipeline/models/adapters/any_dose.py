@@ -1,0 +1,50 @@
+"""The adapter around a denoiser that is told how much dose to make up for."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.config.sections import Normalize
+from pipeline.models.adapters.base import ModelAdapter
+
+#: What is made up for where nobody says: a quarter of the dose.
+DOSE_RATIO = 4.0
+
+
+class AnyDoseModel(ModelAdapter):
+    """Takes and gives HU: the image as if it had been scanned with `dose_ratio` times its dose.
+
+    For a ratio k the output is input - (1 - 1/k) N, where N is what the network takes for the
+    input's noise. The noise of k times the dose is a part of the input's, of which N / k is the
+    best estimate: so much stays (pipeline.data.nested). At k = 1 nothing changes, bit for bit, and
+    from there on what goes grows with k. The network sees the normalised image and, as a second
+    image, 1 - 1/k everywhere.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        normalize: Normalize,
+        strength: float = 1.0,
+        dose_ratio: float = DOSE_RATIO,
+    ) -> None:
+        super().__init__(network)
+        self.centre, self.scale = normalize.centre, normalize.scale
+        self.strength, self.dose_ratio = strength, dose_ratio
+
+    def forward(
+        self, image_hu: torch.Tensor, dose_ratio: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """HU [batch, 1, rows, columns] in and out, float32.
+
+        dose_ratio: [batch], at least 1; by default `self.dose_ratio` for all.
+        """
+        if dose_ratio is None:
+            dose_ratio = image_hu.new_full((len(image_hu),), self.dose_ratio)
+        removable = (1 - 1 / dose_ratio.float()).view(-1, 1, 1, 1)
+        normalised = (image_hu - self.centre) / self.scale
+        seen = torch.cat((normalised, removable.expand_as(normalised)), dim=1)
+        noise_hu = self.network(seen).float() * self.scale
+        return image_hu - self.strength * removable * noise_hu

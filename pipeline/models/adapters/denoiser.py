@@ -1,0 +1,22 @@
+"""A denoiser's network behind HU."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from pipeline.config.component import build
+from pipeline.config.task_runs import DenoiseRun
+from pipeline.models.adapters.any_dose import AnyDoseModel
+from pipeline.models.adapters.base import HUModel, ModelAdapter
+
+
+def denoiser(config: DenoiseRun) -> ModelAdapter:
+    """The run's network in an adapter from HU to HU: one that is told the dose, where it learns
+    from pairs of two doses."""
+    network = build(config.model, key="model", base=nn.Module)
+    if config.data.nested:
+        return AnyDoseModel(network, normalize=config.normalize_hu, strength=config.strength)
+    residual = bool(config.step.args.get("residual", False))
+    return HUModel(
+        network, normalize=config.normalize_hu, residual=residual, strength=config.strength
+    )
