@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,14 @@ from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
+from pipeline.physics.image_noise import FlatTissue, spread
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.physics.noise_patches import bands, flat_patches
 from pipeline.store.store import Store
 
 NOT_STATED = "not stated"
 #: How far beyond what training saw a number may lie: the noise of one protocol differs by about
 #: this much between patients of different size.
 MARGIN = 1.5
-#: Slices of a volume whose noise is measured, evenly spread, and the patches that one needs.
-_SLICES, _MIN_PATCHES = 5, 10
 #: What a series is compared by: words, and numbers with their units.
 WORDS = ("scanner", "kernel", "tube voltage")
 NUMBERS = {"exposure": "mAs", "slice thickness": "mm", "noise": "HU"}
@@ -89,19 +87,14 @@ def traits(
 
 def measured_slices(count: int) -> NDArray[np.int64]:
     """Numbers of the slices, of `count`, that traits measures: evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(_SLICES, count)).round().astype(int))
+    return np.array(spread(count))
 
 
 def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
     """Median standard deviation in flat tissue, finer than 0.1 per mm; None without such tissue."""
-    spacing_mm = volume.spacing_mm[1:]
-    variances = []
-    for number in measured_slices(len(image_hu)):
-        image = np.asarray(image_hu[number], dtype=np.float32)
-        patches = flat_patches(image, np.asarray(volume.valid[number]), spacing_mm)
-        if len(patches) >= _MIN_PATCHES:
-            variances.append(patches.variances(np.add(*bands(image, spacing_mm))))
-    return float(np.sqrt(np.median(np.concatenate(variances)))) if variances else None
+    tissue = FlatTissue.of(replace(volume, image_hu=image_hu))
+    found = tissue.noise([image_hu[number] for number in tissue.slices])
+    return found.noise_hu if found else None
 
 
 def seen_by(store: Store, keys: list[str], config: RunConfig) -> TrainingTraits:
