@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from pipeline.core.refusals import Disposition, Refusal
@@ -32,6 +36,9 @@ OPERATION = Operation(
     equipment_version="1",
     identity="test/1/abc",
 )
+
+#: The same with what the check asks of a model's operation: the digest of its weights.
+NAMED = replace(OPERATION, description=f"Noise reduction. Model test version 1, {'ab' * 32}.")
 
 Edit = Callable[[Dataset, int], None]
 
@@ -192,6 +199,24 @@ def patch(path: Path, keyword: str, value: bytes) -> None:
     content = path.read_bytes()
     start, end = element.value_tell, element.value_tell + element.length
     path.write_bytes(content[: start - 2] + struct.pack("<H", len(value)) + value + content[end:])
+
+
+def put_bytes(path: Path, values: Mapping[int | str, bytes]) -> None:
+    """Put values, as bytes, into a file by tag or keyword, and write all its elements as they
+    are: also group lengths (UL), and what pydicom would write otherwise."""
+    dataset = pydicom.dcmread(path)
+    implicit, little = dataset.original_encoding
+    for name, value in values.items():
+        tag = Tag(name)
+        vr = None if implicit else "UL" if tag.element == 0 else dictionary_VR(tag)
+        dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, implicit, little)
+    stream = DicomBytesIO()
+    stream.is_implicit_VR, stream.is_little_endian = implicit, little
+    stream.write(bytes(128) + b"DICM")
+    write_file_meta_info(stream, dataset.file_meta)
+    for tag in sorted(dataset.keys()):
+        write_data_element(stream, dataset.get_item(tag))
+    path.write_bytes(stream.getvalue())
 
 
 def identifying(path: Path) -> set[str]:

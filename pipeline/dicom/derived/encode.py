@@ -29,9 +29,23 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STR_VR
 
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.dicom.read.fast_header import PIXEL_DATA, UNDEFINED, explicit_head
+from pipeline.dicom.read.raw_elements import (
+    is_group_length,
+    is_signed_by_pixels,
+    vr_of,
+    walk_items,
+)
+
+#: How explicit VR holds values (PS3.5 7.1.2): the largest length of all but some VRs.
+LONG_VRS = frozenset(map(str, EXPLICIT_VR_LENGTH_32))
+MAX_SHORT_LENGTH = 0xFFFF
+#: VRs whose values have an even length by a space (PS3.5 6.2), and those without byte order.
+PADDED_BY_SPACES = frozenset(map(str, STR_VR)) - {"UI"}
+SAME_IN_BIG_ENDIAN = frozenset((*map(str, STR_VR), "OB"))
 
 UNCOMPRESSED = "none"
 SYNTAXES = {
@@ -63,22 +77,55 @@ def require_syntax(syntax: str) -> None:
 def save_image(derived: Dataset, stored: NDArray, path: Path, *, syntax: str) -> None:
     """Give the header its pixels and write it, by the name of one of SYNTAXES.
 
-    The header's elements may be big-endian ones. Raises LdctError for pixels that cannot be
-    compressed without loss.
+    The header's elements may have been read in any encoding. Raises LdctError for pixels that
+    cannot be compressed without loss.
     """
-    if not derived.original_encoding[1]:
-        derived = _rewritable(derived)
+    keep_bytes(derived)
     derived.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
     if syntax == UNCOMPRESSED:
         content = stored.tobytes() + bytes(stored.nbytes % 2)
         tag = BaseTag(PIXEL_DATA)
         derived[tag] = RawDataElement(tag, "OW", len(content), content, 0, False, True)
-        if derived.original_encoding == (False, True):
-            _save_as_read(derived, path)
-            return
-    else:
-        _compress(derived, stored, syntax)
+        _save_as_read(derived, path)
+        return
+    _compress(derived, stored, syntax)
     derived.save_as(path, enforce_file_format=True)
+
+
+def keep_bytes(dataset: Dataset, *, implicit: bool = False) -> None:
+    """Make a data set that was read in any encoding one that is written in little endian with
+    its values' own bytes.
+
+    These are the same in implicit and explicit VR (PS3.5 7.1): a value that was read lacks only
+    its VR. Numbers of big endian are decoded. Also inside sequences; group lengths go.
+    """
+    signed = dataset.get("PixelRepresentation") == 1
+    for item in walk_items(dataset):
+        for tag in list(item.keys()):
+            element = item.get_item(tag)
+            if is_group_length(tag):
+                del item[tag]
+            elif isinstance(element, RawDataElement) and vr_of(element) != "SQ":
+                if element.is_little_endian or vr_of(element) in SAME_IN_BIG_ENDIAN:
+                    item[tag] = _with_vr(element, signed)
+                else:
+                    item[tag] = item[tag]  # decoded
+        item.set_original_encoding(implicit, True, item.original_character_set)
+
+
+def _with_vr(element: RawDataElement, signed: bool) -> RawDataElement:
+    """The element with a VR and an even length, which PS3.5 7.1.1 asks for, as it may lack."""
+    value, vr = element.value or b"", element.VR
+    if vr is None:
+        vr = "SS" if signed and is_signed_by_pixels(element.tag) else vr_of(element)
+    if len(value) > MAX_SHORT_LENGTH and vr not in LONG_VRS:
+        vr = "UN"  # PS3.5 6.2.2: the only VR that holds so many bytes
+    if len(value) % 2:
+        value += b" " if vr in PADDED_BY_SPACES else b"\0"
+    length = element.length if element.length == UNDEFINED else len(value)
+    return element._replace(
+        VR=vr, length=length, value=value, is_implicit_VR=False, is_little_endian=True
+    )
 
 
 def _save_as_read(derived: Dataset, path: Path) -> None:
@@ -92,12 +139,9 @@ def _save_as_read(derived: Dataset, path: Path) -> None:
     write_file_meta_info(encoded, derived.file_meta)
     for tag in sorted(derived.keys(), key=int):
         element = derived.get_item(tag)
-        if tag & 0xFFFF == 0:
-            continue  # the length of a group: retired, and no longer true
-        if element.is_raw and element.length != UNDEFINED:
-            value = element.value or b""
-            encoded.write(explicit_head(tag, element.VR, len(value)))
-            encoded.write(value)
+        if element.is_raw and element.length != UNDEFINED and vr_of(element) != "SQ":
+            encoded.write(explicit_head(tag, element.VR, len(element.value)))
+            encoded.write(element.value)
         else:
             write_data_element(encoded, element, derived.get("SpecificCharacterSet"))
     path.write_bytes(encoded.getvalue())
@@ -107,14 +151,6 @@ def _explicit() -> DicomBytesIO:
     stream = DicomBytesIO()
     stream.is_implicit_VR, stream.is_little_endian = False, True
     return stream
-
-
-def _rewritable(derived: Dataset) -> Dataset:
-    """A big-endian data set with all values decoded: their bytes change in any case."""
-    derived.decode()
-    plain = Dataset({element.tag: element for element in derived})
-    plain.file_meta = derived.file_meta
-    return plain
 
 
 def _compress(derived: Dataset, stored: NDArray, syntax: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, is_difference, keys_of, references
 from pipeline.dicom.derived.source_rules import SOURCE_RULES, DerivedAndSource, SourceRule
+from pipeline.dicom.read.compare_elements import meaning_of
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.pixels import read_slice
@@ -73,8 +74,8 @@ class SeriesExaminer:
         self._instances = keys_of(source) if source else {}
         self._uids_of_source = {uid for uid, _ in self._instances}
         self._named: set[tuple[ImageKey, ...]] = set()
-        self._shared: list[dict[str, str]] = []
-        self._shared_by_sources: list[dict[str, str]] = []
+        self._shared: list[dict[str, Hashable]] = []
+        self._shared_by_sources: list[dict[str, Hashable]] = []
 
     def add(self, path: Path, number: int, processed: Slice | None = None) -> None:
         """Check a file, the `number`th of its series, counted from 1.
@@ -184,8 +185,8 @@ def _findings(rule: Any, checked: Dataset | DerivedAndSource) -> list[Finding]:
         return [("", f"cannot be checked ({type(error).__name__})")]
 
 
-def _shared(image: Dataset) -> dict[str, str]:
-    return {name: str(image.get(name)) for name in SHARED_KEYWORDS}
+def _shared(image: Dataset) -> dict[str, Hashable]:
+    return {name: meaning_of(image, name) for name in SHARED_KEYWORDS}
 
 
 def _is_readable(instance: Instance) -> bool:

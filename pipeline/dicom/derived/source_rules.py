@@ -15,14 +15,9 @@ from pipeline.dicom.derived.encode import is_lossy
 from pipeline.dicom.derived.image_rules import Finding, stored_in
 from pipeline.dicom.derived.provenance import is_difference, is_generated
 from pipeline.dicom.derived.write import TAKEN_AS_HU
+from pipeline.dicom.read.compare_elements import same_element
 from pipeline.dicom.read.pixels import read_pixels
-from pipeline.dicom.read.raw_elements import (
-    RawDataset,
-    is_overlay,
-    is_private,
-    same_element,
-    walk_items,
-)
+from pipeline.dicom.read.raw_elements import RawDataset, is_overlay, is_private, walk_items
 from pipeline.dicom.read.slice_requirements import says_hu
 
 GEOMETRY = (
@@ -97,7 +92,7 @@ class DerivedAndSource:
         return self.origin.dataset
 
     def changed(self, tags: set[BaseTag]) -> Iterator[Finding]:
-        """A finding for each of these attributes that is not the source's own, byte for byte."""
+        """A finding for each of these attributes that does not mean what the source's does."""
         for tag in sorted(tags):
             if not same_element(tag, self.image, self.origin):
                 yield keyword_for_tag(tag) or str(tag), ""
@@ -150,10 +145,12 @@ def _taken_as_hu(both: DerivedAndSource) -> set[BaseTag]:
 
 
 def _lossy(both: DerivedAndSource) -> Iterator[Finding]:
-    if both.source.get("LossyImageCompression"):
+    declared = both.source.get("LossyImageCompression")
+    if declared != "01" and is_lossy(both.source):  # by its encoding, whatever it says
+        if both.derived.get("LossyImageCompression") != "01":
+            yield "LossyImageCompression", ""
+    elif declared:
         yield from both.changed(tags_of(LOSSY))
-    elif is_lossy(both.source) and both.derived.get("LossyImageCompression") != "01":
-        yield "LossyImageCompression", ""
 
 
 def _stale(both: DerivedAndSource) -> Iterator[Finding]:
@@ -185,9 +182,9 @@ def _padding(both: DerivedAndSource) -> Iterator[Finding]:
 
 
 SOURCE_RULES = (
-    SourceRule("geometry", "keep the source's geometry to the byte", _geometry),
-    SourceRule("patient", "keep the source's patient attributes to the byte", _patient),
-    SourceRule("study", "keep the source's study attributes to the byte", _study),
+    SourceRule("geometry", "keep the source's geometry", _geometry),
+    SourceRule("patient", "keep the source's patient attributes", _patient),
+    SourceRule("study", "keep the source's study attributes", _study),
     SourceRule("window", "keep the source's window presets", _window),
     SourceRule("values", "keep the source's rescale, bits and padding value", _values),
     SourceRule("lossy", "keep the history of loss: it cannot be undone", _lossy),

@@ -28,9 +28,10 @@ from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of, structu
 from pipeline.dicom.derived.series_check import REUSE, Problem
 from pipeline.dicom.derived.source_rules import STUDY, tags_of
 from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, contour_points
+from pipeline.dicom.read.compare_elements import same_element
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
-from pipeline.dicom.read.raw_elements import RawDataset, same_element
+from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import normal_of, numbers
 
@@ -49,7 +50,7 @@ PLACE_TOLERANCE_MM = 1e-3
 NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 SOURCE = ("source-image", "name images of the source, and no others")
 FRAME = ("frame-of-reference", "take the source's coordinates")
-KEPT = ("patient-and-study", "keep the source's attributes to the byte")
+KEPT = ("patient-and-study", "keep the source's attributes")
 PLACE = ("place", "put frames and contours where the slices that they name are")
 ALGORITHM = ("algorithm", "say by which algorithm and version each segment was made")
 
@@ -129,10 +130,7 @@ def _kept(checked: _StructureObject) -> Iterator[Finding]:
     both = {*checked.image.elements, *checked.first.elements}
     patient = {tag for tag in both if tag.group in (0x0010, 0x0012)}
     for tag in sorted(patient | tags_of(STUDY)):
-        # Attributes that these objects must have and the source lacks are there, but empty.
-        held = checked.dataset.get(tag)
-        added = tag not in checked.first.elements and not (held and held.value)
-        if not added and not same_element(tag, checked.image, checked.first):
+        if not same_element(tag, checked.image, checked.first):
             yield keyword_for_tag(tag) or str(tag), ""
 
 

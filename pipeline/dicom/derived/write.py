@@ -1,8 +1,9 @@
 """Write derived CT series: one object from each source slice, marked as derived.
 
-Geometry, patient, study and frame of reference are the source's own bytes. UIDs are new and
-deterministic: the same source and the same operation give the same UIDs. See PS3.3 A.3 (CT
-Image IOD), C.7.6.1.1.2 (image type), C.12.4 (derivation) and C.12.1 (contributing equipment).
+Geometry, patient, study and frame of reference are the source's own values, in its bytes where
+explicit VR little endian can hold them. UIDs are new and deterministic: the same source and the
+same operation give the same UIDs. See PS3.3 A.3 (CT Image IOD), C.7.6.1.1.2 (image type), C.12.4
+(derivation) and C.12.1 (contributing equipment).
 """
 
 from __future__ import annotations

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeAlias
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
+
+Element: TypeAlias = DataElement | RawDataElement
+
+#: VRs that depend on other attributes in pydicom's dictionary, and one that holds their bytes.
+AMBIGUOUS = {"OB or OW": "OW", "US or OW": "OW", "US or SS": "US", "US or SS or OW": "OW"}
 
 
 class RawDataset:
@@ -16,7 +21,7 @@ class RawDataset:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.elements: dict[BaseTag, DataElement | RawDataElement] = {
+        self.elements: dict[BaseTag, Element] = {
             tag: dataset.get_item(tag) for tag in list(dataset.keys())
         }
 
@@ -26,9 +31,26 @@ def is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
     return _has_items(dataset.get_item(tag))
 
 
-def _has_items(element: DataElement | RawDataElement) -> bool:
-    vr, tag = element.VR, element.tag  # no VR in implicit VR: then the dictionary knows
-    return vr == "SQ" or (vr is None and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
+def vr_of(element: Element) -> str:
+    """An element's VR: the dictionary's where it has none (implicit VR) or UN (PS3.5 6.2.2)."""
+    vr, tag = element.VR, element.tag
+    if vr in (None, "UN"):
+        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+    return AMBIGUOUS.get(str(vr), str(vr))
+
+
+def is_signed_by_pixels(tag: BaseTag) -> bool:
+    """Whether PixelRepresentation says if the numbers under `tag` are signed."""
+    return dictionary_has_tag(tag) and dictionary_VR(tag).startswith("US or SS")
+
+
+def is_group_length(tag: int) -> bool:
+    """Whether a tag is a group's length (gggg,0000), which is retired (PS3.5 7.2)."""
+    return tag & 0xFFFF == 0
+
+
+def _has_items(element: Element) -> bool:
+    return vr_of(element) == "SQ"
 
 
 def walk_items(dataset: Dataset) -> Iterator[Dataset]:
@@ -47,29 +69,3 @@ def is_private(tag: int) -> bool:
 def is_overlay(tag: BaseTag) -> bool:
     """Whether a tag is of an overlay: groups 6000 to 60FF (PS3.3 C.9.2)."""
     return tag >> 24 == 0x60
-
-
-def same_element(tag: BaseTag, one: RawDataset, other: RawDataset) -> bool:
-    """Whether two data sets hold the same bytes under `tag`, or both nothing.
-
-    Numbers of another byte order, and sequences, whose encoding may differ, are compared by
-    their values; of a sequence's items, by the public ones, as a derived image has no others.
-    """
-    first, second = one.elements.get(tag), other.elements.get(tag)
-    if first is None or second is None:
-        return first is second
-    if isinstance(first, RawDataElement) and isinstance(second, RawDataElement):
-        if first.value == second.value:
-            return True
-        if first.is_little_endian == second.is_little_endian and not is_sequence(one.dataset, tag):
-            return False
-    return _public(one.dataset[tag]) == _public(other.dataset[tag])
-
-
-def _public(element: DataElement) -> Any:
-    if element.VR != "SQ":
-        return element.value
-    return [
-        {part.tag: _public(part) for part in item if not part.tag.is_private}
-        for item in element.value or []
-    ]
