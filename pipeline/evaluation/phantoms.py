@@ -9,6 +9,7 @@ from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.core.types import Progress
 from pipeline.inference.denoise import apply_model
+from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.quality.dose_equivalence import DoseSweep, dose_equivalence
 from pipeline.quality.dose_sweep import Sweep
@@ -61,7 +62,9 @@ def sweep_doses(
 ) -> DoseSweep:
     """dose_equivalence of a model on the scanner of its configuration, `sweep.images` images."""
     return dose_equivalence(
-        lambda image_hu: apply_model(model, image_hu, progress=progress),
+        lambda image_hu, dose: apply_model(
+            at_dose_ratio(model, 1 / dose), image_hu, progress=progress
+        ),
         scanner=Scanner.like(_physics(config), photons_per_ray=photons_per_ray),
         generator=np.random.default_rng(SEED),
         sweep=sweep,

@@ -31,7 +31,9 @@ from pipeline.quality.observer_channels import Channels, channel_outputs, laguer
 from pipeline.quality.phantom_scan import Scan, Scanner, scan_each
 from pipeline.quality.rois import cut_regions
 
-Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+#: image_hu [slices, rows, columns], and the fraction of the full dose that it is of, to the same
+#: shape.
+Denoiser = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
 #: [doses, regions, channels] of one rod kind, by (arm, "present" or "absent").
 Seen = dict[tuple[str, str], NDArray[np.float64]]
 
@@ -88,7 +90,7 @@ def dose_equivalence(
 ) -> DoseSweep:
     """d' and AUC of every rod and dose, and the equivalent doses.
 
-    denoiser: image_hu [slices, rows, columns] to the same shape; None leaves the undenoised
+    denoiser: see Denoiser; None leaves the undenoised
     curve alone. progress gets the number of images done; `sweep.images` are all. Raises LdctError
     where the denoiser changes the shape, makes values that are not finite, or leaves no noise.
     """
@@ -126,7 +128,7 @@ def _channel_outputs(
     progress: Progress,
 ) -> tuple[list[Seen], float]:
     """Channel outputs for each rod kind, and the fewest quanta detected in any ray."""
-    arms: dict[str, Denoiser] = {UNDENOISED: lambda image_hu: image_hu}
+    arms: dict[str, Denoiser] = {UNDENOISED: lambda image_hu, dose: image_hu}
     if denoiser is not None:
         arms[DENOISED] = denoiser
     seen: list[Seen] = [{} for _ in sweep.rods]
@@ -163,7 +165,7 @@ def _read(
     for dose in sweep.doses:
         noisy_hu = images.at_dose(dose)
         for arm, denoise in arms.items():
-            regions = _regions(denoise(noisy_hu), noisy_hu.shape, sweep)
+            regions = _regions(denoise(noisy_hu, dose), noisy_hu.shape, sweep)
             for index, channel in enumerate(channels):
                 outputs[index, arm].append(channel_outputs(regions, channel))
         progress(sweep.slices)

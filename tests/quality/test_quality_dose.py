@@ -153,7 +153,7 @@ def oracle(noise_left: float, sweep: Sweep = SWEEP) -> Denoiser:
     """Knows the truth and leaves a share of the noise, in the order of a sweep's calls."""
     calls = iter([clean for clean in clean_slices(sweep) for _ in sweep.doses])
 
-    def denoise(image_hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    def denoise(image_hu: NDArray[np.float32], dose: float) -> NDArray[np.float32]:
         clean = next(calls)
         return clean + np.float32(noise_left) * (image_hu - clean)
 
@@ -165,8 +165,10 @@ def sweep_with(name: str) -> dict:
     draw = np.random.default_rng(13)
     denoisers: dict[str, Denoiser] = {
         "half the noise": oracle(0.5),
-        "nothing": lambda image_hu: image_hu,
-        "nothing left": lambda image_hu: draw.normal(0, 60, image_hu.shape).astype(np.float32),
+        "nothing": lambda image_hu, dose: image_hu,
+        "nothing left": lambda image_hu, dose: draw.normal(0, 60, image_hu.shape).astype(
+            np.float32
+        ),
     }
     found = dose_equivalence(denoisers[name], scanner=SCANNER, generator=generator(), sweep=SWEEP)
     assert DoseSweep.from_dict(found.to_dict()) == found
@@ -260,14 +262,14 @@ def test_what_makes_no_sense_is_refused() -> None:
         Scanner(photons_per_ray=0)
     with pytest.raises(LdctError, match="denoiser"):
         dose_equivalence(
-            lambda image_hu: image_hu[:, 1:],
+            lambda image_hu, dose: image_hu[:, 1:],
             scanner=SCANNER,
             generator=generator(),
             sweep=replace(SWEEP, regions=8),
         )
     with pytest.raises(LdctError, match="no noise"):
         dose_equivalence(
-            np.zeros_like,
+            lambda image_hu, dose: np.zeros_like(image_hu),
             scanner=SCANNER,
             generator=generator(),
             sweep=replace(SWEEP, regions=8),

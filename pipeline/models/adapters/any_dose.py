@@ -48,3 +48,20 @@ class AnyDoseModel(ModelAdapter):
         seen = torch.cat((normalised, removable.expand_as(normalised)), dim=1)
         noise_hu = self.network(seen).float() * self.scale
         return image_hu - self.strength * removable * noise_hu
+
+
+class _AtDoseRatio(nn.Module):
+    """A model at one ratio, for whatever asks for images alone."""
+
+    def __init__(self, model: AnyDoseModel, dose_ratio: float) -> None:
+        super().__init__()
+        self.model, self.dose_ratio = model, dose_ratio
+
+    def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        """HU [batch, 1, rows, columns] in and out."""
+        return self.model(image_hu, image_hu.new_full((len(image_hu),), self.dose_ratio))
+
+
+def at_dose_ratio(model: nn.Module, dose_ratio: float) -> nn.Module:
+    """The model at this ratio if it is one that is told it, itself otherwise."""
+    return _AtDoseRatio(model, dose_ratio) if isinstance(model, AnyDoseModel) else model

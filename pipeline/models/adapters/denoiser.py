@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.config.component import build
 from pipeline.config.task_runs import DenoiseRun
-from pipeline.models.adapters.any_dose import AnyDoseModel
+from pipeline.models.adapters.any_dose import DOSE_RATIO, AnyDoseModel
 from pipeline.models.adapters.base import HUModel, ModelAdapter
 
 
@@ -15,8 +15,19 @@ def denoiser(config: DenoiseRun) -> ModelAdapter:
     from pairs of two doses."""
     network = build(config.model, key="model", base=nn.Module)
     if config.data.nested:
-        return AnyDoseModel(network, normalize=config.normalize_hu, strength=config.strength)
+        return AnyDoseModel(
+            network,
+            normalize=config.normalize_hu,
+            strength=config.strength,
+            dose_ratio=_dose_ratio_measured(config),
+        )
     residual = bool(config.step.args.get("residual", False))
     return HUModel(
         network, normalize=config.normalize_hu, residual=residual, strength=config.strength
     )
+
+
+def _dose_ratio_measured(config: DenoiseRun) -> float:
+    """From the dose of the run's degraded images, on which it is measured, to the whole dose."""
+    fraction = config.degradation.args.get("dose_fraction") if config.degradation else None
+    return 1 / fraction if fraction else DOSE_RATIO

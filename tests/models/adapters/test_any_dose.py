@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config.sections import Normalize
-from pipeline.models.adapters.any_dose import AnyDoseModel
+from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.models.swift import SwiftUNet
 
 
@@ -75,3 +75,9 @@ def test_without_a_ratio_the_model_s_own_is_taken() -> None:
     own = model()
     own.dose_ratio = 2.0
     assert torch.equal(own(image()), own(image(), ratios(2, 2)))
+
+
+def test_at_a_ratio_it_is_a_model_of_images_alone() -> None:
+    assert torch.equal(at_dose_ratio(model(), 2)(image()), model()(image(), ratios(2, 2)))
+    other = nn.Identity()
+    assert at_dose_ratio(other, 2) is other
