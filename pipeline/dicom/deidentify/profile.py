@@ -100,7 +100,7 @@ def deidentify(
         raise ConfigError(f"{out} lies within {source}: choose a folder outside the source")
     refusals: list[Refusal] = []
     written: dict[Path, _Image] = {}
-    for count, path in enumerate(files_below(source), start=1):
+    for count, path in enumerate(files_below(source, leave_out=refusals.append), start=1):
         progress(count)
         copied = _copied(path, key, options)
         if isinstance(copied, Refusal):

@@ -30,7 +30,14 @@ from pydicom.uid import (
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
-from pipeline.dicom.read.files import opened, read_dataset, size_of
+from pipeline.dicom.read.files import (
+    ARCHIVE,
+    archive_of,
+    opened,
+    read_dataset,
+    read_with_remarks,
+    size_of,
+)
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.slice_requirements import (
     IDENTITY_KEYWORDS,
@@ -118,6 +125,9 @@ LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 #: Label Map Segmentation Storage (2024): not in pydicom's list yet.
 LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
 
+#: Suffixes of archives, and of single files, that are packed in other ways than zip's.
+PACKED = (".tar", ".tgz", ".gz", ".tbz", ".bz2", ".txz", ".xz", ".lzma", ".zst", ".7z", ".rar")
+
 #: Prefix of identifiers that were made here for files without any; such files are not exported.
 UNIDENTIFIED = "unidentified."
 
@@ -179,12 +189,14 @@ def read_instances(
         return not_dicom(path)
     except Unreadable:
         raise
+    except (PermissionError, FileNotFoundError) as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from error
     except Exception as error:  # damaged streams raise many kinds, in pydicom and behind it
         raise Unreadable(f"damaged header ({type(error).__name__})") from error
 
 
 def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
-    header, pixels = _header(path)
+    header, pixels, form = _header(path)
     if intake.unidentified == "folder":
         _name_by_folder(header, path)
     slices: list[tuple[Dataset, int | None]] = [(header, None)]
@@ -200,7 +212,7 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
-        remarks = tuple(require_slice(values, rescale_type=intake.rescale_type))
+        remarks = (*form, *require_slice(values, rescale_type=intake.rescale_type))
         found.append(Instance(path, slice_header, position_mm(values), frame, pixels, remarks))
     return found
 
@@ -215,19 +227,20 @@ def plain_values(header: Dataset) -> dict[str | None, Any]:
     }
 
 
-def _header(path: Path) -> tuple[Dataset, PixelSpan | None]:
+def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
+    """A file's header, where its plain pixels lie, and remarks on the file's form."""
     with opened(path) as stream:
         head = stream.read(HEAD_BYTES)
     scanned = scan(head, HEADER_TAGS)
     if scanned:
-        return scanned
-    header = read_dataset(
+        return *scanned, ()
+    header, remarks = read_with_remarks(
         path,
         stop_before_pixels=True,
         specific_tags=sorted(HEADER_TAGS),
         defer_size=DEFER_ABOVE_BYTES,
     )
-    return header, None
+    return header, None, remarks
 
 
 def _name_by_folder(header: Dataset, path: Path) -> None:
@@ -266,12 +279,20 @@ def _other_object(header: Dataset) -> tuple[str, str, str] | None:
 
 
 def not_dicom(path: Path) -> Refusal:
-    """The Refusal of a file without DICOM's preamble: quarantined where its name promises DICOM
-    or a zip archive or it is empty, excluded otherwise."""
+    """The Refusal of a file that does not begin as DICOM does: quarantined where its name promises
+    DICOM or an archive or it is empty, excluded otherwise."""
+    suffix = path.suffix.lower()
+    reason = ""
     if size_of(path) == 0:
-        return Refusal(path, Disposition.QUARANTINED, "an empty file")
-    if path.suffix.lower() in (".dcm", ".ima", ".dicom"):
-        return Refusal(path, Disposition.QUARANTINED, "not DICOM, though its name says so")
-    if path.suffix.lower() == ".zip":
-        return Refusal(path, Disposition.QUARANTINED, "an archive that cannot be opened")
+        reason = "an empty file"
+    elif suffix in (".dcm", ".ima", ".dicom"):
+        reason = "not DICOM, though its name says so"
+    elif suffix == ARCHIVE and archive_of(path):
+        reason = "an archive within an archive: unpack it first"
+    elif suffix == ARCHIVE:
+        reason = "an archive that cannot be opened"
+    elif suffix in PACKED and not path.name.lower().endswith(".nii.gz"):
+        reason = f"{suffix} is not read in place: unpack it into a folder, or pack that as .zip"
+    if reason:
+        return Refusal(path, Disposition.QUARANTINED, reason)
     return Refusal(path, Disposition.EXCLUDED, "not a DICOM file")

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable, count_of
-from pipeline.dicom.read.dicomdir import missing_files
+from pipeline.dicom.read.dicomdir import is_index, missing_files
 from pipeline.dicom.read.files import files_below
 from pipeline.dicom.read.headers import Instance, read_instances
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -75,10 +75,12 @@ def find_series(
     if not root.exists():
         raise NothingUsableError(f"{root} does not exist")
     # Given a disc's index, read the disc.
-    root = root.parent if root.name == "DICOMDIR" else root
+    root = root.parent if is_index(root) and root.is_file() else root
     discovery = Discovery(root)
+    leave_out = discovery.refusals.append
     groups: dict[GroupKey, list[Instance]] = defaultdict(list)
-    for count, path in enumerate(files_below(root, skip=intake.skip_folders), start=1):
+    files = files_below(root, skip=intake.skip_folders, leave_out=leave_out)
+    for count, path in enumerate(files, start=1):
         progress(count)
         found = _read(path, intake)
         if isinstance(found, list):
@@ -95,10 +97,6 @@ def find_series(
 
 
 def _read(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
-    if intake.skip_folders and path.is_dir():
-        return Refusal(
-            path, Disposition.EXCLUDED, f"left alone: skip_folders={intake.skip_folders}"
-        )
     try:
         return read_instances(path, intake)
     except Unreadable as fault:

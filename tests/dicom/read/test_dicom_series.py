@@ -112,13 +112,14 @@ def test_what_is_no_ct_image_is_excluded_with_its_reason(tmp_path):
     found = find_series(tmp_path)
     assert [len(series.instances) for series in found.series] == [4]
     refusals = {refusal.path.name: refusal for refusal in found.refusals}
-    assert set(refusals) == {"scout.dcm", "mr.dcm", "README.md"}
+    assert set(refusals) == {"scout.dcm", "mr.dcm", "README.md", ".DS_Store"}
     assert {refusal.disposition for refusal in found.refusals} == {Disposition.EXCLUDED}
     assert refusals["scout.dcm"].attribute == "ImageType"
     assert "localizer" in refusals["scout.dcm"].reason
     assert "MR Image Storage" in refusals["mr.dcm"].reason
     assert refusals["mr.dcm"].value == MRImageStorage
     assert "not a DICOM file" in refusals["README.md"].reason
+    assert "hidden" in refusals[".DS_Store"].reason
 
 
 @pytest.mark.parametrize(
