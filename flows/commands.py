@@ -20,7 +20,7 @@ from flows.runtime.timings import StageTimings
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.atomic_files import write_json
-from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.core.errors import LdctError
 from pipeline.core.pseudonyms import installation_key, read_key
 from pipeline.core.refusals import by_disposition, nothing_usable
 from pipeline.core.types import Json
@@ -173,7 +173,7 @@ def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) ->
     """Start on each volume of a source, report what went where, and go on past bad ones."""
     found = discover(source, intake=intake)
     if not found.sources:
-        raise NothingUsableError(nothing_usable(found.root, found.refusals))
+        raise nothing_usable(found.root, found.refusals)
     key = installation_key()
     refusals = list(found.refusals)
     exported: list[Json] = []
@@ -199,13 +199,13 @@ def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) ->
         others = f"; {len(exported)} others were" if exported else ""
         raise LdctError(f"{len(failed)} series not exported: {failed[0]['reason']}{others}")
     if not exported:
-        raise NothingUsableError(nothing_usable(source, refusals))
+        raise nothing_usable(source, refusals)
     return report
 
 
 def _require_series(discovery: Discovery) -> None:
     if not discovery.series:
-        raise NothingUsableError(nothing_usable(discovery.root, discovery.refusals))
+        raise nothing_usable(discovery.root, discovery.refusals)
 
 
 def only_series(path: Path) -> Series:

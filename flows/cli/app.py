@@ -7,19 +7,16 @@ imports happen inside the commands, so that --help answers at once.
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
-import json
+import signal
 import sys
-import tempfile
-import time
-import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows.cli.endings import end, end_as_typer_did, fail, json_output
 from flows.cli.evaluate import add_evaluate_command
 from flows.cli.latent import add_latent_commands
 from flows.cli.models import add_promotion_commands
@@ -31,7 +28,6 @@ from flows.cli.options import (
     Out,
     Settings,
     StoreFolder,
-    end,
     import_with_server_warmup,
     require_source,
     writable,
@@ -40,9 +36,12 @@ from flows.cli.pacs import add_pacs_commands
 from flows.cli.review import add_review_commands
 from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
-from flows.runtime.progress import JSON_LINES, log
-from pipeline.core.errors import LdctError
+from pipeline.core.crash_file import crash_file
+from pipeline.core.errors import LdctError, is_disk_full, report_of
 from pipeline.core.malloc import keep_freed_memory
+
+#: What typer exits with after Ctrl+C.
+INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     name="ldct",
@@ -126,10 +125,10 @@ def _finish_run(
     request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
     report = run_flow(lambda: main_job(request))
     if json_:
-        print(json.dumps(report))
+        json_output.print(report)
     else:
         run_table(report, out, Registry.default().location)
-    end(report["quarantined"])
+    end(report)
 
 
 @app.command()
@@ -156,7 +155,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
 
     result = train_flow(settings, store)
     if json_:
-        print(json.dumps(result))
+        json_output.print(result)
     else:
         task_figures(result["task"], result["metrics"])
         model_line(result["model"], result["gate"])
@@ -172,7 +171,7 @@ def models(context: typer.Context, json_: Json = False) -> None:
 
     rows = Registry.default().list()
     if json_:
-        print(json.dumps({"models": [asdict(row) for row in rows]}))
+        json_output.print({"models": [asdict(row) for row in rows]})
     else:
         models_table(rows)
 
@@ -188,7 +187,7 @@ def models_show(
     rows = Registry.default().show(name)
     if json_:
         versions = [row.to_dict() for row in rows]
-        print(json.dumps({"name": name, "versions": versions}))
+        json_output.print({"name": name, "versions": versions})
     else:
         model_details(rows)
 
@@ -204,46 +203,30 @@ app.command()(schedule)
 
 
 def main() -> None:
-    """Run the command; every failure is one line on stderr and an exit code."""
+    """Run the command; every failure is one line on stderr, with --json an object on stdout too,
+    and an exit code."""
     # Before torch starts threads: each would have a heap of its own, and keep it.
     keep_freed_memory()
     # Or Python looks for cycles among all that was imported as it ends: 2 s.
     atexit.register(gc.freeze)
-    try:
-        app()
-    except LdctError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; a training goes on from its last checkpoint", 1)
-    except Exception as error:
-        if _disk_full(error):
-            _fail("the disk is full; what was being written has been removed", 1)
-        _fail(f"{type(error).__name__}: {error}", 1, traceback.format_exc())
-
-
-def _disk_full(error: BaseException | None) -> bool:
-    """Somewhere in the chain: pydicom and MLflow wrap the system's error in their own."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in full:
-            return True
-        error = error.__cause__
-    return False
-
-
-def _fail(line: str, code: int, trace: str = "") -> None:
-    line, path = " ".join(line.split()), None
-    if JSON_LINES:  # the line may hold a path, and a path a name: it stays off the log
-        trace = trace or line
-    if trace:
-        path = Path(tempfile.gettempdir()) / f"ldct-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    with json_output.only(sys.argv[1:]):
         try:
-            path.write_text(trace, encoding="utf-8")
-            line += f" (details: {path})"
-        except OSError:
-            line += " (the details could not be written)"
-    log("failed", f"ldct: {line}", {"code": code, "details": str(path)}, style="red")
-    sys.exit(code)
+            app()
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    report = report_of(error)
+    if isinstance(error, LdctError):
+        fail(str(error), error.exit_code, report=report)
+    if isinstance(error, KeyboardInterrupt) or getattr(error, "code", None) == INTERRUPTED:
+        fail("interrupted; a training goes on from its last checkpoint", 1, report=report)
+    if isinstance(error, SystemExit):
+        end_as_typer_did(error)
+    if is_disk_full(error):
+        fail("the disk is full; what was being written has been removed", 1, report=report)
+    fail(f"{type(error).__name__}: {error}", 1, details=crash_file(error), report=report)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.cli.endings import json_output
 from flows.cli.options import Denoiser, Json, Strength, quick_imports, writable
 from flows.tracking.references import require_model
 from pipeline.core.types import Json as JsonObject
@@ -112,7 +112,7 @@ def evaluate(
 
     report = evaluate_flow(request, out)
     if json_:
-        print(json.dumps(_as_json(report)))
+        json_output.print(_as_json(report))
         return
     from flows.cli.tables.quality import evaluation_tables
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import IngestChoices, Json, Out, end, writable
+from flows.cli.endings import end, json_output
+from flows.cli.options import IngestChoices, Json, Out, writable
 from pipeline.core.types import Json as JsonObject
 
 latent_app = typer.Typer(
@@ -162,7 +162,7 @@ def fill(
         model, source, out, wanted=wanted, intake=parse_intake(intake), sequence=sequence
     )
     _print_report({**report, "files": [_filled(row, out) for row in report["exported"]]}, json_)
-    end(report["quarantined"])
+    end(report)
 
 
 def _filled(row: JsonObject, out: Path) -> str:
@@ -202,6 +202,6 @@ def _show(
 
 def _print_report(report: JsonObject, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(report))
+        json_output.print(report)
     else:
         print("\n".join(report["files"]))

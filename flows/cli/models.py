@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from flows.cli.endings import json_output, show
 from flows.cli.options import Json
 
 Name = Annotated[str, typer.Argument(help="A registered model's name.")]
@@ -38,7 +38,7 @@ def promote(
 
     done = promote(Registry.default(), Wish(name, version, reason, force))
     if json_:
-        print(json.dumps(done.to_dict()))
+        json_output.print(done.to_dict())
         return
     for check in done.verdict.checks:
         print(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.limit}")
@@ -52,7 +52,7 @@ def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
 
     done = rollback(Registry.default(), name, reason)
     outcome = f"{name} version {done.version} is the champion again, instead of {done.before}"
-    print(json.dumps(asdict(done)) if json_ else outcome)
+    show(asdict(done), json_, lambda: print(outcome))
 
 
 def audit(name: Name, json_: Json = False) -> None:
@@ -62,7 +62,7 @@ def audit(name: Name, json_: Json = False) -> None:
 
     acts = audit(Registry.default(), name)
     if json_:
-        print(json.dumps({"name": name, "acts": [asdict(act) for act in acts]}))
+        json_output.print({"name": name, "acts": [asdict(act) for act in acts]})
         return
     for act in acts:
         print(f"{act.time} {act.act} version {act.version} by {act.by}", act.reason)

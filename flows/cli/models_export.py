@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.cli.endings import json_output
 from flows.cli.options import Json, writable
 
 
@@ -33,6 +33,6 @@ def export(
     loaded = load_named(model)
     report = export_model(loaded.model, loaded.card, out)
     if json_:
-        print(json.dumps(report))
+        json_output.print(report)
     else:
         deployed_table(report, out)

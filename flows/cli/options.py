@@ -7,14 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.core.errors import ConfigError, NothingUsableError
-
-#: Exit code: done, but some input was quarantined.
-QUARANTINED = 4
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
@@ -105,9 +102,3 @@ def import_with_server_warmup() -> Iterator[None]:
     ephemeral_server.start()
     with quick_imports():
         yield
-
-
-def end(quarantined: list[Any]) -> None:
-    """End the command: exit code QUARANTINED where some input was."""
-    if quarantined:
-        raise typer.Exit(QUARANTINED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.endings import json_output, show
 from flows.cli.options import Hospital, Json
 from flows.runtime.progress import console, log
 
@@ -46,7 +46,7 @@ def pull(
     candidates, counts = pull_series(load_pacs(hospital), dry_run=dry_run)
     key = installation_key()
     if json_:
-        print(json.dumps({**asdict(counts), "series": [each.to_dict(key) for each in candidates]}))
+        json_output.print({**asdict(counts), "series": [each.to_dict(key) for each in candidates]})
         return
     if dry_run:
         _why(candidates, key)
@@ -77,7 +77,7 @@ def work(
     with worker_callbacks(settings, metrics, _log_step) as (on_step, on_poll):
         report = work_flow(settings, on_step, forever=forever, on_poll=on_poll)
     if json_:
-        print(json.dumps(report))
+        json_output.print(report)
     else:
         _counts(report["counts"])
 
@@ -123,7 +123,7 @@ def module(
     if not folders[0] or not folders[1]:
         raise typer.BadParameter("give --in and --out, or MERCURE_IN_DIR and MERCURE_OUT_DIR")
     result = run_task(Path(folders[0]), Path(folders[1]))
-    print(json.dumps(result))
+    json_output.print(result)
 
 
 def status(hospital: Hospital, json_: Json = False) -> None:
@@ -132,7 +132,7 @@ def status(hospital: Hospital, json_: Json = False) -> None:
     from pipeline.pacs.hospital_config import load_pacs
 
     report = hospital_status(load_pacs(hospital))
-    print(json.dumps(report.to_dict()) if json_ else page(report))
+    show(report.to_dict(), json_, lambda: print(page(report)))
 
 
 def retry(
@@ -148,7 +148,7 @@ def retry(
 
     revived = retry_work(load_pacs(hospital), names or [])
     if json_:
-        print(json.dumps({"retried": [work.to_dict() for work in revived]}))
+        json_output.print({"retried": [work.to_dict() for work in revived]})
         return
     for work in revived:
         _log_step(work)

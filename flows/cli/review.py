@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows.cli.endings import json_output, show
 from flows.cli.options import Json
 from flows.runtime.progress import console
 from pipeline.core.errors import ConfigError
@@ -131,7 +132,7 @@ def stats(
 
         result["model"] = record_study(Registry.default(), model, result)
     if json_:
-        print(json.dumps(result))
+        json_output.print(result)
     else:
         study_table(result)
 
@@ -155,7 +156,7 @@ def policy(
         except ValidationError:
             raise ConfigError(f"--send {send}: give any or accepted") from None
     found = read_policy(root).send
-    print(json.dumps({"send": found}) if json_ else f"may be sent to the PACS: {found}")
+    show({"send": found}, json_, lambda: print(f"may be sent to the PACS: {found}"))
 
 
 def audit(folder: Folder, json_: Json = False) -> None:
@@ -165,7 +166,7 @@ def audit(folder: Folder, json_: Json = False) -> None:
     journal = audit_of(folder.resolve())
     records, broken = journal.records(), journal.broken()
     if json_:
-        print(json.dumps({"records": records, "broken": broken}))
+        json_output.print({"records": records, "broken": broken})
     else:
         for record in records:
             facts = {k: v for k, v in record.items() if k not in ("time", "act", "after")}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from flows.cli.endings import json_output
 from flows.cli.options import Hospital, Json
 from flows.runtime.progress import console
 
@@ -29,7 +29,7 @@ def schedule(
     chosen = required(load_pacs(hospital).schedule)
     times = next_run_times(chosen)
     if json_:
-        print(json.dumps({"time_zone": chosen.time_zone, "next": times}), flush=True)
+        json_output.print({"time_zone": chosen.time_zone, "next": times})
     else:
         for job, dates in times.items():
             console.print(f"{job}: {', '.join(dates)}, ...", highlight=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.cli.endings import end, show
 from flows.cli.options import (
     IngestChoices,
     Json,
@@ -16,14 +15,12 @@ from flows.cli.options import (
     Source,
     StoreFolder,
     Strength,
-    end,
     quick_imports,
     require_source,
     writable,
 )
 from flows.tracking.references import require_model
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Json as JsonObject
 
 Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
 Compress = Annotated[
@@ -66,8 +63,8 @@ def ingest(
         from pipeline.config.sections import Pairs
 
     report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
-    _show(report, json_, lambda: ingest_table(report))
-    end(report["quarantined"])
+    show(report, json_, lambda: ingest_table(report))
+    end(report)
 
 
 def apply(
@@ -122,8 +119,8 @@ def apply(
         spread=spread,
     )
     shown = pictures_table if report.get("pictures") else applied_table
-    _show(report, json_, lambda: shown(report, out))
-    end(report["quarantined"])
+    show(report, json_, lambda: shown(report, out))
+    end(report)
 
 
 def simulate(
@@ -161,8 +158,8 @@ def simulate(
         intake=parse_intake(intake),
         compress=compress,
     )
-    _show(report, json_, lambda: simulated_table(report, out))
-    end(report["quarantined"])
+    show(report, json_, lambda: simulated_table(report, out))
+    end(report)
 
 
 def check(
@@ -191,7 +188,7 @@ def check(
         "passed": all(series.passed for series in checked),
         "series": [series.to_dict() for series in checked],
     }
-    _show(report, json_, lambda: checked_table(report))
+    show(report, json_, lambda: checked_table(report))
     if not report["passed"]:
         raise typer.Exit(1)
 
@@ -227,8 +224,8 @@ def deidentify(
         shift_dates=shift_dates, safe_private=safe_private, retain_device=retain_device
     )
     report = deidentify_flow(source, out, key_file=key_file, options=options)
-    _show(report, json_, lambda: deidentified_table(report, out))
-    end(report["quarantined"])
+    show(report, json_, lambda: deidentified_table(report, out))
+    end(report)
 
 
 def _photons(text: str) -> float | None:
@@ -239,10 +236,3 @@ def _photons(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise ConfigError(f"--photons {text}: give a number such as 1.5e5, or {AUTO}") from None
-
-
-def _show(report: JsonObject, as_json: bool, table: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(report))
-    else:
-        table()

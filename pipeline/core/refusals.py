@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from pipeline.core.errors import NothingUsableError
+from pipeline.core.types import Json
+
 
 def count_of(number: int, thing: str) -> str:
     """`1 slice`, `2 slices`."""
@@ -32,7 +35,9 @@ class Refusal:
 
     def as_dict(self, root: Path) -> dict[str, str]:
         """For report.json; the file is named relative to `root` where it lies below it."""
-        path = self.path.relative_to(root) if self.path.is_relative_to(root) else self.path
+        path = self.path
+        if path != root and path.is_relative_to(root):
+            path = path.relative_to(root)
         return {
             "file": str(path),
             "fate": str(self.disposition),
@@ -72,13 +77,17 @@ class SeriesRefusedError(Exception):
         self.refusals = refusals
 
 
-def nothing_usable(root: Path, refusals: list[Refusal]) -> str:
-    """One line: why nothing below `root` could be used."""
+def nothing_usable(
+    root: Path, refusals: list[Refusal], report: Json | None = None
+) -> NothingUsableError:
+    """Why nothing below `root` could be used: one line with the commonest reason, and a report
+    with each file's, by default of nothing else."""
     if not refusals:
-        return f"{root} is empty: no file to read"
+        return NothingUsableError(f"{root} is empty: no file to read")
     reasons = [refusal.reason for refusal in refusals]
     commonest = Counter(reasons).most_common(1)[0][0]
-    return (
+    return NothingUsableError(
         f"no usable CT series in {root}: {len(refusals)} files refused, "
-        f"{reasons.count(commonest)} of them: {commonest}"
+        f"{reasons.count(commonest)} of them: {commonest}",
+        report or by_disposition(refusals, root),
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.sections import Pairs
-from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import (
     Disposition,
     Refusal,
@@ -134,7 +133,7 @@ def ingest(
             _store(item, store, intake, report)
         progress("storing series", done, len(sources))
     if not report.series:
-        raise NothingUsableError(nothing_usable(report.root, report.refusals))
+        raise nothing_usable(report.root, report.refusals, report.to_dict())
     _store_labels(store, intake, report)
     return report
 

@@ -70,7 +70,8 @@ def store_picture_files(
             report.refusals.append(Refusal(path, Disposition.QUARANTINED, str(fault)))
         progress("storing pictures", done, len(paths))
     if not report.series:
-        raise NothingUsableError(f"no usable picture in {root}: {_commonest(report, paths)}")
+        why = f"no usable picture in {root}: {_commonest(report, paths)}"
+        raise NothingUsableError(why, report.to_dict())
     return report
 
 

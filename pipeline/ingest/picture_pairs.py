@@ -60,7 +60,8 @@ def store_pairs(
         progress("storing pairs", done, len(names))
     if not report.series:
         why = f"; {report.refusals[0].reason}" if report.refusals else ""
-        raise NothingUsableError(f"no usable pair in {root / INPUT} and {root / TARGET}{why}")
+        line = f"no usable pair in {root / INPUT} and {root / TARGET}{why}"
+        raise NothingUsableError(line, report.to_dict())
     return report
 
 

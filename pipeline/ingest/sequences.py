@@ -53,7 +53,8 @@ def store_frames(
             ]
         progress("storing sequences", done, len(folders))
     if not report.series:
-        raise NothingUsableError(f"no folder below {root} holds two frames of one size")
+        line = f"no folder below {root} holds two frames of one size"
+        raise NothingUsableError(line, report.to_dict())
     return report
 
 

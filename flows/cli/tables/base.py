@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import yaml
 from rich import box
 from rich.table import Table
 
+from flows.cli.endings import reason_lines
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
 from flows.tracking.versions import VersionDetails, VersionRow
@@ -56,17 +56,13 @@ def ingest_table(report: Json) -> None:
         side = row.get("side", NONE)
         table.add_row(row["series"], row["patient"], side, str(row["slices"]), remarks)
     out_console.print(table)
-    _refusals(report)
+    print_reasons(report)
 
 
-def _refusals(report: Json) -> None:
-    for disposition in ("quarantined", "excluded"):
-        reasons = Counter(row["reason"] for row in report[disposition])
-        for reason, count in reasons.most_common():
-            example = next(row["file"] for row in report[disposition] if row["reason"] == reason)
-            out_console.print(
-                f"{disposition}: {count} file(s), such as {example}: {reason}", markup=False
-            )
+def print_reasons(report: Json) -> None:
+    """A line for each reason why series were not exported and files not used."""
+    for line in reason_lines(report):
+        out_console.print(line, markup=False, highlight=False)
 
 
 def model_line(model: Json, gate: Json) -> None:
@@ -92,7 +88,7 @@ def applied_table(report: Json, out: Path) -> None:
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)
-    _refusals(report)
+    print_reasons(report)
 
 
 def simulated_table(report: Json, out: Path) -> None:
@@ -112,7 +108,7 @@ def simulated_table(report: Json, out: Path) -> None:
             "; ".join([*row["warnings"], *set_to["notes"]]),
         )
     out_console.print(table)
-    _refusals(report)
+    print_reasons(report)
 
 
 def checked_table(report: Json) -> None:
@@ -141,7 +137,7 @@ def deidentified_table(report: Json, out: Path) -> None:
     out_console.print(table)
     for warning in report["warnings"]:
         out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    _refusals(report)
+    print_reasons(report)
 
 
 def models_table(rows: list[VersionRow]) -> None:

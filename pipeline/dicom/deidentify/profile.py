@@ -113,7 +113,7 @@ def deidentify(
             _write(content, out / image.path)
             written[image.path] = image
     if not written:
-        raise NothingUsableError(nothing_usable(source, refusals))
+        raise nothing_usable(source, refusals)
     return _report(source, list(written.values()), refusals)
 
 
