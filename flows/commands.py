@@ -12,36 +12,28 @@ from functools import partial
 from pathlib import Path
 
 from flows import stages
+from flows.batch import each_volume
 from flows.pictures import apply_to_pictures
 from flows.runtime.orchestration import in_flow, submit
-from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
-from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError
-from pipeline.core.pseudonyms import installation_key, read_key
-from pipeline.core.refusals import by_disposition, nothing_usable
+from pipeline.core.pseudonyms import read_key
+from pipeline.core.refusals import nothing_usable
 from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Discovery, Series, find_series
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported, export_simulated
-from pipeline.io.discover import Source, discover, source_key
+from pipeline.io.discover import Source
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.physics.lowdose import LowDoseCT
-from pipeline.review.series_index import SOURCE
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.training.start_check import check_run
-
-REPORT = "report.json"
-
-
-#: Begins with a volume, known by its key; what it returns waits for the end.
-Start = Callable[[Source, str], Callable[[], Exported]]
 
 
 def ingest_flow(
@@ -89,12 +81,14 @@ def apply_flow(
     labels: str,
     strength: float | None = None,
     spread: str | None = None,
+    all_or_nothing: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength: None
     for that of the model's configuration. spread: where series are worked on side by side
-    (flows.runtime.dask_runner); None for one after another, here.
+    (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where one
+    of several series fails, too.
     """
     to = Export(out, compress, difference, require_form(labels))
     runner = None
@@ -107,31 +101,51 @@ def apply_flow(
         loaded = stages.load_stage(reference, strength)
         if task_of(loaded.config).takes_pictures(loaded.config):
             return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
-        return apply_loaded(loaded, source, to, intake=intake, apart=runner is not None)
+        return apply_loaded(
+            loaded,
+            source,
+            to,
+            intake=intake,
+            apart=runner is not None,
+            all_or_nothing=all_or_nothing,
+        )
 
     return in_flow("ldct-apply", body, runner)
 
 
 def apply_loaded(
-    loaded: LoadedModel, source: Path, to: Export, *, intake: IngestOptions, apart: bool = False
+    loaded: LoadedModel,
+    source: Path,
+    to: Export,
+    *,
+    intake: IngestOptions,
+    apart: bool = False,
+    all_or_nothing: bool = False,
 ) -> Json:
     """A model that is loaded already over every CT of a source; inside a flow.
 
     apart: each by the flow's task runner, which loads the model again where it is.
+    all_or_nothing: raise where one of several series fails, too.
     """
-    card, out = loaded.card, to.folder.absolute()
+    card = loaded.card
 
-    def here(source: Source, key: str) -> Callable[[], Exported]:
-        own = replace(to, folder=out / f"{key}-{card.slug}")
+    def here(source: Source, key: str, folder: Path) -> Callable[[], Exported]:
+        own = replace(to, folder=folder)
         return lambda: stages.apply_stage(loaded, source, key=key, to=own)
 
-    def elsewhere(source: Source, key: str) -> Callable[[], Exported]:
-        own = replace(to, folder=out / f"{key}-{card.slug}")
+    def elsewhere(source: Source, key: str, folder: Path) -> Callable[[], Exported]:
+        own = replace(to, folder=folder)
         remote = stages.apply_remote_stage
         return submit(remote, card.uri, card.strength, source, key=key, to=own)
 
-    done = each_volume(source, out, intake, elsewhere if apart else here)
-    write_json(out / SOURCE, {"data": str(source.absolute())})  # where `ldct review` looks
+    done = each_volume(
+        source,
+        to.folder.absolute(),
+        intake,
+        elsewhere if apart else here,
+        suffix=card.slug,
+        all_or_nothing=all_or_nothing,
+    )
     facts = {"weights_sha256": card.weights_sha256, "strength": card.strength}
     return {"model": card.uri, **facts} | done
 
@@ -143,12 +157,12 @@ def simulate_flow(
     to = Export(out, compress)
 
     def body() -> Json:
-        def one(source: Source, key: str) -> Exported:
+        def one(source: Source, key: str, folder: Path) -> Exported:
             with StageProgress(f"simulate {key}"):
-                folder = out / f"{key}-dose{physics.dose_fraction:g}"
                 return export_simulated(physics, source, replace(to, folder=folder), seed=seed)
 
-        done = each_volume(source, out, intake, lambda item, key: partial(one, item, key))
+        dose = f"dose{physics.dose_fraction:g}"
+        done = each_volume(source, out, intake, lambda *where: partial(one, *where), suffix=dose)
         return {
             "dose_fraction": physics.dose_fraction,
             "noise": physics.description,
@@ -167,40 +181,6 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
             return deidentify(source, out, key=key, options=options, progress=stage.at).to_dict()
 
     return in_flow("ldct-deidentify", body)
-
-
-def each_volume(source: Path, out: Path, intake: IngestOptions, start: Start) -> Json:
-    """Start on each volume of a source, report what went where, and go on past bad ones."""
-    found = discover(source, intake=intake)
-    if not found.sources:
-        raise nothing_usable(found.root, found.refusals)
-    key = installation_key()
-    refusals = list(found.refusals)
-    exported: list[Json] = []
-    failed: list[Json] = []
-    names = [source_key(item, key) for item in found.sources]
-    started = [start(item, name) for item, name in zip(found.sources, names, strict=True)]
-    for item, name, finish in zip(found.sources, names, started, strict=True):
-        try:
-            done, refused = finish()
-        except (StageFailedError, LdctError) as failure:
-            original = failure.original if isinstance(failure, StageFailedError) else failure
-            if not isinstance(original, LdctError):
-                raise
-            failed.append({"series": name, "reason": str(original)})
-            continue
-        refusals.extend(refused)
-        if done:
-            warnings = list(item.warnings) if isinstance(item, Series) else []
-            exported.append({"series": name, "warnings": warnings, **done.to_dict()})
-    report = {"exported": exported, "failed": failed, **by_disposition(refusals, found.root)}
-    write_json(out / REPORT, report)
-    if failed:
-        others = f"; {len(exported)} others were" if exported else ""
-        raise LdctError(f"{len(failed)} series not exported: {failed[0]['reason']}{others}")
-    if not exported:
-        raise nothing_usable(source, refusals)
-    return report
 
 
 def _require_series(discovery: Discovery) -> None:

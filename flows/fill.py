@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.commands import each_volume
+from flows.batch import each_volume
 from flows.latent import load_generator
-from flows.pictures import pictures_report
+from flows.pictures import item_of, pictures_batch, pictures_report
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
-from pipeline.core.errors import ConfigError, LdctError
-from pipeline.core.refusals import Refusal, Unreadable
+from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json, Progress
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.filled import MISSING, FillRequest, export_filled
@@ -78,8 +77,8 @@ def fill_volumes(
     if wanted.region == MISSING:
         intake = intake.model_copy(update={"gaps": "slices"})
 
-    def start(item: Source, key: str) -> Callable[[], Exported]:
-        own = replace(to, folder=to.folder / f"{key}-{wanted.name}-{card.slug}")
+    def start(item: Source, key: str, folder: Path) -> Callable[[], Exported]:
+        own = replace(to, folder=folder)
 
         def fill() -> Exported:
             with StageProgress(f"fill {key}", unit="slices") as stage:
@@ -87,7 +86,8 @@ def fill_volumes(
 
         return fill
 
-    return each_volume(source, to.folder, intake, start)
+    suffix = f"{wanted.name}-{card.slug}"
+    return each_volume(source, to.folder, intake, start, suffix=suffix)
 
 
 def fill_folder(
@@ -96,17 +96,11 @@ def fill_folder(
     """Pictures one by one, or the whole folder as a sequence; goes on past bad ones."""
     pairs = targets(source, out)
     groups = [pairs] if whole else [[pair] for pair in pairs]
-    exported: list[Json] = []
-    failed: list[Json] = []
-    refusals: list[Refusal] = []
+    batch = pictures_batch(pairs, source, out)
     with StageProgress("fill pictures", unit="pictures", total=len(pairs)) as stage:
         for group in groups:
-            names = [str(to.relative_to(out)) for _, to in group]
-            try:
+            items = [item_of(to, out) for _, to in group]
+            with batch.together(items, [path for path, _ in group]):
                 rows = work(group, stage.advance)
-                exported += [{"file": n, **row} for n, row in zip(names, rows, strict=True)]
-            except Unreadable as fault:
-                refusals += [fault.refusal(path) for path, _ in group]
-            except LdctError as fault:
-                failed += [{"file": name, "reason": str(fault)} for name in names]
-    return pictures_report(exported, failed, refusals, source=source, out=out)
+                batch.exported += [item | row for item, row in zip(items, rows, strict=True)]
+    return pictures_report(batch, source)

@@ -5,56 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flows.batch import Batch
 from flows.runtime.progress import StageProgress
-from pipeline.core.atomic_files import write_json
-from pipeline.core.errors import LdctError, NothingUsableError
-from pipeline.core.refusals import Refusal, Unreadable, by_disposition
+from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Json
+from pipeline.export.output_record import OutputRecord
 from pipeline.export.pictures import export_picture, targets
-
-REPORT = "report.json"
 
 
 def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
     """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
 
     Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
-    LdctError where one could not be exported, once the others are.
+    LdctError where none could be exported.
     """
     pairs = targets(source, out)
-    exported: list[Json] = []
-    failed: list[Json] = []
-    refusals: list[Refusal] = []
+    batch = pictures_batch(pairs, source, out)
     with StageProgress("apply to pictures", unit="pictures", total=len(pairs)) as stage:
         for path, to in pairs:
-            name = str(to.relative_to(out))
-            try:
-                exported.append({"file": name, **export_picture(model, path, to)})
-            except Unreadable as fault:
-                refusals.append(fault.refusal(path))
-            except LdctError as fault:
-                failed.append({"file": name, "reason": str(fault)})
+            item = item_of(to, out)
+            with batch.together([item], [path]):
+                batch.exported.append({**item, **export_picture(model, path, to)})
             stage.advance(1)
-    return pictures_report(exported, failed, refusals, source=source, out=out)
+    return pictures_report(batch, source)
 
 
-def pictures_report(
-    exported: list[Json],
-    failed: list[Json],
-    refusals: list[Refusal],
-    *,
-    source: Path,
-    out: Path,
-) -> Json:
-    """OUT/report.json of what became of pictures. Raises as apply_to_pictures does."""
-    pictures = len(exported) + len(failed) + len(refusals)
-    report = {"pictures": pictures, "exported": exported, "failed": failed}
-    report |= by_disposition(refusals, source if source.is_dir() else source.parent)
-    write_json(out / REPORT, report)
-    if failed:
-        others = f"; {len(exported)} others were" if exported else ""
-        raise LdctError(f"{len(failed)} pictures not exported: {failed[0]['reason']}{others}")
-    if not exported:
-        why = refusals[0].reason if refusals else "no PNG, JPEG, TIFF or NIfTI file"
-        raise NothingUsableError(f"no usable picture in {source}: {why}")
+def pictures_batch(pairs: list[tuple[Path, Path]], source: Path, out: Path) -> Batch:
+    """The batch of (picture, target) pairs, each known by its target's name below `out`."""
+    record = OutputRecord(out, source)
+    root = source if source.is_dir() else source.parent
+    return Batch(record, root, [item_of(to, out) for _, to in pairs])
+
+
+def item_of(to: Path, out: Path) -> Json:
+    """How a batch knows a picture."""
+    return {"file": str(to.relative_to(out))}
+
+
+def pictures_report(batch: Batch, source: Path) -> Json:
+    """What became of pictures, at the end of their batch. Raises as apply_to_pictures does."""
+    pictures = len(batch.exported) + len(batch.refusals)
+    report = {"pictures": pictures, **batch.to_dict()}
+    batch.record.add(report)
+    batch.require_exported("pictures")
+    if not batch.exported:
+        reasons = [refusal.reason for refusal in batch.refusals]
+        why = reasons[0] if reasons else "no PNG, JPEG, TIFF or NIfTI file"
+        raise NothingUsableError(f"no usable picture in {source}: {why}", report)
     return report

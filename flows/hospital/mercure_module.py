@@ -16,10 +16,11 @@ from typing import Literal
 import pydicom
 from pydantic import Field, ValidationError
 
+from flows.batch import reason_of
 from flows.commands import apply_flow
 from pipeline.config.sections import Strict
 from pipeline.core.atomic_files import write_json
-from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 
@@ -38,13 +39,13 @@ def run_task(in_: Path, out: Path) -> Json:
     """Do one task; returns what result.json says. Images are named as the router expects.
 
     in_: a folder with DICOM files and task.json. out: an existing folder for images and
-    result.json. Raises LdctError where it fails: then the reason is in result.json, and no image
-    in `out`.
+    result.json. Raises what fails, of one series or of all: then the reason is in result.json, and
+    no image in `out`.
     """
     try:
         result = _apply(in_, out, task_settings(in_ / TASK))
-    except LdctError as error:
-        write_json(out / RESULT, {"error": str(error)})
+    except Exception as error:
+        write_json(out / RESULT, {"error": reason_of(error)})
         raise
     write_json(out / RESULT, result)
     return result
@@ -80,6 +81,7 @@ def _apply(in_: Path, out: Path, settings: TaskSettings) -> Json:
             difference=False,
             labels="seg",
             strength=settings.strength,
+            all_or_nothing=True,
         )
         for path in sorted(Path(scratch).glob("*/*.dcm")):
             header = pydicom.dcmread(path, stop_before_pixels=True)

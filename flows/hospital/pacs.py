@@ -173,7 +173,11 @@ def derive_with_models(settings: Pacs) -> Derive:
     def derive(series: Path, model: str, out: Path) -> None:
         try:
             apply_loaded(
-                load(model), series, Export(out, settings.compress), intake=IngestOptions()
+                load(model),
+                series,
+                Export(out, settings.compress),
+                intake=IngestOptions(),
+                all_or_nothing=True,
             )
         except StageFailedError as failure:
             original = failure.original

@@ -7,7 +7,6 @@ interrupted at any point, and is then repeated by the next worker.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Protocol
 import pydicom
 
 from pipeline.core.errors import LdctError
+from pipeline.export.output_record import record_of
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer, Unreachable
@@ -25,9 +25,8 @@ from pipeline.pacs.work_item import PacsSeries, State, WorkItem
 from pipeline.review.decisions import require_sendable
 
 #: Called with (series folder, model version, folder to fill): writes derived series into it, a
-#: folder each, and where there is something to report of them, REPORT.
+#: folder each, and where there is something to report of them, report.json.
 Derive = Callable[[Path, str, Path], None]
-REPORT = "report.json"
 #: Seconds until a result that waits for a reader is looked at again.
 REVIEW_POLL_S = 300.0
 
@@ -188,9 +187,8 @@ class ResultNotes:
 
 
 def read_notes(result: Path) -> ResultNotes:
-    """Read the notes of a result from its REPORT; none where there is no report."""
-    path = result / REPORT
-    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """Read the notes of a result from its report.json; none where there is no report."""
+    report = record_of(result)
     found = dict.fromkeys(
         line for row in report.get("exported", ()) for line in row.get("drift", ())
     )

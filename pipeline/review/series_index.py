@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
-#: Files in which `ldct run` and `ldct apply` record where they read from.
-REQUEST, SOURCE = "request.json", "source.json"
 SIMULATED = "SIMULATED "
 #: Missing slices are a warning here: a reader must see what there is.
 LENIENT = IngestOptions(gaps="slices", rescale_type="hu")
@@ -66,18 +63,6 @@ def _whole_header(series: Series) -> Dataset:
     if first.frame is not None:
         return first.load()
     return read_dataset(first.path, stop_before_pixels=True)
-
-
-def recorded_sources(root: Path) -> list[Path]:
-    """The existing folders that the originals were read from, where the command recorded them."""
-    sources = []
-    for name in (REQUEST, SOURCE):
-        try:
-            recorded = json.loads((root / name).read_text(encoding="utf-8"))
-            sources.append(Path(recorded["data"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [source for source in sources if source.exists()]
 
 
 def source_of(

@@ -7,7 +7,6 @@ store has the original (`ldct run`), it is taken from there, by the key in repor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.derived.provenance import ImageKey, keys_of
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.volume import patient_key, series_key
+from pipeline.export.output_record import REPORT, record_of, recorded_sources
 from pipeline.review.overlay import overlays
 from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
 from pipeline.review.series_index import (
@@ -30,13 +30,11 @@ from pipeline.review.series_index import (
     IndexedSeries,
     facts_of,
     found_in,
-    recorded_sources,
     source_of,
 )
 from pipeline.store.store import INDEX, REAL, Store
 
 FULL_DOSE, LABELS = "full_dose", "labels"
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,14 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     """
     if not root.is_dir():
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
-    found, refused = found_in([root, *sources, *recorded_sources(root)])
+    recorded = [source for folder in _recorded(root) for source in recorded_sources(folder)]
+    found, refused = found_in(list(dict.fromkeys([root, *sources, *recorded])))
     by_image = {image: each for each in found for image in keys_of(each.series)}
     originals = {
         series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
     }
     labels, left = overlays([refusal for _, refusal in refused], originals)
-    builder = _CaseBuilder(_report(root), _store(root), key, labels, {})
+    builder = _CaseBuilder(_exported(root), _store(root), key, labels, {})
     cases = [builder.case(each, by_image) for each in found if each.kind == DENOISED]
     if not cases:
         cases = [builder.case(each, by_image) for each in found if each.kind != DIFFERENCE]
@@ -116,11 +115,20 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     return Collection(root, {case.cid: case for case in cases}, refusals)
 
 
-def _report(root: Path) -> Json:
-    try:
-        return json.loads((root / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _recorded(root: Path) -> list[Path]:
+    """Folders with a record of their results: the reviewed one itself, and those in it, as the
+    results of `ldct pacs work` have one each."""
+    return [root, *sorted(path for path in root.iterdir() if (path / REPORT).is_file())]
+
+
+def _exported(root: Path) -> dict[Path, Json]:
+    """What reports say of derived series, by their folders."""
+    return {
+        folder / row["folder"]: row
+        for folder in _recorded(root)
+        for row in record_of(folder).get("exported") or []
+        if "folder" in row
+    }
 
 
 def _store(root: Path) -> Store | None:
@@ -134,7 +142,7 @@ def _store(root: Path) -> Store | None:
 class _CaseBuilder:
     """Makes cases; each series is opened once, however many cases show it."""
 
-    report: Json
+    exported: dict[Path, Json]
     store: Store | None
     key: bytes
     labels: dict[str, tuple[Planes, dict[int, str]]]
@@ -144,7 +152,7 @@ class _CaseBuilder:
         """The case of a series, with its sources. by_image: all series, by their images."""
         series, name = found.series, series_key(found.series, self.key)
         folder = series.instances[0].path.parent
-        row = self._row(folder)
+        row = self.exported.get(folder, {})
         shown: dict[str, Shown] = {}
         source = source_of(found, by_image)
         if source is not None:
@@ -212,11 +220,6 @@ class _CaseBuilder:
             shown[LOW_DOSE] = Shown(planes_of_volume(volume), low_dose_facts)
             break
         return shown
-
-    def _row(self, folder: Path) -> Json:
-        """What report.json says of a derived folder."""
-        rows = self.report.get("exported") or []
-        return next((r for r in rows if Path(r.get("folder", "")).name == folder.name), {})
 
 
 def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:

@@ -11,7 +11,6 @@ leaves either the series or nothing; storing the same series again changes nothi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -25,7 +24,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.atomic_files import replacing, write_json
+from pipeline.core.atomic_files import locked, replacing, write_json
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
@@ -226,8 +225,7 @@ class Store:
     @contextmanager
     def _index(self) -> Iterator[dict[str, Any]]:
         """The index, to be changed: locked against other processes, written back whole."""
-        with (self.path / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path):
             index = self._read_index()
             before = json.dumps(index)
             yield index

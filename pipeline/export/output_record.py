@@ -1,0 +1,138 @@
+"""What an output folder says of itself: report.json, what became of each series or picture, and
+source.json, where they were read from.
+
+Runs into one folder, also at the same time, add to both. A series is known by its folder, a
+picture by its file: what a later run says of the same one takes the place of what was said
+before; what is no longer there is no longer told.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.atomic_files import locked, write_json
+from pipeline.core.errors import ConfigError
+from pipeline.core.refusals import Disposition
+from pipeline.core.types import Json
+
+#: Files that record a run: its request (`ldct run`), its sources, its results.
+REQUEST, SOURCE, REPORT = "request.json", "source.json", "report.json"
+#: A report's lists of results, each row of which has a name: what was written, what could not be,
+#: and what an interrupted run did not come to.
+RESULTS = ("exported", "failed", "not_done")
+
+
+class OutputRecord:
+    """The record of `out`, for a run that reads `source`; None where REQUEST names it.
+
+    Raises ConfigError where `out` has a report.json that is not ours: it is never overwritten.
+    """
+
+    def __init__(self, out: Path, source: Path | None) -> None:
+        self._out = out
+        # Names that this run has told of: one that was refused is on no list in the end.
+        self._told: set[str] = set()
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            known = self._read()
+            self._number = 0
+            if source is not None:
+                self._number = _number_of(out, source, has_report=bool(known))
+
+    def add(self, report: Json) -> None:
+        """Merge what this run has to tell so far into report.json; may be called again and again.
+
+        report: RESULTS, and the refusals by disposition.
+        """
+        with locked(self._out):
+            before = self._read()
+            kept = {key: value for key, value in before.items() if key not in RESULTS}
+            write_json(self._out / REPORT, {**kept, **report, **self._merged(before, report)})
+
+    def replace(self, report: Json) -> None:
+        """As `add`, of a run whose report has more to tell; of other runs the lists alone stay."""
+        with locked(self._out):
+            before = self._read()
+            write_json(self._out / REPORT, {**report, **self._merged(before, report)})
+
+    def _read(self) -> Json:
+        path = self._out / REPORT
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or str(Disposition.QUARANTINED) not in found:
+            raise ConfigError(f"{path} is no report of ldct: move it, or choose another --out")
+        return found
+
+    def _merged(self, before: Json, report: Json) -> Json:
+        """The lists of both; of pictures also how many there were."""
+        self._told |= {_name(row) for kind in RESULTS for row in report.get(kind, ())}
+        lists: dict[str, list[Any]] = {}
+        for kind in RESULTS:
+            rows = report.get(kind, [])
+            # What was exported once and could not be again is still there.
+            replaced = self._told if kind != "exported" else {_name(row) for row in rows}
+            kept = [row for row in before.get(kind, ()) if _name(row) not in replaced]
+            if kind == "exported":
+                kept = [row for row in kept if (self._out / _name(row)).exists()]
+            lists[kind] = [*kept, *rows]
+        for kind in map(str, Disposition):
+            others = [row for row in before.get(kind, ()) if row.get("source", 0) != self._number]
+            lists[kind] = [*others, *map(self._marked, report.get(kind, ()))]
+        if not lists["not_done"]:
+            del lists["not_done"]
+        if "pictures" not in report:
+            return lists
+        written = [row for row in lists["exported"] if "file" in row]
+        return {**lists, "pictures": len(written) + len(lists[Disposition.QUARANTINED])}
+
+    def _marked(self, row: Json) -> Json:
+        """Of a file of the first source, which most folders have alone, the row as it is."""
+        return {**row, "source": self._number} if self._number else row
+
+
+def record_of(out: Path) -> Json:
+    """report.json of an output folder; {} where there is none that can be read."""
+    return _read_object(out / REPORT)
+
+
+def recorded_sources(out: Path) -> list[Path]:
+    """The existing folders and files that a folder's results were read from, each once."""
+    named = [_read_object(out / REQUEST).get("data"), *_sources(out)]
+    found = [Path(source) for source in named if source and isinstance(source, str)]
+    return list(dict.fromkeys(source for source in found if source.exists()))
+
+
+def _sources(out: Path) -> list[str]:
+    """As SOURCE has them; one of an older version has the last one only."""
+    recorded = _read_object(out / SOURCE)
+    return list(recorded.get("sources") or ([recorded["data"]] if "data" in recorded else []))
+
+
+def _read_object(path: Path) -> Json:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number_of(out: Path, source: Path, *, has_report: bool) -> int:
+    """The source's place in SOURCE, where it is added; 0 is the source of rows that name none."""
+    sources = _sources(out)
+    if has_report and not sources:
+        sources = [""]  # a report of another command, or of an older version
+    name = str(source.absolute())
+    if name not in sources:
+        sources.append(name)
+    write_json(out / SOURCE, {"data": name, "sources": sources})
+    return sources.index(name)
+
+
+def _name(row: Json) -> str:
+    return str(row.get("folder") or row.get("file") or row.get("series"))
