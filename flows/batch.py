@@ -16,24 +16,31 @@ from flows.runtime.progress import log
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, attach_report, is_disk_full
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.refusals import Disposition, Refusal, Unreadable, by_disposition, nothing_usable
+from pipeline.core.refusals import (
+    Disposition,
+    Refusal,
+    Unreadable,
+    by_disposition,
+    nothing_usable,
+    reason_of,
+)
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.export.output_record import OutputRecord
 from pipeline.export.series import Exported
-from pipeline.io.discover import Source, discover, source_key
+from pipeline.io.discover import Source, discover, files_of, source_key
 
 
 @dataclass
 class Batch:
-    """What became of each item of a source; told to `record` as it goes.
+    """What became of each item of a source; told to `record`, where it has one, as it goes.
 
     root: which refused files are named relative to. items: rows that name each item, by "series"
     and "folder", or by "file"; those that are left are told as "not_done".
     """
 
-    record: OutputRecord
+    record: OutputRecord | None
     root: Path
     items: list[Json]
     refusals: list[Refusal] = field(default_factory=list)
@@ -47,6 +54,13 @@ class Batch:
         if self.items:
             report["not_done"] = self.items
         return report | by_disposition(self.refusals, self.root)
+
+    def tell(self, **facts: object) -> Json:
+        """What is known by now, with more facts about all of it, which goes into the record."""
+        report = {**facts, **self.to_dict()}
+        if self.record is not None:
+            self.record.add(report)
+        return report
 
     @contextmanager
     def together(self, items: list[Json], files: list[Path]) -> Iterator[None]:
@@ -68,7 +82,7 @@ class Batch:
             attach_report(error, self.to_dict())
             raise
         self.items = [item for item in self.items if item not in items]
-        self.record.add(self.to_dict())
+        self.tell()
 
     def _fail(self, items: list[Json], files: list[Path], error: Exception) -> None:
         reason, more = reason_of(error), {}
@@ -93,14 +107,6 @@ class Batch:
         others = f"; {len(self.exported)} others were" if self.exported else ""
         line = f"{len(self.failed)} {what} not exported: {self.failed[0]['reason']}{others}"
         raise LdctError(line, report)
-
-
-def reason_of(error: Exception) -> str:
-    """Why a series failed: of an error that nobody foresaw its type alone, since its text may
-    quote values."""
-    if isinstance(error, LdctError):
-        return str(error)
-    return f"could not be processed ({type(error).__name__})"
 
 
 def _named(item: Json) -> str:
@@ -131,7 +137,7 @@ def each_volume(
     for volume, item in _items(found.sources, suffix, batch):
         batch.items.append(item)
         started.append((volume, item, _start(start, volume, item, out)))
-    record.add(batch.to_dict())
+    batch.tell()
     for volume, item, finish in started:
         with batch.together([item], files_of(volume)):
             done, refused = finish()
@@ -170,10 +176,3 @@ def _start(start: Start, volume: Source, item: Json, out: Path) -> Callable[[], 
             raise failure
 
         return fail
-
-
-def files_of(source: Source) -> list[Path]:
-    """The files that a volume consists of; each once, also of many frames."""
-    if isinstance(source, Series):
-        return list(dict.fromkeys(instance.path for instance in source.instances))
-    return [source]

@@ -44,9 +44,7 @@ def item_of(to: Path, out: Path) -> Json:
 
 def pictures_report(batch: Batch, source: Path) -> Json:
     """What became of pictures, at the end of their batch. Raises as apply_to_pictures does."""
-    pictures = len(batch.exported) + len(batch.refusals)
-    report = {"pictures": pictures, **batch.to_dict()}
-    batch.record.add(report)
+    report = batch.tell(pictures=len(batch.exported) + len(batch.refusals))
     batch.require_exported("pictures")
     if not batch.exported:
         reasons = [refusal.reason for refusal in batch.refusals]

@@ -14,16 +14,21 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows import stages
-from flows.runtime.private_errors import redact_errors
+from flows.batch import Batch
+from flows.runtime.private_errors import StageFailedError, redact_errors
 from flows.runtime.timings import StageTimings
 from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import attach_report, report_of
+from pipeline.core.refusals import by_disposition, reason_of
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
+from pipeline.export.output_record import REQUEST, OutputRecord
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport
+from pipeline.io.discover import files_of
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TEST, coverage
@@ -31,8 +36,6 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, task_of
 from pipeline.training.start_check import check_run
 
-REQUEST = "request.json"
-REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 #: The side of a series that the task cannot use, or that a published split does not list.
 UNUSED = "unused"
@@ -70,44 +73,53 @@ class Request:
 def main_job(request: str) -> Json:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.
 
-    Returns what report.json holds.
+    Returns what report.json holds; where it fails on the way, that says what had been done.
     """
     asked = Request.read(Path(request))
-    config = _checked(asked)
-    out, clock = Path(asked.out), StageTimings()
-    store = Store(out / "store")
+    config, out = _checked(asked), Path(asked.out)
+    clock, record = StageTimings(), OutputRecord(Path(asked.out), None)
+    report: Json = {"name": config.name, "task": config.task, "exported": [], "failed": []}
+    try:
+        _whole_way(asked, config, report, clock)
+    except BaseException as error:
+        original = error.original if isinstance(error, StageFailedError) else error
+        done = by_disposition([], out) | report | clock.facts() | report_of(original)
+        record.replace(done | {"error": reason_of(original)})
+        attach_report(original, done)
+        raise
+    record.replace(report)
+    return report
 
-    source = None if asked.data is None else Path(asked.data)
+
+def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimings) -> None:
+    """Fill the report as the run goes."""
+    out = Path(asked.out)
+    store, source = Store(out / "store"), None if asked.data is None else Path(asked.data)
     ingested = clock.run("ingest", stages.run_ingest_stage, source, store, config)
+    report |= ingested.to_dict()
     patients = sorted({row.patient for row in ingested.series})
     sides = stages.split_stage(store, config, patients)
     config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
+    report |= trained.facts()
     loaded = clock.run("load", stages.load_stage, trained.card.uri)
     held_back = stages.keys_by_side(store, config, sides)[TEST]
     trained = _behind_denoiser(asked, loaded.model, trained, store, config, held_back, clock)
-    measured = _measured(asked, loaded.model, store, config, held_back, clock)
+    report |= trained.facts() | _measured(asked, loaded.model, store, config, held_back, clock)
     applied_to = held_back if task_of(config).takes_series else []
-    exported = clock.run(
+    report |= clock.run(
         "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
     )
-    report = {
-        "name": config.name,
-        "task": config.task,
+    report |= {
         **clock.facts(),
-        **trained.facts(),
-        **measured,
         "versions": versions(),
         **_split_facts(config, sides),
         **_with_sides(ingested.to_dict(), stages.keys_by_side(store, config, sides)),
-        "exported": exported,
         "config": config.resolved(),
     }
-    write_json(out / REPORT_JSON, report)
     page, curve = out / REPORT_HTML, trained.curve
     stages.report_stage(report, loaded.model, store, config, keys=held_back, curve=curve, path=page)
     _artifact(report)
-    return report
 
 
 def _checked(asked: Request) -> RunConfig:
@@ -173,31 +185,23 @@ def _apply_all(
     ingested: IngestReport,
     keys: list[str],
     out: Path,
-) -> list[Json]:
-    """Each held-back series of this run's source through the registered model."""
-    exported = []
+) -> Json:
+    """Each held-back series of this run's source through the registered model, as "exported" and
+    "failed"; what fails stays with its series, and its files are quarantined."""
     patients = {row.series: row.patient for row in ingested.series}
-    for key in keys:
-        if key not in ingested.sources:
-            continue
-        done, refusals = stages.apply_stage(
-            loaded,
-            ingested.sources[key],
-            key=key,
-            to=Export(out / f"{key}-{loaded.card.slug}"),
-        )
-        ingested.refusals.extend(refusals)
-        if done is None:
-            continue
-        exported.append(
-            {
-                "series": key,
-                "patient": patients[key],
-                **done.to_dict(),
-                "folder": f"derived/{done.folder}",
-            }
-        )
-    return exported
+    folders = {key: f"{key}-{loaded.card.slug}" for key in keys if key in ingested.sources}
+    items = {key: {"series": key, "folder": f"derived/{name}"} for key, name in folders.items()}
+    batch = Batch(None, ingested.root, list(items.values()), ingested.refusals)
+    for key, name in folders.items():
+        source = ingested.sources[key]
+        with batch.together([items[key]], files_of(source)):
+            to = Export(out / name)
+            done, refusals = stages.apply_stage(loaded, source, key=key, to=to)
+            batch.refusals.extend(refusals)
+            if done is not None:
+                row = {**done.to_dict(), "folder": f"derived/{done.folder}"}
+                batch.exported.append({"series": key, "patient": patients[key], **row})
+    return {"exported": batch.exported, "failed": batch.failed}
 
 
 def _with_sides(ingested: Json, keys: Sides) -> Json:

@@ -79,7 +79,7 @@ def fail(line: str, code: int, *, details: Path | None = None, report: Json) -> 
             log("reason", f"  {reason}", {})
     if json_output.is_due:
         error = {"code": code, "message": line, "details": str(details) if details else None}
-        json_output.print({"error": error, **report})
+        json_output.print({**report, "error": error})
     sys.exit(code)
 
 

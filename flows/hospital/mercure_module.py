@@ -16,11 +16,11 @@ from typing import Literal
 import pydicom
 from pydantic import Field, ValidationError
 
-from flows.batch import reason_of
 from flows.commands import apply_flow
 from pipeline.config.sections import Strict
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
+from pipeline.core.refusals import reason_of
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.core.errors import NothingUsableError
+from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.types import Json
 
 
@@ -75,6 +75,14 @@ class SeriesRefusedError(Exception):
     def __init__(self, refusals: list[Refusal]) -> None:
         super().__init__(refusals[0].reason if refusals else "an empty series")
         self.refusals = refusals
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed: of an error that nobody foresaw its type alone, since its text may
+    quote values."""
+    if isinstance(error, LdctError | Unreadable):
+        return str(error)
+    return f"could not be processed ({type(error).__name__})"
 
 
 def nothing_usable(

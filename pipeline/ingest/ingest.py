@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.sections import Pairs
+from pipeline.core.crash_file import crash_file
+from pipeline.core.errors import ConfigError, LdctError, is_disk_full
 from pipeline.core.refusals import (
     Disposition,
     Refusal,
@@ -15,6 +17,7 @@ from pipeline.core.refusals import (
     Unreadable,
     by_disposition,
     nothing_usable,
+    reason_of,
 )
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -22,7 +25,7 @@ from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
 from pipeline.ingest.regrid import apply_intake
-from pipeline.io.discover import Discovered, Source, discover, image_key, source_key
+from pipeline.io.discover import Discovered, Source, discover, files_of, image_key, source_key
 from pipeline.io.volume_files import read_image
 from pipeline.labels.discover import discover_labels, grid_of
 from pipeline.labels.read import LabelOptions, on_volume, read_labels
@@ -126,16 +129,26 @@ def ingest(
         sources = _find_pairs(found, pairs, report)
     for done, source in enumerate(sources, start=1):
         try:
-            item = _item(source, key)
+            _store(_item(source, key), store, intake, report)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
-        else:
-            _store(item, store, intake, report)
+        except Exception as error:  # of this series alone: the others go on
+            if isinstance(error, ConfigError) or is_disk_full(error):
+                raise
+            report.refusals += _failed(source, error)
         progress("storing series", done, len(sources))
     if not report.series:
         raise nothing_usable(report.root, report.refusals, report.to_dict())
     _store_labels(store, intake, report)
     return report
+
+
+def _failed(source: Source | Pair, error: Exception) -> list[Refusal]:
+    sources = (source.target, source.input) if isinstance(source, Pair) else (source,)
+    path = None if isinstance(error, LdctError) else crash_file(error)
+    reason = reason_of(error) + (f"; details: {path}" if path else "")
+    files = [file for each in sources for file in files_of(each)]
+    return [Refusal(file, Disposition.QUARANTINED, reason) for file in files]
 
 
 def _find_pairs(found: Discovered, words: Pairs, report: IngestReport) -> list[Source | Pair]:
@@ -193,10 +206,10 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
 
 
 def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestReport) -> None:
-    report.refusals.extend(item.refusals)
     volume = apply_intake(item.volume, intake)
     real_input = None if item.real_input is None else apply_intake(item.real_input, intake)
     is_new = store.add(volume, key=item.name, patient=item.patient, real_input=real_input)
+    report.refusals.extend(item.refusals)
     report.sources[item.name] = item.source
     report.stored[item.name] = item.target or item.source
     report.series.append(

@@ -51,6 +51,13 @@ def discover(
     return Discovered(discovery.root, discovery.series, images, refusals)
 
 
+def files_of(source: Source) -> list[Path]:
+    """The files that a volume consists of; each once, also of many frames."""
+    if isinstance(source, Series):
+        return list(dict.fromkeys(instance.path for instance in source.instances))
+    return [source]
+
+
 def source_key(source: Source, key: bytes) -> str:
     """The pseudonym of a volume: of its series' UIDs, or of an image file's bytes."""
     return series_key(source, key) if isinstance(source, Series) else image_key(source, key, "s")

@@ -18,7 +18,7 @@ import torch
 from conftest import Ended
 from helpers.flows import identity_config, register
 
-from flows.cli import options
+from flows.cli import endings
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.load import parse_config
 from pipeline.dicom.read.series import find_series
@@ -264,13 +264,21 @@ def test_a_series_that_cannot_be_calibrated_does_not_stop_the_others(
         pixels = np.where(np.hypot(rows, columns) < 150, 1024, 24)
         header.PixelData = pixels.astype("<i2").tobytes()
         header.save_as(file)
+    out = tmp_path / "out"
     ended = ldct(
-        "simulate", tmp_path / "in", "--dose", 0.5, "--photons", "auto", "--out", tmp_path / "out"
+        "simulate", tmp_path / "in", "--dose", 0.5, "--photons", "auto", "--out", out, "--json"
     )
-    assert ended.code == 1
-    assert "1 series not exported" in ended.err
-    assert "(--photons); 1 others were" in ended.err
-    assert len(list((tmp_path / "out").glob("*/*.dcm"))) == 1
+    assert ended.code == endings.PARTIAL
+    (failed,) = ended.json["failed"]
+    assert "(--photons)" in failed["reason"]
+    (file,) = ended.json["quarantined"]
+    assert file["file"].startswith("flat/")
+    assert file["reason"] == failed["reason"]
+    assert len(list(out.glob("*/*.dcm"))) == 1
+    alone = ldct("simulate", tmp_path / "in" / "flat", "--dose", 0.5, "--photons", "auto",
+                 "--out", tmp_path / "alone")  # fmt: skip
+    assert alone.code == 1
+    assert "1 series not exported" in alone.err
 
 
 def test_identity_model_leaves_a_real_series_unchanged(
@@ -421,7 +429,7 @@ def test_truncated_file_is_quarantined_and_the_rest_goes_on(
     whole = files[2].read_bytes()
     files[2].write_bytes(whole[: len(whole) // 2])
     ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
-    assert ended.code == options.QUARANTINED
+    assert ended.code == endings.PARTIAL
     assert [row["file"] for row in ended.json["quarantined"]] == [files[2].name]
     folder = tmp_path / "out" / ended.json["exported"][0]["folder"]
     assert len(list(folder.iterdir())) == 4
