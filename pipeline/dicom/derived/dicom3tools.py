@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.core.errors import LdctError
+from pipeline.dicom.derived.encode import keep_bytes
 from pipeline.dicom.read.headers import Instance
 
 #: Files of a series that are checked, spread evenly. dciodvfy takes 10 ms a file; dcentvfy takes
@@ -136,14 +138,15 @@ def attribute_of(finding: str) -> str:
 
 def files_of(instances: Sequence[Instance], scratch: Path) -> list[Path]:
     """A file for each slice: a copy of its header in `scratch` where it has none of its own,
-    being a member of an archive or a frame."""
+    being a member of an archive or a frame, and where the programs could not read it."""
     found = []
     for number, instance in enumerate(instances):
         path = instance.path
-        if instance.frame is not None or not path.is_file():
-            dataset = instance.load()
-            del dataset.PixelData
+        if instance.frame is not None or instance.completed or not path.is_file():
+            dataset = instance.load(pixels=False)
+            keep_bytes(dataset)
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             path = scratch / f"{number}.dcm"
-            dataset.save_as(path)
+            dataset.save_as(path, enforce_file_format=True)
         found.append(path)
     return found
