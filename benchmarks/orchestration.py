@@ -125,6 +125,7 @@ def plain_apply(source: Path, out: Path, set_: list[str]) -> None:
 def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     """As flows.run, stage by stage, without a registry: weights and report are files."""
     from pipeline.config.load import load_config
+    from pipeline.config.names import digest
     from pipeline.core.atomic_files import write_json
     from pipeline.core.pseudonyms import installation_key
     from pipeline.core.versions import versions
@@ -154,8 +155,9 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     verdict = task.judge(figures, config)
     seen = seen_by(store, keys[TRAIN], config)
     weights = save_model(model, config.resolved(), out / "model")
-    model, _ = load_model(out / "model", weights_sha256=weights)
-    card = ModelCard("demo", 1, weights, "c", "d", 1, seen=seen)
+    config_digest = digest(config.resolved())
+    model, _ = load_model(out / "model", weights_sha256=weights, config_digest=config_digest)
+    card = ModelCard("demo", 1, weights, config_digest, "d", 1, seen=seen)
     exported = [
         {"series": name, **(report_of(name, task, model, card, ingested, out, config) or {})}
         for name in keys[TEST]

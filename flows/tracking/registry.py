@@ -204,7 +204,9 @@ class Registry:
         version = self.find(reference)
         folder = self._download(version)
         card = replace(_card(version), seen=_seen(folder))
-        model, config = load_model(folder, weights_sha256=card.weights_sha256)
+        model, config = load_model(
+            folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
+        )
         return LoadedModel(model, card, config)
 
     def show(self, name: str) -> list[VersionDetails]:

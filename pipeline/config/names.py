@@ -171,6 +171,8 @@ def with_current_keys(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, st
 
 def historical_form(data: Any) -> Any:
     """Plain data as the first version would have written it: its paths and its keys."""
+    if isinstance(data, list | tuple):
+        return [historical_form(value) for value in data]
     if isinstance(data, dict) and isinstance(data.get("task"), str):
         for path, default in ADDED.items():
             data = _without(data, path.split("."), default)

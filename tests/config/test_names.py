@@ -127,6 +127,7 @@ def test_an_added_key_counts_in_a_digest_only_where_it_says_something(
     }
     spoken = {**plain, "data": {"patch": [64, 64], "intake": {"invented": "take"}}}
     assert digest(silent) == digest(plain)
+    assert digest([silent, "data"]) == digest([plain, "data"])  # as a checkpoint is named
     assert digest(spoken) != digest(plain)
 
 

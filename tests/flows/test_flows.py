@@ -9,12 +9,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pydicom
 import pytest
 import torch
+import yaml
 from conftest import Ended
 from helpers.flows import identity_config, register
 
@@ -352,6 +354,23 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes() + b"\0")
     with pytest.raises(Exception, match="changed or damaged"):
         Registry.default().load(card.uri)
+
+
+@pytest.mark.parametrize(
+    "altered", [{"normalize_hu": {"centre": 0.0, "scale": 900.0}}, {"strength": 0.5}]
+)
+def test_a_changed_configuration_is_refused(tmp_path: Path, altered: dict[str, Any]) -> None:
+    """Another normalisation shifts HU as surely as other weights."""
+    card = register(identity_config())
+    config = next(
+        path for path in (tmp_path / "mlruns").rglob("config.yaml") if path.parent.name == "ldct"
+    )
+    raw = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(raw | altered))
+    with pytest.raises(Exception, match=r"config\.yaml .* changed or damaged"):
+        Registry.default().load(card.uri)
+    config.write_text(yaml.safe_dump(raw))
+    assert Registry.default().load(card.uri).card == card
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from helpers.pacs import free_port, series_of, settings, write_ct
 from safetensors import SafetensorError
 
 from pipeline.config.load import parse_config
+from pipeline.config.names import digest
 from pipeline.core.atomic_files import replacing
 from pipeline.core.sanitise import printable_line
 from pipeline.dicom.read.files import files_below, read_dataset
@@ -107,7 +108,11 @@ def test_weights_that_are_a_pickle_run_nothing(tmp_path: Path) -> None:
     weights = tmp_path / "model" / "weights.safetensors"
     torch.save(Bomb(fired), weights)
     with pytest.raises(SafetensorError):
-        load_model(tmp_path / "model", weights_sha256=file_sha256(weights))
+        load_model(
+            tmp_path / "model",
+            weights_sha256=file_sha256(weights),
+            config_digest=digest(config.resolved()),
+        )
     assert not fired.exists()
 
 

@@ -22,5 +22,7 @@ def load_pretrained(name: str) -> LoadedModel:
     folder = find_pretrained(name)
     facts = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     card = ModelCard(name=name, version=VERSION, **facts)
-    model, config = load_model(folder, weights_sha256=card.weights_sha256)
+    model, config = load_model(
+        folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
+    )
     return LoadedModel(model, card, config)

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.config.load import parse_config
+from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.models.adapters.base import ModelAdapter, build_model, place
@@ -27,10 +28,13 @@ def save_model(model: ModelAdapter, config: dict, folder: Path) -> str:
     return file_sha256(folder / WEIGHTS)
 
 
-def load_model(folder: Path, *, weights_sha256: str) -> tuple[ModelAdapter, RunConfig]:
+def load_model(
+    folder: Path, *, weights_sha256: str, config_digest: str
+) -> tuple[ModelAdapter, RunConfig]:
     """Rebuild the model of a folder, on the GPU where there is one, in eval mode; and its run.
 
-    Raises LdctError where the weights are not the ones that were registered.
+    Raises LdctError where weights or configuration are not the ones that were registered: another
+    normalisation would shift HU as surely as other weights.
     """
     found = file_sha256(folder / WEIGHTS)
     if found != weights_sha256:
@@ -39,6 +43,11 @@ def load_model(folder: Path, *, weights_sha256: str) -> tuple[ModelAdapter, RunC
             f"{weights_sha256[:16]}...: the file was changed or damaged"
         )
     raw = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    if (found := digest(raw)) != config_digest:
+        raise LdctError(
+            f"{folder / CONFIG} has the digest {found[:16]}..., registered was "
+            f"{config_digest[:16]}...: the file was changed or damaged"
+        )
     config = parse_config(raw, source=str(folder / CONFIG))
     model = build_model(config)
     model.load_state_dict(load_file(folder / WEIGHTS))
