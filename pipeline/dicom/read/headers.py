@@ -85,8 +85,19 @@ SPLITTING_KEYWORDS = (
     "AcquisitionTime",
 )
 
+#: What tells virtual monoenergetic images apart, and where a CT image holds it (PS3.3 C.8.2.2).
+ENERGY_KEYWORD = "MonoenergeticEnergyEquivalent"
+ENERGY_SEQUENCES = (
+    "MultienergyCTAcquisitionSequence",
+    "MultienergyCTProcessingSequence",
+    "MultienergyCTCharacteristicsSequence",
+)
+
 OTHER_KEYWORDS = (
     "SpecificCharacterSet",
+    ENERGY_KEYWORD,
+    *ENERGY_SEQUENCES,
+    "ImageComments",  # may hold a photon energy; never stored or shown
     "SeriesDescription",  # distinguishes doses (ingest.dose_pairs); never stored or shown
     "SOPClassUID",
     "Modality",

@@ -19,25 +19,33 @@ from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable, count_of
 from pipeline.dicom.read.dicomdir import is_index, missing_files
 from pipeline.dicom.read.files import files_below
+from pipeline.dicom.read.grouping import (
+    Part,
+    frame_of_reference_warnings,
+    in_groups,
+    require_parallel,
+)
 from pipeline.dicom.read.headers import Instance, read_instances
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
-from pipeline.dicom.read.splitting import GroupKey, group_key, part_names, parts_of, without_copies
+from pipeline.dicom.read.splitting import parts_of, without_copies
 
 
 @dataclass(frozen=True)
 class Series:
     """Slices of one acquisition, sorted along their normal.
 
-    part names the volume where its DICOM series holds several. warnings: what a user must know
-    of the series, without identity. evenly_spaced is False where the slices may be used one by
-    one but not as a 3-D volume.
+    part names the volume where its DICOM series holds several; exact_part has also the values
+    that part numbers, since they may identify a patient: for hashes, never shown. warnings: what
+    a user must know of the series, without identity. evenly_spaced is False where the slices may
+    be used one by one but not as a 3-D volume.
     """
 
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...] = ()
     evenly_spaced: bool = True
     part: str = ""
+    exact_part: str = field(default="", repr=False)
 
     @property
     def header(self) -> Dataset:
@@ -49,7 +57,7 @@ class Series:
 
         Raises Unreadable as `checked` does.
         """
-        return checked(instances, self.part, known_missing=math.inf)
+        return checked(instances, self.part, exact_part=self.exact_part, known_missing=math.inf)
 
 
 @dataclass(frozen=True)
@@ -78,21 +86,19 @@ def find_series(
     root = root.parent if is_index(root) and root.is_file() else root
     discovery = Discovery(root)
     leave_out = discovery.refusals.append
-    groups: dict[GroupKey, list[Instance]] = defaultdict(list)
+    instances: list[Instance] = []
     files = files_below(root, skip=intake.skip_folders, leave_out=leave_out)
     for count, path in enumerate(files, start=1):
         progress(count)
         found = _read(path, intake)
         if isinstance(found, list):
-            for instance in found:
-                groups[group_key(instance.header)].append(instance)
+            instances += found
         else:
             discovery.refusals.append(found)
             discovery.refusals.extend(missing_files(path))
-    names = part_names(list(groups))
-    known = _KnownGaps.of(discovery.refusals, groups)
-    for key, instances in groups.items():
-        _add(discovery, instances, names[key], known, intake)
+    known = _KnownGaps.of(discovery.refusals, instances)
+    for group in in_groups(instances):
+        _add(discovery, group, known, intake)
     return discovery
 
 
@@ -112,12 +118,13 @@ class _KnownGaps:
     numbers: dict[str, set[int]]
 
     @classmethod
-    def of(cls, refusals: list[Refusal], groups: dict[GroupKey, list[Instance]]) -> _KnownGaps:
+    def of(cls, refusals: list[Refusal], instances: list[Instance]) -> _KnownGaps:
         """From all files refused so far and all slices found."""
         quarantined = (r for r in refusals if r.disposition is Disposition.QUARANTINED)
-        numbers: dict[str, set[int]] = defaultdict(set)
-        for instances in groups.values():
-            numbers[instances[0].header.SeriesInstanceUID] |= instance_numbers(instances)
+        by_series: dict[str, list[Instance]] = defaultdict(list)
+        for instance in instances:
+            by_series[instance.header.SeriesInstanceUID].append(instance)
+        numbers = {uid: instance_numbers(members) for uid, members in by_series.items()}
         return cls(Counter(refusal.path.parent for refusal in quarantined), numbers)
 
     def damaged_beside(self, instances: tuple[Instance, ...]) -> int:
@@ -125,48 +132,49 @@ class _KnownGaps:
         return sum(self.damaged[folder] for folder in {i.path.parent for i in instances})
 
 
-def _add(
-    discovery: Discovery,
-    instances: list[Instance],
-    name: str,
-    known: _KnownGaps,
-    intake: IngestOptions,
-) -> None:
+def _add(discovery: Discovery, group: Part, known: _KnownGaps, intake: IngestOptions) -> None:
     """Check a group of slices and take it as one or more series, or refuse its files."""
-    ordered = sorted(instances, key=lambda i: (i.position_mm, str(i.header.SOPInstanceUID)))
-    for part in parts_of(ordered):
+    for part in parts_of(group.instances):
         try:
-            unique, copies = without_copies(part.instances)
-            discovery.refusals.extend(copies)
+            unique, left_out = without_copies(part.instances)
+            discovery.refusals.extend(left_out)
             damaged = known.damaged_beside(unique)
             series = checked(
                 unique,
-                part=", ".join(filter(None, (name, part.name))),
+                part=_joined(group.name, part.name),
+                exact_part=_joined(group.exact, part.exact),
                 known_missing=damaged if intake.gaps == "refuse" else math.inf,
                 numbers_elsewhere=known.numbers[unique[0].header.SeriesInstanceUID],
             )
         except Unreadable as fault:
             discovery.refusals.extend(fault.refusal(i.path) for i in part.instances)
             continue
+        copies = sum(refusal.disposition is Disposition.EXCLUDED for refusal in left_out)
         if copies:
-            warning = f"{count_of(len(copies), 'duplicate slice')} left out"
+            warning = f"{count_of(copies, 'duplicate slice')} left out"
             series = replace(series, warnings=(*series.warnings, warning))
         discovery.series.append(series)
+
+
+def _joined(*names: str) -> str:
+    return ", ".join(filter(None, names))
 
 
 def checked(
     instances: tuple[Instance, ...],
     part: str,
     *,
+    exact_part: str,
     known_missing: float,
     numbers_elsewhere: Set[int] = frozenset(),
 ) -> Series:
     """A series of slices in order, one at each place, with its warnings.
 
-    part: its name among the volumes of a DICOM series, or "". known_missing: how many slices
-    may be missing because their loss is reported already. numbers_elsewhere: instance numbers
-    in other volumes of the DICOM series. Raises Unreadable where more slices are missing.
+    part, exact_part: as in Series. known_missing: how many slices may be missing because their
+    loss is reported already. numbers_elsewhere: instance numbers in other volumes of the DICOM
+    series. Raises Unreadable where more slices are missing, and for slices that are not parallel.
     """
+    require_parallel(instances)
     spacing = spacing_of(instances, numbers_elsewhere)
     warnings = [f"one of several volumes in its series: {part}"] if part else []
     if spacing.missing:
@@ -182,5 +190,6 @@ def checked(
         warnings.append("the source is itself a derived series (ImageType DERIVED)")
     if any(instance.is_lossy for instance in instances):
         warnings.append("the source was compressed with loss")
+    warnings += frame_of_reference_warnings(instances)
     warnings += dict.fromkeys(remark for instance in instances for remark in instance.remarks)
-    return Series(instances, tuple(warnings), spacing.even, part)
+    return Series(instances, tuple(warnings), spacing.even, part, exact_part)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.refusals import count_of
+from pipeline.dicom.read.alike import text_of
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.slice_requirements import normal_of, optional_number
 
@@ -49,8 +51,9 @@ def spacing_of(
     if len(steps_mm) == 0:
         return SliceSpacing(False, ("a single slice: no spacing along the patient",))
     off_grid_mm = _off_grid_mm(origins)
-    even = off_grid_mm <= POSITION_TOLERANCE_MM
-    per_step = _grid_steps(steps_mm)
+    even = is_even(instances)
+    decimal_mm = _last_decimal_along(origins, instances)
+    per_step = _grid_steps(steps_mm, decimal_mm)
     gaps = 0 if per_step is None else int((per_step - 1).sum())
     missing = _proven_loss(instances, per_step, steps_mm)
     missing_numbers = _missing_numbers(instances) if missing else frozenset()
@@ -60,6 +63,11 @@ def spacing_of(
         warnings.append(
             f"uneven spacing, {steps_mm.min():.2f} to {steps_mm.max():.2f} mm, slices up to "
             f"{off_grid_mm:.2f} mm off an even grid: they are used one by one, not as a 3-D volume"
+        )
+    elif off_grid_mm > POSITION_TOLERANCE_MM:
+        warnings.append(
+            f"positions are written to {decimal_mm:.2g} mm: slices up to {off_grid_mm:.2f} mm "
+            "off an even grid are taken to be on it"
         )
     suspicion = "" if missing else _suspected_loss(instances, gaps, numbers_elsewhere)
     if suspicion:
@@ -71,16 +79,76 @@ def spacing_of(
 
 
 def is_even(instances: Sequence[Instance]) -> bool:
-    """Whether the slices are on one grid, as a 3-D volume needs."""
+    """Whether the slices are on one grid, as a 3-D volume needs: to within POSITION_TOLERANCE_MM,
+    or to within the last decimal that their positions are written with."""
     origins = np.stack([instance.origin_mm for instance in instances])
-    return _off_grid_mm(origins) <= POSITION_TOLERANCE_MM
+    if _off_grid_mm(origins) <= POSITION_TOLERANCE_MM:
+        return True
+    return _is_rounded_grid(origins, _last_decimals_mm(instances))
 
 
-def _grid_steps(steps_mm: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Each step as a whole number of the smallest; None where they are on no common grid."""
-    ratios = steps_mm / steps_mm.min()
+def _is_rounded_grid(origins: NDArray[np.float64], decimals_mm: NDArray[np.float64]) -> bool:
+    """Whether the slices' origins [slices, 3] are those of an even grid, each coordinate rounded.
+
+    Such coordinates lie within a last decimal of the line from the first to the last, and their
+    steps are the two multiples of it that enclose the grid's own. A step of less than two last
+    decimals says nothing: a gap would look the same.
+    """
+    along = np.linspace(0, 1, len(origins))[:, None]
+    line = origins[0] + along * (origins[-1] - origins[0])
+    units = np.rint(np.diff(origins, axis=0) / decimals_mm)
+    main = int(np.abs(origins[-1] - origins[0]).argmax())
+    return bool(
+        (np.abs(origins - line) <= decimals_mm * (1 + 1e-6)).all()
+        and (np.ptp(units, axis=0) <= 1).all()
+        and np.abs(units[:, main]).min() >= 2
+    )
+
+
+def _last_decimals_mm(instances: Sequence[Instance]) -> NDArray[np.float64]:
+    """What the last decimal of x, y and z is worth [3], by the longest value of each.
+
+    Beyond the sixth, decimals are those of a binary number, not of a measurement.
+    """
+    texts = [text_of(i.header.ImagePositionPatient).split("\\") for i in instances]
+    return np.array([min(map(_last_decimal, column)) for column in zip(*texts, strict=True)])
+
+
+def _last_decimal_along(origins: NDArray[np.float64], instances: Sequence[Instance]) -> float:
+    """What the last decimal of the positions is worth along the line through the slices, in mm."""
+    line = np.abs(origins[-1] - origins[0])
+    return float(_last_decimals_mm(instances) @ (line / np.linalg.norm(line)))
+
+
+def _last_decimal(text: str) -> float:
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:  # a way to write numbers that Decimal does not know
+        return 1e-6
+    if _exponent(number) < -6:
+        number = round(number, 6).normalize()
+    return float(10.0 ** min(_exponent(number), 0))
+
+
+def _exponent(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int), "positions were found to be finite when they were read"
+    return exponent
+
+
+def _grid_steps(steps_mm: NDArray[np.float64], decimal_mm: float) -> NDArray[np.int64] | None:
+    """Each step as a whole number of the smallest; None where they are on no common grid.
+
+    decimal_mm: the last decimal of positions, by which steps of two and more may differ.
+    """
+    smallest = steps_mm.min()
+    if smallest < 2 * decimal_mm:
+        decimal_mm = 0.0
+    step_mm = steps_mm[steps_mm <= smallest + decimal_mm * (1 + 1e-6)].mean()
+    ratios = steps_mm / step_mm
     whole = np.rint(ratios)
-    return whole.astype(np.int64) if np.abs(ratios - whole).max() <= GRID_TOLERANCE else None
+    tolerance = GRID_TOLERANCE + decimal_mm / step_mm
+    return whole.astype(np.int64) if np.abs(ratios - whole).max() <= tolerance else None
 
 
 def _proven_loss(

@@ -1,121 +1,91 @@
-"""Slices of one DICOM series that must not be stacked, as several volumes with names."""
+"""Slices of one group that must not be stacked, as several volumes with names; copies left out."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
-from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance, plain_values
-from pipeline.dicom.read.pixels import read_slice
-from pipeline.dicom.read.slice_requirements import numbers
+from pipeline.dicom.read.grouping import Part
+from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance
+from pipeline.dicom.read.phases import (
+    PHASE_KEYWORDS,
+    PlacedSlices,
+    differing_attributes,
+    phases_of,
+    split_by,
+)
+from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.spacing import POSITION_TOLERANCE_MM, is_even
 
 #: A part of fewer slices is one table position of a step-and-shoot scan, not a volume.
 MIN_PART_SLICES = 3
-
-
-@dataclass(frozen=True)
-class GroupKey:
-    """What slices must have in common to be stacked.
-
-    owner: patient and UIDs, which no message may show. facts: (attribute, value) of the
-    acquisition and reconstruction, which messages may show.
-    """
-
-    owner: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Slices that may be stacked, in order; `name` is the attribute and value that they share
-    and the series' other slices do not, "" for a whole series."""
-
-    instances: tuple[Instance, ...]
-    name: str = ""
-
-
-def group_key(dataset: Dataset) -> GroupKey:
-    """The group that a slice belongs to, by its header; PixelSpacing is rounded to 0.1 um and
-    direction cosines to 0.001. Raises Unreadable for damaged values."""
-    header = plain_values(dataset)
-    spacing_mm = numbers(header, "PixelSpacing", 2)
-    cosines = np.round(numbers(header, "ImageOrientationPatient", 6), 3) + 0.0
-    owner = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
-    return GroupKey(
-        owner=tuple(str(header.get(name) or "").strip() for name in owner),
-        facts=(
-            ("ImageType", "\\".join(list(header.get("ImageType") or ())[:3])),
-            ("ConvolutionKernel", _text(header.get("ConvolutionKernel"))),
-            ("KVP", _text(header.get("KVP"))),
-            ("matrix", f"{header['Rows']} x {header['Columns']}"),
-            ("PixelSpacing", "\\".join(f"{value:.4f}" for value in spacing_mm)),
-            ("orientation", "\\".join(f"{value:g}" for value in cosines)),
-        ),
-    )
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)
-
-
-def part_names(keys: Sequence[GroupKey]) -> dict[GroupKey, str]:
-    """A name for each group: the facts in which the groups of one DICOM series differ, "" for
-    the only group of a series."""
-    by_owner: dict[tuple[str, ...], list[GroupKey]] = defaultdict(list)
-    for key in keys:
-        by_owner[key.owner].append(key)
-    names = {}
-    for key in keys:
-        others = by_owner[key.owner]
-        differing = [
-            f"{name} {value or 'none'}"
-            for place, (name, value) in enumerate(key.facts)
-            if any(other.facts[place][1] != value for other in others)
-        ]
-        names[key] = ", ".join(differing)
-    return names
+SHARED_UID = (
+    "slices at different places share a UID, which names one object (PS3.5 9): give each its own, "
+    "or use them for training with intake.unidentified: folder (--intake unidentified=folder)"
+)
+#: Slices of two of these are of two times, wherever they lie.
+TEMPORAL_KEYWORDS = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase",
+)
 
 
 def parts_of(ordered: Sequence[Instance]) -> list[Part]:
-    """One part, or several where slices share places or acquisitions do not fit one grid."""
-    whole = Part(tuple(ordered))
-    if _shares_places(ordered):
-        return next(
-            (parts for name in SPLITTING_KEYWORDS if (parts := _split(ordered, name))), [whole]
-        )
-    if len(ordered) < 2 * MIN_PART_SLICES or is_even(ordered):
-        return [whole]
-    parts = _split(ordered, "AcquisitionNumber")
-    return parts if parts and all(is_even(part.instances) for part in parts) else [whole]
+    """One part, or several where slices share places or acquisitions do not fit one grid.
+
+    ordered: along their normal, those at one place by UID.
+    """
+    whole = [Part(tuple(ordered))]
+    placed = _placed(ordered)
+    if placed.places[-1] + 1 < len(ordered):
+        return phases_of(placed) or whole
+    if len(ordered) < 2 * MIN_PART_SLICES:
+        return whole
+    if is_even(ordered):
+        return _interleaved(placed, TEMPORAL_KEYWORDS) or whole
+    parts = split_by(placed, ("AcquisitionNumber",))
+    if parts and _are_even(parts):
+        return parts
+    return (
+        _interleaved(placed, SPLITTING_KEYWORDS)
+        or _interleaved(placed.with_whole_headers(), PHASE_KEYWORDS)
+        or whole
+    )
 
 
-def _split(ordered: Sequence[Instance], name: str) -> list[Part] | None:
-    """The slices by the values of an attribute; None where that makes no volumes of them."""
-    by_value: dict[str, list[Instance]] = defaultdict(list)
-    for instance in ordered:
-        by_value[_text(instance.header.get(name))].append(instance)
-    parts = list(by_value.values())
+def _placed(ordered: Sequence[Instance]) -> PlacedSlices:
+    places = [0]
+    for first, second in pairwise(ordered):
+        places.append(places[-1] + (not _share_a_place(first, second)))
     smallest = min(MIN_PART_SLICES, len(ordered) // 2)
-    if len(parts) < 2 or any(len(part) < smallest or _shares_places(part) for part in parts):
-        return None
-    return [Part(tuple(part), f"{name} {value or 'none'}") for value, part in by_value.items()]
-
-
-def _shares_places(ordered: Sequence[Instance]) -> bool:
-    return any(_share_a_place(first, second) for first, second in pairwise(ordered))
+    return PlacedSlices(ordered, places, [i.header for i in ordered], smallest)
 
 
 def _share_a_place(first: Instance, second: Instance) -> bool:
     return second.position_mm - first.position_mm < POSITION_TOLERANCE_MM
+
+
+def _interleaved(placed: PlacedSlices, names: Sequence[str]) -> list[Part] | None:
+    """Even volumes that lie in each other, by the first attribute that tells such apart."""
+    for name in names:
+        parts = split_by(placed, (name,))
+        if parts and _overlap(parts) and _are_even(parts):
+            return parts
+    return None
+
+
+def _are_even(parts: Sequence[Part]) -> bool:
+    return all(is_even(part.instances) for part in parts)
+
+
+def _overlap(parts: Sequence[Part]) -> bool:
+    """Whether each volume begins before the one that begins before it ends."""
+    ends = sorted((p.instances[0].position_mm, p.instances[-1].position_mm) for p in parts)
+    return all(other[0] < one[1] for one, other in pairwise(ends))
 
 
 def without_copies(
@@ -123,35 +93,71 @@ def without_copies(
 ) -> tuple[tuple[Instance, ...], list[Refusal]]:
     """One slice at each place, the first by UID, where slices that share it have equal pixels.
 
-    Also returns a Refusal for each copy left out. Raises Unreadable where pixels at one place
-    differ, or slices at different places share a UID.
+    Also returns a Refusal for each slice left out: a copy, or one that cannot be decoded beside
+    one that can. Raises Unreadable where pixels at one place differ, or slices at different
+    places share a UID.
     """
     kept: list[Instance] = []
-    copies: list[Refusal] = []
-    uids: set[str] = set()
+    left_out: list[Refusal] = []
+    for place in _by_place(ordered):
+        sound, refusals = _one_at_a_place(place) if len(place) > 1 else (place[0], [])
+        kept.append(sound)
+        left_out += refusals
+    if len({instance.header.SOPInstanceUID for instance in kept}) < len(kept):
+        raise Unreadable(SHARED_UID, "SOPInstanceUID")
+    return tuple(kept), left_out
+
+
+def _by_place(ordered: Sequence[Instance]) -> Iterator[list[Instance]]:
+    place: list[Instance] = []
     for instance in ordered:
-        if kept and _share_a_place(kept[-1], instance):
-            if not _equal(kept[-1], instance):
-                raise Unreadable(
-                    "slices of the series share a position and differ in their pixels, and no "
-                    "attribute distinguishes them; separate them first",
-                    "ImagePositionPatient",
-                )
-            reason = "a copy: another slice has the same place and pixels"
-            copies.append(
-                Refusal(instance.path, Disposition.EXCLUDED, reason, "ImagePositionPatient")
-            )
-        elif instance.header.SOPInstanceUID in uids:
-            raise Unreadable("slices at different places share a UID", "SOPInstanceUID")
-        else:
-            kept.append(instance)
-            uids.add(instance.header.SOPInstanceUID)
-    return tuple(kept), copies
+        if place and not _share_a_place(place[0], instance):
+            yield place
+            place = []
+        place.append(instance)
+    if place:
+        yield place
 
 
-def _equal(first: Instance, second: Instance) -> bool:
+def _one_at_a_place(place: Sequence[Instance]) -> tuple[Instance, list[Refusal]]:
+    """The slice to use of those that share a place, and why each of the others is left out."""
+    read = [(instance, _read(instance)) for instance in place]
+    sound = [(instance, pixels) for instance, pixels in read if isinstance(pixels, StoredPixels)]
+    if not sound:  # reading the volume says what is wrong with the one that is kept
+        return place[0], [found for _, found in read[1:] if isinstance(found, Refusal)]
+    first, pixels = sound[0]
+    for other, other_pixels in sound[1:]:
+        if not _equal(pixels, other_pixels):
+            raise Unreadable(_not_told_apart(first, other), "ImagePositionPatient")
+    reason = "a copy: another slice has the same place and pixels"
+    copies = [
+        Refusal(other.path, Disposition.EXCLUDED, reason, "ImagePositionPatient")
+        for other, _ in sound[1:]
+    ]
+    return first, copies + [found for _, found in read if isinstance(found, Refusal)]
+
+
+def _read(instance: Instance) -> StoredPixels | Refusal:
     try:
-        one, other = read_slice(first), read_slice(second)
-    except Unreadable:
-        return False
+        return read_slice(instance)
+    except Unreadable as fault:
+        return fault.refusal(instance.path)
+    except Exception as error:  # decoders raise many kinds on damaged streams
+        return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
+
+
+def _equal(one: StoredPixels, other: StoredPixels) -> bool:
     return np.array_equal(one.image_hu, other.image_hu) and np.array_equal(one.valid, other.valid)
+
+
+def _not_told_apart(one: Instance, other: Instance) -> str:
+    differing = differing_attributes(one, other)
+    which = (
+        f"they differ in {', '.join(differing)}, which does not divide the series into volumes"
+        if differing
+        else "no attribute distinguishes them"
+    )
+    return (
+        f"slices of the series share a position and differ in their pixels; {which}: separate "
+        "them into folders and series of their own first"
+    )

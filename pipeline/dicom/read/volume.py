@@ -18,12 +18,12 @@ from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.anatomy import anatomy_of
+from pipeline.dicom.read.grouping import group_key
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS, Instance
 from pipeline.dicom.read.pixels import StoredPixels, read_slice
 from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import numbers, optional_number
-from pipeline.dicom.read.splitting import group_key
 
 #: Threads that decode: more of them than cores gain nothing.
 READER_THREADS = min(4, os.cpu_count() or 1)
@@ -220,7 +220,7 @@ def series_key(series: Series, key: bytes) -> str:
     """The series' pseudonym: a keyed hash of its UIDs, its patient and what it was split by."""
     same = group_key(series.header)
     facts = (f"{name} {value}" for name, value in same.facts)
-    return pseudonym(key, "s", *same.owner, *facts, series.part)
+    return pseudonym(key, "s", *same.owner, *facts, series.exact_part)
 
 
 def _provenance(series: Series) -> dict[str, Any]:
