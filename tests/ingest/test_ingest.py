@@ -63,8 +63,12 @@ def test_the_report_says_what_went_where(chest):
     (entry,) = report.series
     assert entry.slices == 52
     assert entry.new is True
-    # The data hold 52 consecutive slices of a longer scan, and nothing else is odd.
-    assert entry.warnings == ["slices may be missing at the ends: instance numbers 18 to 69"]
+    # The data hold 52 consecutive slices of a longer scan, whose anonymiser gave each slice a
+    # frame of reference, and nothing else is odd.
+    assert entry.warnings == [
+        "slices may be missing at the ends: instance numbers 18 to 69",
+        "FrameOfReferenceUID: 52 different ones in 52 slices, taken as one frame of reference",
+    ]
     assert entry.description["ConvolutionKernel"] == "STANDARD"
     assert report.to_dict()["quarantined"] == report.to_dict()["excluded"] == []
     assert len(report.sources[entry.series].instances) == 52

@@ -96,8 +96,9 @@ def find_series(
         else:
             discovery.refusals.append(found)
             discovery.refusals.extend(missing_files(path))
-    known = _KnownGaps.of(discovery.refusals, instances)
-    for group in in_groups(instances):
+    groups = in_groups(instances)
+    known = _KnownGaps.of(discovery.refusals, groups)
+    for group in groups:
         _add(discovery, group, known, intake)
     return discovery
 
@@ -118,13 +119,13 @@ class _KnownGaps:
     numbers: dict[str, set[int]]
 
     @classmethod
-    def of(cls, refusals: list[Refusal], instances: list[Instance]) -> _KnownGaps:
+    def of(cls, refusals: list[Refusal], groups: list[Part]) -> _KnownGaps:
         """From all files refused so far and all slices found."""
         quarantined = (r for r in refusals if r.disposition is Disposition.QUARANTINED)
-        by_series: dict[str, list[Instance]] = defaultdict(list)
-        for instance in instances:
-            by_series[instance.header.SeriesInstanceUID].append(instance)
-        numbers = {uid: instance_numbers(members) for uid, members in by_series.items()}
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for group in groups:
+            uid = group.instances[0].header.SeriesInstanceUID
+            numbers[uid] |= instance_numbers(group.instances)
         return cls(Counter(refusal.path.parent for refusal in quarantined), numbers)
 
     def damaged_beside(self, instances: tuple[Instance, ...]) -> int:
