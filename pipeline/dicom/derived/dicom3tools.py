@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from pipeline.core.errors import LdctError
-from pipeline.dicom.derived.encode import keep_bytes
+from pipeline.dicom.read.files import PREAMBLE
 from pipeline.dicom.read.headers import Instance
 
 #: Files of a series that are checked, spread evenly. dciodvfy takes 10 ms a file; dcentvfy takes
@@ -137,16 +137,33 @@ def attribute_of(finding: str) -> str:
 
 
 def files_of(instances: Sequence[Instance], scratch: Path) -> list[Path]:
-    """A file for each slice: a copy of its header in `scratch` where it has none of its own,
-    being a member of an archive or a frame, and where the programs could not read it."""
-    found = []
-    for number, instance in enumerate(instances):
-        path = instance.path
-        if instance.frame is not None or instance.completed or not path.is_file():
-            dataset = instance.load(pixels=False)
-            keep_bytes(dataset)
-            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            path = scratch / f"{number}.dcm"
-            dataset.save_as(path, enforce_file_format=True)
-        found.append(path)
-    return found
+    """A file for each slice that the programs can read: its own, or a copy of its header in
+    `scratch`."""
+    return [
+        instance.path
+        if _is_readable(instance)
+        else _copy_of_header(instance, scratch / f"{number}.dcm")
+        for number, instance in enumerate(instances)
+    ]
+
+
+def _is_readable(instance: Instance) -> bool:
+    """Not so members of archives, frames, and deflated data sets. Without a preamble dciodvfy asks
+    less of a file than of the derived one."""
+    if instance.frame is not None or not instance.path.is_file():
+        return False
+    if instance.header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        return False
+    with instance.path.open("rb") as stream:
+        return stream.read(PREAMBLE).endswith(b"DICM")
+
+
+def _copy_of_header(instance: Instance, path: Path) -> Path:
+    """With pixels too few to be an image: of a file with none dciodvfy asks less."""
+    dataset = instance.load()
+    dataset.add_new("PixelData", "OW", bytes(2))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated or syntax == DeflatedExplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    return path

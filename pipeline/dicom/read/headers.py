@@ -30,7 +30,6 @@ from pydicom.uid import (
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
-from pipeline.dicom.read.file_meta import complete, lacks_what_meta_has
 from pipeline.dicom.read.files import (
     ARCHIVE,
     archive_of,
@@ -120,6 +119,8 @@ HEADER_TAGS = {
     for name in (*REQUIRED_KEYWORDS, *DESCRIPTIVE_KEYWORDS, *SPLITTING_KEYWORDS, *OTHER_KEYWORDS)
     if (tag := tag_for_keyword(name)) is not None
 }
+#: (60xx,0102) of all sixteen overlays: which of a pixel's unused bits holds one (PS3.3 C.9.2).
+HEADER_TAGS |= {0x60000102 + (n << 17): f"OverlayBitPosition{n}" for n in range(16)}
 
 #: Values of ImageType that mark pages and overviews stored as CT images.
 NOT_SLICES = {
@@ -150,8 +151,7 @@ class Instance:
 
     frame counts from 0 in a multi-frame file; None for a file that holds just this slice.
     pixels says where they lie in the file, if they need no decoder. remarks: what is odd in the
-    file and was carried on, for the series' warnings. completed: the file itself lacks what
-    `load` gives, or is in another encoding than it says (pipeline.dicom.read.file_meta).
+    file and was carried on, for the series' warnings.
     """
 
     path: Path
@@ -160,7 +160,6 @@ class Instance:
     frame: int | None = None
     pixels: PixelSpan | None = None
     remarks: tuple[str, ...] = ()
-    completed: bool = False
 
     @property
     def is_lossy(self) -> bool:
@@ -180,19 +179,12 @@ class Instance:
         """ImagePositionPatient: (x, y, z) of the first pixel's centre in LPS mm."""
         return numbers(self.header, "ImagePositionPatient", 3)
 
-    def load(self, *, pixels: bool = True) -> Dataset:
-        """The slice as a single-frame data set, with its pixels as they are stored or without.
+    def load(self) -> Dataset:
+        """The slice as a single-frame data set, with its pixels as they are stored.
 
         Raises Unreadable, and what pydicom raises, where the file is damaged.
         """
-        if self.frame is None:
-            dataset = read_dataset(self.path, stop_before_pixels=not pixels)
-            complete(dataset)
-            return dataset
-        dataset = load_frame(self.path, self.frame)
-        if not pixels:
-            del dataset.PixelData
-        return dataset
+        return read_dataset(self.path) if self.frame is None else load_frame(self.path, self.frame)
 
 
 def read_instances(
@@ -222,9 +214,7 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         _name_by_folder(header, path)
     slices: list[tuple[Dataset, int | None]] = [(header, None)]
     if is_multi_frame_ct(_sop_class(header)):
-        dataset = read_dataset(path, stop_before_pixels=True)
-        complete(dataset)
-        frames = frame_headers(dataset)
+        frames = frame_headers(read_dataset(path, stop_before_pixels=True))
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
     others = [_other_object(slice_header) for slice_header, _ in slices]
     if others[0] and all(others):
@@ -236,9 +226,7 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
         remarks = (*form, *require_slice(values, rescale_type=intake.rescale_type))
-        found.append(
-            Instance(path, slice_header, position_mm(values), frame, pixels, remarks, bool(form))
-        )
+        found.append(Instance(path, slice_header, position_mm(values), frame, pixels, remarks))
     return found
 
 
@@ -257,7 +245,7 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
     with opened(path) as stream:
         head = stream.read(HEAD_BYTES)
     scanned = scan(head, HEADER_TAGS)
-    if scanned and not lacks_what_meta_has(scanned[0]):
+    if scanned:
         return *scanned, ()
     header, remarks = read_with_remarks(
         path,
@@ -265,7 +253,7 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
         specific_tags=sorted(HEADER_TAGS),
         defer_size=DEFER_ABOVE_BYTES,
     )
-    return header, None, (*remarks, *complete(header))
+    return header, None, remarks
 
 
 def _name_by_folder(header: Dataset, path: Path) -> None:
@@ -281,7 +269,8 @@ def _name_by_folder(header: Dataset, path: Path) -> None:
 
 
 def _sop_class(header: Dataset) -> UID:
-    return UID(header.SOPClassUID)
+    stated = header.get("SOPClassUID") or _meta(header, "MediaStorageSOPClassUID")
+    return UID(stated or CTImageStorage)
 
 
 def _meta(header: Dataset, name: str) -> str:

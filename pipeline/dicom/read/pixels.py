@@ -20,8 +20,11 @@ from pipeline.core.units import AIR_HU, LOWEST_CT_HU
 from pipeline.dicom.read.codestream import require_matching_size
 from pipeline.dicom.read.files import opened, size_of
 from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.raw_elements import is_overlay
 from pipeline.dicom.read.slice_requirements import numbers
 
+#: Element of (60xx,0102), Overlay Bit Position.
+OVERLAY_BIT_POSITION = 0x0102
 UNUSED_BITS = "bits beyond BitsStored hold something else (overlay or garbage) and were left out"
 
 NO_DECODER = (
@@ -205,7 +208,8 @@ def _interpreted(header: Dataset, coding: Coding, containers: NDArray) -> Stored
         raise Unreadable("beyond the bits allocated and stored", "HighBit", header.HighBit)
     pixels = StoredPixels(containers >> unused_below if unused_below else containers, coding)
     if pixels.coding.bits < pixels.coding.allocated:
-        pixels = _without_unused_bits(pixels)
+        overlays = _overlay_bits(header, coding) >> unused_below
+        pixels = _without_unused_bits(_without_overlays(pixels, overlays))
     corner = _corner_below_any_ct_number(pixels)
     return _with_padding(pixels, corner) if corner is not None else pixels
 
@@ -215,19 +219,52 @@ def _with_padding(pixels: StoredPixels, value: int) -> StoredPixels:
     return replace(pixels, coding=replace(pixels.coding, padding=padding))
 
 
+def _overlay_bits(header: Dataset, coding: Coding) -> int:
+    """The container's bits that hold overlays, as editions before 2004 allowed (PS3.3 C.9.2)."""
+    positions = [
+        header[tag].value
+        for tag in header.keys()  # noqa: SIM118  (of elements, not of a mapping)
+        if is_overlay(tag) and tag & 0xFFFF == OVERLAY_BIT_POSITION
+    ]
+    unused = range(coding.bits, coding.allocated)  # 0 for an overlay with data of its own
+    return sum({1 << position for position in positions if position in unused})
+
+
+def _without_overlays(pixels: StoredPixels, overlays: int) -> StoredPixels:
+    """The containers as they would be without these bits, in which overlays are drawn.
+
+    A container with other bits beside them, neither zeros nor its sign, is left as it is: a fill
+    is restored bit for bit.
+    """
+    rest = np.uint16((1 << pixels.coding.allocated) - (1 << pixels.coding.bits) & ~overlays)
+    containers, value = pixels.containers.astype(np.uint16), pixels.value.astype(np.uint16)
+    is_value = (containers & rest == 0) | ((containers ^ value) & rest == 0)
+    drawn = is_value & (containers != value)
+    if not overlays or not drawn.any():
+        return pixels
+    return StoredPixels(
+        np.where(drawn, pixels.value, pixels.containers),
+        pixels.coding,
+        (*pixels.warnings, UNUSED_BITS),
+    )
+
+
 def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
     """What lies outside BitsStored: one single value is a fill, many are foreign bits.
 
-    A fill is masked and restored on export; foreign bits, such as an overlay's (PS3.5 8.1.1),
-    are left out with a warning.
+    A fill is masked and restored on export; foreign bits, such as an overlay's that no attribute
+    declares, are left out with a warning. Zeros are neither: some writers leave a negative value
+    without its sign there (PS3.5 8.1.1 gives unused bits no meaning).
     """
-    foreign = (pixels.containers != pixels.value) & pixels.valid
+    has_bits = (pixels.containers < 0) | (pixels.containers >> pixels.coding.bits > 0)
+    foreign = (pixels.containers != pixels.value) & pixels.valid & has_bits
     values = np.unique(pixels.containers[foreign])
     if len(values) == 0:
         return pixels
     if len(values) == 1:
         return _with_padding(pixels, int(values[0]))
-    return replace(pixels, warnings=(*pixels.warnings, UNUSED_BITS))
+    warnings = dict.fromkeys((*pixels.warnings, UNUSED_BITS))
+    return replace(pixels, warnings=tuple(warnings))
 
 
 def _corner_below_any_ct_number(pixels: StoredPixels) -> int | None:

@@ -124,6 +124,32 @@ def test_twelve_signed_bits_in_sixteen_keep_their_sign(tmp_path):
     np.testing.assert_array_equal(volume_of(tmp_path).image_hu[0], values)
 
 
+def test_a_line_drawn_in_an_unused_bit_is_no_padding(tmp_path):
+    """An overlay in the pixels (PS3.3 C.9.2, until 2004): over one value, it looked like a fill."""
+    values = ramp()
+    values[0] = 24  # air, along the line
+    source = ct_slice(0, values.astype(np.uint16) | np.uint16(1 << 15) * (values == 24))
+    source.BitsStored, source.HighBit = 12, 11
+    source.add_new(0x60000100, "US", 16)
+    source.add_new(0x60000102, "US", 15)
+    save(source, tmp_path / "0.dcm")
+    reading = read_volume(only_series(tmp_path))
+    assert reading.volume.valid.all()
+    np.testing.assert_array_equal(reading.volume.image_hu[0], values - 1024)
+    assert any("beyond BitsStored" in warning for warning in reading.series.warnings)
+
+
+def test_a_single_negative_value_without_its_sign_is_no_padding(tmp_path):
+    """Twelve signed bits, and zeros above them: the one value of air looked like a fill."""
+    values = np.where(ramp() > 500, ramp(), -1000)
+    cells = (values.astype(np.int64) & 0xFFF).astype(np.uint16)
+    coded = {"PixelRepresentation": 1, "BitsStored": 12, "HighBit": 11, "RescaleIntercept": "0"}
+    save(ct_slice(0, cells, **coded), tmp_path / "0.dcm")
+    volume = volume_of(tmp_path)
+    assert volume.valid.all()
+    np.testing.assert_array_equal(volume.image_hu[0], values)
+
+
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 )
