@@ -21,6 +21,7 @@ class Disposition(StrEnum):
 
     EXCLUDED = "excluded"  # not CT images: nothing is wrong, and nothing is lost
     QUARANTINED = "quarantined"  # should have been usable, and is not
+    USED = "used"  # part of an image that another file names, and read with it
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Refusal:
 
 
 def by_disposition(refusals: list[Refusal], root: Path) -> dict[str, list[dict[str, str]]]:
-    """{"quarantined": [...], "excluded": [...]}, files named relative to `root`."""
+    """{"quarantined": [...], "excluded": [...], "used": [...]}, files named relative to `root`."""
     return {
         str(one): [refusal.as_dict(root) for refusal in refusals if refusal.disposition is one]
         for one in Disposition
@@ -92,7 +93,8 @@ def nothing_usable(
     with each file's, by default of nothing else."""
     if not refusals:
         return NothingUsableError(f"{root} is empty: no file to read")
-    reasons = [refusal.reason for refusal in refusals]
+    faulty = [one for one in refusals if one.disposition is Disposition.QUARANTINED]
+    reasons = [refusal.reason for refusal in faulty or refusals]
     commonest = Counter(reasons).most_common(1)[0][0]
     return NothingUsableError(
         f"no usable CT series in {root}: {len(refusals)} files refused, "

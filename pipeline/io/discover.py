@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.core.refusals import Refusal
+from pipeline.core.refusals import Disposition, Refusal
+from pipeline.dicom.read.files import archive_of
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import series_key
-from pipeline.io.volume_files import is_image_file
+from pipeline.io.volume_files import format_of, is_image_file, voxel_file
 
 #: One volume: a DICOM series, or an image file.
 Source = Series | Path
@@ -45,10 +46,31 @@ def discover(
     does not exist.
     """
     discovery = find_series(root, progress, intake=intake)
-    # Image files within archives cannot be opened by their readers.
-    images = [r.path for r in discovery.refusals if is_image_file(r.path) and r.path.is_file()]
-    refusals = [r for r in discovery.refusals if r.path not in images]
+    images = [r.path for r in discovery.refusals if _is_image(r)]
+    voxels = {file: image for image in images if (file := voxel_file(image)) is not None}
+    refusals = [_as_part(r, voxels) for r in discovery.refusals if r.path not in images]
     return Discovered(discovery.root, discovery.series, images, refusals)
+
+
+def _is_image(refusal: Refusal) -> bool:
+    """Whether a file that is no DICOM is an image file: not one in an archive, or a hidden one."""
+    return (
+        is_image_file(refusal.path)
+        and refusal.path.is_file()
+        and not refusal.path.name.startswith(".")
+    )
+
+
+def _as_part(refusal: Refusal, voxels: dict[Path, Path]) -> Refusal:
+    """The refusal, but of a file with an image's voxels, and of an image in an archive, what
+    they are."""
+    if refusal.path in voxels:
+        reason = f"the voxels of {voxels[refusal.path].name}, read with it"
+        return Refusal(refusal.path, Disposition.USED, reason)
+    if is_image_file(refusal.path) and archive_of(refusal.path):
+        reason = f"{format_of(refusal.path)} in an archive is not read in place: unpack it"
+        return Refusal(refusal.path, Disposition.QUARANTINED, reason)
+    return refusal
 
 
 def files_of(source: Source) -> list[Path]:
@@ -64,6 +86,12 @@ def source_key(source: Source, key: bytes) -> str:
 
 
 def image_key(path: Path, key: bytes, prefix: str) -> str:
-    """The pseudonym of an image file, which has no identifiers: a keyed hash of its bytes."""
+    """The pseudonym of an image file, which has no identifiers: a keyed hash of its bytes, and of
+    those of its voxels where they lie in a file of their own."""
     with path.open("rb") as stream:
-        return pseudonym(key, prefix, hashlib.file_digest(stream, "sha256").hexdigest())
+        found = [hashlib.file_digest(stream, "sha256").hexdigest()]
+    voxels = voxel_file(path)
+    if voxels is not None:
+        with voxels.open("rb") as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return pseudonym(key, prefix, *found)

@@ -23,6 +23,9 @@ MAX_VOXELS = 2**30
 MAX_HEADER_BYTES = 1024 * 1024  # of text, at most
 #: Bytes that are unpacked at once: Deflate unpacks them to a thousand times as many at most.
 CHUNK_BYTES = 8192
+#: Encodings by the names of NRRD and of MetaImage's CompressedData; ITK has no decoder for others.
+PACKED_ENCODINGS, PLAIN_ENCODINGS = ("gzip", "gz", "true"), ("raw", "false", "")
+TEXT_ENCODINGS = ("ascii", "text", "txt", "hex")
 #: Header fields without which ITK assumes a default place, with their other names after a bar.
 PLACE_FIELDS = {
     "NRRD": ("space", "space directions", "space origin"),
@@ -67,6 +70,7 @@ def read_itk(path: Path) -> StoredImage:
     fields, start = _text_header(path, source)
     voxels, start = _voxels(path, start, fields)
     _require_known(fields, source)
+    _encoding(fields)
     reader, affine = open_itk(path)
     if reader.GetNumberOfComponents() != 1:
         raise Unreadable("not one grey value a voxel", "components", reader.GetNumberOfComponents())
@@ -76,13 +80,30 @@ def read_itk(path: Path) -> StoredImage:
     require_shape(reader.GetSize())
     sample = SimpleITK.GetArrayViewFromImage(SimpleITK.Image([1] * 3, reader.GetPixelIDValue()))
     length = math.prod(reader.GetSize()) * sample.itemsize
-    encoding = (fields.get("encoding") or fields.get("compresseddata") or "").lower()
-    require_all_bytes(voxels, start, length, packed=encoding in ("gzip", "gz", "true"))
+    if (encoding := _encoding(fields)) not in TEXT_ENCODINGS:  # of numbers as text ITK finds all
+        require_all_bytes(voxels, start, length, packed=encoding in PACKED_ENCODINGS)
     size = voxels.stat().st_size - start
     if int(fields.get("compresseddatasize", size)) != size:
         raise Unreadable(f"expected {size}", "compresseddatasize", fields["compresseddatasize"])
     values = SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32)
     return StoredImage(values, affine)
+
+
+def _encoding(fields: dict[str, str]) -> str:
+    """How the voxels are written; raises Unreadable for what ITK cannot decode."""
+    encoding = (fields.get("encoding") or fields.get("compresseddata") or "").lower()
+    if encoding not in (*PACKED_ENCODINGS, *PLAIN_ENCODINGS, *TEXT_ENCODINGS):
+        raise Unreadable("no decoder: save it with encoding gzip or raw", "encoding", encoding)
+    return encoding
+
+
+def detached_voxels(path: Path) -> Path | None:
+    """The file that an NRRD or MetaImage header names for its voxels; None where there is none."""
+    try:
+        voxels, _ = _voxels(path, *_text_header(path, ITK_FORMATS[suffix_of(path)])[::-1])
+    except (Unreadable, OSError):
+        return None
+    return None if voxels == path else voxels
 
 
 def open_itk(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]]:

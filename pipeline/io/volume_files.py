@@ -26,6 +26,7 @@ from pipeline.core.volume import Volume
 from pipeline.io.itk_reader import (
     ITK_FORMATS,
     StoredImage,
+    detached_voxels,
     open_itk,
     read_itk,
     require_all_bytes,
@@ -34,6 +35,8 @@ from pipeline.io.itk_reader import (
 )
 
 NIFTI = (".nii", ".nii.gz")
+#: NIfTI of two files: the header, and the voxels.
+NIFTI_HEADER, NIFTI_VOXELS = ".hdr", ".img"
 WRITTEN_SUFFIXES = (*NIFTI, ".nrrd", ".mha")
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -49,17 +52,30 @@ MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 def written_suffix(path: Path) -> str:
     """The suffix of a result for a source file: the same, or the one-file variant of its format."""
     suffix = suffix_of(path)
-    return {".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
+    return {".nhdr": ".nrrd", ".mhd": ".mha", NIFTI_HEADER: ".nii"}.get(suffix, suffix)
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file's name says that it is one of these formats."""
+    """Whether a file's name says that it is one of these formats; of `.hdr`, which other programs
+    use too, that its voxels lie beside it."""
+    if suffix_of(path) == NIFTI_HEADER:
+        return voxel_file(path) is not None
     return suffix_of(path) in (*NIFTI, *ITK_FORMATS)
+
+
+def voxel_file(path: Path) -> Path | None:
+    """The file beside a header that holds its voxels; None where they are in the same file, or
+    nowhere."""
+    suffix = suffix_of(path)
+    if suffix == NIFTI_HEADER:
+        beside = (path.with_suffix(end) for end in (NIFTI_VOXELS, NIFTI_VOXELS.upper()))
+        return next((file for file in beside if file.is_file()), None)
+    return detached_voxels(path) if suffix in ITK_FORMATS else None
 
 
 def format_of(path: Path) -> str:
     """The format's name, for a file that is_image_file."""
-    return "NIfTI" if suffix_of(path) in NIFTI else ITK_FORMATS[suffix_of(path)]
+    return ITK_FORMATS.get(suffix_of(path), "NIfTI")
 
 
 def read_image(path: Path) -> Volume:
@@ -95,7 +111,7 @@ def read_stored(path: Path) -> StoredImage:
     with unreadable_as(format_of(path)):
         if not path.stat().st_size:
             raise Unreadable("an empty file")
-        stored = (_read_nifti if suffix_of(path) in NIFTI else read_itk)(path)
+        stored = (read_itk if suffix_of(path) in ITK_FORMATS else _read_nifti)(path)
         _require_axes(stored.affine_lps)
     return stored
 
@@ -106,8 +122,8 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     Raises Unreadable for a damaged header.
     """
     with unreadable_as(format_of(path)):
-        if suffix_of(path) in NIFTI:
-            header = nibabel.load(path).header
+        if suffix_of(path) not in ITK_FORMATS:
+            header = _open_nifti(path).header
             size = header.get_data_shape()[:3]
             unit = MILLIMETRES[header.get_xyzt_units()[0]]
             affine = LPS_TO_RAS @ _nifti_affine(header, size, unit)
@@ -138,8 +154,15 @@ def _even_origins(affine: NDArray[np.float64], slices: int) -> NDArray[np.float6
     return affine[:3, 3] + np.arange(slices)[:, None] * affine[:3, 2]
 
 
-def _read_nifti(path: Path) -> StoredImage:
+def _open_nifti(path: Path) -> nibabel.Nifti1Pair:
     image = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Pair):  # Analyze 7.5 has no place in the patient
+        raise Unreadable("not NIfTI but Analyze: convert it", "magic", type(image).__name__)
+    return image
+
+
+def _read_nifti(path: Path) -> StoredImage:
+    image = _open_nifti(path)
     header = image.header
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
@@ -149,9 +172,9 @@ def _read_nifti(path: Path) -> StoredImage:
     if kind.kind not in "iuf":
         raise Unreadable("not one grey value a voxel", "datatype", kind)
     length = math.prod(shape) * kind.itemsize
-    require_all_bytes(
-        path, 0, int(header["vox_offset"]) + length, packed=suffix_of(path) == ".nii.gz"
-    )
+    packed = suffix_of(path) == ".nii.gz"
+    voxels = voxel_file(path) or path
+    require_all_bytes(voxels, 0, int(header["vox_offset"]) + length, packed=packed)
     unit = header.get_xyzt_units()[0]
     affine = _nifti_affine(header, shape, MILLIMETRES[unit])
     warnings = ["the file names no unit of length: taken as mm"] if unit == "unknown" else []

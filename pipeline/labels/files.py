@@ -84,7 +84,7 @@ def labels_of(values: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
 
 def names_in(path: Path) -> dict[int, str]:
     """The names of values that a file has itself; {} where it has none."""
-    if suffix_of(path) in NIFTI:
+    if suffix_of(path) not in ITK_FORMATS:
         return _names_in_nifti(path)
     return _names_in_nrrd(path) if ITK_FORMATS[suffix_of(path)] == "NRRD" else {}
 
