@@ -28,7 +28,7 @@ def missing(reason: str) -> None:
     """Skip with the reason; in CI, where everything must be there, fail instead."""
     if REQUIRE_ALL:
         pytest.fail(f"LDCT_REQUIRE_ALL=1, but {reason}")
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
