@@ -175,7 +175,7 @@ def test_a_series_without_uids_is_quarantined_by_name_and_others_go_on(tmp_path,
     assert len(refused) == 20
     for refusal in refused:
         assert refusal.attribute == "PatientID"
-        for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "unidentified"):
             assert name in refusal.reason
     entries = report.to_dict()["quarantined"]
     assert {Path(entry["file"]).parts[0] for entry in entries} == {"torso"}

@@ -13,7 +13,7 @@ from pipeline.dicom.derived.check import CheckSummary, SeriesCheck
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
 from pipeline.dicom.derived.quantise import ClippedPixels, total_clipped
 from pipeline.dicom.derived.write import Operation, SeriesTarget
-from pipeline.dicom.read.headers import UNIDENTIFIED
+from pipeline.dicom.read.made_up_uids import UNIDENTIFIED
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
 from pipeline.dicom.read.volume import Slice

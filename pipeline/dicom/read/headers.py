@@ -6,8 +6,6 @@ be used is quarantined.
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +37,10 @@ from pipeline.dicom.read.files import (
     size_of,
 )
 from pipeline.dicom.read.ingest_options import IngestOptions
+from pipeline.dicom.read.made_up_uids import UNIDENTIFIED, name_by_folder
 from pipeline.dicom.read.slice_requirements import (
     IDENTITY_KEYWORDS,
     REQUIRED_KEYWORDS,
-    is_empty,
     numbers,
     position_mm,
     require_slice,
@@ -141,9 +139,6 @@ LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
 #: Suffixes of archives, and of single files, that are packed in other ways than zip's.
 PACKED = (".tar", ".tgz", ".gz", ".tbz", ".bz2", ".txz", ".xz", ".lzma", ".zst", ".7z", ".rar")
 
-#: Prefix of identifiers that were made here for files without any; such files are not exported.
-UNIDENTIFIED = "unidentified."
-
 
 @dataclass(frozen=True)
 class Instance:
@@ -210,8 +205,7 @@ def read_instances(
 
 def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:
     header, pixels, form = _header(path)
-    if intake.unidentified == "folder":
-        _name_by_folder(header, path)
+    named = name_by_folder(header, path) if intake.unidentified == "folder" else ()
     slices: list[tuple[Dataset, int | None]] = [(header, None)]
     if is_multi_frame_ct(_sop_class(header)):
         frames = frame_headers(read_dataset(path, stop_before_pixels=True))
@@ -225,7 +219,7 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
-        remarks = (*form, *require_slice(values, rescale_type=intake.rescale_type))
+        remarks = (*form, *named, *require_slice(values, rescale_type=intake.rescale_type))
         found.append(Instance(path, slice_header, position_mm(values), frame, pixels, remarks))
     return found
 
@@ -254,18 +248,6 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
         defer_size=DEFER_ABOVE_BYTES,
     )
     return header, None, remarks
-
-
-def _name_by_folder(header: Dataset, path: Path) -> None:
-    """Make missing identifiers: patient, study and series from the folder, the instance from the
-    file's path."""
-    for name in IDENTITY_KEYWORDS:
-        named_after = path if name == "SOPInstanceUID" else path.parent
-        if is_empty(header, name):
-            header.pop(name, None)  # its element may be shared with other slices
-            summary = hashlib.sha256(f"{name} {named_after.absolute()}".encode()).digest()
-            uid = f"{UNIDENTIFIED}{uuid.UUID(bytes=summary[:16], version=5).int}"
-            setattr(header, name, uid)
 
 
 def _sop_class(header: Dataset) -> UID:

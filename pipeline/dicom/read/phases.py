@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from pipeline.dicom.read.alike import same_values, text_of
-from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.grouping import Part, numbered
 from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance
 
@@ -98,9 +97,7 @@ class PlacedSlices:
 
 def whole_header(instance: Instance) -> Dataset:
     """All attributes of a slice but its pixels; of a frame they are there already."""
-    if instance.frame is not None:
-        return instance.header
-    return read_dataset(instance.path, stop_before_pixels=True)
+    return instance.load(pixels=False) if instance.frame is None else instance.header
 
 
 def phases_of(placed: PlacedSlices) -> list[Part] | None:
@@ -129,21 +126,10 @@ def split_by(placed: PlacedSlices, names: tuple[str, ...]) -> list[Part] | None:
     for number, same in enumerate(zip(*columns, strict=True)):
         grouped[same].append(number)
     parts = list(grouped.values())
-    if len(parts) < 2 or any(
-        len(part) < placed.smallest or _share_places(placed, part) for part in parts
-    ):
+    volumes = [len({placed.places[number] for number in part}) == len(part) for part in parts]
+    if len(parts) < 2 or not all(volumes) or min(map(len, parts)) < placed.smallest:
         return None
     return _named(placed, parts, names)
-
-
-def _share_places(placed: PlacedSlices, part: Sequence[int]) -> bool:
-    """Whether slices share a place; one object that is there twice does not count."""
-    return any(
-        placed.places[one] == placed.places[other]
-        and placed.instances[one].header.SOPInstanceUID
-        != placed.instances[other].header.SOPInstanceUID
-        for one, other in pairwise(part)
-    )
 
 
 def _may_be_one_of_two(placed: PlacedSlices, name: str) -> bool:

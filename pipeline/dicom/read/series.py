@@ -27,6 +27,7 @@ from pipeline.dicom.read.grouping import (
 )
 from pipeline.dicom.read.headers import Instance, read_instances
 from pipeline.dicom.read.ingest_options import IngestOptions
+from pipeline.dicom.read.made_up_uids import with_own_uids
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
 from pipeline.dicom.read.splitting import parts_of, without_copies
 
@@ -96,6 +97,8 @@ def find_series(
         else:
             discovery.refusals.append(found)
             discovery.refusals.extend(missing_files(path))
+    if intake.unidentified == "folder":
+        instances = with_own_uids(instances)
     groups = in_groups(instances)
     known = _KnownGaps.of(discovery.refusals, groups)
     for group in groups:

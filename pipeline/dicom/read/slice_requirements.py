@@ -38,6 +38,9 @@ REQUIRED_KEYWORDS = (
 #: The identifiers of patient, study, series and instance: one value each.
 IDENTITY_KEYWORDS = REQUIRED_KEYWORDS[:4]
 
+#: The remedy for files without identifiers.
+FOR_TRAINING = "use them for training with intake.unidentified: folder (unidentified=folder)"
+
 #: What may say how pixels are to be read: one whole number each, where they are there.
 OPTIONAL_INTEGERS = ("HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
@@ -62,10 +65,11 @@ def require_slice(header: Header, *, rescale_type: str = "refuse") -> list[str]:
     """
     missing = [name for name in REQUIRED_KEYWORDS if is_empty(header, name)]
     if missing:
-        raise Unreadable(
-            f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named",
-            missing[0],
+        reason = (
+            f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named"
         )
+        nameless = set(missing) <= set(IDENTITY_KEYWORDS)
+        raise Unreadable(f"{reason}; {FOR_TRAINING}" if nameless else reason, missing[0])
     for name in IDENTITY_KEYWORDS:
         if not isinstance(header.get(name), str):
             raise Unreadable("expected one name", name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,13 +20,14 @@ from pipeline.dicom.read.phases import (
     split_by,
 )
 from pipeline.dicom.read.pixels import StoredPixels, read_slice
+from pipeline.dicom.read.slice_requirements import FOR_TRAINING
 from pipeline.dicom.read.spacing import POSITION_TOLERANCE_MM, is_even
 
 #: A part of fewer slices is one table position of a step-and-shoot scan, not a volume.
 MIN_PART_SLICES = 3
 SHARED_UID = (
     "slices at different places share a UID, which names one object (PS3.5 9): give each its own, "
-    "or use them for training with intake.unidentified: folder (--intake unidentified=folder)"
+    f"or {FOR_TRAINING}"
 )
 #: Slices of two of these are of two times, wherever they lie.
 TEMPORAL_KEYWORDS = (
@@ -42,7 +45,7 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
     whole = [Part(tuple(ordered))]
     placed = _placed(ordered)
     if placed.places[-1] + 1 < len(ordered):
-        return phases_of(placed) or whole
+        return phases_of(placed) or _phases_with_copies(placed) or whole
     if len(ordered) < 2 * MIN_PART_SLICES:
         return whole
     if is_even(ordered):
@@ -55,6 +58,19 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
         or _interleaved(placed.with_whole_headers(), PHASE_KEYWORDS)
         or whole
     )
+
+
+def _phases_with_copies(placed: PlacedSlices) -> list[Part] | None:
+    """As phases_of, where the same objects are there more than once: by one of each."""
+    copies: dict[tuple[int, str], list[Instance]] = defaultdict(list)
+    for place, instance in zip(placed.places, placed.instances, strict=True):
+        copies[place, instance.header.SOPInstanceUID].append(instance)
+    one_of_each = {id(same[0]): same for same in copies.values()}
+    parts = phases_of(_placed([same[0] for same in copies.values()]))
+    return parts and [
+        replace(part, instances=tuple(i for one in part.instances for i in one_of_each[id(one)]))
+        for part in parts
+    ]
 
 
 def _placed(ordered: Sequence[Instance]) -> PlacedSlices:

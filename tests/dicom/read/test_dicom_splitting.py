@@ -29,7 +29,7 @@ from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume, series_key
 
 
-def uids(series) -> list[str]:
+def uids_of(series) -> list[str]:
     return [str(instance.header.SOPInstanceUID) for instance in series.instances]
 
 
@@ -63,7 +63,7 @@ def test_phases_at_the_same_places_become_volumes_with_names(tmp_path, name):
     assert parts == [f"{name} {10 * phase}" for phase in (1, 2, 3)]
     for series in found.series:
         phase = int(float(series.part.split()[1])) // 10
-        assert uids(series) == [f"{ROOT_UID}.{phase}.{index + 1}" for index in range(4)]
+        assert uids_of(series) == [f"{ROOT_UID}.{phase}.{index + 1}" for index in range(4)]
         assert has_warning(series, f"one of several volumes in its series: {series.part}")
         assert series.evenly_spaced
     assert len({series_key(series, KEY) for series in found.series}) == 3
@@ -144,7 +144,7 @@ def test_the_real_series_with_copies_is_read_from_its_archive(test_data):
                 dataset = pydicom.dcmread(stream)
                 stored[str(dataset.SOPInstanceUID)] = dataset.pixel_array
     volume = read_volume(series).volume
-    for image_hu, valid, uid in zip(volume.image_hu, volume.valid, uids(series), strict=True):
+    for image_hu, valid, uid in zip(volume.image_hu, volume.valid, uids_of(series), strict=True):
         np.testing.assert_array_equal(image_hu[valid], stored[uid][valid] - 1024.0)
 
 
@@ -319,6 +319,38 @@ def test_slices_without_a_name_go_by_their_folder_if_that_is_chosen(test_data):
     assert len(series.instances) == 20
     assert series.evenly_spaced
     assert read_volume(series).volume.image_hu.shape == (20, 512, 512)
+
+
+@pytest.mark.parametrize("uids", ["equal", "empty", "in pairs"])
+def test_shared_or_empty_sop_uids_are_for_training_if_that_is_chosen(tmp_path, uids):
+    for index, path in enumerate(write_series(tmp_path, 4)):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = {"equal": ROOT_UID, "empty": ""}.get(
+            uids, f"{ROOT_UID}.{index // 2}"
+        )
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID or ""
+        dataset.save_as(path)
+    shutil.copy(tmp_path / "001.dcm", tmp_path / "copy.dcm")
+    refused = find_series(tmp_path)
+    assert refused.series == []
+    assert {r.attribute for r in refused.refusals if "a copy" not in r.reason} == {"SOPInstanceUID"}
+    assert "unidentified=folder" in refused.refusals[-1].reason
+    found = find_series(tmp_path, intake=IngestOptions(unidentified="folder"))
+    (series,) = found.series
+    assert len(set(uids_of(series))) == 4
+    assert all(instance.is_unidentified for instance in series.instances)
+    assert has_warning(series, "for training only")
+    assert [r.reason for r in found.refusals] == [
+        "a copy: another slice has the same place and pixels"
+    ]
+    np.testing.assert_array_equal(read_volume(series).volume.image_hu[3], ramp(3) - 1024.0)
+
+
+def test_equal_objects_keep_their_uid_where_folders_name_slices(tmp_path):
+    write_series(tmp_path, 4)
+    (series,) = find_series(tmp_path, intake=IngestOptions(unidentified="folder")).series
+    assert not any(instance.is_unidentified for instance in series.instances)
+    assert series.warnings == ()
 
 
 def test_a_data_set_without_preamble_is_read(tmp_path):
