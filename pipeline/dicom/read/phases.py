@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from pipeline.dicom.read.alike import same_values, text_of
+from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.grouping import Part, numbered
 from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance
 
@@ -97,7 +98,9 @@ class PlacedSlices:
 
 def whole_header(instance: Instance) -> Dataset:
     """All attributes of a slice but its pixels; of a frame they are there already."""
-    return instance.load(pixels=False) if instance.frame is None else instance.header
+    if instance.frame is not None:
+        return instance.header
+    return read_dataset(instance.path, stop_before_pixels=True)
 
 
 def phases_of(placed: PlacedSlices) -> list[Part] | None:
