@@ -90,7 +90,7 @@ def apply_flow(
     (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where one
     of several series fails, too.
     """
-    to = Export(out, compress, difference, require_form(labels))
+    to = Export(out, compress, difference, require_form(labels), intake.air)
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner
@@ -154,7 +154,7 @@ def simulate_flow(
     source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: IngestOptions, compress: str
 ) -> Json:
     """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
-    to = Export(out, compress)
+    to = Export(out, compress, air=intake.air)
 
     def body() -> Json:
         def one(source: Source, key: str, folder: Path) -> Exported:

@@ -30,6 +30,7 @@ from pipeline.io.discover import Source
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
+from pipeline.store.series_record import SeriesRecord
 from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -65,10 +66,11 @@ def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> In
 def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
     """Side by patient, recorded in the store so that no patient changes sides; one without a series
     that the task can use is on none."""
-    task, records = task_of(config), store.records()
-    usable = {record.patient for key, record in records.items() if task.usable(store, key, config)}
+    records = store.records()
+    usable = {record.patient for key, record in records.items() if _usable(store, key, config)}
     if patients and usable.isdisjoint(patients):
-        raise NothingUsableError(task.nothing_usable(config))
+        held = [record.scale_fault for record in records.values() if _held_back(record, config)]
+        raise NothingUsableError(held[0] if held else task_of(config).nothing_usable(config))
     sides = split_patients(
         [patient for patient in patients if patient in usable],
         config.data.split,
@@ -256,9 +258,18 @@ def report_stage(
 def keys_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> dict[str, list[str]]:
     """Series keys on each side, of those that the task can use; a patient without a side in
     this run is on none."""
-    task = task_of(config)
     found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
     for key, record in sorted(store.records().items()):
-        if record.patient in sides and task.usable(store, key, config):
+        if record.patient in sides and _usable(store, key, config):
             found[sides[record.patient]].append(key)
     return found
+
+
+def _usable(store: Store, key: str, config: RunConfig) -> bool:
+    held_back = _held_back(store.record(key), config)
+    return not held_back and task_of(config).usable(store, key, config)
+
+
+def _held_back(record: SeriesRecord, config: RunConfig) -> bool:
+    """Whether the values of a series may be no HU, and the run does not take them all the same."""
+    return bool(record.scale_fault) and config.data.intake.air == "require"

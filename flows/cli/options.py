@@ -48,8 +48,8 @@ IngestChoices = Annotated[
         "--intake",
         metavar="NAME=CHOICE",
         help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
-        "unidentified=folder, rescale_type=hu, labels=nearest, fractions=half; skip_folders=WORD "
-        "leaves folders alone. May be given several times.",
+        "unidentified=folder, rescale_type=hu, air=accept, labels=nearest, fractions=half; "
+        "skip_folders=WORD leaves folders alone. May be given several times.",
     ),
 ]
 Strength = Annotated[

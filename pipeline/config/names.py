@@ -139,6 +139,7 @@ RENAMED = {
 #: default it says what it always said, so that digests leave the key out.
 ADDED: dict[str, Any] = {
     "data.intake.rescale_type": "refuse",
+    "data.intake.air": "require",
     "data.nested": None,
 }
 

@@ -19,6 +19,14 @@ WATER_HU = 0.0
 #: Twelve stored bits from -1024: anything lower in a CT image is not a measurement.
 LOWEST_CT_HU = -1024.0
 
+#: Twelve stored bits from -1024, the usual CT scale: what models learn from. Metal that scanners
+#: write on the extended scale lies above.
+HIGHEST_CT_HU = 3071.0
+
+#: The extended CT scale of scanners with 16 bits (12 bits times 10): what lies beyond its ends is
+#: no CT number but drawn, or a fill.
+EXTENDED_CT_HU = (-10240.0, 30710.0)
+
 
 class Window(NamedTuple):
     """A display window in HU, as DICOM's window centre and width."""

@@ -14,7 +14,8 @@ class Volume:
     """A CT series as numbers.
 
     image_hu: float32 [slices, rows, columns]. valid: bool, the same shape, False where the
-    scanner measured nothing (padding); image_hu holds air there. affine_lps: 4 x 4, from
+    scanner measured nothing; image_hu holds air there (padding), or the nearest HU (pixels that
+    were drawn over). affine_lps: 4 x 4, from
     (column, row, slice) to patient millimetres in DICOM's LPS axes; with a tilted gantry it
     is sheared. slice_origins_mm: [slices, 3], each slice's first voxel as its header says,
     the truth where spacing is uneven. provenance: what was read and how, free of identity.

@@ -33,11 +33,18 @@ from pipeline.export.series import (
     file_stem,
     publish,
     require_identifiers,
+    warnings_of,
 )
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.untrusted_regions import METAL_HU, METAL_MARGIN_MM, metal, truncation
 from pipeline.io.discover import Source
-from pipeline.io.volume_files import read_image, write_image, write_voxels, written_suffix
+from pipeline.io.volume_files import (
+    ImageReading,
+    read_padded,
+    write_image,
+    write_voxels,
+    written_suffix,
+)
 from pipeline.labels.discover import grid_of
 from pipeline.labels.files import read_mask, write_labels
 from pipeline.labels.grid import LabelGrid
@@ -50,6 +57,7 @@ BY_AI = ("123110", "DCM", "Artificial Intelligence")
 #: Of CID 7150 and PS3.16 annex D: no structure of the patient.
 NO_STRUCTURE = Anatomy(codes.SCT.SpatialAndRelationalConcept, codes.DCM.SelectedRegion)
 NAME = "made up, not measured"
+NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -149,40 +157,49 @@ def export_filled(
     pipeline.generative.fill refuses, and for a derived series that fails its check.
     """
     try:
-        source, volume, refusals = _read(source)
+        source, found, refusals = _read(source, to)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
     except Unreadable as fault:
         assert isinstance(source, Path)
         return Exported(None, [fault.refusal(source)])
+    volume = found.volume
     if request.region == MISSING:
         return Exported(_export_missing(model, card, volume, to, request), refusals)
     region = request.found_in(volume, grid_of(source))
     result = filled(model, volume.image_hu, region, request.fill, sequence=True, progress=progress)
     labels = LabelMap(region.astype(np.uint8), {1: NAME}, {"kind": "region"})
     operation = request.operation(card, labels)
-    report = _write(replace(volume, image_hu=result.images), labels, source, to, operation)
-    details = {**request.to_dict(), "pixels": int(region.sum()), **result.facts()}
+    made = replace(volume, image_hu=result.images)
+    report = _write(replace(found, volume=made), labels, source, to, operation)
+    pixels, warnings = int(region.sum()), warnings_of(volume)
+    details = {**request.to_dict(), "pixels": pixels, "warnings": warnings, **result.facts()}
     return Exported(report.with_details(**details), refusals)
 
 
-def _read(source: Source) -> tuple[Source, Volume, list[Refusal]]:
-    """The source without the slices that cannot be read, its volume, and what was refused."""
+def _read(source: Source, to: Export) -> tuple[Source, ImageReading, list[Refusal]]:
+    """The source without the slices that cannot be read, what it holds, and what was refused; the
+    padding of a series stays in its slices."""
     if isinstance(source, Series):
         require_identifiers(source)
         reading = read_volume(source)
-        return reading.series, reading.volume, reading.refusals
-    return source, read_image(source), []
+        return reading.series, ImageReading(reading.volume, NOTHING), reading.refusals
+    return source, read_padded(source, air=to.air), []
 
 
 def _write(
-    volume: Volume, region: LabelMap, source: Source, to: Export, operation: Operation
+    found: ImageReading, region: LabelMap, source: Source, to: Export, operation: Operation
 ) -> ExportReport:
-    """Write the region first, so that the filled image is never there without it."""
+    """Write the region first, so that the filled image is never there without it.
+
+    found: with the filled image in place of the source's.
+    """
+    volume = found.volume
     if not isinstance(source, Series):
         name, suffix = file_stem(operation), written_suffix(source)
         write_labels(region, grid_of(source), to.folder / f"{name}-region{suffix}")
-        write_image(volume, to.folder / f"{name}{suffix}")
+        path = to.folder / f"{name}{suffix}"
+        write_image(volume, path, padding=found.padding, generated=region.labels > 0)
         return ExportReport(to.folder.name, len(region.labels), {"clipped_pixels": 0})
     marking = replace(operation, label=f"{operation.label} REGION", product="region")
     beside = to.folder.with_name(f"{to.folder.name}-region")

@@ -13,7 +13,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.labels import export_labels, segmentation_by
-from pipeline.export.series import Export, Exported, require_identifiers
+from pipeline.export.series import Export, Exported, require_identifiers, warnings_of
 from pipeline.inference.segment import segment
 from pipeline.io.discover import Source
 from pipeline.io.volume_files import read_image
@@ -43,10 +43,11 @@ def export_segmented(
 
     if not isinstance(source, Series):
         try:
-            volume = read_image(source)
+            volume = read_image(source, air=to.air)
         except Unreadable as fault:
             return Exported(None, [fault.refusal(source)])
-        return Exported(export_labels(labels_in(volume), source, to.folder, operation), [])
+        report = export_labels(labels_in(volume), source, to.folder, operation)
+        return Exported(report.with_details(warnings=warnings_of(volume)), [])
     try:
         require_identifiers(source)
         reading = read_volume(source)
@@ -54,4 +55,5 @@ def export_segmented(
         return Exported(None, refused.refusals)
     labelmap = labels_in(reading.volume)
     report = export_labels(labelmap, reading.series, to.folder, operation, form=to.labels)
-    return Exported(report, reading.refusals)
+    warnings = warnings_of(reading.volume)
+    return Exported(report.with_details(warnings=warnings), reading.refusals)

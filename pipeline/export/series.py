@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.core.hu_scale import values_of
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.types import Progress
@@ -34,7 +35,7 @@ from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_vol
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
 from pipeline.io.discover import Source
-from pipeline.io.volume_files import read_image, write_image, written_suffix
+from pipeline.io.volume_files import Air, read_padded, write_image, written_suffix
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.calibration import Calibration
 from pipeline.physics.lowdose import LowDoseCT
@@ -77,13 +78,15 @@ class Export:
 
     syntax: the encoding of DICOM pixels, a key of encode.SYNTAXES (all lossless). difference:
     also write result minus source as a series of its own, in `folder`-difference. labels: the
-    form of labels of a series, one of pipeline.export.labels.FORMS.
+    form of labels of a series, one of pipeline.export.labels.FORMS. air: whether image files
+    without HU are refused (IngestOptions.air).
     """
 
     folder: Path
     syntax: str = UNCOMPRESSED
     difference: bool = False
     labels: str = "seg"
+    air: Air = "require"
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)
@@ -125,7 +128,8 @@ def export_denoised(
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
     sample = read_slices(reader.series, measured_slices(len(reader.series.instances)))
-    return Exported(report.with_details(**drift_of(sample)), reader.refusals)
+    warnings = [*reader.series.warnings, *reader.values.remarks()]
+    return Exported(report.with_details(warnings=warnings, **drift_of(sample)), reader.refusals)
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
@@ -211,7 +215,14 @@ def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
     pairs = zip(reading.series.instances, derived.image_hu, strict=True)
     processed = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
     report = publish(processed, reading.series, derived.operation, to)
-    return Exported(report.with_details(**derived.details), reading.refusals)
+    warnings = warnings_of(reading.volume)
+    return Exported(report.with_details(warnings=warnings, **derived.details), reading.refusals)
+
+
+def warnings_of(volume: Volume) -> list[str]:
+    """A volume's warnings, and what its values say of themselves."""
+    values = values_of(volume.image_hu, volume.valid)
+    return [*volume.provenance["warnings"], *values.remarks()]
 
 
 def require_identifiers(series: Series) -> None:
@@ -229,13 +240,15 @@ def require_identifiers(series: Series) -> None:
 
 def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     try:
-        volume = read_image(path)
+        found = read_padded(path, air=to.air)
     except Unreadable as fault:
         return Exported(None, [fault.refusal(path)])
+    volume = found.volume
     derived = compute(volume)
     result = replace(volume, image_hu=derived.image_hu)
-    write_image(result, to.folder / f"{file_stem(derived.operation)}{written_suffix(path)}")
-    details = {"clipped_pixels": 0, **derived.details}
+    name = f"{file_stem(derived.operation)}{written_suffix(path)}"
+    write_image(result, to.folder / name, padding=found.padding)
+    details = {"clipped_pixels": 0, "warnings": warnings_of(volume), **derived.details}
     return Exported(ExportReport(to.folder.name, len(volume.image_hu), details), [])
 
 

@@ -176,7 +176,7 @@ def _mismatch(low: Series, full: Series) -> str:
 
 def _read(series: Series, dose: Dose, *, partner: Series) -> Reading:
     try:
-        return read_volume(series)
+        return read_volume(series).without_drawn()
     except SeriesRefusedError as refused:
         left = _refused(partner, f"its {DOSE_NAMES[dose]} partner cannot be used: {refused}")
         raise SeriesRefusedError([*refused.refusals, *left]) from refused

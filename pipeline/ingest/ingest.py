@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.sections import Pairs
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError, is_disk_full
+from pipeline.core.hu_scale import values_of
 from pipeline.core.refusals import (
     Disposition,
     Refusal,
@@ -26,9 +27,10 @@ from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
 from pipeline.ingest.regrid import apply_intake
 from pipeline.io.discover import Discovered, Source, discover, files_of, image_key, source_key
-from pipeline.io.volume_files import read_image
+from pipeline.io.volume_files import ANY_VALUES, read_image
 from pipeline.labels.discover import discover_labels, grid_of
 from pipeline.labels.read import LabelOptions, on_volume, read_labels
+from pipeline.store.series_record import SCALE_FAULT
 from pipeline.store.store import Store
 
 Progress = Callable[[str, int, int], None]
@@ -129,7 +131,7 @@ def ingest(
         sources = _find_pairs(found, pairs, report)
     for done, source in enumerate(sources, start=1):
         try:
-            _store(_item(source, key), store, intake, report)
+            _store(_item(source, key, intake), store, intake, report)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
         except Exception as error:  # of this series alone: the others go on
@@ -177,12 +179,12 @@ class _Item:
     pair: PairedInput | None = None
 
 
-def _item(source: Source | Pair, key: bytes) -> _Item:
+def _item(source: Source | Pair, key: bytes, intake: IngestOptions) -> _Item:
     """Raises SeriesRefusedError where nothing of the source can be used."""
     if isinstance(source, Pair):
         both = read_pair(source)
         return _Item(
-            both.target.volume,
+            _marked(both.target.volume, both.input.volume),
             source_key(source.target, key),
             patient_key(source.target, key),
             both.source,
@@ -194,15 +196,28 @@ def _item(source: Source | Pair, key: bytes) -> _Item:
             ),
         )
     if isinstance(source, Series):
-        reading = read_volume(source)
+        reading = read_volume(source).without_drawn()
         names = source_key(reading.series, key), patient_key(source, key)
-        return _Item(reading.volume, *names, reading.series, reading.refusals)
+        return _Item(_marked(reading.volume), *names, reading.series, reading.refusals)
     try:
-        volume = read_image(source)
+        volume = read_image(source, air=intake.air)
     except Unreadable as fault:
         raise SeriesRefusedError([fault.refusal(source)]) from fault
     # An image file names no patient: it counts as a patient of its own.
     return _Item(volume, source_key(source, key), image_key(source, key, "p"), source, [])
+
+
+def _marked(volume: Volume, partner: Volume | None = None) -> Volume:
+    """The volume, with what says that its values or its low-dose partner's are no HU in its
+    provenance: the store keeps it, and runs leave it out (SeriesRecord.scale_fault)."""
+    both = [volume] if partner is None else [volume, partner]
+    faults = [values_of(one.image_hu, one.valid).fault() for one in both]
+    fault = next(filter(None, faults), "")
+    if not fault:
+        return volume
+    told = f"held back from training, since its values may be no HU: {fault}; {ANY_VALUES}"
+    facts = {SCALE_FAULT: fault, "warnings": [*volume.provenance["warnings"], told]}
+    return replace(volume, provenance={**volume.provenance, **facts})
 
 
 def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestReport) -> None:

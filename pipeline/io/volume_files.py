@@ -2,7 +2,7 @@
 
 NIfTI-1 (nifti.nimh.nih.gov) places voxels in RAS, NRRD (teem.sourceforge.net/nrrd/format.html)
 in a space that it names, MetaImage in LPS. None of them states the unit of its values: HU are
-recognised by air.
+recognised by air. None states padding either (pipeline.core.padding).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import filecmp
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nibabel
 import numpy as np
@@ -20,7 +22,9 @@ from numpy.typing import NDArray
 
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.core.refusals import Unreadable
+from pipeline.core.hu_scale import MAX_AIR_HU, values_of
+from pipeline.core.padding import padding_mask
+from pipeline.core.refusals import Unreadable, count_of
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
 from pipeline.io.itk_reader import (
@@ -40,8 +44,10 @@ NIFTI_HEADER, NIFTI_VOXELS = ".hdr", ".img"
 WRITTEN_SUFFIXES = (*NIFTI, ".nrrd", ".mha")
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-#: A CT image shows air, inside of the body or around it; labels and scaled images do not.
-MAX_AIR_HU = -200.0
+#: Labels and pictures have values from 0 to this; `air: accept` does not make them CT.
+MAX_GREY_LEVEL = 255.0
+#: What lifts the refusal of a file without HU.
+ANY_VALUES = "to take its values as HU, --intake air=accept"
 #: The end of the reason for refusing a file without HU; such a file may hold labels.
 NOT_HU = "not CT in HU"
 #: How far sform and qform may differ, and slices from an even grid.
@@ -78,29 +84,63 @@ def format_of(path: Path) -> str:
     return ITK_FORMATS.get(suffix_of(path), "NIfTI")
 
 
-def read_image(path: Path) -> Volume:
-    """The file as a volume, its axes in the file's own order; values that are not finite are not
-    valid.
+Air = Literal["require", "accept"]
 
-    Raises Unreadable for files that are damaged, without a position in the patient, or without
-    HU.
+
+@dataclass(frozen=True)
+class ImageReading:
+    """An image file's volume, and its own values [n] of the voxels that are not valid there."""
+
+    volume: Volume
+    padding: NDArray[np.float32]
+
+
+def read_image(path: Path, *, air: Air = "require") -> Volume:
+    """The volume of `read_padded`."""
+    return read_padded(path, air=air).volume
+
+
+def read_padded(path: Path, *, air: Air = "require") -> ImageReading:
+    """The file as a volume, its axes in the file's own order, and its padding.
+
+    Padding (pipeline.core.padding) is not valid, and air in image_hu. air: whether a file without
+    HU, by its air and tissue, is refused, or taken with a warning. Raises Unreadable for files
+    that are damaged, without a position in the patient, or without HU.
     """
     stored = read_stored(path)
     values, affine, warnings = stored.values, stored.affine_lps, list(stored.warnings)
-    valid = np.isfinite(values)
-    lowest = float(values.min(where=valid, initial=math.inf))
-    if lowest >= MAX_AIR_HU:
-        raise Unreadable(f"no value below {MAX_AIR_HU:g} HU: {NOT_HU}", "values", lowest)
+    valid = ~np.stack([padding_mask(plane) for plane in values])
+    padding = values[~valid]
     values[~valid] = AIR_HU
+    warnings += _doubts(values, valid, air)
+    if len(padding):
+        warnings.append(f"{count_of(len(padding), 'voxel')} of padding: kept, and not measured")
     if np.abs(affine[:3, 2]).argmax() != 2:
         warnings.append("the slices of the file are not axial")
-    return Volume(
+    volume = Volume(
         image_hu=values,
         valid=valid,
         affine_lps=affine,
         slice_origins_mm=_even_origins(affine, len(values)),
         provenance={"source": format_of(path), "warnings": warnings, "evenly_spaced": True},
     )
+    return ImageReading(volume, padding)
+
+
+def _doubts(values: NDArray[np.float32], valid: NDArray[np.bool_], air: Air) -> list[str]:
+    """What speaks against HU, as warnings; raises Unreadable where that is a refusal."""
+    lowest = float(values.min(where=valid, initial=math.inf))
+    highest = float(values.max(where=valid, initial=-math.inf))
+    is_picture = lowest >= 0 and highest <= MAX_GREY_LEVEL
+    fault = "" if is_picture else values_of(values, valid).fault()
+    if not fault and lowest >= MAX_AIR_HU:
+        fault = f"no value below {MAX_AIR_HU:g} HU"
+    if not fault:
+        return []
+    if air == "require" or is_picture:
+        remedy = "" if is_picture else f" ({ANY_VALUES})"
+        raise Unreadable(f"{fault}{remedy}: {NOT_HU}", "values", lowest)
+    return [f"taken as HU all the same: {fault}"]
 
 
 def read_stored(path: Path) -> StoredImage:
@@ -214,17 +254,29 @@ def _nifti_affine(
     return np.diag([millimetres] * 3 + [1]) @ affine
 
 
-def write_image(volume: Volume, path: Path) -> None:
+def write_image(
+    volume: Volume,
+    path: Path,
+    *,
+    padding: NDArray[np.float32] | None = None,
+    generated: NDArray[np.bool_] | None = None,
+) -> None:
     """Write HU as float32, whole or not at all; a file with the same content is replaced.
 
-    Raises LdctError for values that are not finite, where the format cannot hold the place of
-    every slice, and for a file that exists with other content. NIfTI keeps the affine as
-    float32, to 0.00003 mm at a metre; no format keeps `valid`, so that padding is read again as
-    measured air.
+    padding: as in ImageReading, put back where the volume is not valid, except where `generated`
+    is True: a model filled that in. No format keeps `valid`, so that without `padding` it is read
+    again as measured air. Raises LdctError for values that are not finite, where the format
+    cannot hold the place of every slice, and for a file that exists with other content. NIfTI
+    keeps the affine as float32, to 0.00003 mm at a metre.
     """
     if not np.isfinite(volume.image_hu).all():
         raise LdctError(f"{path}: the image holds values that are not numbers; nothing written")
     values = np.asarray(volume.image_hu, np.float32)
+    if padding is not None and len(padding):
+        values = values.copy()
+        kept = slice(None) if generated is None else ~generated[~volume.valid]
+        places = ~volume.valid if generated is None else ~volume.valid & ~generated
+        values[places] = padding[kept]
     write_voxels(values, volume.affine_lps, volume.slice_origins_mm, path)
 
 

@@ -7,6 +7,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+#: In a series' provenance: what says that its values are no HU (pipeline.core.hu_scale).
+SCALE_FAULT = "scale_fault"
+
 
 @dataclass(frozen=True)
 class SeriesRecord:
@@ -35,6 +38,11 @@ class SeriesRecord:
     def to_dict(self) -> dict[str, Any]:
         """What from_json reads."""
         return asdict(self)
+
+    @property
+    def scale_fault(self) -> str:
+        """What says that the values are no HU; "" for nothing."""
+        return str(self.provenance.get(SCALE_FAULT, ""))
 
     @property
     def grid_digest(self) -> str:

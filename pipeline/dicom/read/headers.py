@@ -17,6 +17,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     CTImageStorage,
     JPEGBaseline8Bit,
@@ -131,6 +133,8 @@ NOT_SLICES = {
 
 #: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+#: PS3.5 A.4.4 and A.4.11: reversible or not, which the code stream says alone.
+MAYBE_LOSSY_SYNTAXES = (JPEG2000, HTJ2K)
 
 
 #: Label Map Segmentation Storage (2024): not in pydicom's list yet.
@@ -159,8 +163,7 @@ class Instance:
     @property
     def is_lossy(self) -> bool:
         """Compressed with loss, now or earlier: by LossyImageCompression or transfer syntax."""
-        declared = str(self.header.get("LossyImageCompression", "")) == "01"
-        return declared or _meta(self.header, "TransferSyntaxUID") in LOSSY_SYNTAXES
+        return is_lossy(self.header)
 
     @property
     def is_unidentified(self) -> bool:
@@ -248,6 +251,17 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
         defer_size=DEFER_ABOVE_BYTES,
     )
     return header, None, remarks
+
+
+def is_lossy(header: Dataset) -> bool:
+    """Compressed with loss, now or earlier: by LossyImageCompression or transfer syntax."""
+    declared = str(header.get("LossyImageCompression", "")) == "01"
+    return declared or _meta(header, "TransferSyntaxUID") in LOSSY_SYNTAXES
+
+
+def may_be_lossy(header: Dataset) -> bool:
+    """The same, or compressed by a transfer syntax that allows loss and need not have any."""
+    return is_lossy(header) or _meta(header, "TransferSyntaxUID") in MAYBE_LOSSY_SYNTAXES
 
 
 def _sop_class(header: Dataset) -> UID:

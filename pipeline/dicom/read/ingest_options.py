@@ -26,6 +26,9 @@ class IngestOptions(BaseModel):
     #: Slices whose RescaleType does not say HU, such as US (unspecified): refuse them, or take
     #: their values as HU, which the derived series then says. Other quantities are always refused.
     rescale_type: Literal["refuse", "hu"] = "refuse"
+    #: Volumes whose values are no HU by their air and tissue (pipeline.core.hu_scale): refuse image
+    #: files, and keep DICOM series out of the training; or take their values as they are.
+    air: Literal["require", "accept"] = "require"
     #: Labels on another grid than their image's: refuse them, or take the nearest voxel's.
     labels: Literal["refuse", "nearest"] = "refuse"
     #: Segmentations that hold fractions: refuse them, or take what is half and more.

@@ -14,18 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
+from scipy import ndimage
 
+from pipeline.core.padding import SOLID_PIXELS, blurred_padding
 from pipeline.core.refusals import Unreadable
-from pipeline.core.units import AIR_HU, LOWEST_CT_HU
+from pipeline.core.units import AIR_HU, EXTENDED_CT_HU, LOWEST_CT_HU
 from pipeline.dicom.read.codestream import require_matching_size
 from pipeline.dicom.read.files import opened, size_of
-from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.headers import Instance, may_be_lossy
 from pipeline.dicom.read.raw_elements import is_overlay
 from pipeline.dicom.read.slice_requirements import numbers
 
 #: Element of (60xx,0102), Overlay Bit Position.
 OVERLAY_BIT_POSITION = 0x0102
 UNUSED_BITS = "bits beyond BitsStored hold something else (overlay or garbage) and were left out"
+
+DRAWN = (
+    f"pixels beyond {EXTENDED_CT_HU[0]:g} to {EXTENDED_CT_HU[1]:g} HU, which are no CT numbers but "
+    "drawn, or a fill: kept as they are, and not measured"
+)
+#: More of a slice is not drawn: its rescale is no CT's.
+MAX_DRAWN_SHARE = 0.5
+LOSSY_PADDING = "padding that was compressed with loss, known by its place and its range"
 
 NO_DECODER = (
     "no decoder for this transfer syntax: neither GDCM, pylibjpeg-openjpeg nor pyjpegls has one; "
@@ -65,12 +75,16 @@ class Coding:
 class StoredPixels:
     """One slice as it is stored: containers [rows, columns], and how to read them.
 
-    A value in a container's upper bits (HighBit) has been moved down.
+    A value in a container's upper bits (HighBit) has been moved down. blurred, drawn: padding
+    [rows, columns] that is of no value of its own any more, and pixels that were drawn over; None
+    for none.
     """
 
     containers: NDArray
     coding: Coding
     warnings: tuple[str, ...] = ()
+    blurred: NDArray[np.bool_] | None = None
+    drawn: NDArray[np.bool_] | None = None
 
     @property
     def slope(self) -> float:
@@ -92,7 +106,11 @@ class StoredPixels:
     def padded(self) -> NDArray[np.bool_]:
         """Where nothing was measured: container or value is padding."""
         padded = self.is_padding(self.containers)
-        return padded if self.value is self.containers else padded | self.is_padding(self.value)
+        if self.value is not self.containers:
+            padded |= self.is_padding(self.value)
+        for place in (self.blurred, self.drawn):
+            padded = padded if place is None else padded | place
+        return padded
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -106,7 +124,7 @@ class StoredPixels:
 
     @property
     def image_hu(self) -> NDArray[np.float32]:
-        """HU [rows, columns], with air in padding."""
+        """HU [rows, columns], with air in padding, and the nearest HU in what was drawn over."""
         image_hu, valid = np.empty(self.value.shape, np.float32), np.empty(self.value.shape, bool)
         self.fill(image_hu, valid)
         return image_hu
@@ -117,6 +135,11 @@ class StoredPixels:
         scaled = self.value * number(self.slope)
         np.add(scaled, number(self.intercept), out=image_hu, casting="same_kind")
         image_hu[self.padded] = AIR_HU
+        if self.drawn is not None and not self.drawn.all():
+            nearest = ndimage.distance_transform_edt(
+                self.drawn, return_distances=False, return_indices=True
+            )
+            image_hu[self.drawn] = image_hu[tuple(nearest[:, self.drawn])]
         np.logical_not(self.padded, out=valid)
 
     def is_padding(self, values: NDArray) -> NDArray[np.bool_]:
@@ -210,8 +233,10 @@ def _interpreted(header: Dataset, coding: Coding, containers: NDArray) -> Stored
     if pixels.coding.bits < pixels.coding.allocated:
         overlays = _overlay_bits(header, coding) >> unused_below
         pixels = _without_unused_bits(_without_overlays(pixels, overlays))
-    corner = _corner_below_any_ct_number(pixels)
-    return _with_padding(pixels, corner) if corner is not None else pixels
+    for corner in _corners_below_any_ct_number(pixels):
+        pixels = _with_padding(pixels, corner)
+    pixels = _without_drawn(pixels)
+    return _without_blurred_padding(pixels) if may_be_lossy(header) else pixels
 
 
 def _with_padding(pixels: StoredPixels, value: int) -> StoredPixels:
@@ -267,9 +292,44 @@ def _without_unused_bits(pixels: StoredPixels) -> StoredPixels:
     return replace(pixels, warnings=tuple(warnings))
 
 
-def _corner_below_any_ct_number(pixels: StoredPixels) -> int | None:
-    """Padding that no attribute declares: scanners fill what lies outside their circle."""
+def _corners_below_any_ct_number(pixels: StoredPixels) -> list[int]:
+    """Padding that no attribute declares: scanners fill what lies outside their circle.
+
+    A value that fills a square at a corner, or all four corners, as containers hold it.
+    """
+    near = slice(None, SOLID_PIXELS), slice(-SOLID_PIXELS, None)
+    squares = [pixels.containers[rows, columns] for rows in near for columns in near]
     corners = pixels.containers[[0, 0, -1, -1], [0, -1, 0, -1]]
-    hu = np.float32(pixels.value[0, 0] * pixels.slope + pixels.intercept)
-    undeclared = hu < LOWEST_CT_HU and not pixels.padded[0, 0]
-    return int(corners[0]) if undeclared and (corners == corners[0]).all() else None
+    alike = bool((corners == corners[0]).all())
+    filled = {
+        int(corner)
+        for corner, square in zip(corners, squares, strict=True)
+        if alike or (square == corner).all()
+    }
+    undeclared = np.array(sorted(filled), pixels.containers.dtype)
+    undeclared = undeclared[~pixels.is_padding(undeclared)]
+    values = StoredPixels(undeclared, pixels.coding).value
+    hu = values * np.float64(pixels.slope) + pixels.intercept
+    return [int(one) for one in undeclared[hu < LOWEST_CT_HU]]
+
+
+def _without_drawn(pixels: StoredPixels) -> StoredPixels:
+    """What no CT scale reaches is drawn into the pixels (PS3.3 C.7.6.1, Burned In Annotation), or a
+    fill: masked, and restored on export. What is beside it sees no edge there."""
+    ends = (np.array(EXTENDED_CT_HU) - pixels.intercept) / pixels.slope
+    low, high = float(ends.min()), float(ends.max())
+    if pixels.value.min() >= low and pixels.value.max() <= high:
+        return pixels
+    drawn = ((pixels.value < low) | (pixels.value > high)) & pixels.valid
+    if not 0 < drawn.mean() < MAX_DRAWN_SHARE:
+        return pixels
+    return replace(pixels, drawn=drawn, warnings=(*pixels.warnings, DRAWN))
+
+
+def _without_blurred_padding(pixels: StoredPixels) -> StoredPixels:
+    """Loss changes the value of padding, and makes rings at its rim (pipeline.core.padding)."""
+    slope, intercept = np.float32(pixels.slope), np.float32(pixels.intercept)
+    blurred = blurred_padding(pixels.value * slope + intercept)
+    if not (blurred & pixels.valid).any():
+        return pixels
+    return replace(pixels, blurred=blurred, warnings=(*pixels.warnings, LOSSY_PADDING))

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.hu_scale import ValueCounts
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
-from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
+from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.anatomy import anatomy_of
 from pipeline.dicom.read.grouping import group_key
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS, Instance
-from pipeline.dicom.read.pixels import StoredPixels, read_slice
+from pipeline.dicom.read.pixels import DRAWN, StoredPixels, read_slice
 from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import numbers, optional_number
@@ -30,14 +31,19 @@ READER_THREADS = min(4, os.cpu_count() or 1)
 #: Slices decoded ahead of their use: a model's next batch, while the last one is computed.
 READ_AHEAD_SLICES = 8
 
+#: Why a slice that was drawn over is not trained on.
+NO_TRAINING = f"left out of the training: {DRAWN}"
+
 
 @dataclass(frozen=True)
 class Reading:
-    """A series as a volume. `series` holds the slices in it, `refusals` the ones left out."""
+    """A series as a volume. `series` holds the slices in it, `refusals` the ones left out; drawn:
+    the numbers of slices that were drawn over."""
 
     volume: Volume
     series: Series
     refusals: list[Refusal]
+    drawn: tuple[int, ...] = ()
 
     def of_slices(self, numbers: NDArray[np.int64]) -> Reading:
         """The slices with these indices alone; the series' warnings then include any gaps."""
@@ -51,7 +57,25 @@ class Reading:
             self,
             series=series,
             volume=_volume(series, volume.image_hu[numbers], volume.valid[numbers]),
+            drawn=tuple(place for place, n in enumerate(numbers) if n in self.drawn),
         )
+
+    def without_drawn(self) -> Reading:
+        """The slices that were not drawn over, which alone are fit for training; the others are
+        refused. Raises SeriesRefusedError where none is left."""
+        if not self.drawn:
+            return self
+        drawn = [
+            Refusal(
+                self.series.instances[n].path, Disposition.QUARANTINED, NO_TRAINING, "PixelData"
+            )
+            for n in self.drawn
+        ]
+        refusals = [*self.refusals, *drawn]
+        left = [n for n in range(len(self.series.instances)) if n not in self.drawn]
+        if not left:
+            raise SeriesRefusedError(refusals)
+        return replace(self.of_slices(np.array(left)), refusals=refusals)
 
 
 def read_volume(series: Series) -> Reading:
@@ -72,8 +96,10 @@ def read_volume(series: Series) -> Reading:
         good = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
         series = _remaining(series, [series.instances[n] for n in good], refusals)
         image_hu, valid = image_hu[good], valid[good]
+        outcomes = [outcomes[n] for n in good]
+    drawn = tuple(n for n, told in enumerate(outcomes) if isinstance(told, tuple) and DRAWN in told)
     series = replace(series, warnings=(*series.warnings, *sorted(warnings)))
-    return Reading(_volume(series, image_hu, valid), series, refusals)
+    return Reading(_volume(series, image_hu, valid), series, refusals, drawn)
 
 
 @dataclass(frozen=True)
@@ -98,12 +124,14 @@ class Slice:
 class SliceReader:
     """The slices that read_volume reads, one by one, at most READ_AHEAD_SLICES in memory.
 
-    After the last one, `series` holds the slices that could be decoded, `refusals` the others.
+    After the last one, `series` holds the slices that could be decoded, `refusals` the others,
+    and `values` the HU of all.
     """
 
     def __init__(self, series: Series) -> None:
         self.series = series
         self.refusals: list[Refusal] = []
+        self.values = ValueCounts()
 
     def slices(self) -> Iterator[Slice]:
         """Every slice that can be decoded, in order; a damaged one is refused.
@@ -120,6 +148,7 @@ class SliceReader:
                 continue
             kept.append(found.instance)
             warnings.update(found.pixels.warnings)
+            self.values.add(found.image_hu, found.pixels.valid)
             yield found
         if self.refusals:
             self.series = _remaining(self.series, kept, self.refusals)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.config.sections import Normalize
+from pipeline.core.units import HIGHEST_CT_HU
 from pipeline.models.adapters.base import ModelAdapter
 
 #: What is made up for where nobody says: a quarter of the dose.
@@ -19,7 +20,7 @@ class AnyDoseModel(ModelAdapter):
     input's noise. The noise of k times the dose is a part of the input's, of which N / k is the
     best estimate: so much stays (pipeline.data.nested). At k = 1 nothing changes, bit for bit, and
     from there on what goes grows with k. The network sees the normalised image and, as a second
-    image, 1 - 1/k everywhere.
+    image, 1 - 1/k everywhere. Above HIGHEST_CT_HU as in HUModel.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class AnyDoseModel(ModelAdapter):
         if dose_ratio is None:
             dose_ratio = image_hu.new_full((len(image_hu),), self.dose_ratio)
         removable = (1 - 1 / dose_ratio.float()).view(-1, 1, 1, 1)
-        normalised = (image_hu - self.centre) / self.scale
+        normalised = (image_hu.clamp(max=HIGHEST_CT_HU) - self.centre) / self.scale
         seen = torch.cat((normalised, removable.expand_as(normalised)), dim=1)
         noise_hu = self.network(seen).float() * self.scale
-        return image_hu - self.strength * removable * noise_hu
+        output_hu = image_hu - self.strength * removable * noise_hu
+        return torch.where(image_hu > HIGHEST_CT_HU, image_hu, output_hu)
 
 
 class _AtDoseRatio(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, Normalize
+from pipeline.core.units import HIGHEST_CT_HU
 
 
 class ModelAdapter(nn.Module):
@@ -39,6 +40,9 @@ class HUModel(ModelAdapter):
     (DnCNN, Zhang et al. 2017), once: a network with an input skip of its own, which says so
     by `adds_input`, has done it already.
 
+    What lies above HIGHEST_CT_HU, metal on the extended CT scale, the network sees as
+    HIGHEST_CT_HU, since no training shows it more, and the output has it as it was.
+
     At a `strength` below 1 the output is input + strength * (denoised - input).
     """
 
@@ -58,12 +62,12 @@ class HUModel(ModelAdapter):
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
         """HU [batch, 1, rows, columns] in and out, float32."""
-        predicted = self.network(self.normalised(image_hu)).float()
-        denoised_hu = (
-            image_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)
-        )
+        seen_hu = image_hu.clamp(max=HIGHEST_CT_HU)
+        predicted = self.network(self.normalised(seen_hu)).float()
+        denoised_hu = seen_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)
         # Exact at 1: lerp then gives its second image bit for bit.
-        return torch.lerp(image_hu, denoised_hu, self.strength)
+        mixed_hu = torch.lerp(image_hu, denoised_hu, self.strength)
+        return torch.where(image_hu > HIGHEST_CT_HU, image_hu, mixed_hu)
 
     def normalised(self, image_hu: torch.Tensor) -> torch.Tensor:
         """HU in the network's units: (HU - centre) / scale."""

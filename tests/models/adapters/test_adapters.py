@@ -10,10 +10,11 @@ from torch import nn
 from pipeline.config.load import parse_config
 from pipeline.config.sections import Component, Normalize
 from pipeline.core.errors import ConfigError
+from pipeline.models.adapters.any_dose import AnyDoseModel
 from pipeline.models.adapters.base import HUModel, Identity, build_loss, build_model
 from pipeline.models.redcnn import REDCNN
 
-EXTREMES = torch.tensor([-32768.0, -1024, -1000, 0, 0.25, 40, 3071, 30000]).view(1, 1, 2, 4)
+EXTREMES = torch.tensor([-32768.0, -1024, -1000, 0, 0.25, 40, 3000, 3071]).view(1, 1, 2, 4)
 NORMALIZE = Normalize(centre=0, scale=1000)
 
 
@@ -65,6 +66,29 @@ def test_a_prediction_is_scaled_back_to_hu() -> None:
     assert (direct(EXTREMES) == 140).all()
     residual = HUModel(Constant(0.5), normalize=normalize, residual=True)
     torch.testing.assert_close(residual(EXTREMES), EXTREMES + 100)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_metal_beyond_the_ct_scale_is_seen_at_its_end_and_stays_as_it_was(residual: bool) -> None:
+    """12000 HU of an implant is nothing that a network was trained on."""
+    image_hu = EXTREMES.clone()
+    image_hu[..., 0, 0], image_hu[..., 1, 1] = 12000.37, 30710
+    model = HUModel(network := Constant(0.5), normalize=NORMALIZE, residual=residual)
+    output_hu = model(image_hu)
+    assert network.seen.max() == pytest.approx(3.071)
+    beyond = image_hu > 3071
+    assert torch.equal(output_hu[beyond], image_hu[beyond])
+    expected = image_hu + 500 if residual else torch.full_like(image_hu, 500)
+    torch.testing.assert_close(output_hu[~beyond], expected[~beyond])
+
+
+def test_a_model_that_is_told_the_dose_keeps_metal_too() -> None:
+    image_hu = torch.tensor([40.0, 3071, 12000]).view(1, 1, 1, 3)
+    network = Constant(0.1)
+    network.forward = lambda seen: (setattr(network, "seen", seen), seen[:, :1] * 0 + 0.1)[1]
+    output_hu = AnyDoseModel(network, normalize=NORMALIZE, dose_ratio=2.0)(image_hu)
+    assert network.seen[:, 0].max() == pytest.approx(3.071)
+    torch.testing.assert_close(output_hu.flatten(), torch.tensor([-10.0, 3021, 12000]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (5, 1, 47, 33), (2, 1, 16, 100)])
