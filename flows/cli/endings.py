@@ -34,7 +34,8 @@ class JsonOutput:
         """While a command runs: with --json among its arguments, whatever else is printed goes to
         stderr, so that a library cannot add to the object."""
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        self._stream, self.is_due = sys.stdout, "--json" in options
+        self._stream = sys.stdout
+        self.is_due = "--json" in options and "--help" not in options
         kept = contextlib.redirect_stdout(sys.stderr) if self.is_due else contextlib.nullcontext()
         with kept:
             yield
