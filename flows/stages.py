@@ -18,6 +18,7 @@ from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
+from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
@@ -231,6 +232,7 @@ def apply_remote_stage(
     reference: str, strength: float, source: Source, *, key: str, to: Export
 ) -> Exported:
     """As apply_stage, in another process, which keeps the models that it has loaded."""
+    catch_library_warnings()
     return apply(_loaded_once(reference, strength), source, key=key, to=to)
 
 

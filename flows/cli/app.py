@@ -38,6 +38,7 @@ from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, is_disk_full, report_of
+from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
 
 #: What typer exits with after Ctrl+C.
@@ -207,6 +208,7 @@ def main() -> None:
     and an exit code."""
     # Before torch starts threads: each would have a heap of its own, and keep it.
     keep_freed_memory()
+    catch_library_warnings()
     # Or Python looks for cycles among all that was imported as it ends: 2 s.
     atexit.register(gc.freeze)
     with json_output.only(sys.argv[1:]):

@@ -28,6 +28,7 @@ from flows.tracking.registry import Registry
 from pipeline.config.load import load_config
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.pacs.hospital_config import Pacs, load_pacs
@@ -68,6 +69,7 @@ def retrain(hospital: str) -> State | None:
 
 def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
     keep_freed_memory()  # a worker of Prefect's starts here, not at the command line
+    catch_library_warnings()
     settings = load_pacs(Path(hospital))
     reason = _reason_to_skip(required(settings.schedule))
     if reason:

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from pipeline.core.library_warnings import native_messages
 from pipeline.core.refusals import Unreadable
 
 #: Formats by suffix, the second of each with its voxels in a file of their own.
@@ -111,11 +112,23 @@ def open_itk(path: Path) -> tuple[SimpleITK.ImageFileReader, NDArray[np.float64]
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if ITK_FORMATS[suffix_of(path)] == "NRRD" else "MetaImageIO")
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    _read_information(reader)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * np.array(reader.GetSpacing())
     affine[:3, 3] = reader.GetOrigin()
     return reader, affine
+
+
+def _read_information(reader: SimpleITK.ImageFileReader) -> None:
+    """Raises RuntimeError with what MetaIO says on stderr, which ITK's own error leaves out."""
+    with native_messages() as messages:
+        try:
+            reader.ReadImageInformation()
+            return
+        except RuntimeError as error:
+            failure = error
+    said = next((line.strip() for line in messages if line.strip()), str(failure))
+    raise RuntimeError(said) from failure
 
 
 def _text_header(path: Path, source: str) -> tuple[dict[str, str], int]:

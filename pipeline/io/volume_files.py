@@ -11,7 +11,7 @@ import filecmp
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.hu_scale import MAX_AIR_HU, values_of
+from pipeline.core.library_warnings import library_remarks
 from pipeline.core.padding import padding_mask
 from pipeline.core.refusals import Unreadable, count_of
 from pipeline.core.units import AIR_HU
@@ -148,12 +149,12 @@ def read_stored(path: Path) -> StoredImage:
 
     Raises Unreadable for files that are damaged or without a position in the patient.
     """
-    with unreadable_as(format_of(path)):
+    with unreadable_as(format_of(path)), library_remarks() as heard:
         if not path.stat().st_size:
             raise Unreadable("an empty file")
         stored = (read_itk if suffix_of(path) in ITK_FORMATS else _read_nifti)(path)
         _require_axes(stored.affine_lps)
-    return stored
+    return replace(stored, warnings=(*stored.warnings, *heard)) if heard else stored
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:

@@ -479,7 +479,10 @@ def test_full_disk_leaves_nothing_half_written(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert ended.code == 1
     assert "disk is full" in ended.err
-    assert list((tmp_path / "out").iterdir()) == []
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"report.json", "source.json", ".lock"}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["exported"], len(report["not_done"])) == ([], 1)
 
 
 def test_an_export_is_never_overwritten_by_another(

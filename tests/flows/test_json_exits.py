@@ -18,6 +18,7 @@ import typer
 from conftest import Ended
 from helpers.dicom import ct_slice, save, write_series
 from helpers.flows import identity_config, register
+from pydicom.dataset import Dataset
 
 from flows.cli import app as cli
 from flows.cli.endings import PARTIAL
@@ -164,6 +165,15 @@ def test_an_object_is_printed_once(
     assert ldct_alone(*words).json == {"next": []}
 
 
+def two_slices(folder: Path, number: int) -> None:
+    """A series of its own for each number."""
+
+    def name_it(dataset: Dataset, index: int) -> None:
+        dataset.SOPInstanceUID = f"{dataset.SOPInstanceUID}.{number}.{index}"
+
+    write_series(folder, 2, edit=name_it, SeriesInstanceUID=f"1.2.3.{number}")
+
+
 @pytest.mark.usefixtures("own_registry")
 class TestReasons:
     """Commands over real files end with each file's reason."""
@@ -223,8 +233,8 @@ class TestReasons:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("TMPDIR", str(tmp_path))
-        for name in "ab":
-            write_series(tmp_path / "in" / name, 2)
+        for number, name in enumerate("ab"):
+            two_slices(tmp_path / "in" / name, number)
         broken = set(map(str, (tmp_path / "in" / "a").glob("*.dcm")))
 
         @functools.wraps(export_denoised)

@@ -6,7 +6,7 @@ be used is quarantined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
+from pipeline.core.library_warnings import library_remarks
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
@@ -195,7 +196,8 @@ def read_instances(
     for a CT image that cannot be used.
     """
     try:
-        return _read_instances(path, intake)
+        with library_remarks() as heard:
+            found = _read_instances(path, intake)
     except InvalidDicomError:
         return not_dicom(path)
     except Unreadable:
@@ -204,6 +206,9 @@ def read_instances(
         raise Unreadable(f"cannot be opened: {error.strerror}") from error
     except Exception as error:  # damaged streams raise many kinds, in pydicom and behind it
         raise Unreadable(f"damaged header ({type(error).__name__})") from error
+    if not heard or isinstance(found, Refusal):
+        return found
+    return [replace(instance, remarks=(*instance.remarks, *heard)) for instance in found]
 
 
 def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refusal:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.hu_scale import ValueCounts
+from pipeline.core.library_warnings import library_remarks
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
@@ -200,11 +201,13 @@ def _decoded(instance: Instance) -> Slice | Refusal:
 
 def _pixels(instance: Instance) -> StoredPixels | Refusal:
     try:
-        return read_slice(instance)
+        with library_remarks() as heard:
+            pixels = read_slice(instance)
     except Unreadable as fault:
         return fault.refusal(instance.path)
     except Exception as error:  # decoders raise many kinds on damaged streams
         return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
+    return replace(pixels, warnings=(*pixels.warnings, *heard)) if heard else pixels
 
 
 def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:
