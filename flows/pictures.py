@@ -8,6 +8,7 @@ from typing import Any
 from flows.batch import Batch
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import NothingUsableError
+from pipeline.core.refusals import Disposition, Refusal
 from pipeline.core.types import Json
 from pipeline.export.output_record import OutputRecord
 from pipeline.export.pictures import export_picture, targets
@@ -19,7 +20,8 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
     Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
     LdctError where none could be exported.
     """
-    pairs = targets(source, out)
+    left_out: list[Refusal] = []
+    pairs = targets(source, out, left_out)
     batch = pictures_batch(pairs, source, out)
     with StageProgress("apply to pictures", unit="pictures", total=len(pairs)) as stage:
         for path, to in pairs:
@@ -27,6 +29,7 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
             with batch.together([item], [path]):
                 batch.exported.append({**item, **export_picture(model, path, to)})
             stage.advance(1)
+    batch.refusals += left_out
     return pictures_report(batch, source)
 
 
@@ -44,7 +47,8 @@ def item_of(to: Path, out: Path) -> Json:
 
 def pictures_report(batch: Batch, source: Path) -> Json:
     """What became of pictures, at the end of their batch. Raises as apply_to_pictures does."""
-    report = batch.tell(pictures=len(batch.exported) + len(batch.refusals))
+    refused = sum(one.disposition is Disposition.QUARANTINED for one in batch.refusals)
+    report = batch.tell(pictures=len(batch.exported) + refused)
     batch.require_exported("pictures")
     if not batch.exported:
         reasons = [refusal.reason for refusal in batch.refusals]

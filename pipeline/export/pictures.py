@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.core.refusals import Refusal
 from pipeline.core.types import Picture
 from pipeline.inference.restore import restored_frame, restored_levels
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
@@ -14,19 +15,26 @@ from pipeline.io.volume_files import NIFTI
 from pipeline.models.adapters.restorer import Restorer
 
 
-def targets(root: Path, out: Path) -> list[tuple[Path, Path]]:
+def targets(
+    root: Path, out: Path, left_out: list[Refusal] | None = None
+) -> list[tuple[Path, Path]]:
     """(source, target) of each picture below `root`: targets have the same relative path in `out`.
 
-    Pictures in `out`, results of an earlier run, are no sources. Raises ConfigError where `out` is
+    left_out: gets the Refusal of every file that is no picture. What lies in `out`, results of an
+    earlier run, is no source. Raises ConfigError where `out` is
     the pictures' own folder: they would be overwritten.
     """
     folder = root.parent if root.is_file() else root
     if folder.resolve() == out.resolve():
         raise ConfigError(f"--out {out} is the folder of the pictures: choose another one")
     inside = out.resolve()
+    others: list[Refusal] = []
+    found = find_pictures(root, others.append)
+    if left_out is not None:
+        left_out += [one for one in others if not one.path.resolve().is_relative_to(inside)]
     return [
         (path, out / path.relative_to(folder))
-        for path in find_pictures(root)
+        for path in found
         if inside not in path.resolve().parents
     ]
 

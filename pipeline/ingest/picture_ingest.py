@@ -54,7 +54,8 @@ def store_picture_files(
     NIfTI file is a grey picture.
     """
     report = IngestReport(root)
-    paths = find_pictures(root)
+    others: list[Refusal] = []
+    paths = find_pictures(root, others.append)
     for done, path in enumerate(paths, start=1):
         try:
             picture, patient = read_picture(path), image_key(path, key, "p")
@@ -69,6 +70,7 @@ def store_picture_files(
         except LdctError as fault:
             report.refusals.append(Refusal(path, Disposition.QUARANTINED, str(fault)))
         progress("storing pictures", done, len(paths))
+    report.refusals += others
     if not report.series:
         why = f"no usable picture in {root}: {_commonest(report, paths)}"
         raise NothingUsableError(why, report.to_dict())

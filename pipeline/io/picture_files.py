@@ -1,7 +1,8 @@
 """Read and write pictures as PNG, JPEG, TIFF and NIfTI files, keeping depth and orientation.
 
-Pixels are read and written in their stored order, with the EXIF orientation for display. What a
-format cannot keep is refused, not lost.
+Pixels are read and written in their stored order, with the EXIF orientation for display, profile,
+gamma and resolution. A colour that PNG calls transparent becomes an alpha channel. What cannot be
+kept is refused, not lost.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from PIL import Image as PillowImage
 
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import LdctError
-from pipeline.core.refusals import Unreadable
+from pipeline.core.folder_walk import FolderWalk, LeaveOut, let_go
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.io.colour import WHITE
 from pipeline.io.itk_reader import suffix_of
+from pipeline.io.png_chunks import ALPHA, COLOUR, depth_of, kept_chunks, put_chunks
 from pipeline.io.volume_files import NIFTI, read_stored, unreadable_as, write_voxels
 
 PNG, JPEG, TIFF = (".png",), (".jpg", ".jpeg"), (".tif", ".tiff")
@@ -33,8 +36,21 @@ JPEG_QUALITY = 95
 ORIENTATION = 274
 #: Pillow's modes of grey and RGB pictures, some with an alpha channel, and their colour channels.
 MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1}
-#: Offsets in a PNG's header of the bits a channel and the colour type, and that one's colour bit.
-PNG_DEPTH, PNG_KIND, PNG_COLOUR = 24, 25, 2
+#: Formats that are not read: what is written back would be less than what was read, or other.
+OTHER_PICTURES = (
+    ".gif",
+    ".bmp",
+    ".webp",
+    ".jp2",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".ppm",
+    ".pgm",
+    ".svg",
+)
+#: TIFF's tags of pixels per unit of length, and of the unit, which is an inch by default.
+RESOLUTION, RESOLUTION_UNIT, INCH = (282, 283), 296, 2
 
 
 @dataclass(frozen=True)
@@ -81,12 +97,22 @@ def is_picture(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def find_pictures(root: Path) -> list[Path]:
-    """All picture files below a folder, sorted, or the one file; hidden files are left out."""
-    if root.is_file():
-        return [root] if is_picture(root) else []
-    found = (path for path in root.rglob("*") if path.is_file() and is_picture(path))
-    return sorted(path for path in found if not path.name.startswith("."))
+def find_pictures(root: Path, leave_out: LeaveOut = let_go) -> list[Path]:
+    """All picture files below a folder, sorted, or the one file; hidden files are left out.
+
+    leave_out: called with the Refusal of every other file, which is excluded.
+    """
+    files = [root] if root.is_file() else list(FolderWalk(root, "", leave_out).files())
+    for path in files:
+        if not is_picture(path):
+            leave_out(Refusal(path, Disposition.EXCLUDED, _why_no_picture(path)))
+    return sorted(path for path in files if is_picture(path))
+
+
+def _why_no_picture(path: Path) -> str:
+    if path.suffix.lower() in OTHER_PICTURES:
+        return f"a picture as {path.suffix.lower()[1:].upper()} is not read: convert it to PNG"
+    return "no picture by its name: PNG, JPEG, TIFF and NIfTI are read"
 
 
 def read_picture(path: Path) -> PictureFile:
@@ -133,20 +159,26 @@ def _last(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read_by_pillow(path: Path) -> PictureFile:
+    png = depth_of(path)
     with PillowImage.open(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise Unreadable("more than one picture in the file", "frames", frames)
         if image.mode not in MODES:
             raise Unreadable("not of grey levels or RGB: convert it", "mode", image.mode)
-        kept = ("exif", "icc_profile")
+        kept = ("exif",) if png else ("exif", "icc_profile", "dpi")
         metadata: dict[str, Any] = {name: image.info[name] for name in kept if name in image.info}
+        transparent = image.info.get("transparency")
         pixels = np.asarray(image)
-    if _is_deep_colour(path):
-        # Pillow would drop half of the bits.
-        if metadata:
-            raise Unreadable("PNG of 16 bits in colour with EXIF or a profile: convert to TIFF")
+    if png:
+        metadata["chunks"] = kept_chunks(path)
+    if png == (16, ALPHA) or (png == (16, 0) and transparent is not None):
+        raise Unreadable("grey of 16 bits with transparency: convert it to RGBA", "colour type", 4)
+    if png and png[0] == 16 and png[1] & COLOUR:
+        # Pillow would drop half of the bits. ITK makes an alpha channel of a transparent colour.
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    elif transparent is not None and png:
+        pixels = _with_alpha(pixels, transparent, bits=png[0])
     alpha = None
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels, alpha = pixels[..., :-1], pixels[..., -1]
@@ -154,25 +186,35 @@ def _read_by_pillow(path: Path) -> PictureFile:
     return PictureFile(_levels(pixels), pixels.dtype, alpha, metadata)
 
 
-def _is_deep_colour(path: Path) -> bool:
-    with path.open("rb") as stream:
-        head = stream.read(PNG_KIND + 1)
-    is_png = head.startswith(b"\x89PNG")
-    return is_png and head[PNG_DEPTH] == 16 and bool(head[PNG_KIND] & (PNG_COLOUR | 4))
+def _with_alpha(
+    pixels: NDArray[Any], transparent: int | tuple[int, ...], *, bits: int
+) -> NDArray[Any]:
+    """An alpha channel for the one grey level or colour that is transparent (PNG's tRNS chunk).
+
+    bits: of the file's levels, which Pillow stretches to eight where they are fewer.
+    """
+    key = np.multiply(transparent, 255 // (2**bits - 1) if bits < 8 else 1)
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    opaque = (channels != key).any(axis=-1)
+    alpha = np.where(opaque, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
+    return np.dstack([channels, alpha])
 
 
 def _write_by_pillow(stored: NDArray[Any], picture: PictureFile, path: Path) -> None:
     pixels = _last(stored)
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
-    if pixels.dtype == np.uint16 and pixels.ndim == 3:
-        image = SimpleITK.GetImageFromArray(pixels, isVector=True)
-        SimpleITK.WriteImage(image, str(path))
-        return
     metadata = dict(picture.metadata)
-    if path.name.lower().endswith(JPEG):
+    chunks = metadata.pop("chunks", [])
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(path))
+    elif path.name.lower().endswith(JPEG):
         metadata |= {"quality": JPEG_QUALITY, "subsampling": 0}
-    PillowImage.fromarray(pixels).save(path, **metadata)
+        PillowImage.fromarray(pixels).save(path, **metadata)
+    else:
+        PillowImage.fromarray(pixels).save(path, **metadata)
+    if chunks:
+        put_chunks(path, chunks)
 
 
 def _read_tiff(path: Path) -> PictureFile:
@@ -182,6 +224,12 @@ def _read_tiff(path: Path) -> PictureFile:
         page: Any = file.pages[0]
         kind = page.photometric
         samples = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(kind)
+        if page.extrasamples and samples:
+            raise Unreadable(
+                "an alpha channel in TIFF is not kept: save it as PNG",
+                "ExtraSamples",
+                page.extrasamples[0].name,
+            )
         if page.samplesperpixel != samples:
             raise Unreadable("not of grey levels or RGB: convert it", "photometric", kind)
         pixels = page.asarray()
@@ -193,6 +241,10 @@ def _read_tiff(path: Path) -> PictureFile:
             metadata["extratags"] = [(ORIENTATION, "H", 1, orientation, True)]
         if page.iccprofile:
             metadata["iccprofile"] = page.iccprofile
+        if all(tag in page.tags for tag in RESOLUTION):
+            metadata["resolution"] = [page.tags[tag].value for tag in RESOLUTION]
+            unit = page.tags.get(RESOLUTION_UNIT)
+            metadata["resolutionunit"] = int(unit.value) if unit else INCH
     return PictureFile(_levels(pixels), pixels.dtype, None, metadata)
 
 

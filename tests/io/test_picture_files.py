@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from flows.pictures import apply_to_pictures
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
-from pipeline.core.refusals import Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
+from pipeline.io.png_chunks import SIGNATURE, kept_chunks, put_chunks
 from pipeline.models.adapters.restorer import Restorer, degradation_of
 
 ORIENTATION = 274
@@ -128,6 +131,15 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     frames = [PillowImage.new("L", (8, 8), level) for level in (0, 9)]
     frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((8, 8), np.float32))
+    tifffile.imwrite(
+        tmp_path / "alpha.tif",
+        np.zeros((8, 8, 4), np.uint8),
+        photometric="rgb",
+        extrasamples=["unassalpha"],
+    )
+    grey = PillowImage.fromarray(np.zeros((8, 8), np.uint16))
+    grey.save(tmp_path / "grey16.png", transparency=0)
+    frames[0].save(tmp_path / "anim.png", save_all=True, append_images=frames[1:])
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.eye(4)), tmp_path / "ct.nii")
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     cases = {
@@ -135,12 +147,111 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
         "cmyk.jpg": "convert it",
         "pages.tif": "more than one",
         "float.tif": "8 or 16 bits",
+        "alpha.tif": "alpha channel",
+        "anim.png": "more than one",
+        "grey16.png": "16 bits with transparency",
         "ct.nii": "source: series",
         "broken.jpg": "cannot be read as",
     }
     for name, message in cases.items():
         with pytest.raises(Unreadable, match=message):
             read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_png_calls_transparent_stays_transparent(
+    channels: int, tmp_path: Path
+) -> None:
+    """Whatever a model makes of it: as an alpha channel, no longer as a colour."""
+    made = written(tmp_path / "source.png", np.uint8, channels)
+    key = made[3, 4]
+    transparent = int(key) if channels == 1 else tuple(map(int, key))
+    PillowImage.fromarray(made).save(tmp_path / "a.png", transparency=transparent)
+    picture = read_picture(tmp_path / "a.png")
+    expected = (made == key) if channels == 1 else (made == key).all(axis=-1)
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(picture.unknown, expected)
+    write_picture(picture.with_levels(255 - picture.levels), tmp_path / "b.png")
+    with PillowImage.open(tmp_path / "b.png") as image:
+        found = np.asarray(image)
+    np.testing.assert_array_equal(found[..., -1], np.where(expected, 0, 255))
+    np.testing.assert_array_equal(found[..., :-1], 255 - made.reshape(20, 30, channels))
+
+
+def test_a_transparent_colour_of_16_bits_stays_transparent(tmp_path: Path) -> None:
+    made = written(tmp_path / "a.png", np.uint16, 3)
+    key = made[3, 4].astype(">u2").tobytes()
+    chunks = [(b"tRNS", key)]
+    put_chunks(tmp_path / "a.png", chunks)
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.unknown, (made == made[3, 4]).all(axis=-1))
+    write_picture(picture, tmp_path / "b.png")
+    np.testing.assert_array_equal(stored(tmp_path / "b.png")[..., :3], made)
+    np.testing.assert_array_equal(read_picture(tmp_path / "b.png").unknown, picture.unknown)
+
+
+def test_few_grey_levels_have_their_transparent_one_at_its_stretched_level(tmp_path: Path) -> None:
+    """Pillow stretches levels of 1, 2 and 4 bits to eight, but not the transparent one."""
+    header = struct.pack(">LLBBBBB", 4, 1, 2, 0, 0, 0, 0)
+    row = zlib.compress(bytes([0, 0b00011011]))  # levels 0, 1, 2, 3
+    chunks = [(b"IHDR", header), (b"tRNS", b"\0\2"), (b"IDAT", row), (b"IEND", b"")]
+    parts = [
+        struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    (tmp_path / "a.png").write_bytes(SIGNATURE + b"".join(parts))
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.levels[0], [[0, 85, 170, 255]])
+    np.testing.assert_array_equal(picture.unknown, [[False, False, True, False]])
+
+
+CHUNKS = [
+    (b"gAMA", struct.pack(">L", 45455)),
+    (b"cHRM", struct.pack(">8L", *range(31270, 31278))),
+    (b"pHYs", struct.pack(">LLB", 11811, 11811, 1)),
+    (b"eXIf", b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\3\0\0\0\0\0\0"),
+]
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_png_says_of_the_levels_is_kept(depth: type, channels: int, tmp_path: Path) -> None:
+    made = written(tmp_path / "a.png", depth, channels)
+    put_chunks(tmp_path / "a.png", CHUNKS)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.orientation == UPSIDE_DOWN
+    write_picture(picture, tmp_path / "b.png")
+    assert kept_chunks(tmp_path / "b.png") == CHUNKS
+    np.testing.assert_array_equal(stored(tmp_path / "b.png"), made)
+    with PillowImage.open(tmp_path / "b.png") as image:
+        assert image.info["gamma"] == 0.45455
+        assert np.round(image.info["dpi"]).tolist() == [300, 300]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resolution": (300, 300), "resolutionunit": "INCH"},
+        {"resolution": ((11811, 100), (5000, 7)), "resolutionunit": "CENTIMETER"},
+        {"resolution": (4, 3), "resolutionunit": "NONE"},
+    ],
+)
+def test_the_resolution_of_tiff_is_kept(options: dict[str, Any], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(20, 30), **options)
+    write_picture(read_picture(tmp_path / "a.tif"), tmp_path / "b.tif")
+    tags = [296, 282, 283]
+    found = []
+    for name in ("a.tif", "b.tif"):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            found.append([file.pages[0].tags[tag].value for tag in tags])
+    assert found[0] == found[1]
+
+
+def test_the_resolution_of_jpeg_is_kept(tmp_path: Path) -> None:
+    PillowImage.fromarray(pixels(20, 30)).save(tmp_path / "a.jpg", dpi=(300, 150))
+    write_picture(read_picture(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    with PillowImage.open(tmp_path / "b.jpg") as image:
+        assert image.info["dpi"] == (300, 150)
 
 
 def test_a_file_that_differs_is_never_overwritten(tmp_path: Path) -> None:
@@ -160,6 +271,18 @@ def test_pictures_are_found_by_their_names(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [path.name for path in find_pictures(tmp_path)] == ["b.PNG", "a.jpeg"]
     assert find_pictures(tmp_path / "b.PNG") == [tmp_path / "b.PNG"]
+
+
+def test_what_is_no_picture_that_is_read_is_told(tmp_path: Path) -> None:
+    for name in ("b.png", "anim.gif", "sub/pic.bmp", "pic.WEBP", "c.txt", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    others: list[Refusal] = []
+    find_pictures(tmp_path, others.append)
+    reasons = {other.path.name: other.reason for other in others}
+    assert set(reasons) == {"anim.gif", "pic.bmp", "pic.WEBP", "c.txt", ".hidden.png"}
+    assert all("convert it to PNG" in reasons[name] for name in ("anim.gif", "pic.bmp", "pic.WEBP"))
+    assert {other.disposition for other in others} == {Disposition.EXCLUDED}
 
 
 # ldct apply on a folder

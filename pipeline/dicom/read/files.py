@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from pipeline.core.folder_walk import FolderWalk, LeaveOut, hidden, let_go
 from pipeline.core.refusals import Unreadable
-from pipeline.dicom.read.folders import FolderWalk, LeaveOut, hidden, let_go
 
 #: More than any CT file has; a larger file is not read into memory.
 MAX_FILE_BYTES = 2 * 1024**3
