@@ -201,15 +201,21 @@ def patch(path: Path, keyword: str, value: bytes) -> None:
     path.write_bytes(content[: start - 2] + struct.pack("<H", len(value)) + value + content[end:])
 
 
-def put_bytes(path: Path, values: Mapping[int | str, bytes]) -> None:
-    """Put values, as bytes, into a file by tag or keyword, and write all its elements as they
-    are: also group lengths (UL), and what pydicom would write otherwise."""
+def put_bytes(path: Path, values: Mapping[int | str, bytes | None], *, stated: str = "") -> None:
+    """Put values, as bytes, into a file by tag or keyword (None: leave it out), and write all
+    its elements as they are: also group lengths (UL), and what pydicom would write otherwise.
+
+    stated: the transfer syntax that the file says it has, where that is another one.
+    """
     dataset = pydicom.dcmread(path)
     implicit, little = dataset.original_encoding
+    dataset.file_meta.TransferSyntaxUID = stated or dataset.file_meta.TransferSyntaxUID
     for name, value in values.items():
         tag = Tag(name)
         vr = None if implicit else "UL" if tag.element == 0 else dictionary_VR(tag)
-        dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, implicit, little)
+        dataset.pop(tag, None)
+        if value is not None:
+            dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, implicit, little)
     stream = DicomBytesIO()
     stream.is_implicit_VR, stream.is_little_endian = implicit, little
     stream.write(bytes(128) + b"DICM")

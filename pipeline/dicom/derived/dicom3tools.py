@@ -18,6 +18,7 @@ import numpy as np
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from pipeline.core.errors import LdctError
+from pipeline.dicom.derived.encode import keep_bytes
 from pipeline.dicom.read.files import PREAMBLE
 from pipeline.dicom.read.headers import Instance
 
@@ -148,9 +149,9 @@ def files_of(instances: Sequence[Instance], scratch: Path) -> list[Path]:
 
 
 def _is_readable(instance: Instance) -> bool:
-    """Not so members of archives, frames, and deflated data sets. Without a preamble dciodvfy asks
-    less of a file than of the derived one."""
-    if instance.frame is not None or not instance.path.is_file():
+    """Not so members of archives, frames, files that are completed, and deflated data sets.
+    Without a preamble dciodvfy asks less of a file than of the derived one."""
+    if instance.frame is not None or instance.completed or not instance.path.is_file():
         return False
     if instance.header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
         return False
@@ -160,10 +161,9 @@ def _is_readable(instance: Instance) -> bool:
 
 def _copy_of_header(instance: Instance, path: Path) -> Path:
     """With pixels too few to be an image: of a file with none dciodvfy asks less."""
-    dataset = instance.load()
+    dataset = instance.load(pixels=False)
+    keep_bytes(dataset)
     dataset.add_new("PixelData", "OW", bytes(2))
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated or syntax == DeflatedExplicitVRLittleEndian:
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.save_as(path, enforce_file_format=True)
     return path

@@ -25,7 +25,6 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.source_rules import STUDY
 from pipeline.dicom.derived.write import Operation, derived_uid
-from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.raw_elements import RawDataset, is_sequence, walk_items
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
@@ -103,13 +102,9 @@ def first_header(series: Series) -> RawDataset:
             )
     first = series.instances[0]
     try:
-        if first.frame is None:
-            return RawDataset(read_dataset(first.path, stop_before_pixels=True))
-        header = first.load()
+        return RawDataset(first.load(pixels=False))
     except Unreadable as fault:
         raise LdctError(f"the source cannot be read any more: {fault.reason}") from fault
-    del header.PixelData
-    return RawDataset(header)
 
 
 def require_same_shape(labelmap: LabelMap, series: Series) -> None:

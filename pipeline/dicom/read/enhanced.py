@@ -27,6 +27,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 from pydicom.uid import LegacyConvertedEnhancedCTImageStorage as LegacyConvertedCTImageStorage
 
 from pipeline.core.refusals import Unreadable
+from pipeline.dicom.read.file_meta import complete
 from pipeline.dicom.read.files import read_dataset
 
 Elements = dict[BaseTag, DataElement | RawDataElement]
@@ -120,6 +121,7 @@ def _open_multi_frame(path: Path, stamp: tuple[int, int]) -> MultiFrame | Unread
             dataset = read_dataset(path)
             if not dataset:  # pydicom gives up all that it read
                 raise Unreadable("the file ends within its pixels", "PixelData")
+            complete(dataset)
             return MultiFrame(dataset)
     except Unreadable as fault:
         return fault

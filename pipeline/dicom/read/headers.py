@@ -31,6 +31,7 @@ from pipeline.core.library_warnings import library_remarks
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
+from pipeline.dicom.read.file_meta import complete, lacks_what_meta_has
 from pipeline.dicom.read.files import (
     ARCHIVE,
     archive_of,
@@ -151,7 +152,8 @@ class Instance:
 
     frame counts from 0 in a multi-frame file; None for a file that holds just this slice.
     pixels says where they lie in the file, if they need no decoder. remarks: what is odd in the
-    file and was carried on, for the series' warnings.
+    file and was carried on, for the series' warnings. completed: the file itself lacks what
+    `load` gives, or is in another encoding than it says (pipeline.dicom.read.file_meta).
     """
 
     path: Path
@@ -160,6 +162,7 @@ class Instance:
     frame: int | None = None
     pixels: PixelSpan | None = None
     remarks: tuple[str, ...] = ()
+    completed: bool = False
 
     @property
     def is_lossy(self) -> bool:
@@ -178,12 +181,19 @@ class Instance:
         """ImagePositionPatient: (x, y, z) of the first pixel's centre in LPS mm."""
         return numbers(self.header, "ImagePositionPatient", 3)
 
-    def load(self) -> Dataset:
-        """The slice as a single-frame data set, with its pixels as they are stored.
+    def load(self, *, pixels: bool = True) -> Dataset:
+        """The slice as a single-frame data set, with its pixels as they are stored or without.
 
         Raises Unreadable, and what pydicom raises, where the file is damaged.
         """
-        return read_dataset(self.path) if self.frame is None else load_frame(self.path, self.frame)
+        if self.frame is None:
+            dataset = read_dataset(self.path, stop_before_pixels=not pixels)
+            complete(dataset)
+            return dataset
+        dataset = load_frame(self.path, self.frame)
+        if not pixels:
+            del dataset.PixelData
+        return dataset
 
 
 def read_instances(
@@ -216,7 +226,9 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
     named = name_by_folder(header, path) if intake.unidentified == "folder" else ()
     slices: list[tuple[Dataset, int | None]] = [(header, None)]
     if is_multi_frame_ct(_sop_class(header)):
-        frames = frame_headers(read_dataset(path, stop_before_pixels=True))
+        dataset = read_dataset(path, stop_before_pixels=True)
+        complete(dataset)
+        frames = frame_headers(dataset)
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
     others = [_other_object(slice_header) for slice_header, _ in slices]
     if others[0] and all(others):
@@ -228,7 +240,9 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
         remarks = (*form, *named, *require_slice(values, rescale_type=intake.rescale_type))
-        found.append(Instance(path, slice_header, position_mm(values), frame, pixels, remarks))
+        found.append(
+            Instance(path, slice_header, position_mm(values), frame, pixels, remarks, bool(form))
+        )
     return found
 
 
@@ -247,7 +261,7 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
     with opened(path) as stream:
         head = stream.read(HEAD_BYTES)
     scanned = scan(head, HEADER_TAGS)
-    if scanned:
+    if scanned and not lacks_what_meta_has(scanned[0]):
         return *scanned, ()
     header, remarks = read_with_remarks(
         path,
@@ -255,7 +269,7 @@ def _header(path: Path) -> tuple[Dataset, PixelSpan | None, tuple[str, ...]]:
         specific_tags=sorted(HEADER_TAGS),
         defer_size=DEFER_ABOVE_BYTES,
     )
-    return header, None, remarks
+    return header, None, (*remarks, *complete(header))
 
 
 def is_lossy(header: Dataset) -> bool:
@@ -270,8 +284,7 @@ def may_be_lossy(header: Dataset) -> bool:
 
 
 def _sop_class(header: Dataset) -> UID:
-    stated = header.get("SOPClassUID") or _meta(header, "MediaStorageSOPClassUID")
-    return UID(stated or CTImageStorage)
+    return UID(header.SOPClassUID)
 
 
 def _meta(header: Dataset, name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from helpers.dicom import NAMED, ROOT_UID, ct_slice, in_order, put_bytes, raw_hu, save
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -107,11 +108,13 @@ GROUP_LENGTHS = dict.fromkeys(
 )
 
 
-def odd_series(folder: Path, values: Mapping[int | str, bytes], syntax: str) -> Path:
+def odd_series(
+    folder: Path, values: Mapping[int | str, bytes | None], syntax: str, *, stated: str = ""
+) -> Path:
     for index in range(SLICES):
         dataset = ct_slice(index, AccessionNumber="", StudyTime="", ReferringPhysicianName="")
         path = save(dataset, folder / f"{index:03d}.dcm", syntax)
-        put_bytes(path, values)
+        put_bytes(path, values, stated=stated)
     return folder
 
 
@@ -174,3 +177,44 @@ def test_the_faults_of_a_source_that_dciodvfy_cannot_read_are_the_sources(
             content = path.read_bytes()
             path.write_bytes(content[content.index(b"\x08\0\x05\0CS") :])
     assert exported(tmp_path / "in", tmp_path / "out").instances == SLICES
+
+
+@pytest.mark.parametrize(("found", "stated"), [("implicit", "explicit"), ("explicit", "implicit")])
+def test_a_data_set_in_another_encoding_than_stated_is_exported_with_a_remark(
+    tmp_path, found, stated
+):
+    source = tmp_path / "source"
+    odd_series(source, {}, SYNTAXES[found], stated=SYNTAXES[stated])
+    out = assert_goes_through(source, tmp_path)
+    assert pydicom.dcmread(next(out.iterdir())).original_encoding == (False, True)
+    (series,) = find_series(source).series
+    assert f"TransferSyntaxUID says {stated} VR, the data set is in {found} VR" in str(
+        series.warnings
+    )
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("value", [None, b""], ids=["absent", "empty"])
+@pytest.mark.parametrize("name", ["SOPClassUID", "SOPInstanceUID"])
+def test_what_the_file_meta_alone_states_is_taken_from_there(tmp_path, name, value, syntax):
+    source = odd_series(tmp_path / "source", {name: value}, SYNTAXES[syntax])
+    out = assert_goes_through(source, tmp_path)
+    (series,) = find_series(source).series
+    (remark,) = [text for text in series.warnings if name in text]
+    assert "taken from the file meta information" in remark
+    assert ROOT_UID not in str(series.warnings)
+    derived = pydicom.dcmread(in_order(out)[0])
+    assert derived.SOPClassUID == CTImageStorage
+    assert derived.SourceImageSequence[0].ReferencedSOPInstanceUID == f"{ROOT_UID}.3.1"
+
+
+def test_an_image_whose_class_nobody_states_is_taken_as_ct(tmp_path):
+    source = odd_series(tmp_path / "source", {"SOPClassUID": None}, ExplicitVRLittleEndian)
+    for path in source.iterdir():  # a data set alone, as old archives keep them (PS3.10 7.5)
+        dataset = pydicom.dcmread(path)
+        dataset.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=False)
+        content = path.read_bytes()
+        path.write_bytes(content[content.index(b"\x08\0\x05\0CS") :])
+    assert_goes_through(source, tmp_path)
+    (series,) = find_series(source).series
+    assert "taken to be CT Image Storage" in str(series.warnings)
