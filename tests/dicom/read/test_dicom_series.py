@@ -206,6 +206,10 @@ def test_a_slice_without_what_it_needs_is_quarantined_by_that_name(tmp_path, nam
     else:
         setattr(dataset, name, None)
     save(dataset, paths[1])
+    # The file meta information would state it too (PS3.10 7.1).
+    del dataset.file_meta.MediaStorageSOPInstanceUID
+    dataset.preamble = bytes(128)
+    dataset.save_as(paths[1], enforce_file_format=False)
     found = find_series(tmp_path)
     assert [len(series.instances) for series in found.series] == [2]
     (refusal,) = found.refusals

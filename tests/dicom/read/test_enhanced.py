@@ -50,6 +50,7 @@ from pipeline.dicom.read.enhanced import (
     source_reference,
 )
 from pipeline.dicom.read.files import read_dataset
+from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 
 WRITTEN_ONCE = ("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
@@ -425,7 +426,6 @@ def emptied(group: str) -> Edit:
             "PlanePositionSequence",
             "has no ImagePositionPatient",
         ),
-        (lambda whole: delattr(whole, "SOPInstanceUID"), "SOPInstanceUID", "missing"),
     ],
 )
 def test_a_damaged_header_is_refused_by_name(tmp_path, damage, attribute, reason):
@@ -441,6 +441,21 @@ def test_a_damaged_header_is_refused_by_name(tmp_path, damage, attribute, reason
     assert refused.value.attribute == attribute
     with pytest.raises(Unreadable, match=reason):
         load_frame(path, 1)
+
+
+def test_a_file_that_only_its_meta_information_names_keeps_that_name(tmp_path):
+    whole = enhanced_ct([frame_source(index) for index in range(3)])
+    del whole.SOPInstanceUID
+    path = save(whole, tmp_path / "e.dcm")
+    stated = pydicom.dcmread(path).file_meta.MediaStorageSOPInstanceUID
+    for header in (load_frame(path, 1), find_series(path).series[0].instances[1].header):
+        (reference,) = header.ConversionSourceAttributesSequence
+        assert reference.ReferencedSOPInstanceUID == stated
+    del whole.file_meta.MediaStorageSOPInstanceUID
+    whole.preamble = bytes(128)
+    whole.save_as(path, enforce_file_format=False)
+    (refusal,) = find_series(path).refusals
+    assert refusal.attribute == "SOPInstanceUID"
 
 
 @pytest.mark.parametrize("value", [b"x ", b"3\\3 ", b"1e9 "])
