@@ -12,8 +12,8 @@ import pydicom
 import pytest
 from helpers.dicom import NAMED, ROOT_UID, ct_slice, in_order, put_bytes, raw_hu, save
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
