@@ -48,7 +48,7 @@ from pipeline.dicom.deidentify.rules import (
     values_of,
 )
 from pipeline.dicom.read.files import files_below, read_dataset
-from pipeline.dicom.read.headers import not_dicom
+from pipeline.dicom.read.object_kind import not_dicom
 
 #: Body parts (BodyPartExamined) whose volume shows a face; one that is not named may.
 WITH_FACE = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|JAW|\bEAR|WHOLE|^$")

@@ -8,7 +8,8 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from pipeline.core.versions import SOFTWARE
 from pipeline.dicom.derived.write import MADE_UP, PROCESSED_SOURCE, SUBTRACTED
 from pipeline.dicom.read.enhanced import source_reference
-from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
+from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.object_kind import LABEL_MAP_SEGMENTATION
 from pipeline.dicom.read.raw_elements import walk_items
 from pipeline.dicom.read.series import Series
 

@@ -30,7 +30,8 @@ from pipeline.dicom.derived.source_rules import STUDY, tags_of
 from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, contour_points
 from pipeline.dicom.read.compare_elements import same_element
 from pipeline.dicom.read.files import read_dataset
-from pipeline.dicom.read.headers import LABEL_MAP_SEGMENTATION, Instance
+from pipeline.dicom.read.headers import Instance
+from pipeline.dicom.read.object_kind import LABEL_MAP_SEGMENTATION
 from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import normal_of, numbers

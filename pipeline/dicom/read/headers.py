@@ -24,7 +24,6 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
-    UID_dictionary,
 )
 
 from pipeline.core.library_warnings import library_remarks
@@ -33,15 +32,18 @@ from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.read.file_meta import complete, lacks_what_meta_has
 from pipeline.dicom.read.files import (
-    ARCHIVE,
-    archive_of,
     opened,
     read_dataset,
     read_with_remarks,
-    size_of,
 )
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.made_up_uids import UNIDENTIFIED, name_by_folder
+from pipeline.dicom.read.object_kind import (
+    UNKNOWN_CLASS,
+    is_damaged_class,
+    not_dicom,
+    other_object,
+)
 from pipeline.dicom.read.slice_requirements import (
     IDENTITY_KEYWORDS,
     REQUIRED_KEYWORDS,
@@ -124,26 +126,10 @@ HEADER_TAGS = {
 #: (60xx,0102) of all sixteen overlays: which of a pixel's unused bits holds one (PS3.3 C.9.2).
 HEADER_TAGS |= {0x60000102 + (n << 17): f"OverlayBitPosition{n}" for n in range(16)}
 
-#: Values of ImageType that mark pages and overviews stored as CT images.
-NOT_SLICES = {
-    "LOCALIZER": "a localizer",
-    "SCREEN SAVE": "a screen shot",
-    "SCREENSAVE": "a screen shot",
-    "DOSE_INFO": "a dose page",
-    "DOSE REPORT": "a dose page",
-}
-
 #: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 #: PS3.5 A.4.4 and A.4.11: reversible or not, which the code stream says alone.
 MAYBE_LOSSY_SYNTAXES = (JPEG2000, HTJ2K)
-
-
-#: Label Map Segmentation Storage (2024): not in pydicom's list yet.
-LABEL_MAP_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.7")
-
-#: Suffixes of archives, and of single files, that are packed in other ways than zip's.
-PACKED = (".tar", ".tgz", ".gz", ".tbz", ".bz2", ".txz", ".xz", ".lzma", ".zst", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -189,6 +175,8 @@ class Instance:
         if self.frame is None:
             dataset = read_dataset(self.path, stop_before_pixels=not pixels)
             complete(dataset)
+            if is_damaged_class(_sop_class(dataset)):
+                _set_ct_class(dataset)
             return dataset
         dataset = load_frame(self.path, self.frame)
         if not pixels:
@@ -230,7 +218,8 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         complete(dataset)
         frames = frame_headers(dataset)
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
-    others = [_other_object(slice_header) for slice_header, _ in slices]
+    in_meta = _meta(header, "MediaStorageSOPClassUID")
+    others = [other_object(one, _sop_class(one), in_meta) for one, _ in slices]
     if others[0] and all(others):
         return Refusal(path, Disposition.EXCLUDED, *others[0])
     found = []
@@ -240,6 +229,9 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
         remarks = (*form, *named, *require_slice(values, rescale_type=intake.rescale_type))
+        if is_damaged_class(_sop_class(slice_header)):
+            _set_ct_class(slice_header)
+            remarks = (*remarks, UNKNOWN_CLASS)
         found.append(
             Instance(path, slice_header, position_mm(values), frame, pixels, remarks, bool(form))
         )
@@ -287,39 +279,12 @@ def _sop_class(header: Dataset) -> UID:
     return UID(header.SOPClassUID)
 
 
+def _set_ct_class(header: Dataset) -> None:
+    header.pop("SOPClassUID", None)  # its element may be shared with other slices
+    header.SOPClassUID = CTImageStorage
+
+
 def _meta(header: Dataset, name: str) -> str:
     """An attribute of the file's meta information; "" where there is none."""
     meta = getattr(header, "file_meta", None)
     return "" if meta is None else str(meta.get(name, ""))
-
-
-def _other_object(header: Dataset) -> tuple[str, str, str] | None:
-    """(reason, attribute, value) of an intact object that is no CT slice, else None."""
-    kind = _sop_class(header)
-    # A class that is not in the standard's list is a damaged one, not another object.
-    if kind != CTImageStorage and (kind in UID_dictionary or kind == LABEL_MAP_SEGMENTATION):
-        return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
-    for value in header.get("ImageType") or ():
-        if value in NOT_SLICES:
-            return NOT_SLICES[value], "ImageType", value
-    return None
-
-
-def not_dicom(path: Path) -> Refusal:
-    """The Refusal of a file that does not begin as DICOM does: quarantined where its name promises
-    DICOM or an archive or it is empty, excluded otherwise."""
-    suffix = path.suffix.lower()
-    reason = ""
-    if size_of(path) == 0:
-        reason = "an empty file"
-    elif suffix in (".dcm", ".ima", ".dicom"):
-        reason = "not DICOM, though its name says so"
-    elif suffix == ARCHIVE and archive_of(path):
-        reason = "an archive within an archive: unpack it first"
-    elif suffix == ARCHIVE:
-        reason = "an archive that cannot be opened"
-    elif suffix in PACKED and not path.name.lower().endswith(".nii.gz"):
-        reason = f"{suffix} is not read in place: unpack it into a folder, or pack that as .zip"
-    if reason:
-        return Refusal(path, Disposition.QUARANTINED, reason)
-    return Refusal(path, Disposition.EXCLUDED, "not a DICOM file")
