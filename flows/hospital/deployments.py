@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -19,16 +18,15 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 from prefect.server.schemas.schedules import CronSchedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
-from flows.hospital.status import TAG, api_url, reachable
-from flows.runtime.prefect_server import PrefectServer
+from flows.hospital.local_server import configured, running, started
+from flows.hospital.status import TAG
 from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError, LdctError
 
-_START_S = 180
 #: How many of the next times of a job are shown.
 NEXT = 3
 
@@ -87,27 +85,19 @@ def serve_jobs(hospital: Path, schedule: Schedule) -> None:
 
 @contextmanager
 def prefect_server() -> Iterator[None]:
-    """The server of PREFECT_API_URL, or one of our own on loopback while the block lasts.
+    """The server of PREFECT_API_URL, or one on loopback while the block lasts: another
+    `ldct schedule`'s, or our own.
 
     Raises LdctError where the configured server does not answer, or ours does not start.
     """
-    url = api_url()
     with ExitStack() as stack:
-        if not reachable(url):
-            if PREFECT_API_URL.value():
-                raise LdctError(f"no Prefect server answers at {url} (PREFECT_API_URL)")
-            stack.enter_context(_own_server(url))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        api = running()
+        if api is None:
+            if known := configured():
+                raise LdctError(
+                    f"no Prefect server answers at {known.url} (PREFECT_API_URL), or it refuses "
+                    "PREFECT_API_AUTH_STRING"
+                )
+            api = stack.enter_context(started())
+        stack.enter_context(temporary_settings(api.settings))
         yield
-
-
-@contextmanager
-def _own_server(url: str) -> Iterator[None]:
-    place = urlsplit(url)
-    server = PrefectServer.start(str(place.hostname), int(place.port or 4200))
-    try:
-        if not server.wait_until_ready(_START_S):
-            raise LdctError("the Prefect server did not start; try `prefect server start`")
-        yield
-    finally:
-        server.stop()

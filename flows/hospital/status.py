@@ -8,17 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun, filters, sorting
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 
+from flows.hospital.local_server import configured, running
 from flows.hospital.pacs import LedgerStatus, status
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.work_item import State, WorkItem
 
-#: Where `ldct schedule` starts a server, and `ldct status` asks, unless PREFECT_API_URL is set.
-LOCAL_API = "http://127.0.0.1:4200/api"
 #: On the deployments of `ldct schedule`, and so on their runs.
 TAG = "ldct-schedule"
 RUNS = 20
@@ -79,10 +77,10 @@ def hospital_status(settings: Pacs) -> HospitalStatus:
 
 def scheduled_runs(time_zone: str) -> list[ScheduledRun] | None:
     """The latest RUNS runs of the jobs of `ldct schedule`, newest first; None without a server."""
-    url = api_url()
-    if not reachable(url):
+    api = running()
+    if api is None:
         return None
-    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+    with temporary_settings(api.settings), get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_run_filter=filters.FlowRunFilter(
                 tags=filters.FlowRunFilterTags(all_=[TAG]),
@@ -96,25 +94,18 @@ def scheduled_runs(time_zone: str) -> list[ScheduledRun] | None:
     return [ScheduledRun.of(run, ZoneInfo(time_zone)) for run in runs]
 
 
-def api_url() -> str:
-    """PREFECT_API_URL, or where `ldct schedule` starts a server of its own."""
-    return PREFECT_API_URL.value() or LOCAL_API
-
-
-def reachable(url: str) -> bool:
-    """Whether a Prefect server answers there."""
-    try:
-        return httpx.get(f"{url}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def page(report: HospitalStatus) -> str:
     """The status as Markdown, for a terminal and for Prefect's artifacts."""
     counts = ", ".join(f"{state}: {number}" for state, number in report.ledger.counts.items())
     parts = [f"Series: {counts}", _work_table(report.ledger.open)]
     if report.runs is None:
-        parts.insert(0, f"Scheduled runs: unknown, no Prefect server answers at {api_url()}")
+        known = configured()
+        where = (
+            f"no Prefect server answers at {known.url}"
+            if known
+            else "`ldct schedule` is not running here"
+        )
+        parts.insert(0, f"Scheduled runs: unknown, {where}")
     elif report.runs:
         names = ("due", "job", "outcome", "seconds", "message")
         rows = [[getattr(run, name) for name in names] for run in report.runs]

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import atexit
 import functools
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    get_current_settings,
+    temporary_settings,
+)
 
-from flows.runtime.prefect_server import PrefectServer
+from flows.runtime.prefect_server import PrefectServer, free_port
 
 HOST = "127.0.0.1"
 #: Services for deployments and schedules, of which a flow that is called here has none.
@@ -50,15 +54,13 @@ def connected() -> Iterator[None]:
     if not _server.cache_info().currsize or not _server().wait_until_ready(timeout_s):
         yield
         return
-    with temporary_settings({PREFECT_API_URL: _server().api_url}):
+    found = {PREFECT_API_URL: _server().api_url, PREFECT_API_AUTH_STRING: _server().auth}
+    with temporary_settings(found):
         yield
 
 
 @functools.cache
 def _server() -> PrefectServer:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    server = PrefectServer.start(HOST, port, SETTINGS)
+    server = PrefectServer.start(HOST, free_port(HOST), SETTINGS)
     atexit.register(server.stop)
     return server

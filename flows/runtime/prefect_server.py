@@ -1,14 +1,20 @@
-"""A Prefect server in a process of its own, by `prefect server start`, that ends with this one."""
+"""A Prefect server in a process of its own, by `prefect server start`, that ends with this one.
+
+It answers nobody without a secret that is drawn at its start: other users of the computer, and web
+pages that a browser on it shows, can reach a port of loopback too.
+"""
 
 from __future__ import annotations
 
 import http.client
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.runtime import run_with_parent
@@ -16,11 +22,15 @@ from flows.runtime import run_with_parent
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A server that was started, on this computer; it may not answer yet."""
+    """A server that was started, on this computer; it may not answer yet.
+
+    auth: what clients need as PREFECT_API_AUTH_STRING.
+    """
 
     process: subprocess.Popen[bytes]
     host: str
     port: int
+    auth: str = field(repr=False)
 
     @classmethod
     def start(
@@ -28,16 +38,21 @@ class PrefectServer:
     ) -> PrefectServer:
         """Start a server; returns at once. settings: PREFECT_* variables of it alone."""
         command = ["prefect", "server", "start", "--host", host, "--port", str(port)]
+        auth = f"ldct:{secrets.token_urlsafe(32)}"
+        asked = {
+            "PREFECT_SERVER_API_AUTH_STRING": auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{host}:{port}",
+        }
         script = str(Path(run_with_parent.__file__).absolute())
         process = subprocess.Popen(
             # -P: modules in the working folder must not take the place of Python's own.
             [sys.executable, "-P", script, str(os.getpid()), *command],
-            env={**os.environ, **(settings or {})},
+            env={**os.environ, **(settings or {}), **asked},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        return cls(process, host, port)
+        return cls(process, host, port, auth)
 
     @property
     def api_url(self) -> str:
@@ -71,3 +86,10 @@ class PrefectServer:
             return False
         finally:
             connection.close()
+
+
+def free_port(host: str) -> int:
+    """A port on which nothing listens now."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return int(free.getsockname()[1])

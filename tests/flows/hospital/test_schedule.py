@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import yaml
 from helpers.images import run_data, tiny_store, tiny_train
@@ -19,17 +20,22 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Deployment, StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    temporary_settings,
+)
 from prefect.states import Scheduled
 
 from flows.hospital import jobs as scheduled
-from flows.hospital import status
+from flows.hospital import local_server
 from flows.hospital.deployments import deployments, next_run_times, prefect_server
 from flows.hospital.pacs import LedgerStatus
 from flows.hospital.status import HospitalStatus, page, scheduled_runs
 from flows.tracking.registry import Registry
 from pipeline.config.schedule import Schedule
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, LdctError
 from pipeline.pacs.hospital_config import load_pacs
 from pipeline.pacs.ledger import Ledger
 
@@ -178,15 +184,63 @@ def test_retraining_evaluates_registers_and_skips_what_it_knows(tmp_path):
     assert len(Registry.default().list()) == 1
 
 
-def test_a_server_of_its_own_answers_while_the_jobs_run(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
-    monkeypatch.setattr(status, "LOCAL_API", url)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    with temporary_settings({PREFECT_API_URL: None}):
-        assert not status.reachable(url)
-        with prefect_server():
-            assert PREFECT_API_URL.value() == url
-            assert status.reachable(url)
-        assert not status.reachable(url)
+@pytest.fixture
+def nothing_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither a server nor a note of one."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with temporary_settings({PREFECT_API_URL: None, PREFECT_HOME: tmp_path / "prefect"}):
+        yield
+
+
+@pytest.mark.usefixtures("nothing_configured", "own_registry")
+def test_a_server_of_its_own_runs_jobs_and_takes_them_from_nobody_else(tmp_path, monkeypatch):
+    """Who may change a deployment's entrypoint runs code as this user."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
+    path = hospital(tmp_path, nightly=DAILY)
+    assert local_server.running() is None
+    with prefect_server():
+        api = local_server.running()
+        assert api is not None
+        assert api.url == PREFECT_API_URL.value()
+        job, deployment = nightly_job(path)
+        missed(deployment, [1])
+        anyio.run(serve_once, job)
+        runs = scheduled_runs("UTC")
+        assert [(run.outcome, run.message) for run in runs] == [("ran", "")]
+
+        changed = {"entrypoint": "somebody.else:job", "pull_steps": []}
+        address = f"{api.url}/deployments/{deployment.id}"
+        for auth in (None, httpx.BasicAuth("ldct", "guessed")):
+            assert httpx.patch(address, json=changed, auth=auth).status_code == 401
+            assert httpx.get(address, auth=auth).status_code == 401
+        page = {"Origin": "https://a.page.example", "Access-Control-Request-Method": "PATCH"}
+        allowed = httpx.options(address, headers=page).headers
+        assert "access-control-allow-origin" not in allowed
+        with get_client(sync_client=True) as client:
+            assert client.read_deployment(deployment.id).entrypoint == deployment.entrypoint
+
+        with temporary_settings({PREFECT_API_URL: None, PREFECT_API_AUTH_STRING: None}):
+            assert local_server.running() == api  # as `ldct status` finds it
+            (note,) = tmp_path.glob("prefect/*.json")
+            assert note.stat().st_mode & 0o077 == 0
+            assert api.auth in note.read_text()
+            assert api.auth not in repr(api)
+            note.chmod(0o644)
+            assert local_server.running() is None
+            note.chmod(0o600)
+            with prefect_server():  # a second `ldct schedule`
+                assert PREFECT_API_URL.value() == api.url
+    assert not api.answers()
+    assert not list(tmp_path.glob("prefect/*.json"))
+
+
+@pytest.mark.usefixtures("nothing_configured")
+def test_a_server_that_refuses_us_is_not_used():
+    """Another user's, on the port that is configured."""
+    with prefect_server():
+        url = PREFECT_API_URL.value()
+        with temporary_settings({PREFECT_API_AUTH_STRING: "ldct:another"}):
+            assert local_server.running() is None
+            with pytest.raises(LdctError, match="PREFECT_API_AUTH_STRING"), prefect_server():
+                pass
+        assert PREFECT_API_URL.value() == url

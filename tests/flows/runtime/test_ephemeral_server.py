@@ -25,6 +25,9 @@ from flows.runtime.orchestration import in_flow
 found = in_flow("of-a-test", lambda: {"url": PREFECT_API_URL.value()}, always=True)
 server = ephemeral_server._server()
 assert found["url"] == server.api_url, found
+import httpx
+assert httpx.get(f"{server.api_url}/version").status_code == 401, "strangers are answered"
+assert httpx.get(f"{server.api_url}/version", auth=tuple(server.auth.split(":"))).is_success
 print(server.port, PREFECT_API_URL.value())
 """
 #: Starts the server, waits until it answers where asked to, and waits for a signal.
@@ -130,7 +133,7 @@ def test_nothing_is_started_where_an_api_is_configured() -> None:
 def test_a_server_that_died_is_left_to_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
         process.wait()
-    dead = PrefectServer(process, ephemeral_server.HOST, port=1)
+    dead = PrefectServer(process, ephemeral_server.HOST, port=1, auth="ldct:x")
     assert not dead.wait_until_ready(60)
 
     def started() -> PrefectServer:
