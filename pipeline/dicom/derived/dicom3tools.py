@@ -1,7 +1,8 @@
 """Findings of dciodvfy and dcentvfy (dicom3tools) in derived files that the source has not.
 
-Sources often fail themselves, so findings are compared. Of each finding only its kind, the
-attribute and the module are kept, as the programs quote values, which may be a patient's.
+Sources often fail themselves, so findings are compared, and so are the values that they are
+about. Of each finding only its kind, the attribute and the module are kept, as the programs quote
+values, which may be a patient's.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from pipeline.core.errors import LdctError
 from pipeline.dicom.derived.encode import keep_bytes
-from pipeline.dicom.read.files import PREAMBLE
+from pipeline.dicom.derived.from_source import SourceValues, is_from_source, is_kept
+from pipeline.dicom.read.files import PREAMBLE, read_dataset
 from pipeline.dicom.read.headers import Instance
 
 #: Files of a series that are checked, spread evenly. dciodvfy takes 10 ms a file; dcentvfy takes
@@ -32,47 +35,70 @@ TIMEOUT_S = 60.0
 IOD_PROGRAM, ENTITY_PROGRAM = "dciodvfy", "dcentvfy"
 
 
+Finding = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Validation:
-    """Which programs ran, on how many of the derived files, and what is new: (program, finding)."""
+    """Which programs ran, on how many of the derived files, and what they found: (program,
+    finding) each. new: what this software wrote. from_source: what it carried on."""
 
     programs: tuple[str, ...]
     files: int
     of: int
-    new: tuple[tuple[str, str], ...] = ()
+    new: tuple[Finding, ...] = ()
+    from_source: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """As a report has it, without the findings; `validated` means that both programs ran."""
+        """As a report has it, without what is new; `validated` means that both programs ran."""
         return {
             "validated": self.programs == (IOD_PROGRAM, ENTITY_PROGRAM),
             "programs": list(self.programs),
             "files": self.files,
             "of": self.of,
+            "from_source": [f"{program}: {finding}" for program, finding in self.from_source],
         }
 
 
-def validate(pairs: Sequence[tuple[Path, Path]]) -> Validation:
+def validate(pairs: Sequence[tuple[Path, Path]], uids: Collection[str] = ()) -> Validation:
     """Compare derived files with their sources' files, (derived, source) each.
 
     Up to MAX_IOD_FILES pairs go to dciodvfy and up to MAX_ENTITY_FILES to dcentvfy: the first,
-    the last and evenly between. A program that is not installed is left out. Raises LdctError
-    for a program that cannot run or takes longer than TIMEOUT_S.
+    the last and evenly between. uids: what the source holds besides. A program that is not
+    installed is left out. Raises LdctError for a program that cannot run or takes longer than
+    TIMEOUT_S.
     """
     programs = tuple(name for name in (IOD_PROGRAM, ENTITY_PROGRAM) if shutil.which(name))
     chosen = _spread(pairs, MAX_IOD_FILES) if IOD_PROGRAM in programs else []
     spread = _spread(pairs, MAX_ENTITY_FILES) if pairs and ENTITY_PROGRAM in programs else []
+    found: dict[Finding, bool] = {}  # whether each is the source's, in all files
     with ThreadPoolExecutor(WORKERS) as pool:
         # The one long call first, in parallel with the many short ones.
-        of_set = pool.submit(_new_in_set, spread)
+        of_set = pool.submit(_in_set, spread)
         of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
         of_source = pool.map(_of_file, [source for _, source in chosen])
-        new = {
-            (IOD_PROGRAM, finding)
-            for derived, source in zip(of_derived, of_source, strict=True)
-            for finding in derived - source
-        }
-        new |= {(ENTITY_PROGRAM, finding) for finding in of_set.result()}
-    return Validation(programs, len(chosen), len(pairs), tuple(sorted(new)))
+        for pair, derived, source in zip(chosen, of_derived, of_source, strict=True):
+            for finding in derived:
+                ours = finding not in source and not _brought(finding, pair, uids)
+                key = (IOD_PROGRAM, finding)
+                found[key] = found.get(key, True) and not ours
+        found |= {(ENTITY_PROGRAM, finding): known for finding, known in of_set.result().items()}
+    new = tuple(sorted(key for key, known in found.items() if not known))
+    from_source = tuple(sorted(key for key, known in found.items() if known))
+    return Validation(programs, len(chosen), len(pairs), new, from_source)
+
+
+def _brought(finding: str, pair: tuple[Path, Path], uids: Collection[str]) -> bool:
+    """Whether the value that a finding of dciodvfy is about is the source's."""
+    path = re.search(r"</([^>]*)>", finding)
+    if path is None:
+        return False
+    derived, source = map(_header, pair)
+    return is_from_source(path[1], derived, SourceValues(source, uids))
+
+
+def _header(path: Path) -> Dataset:
+    return read_dataset(path, stop_before_pixels=True)
 
 
 def _spread(pairs: Sequence[tuple[Path, Path]], limit: int) -> list[tuple[Path, Path]]:
@@ -85,13 +111,20 @@ def _of_file(path: Path) -> set[str]:
     return _findings([IOD_PROGRAM, "-new", str(path.absolute())], _of_attribute)
 
 
-def _new_in_set(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
-    """What dcentvfy finds in sources and derived files together, but not in the sources alone."""
+def _in_set(pairs: Sequence[tuple[Path, Path]]) -> dict[str, bool]:
+    """What dcentvfy finds in sources and derived files together, and whether it finds it in the
+    sources alone, or the attribute means the same in both."""
     if not pairs:
-        return set()
+        return {}
     sources = sorted({source for _, source in pairs})
     found = _of_set([*sources, *(derived for derived, _ in pairs)])
-    return found - _of_set(sources) if found else found
+    known = _of_set(sources) if found else set()
+    return {finding: finding in known or _is_kept(finding, pairs) for finding in found}
+
+
+def _is_kept(finding: str, pairs: Sequence[tuple[Path, Path]]) -> bool:
+    headers = ((_header(derived), _header(source)) for derived, source in pairs)
+    return is_kept(attribute_of(finding), headers)
 
 
 def _of_set(paths: Sequence[Path]) -> set[str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, is_difference, keys_of, references
 from pipeline.dicom.derived.source_rules import SOURCE_RULES, DerivedAndSource, SourceRule
-from pipeline.dicom.read.compare_elements import meaning_of
+from pipeline.dicom.read.compare_elements import meaning_under
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.pixels import read_slice
@@ -34,6 +35,7 @@ SHARED_KEYWORDS = (
     "SeriesDescription",
     "ConvolutionKernel",
 )
+SHARED_TAGS = {name: Tag(name) for name in SHARED_KEYWORDS}
 #: Files are often named by their UIDs: such a name is not shown.
 UID_LIKE = re.compile(r"\d+(\.\d+){3,}")
 
@@ -186,7 +188,7 @@ def _findings(rule: Any, checked: Dataset | DerivedAndSource) -> list[Finding]:
 
 
 def _shared(image: Dataset) -> dict[str, Hashable]:
-    return {name: meaning_of(image, name) for name in SHARED_KEYWORDS}
+    return {name: meaning_under(image, tag) for name, tag in SHARED_TAGS.items()}
 
 
 def _is_readable(instance: Instance) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.derived.dicom3tools import (
-    ENTITY_PROGRAM,
-    Validation,
-    attribute_of,
-    files_of,
-    validate,
-)
+from pipeline.dicom.derived.dicom3tools import Validation, attribute_of, files_of, validate
 from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, key_of, keys_of, structures_of
 from pipeline.dicom.derived.series_check import REUSE, Problem
 from pipeline.dicom.derived.source_rules import STUDY, tags_of
-from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, contour_points
+from pipeline.dicom.derived.structure_objects import contour_points
 from pipeline.dicom.read.compare_elements import same_element
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import Instance
@@ -48,6 +42,7 @@ COMMON_RULES = (
 )
 #: A frame or contour lies in its slice to within this, which is more than decimals may cost.
 PLACE_TOLERANCE_MM = 1e-3
+UID_KEYWORDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 SOURCE = ("source-image", "name images of the source, and no others")
 FRAME = ("frame-of-reference", "take the source's coordinates")
@@ -206,13 +201,10 @@ def _validated(path: Path, checked: _StructureObject, scratch: Path | None) -> V
         return Validation((), 0, 1)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
         sources = files_of([checked.source.instances[0]], Path(folder))
-        validation = validate([(path, sources[0])])
-    return replace(validation, new=tuple(f for f in validation.new if not _is_added(f, checked)))
+        return validate([(path, sources[0])], _uids_of(checked.source))
 
 
-def _is_added(new: tuple[str, str], checked: _StructureObject) -> bool:
-    """Whether dcentvfy reports an attribute that the object must have and the source lacks."""
-    program, finding = new
-    name = attribute_of(finding)
-    lacking = checked.first is not None and name not in checked.first.dataset
-    return program == ENTITY_PROGRAM and name in TYPE_2_KEYWORDS and lacking
+def _uids_of(source: Series) -> set[str]:
+    """The UIDs of all its slices, which a structure object names."""
+    found = {str(i.header.get(name)) for i in source.instances for name in UID_KEYWORDS}
+    return found | {uid for uid, _ in keys_of(source)}

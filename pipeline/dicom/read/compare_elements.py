@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TypeAlias
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR
 
 from pipeline.dicom.read.raw_elements import Element, RawDataset, is_group_length, vr_of
+
+#: The values of an element, by what they mean.
+Meaning: TypeAlias = tuple[Hashable, ...]
 
 #: VRs whose leading spaces mean nothing either (PS3.5 table 6.2-1; of UI, readers take them so).
 PADDED_AT_BOTH_ENDS = frozenset(("AE", "CS", "DS", "IS", "LO", "SH", "UI"))
@@ -41,13 +43,12 @@ def same_element(tag: BaseTag, derived: RawDataset, source: RawDataset) -> bool:
     return _same(first, second, derived.dataset, source.dataset)
 
 
-def meaning_of(dataset: Dataset, keyword: str) -> Hashable:
-    """What the text under a keyword means; () for an empty one, and for none."""
-    tag = BaseTag(tag_for_keyword(keyword) or 0)
+def meaning_under(dataset: Dataset, tag: BaseTag) -> Meaning:
+    """What the element under `tag`, no sequence, means: its values; () for none."""
     return _meaning(dataset.get_item(tag), dataset) if tag in dataset else ()
 
 
-def text_meaning(vr: str, text: str) -> tuple[Hashable, ...]:
+def text_meaning(vr: str, text: str) -> Meaning:
     """What a text means by its VR: its values, without padding; () for none.
 
     Decimal and integer strings are numbers: 120, 120.0 and 1.2e2 are the same. Codes have no
@@ -109,22 +110,20 @@ def _same_coding(held: bytes, one: Dataset, other: Dataset) -> bool:
     return one.get("SpecificCharacterSet") == other.get("SpecificCharacterSet")
 
 
-def _bytes_meaning(vr: str, value: bytes) -> Hashable:
+def _bytes_meaning(vr: str, value: bytes) -> Meaning | bytes:
     if vr in TEXTS:
         return text_meaning(vr, value.decode("latin-1"))
     return value.rstrip(b"\0") if vr in BYTES else value
 
 
-def _meaning(element: Element, owner: Dataset) -> Any:
+def _meaning(element: Element, owner: Dataset) -> Meaning:
     """The meaning of a value as pydicom decodes it."""
     decoded = owner[element.tag]
     vr, value = vr_of(decoded), decoded.value
-    if vr not in TEXTS:
-        return tuple(value) if isinstance(value, list) else value
-    several = not isinstance(value, str) and hasattr(value, "__iter__") and vr != "PN"
-    several = several or decoded.VM > 1
-    text = "\\".join(map(str, value)) if several else str("" if value is None else value)
-    return text_meaning(vr, text)
+    values = value if decoded.VM > 1 else () if value is None else (value,)
+    if vr in TEXTS:
+        return text_meaning(vr, "\\".join(map(str, values)))
+    return () if decoded.VM == 0 else tuple(values)
 
 
 def _same_items(derived: Sequence[Dataset], source: Sequence[Dataset]) -> bool:
