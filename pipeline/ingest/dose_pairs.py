@@ -20,6 +20,7 @@ from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, cou
 from pipeline.core.slice_matching import Match, match_slices
 from pipeline.core.units import AIR_HU
 from pipeline.core.volume import Volume
+from pipeline.dicom.read.identifiers import patient_of
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Reading, geometry_volume, read_volume
 
@@ -82,7 +83,7 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
                 for instance in series.instances
             ]
         else:
-            patients[_patient(series)][dose].append(series)
+            patients[patient_of(series.header)][dose].append(series)
     for doses in patients.values():
         for target in doses["target"]:
             try:
@@ -133,12 +134,6 @@ def read_pair(pair: Pair) -> PairReading:
         match.unmatched_input_mm,
         match.unmatched_target_mm,
     )
-
-
-def _patient(series: Series) -> tuple[str, str]:
-    values = (series.header.get(name) for name in ("PatientID", "IssuerOfPatientID"))
-    patient, issuer = (str(value or "").strip() for value in values)
-    return patient, issuer
 
 
 def _partner(full: Series, lows: list[Series]) -> Series:

@@ -107,6 +107,8 @@ def test_a_series_and_its_difference_are_handed_over_without_a_new_finding(
     assert report.details["difference"]["folder"] == "out-difference"
     for part in (report.to_dict(), report.details["difference"]):
         assert part["instances"] == 3
+        found_in_source = part["check"].pop("from_source")
+        assert all(text.startswith(("dciodvfy: ", "dcentvfy: ")) for text in found_in_source)
         assert part["check"] == {
             "problems": 0,
             "validated": True,

@@ -192,7 +192,7 @@ def test_a_source_without_names_is_refused(tmp_path):
     series = make_series(tmp_path / "in")
     for instance in series.instances:
         dataset = pydicom.dcmread(instance.path)
-        dataset.SOPInstanceUID = ""
+        dataset.StudyInstanceUID = ""
         dataset.save_as(instance.path)
     nameless = find_series(tmp_path / "in", intake=IngestOptions(unidentified="folder")).series[0]
     with pytest.raises(LdctError, match="cannot be exported"):

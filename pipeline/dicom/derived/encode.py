@@ -8,6 +8,8 @@ not depend on the transfer syntax.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STR_VR
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.dicom.read.fast_header import PIXEL_DATA, UNDEFINED, explicit_head
 from pipeline.dicom.read.raw_elements import (
+    RawDataset,
     is_group_length,
     is_signed_by_pixels,
     vr_of,
@@ -90,6 +93,17 @@ def save_image(derived: Dataset, stored: NDArray, path: Path, *, syntax: str) ->
         return
     _compress(derived, stored, syntax)
     derived.save_as(path, enforce_file_format=True)
+
+
+def copy_of(source: RawDataset, tags: Iterable[BaseTag]) -> Dataset:
+    """A data set of these elements as they were read; raw ones, which are immutable, are shared."""
+    elements = ((tag, source.elements[tag]) for tag in tags)
+    copied = Dataset(
+        {tag: e if isinstance(e, RawDataElement) else copy.deepcopy(e) for tag, e in elements}
+    )
+    read = source.dataset
+    copied.set_original_encoding(*read.original_encoding, read.original_character_set)
+    return copied
 
 
 def keep_bytes(dataset: Dataset, *, implicit: bool = False) -> None:

@@ -13,9 +13,9 @@ from pipeline.dicom.derived.check import CheckSummary, SeriesCheck
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
 from pipeline.dicom.derived.quantise import ClippedPixels, total_clipped
 from pipeline.dicom.derived.write import Operation, SeriesTarget
-from pipeline.dicom.read.made_up_uids import UNIDENTIFIED
+from pipeline.dicom.read.made_up_uids import was_made_here
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
+from pipeline.dicom.read.slice_requirements import UID_KEYWORDS
 from pipeline.dicom.read.volume import Slice
 
 #: Writes a processed slice as image `number`, counted from 1, of a derived series.
@@ -88,9 +88,9 @@ def derived_series(
 
 
 def _require_identifiers(source: Series) -> None:
-    for name in IDENTITY_KEYWORDS:
-        if any(str(i.header.get(name)).startswith(UNIDENTIFIED) for i in source.instances):
+    for name in UID_KEYWORDS:
+        if any(was_made_here(i.header, name) for i in source.instances):
             raise LdctError(
                 f"a source without {name} cannot be exported: derived images could not be "
-                f"traced to their patient and source; set {name} in the source files first"
+                f"traced to their source; set {name} in the source files first"
             )

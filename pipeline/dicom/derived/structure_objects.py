@@ -7,7 +7,7 @@ so that the same input gives the same bytes.
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +23,14 @@ from pipeline.core.errors import LdctError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
+from pipeline.dicom.derived.encode import copy_of, keep_bytes
 from pipeline.dicom.derived.source_rules import STUDY
 from pipeline.dicom.derived.write import Operation, derived_uid
-from pipeline.dicom.read.raw_elements import RawDataset, is_sequence, walk_items
+from pipeline.dicom.read.compare_elements import meaning_under
+from pipeline.dicom.read.made_up_uids import was_made_here
+from pipeline.dicom.read.raw_elements import RawDataset, walk_items
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS
+from pipeline.dicom.read.slice_requirements import UID_KEYWORDS
 
 #: Attributes that the Patient and General Study modules must have, if only empty (type 2).
 TYPE_2_KEYWORDS = (
@@ -62,6 +65,9 @@ OPTIONAL_STUDY_KEYWORDS = (
 #: The date and time of an object are its source's: the first of these that is there.
 DATES = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
 TIMES = ("ContentTime", "AcquisitionTime", "SeriesTime", "StudyTime")
+#: Values of DA and TM (PS3.5 6.2), without the delimiters of ACR-NEMA.
+DATE = re.compile(r"\d{8}")
+TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 NO_DATE, NO_TIME = "19000101", "000000"
 
 
@@ -93,12 +99,12 @@ def first_header(series: Series) -> RawDataset:
     Raises LdctError for a series without an identifier that the objects must refer to, and for
     a file that can no longer be read.
     """
-    for name in (*IDENTITY_KEYWORDS, "FrameOfReferenceUID"):
-        value = str(series.header.get(name) or "")
-        if not value or any(i.is_unidentified for i in series.instances):
+    for name in (*UID_KEYWORDS, "FrameOfReferenceUID"):
+        missing = not series.header.get(name)
+        if missing or any(was_made_here(i.header, name) for i in series.instances):
             raise LdctError(
                 f"a source without {name} cannot be exported: structures could not be traced to "
-                f"their patient, images and coordinates; set {name} in the source files first"
+                f"their images and coordinates; set {name} in the source files first"
             )
     first = series.instances[0]
     try:
@@ -137,25 +143,23 @@ def copy_patient_and_study(source: RawDataset, derived: Dataset) -> None:
     The last step of making an object: its own elements must be final, and those of the source
     are written as they were read.
     """
-    implicit, little_endian = derived.file_meta.TransferSyntaxUID.is_implicit_VR, True
+    implicit = derived.file_meta.TransferSyntaxUID.is_implicit_VR
     correct_ambiguous_vr(derived, True)
     for name in TYPE_2_KEYWORDS:
         setattr(derived, name, "")
     study = {_tag(name) for name in (*STUDY, *OPTIONAL_STUDY_KEYWORDS, "SpecificCharacterSet")}
-    same = source.dataset.original_encoding == (implicit, little_endian)
-    # In implicit VR, values are the same bytes; the items of sequences are not.
-    same_values = implicit and source.dataset.original_encoding[1] == little_endian
-    for tag, element in source.elements.items():
-        if tag.group in (0x0010, 0x0012) or tag in study:
-            kept = same or (same_values and not is_sequence(source.dataset, tag))
-            derived[tag] = copy.deepcopy(element if kept else source.dataset[tag])
-            if is_sequence(derived, tag):
-                _remove_private(derived[tag].value)
-    derived.set_original_encoding(implicit, little_endian, source.dataset.original_character_set)
+    copied = copy_of(
+        source, [t for t in source.elements if t.group in (0x0010, 0x0012) or t in study]
+    )
+    _remove_private(walk_items(copied))
+    keep_bytes(copied, implicit=implicit)
+    for tag in list(copied.keys()):
+        derived[tag] = copied.get_item(tag)
+    derived.set_original_encoding(implicit, True, source.dataset.original_character_set)
 
 
 def _remove_private(items: Iterable[Dataset]) -> None:
-    for item in (part for top in items for part in walk_items(top)):
+    for item in items:
         for tag in list(item.keys()):
             if tag.is_private:
                 del item[tag]
@@ -176,10 +180,17 @@ def require_safe_names(names: Iterable[str], source: Dataset) -> None:
 
 
 def date_and_time(source: Dataset) -> tuple[str, str]:
-    """The source's date and time (DA, TM); 1900-01-01 00:00:00 where it has none."""
-    date = next((str(source[name].value) for name in DATES if source.get(name)), NO_DATE)
-    time = next((str(source[name].value) for name in TIMES if source.get(name)), NO_TIME)
-    return date, time
+    """The source's date and time (DA, TM), the first that are sound; 1900-01-01 00:00:00 where
+    it has none."""
+    dates = [value for name in DATES if DATE.fullmatch(value := _meant(source, name))]
+    times = [value for name in TIMES if TIME.fullmatch(value := _meant(source, name))]
+    return (dates or [NO_DATE])[0], (times or [NO_TIME])[0]
+
+
+def _meant(source: Dataset, name: str) -> str:
+    """The one value of an attribute, without padding; "" for none and for several."""
+    meaning = meaning_under(source, _tag(name))
+    return str(meaning[0]) if len(meaning) == 1 else ""
 
 
 def object_uid(series: Series, operation: Operation) -> str:

@@ -8,7 +8,6 @@ same operation give the same UIDs. See PS3.3 A.3 (CT Image IOD), C.7.6.1.1.2 (im
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import uuid
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived.encode import UNCOMPRESSED, declare_loss, save_image
+from pipeline.dicom.derived.encode import UNCOMPRESSED, copy_of, declare_loss, save_image
 from pipeline.dicom.derived.quantise import ClippedPixels, to_stored
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.fast_header import PIXEL_DATA
@@ -131,7 +129,8 @@ def derive_header(
 
     as_read: the source, as instance.load() returns it. part: as in SeriesTarget.
     """
-    source, derived = as_read.dataset, _copied(as_read)
+    source = as_read.dataset
+    derived = copy_of(as_read, [tag for tag in as_read.elements if tag not in NOT_KEPT])
     _remove_private_and_overlays(derived)
     image_type = source.get("ImageType") or []
     rest = [] if isinstance(image_type, str) else list(image_type[2:])
@@ -164,20 +163,6 @@ def say_taken_as_hu(derived: Dataset, source: Dataset) -> None:
     text = f" RescaleType {source.RescaleType} of the source was {TAKEN_AS_HU}."
     derived.DerivationDescription = derived.DerivationDescription[: 1024 - len(text)] + text
     derived.RescaleType = "HU"
-
-
-def _copied(source: RawDataset) -> Dataset:
-    """A copy of what a derived header keeps; raw elements, which are immutable, are shared."""
-    copied = Dataset(
-        {
-            tag: element if isinstance(element, RawDataElement) else copy.deepcopy(element)
-            for tag, element in source.elements.items()
-            if tag not in NOT_KEPT
-        }
-    )
-    read = source.dataset
-    copied.set_original_encoding(*read.original_encoding, read.original_character_set)
-    return copied
 
 
 def _remove_private_and_overlays(dataset: Dataset) -> None:

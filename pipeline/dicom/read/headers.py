@@ -36,8 +36,9 @@ from pipeline.dicom.read.files import (
     read_dataset,
     read_with_remarks,
 )
+from pipeline.dicom.read.identifiers import identifier_remarks
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.dicom.read.made_up_uids import UNIDENTIFIED, name_by_folder
+from pipeline.dicom.read.made_up_uids import name_by_folder, was_made_here
 from pipeline.dicom.read.object_kind import (
     UNKNOWN_CLASS,
     is_damaged_class,
@@ -45,8 +46,8 @@ from pipeline.dicom.read.object_kind import (
     other_object,
 )
 from pipeline.dicom.read.slice_requirements import (
-    IDENTITY_KEYWORDS,
     REQUIRED_KEYWORDS,
+    UID_KEYWORDS,
     numbers,
     position_mm,
     require_slice,
@@ -120,7 +121,13 @@ OTHER_KEYWORDS = (
 #: The attributes that are read from every header: keywords by tag.
 HEADER_TAGS = {
     tag: name
-    for name in (*REQUIRED_KEYWORDS, *DESCRIPTIVE_KEYWORDS, *SPLITTING_KEYWORDS, *OTHER_KEYWORDS)
+    for name in (
+        "PatientID",
+        *REQUIRED_KEYWORDS,
+        *DESCRIPTIVE_KEYWORDS,
+        *SPLITTING_KEYWORDS,
+        *OTHER_KEYWORDS,
+    )
     if (tag := tag_for_keyword(name)) is not None
 }
 #: (60xx,0102) of all sixteen overlays: which of a pixel's unused bits holds one (PS3.3 C.9.2).
@@ -157,10 +164,8 @@ class Instance:
 
     @property
     def is_unidentified(self) -> bool:
-        """Whether its identifiers were made here, from its folder (IngestOptions.unidentified)."""
-        return any(
-            str(self.header[name].value).startswith(UNIDENTIFIED) for name in IDENTITY_KEYWORDS
-        )
+        """Whether a UID was made here, from its folder (IngestOptions.unidentified)."""
+        return any(was_made_here(self.header, name) for name in UID_KEYWORDS)
 
     @property
     def origin_mm(self) -> NDArray[np.float64]:
@@ -228,7 +233,8 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
-        remarks = (*form, *named, *require_slice(values, rescale_type=intake.rescale_type))
+        odd = require_slice(values, rescale_type=intake.rescale_type)
+        remarks = (*form, *named, *odd, *identifier_remarks(values))
         if is_damaged_class(_sop_class(slice_header)):
             _set_ct_class(slice_header)
             remarks = (*remarks, UNKNOWN_CLASS)

@@ -12,25 +12,32 @@ from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.read.slice_requirements import IDENTITY_KEYWORDS, is_empty
+from pipeline.dicom.read.slice_requirements import UID_KEYWORDS, Header, is_empty
 
 if TYPE_CHECKING:
     from pipeline.dicom.read.headers import Instance
 
 #: Prefix of identifiers that were made here for files without any; such files are not exported.
 UNIDENTIFIED = "unidentified."
+MADE_UP_PATIENT = "the files' folder stands for the patient (unidentified=folder)"
 MADE_UP_IDENTITY = "made from the files' places, for training only (unidentified=folder)"
 
 
 def name_by_folder(header: Dataset, path: Path) -> tuple[str, ...]:
     """Make missing identifiers: patient, study and series from the folder, the instance from the
     file's path. Returns a remark on those that were made."""
-    missing = [name for name in IDENTITY_KEYWORDS if is_empty(header, name)]
+    missing = [name for name in ("PatientID", *UID_KEYWORDS) if is_empty(header, name)]
     for name in missing:
         _set_made_up(header, name, path if name == "SOPInstanceUID" else path.parent)
     if not missing:
         return ()
-    return (f"{', '.join(missing)} missing or empty: {MADE_UP_IDENTITY}",)
+    made = MADE_UP_PATIENT if missing == ["PatientID"] else MADE_UP_IDENTITY
+    return (f"{', '.join(missing)} missing or empty: {made}",)
+
+
+def was_made_here(header: Header, name: str) -> bool:
+    """Whether an identifier is one of these."""
+    return str(header.get(name) or "").startswith(UNIDENTIFIED)
 
 
 def _set_made_up(header: Dataset, name: str, named_after: Path, frame: int | None = None) -> None:

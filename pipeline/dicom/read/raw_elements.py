@@ -26,11 +26,6 @@ class RawDataset:
         }
 
 
-def is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    """Whether the element under `tag` is a sequence (SQ), without decoding it."""
-    return _has_items(dataset.get_item(tag))
-
-
 def vr_of(element: Element) -> str:
     """An element's VR: the dictionary's where it has none (implicit VR) or UN (PS3.5 6.2.2)."""
     vr, tag = element.VR, element.tag

@@ -19,7 +19,6 @@ Header: TypeAlias = Dataset | Mapping[str, Any]
 
 #: Without these a slice has no place, no values or no identifier to refer to.
 REQUIRED_KEYWORDS = (
-    "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
@@ -35,8 +34,8 @@ REQUIRED_KEYWORDS = (
     "PixelRepresentation",
 )
 
-#: The identifiers of patient, study, series and instance: one value each.
-IDENTITY_KEYWORDS = REQUIRED_KEYWORDS[:4]
+#: The identifiers of study, series and instance: one value each.
+UID_KEYWORDS = REQUIRED_KEYWORDS[:3]
 
 #: The remedy for files without identifiers.
 FOR_TRAINING = "use them for training with intake.unidentified: folder (unidentified=folder)"
@@ -68,10 +67,10 @@ def require_slice(header: Header, *, rescale_type: str = "refuse") -> list[str]:
         reason = (
             f"{', '.join(missing)} missing or empty: the slice cannot be placed, valued or named"
         )
-        nameless = set(missing) <= set(IDENTITY_KEYWORDS)
+        nameless = set(missing) <= set(UID_KEYWORDS)
         raise Unreadable(f"{reason}; {FOR_TRAINING}" if nameless else reason, missing[0])
-    for name in IDENTITY_KEYWORDS:
-        if not isinstance(header.get(name), str):
+    for name in ("PatientID", *UID_KEYWORDS):
+        if not isinstance(header.get(name) or "", str):
             raise Unreadable("expected one name", name)
     _require_pixels(header)
     if (modality := header.get("Modality", "CT")) != "CT":

@@ -22,6 +22,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.read.anatomy import anatomy_of
 from pipeline.dicom.read.grouping import group_key
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS, Instance
+from pipeline.dicom.read.identifiers import patient_of
 from pipeline.dicom.read.pixels import DRAWN, StoredPixels, read_slice
 from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
@@ -244,8 +245,7 @@ def affine_lps(series: Series) -> NDArray[np.float64]:
 
 def patient_key(series: Series, key: bytes) -> str:
     """The patient's pseudonym on this installation."""
-    issuer = str(series.header.get("IssuerOfPatientID") or "")
-    return patient_pseudonym(key, str(series.header.PatientID), issuer)
+    return patient_pseudonym(key, *patient_of(series.header))
 
 
 def series_key(series: Series, key: bytes) -> str:

@@ -3,6 +3,8 @@ through the export with its own check, which `ldct check` repeats, and no HU cha
 
 from __future__ import annotations
 
+import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import NAMED, ROOT_UID, ct_slice, in_order, put_bytes, raw_hu, save
+from helpers.dicom import (
+    COLUMNS,
+    KEY,
+    NAMED,
+    ROOT_UID,
+    ROWS,
+    ct_slice,
+    in_order,
+    put_bytes,
+    raw_hu,
+    save,
+)
+from helpers.labels import SEGMENTED
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -19,9 +33,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pipeline.dicom.derived.check import check_tree
+from pipeline.core.label_map import LabelMap
+from pipeline.dicom.derived.check import check_series, check_tree
+from pipeline.dicom.read.identifiers import NO_PATIENT
 from pipeline.dicom.read.series import find_series
-from pipeline.dicom.read.volume import SliceReader
+from pipeline.dicom.read.volume import SliceReader, patient_key
+from pipeline.export.labels import export_labels
 from pipeline.export.series import Export, ExportReport, publish
 
 SLICES = 3
@@ -108,6 +125,17 @@ GROUP_LENGTHS = dict.fromkeys(
 )
 
 
+#: UIDs that do not conform to PS3.5 9.1, each with a place for a number.
+ODD_UIDS = {
+    "leading zero": "1.2.826.0.1.20111102.0{}",
+    "unknown root": "9503250048350414088259329850448{}",
+    "unknown first number": "7.8.9.{}",
+    "too long": "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678901234567890.{}",
+    "no number": "1.2.826.x.{}",
+    "empty number": "1.2..826.{}",
+}
+
+
 def odd_series(
     folder: Path, values: Mapping[int | str, bytes | None], syntax: str, *, stated: str = ""
 ) -> Path:
@@ -115,6 +143,17 @@ def odd_series(
         dataset = ct_slice(index, AccessionNumber="", StudyTime="", ReferringPhysicianName="")
         path = save(dataset, folder / f"{index:03d}.dcm", syntax)
         put_bytes(path, values, stated=stated)
+    return folder
+
+
+def series_with_uids(folder: Path, pattern: str, syntax: str) -> Path:
+    """A series whose study, series, frame of reference and instances have UIDs of this kind."""
+    odd_series(folder, {}, syntax)
+    for index, path in enumerate(sorted(folder.iterdir())):
+        names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+        numbers = (1, 2, 3, 4 + index)
+        values = zip(names, (pattern.format(number).encode() for number in numbers), strict=True)
+        put_bytes(path, {name: uid + b"\0" * (len(uid) % 2) for name, uid in values})
     return folder
 
 
@@ -218,3 +257,94 @@ def test_an_image_whose_class_nobody_states_is_taken_as_ct(tmp_path):
     assert_goes_through(source, tmp_path)
     (series,) = find_series(source).series
     assert "taken to be CT Image Storage" in str(series.warnings)
+
+
+@pytest.mark.parametrize("programs", [(), ("dciodvfy", "dcentvfy")], ids=["without", "with"])
+@pytest.mark.parametrize("syntax", ["implicit", "explicit"])
+@pytest.mark.parametrize("kind", ODD_UIDS)
+def test_uids_that_do_not_conform_are_the_sources_and_told(
+    tmp_path, monkeypatch, require_program, kind, syntax, programs
+):
+    for program in programs:
+        require_program(program)
+    if not programs:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    source = series_with_uids(tmp_path / "source", ODD_UIDS[kind], SYNTAXES[syntax])
+    assert_goes_through(source, tmp_path)
+    report = exported(source, tmp_path / "again").to_dict()
+    (series,) = find_series(source).series
+    (warning,) = [text for text in series.warnings if "UID" in text]
+    assert warning.startswith("the source's UIDs do not conform to PS3.5 9.1 and are kept: Study")
+    named = [text for text in report["check"]["from_source"] if "ReferencedSOPInstanceUID" in text]
+    assert bool(named) == bool(programs)
+    stem = ODD_UIDS[kind].format("")
+    assert stem not in json.dumps([report, series.warnings])
+
+
+@pytest.mark.parametrize(
+    ("edit", "rule"), [("reference", "one-to-one"), ("study", "study"), ("code", "dciodvfy")]
+)
+def test_what_the_source_does_not_bring_still_fails(tmp_path, require_program, edit, rule):
+    require_program("dciodvfy")
+    source = series_with_uids(tmp_path / "source", ODD_UIDS["leading zero"], ImplicitVRLittleEndian)
+    (series,) = find_series(source).series
+    exported(source, tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        derived = pydicom.dcmread(path)
+        if edit == "reference":
+            derived.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.09"
+        elif edit == "study":
+            derived.StudyInstanceUID = "1.2.09"
+        else:
+            derived.BodyPartExamined = "geheim"
+        derived.save_as(path)
+    problems = check_series(tmp_path / "out", series).problems
+    assert rule in {problem.rule for problem in problems}
+    assert "geheim" not in str(problems)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("value", [None, b"", b"    "], ids=["absent", "empty", "blank"])
+def test_a_patient_without_an_id_is_exported_without_one(tmp_path, value, syntax):
+    source = odd_series(tmp_path / "source", {"PatientID": value}, SYNTAXES[syntax])
+    out = assert_goes_through(source, tmp_path)
+    for path in out.iterdir():
+        assert not pydicom.dcmread(path).get("PatientID")
+        assert ("PatientID" in pydicom.dcmread(path)) == (value is not None)
+    (series,) = find_series(source).series
+    assert NO_PATIENT in series.warnings
+    other = odd_series(
+        tmp_path / "other", {"PatientID": value, "StudyInstanceUID": b"1.9 "}, SYNTAXES[syntax]
+    )
+    (elsewhere,) = find_series(other).series
+    assert patient_key(series, KEY) == patient_key(find_series(source).series[0], KEY)
+    assert patient_key(series, KEY) != patient_key(elsewhere, KEY)
+
+
+@pytest.mark.parametrize("form", ["seg", "labelmap", "rtstruct"])
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("case", [*ODD, "group lengths", "no patient"])
+def test_structures_of_odd_sources_go_through_too(tmp_path, case, syntax, form):
+    values: Mapping[int | str, bytes | None] = {"PatientID": b""}
+    if case == "group lengths":
+        values = GROUP_LENGTHS
+    elif case in ODD:
+        values = ODD[case]
+    source = odd_series(tmp_path / "source", values, SYNTAXES[syntax])
+    assert_structures_go_through(source, tmp_path, form)
+
+
+@pytest.mark.parametrize("form", ["seg", "labelmap", "rtstruct"])
+@pytest.mark.parametrize("kind", ODD_UIDS)
+def test_structures_of_sources_with_odd_uids_go_through_too(tmp_path, kind, form):
+    source = series_with_uids(tmp_path / "source", ODD_UIDS[kind], ImplicitVRLittleEndian)
+    assert_structures_go_through(source, tmp_path, form)
+
+
+def assert_structures_go_through(source: Path, tmp_path: Path, form: str) -> None:
+    (series,) = find_series(source).series
+    labels = np.zeros((SLICES, ROWS, COLUMNS), np.uint8)
+    labels[:, 4:9, 3:8] = 1
+    export_labels(LabelMap(labels, {1: "liver"}), series, tmp_path / "out", SEGMENTED, form=form)
+    (checked,) = check_tree(tmp_path / "out", source)
+    assert checked.problems == []

@@ -36,7 +36,6 @@ from pipeline.core.refusals import Disposition
 from pipeline.dicom.read.series import Series, find_series
 
 REQUIRED = (
-    "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
