@@ -25,7 +25,7 @@ from pipeline.core.refusals import nothing_usable
 from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.dicom.read.series import Discovery, Series, find_series
+from pipeline.dicom.read.series import Discovery, Series
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported, export_simulated
 from pipeline.io.discover import Source
@@ -183,15 +183,12 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
     return in_flow("ldct-deidentify", body)
 
 
-def _require_series(discovery: Discovery) -> None:
-    if not discovery.series:
-        raise nothing_usable(discovery.root, discovery.refusals)
-
-
-def only_series(path: Path) -> Series:
-    """The one series of a folder; raises LdctError where there are more."""
-    discovery = find_series(path)
-    _require_series(discovery)
-    if len(discovery.series) != 1:
-        raise LdctError(f"{path} holds {len(discovery.series)} series; give a folder of just one")
-    return discovery.series[0]
+def only_series(found: Discovery) -> Series:
+    """The one series of a folder; raises LdctError where there are more, and NothingUsableError
+    where there is none."""
+    if not found.series:
+        raise nothing_usable(found.root, found.refusals)
+    if len(found.series) != 1:
+        count = len(found.series)
+        raise LdctError(f"{found.root} holds {count} series; give a folder of just one")
+    return found.series[0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
 
 from flows import stages
 from flows.commands import only_series
@@ -13,10 +13,12 @@ from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Split
 from pipeline.core.atomic_files import write_json
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
+from pipeline.core.refusals import SeriesRefusedError, by_disposition
 from pipeline.core.types import Json
-from pipeline.evaluation.requests import EvaluateRequest
+from pipeline.dicom.read.series import find_series
+from pipeline.evaluation.requests import EvaluateRequest, RealPair
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
@@ -50,9 +52,16 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
             store = Store.existing(request.store)
             keys = _keys(store, asked)
             report["figures"] = _on_store(model, store, keys[TEST], asked, request.denoiser)
-        report |= task.measure(
-            model, asked, request, store=store, keys=keys, pair=pair, progress=StageProgress
-        )
+        try:
+            report |= task.measure(
+                model, asked, request, store=store, keys=keys, pair=pair, progress=StageProgress
+            )
+        except SeriesRefusedError as refused:
+            assert pair is not None  # the store's series were decoded when they were stored
+            pair.refusals.extend(refused.refusals)
+            line = f"a series of the pair cannot be used: {refused}"
+            raise NothingUsableError(line, _refused(request, pair)) from refused
+        report |= _refused(request, pair)
         if out:
             write_json(out / REPORT, report)
             task.write_evaluation(report, model, store, keys.get(TEST, []), asked, path=out / PAGE)
@@ -61,10 +70,20 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
     return in_flow("ldct-evaluate", body)
 
 
-def _pair(request: EvaluateRequest) -> Any:
+def _pair(request: EvaluateRequest) -> RealPair | None:
     if request.input is None or request.target is None:
         return None
-    return only_series(request.input), only_series(request.target)
+    found = [find_series(folder) for folder in (request.input, request.target)]
+    refusals = [refusal for one in found for refusal in one.refusals]
+    return RealPair(only_series(found[0]), only_series(found[1]), refusals)
+
+
+def _refused(request: EvaluateRequest, pair: RealPair | None) -> Json:
+    """What of a pair is not used; files are named below the folder that holds both."""
+    if pair is None:
+        return {}
+    folders = [str(folder.absolute()) for folder in (request.input, request.target) if folder]
+    return by_disposition(pair.refusals, Path(os.path.commonpath(folders)))
 
 
 def _on_store(

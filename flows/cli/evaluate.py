@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.endings import json_output
+from flows.cli.endings import end, json_output
 from flows.cli.options import Denoiser, Json, Strength, quick_imports, writable
 from flows.tracking.references import require_model
 from pipeline.core.types import Json as JsonObject
@@ -113,10 +113,11 @@ def evaluate(
     report = evaluate_flow(request, out)
     if json_:
         json_output.print(_as_json(report))
-        return
-    from flows.cli.tables.quality import evaluation_tables
+    else:
+        from flows.cli.tables.quality import evaluation_tables
 
-    evaluation_tables(report, out)
+        evaluation_tables(report, out)
+    end(report)
 
 
 def _as_json(report: JsonObject) -> JsonObject:

@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
+from pipeline.core.refusals import Refusal
 from pipeline.core.slice_matching import match_slices
 from pipeline.core.types import Json, Progress
 from pipeline.core.units import Window
@@ -105,15 +106,20 @@ def evaluate_pair(
     progress: Progress = lambda slices: None,
     also: Sequence[str] = (),
     convention: Convention = HOUSE,
+    refusals: list[Refusal] | None = None,
 ) -> DenoisingResult:
     """Figures of a real pair of series of one scan.
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
-    Slice numbers in the figures are those of the target. Raises LdctError where the series do
-    not show the same places, and NothingUsableError where the convention has no window for
+    Slice numbers in the figures are those of the target. refusals: gets the slices that cannot
+    be decoded. Raises SeriesRefusedError where that leaves no series, LdctError where the series
+    do not show the same places, and NothingUsableError where the convention has no window for
     their anatomy.
     """
-    low, full = read_volume(input_).volume, read_volume(target).volume
+    readings = read_volume(input_), read_volume(target)
+    if refusals is not None:
+        refusals += [refusal for reading in readings for refusal in reading.refusals]
+    low, full = (reading.volume for reading in readings)
     match = match_slices(low, full)
     input_hu = low.image_hu[match.input]
     anatomy = _anatomy(full.provenance)

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
+from pipeline.core.refusals import Refusal
 from pipeline.core.types import Json, OpenProgress
 from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
@@ -82,6 +83,16 @@ class EvaluateRequest:
             raise ConfigError(f"--{option}: not for {uri}, whose task is {task}")
 
 
+@dataclass(frozen=True)
+class RealPair:
+    """Series of one scan at a low and at full dose. refusals: what of their folders is not used,
+    with the slices that cannot be decoded once they were tried."""
+
+    input: Series
+    target: Series
+    refusals: list[Refusal]
+
+
 def measure_denoiser(
     model: nn.Module,
     config: DenoiseRun,
@@ -89,7 +100,7 @@ def measure_denoiser(
     *,
     store: Store | None,
     keys: dict[str, list[str]],
-    pair: tuple[Series, Series] | None,
+    pair: RealPair | None,
     progress: OpenProgress,
 ) -> Json:
     """{"figures" of a pair, "baselines", "dose_sweep", "phantoms"}: those that were asked for.
@@ -119,16 +130,18 @@ def measure_denoiser(
 
 
 def _on_pair(
-    model: nn.Module, config: DenoiseRun, pair: tuple[Series, Series], progress: OpenProgress
+    model: nn.Module, config: DenoiseRun, pair: RealPair, progress: OpenProgress
 ) -> DenoisingResult:
-    with progress("evaluate", unit="slices", total=len(pair[1].instances)) as stage:
+    with progress("evaluate", unit="slices", total=len(pair.target.instances)) as stage:
         return evaluate_pair(
             model,
-            *pair,
+            pair.input,
+            pair.target,
             windows=config.windows,
             progress=stage.advance,
             also=config.metrics,
             convention=CONVENTIONS[config.convention],
+            refusals=pair.refusals,
         )
 
 

@@ -88,6 +88,8 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
         others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
+        quarantined=grouped(report.get("quarantined") or []),
+        excluded=grouped(report.get("excluded") or []),
     )
     for name, png in evaluation_charts(report).items():
         with replacing(path.with_name(name)) as partial:

@@ -21,8 +21,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.core.verdicts import Check, Verdict
-from pipeline.dicom.read.series import Series
-from pipeline.evaluation.requests import EvaluateRequest
+from pipeline.evaluation.requests import EvaluateRequest, RealPair
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -151,7 +150,7 @@ class Task(ABC, Generic[RunT, ResultT]):
         *,
         store: Store | None,
         keys: Sides,
-        pair: tuple[Series, Series] | None,
+        pair: RealPair | None,
         progress: OpenProgress,
     ) -> Json:
         """What `ldct evaluate` measures beyond a store's test patients, by name.

@@ -12,12 +12,11 @@ from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
-from pipeline.dicom.read.series import Series
 from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
-from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
+from pipeline.evaluation.requests import EvaluateRequest, RealPair, measure_denoiser
 from pipeline.export.series import Export, Exported, export_denoised
 from pipeline.inference.drift import seen_by
 from pipeline.io.discover import Source
@@ -90,7 +89,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         *,
         store: Store | None,
         keys: Sides,
-        pair: tuple[Series, Series] | None,
+        pair: RealPair | None,
         progress: OpenProgress,
     ) -> Json:
         """A real pair, classical denoisers, detectability over doses, and phantoms."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import html
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from conftest import Ended
@@ -23,7 +25,9 @@ from pydicom.dataset import Dataset
 from flows.cli import app as cli
 from flows.cli.endings import PARTIAL
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.export.series import export_denoised
+from pipeline.physics.phantoms.patient import patient_phantom
 
 REASONS = {
     "exported": [],
@@ -165,6 +169,16 @@ def test_an_object_is_printed_once(
     assert ldct_alone(*words).json == {"next": []}
 
 
+def write_case_slices(folder: Path) -> None:
+    """Four slices of one scan with a body, which figures need."""
+    write_phantom_series(
+        patient_phantom(np.random.default_rng(1), slices=4, matrix=128),
+        folder, patient_number=1, seed=7,
+    )  # fmt: skip
+    for number, path in enumerate(sorted(folder.glob("*.dcm"))):
+        path.rename(folder / f"{number:03d}.dcm")
+
+
 def two_slices(folder: Path, number: int) -> None:
     """A series of its own for each number."""
 
@@ -221,6 +235,34 @@ class TestReasons:
         if command in ("apply", "simulate", "run"):
             written = json.loads((out / "report.json").read_text())
             assert written["quarantined"] == report["quarantined"]
+
+    def test_what_of_a_pair_is_not_used_is_told(
+        self, ldct: Callable[..., Ended], tmp_path: Path
+    ) -> None:
+        model = register(identity_config()).uri
+        source, out = tmp_path / "in", tmp_path / "out"
+        for name in ("low", "full"):
+            write_case_slices(source / name)
+        cut = source / "full" / "002.dcm"
+        cut.write_bytes(cut.read_bytes()[:-40])
+        (source / "low" / "notes.txt").write_text("nothing")
+        words = ["--input", source / "low", "--target", source / "full", "--out", out]
+        ended = ldct("evaluate", model, *words, "--json")
+        assert ended.code == PARTIAL, ended.err
+        report = ended.json
+        assert [row["file"] for row in report["quarantined"]] == ["full/002.dcm"]
+        assert [row["file"] for row in report["excluded"]] == ["low/notes.txt"]
+        reason = report["quarantined"][0]["reason"]
+        written = json.loads((out / "evaluation.json").read_text())
+        assert written["quarantined"] == report["quarantined"]
+        assert reason in html.unescape((out / "evaluation.html").read_text())
+        assert "full/002.dcm" in ldct("evaluate", model, *words).out
+
+        for path in (source / "full").glob("*.dcm"):
+            path.write_bytes(path.read_bytes()[:-40])
+        ended = ldct("evaluate", model, *words, "--json")
+        assert ended.code == 3
+        assert len(ended.json["quarantined"]) == 4
 
     @pytest.mark.parametrize(
         "error", [AttributeError("of DOE^JANE"), MemoryError(), LdctError("x")]

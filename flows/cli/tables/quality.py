@@ -7,6 +7,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from flows.cli.tables.base import print_reasons
 from flows.cli.tables.figures import NONE, figures_table, number, out_console
 from flows.cli.tables.tasks import task_figures
 from pipeline.core.types import Json
@@ -33,6 +34,7 @@ def evaluation_tables(report: Json, out: Path | None) -> None:
         sweep_tables(DoseSweep.from_dict(report["dose_sweep"]))
     if "phantoms" in report:
         phantoms_table(PhantomFigures.from_dict(report["phantoms"]))
+    print_reasons(report)
     if out:
         out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
 
