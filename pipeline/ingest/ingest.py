@@ -135,9 +135,7 @@ def ingest(
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
         except Exception as error:  # of this series alone: the others go on
-            if isinstance(error, ConfigError) or is_disk_full(error):
-                raise
-            report.refusals += _failed(source, error)
+            report.refusals += _failed(_files_of(source), error)
         progress("storing series", done, len(sources))
     if not report.series:
         raise nothing_usable(report.root, report.refusals, report.to_dict())
@@ -145,12 +143,21 @@ def ingest(
     return report
 
 
-def _failed(source: Source | Pair, error: Exception) -> list[Refusal]:
-    sources = (source.target, source.input) if isinstance(source, Pair) else (source,)
+def _failed(files: list[Path], error: Exception) -> list[Refusal]:
+    """What failed stays with its files; raises the error where it is not theirs: a wrong
+    configuration, a full disk."""
+    if isinstance(error, Unreadable):
+        return [error.refusal(file) for file in files]
+    if isinstance(error, ConfigError) or is_disk_full(error):
+        raise error
     path = None if isinstance(error, LdctError) else crash_file(error)
     reason = reason_of(error) + (f"; details: {path}" if path else "")
-    files = [file for each in sources for file in files_of(each)]
     return [Refusal(file, Disposition.QUARANTINED, reason) for file in files]
+
+
+def _files_of(source: Source | Pair) -> list[Path]:
+    sources = (source.target, source.input) if isinstance(source, Pair) else (source,)
+    return [file for each in sources for file in files_of(each)]
 
 
 def _find_pairs(found: Discovered, words: Pairs, report: IngestReport) -> list[Source | Pair]:
@@ -249,15 +256,9 @@ def _store_labels(store: Store, intake: IngestOptions, report: IngestReport) -> 
         own = grid_of(report.stored[files.image])
         try:
             labelmap = on_volume(read_labels(files, own, choices), own, store.load(files.image))
-        except Unreadable as fault:
-            report.refusals.extend(fault.refusal(path) for path in files.paths)
+            is_new = store.add_labels(files.image, files.kind, labelmap)
+        except Exception as error:  # of these labels alone: their volume is stored
+            report.refusals += _failed(list(files.paths), error)
             continue
-        report.labels.append(
-            IngestedLabels(
-                series=files.image,
-                labels=files.kind,
-                structures=labelmap.present(),
-                new=store.add_labels(files.image, files.kind, labelmap),
-                warnings=labelmap.source.get("warnings", []),
-            )
-        )
+        warnings, structures = labelmap.source.get("warnings", []), labelmap.present()
+        report.labels.append(IngestedLabels(files.image, files.kind, structures, is_new, warnings))

@@ -23,7 +23,7 @@ from helpers.dicom import (
 )
 
 import pipeline.store.store
-from pipeline.core.errors import NothingUsableError
+from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.dicom.read.volume import read_volume
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.store.store import Store
@@ -269,3 +269,33 @@ def test_the_source_is_left_untouched(tmp_path):
     ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
     assert contents(tmp_path / "in") == before
     assert pydicom.dcmread(tmp_path / "in" / "000.dcm").PatientID == "SECRET-4711"
+
+
+@pytest.mark.parametrize("error", [AttributeError("of Geheim"), MemoryError(), LdctError("no")])
+def test_a_series_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, error):
+    """Whatever its reading or storing raises: its files are quarantined with the type of error."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    write_series(tmp_path / "in" / "a", 2)
+    write_series(
+        tmp_path / "in" / "b",
+        2,
+        SeriesInstanceUID="1.2.3",
+        edit=lambda dataset, index: setattr(dataset, "SOPInstanceUID", f"1.2.3.{index}"),
+    )
+    broken = {str(path) for path in (tmp_path / "in" / "a").glob("*.dcm")}
+
+    def fail(series):
+        if str(series.instances[0].path) in broken:
+            raise error
+        return read_volume(series)
+
+    monkeypatch.setattr("pipeline.ingest.ingest.read_volume", fail)
+    report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
+    assert len(report.series) == 1
+    assert {str(refusal.path) for refusal in report.refusals} == broken
+    (reason,) = {refusal.reason for refusal in report.refusals}
+    assert ("no" if isinstance(error, LdctError) else type(error).__name__) in reason
+    assert "Geheim" not in reason
+    monkeypatch.setattr("pipeline.ingest.ingest.is_disk_full", lambda error: True)
+    with pytest.raises(type(error)):
+        ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)

@@ -27,7 +27,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID_dictionary
 
 from pipeline.core.atomic_files import replacing
-from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.core.errors import ConfigError, LdctError, NothingUsableError, attach_report
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Disposition, Refusal, Unreadable, nothing_usable
 from pipeline.core.versions import SOFTWARE, VERSION
@@ -91,8 +91,9 @@ def deidentify(
     The copies go to out/<patient>/<series>/<image>.dcm, named by pseudonyms made with `key`; the
     same key gives the same bytes. progress: called with the number of files read so far.
 
-    Raises NothingUsableError where no image could be copied, ConfigError for an `out` within
-    `source`, and LdctError where `out` holds another file of the same name.
+    A file of that name with other content is never overwritten: the image is quarantined. Raises
+    NothingUsableError where no image could be copied, and ConfigError for an `out` within
+    `source`; what ends the work in the middle carries the report of what was done.
     """
     if not source.exists():
         raise NothingUsableError(f"{source} does not exist")
@@ -100,21 +101,36 @@ def deidentify(
         raise ConfigError(f"{out} lies within {source}: choose a folder outside the source")
     refusals: list[Refusal] = []
     written: dict[Path, _Image] = {}
-    for count, path in enumerate(files_below(source, leave_out=refusals.append), start=1):
-        progress(count)
-        copied = _copied(path, key, options)
-        if isinstance(copied, Refusal):
-            refusals.append(copied)
-        elif copied[0].path in written:
-            reason = "another file of its series with the same SOPInstanceUID was copied already"
-            refusals.append(Refusal(path, Disposition.QUARANTINED, reason, "SOPInstanceUID"))
-        else:
-            image, content = copied
-            _write(content, out / image.path)
-            written[image.path] = image
+    try:
+        for count, path in enumerate(files_below(source, leave_out=refusals.append), start=1):
+            progress(count)
+            copied = _copied(path, key, options)
+            refused = copied if isinstance(copied, Refusal) else _add(path, copied, out, written)
+            if refused is not None:
+                refusals.append(refused)
+    except BaseException as error:  # such as a full disk
+        attach_report(error, _report(source, list(written.values()), refusals).to_dict())
+        raise
+    report = _report(source, list(written.values()), refusals)
     if not written:
-        raise nothing_usable(source, refusals)
-    return _report(source, list(written.values()), refusals)
+        raise nothing_usable(source, refusals, report.to_dict())
+    return report
+
+
+def _add(
+    path: Path, copied: tuple[_Image, bytes], out: Path, written: dict[Path, _Image]
+) -> Refusal | None:
+    """Write a copy and note it in `written`, or say why not."""
+    image, content = copied
+    if image.path in written:
+        reason = "another file of its series with the same SOPInstanceUID was copied already"
+        return Refusal(path, Disposition.QUARANTINED, reason, "SOPInstanceUID")
+    try:
+        _write(content, out / image.path)
+    except LdctError as fault:
+        return Refusal(path, Disposition.QUARANTINED, str(fault))
+    written[image.path] = image
+    return None
 
 
 def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | Refusal:

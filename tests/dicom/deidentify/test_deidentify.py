@@ -40,7 +40,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.dicom.deidentify.profile import deidentify
 from pipeline.dicom.deidentify.rules import GROUPS_REMOVED, TABLE, Options
 from pipeline.dicom.read.volume import patient_key
@@ -673,8 +673,9 @@ def test_what_is_there_is_never_overwritten(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in copies(tmp_path / "out")} == before
     changed = copies(tmp_path / "out")[0]
     changed.write_bytes(b"someone else's")
-    with pytest.raises(LdctError, match="something else"):
-        run(tmp_path / "in", tmp_path / "out")
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert (report.written, len(report.refusals)) == (1, 1)
+    assert "something else" in report.refusals[0].reason
     assert changed.read_bytes() == b"someone else's"
     assert len(copies(tmp_path / "out")) == 2, "and no partial file stays"
 
