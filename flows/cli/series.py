@@ -206,12 +206,19 @@ def deidentify(
         bool, typer.Option(help="Keep private attributes that DICOM lists as safe.")
     ] = False,
     retain_device: Annotated[bool, typer.Option(help="Keep the scanner's identity.")] = False,
+    trust_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pixels",
+            help="Copy CT images too that may hold text in their pixels: you have looked at them.",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Copies of the CT below SOURCE without identity: DICOM PS3.15 Basic Profile.
 
-    What may hold identity that cannot be seen is refused: secondary captures, burned-in text,
-    reports.
+    What may hold identity that cannot be removed is left out: secondary captures and reports, and
+    CT images with evidence of text in their pixels (exit code 4).
     """
     require_source(source)
     writable(out)
@@ -221,7 +228,10 @@ def deidentify(
         from pipeline.dicom.deidentify.profile import Options
 
     options = Options(
-        shift_dates=shift_dates, safe_private=safe_private, retain_device=retain_device
+        shift_dates=shift_dates,
+        safe_private=safe_private,
+        retain_device=retain_device,
+        trust_pixels=trust_pixels,
     )
     report = deidentify_flow(source, out, key_file=key_file, options=options)
     show(report, json_, lambda: deidentified_table(report, out))

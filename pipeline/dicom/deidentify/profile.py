@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,9 @@ def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | 
         # pydicom's warnings quote values.
         with warnings.catch_warnings(action="ignore"):
             dataset = read_dataset(path)
-            reason = uncertain(dataset)
+            reason = uncertain(dataset, trust_pixels=options.trust_pixels)
             if reason:
-                return Refusal(path, Disposition.EXCLUDED, *reason)
+                return replace(reason, path=path)
             return _copy(dataset, key, options)
     except Unreadable as fault:
         return fault.refusal(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -13,7 +14,7 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
-from pipeline.core.refusals import Unreadable
+from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.deidentify.rules import values_of
 from pipeline.dicom.read.raw_elements import is_overlay
 
@@ -32,15 +33,25 @@ SCREEN_CAPTURE = re.compile("SCREEN|DOSE|PROT|REPORT|CAPTURE|SUMMARY|CHART|GRAPH
 #: OverlayBitsAllocated and OverlayBitPosition of an overlay outside the pixels (PS3.3 C.9.2).
 SEPARATE_OVERLAY = {0x0100: ["1"], 0x0102: ["0"]}
 
+#: ImageType values of pictures that are painted, not measured: programs write text beside them.
+RENDERED = re.compile(r"VRT|VOLREN|VOLUME.?REND|RENDER|3D|SSD|SNAP|PASTE|FUSION|FUSED")
+#: What an image has that is a slice of the patient, whatever its ImageType says (PS3.3 C.7.6.2).
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+LOOKED = "; if you have looked and it holds no identity, --trust-pixels"
+
 Reason = tuple[str, str, str]
 
 
-def uncertain(dataset: Dataset) -> Reason | None:
-    """(reason, attribute, value) of an object whose identity cannot be removed for certain.
+def uncertain(dataset: Dataset, *, trust_pixels: bool = False) -> Refusal | None:
+    """The reason, as a Refusal of no path, why an object's identity cannot be removed for certain.
 
-    None for a CT image that can be de-identified. Raises Unreadable for a damaged one.
+    None for a CT image that can be de-identified. Another object is excluded, a CT image
+    quarantined. trust_pixels: as Options has it. Raises Unreadable for a damaged one.
     """
-    return _of_class(dataset) or _of_content(dataset)
+    if reason := _of_class(dataset):
+        return Refusal(Path(), Disposition.EXCLUDED, *reason)
+    reason = _of_content(dataset) or (None if trust_pixels else _of_annotation(dataset))
+    return Refusal(Path(), Disposition.QUARANTINED, *reason) if reason else None
 
 
 def _of_class(dataset: Dataset) -> Reason | None:
@@ -64,7 +75,7 @@ def _of_content(dataset: Dataset) -> Reason | None:
     ]
     if any(values_of(dataset, tag) != SEPARATE_OVERLAY[tag.element] for tag in stated):
         return "an overlay in the unused bits of the pixels", "OverlayBitPosition", ""
-    return _of_annotation(dataset)
+    return None
 
 
 def require_whole(dataset: Dataset) -> None:
@@ -80,13 +91,19 @@ def require_whole(dataset: Dataset) -> None:
 
 
 def _of_annotation(dataset: Dataset) -> Reason | None:
-    image_type = values_of(dataset, "ImageType")
-    screen = SCREEN_CAPTURE.search(" ".join(image_type))
+    """Evidence of text in the pixels. That BurnedInAnnotation (type 3) is absent is none of a
+    slice of the patient: reformatted ones mostly lack it."""
+    image_type = " ".join(values_of(dataset, "ImageType")).upper()
+    screen = SCREEN_CAPTURE.search(image_type)
     if screen:
-        return "a picture of a screen or a report", "ImageType", screen.group()
+        return f"a picture of a screen or a report{LOOKED}", "ImageType", screen.group()
     burned_in = values_of(dataset, "BurnedInAnnotation")
     if burned_in not in ([], ["NO"]):
-        return "annotation burned into the pixels", "BurnedInAnnotation", ""
-    if not burned_in and image_type[:1] != ["ORIGINAL"] and "AXIAL" not in image_type:
-        return "a derived image that may have burned-in annotation", "BurnedInAnnotation", ""
+        return f"annotation burned into the pixels{LOOKED}", "BurnedInAnnotation", ""
+    rendered = RENDERED.search(image_type)
+    if not burned_in and rendered:
+        return f"a rendering, which may have text in it{LOOKED}", "ImageType", rendered.group()
+    if not burned_in and not all("".join(values_of(dataset, name)) for name in PLACE):
+        reason = f"no slice of the patient, and not said to be without text{LOOKED}"
+        return reason, "BurnedInAnnotation", ""
     return None

@@ -31,11 +31,16 @@ EDITION = "2026c"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the Basic Profile (PS3.15 E.3): each keeps more than the profile does."""
+    """Options of the Basic Profile (PS3.15 E.3): each keeps more than the profile does.
+
+    trust_pixels: none of the standard's: copy images that may hold text in their pixels, since
+    someone has looked.
+    """
 
     shift_dates: bool = False
     safe_private: bool = False
     retain_device: bool = False
+    trust_pixels: bool = False
 
 
 class Action(Enum):

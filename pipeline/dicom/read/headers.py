@@ -235,11 +235,12 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         values = plain_values(slice_header)
         odd = require_slice(values, rescale_type=intake.rescale_type)
         remarks = (*form, *named, *odd, *identifier_remarks(values))
+        completed = bool(form)
         if is_damaged_class(_sop_class(slice_header)):
             _set_ct_class(slice_header)
-            remarks = (*remarks, UNKNOWN_CLASS)
+            remarks, completed = (*remarks, UNKNOWN_CLASS), True
         found.append(
-            Instance(path, slice_header, position_mm(values), frame, pixels, remarks, bool(form))
+            Instance(path, slice_header, position_mm(values), frame, pixels, remarks, completed)
         )
     return found
 

@@ -536,12 +536,52 @@ DOUBTFUL = {
         {"ImageType": ["ORIGINAL", "SECONDARY", "SCREENSAVE"], "BurnedInAnnotation": "NO"},
         "ImageType",
     ),
-    "rendered": ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "BurnedInAnnotation"),
-    "no image type": ({"ImageType": None}, "BurnedInAnnotation"),
+    "rendered": ({"ImageType": ["DERIVED", "SECONDARY", "VRT"]}, "ImageType"),
+    "no slice": (
+        {"ImageType": ["DERIVED", "SECONDARY"], "ImageOrientationPatient": None},
+        "BurnedInAnnotation",
+    ),
     "filmed": ({"ConversionType": "DF"}, "ConversionType"),
     "overlay in the pixels": (overlaid, "OverlayBitPosition"),
     "in colour": (coloured, "SamplesPerPixel"),
 }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+        {"ImageType": ["DERIVED", "PRIMARY", "REFORMATTED", "AVERAGE"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "MIP"]},
+        {"ImageType": ["DERIVED", "SECONDARY"]},
+        {"ImageType": None},
+    ],
+)
+def test_a_slice_that_does_not_speak_of_annotation_is_copied(tmp_path, change):
+    source = ct_slice(5, **change)
+    assert "BurnedInAnnotation" not in source
+    copy = one(source, tmp_path)
+    assert copy.get("ImageType") == source.get("ImageType")
+    assert copy.PixelData == source.PixelData
+
+
+@pytest.mark.parametrize("case", ["burned in", "rendered", "no slice", "screen", "dose page"])
+def test_who_has_looked_may_have_images_copied_that_may_hold_text(tmp_path, case):
+    copy = one(ct_slice(5, **DOUBTFUL[case][0]), tmp_path, Options(trust_pixels=True))
+    assert copy.PatientID != "SECRET-4711"
+
+
+@pytest.mark.parametrize("case", ["secondary capture", "filmed", "overlay in the pixels"])
+def test_what_is_no_ct_image_is_left_out_whoever_has_looked(tmp_path, case):
+    change, attribute = DOUBTFUL[case]
+    source = ct_slice(5) if callable(change) else ct_slice(5, **change)
+    if callable(change):
+        change(source)
+    save(source, tmp_path / "in" / "bad.dcm")
+    save(ct_slice(0), tmp_path / "in" / "good.dcm")
+    report = run(tmp_path / "in", tmp_path / "out", Options(trust_pixels=True))
+    (refusal,) = report["excluded"] + report["quarantined"]
+    assert refusal["attribute"] == attribute
 
 
 @pytest.mark.parametrize("case", DOUBTFUL)
@@ -553,7 +593,7 @@ def test_what_may_show_identity_in_its_pixels_is_refused(tmp_path, case):
     save(source, tmp_path / "in" / "bad.dcm")
     save(ct_slice(0), tmp_path / "in" / "good.dcm")
     report = run(tmp_path / "in", tmp_path / "out")
-    (refusal,) = report["excluded"]
+    (refusal,) = report["excluded" if attribute == "SOPClassUID" else "quarantined"]
     assert (refusal["file"], refusal["attribute"]) == ("bad.dcm", attribute)
     assert "4711" not in json.dumps(report)
     assert (report["written"], len(copies(tmp_path / "out"))) == (1, 1)
