@@ -25,6 +25,7 @@ from pipeline.core.refusals import (
     reason_of,
 )
 from pipeline.core.types import Json
+from pipeline.dicom.derived.batch_uids import BatchUids
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.export.output_record import OutputRecord
@@ -47,6 +48,7 @@ class Batch:
     exported: list[Json] = field(default_factory=list)
     failed: list[Json] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    uids: BatchUids = field(default_factory=BatchUids)
 
     def to_dict(self) -> Json:
         """What `--json` prints, and report.json gets."""
@@ -143,6 +145,7 @@ def each_volume(
             done, refused = finish()
             batch.refusals.extend(refused)
             if done:
+                batch.uids.add(out / item["folder"])
                 warnings = list(volume.warnings) if isinstance(volume, Series) else []
                 row = {"series": item["series"], "warnings": warnings, **done.to_dict()}
                 batch.exported.append(row)

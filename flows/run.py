@@ -199,6 +199,7 @@ def _apply_all(
             done, refusals = stages.apply_stage(loaded, source, key=key, to=to)
             batch.refusals.extend(refusals)
             if done is not None:
+                batch.uids.add(to.folder)
                 row = {**done.to_dict(), "folder": f"derived/{done.folder}"}
                 batch.exported.append({"series": key, "patient": patients[key], **row})
     return {"exported": batch.exported, "failed": batch.failed}

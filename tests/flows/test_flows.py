@@ -454,6 +454,23 @@ def test_truncated_file_is_quarantined_and_the_rest_goes_on(
     assert len(list(folder.iterdir())) == 4
 
 
+def test_two_patients_under_the_same_uids_are_not_both_exported(
+    ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in" / "a", 3)
+    for path in some_slices(test_data / "ct" / "abdomen-ge-crlm1004", tmp_path / "in" / "b", 3):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = "another"
+        dataset.save_as(path)
+    ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
+    assert ended.code == endings.PARTIAL
+    (row,) = ended.json["exported"]
+    (failed,) = ended.json["failed"]
+    assert "SOPInstanceUID of another in this run" in failed["reason"]
+    written = [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert written == [row["folder"]]
+
+
 def test_series_of_one_slice_is_denoised_but_cannot_be_trained_on(
     ldct: Callable[..., Ended], identity_model: str, test_data: Path, tmp_path: Path
 ) -> None:

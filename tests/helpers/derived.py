@@ -26,7 +26,7 @@ def write_derived(
 ) -> ClippedPixels:
     """Write [slices, rows, columns] in the order of series.instances; what was clipped."""
     with replacing_folder(folder) as partial:
-        to = SeriesTarget(partial, operation, syntax, series.part)
+        to = SeriesTarget(partial, operation, syntax, series.part, series.exact_part)
         pairs = enumerate(zip(series.instances, image_hu, strict=True), start=1)
         return total_clipped(
             [write_slice(Slice(one, read_slice(one), hu), to, n) for n, (one, hu) in pairs]

@@ -33,6 +33,9 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice
 
+#: What tells series apart that share the UIDs of their images.
+KEPT_KEYWORDS = ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "ConvolutionKernel", "KVP")
+
 NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 
 
@@ -234,7 +237,8 @@ def _header(path: Path) -> Dataset | None:
 
 
 def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | None:
-    """The series with the largest number of the images that the headers name."""
+    """The series with the largest number of the images that the headers name; of several that
+    share the UIDs of their images, the one that the headers are most like."""
     named = {uid for header in headers for uid, _ in references(header)}
     named |= {uid for header in headers for uid in structures_of(header)[1]}
 
@@ -242,7 +246,11 @@ def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | Non
         """How many of the images that are named the series has."""
         return len(named & {uid for uid, _ in keys_of(series)})
 
-    best = max(candidates, key=shared, default=None)
+    def alike(series: Series) -> int:
+        """How many attributes that derived objects keep are the series' own."""
+        return sum(headers[0].get(name) == series.header.get(name) for name in KEPT_KEYWORDS)
+
+    best = max(candidates, key=lambda one: (shared(one), alike(one)), default=None)
     return best if best and shared(best) else None
 
 

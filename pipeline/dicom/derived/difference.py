@@ -21,8 +21,8 @@ from pipeline.dicom.derived.write import (
     Operation,
     SeriesTarget,
     derive_header,
-    derived_uid,
     image_reference,
+    image_uid,
 )
 from pipeline.dicom.read.pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice
@@ -61,11 +61,10 @@ def write_slice_difference(processed: Slice, to: SeriesTarget, number: int) -> C
     source = processed.source.dataset
     quantised = to_stored(processed.image_hu, processed.pixels, source)
     stored, step = _subtracted(quantised.stored, processed.pixels)
-    operation = difference_of(to.operation)
-    header = derive_header(processed.source, operation, processed.instance, part=to.part)
-    header.SourceImageSequence.append(
-        image_reference(derived_uid(source.SOPInstanceUID, to.operation))
-    )
+    difference = replace(to, operation=difference_of(to.operation))
+    header = derive_header(processed.source, difference, processed.instance)
+    subtracted_from = image_uid(source, to.operation, to.exact_part)
+    header.SourceImageSequence.append(image_reference(subtracted_from))
     _describe_values(header, step)
     save_image(header, stored, to.path(number), syntax=to.syntax)
     return quantised.clipped

@@ -81,7 +81,7 @@ def derived_series(
     require_syntax(syntax)
     _require_identifiers(source)
     with replacing_folder(folder) as partial:
-        to = SeriesTarget(partial, operation, syntax, source.part)
+        to = SeriesTarget(partial, operation, syntax, source.part, source.exact_part)
         writer = SeriesWriter(to, write, SeriesCheck(partial, source, name=folder.name))
         yield writer
         writer.finish(folder.name)

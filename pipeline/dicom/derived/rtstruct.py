@@ -32,10 +32,10 @@ from pipeline.dicom.derived.structure_objects import (
 )
 from pipeline.dicom.derived.write import (
     Operation,
-    derived_uid,
     equipment_item,
     series_description,
     series_number,
+    series_uid,
 )
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.headers import Instance
@@ -98,9 +98,7 @@ def _describe(dataset: Dataset, source: RawDataset, series: Series, operation: O
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID = object_uid(series, operation)
     dataset.StudyInstanceUID = series.header.StudyInstanceUID
-    dataset.SeriesInstanceUID = derived_uid(
-        str(series.header.SeriesInstanceUID), operation, series.part
-    )
+    dataset.SeriesInstanceUID = series_uid(series.header, operation, series.exact_part)
     dataset.Modality = "RTSTRUCT"
     dataset.SeriesNumber = series_number(source.dataset, operation)
     dataset.SeriesDescription = series_description(source.dataset, operation, series.part)

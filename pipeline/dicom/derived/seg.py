@@ -44,6 +44,7 @@ from pipeline.dicom.derived.write import (
     equipment_item,
     series_description,
     series_number,
+    series_uid,
 )
 from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.raw_elements import RawDataset, walk_items
@@ -142,9 +143,8 @@ def make_seg(
 
 def _series_identity(source: RawDataset, operation: Operation, series: Series) -> dict[str, Any]:
     """The object's own UIDs and numbers, as highdicom's keyword arguments."""
-    original = str(series.header.SeriesInstanceUID)
     return {
-        "series_instance_uid": derived_uid(original, operation, series.part),
+        "series_instance_uid": series_uid(series.header, operation, series.exact_part),
         "series_number": series_number(source.dataset, operation),
         "sop_instance_uid": object_uid(series, operation),
         "instance_number": 1,
@@ -258,7 +258,7 @@ def _make_deterministic(
     segmentation.ContentDate, segmentation.ContentTime = date_and_time(source.dataset)
     for name in ("InstanceCreationDate", "InstanceCreationTime"):
         delattr(segmentation, name)
-    organisation = derived_uid(segmentation.SOPInstanceUID, operation, "dimensions")
+    organisation = derived_uid([segmentation.SOPInstanceUID], operation, "dimensions")
     for name in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
         for item in segmentation[name].value:
             item.DimensionOrganizationUID = organisation

@@ -25,7 +25,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.encode import copy_of, keep_bytes
 from pipeline.dicom.derived.source_rules import STUDY
-from pipeline.dicom.derived.write import Operation, derived_uid
+from pipeline.dicom.derived.write import Operation, series_uid
 from pipeline.dicom.read.compare_elements import meaning_under
 from pipeline.dicom.read.made_up_uids import was_made_here
 from pipeline.dicom.read.raw_elements import RawDataset, walk_items
@@ -196,7 +196,7 @@ def _meant(source: Dataset, name: str) -> str:
 def object_uid(series: Series, operation: Operation) -> str:
     """The UID of the one object of a derived series, another one than the series' own."""
     of_object = replace(operation, product=f"{operation.product} object")
-    return derived_uid(str(series.header.SeriesInstanceUID), of_object, series.part)
+    return series_uid(series.header, of_object, series.exact_part)
 
 
 def contour_points(contour: Dataset) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +93,15 @@ PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 class SeriesTarget:
     """Where and how a derived series is written.
 
-    folder: exists. syntax: a key of encode.SYNTAXES. part: the name of the volume among those of
-    the source's DICOM series, or "".
+    folder: exists. syntax: a key of encode.SYNTAXES. part, exact_part: the volume among those of
+    the source's DICOM series, as Series has them.
     """
 
     folder: Path
     operation: Operation
     syntax: str = UNCOMPRESSED
     part: str = ""
+    exact_part: str = ""
 
     def path(self, number: int) -> Path:
         """The file of the `number`th image, counted from 1."""
@@ -117,28 +119,26 @@ def write_slice(processed: Slice, to: SeriesTarget, number: int) -> ClippedPixel
     quantised = to_stored(
         processed.image_hu, processed.pixels, header, generated=processed.generated
     )
-    derived = derive_header(processed.source, to.operation, processed.instance, part=to.part)
+    derived = derive_header(processed.source, to, processed.instance)
     save_image(derived, quantised.stored, to.path(number), syntax=to.syntax)
     return quantised.clipped
 
 
-def derive_header(
-    as_read: RawDataset, operation: Operation, instance: Instance, *, part: str = ""
-) -> Dataset:
+def derive_header(as_read: RawDataset, to: SeriesTarget, instance: Instance) -> Dataset:
     """The header of an image derived from a source image, without pixels.
 
-    as_read: the source, as instance.load() returns it. part: as in SeriesTarget.
+    as_read: the source, as instance.load() returns it.
     """
-    source = as_read.dataset
+    source, operation = as_read.dataset, to.operation
     derived = copy_of(as_read, [tag for tag in as_read.elements if tag not in NOT_KEPT])
     _remove_private_and_overlays(derived)
     image_type = source.get("ImageType") or []
     rest = [] if isinstance(image_type, str) else list(image_type[2:])
     derived.ImageType = ["DERIVED", "SECONDARY", *(rest or ["AXIAL"])]
-    derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, operation)
-    derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, operation, part)
+    derived.SOPInstanceUID = image_uid(source, operation, to.exact_part)
+    derived.SeriesInstanceUID = series_uid(source, operation, to.exact_part)
     derived.SeriesNumber = series_number(source, operation)
-    derived.SeriesDescription = series_description(source, operation, part)
+    derived.SeriesDescription = series_description(source, operation, to.part)
     derived.DerivationDescription = operation.description[:1024]
     if not says_hu(source):
         say_taken_as_hu(derived, source)
@@ -173,12 +173,28 @@ def _remove_private_and_overlays(dataset: Dataset) -> None:
                 del item[tag]
 
 
-def derived_uid(source_uid: str, operation: Operation, part: str = "") -> str:
-    """A UID under 2.25 (PS3.5 B.2), a function of the source's UID and of all that was done.
+def image_uid(source: Dataset, operation: Operation, exact_part: str = "") -> str:
+    """The SOPInstanceUID of what is derived from a source image.
+
+    It hangs on study, series and part too: archives hold series that share the UIDs of their
+    images, and one UID names one object (PS3.5 9).
+    """
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return derived_uid([str(source.get(name)) for name in names], operation, exact_part)
+
+
+def series_uid(source: Dataset, operation: Operation, exact_part: str = "") -> str:
+    """The SeriesInstanceUID of what is derived from a source image's series."""
+    names = ("StudyInstanceUID", "SeriesInstanceUID")
+    return derived_uid([str(source.get(name)) for name in names], operation, exact_part)
+
+
+def derived_uid(source_uids: Sequence[str], operation: Operation, part: str = "") -> str:
+    """A UID under 2.25 (PS3.5 B.2), a function of the source's UIDs and of all that was done.
 
     That includes this software's version, which the image names: one UID, one image.
     """
-    parts = (source_uid, operation.identity, operation.product, part, VERSION)
+    parts = (*source_uids, operation.identity, operation.product, part, VERSION)
     summary = hashlib.sha256("\0".join(parts).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=summary[:16], version=5).int}"
 

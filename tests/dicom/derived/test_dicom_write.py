@@ -644,8 +644,8 @@ def test_a_number_that_is_none_is_no_obstacle(tmp_path):
 
 
 def test_volumes_of_one_series_become_two_series(small, tmp_path):
-    one = replace(small, part=r"ImageType ORIGINAL\PRIMARY")
-    two = replace(small, part="AcquisitionNumber 2")
+    one = replace(small, part=r"ImageType ORIGINAL\PRIMARY", exact_part="one")
+    two = replace(small, part="AcquisitionNumber 2", exact_part="two")
     described = set()
     for name, series in {"whole": small, "one": one, "two": two}.items():
         path, *_ = derive(series, tmp_path / name)
@@ -656,6 +656,8 @@ def test_volumes_of_one_series_become_two_series(small, tmp_path):
         f"{OPERATION.label} | AcquisitionNumber 2",
     }
     assert len({*uids(tmp_path / "one")[1], *uids(tmp_path / "two")[1]}) == 2
+    images = [uid for name in ("whole", "one", "two") for uid in uids(tmp_path / name)[0]]
+    assert len(set(images)) == 3 * len(small.instances)
     assert not uids(tmp_path / "one")[1] & uids(tmp_path / "whole")[1]
 
 
@@ -678,8 +680,8 @@ def test_a_source_without_a_name_is_refused(tmp_path):
 
 
 def test_no_uid_hangs_on_the_order_of_what_it_is_made_of():
-    one = derived_uid("1.2", replace(OPERATION, identity="a", product="b"))
-    assert one != derived_uid("1.2", replace(OPERATION, identity="b", product="a"))
+    one = derived_uid(["1.2"], replace(OPERATION, identity="a", product="b"))
+    assert one != derived_uid(["1.2"], replace(OPERATION, identity="b", product="a"))
 
 
 def findings(program: str, path: Path) -> set[str]:
