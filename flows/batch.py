@@ -21,6 +21,7 @@ from pipeline.core.refusals import (
     Refusal,
     Unreadable,
     by_disposition,
+    name_below,
     nothing_usable,
     reason_of,
 )
@@ -148,6 +149,8 @@ def each_volume(
                 batch.uids.add(out / item["folder"])
                 warnings = list(volume.warnings) if isinstance(volume, Series) else []
                 row = {"series": item["series"], "warnings": warnings, **done.to_dict()}
+                if isinstance(volume, Path):
+                    row["source_file"] = name_below(volume, found.root)
                 batch.exported.append(row)
     batch.require_exported("series", all_or_nothing=all_or_nothing)
     if not batch.exported:

@@ -49,7 +49,8 @@ IngestChoices = Annotated[
         metavar="NAME=CHOICE",
         help="Use what is refused by default: gaps=slices|fill, uneven=resample, tilt=unshear, "
         "unidentified=folder, rescale_type=hu, air=accept, labels=nearest, fractions=half; "
-        "skip_folders=WORD leaves folders alone. May be given several times.",
+        "patients=folder|FILE.csv says which image files are one patient's; skip_folders=WORD "
+        "leaves folders alone. May be given several times.",
     ),
 ]
 Strength = Annotated[

@@ -140,6 +140,7 @@ RENAMED = {
 ADDED: dict[str, Any] = {
     "data.intake.rescale_type": "refuse",
     "data.intake.air": "require",
+    "data.intake.patients": "file",
     "data.nested": None,
 }
 

@@ -24,6 +24,11 @@ class Disposition(StrEnum):
     USED = "used"  # part of an image that another file names, and read with it
 
 
+def name_below(path: Path, root: Path) -> str:
+    """A file of `root` as reports name it: relative to it, or by its name where it is `root`."""
+    return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A file that was not used, and why. `value` never holds identity."""

@@ -38,6 +38,7 @@ from pipeline.export.series import (
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.untrusted_regions import METAL_HU, METAL_MARGIN_MM, metal, truncation
 from pipeline.io.discover import Source
+from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import (
     ImageReading,
     read_padded,
@@ -196,7 +197,8 @@ def _write(
     """
     volume = found.volume
     if not isinstance(source, Series):
-        name, suffix = file_stem(operation), written_suffix(source)
+        name = result_name(source, file_stem(operation))
+        suffix = written_suffix(source)
         write_labels(region, grid_of(source), to.folder / f"{name}-region{suffix}")
         path = to.folder / f"{name}{suffix}"
         write_image(volume, path, padding=found.padding, generated=region.labels > 0)

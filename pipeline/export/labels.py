@@ -16,6 +16,7 @@ from pipeline.dicom.derived.write import Operation
 from pipeline.dicom.read.series import Series
 from pipeline.export.series import ExportReport, file_stem
 from pipeline.io.discover import Source
+from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import written_suffix
 from pipeline.labels.discover import grid_of
 from pipeline.labels.files import write_labels
@@ -90,5 +91,7 @@ def _export_file(
     labelmap: LabelMap, source: Source, folder: Path, operation: Operation
 ) -> ExportReport:
     suffix = ".nii.gz" if isinstance(source, Series) else written_suffix(source)
-    write_labels(labelmap, grid_of(source), folder / f"{file_stem(operation)}{suffix}")
+    made_by = file_stem(operation)
+    name = made_by if isinstance(source, Series) else result_name(source, made_by)
+    write_labels(labelmap, grid_of(source), folder / f"{name}{suffix}")
     return ExportReport(folder.name, 1, {"structures": len(labelmap.names)})

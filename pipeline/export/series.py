@@ -35,6 +35,7 @@ from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_vol
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
 from pipeline.io.discover import Source
+from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import Air, read_padded, write_image, written_suffix
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.calibration import Calibration
@@ -246,14 +247,14 @@ def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
     volume = found.volume
     derived = compute(volume)
     result = replace(volume, image_hu=derived.image_hu)
-    name = f"{file_stem(derived.operation)}{written_suffix(path)}"
+    name = f"{result_name(path, file_stem(derived.operation))}{written_suffix(path)}"
     write_image(result, to.folder / name, padding=found.padding)
     details = {"clipped_pixels": 0, "warnings": warnings_of(volume), **derived.details}
     return Exported(ExportReport(to.folder.name, len(volume.image_hu), details), [])
 
 
 def file_stem(operation: Operation) -> str:
-    """A file name from the operation's label: the source's own name may be a patient's."""
+    """The part of a file name that says what was done, from the operation's label."""
     return operation.label.lower().replace(" ", "-").replace("%", "")
 
 

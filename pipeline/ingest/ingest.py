@@ -17,6 +17,7 @@ from pipeline.core.refusals import (
     SeriesRefusedError,
     Unreadable,
     by_disposition,
+    name_below,
     nothing_usable,
     reason_of,
 )
@@ -26,7 +27,8 @@ from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
 from pipeline.ingest.regrid import apply_intake
-from pipeline.io.discover import Discovered, Source, discover, files_of, image_key, source_key
+from pipeline.io.discover import Discovered, Source, discover, files_of, source_key
+from pipeline.io.image_names import BY_FILE, EACH_ITS_OWN, ImagePatients
 from pipeline.io.volume_files import ANY_VALUES, read_image
 from pipeline.labels.discover import discover_labels, grid_of
 from pipeline.labels.read import LabelOptions, on_volume, read_labels
@@ -53,7 +55,8 @@ class IngestedSeries:
     """A series of the store, by the pseudonyms of series and patient.
 
     new: whether the store did not have it before. description: attributes of DESCRIPTION.
-    warnings: what a user should know of it. pair: its low-dose partner, if it has one.
+    warnings: what a user should know of it. source_file: of an image file, its path below the
+    source. pair: its low-dose partner, if it has one.
     """
 
     series: str
@@ -62,12 +65,13 @@ class IngestedSeries:
     new: bool
     description: dict[str, object]
     warnings: list[str] = field(default_factory=list)
+    source_file: str = ""
     pair: PairedInput | None = None
 
     def to_dict(self) -> dict[str, object]:
         """As a report has it, in JSON's types."""
-        row = asdict(self)
-        return row if self.pair else {name: row[name] for name in row if name != "pair"}
+        empty = {name for name in ("pair", "source_file") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in empty}
 
 
 @dataclass(frozen=True)
@@ -126,21 +130,29 @@ def ingest(
     """
     found = discover(root, lambda files: progress("reading headers", files, 0), intake=intake)
     report = IngestReport(found.root, refusals=list(found.refusals))
+    patients = ImagePatients.of(intake.patients, found.root)
     sources: list[Source | Pair] = [*found.sources]
     if pairs is not None:
         sources = _find_pairs(found, pairs, report)
     for done, source in enumerate(sources, start=1):
         try:
-            _store(_item(source, key, intake), store, intake, report)
+            _store(_item(source, key, intake, patients), store, intake, report)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
         except Exception as error:  # of this series alone: the others go on
             report.refusals += _failed(_files_of(source), error)
         progress("storing series", done, len(sources))
+    if intake.patients == BY_FILE and len(found.images) > 1:
+        report.series = [_each_its_own(row) for row in report.series]
     if not report.series:
         raise nothing_usable(report.root, report.refusals, report.to_dict())
     _store_labels(store, intake, report)
     return report
+
+
+def _each_its_own(row: IngestedSeries) -> IngestedSeries:
+    """With a warning where it is an image file, one of several."""
+    return replace(row, warnings=[*row.warnings, EACH_ITS_OWN]) if row.source_file else row
 
 
 def _failed(files: list[Path], error: Exception) -> list[Refusal]:
@@ -186,7 +198,9 @@ class _Item:
     pair: PairedInput | None = None
 
 
-def _item(source: Source | Pair, key: bytes, intake: IngestOptions) -> _Item:
+def _item(
+    source: Source | Pair, key: bytes, intake: IngestOptions, patients: ImagePatients
+) -> _Item:
     """Raises SeriesRefusedError where nothing of the source can be used."""
     if isinstance(source, Pair):
         both = read_pair(source)
@@ -207,11 +221,11 @@ def _item(source: Source | Pair, key: bytes, intake: IngestOptions) -> _Item:
         names = source_key(reading.series, key), patient_key(source, key)
         return _Item(_marked(reading.volume), *names, reading.series, reading.refusals)
     try:
+        patient = patients.key_of(source, key)
         volume = read_image(source, air=intake.air)
     except Unreadable as fault:
         raise SeriesRefusedError([fault.refusal(source)]) from fault
-    # An image file names no patient: it counts as a patient of its own.
-    return _Item(volume, source_key(source, key), image_key(source, key, "p"), source, [])
+    return _Item(volume, source_key(source, key), patient, source, [])
 
 
 def _marked(volume: Volume, partner: Volume | None = None) -> Volume:
@@ -242,6 +256,9 @@ def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestRepor
             new=is_new,
             description={k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
             warnings=[*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
+            source_file=name_below(item.source, report.root)
+            if isinstance(item.source, Path)
+            else "",
             pair=item.pair,
         )
     )

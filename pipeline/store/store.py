@@ -81,7 +81,8 @@ class Store:
             if all(path.exists() for path in paths):
                 known = self.record(key)
                 same_input = real_input is None or known.input_digest == input_digest
-                if same_input and known.digest == digest.result():
+                same_patient = known.patient == patient
+                if same_patient and same_input and known.digest == digest.result():
                     return False
             # From here on the old series is gone: its record must not describe the new voxels,
             # and its degraded images are no inputs of the new ones.

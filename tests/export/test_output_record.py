@@ -30,6 +30,7 @@ def report(rows: list[Json], *quarantined: str, **more: object) -> Json:
         **more,
         "excluded": [],
         "quarantined": refused(*quarantined),
+        "used": [],
     }
 
 

@@ -29,6 +29,9 @@ class IngestOptions(BaseModel):
     #: Volumes whose values are no HU by their air and tissue (pipeline.core.hu_scale): refuse image
     #: files, and keep DICOM series out of the training; or take their values as they are.
     air: Literal["require", "accept"] = "require"
+    #: Image files name no patient: each is one of its own, or all files of one folder below the
+    #: source are one's (those right in it one each), or as a CSV file with file,patient says.
+    patients: str = "file"
     #: Labels on another grid than their image's: refuse them, or take the nearest voxel's.
     labels: Literal["refuse", "nearest"] = "refuse"
     #: Segmentations that hold fractions: refuse them, or take what is half and more.
