@@ -13,6 +13,7 @@ from flows.cli.endings import reason_lines
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
 from flows.tracking.versions import VersionDetails, VersionRow
+from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.quality.summary import rounded
@@ -119,6 +120,8 @@ def checked_table(report: Json) -> None:
     for row in report["series"]:
         verdict = "passed" if not row["problems"] else f"{len(row['problems'])} problems"
         programs = f"{', '.join(row['programs'])} on {row['files']} files" if row["files"] else NONE
+        if row["from_source"]:
+            programs += f"; {count_of(len(row['from_source']), 'finding')} of the source's own"
         table.add_row(row["series"], str(row["instances"]), verdict, programs)
     out_console.print(table)
     for row in report["series"]:

@@ -27,7 +27,7 @@ from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.fast_header import PIXEL_DATA
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.raw_elements import RawDataset, is_overlay, is_private, walk_items
-from pipeline.dicom.read.slice_requirements import says_hu
+from pipeline.dicom.read.slice_requirements import says_hu, tidy_code
 from pipeline.dicom.read.volume import Slice
 
 #: Statements about the source's own pixels or bytes, no longer true of the derived image.
@@ -133,7 +133,7 @@ def derive_header(as_read: RawDataset, to: SeriesTarget, instance: Instance) -> 
     derived = copy_of(as_read, [tag for tag in as_read.elements if tag not in NOT_KEPT])
     _remove_private_and_overlays(derived)
     image_type = source.get("ImageType") or []
-    rest = [] if isinstance(image_type, str) else list(image_type[2:])
+    rest = [] if isinstance(image_type, str) else list(map(tidy_code, image_type[2:]))
     derived.ImageType = ["DERIVED", "SECONDARY", *(rest or ["AXIAL"])]
     derived.SOPInstanceUID = image_uid(source, operation, to.exact_part)
     derived.SeriesInstanceUID = series_uid(source, operation, to.exact_part)

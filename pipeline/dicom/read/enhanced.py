@@ -78,6 +78,16 @@ RENAMED = {
 }
 
 
+#: What a CT Image has, if only empty, and a multi-frame file need not (type 2, PS3.3 A.3.3).
+TYPE_2_KEYWORDS = (
+    "KVP",
+    "AcquisitionNumber",
+    "SliceThickness",
+    "PositionReferenceIndicator",
+    "Manufacturer",
+)
+
+
 def is_multi_frame_ct(sop_class_uid: str) -> bool:
     """Whether objects of this class hold CT slices as frames."""
     return sop_class_uid in (EnhancedCTImageStorage, LegacyConvertedCTImageStorage)
@@ -186,6 +196,9 @@ class MultiFrame:
             if tag_for_keyword("InstanceNumber") not in found:
                 # Not InStackPositionNumber, which begins anew in each stack.
                 header.InstanceNumber = self._offset + frame + 1
+            for keyword in TYPE_2_KEYWORDS:
+                if keyword not in header:
+                    setattr(header, keyword, None)
             self._name(header, frame)
         return header
 

@@ -51,6 +51,7 @@ from pipeline.dicom.read.slice_requirements import (
     numbers,
     position_mm,
     require_slice,
+    tidy_code,
 )
 
 #: Values longer than this are skipped when a whole header is read: none of HEADER_TAGS is.
@@ -133,6 +134,9 @@ HEADER_TAGS = {
 #: (60xx,0102) of all sixteen overlays: which of a pixel's unused bits holds one (PS3.3 C.9.2).
 HEADER_TAGS |= {0x60000102 + (n << 17): f"OverlayBitPosition{n}" for n in range(16)}
 
+#: Codes (VR CS) that decide what is done with a slice.
+CODES = ("ImageType", "Modality", "LossyImageCompression", "PhotometricInterpretation")
+
 #: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 #: PS3.5 A.4.4 and A.4.11: reversible or not, which the code stream says alone.
@@ -182,6 +186,9 @@ class Instance:
             complete(dataset)
             if is_damaged_class(_sop_class(dataset)):
                 _set_ct_class(dataset)
+            photometric = str(dataset.get("PhotometricInterpretation") or "")
+            if tidy_code(photometric) != photometric:  # no decoder takes another
+                dataset.PhotometricInterpretation = tidy_code(photometric)
             return dataset
         dataset = load_frame(self.path, self.frame)
         if not pixels:
@@ -223,26 +230,42 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         complete(dataset)
         frames = frame_headers(dataset)
         slices = [(frame_header, number) for number, frame_header in enumerate(frames)]
+    lower = [_tidy_codes(one) for one, _ in slices]
     in_meta = _meta(header, "MediaStorageSOPClassUID")
     others = [other_object(one, _sop_class(one), in_meta) for one, _ in slices]
     if others[0] and all(others):
         return Refusal(path, Disposition.EXCLUDED, *others[0])
     found = []
-    for (slice_header, frame), other in zip(slices, others, strict=True):
+    for (slice_header, frame), other, cased in zip(slices, others, lower, strict=True):
         if other:
             continue  # a localizer's frame among slices
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
         odd = require_slice(values, rescale_type=intake.rescale_type)
-        remarks = (*form, *named, *odd, *identifier_remarks(values))
+        remarks = (*form, *named, *cased, *odd, *identifier_remarks(values))
         completed = bool(form)
         if is_damaged_class(_sop_class(slice_header)):
             _set_ct_class(slice_header)
             remarks, completed = (*remarks, UNKNOWN_CLASS), True
-        found.append(
-            Instance(path, slice_header, position_mm(values), frame, pixels, remarks, completed)
-        )
+        place = position_mm(values)
+        found.append(Instance(path, slice_header, place, frame, pixels, remarks, completed))
     return found
+
+
+def _tidy_codes(header: Dataset) -> list[str]:
+    """Make codes upper-case and free of padding, as PS3.5 6.2 (VR CS) has them; a remark on those
+    in lower case."""
+    lower = []
+    for name in CODES:
+        held = header.get(name) or ""
+        codes = [held] if isinstance(held, str) else list(held)
+        tidy = list(map(tidy_code, codes))
+        if tidy != codes:
+            header.pop(name)  # its element may be shared with other slices
+            setattr(header, name, tidy if len(tidy) > 1 else tidy[0])
+        if any(code != code.upper() for code in codes):
+            lower.append(name)
+    return [f"codes in lower case were read in upper case: {', '.join(lower)}"] if lower else []
 
 
 def plain_values(header: Dataset) -> dict[str | None, Any]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.dicom.read.made_up_uids import was_made_here
 from pipeline.dicom.read.slice_requirements import UID_KEYWORDS, Header, is_empty
+
+if TYPE_CHECKING:
+    from pipeline.dicom.read.headers import Instance
 
 #: PS3.5 9.1: numbers without leading zeros, at most 64 characters, under one of three roots.
 CONFORMING_UID = re.compile(r"(?=.{3,64}$)[0-2](\.(0|[1-9]\d*))+")
 
 NO_PATIENT = "PatientID is missing or empty: each study without one counts as a patient of its own"
+PATIENT_OF_SERIES = "PatientID is missing in slices of the series, which are grouped by the others'"
 
 
 def identifier_remarks(header: Header) -> Iterator[str]:
@@ -26,6 +33,25 @@ def identifier_remarks(header: Header) -> Iterator[str]:
     ]
     if wrong:
         yield f"the source's UIDs do not conform to PS3.5 9.1 and are kept: {', '.join(wrong)}"
+
+
+def with_patient_of_series(instances: Iterable[Instance]) -> list[Instance]:
+    """The slices; those without a PatientID have that of their series' others, where these agree:
+    a series is of one patient (PS3.3 A.1.2)."""
+    by_series: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        by_series[str(instance.header.SeriesInstanceUID)].append(instance)
+    found: list[Instance] = []
+    for slices in by_series.values():
+        patients = {str(i.header.get("PatientID") or "").strip() for i in slices} - {""}
+        for instance in slices:
+            if len(patients) == 1 and is_empty(instance.header, "PatientID"):
+                instance.header.pop("PatientID", None)  # it may be shared with other slices
+                instance.header.PatientID = next(iter(patients))
+                others = [remark for remark in instance.remarks if remark != NO_PATIENT]
+                instance = replace(instance, remarks=(*others, PATIENT_OF_SERIES))
+            found.append(instance)
+    return found
 
 
 def patient_of(header: Header) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from pipeline.dicom.read.grouping import (
     require_parallel,
 )
 from pipeline.dicom.read.headers import Instance, read_instances
+from pipeline.dicom.read.identifiers import with_patient_of_series
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.made_up_uids import with_own_uids
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
@@ -99,7 +100,7 @@ def find_series(
             discovery.refusals.extend(missing_files(path))
     if intake.unidentified == "folder":
         instances = with_own_uids(instances)
-    groups = in_groups(instances)
+    groups = in_groups(with_patient_of_series(instances))
     known = _KnownGaps.of(discovery.refusals, groups)
     for group in groups:
         _add(discovery, group, known, intake)

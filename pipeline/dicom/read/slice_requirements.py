@@ -151,6 +151,11 @@ def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
     return np.array(values)
 
 
+def tidy_code(code: str) -> str:
+    """A code (VR CS) as PS3.5 6.2 has it: in upper case, without padding."""
+    return code.strip(" \0").upper()
+
+
 def shown(value: object) -> str:
     """A damaged value as a reason may quote it: printable, short, several with a backslash."""
     several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))

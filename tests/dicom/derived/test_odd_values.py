@@ -24,6 +24,7 @@ from helpers.dicom import (
     raw_hu,
     save,
 )
+from helpers.enhanced import enhanced_ct, frame_source
 from helpers.labels import SEGMENTED
 from pydicom.uid import (
     CTImageStorage,
@@ -35,7 +36,8 @@ from pydicom.uid import (
 
 from pipeline.core.label_map import LabelMap
 from pipeline.dicom.derived.check import check_series, check_tree
-from pipeline.dicom.read.identifiers import NO_PATIENT
+from pipeline.dicom.read.enhanced import TYPE_2_KEYWORDS
+from pipeline.dicom.read.identifiers import NO_PATIENT, PATIENT_OF_SERIES
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import SliceReader, patient_key
 from pipeline.export.labels import export_labels
@@ -72,6 +74,14 @@ ODD: dict[str, Mapping[int | str, bytes]] = {
     "NUL within numbers": {"PixelSpacing": b"0.80\0\\0.70"},
     "blanks about integers": {"SeriesNumber": b" 3  ", "AcquisitionNumber": b"    "},
     "no integer where none is needed": {"XRayTubeCurrent": b"abc ", "Exposure": b"1.#QNAN "},
+    "codes in lower case": {
+        "Modality": b" ct ",
+        "ImageType": b"original \\Primary\\ axial",
+        "PatientSex": b"m ",
+        "PatientPosition": b"hfs ",
+        "PhotometricInterpretation": b"monochrome2 ",
+        "RescaleType": b"HU\0\0",
+    },
     "padded text": {
         "PatientID": b"  SECRET-4711 ",
         "StudyDescription": b"    ",
@@ -348,3 +358,43 @@ def assert_structures_go_through(source: Path, tmp_path: Path, form: str) -> Non
     export_labels(LabelMap(labels, {1: "liver"}), series, tmp_path / "out", SEGMENTED, form=form)
     (checked,) = check_tree(tmp_path / "out", source)
     assert checked.problems == []
+
+
+def test_codes_in_lower_case_are_told(tmp_path):
+    source = odd_series(tmp_path / "source", ODD["codes in lower case"], ExplicitVRLittleEndian)
+    (series,) = find_series(source).series
+    (remark,) = [text for text in series.warnings if "lower case" in text]
+    assert remark.endswith(": ImageType, Modality, PhotometricInterpretation")
+    derived = pydicom.dcmread(next(assert_goes_through(source, tmp_path).iterdir()))
+    assert derived.ImageType == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert derived.PatientSex == "m"
+
+
+def test_a_localizer_is_known_by_its_code_in_any_case(tmp_path):
+    padded = {"ImageType": b"ORIGINAL\\PRIMARY\\ localizer \\M "}
+    source = odd_series(tmp_path / "source", padded, ImplicitVRLittleEndian)
+    assert {refusal.reason for refusal in find_series(source).refusals} == {"a localizer"}
+
+
+def test_a_slice_without_a_patient_id_stays_with_its_series(tmp_path):
+    source = odd_series(tmp_path / "source", {}, ImplicitVRLittleEndian)
+    put_bytes(source / "001.dcm", {"PatientID": b""})
+    out = assert_goes_through(source, tmp_path)
+    (series,) = find_series(source).series
+    assert PATIENT_OF_SERIES in series.warnings
+    assert NO_PATIENT not in series.warnings
+    assert [pydicom.dcmread(path).PatientID for path in in_order(out)][1] == ""
+
+
+def test_a_frame_without_a_tube_voltage_has_it_empty(tmp_path, require_program):
+    require_program("dciodvfy")
+    whole = enhanced_ct([frame_source(index) for index in range(SLICES)])
+    del whole.SharedFunctionalGroupsSequence[0].CTXRayDetailsSequence
+    save(whole, tmp_path / "source" / "e.dcm")
+    report = exported(tmp_path / "source", tmp_path / "out").to_dict()
+    for path in (tmp_path / "out").iterdir():
+        derived = pydicom.dcmread(path)
+        assert all(name in derived for name in TYPE_2_KEYWORDS)
+        assert derived.KVP is None
+    missing = [text for text in report["check"]["from_source"] if "Type 2" in text]
+    assert not [text for text in missing if any(name in text for name in TYPE_2_KEYWORDS)]
