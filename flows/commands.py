@@ -65,7 +65,8 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
         if unless_known and (known := known_version(store, planned, sides)):
             return {"known": known}
         trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
-        return {"task": config.task, **clock.facts(), **trained.facts()}
+        series = stages.series_by_side(store, planned, sides)
+        return {"task": config.task, **clock.facts(), **trained.facts(), "series": series}
 
     return in_flow("ldct-train", body, always=True)
 

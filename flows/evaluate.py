@@ -50,7 +50,7 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
         store, keys = None, Sides()
         if request.store:
             store = Store.existing(request.store)
-            keys = _keys(store, asked)
+            keys, report["series"] = _keys(store, asked)
             report["figures"] = _on_store(model, store, keys[TEST], asked, request.denoiser)
         try:
             report |= task.measure(
@@ -96,11 +96,12 @@ def _on_store(
     return figures.to_dict()
 
 
-def _keys(store: Store, config: RunConfig) -> Sides:
-    """Series by side, those of the test patients ready to be evaluated on."""
+def _keys(store: Store, config: RunConfig) -> tuple[Sides, list[Json]]:
+    """Series by side, those of the test patients ready to be evaluated on; what is told of all."""
     sides = _sides(store, config)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
-    return stages.keys_by_side(store, config, sides)
+    keys = stages.keys_by_side(store, config, sides)
+    return keys, stages.series_by_side(store, config, sides)
 
 
 def _sides(store: Store, config: RunConfig) -> dict[str, str]:

@@ -17,6 +17,7 @@ from flows import stages
 from flows.batch import Batch
 from flows.runtime.private_errors import StageFailedError, redact_errors
 from flows.runtime.timings import StageTimings
+from flows.stages import UNUSED
 from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -37,8 +38,6 @@ from pipeline.tasks.base import Sides, task_of
 from pipeline.training.start_check import check_run
 
 REPORT_HTML = "report.html"
-#: The side of a series that the task cannot use, or that a published split does not list.
-UNUSED = "unused"
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
     from flows.tracking.mlflow_run import TrackedRun
 
 Curve = list[dict[str, float]]
+#: The side of a series that the task cannot use, or that a published split does not list.
+UNUSED = "unused"
 
 
 @stage_task("ingest")
@@ -275,3 +277,23 @@ def _usable(store: Store, key: str, config: RunConfig) -> bool:
 def _held_back(record: SeriesRecord, config: RunConfig) -> bool:
     """Whether the values of a series may be no HU, and the run does not take them all the same."""
     return bool(record.scale_fault) and config.data.intake.air == "require"
+
+
+def series_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> list[Json]:
+    """What a run has of a store: each series with its side, UNUSED for what the task cannot use or
+    has no side, and with the remarks that were made when it was stored."""
+    side_of = {key: s for s, keys in keys_by_side(store, config, sides).items() for key in keys}
+    return [
+        {
+            "series": key,
+            "patient": record.patient,
+            "side": side_of.get(key, UNUSED),
+            "slices": record.shape[0],
+            "warnings": [
+                remark
+                for kind in ("warnings", "geometry")
+                for remark in record.provenance.get(kind, [])
+            ],
+        }
+        for key, record in sorted(store.records().items())
+    ]

@@ -150,7 +150,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     settings = load_config(config, set_)
     check_run(settings)
     with import_with_server_warmup():
-        from flows.cli.tables.base import model_line
+        from flows.cli.tables.base import ingest_table, model_line
         from flows.cli.tables.tasks import task_figures
         from flows.commands import train_flow
 
@@ -158,6 +158,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
     if json_:
         json_output.print(result)
     else:
+        ingest_table(result)
         task_figures(result["task"], result["metrics"])
         model_line(result["model"], result["gate"])
 

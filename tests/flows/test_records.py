@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pydicom
 import pytest
 from conftest import Ended
 from helpers.dicom import KEY, write_series
@@ -94,3 +96,25 @@ def test_a_run_that_fails_on_the_way_says_what_was_done(
     assert [stage["stage"] for stage in report["stages"]] == ["ingest"]
     assert ended.json["series"] == report["series"]
     assert ended.json["error"]["details"]
+
+
+def test_what_a_store_has_is_told_with_its_remarks(
+    ldct: Callable[..., Ended], tmp_path: Path, phantom_patients: Path
+) -> None:
+    """What ingest remarked on reaches those who train and evaluate on the store."""
+    source, store = tmp_path / "in", tmp_path / "store"
+    shutil.copytree(phantom_patients, source)
+    for path in (source / "1").glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        dataset.save_as(path)
+    ingested = ldct("ingest", source, "--store", store, "--json").json
+    model = register(identity_config()).uri
+    report = ldct("evaluate", model, "--store", store, "--json").json
+    remarks = {row["series"]: row["warnings"] for row in report["series"]}
+    assert remarks == {row["series"]: row["warnings"] for row in ingested["series"]}
+    assert (
+        sum("the source is itself a derived series" in str(found) for found in remarks.values())
+        == 1
+    )
+    assert {row["side"] for row in report["series"]} >= {"train", "test"}
