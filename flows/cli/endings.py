@@ -99,15 +99,24 @@ def end_as_typer_did(end: SystemExit) -> NoReturn:
 def reason_lines(report: Json) -> list[str]:
     """A line for each reason why series were not exported and files not used: how many, one of
     them as an example, why, and by which attribute's value."""
-    lines = [f"not exported: {_name(row)}: {row['reason']}" for row in report.get("failed", ())]
+    failed = {row["reason"] for row in report.get("failed", ())}
+    lines = [_not_exported(reason, report) for reason in sorted(failed)]
     for disposition in ("quarantined", "excluded"):
-        rows = report.get(disposition, ())
+        rows = [row for row in report.get(disposition, ()) if row["reason"] not in failed]
         counts = Counter(_kind(row) for row in rows)
         examples = {_kind(row): row for row in reversed(rows)}
         for kind, count in counts.most_common():
             file, found = examples[kind]["file"], _found(examples[kind])
             lines.append(f"{disposition}: {count} file(s), such as {file}: {kind[0]}{found}")
     return lines
+
+
+def _not_exported(reason: str, report: Json) -> str:
+    names = [_name(row) for row in report["failed"] if row["reason"] == reason]
+    files = [row["file"] for row in report.get("quarantined", ()) if row["reason"] == reason]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    such = f", {len(files)} file(s), such as {files[0]}" if files else ""
+    return f"not exported: {names[0]}{more}{such}: {reason}"
 
 
 def _kind(row: Json) -> tuple[str, str]:
