@@ -53,6 +53,7 @@ from pipeline.dicom.read.slice_requirements import (
     require_slice,
     tidy_code,
 )
+from pipeline.dicom.read.to_rescale import copy_changed, has_other_pixels, to_rescale
 
 #: Values longer than this are skipped when a whole header is read: none of HEADER_TAGS is.
 DEFER_ABOVE_BYTES = 64 * 1024
@@ -182,13 +183,15 @@ class Instance:
         Raises Unreadable, and what pydicom raises, where the file is damaged.
         """
         if self.frame is None:
-            dataset = read_dataset(self.path, stop_before_pixels=not pixels)
+            dataset = read_dataset(self.path, stop_before_pixels=not (pixels or self.completed))
             complete(dataset)
             if is_damaged_class(_sop_class(dataset)):
                 _set_ct_class(dataset)
-            photometric = str(dataset.get("PhotometricInterpretation") or "")
-            if tidy_code(photometric) != photometric:  # no decoder takes another
-                dataset.PhotometricInterpretation = tidy_code(photometric)
+            _tidy_photometric(dataset)
+            if self.completed:
+                to_rescale(dataset)
+                if not pixels:
+                    dataset.pop("PixelData", None)
             return dataset
         dataset = load_frame(self.path, self.frame)
         if not pixels:
@@ -239,11 +242,14 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
     for (slice_header, frame), other, cased in zip(slices, others, lower, strict=True):
         if other:
             continue  # a localizer's frame among slices
+        rescaled: tuple[str, ...] = ()
+        if frame is None and has_other_pixels(slice_header):
+            pixels, rescaled = None, _rescaled(slice_header, path)
         # All of them at once: a value that cannot be decoded shows here, not later.
         values = plain_values(slice_header)
         odd = require_slice(values, rescale_type=intake.rescale_type)
-        remarks = (*form, *named, *cased, *odd, *identifier_remarks(values))
-        completed = bool(form)
+        remarks = (*form, *named, *rescaled, *cased, *odd, *identifier_remarks(values))
+        completed = bool(form or rescaled)
         if is_damaged_class(_sop_class(slice_header)):
             _set_ct_class(slice_header)
             remarks, completed = (*remarks, UNKNOWN_CLASS), True
@@ -266,6 +272,21 @@ def _tidy_codes(header: Dataset) -> list[str]:
         if any(code != code.upper() for code in codes):
             lower.append(name)
     return [f"codes in lower case were read in upper case: {', '.join(lower)}"] if lower else []
+
+
+def _tidy_photometric(dataset: Dataset) -> None:
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    if tidy_code(photometric) != photometric:  # no decoder takes another
+        dataset.PhotometricInterpretation = tidy_code(photometric)
+
+
+def _rescaled(header: Dataset, path: Path) -> tuple[str, ...]:
+    """Give the header what its pixels are changed to; remarks on that."""
+    dataset = read_dataset(path)
+    _tidy_photometric(dataset)
+    remarks = to_rescale(dataset)
+    copy_changed(dataset, header)
+    return remarks
 
 
 def plain_values(header: Dataset) -> dict[str | None, Any]:
