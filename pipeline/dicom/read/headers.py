@@ -289,13 +289,18 @@ def _rescaled(header: Dataset, path: Path) -> tuple[str, ...]:
     return remarks
 
 
-def plain_values(header: Dataset) -> dict[str | None, Any]:
-    """A slice header's values by keyword: looking many up in a data set takes longer."""
+def plain_values(header: Dataset) -> dict[str, Any]:
+    """A slice header's values by keyword: looking many up in a data set takes longer.
+
+    Of HEADER_TAGS alone: a frame's header also holds what nothing here depends on, and private
+    values may be other than pydicom's dictionary expects.
+    """
     return {
-        HEADER_TAGS.get(int(tag)): (
+        HEADER_TAGS[int(tag)]: (
             element.value if isinstance(element, DataElement) else header[tag].value
         )
         for tag, element in list(header.items())
+        if int(tag) in HEADER_TAGS
     }
 
 

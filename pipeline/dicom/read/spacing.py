@@ -108,7 +108,8 @@ def _is_rounded_grid(origins: NDArray[np.float64], decimals_mm: NDArray[np.float
 def _last_decimals_mm(instances: Sequence[Instance]) -> NDArray[np.float64]:
     """What the last decimal of x, y and z is worth [3], by the longest value of each.
 
-    Beyond the sixth, decimals are those of a binary number, not of a measurement.
+    Beyond the sixth, decimals are those of a binary number, not of a measurement. Zeros behind the
+    first are none: some writers add them to what was rounded before.
     """
     texts = [text_of(i.header.ImagePositionPatient).split("\\") for i in instances]
     return np.array([min(map(_last_decimal, column)) for column in zip(*texts, strict=True)])
@@ -125,9 +126,10 @@ def _last_decimal(text: str) -> float:
         number = Decimal(text.strip())
     except InvalidOperation:  # a way to write numbers that Decimal does not know
         return 1e-6
-    if _exponent(number) < -6:
-        number = round(number, 6).normalize()
-    return float(10.0 ** min(_exponent(number), 0))
+    written = min(_exponent(number), 0)
+    if written < 0:
+        written = min(_exponent(round(number, 6).normalize()), -1)
+    return float(10.0**written)
 
 
 def _exponent(number: Decimal) -> int:

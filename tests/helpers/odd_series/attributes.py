@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import tag_for_keyword
 
 from helpers.odd_series.encoding import Element, encoded, number, sequence, text
 from helpers.odd_series.encoding import Encoding as Layout
@@ -82,11 +82,34 @@ IMAGE_TYPES = (
 )
 
 
+#: Roots of UIDs: ordinary, made of a UUID, unknown to the standard, and with a leading zero.
+ROOTS = {
+    "ordinary": "1.2.826.0.1.3680043.8.498.24",
+    "uuid": "2.25.329800735698586629295641978511506172918",
+    "unknown root": "9503.20111102.329",
+    "leading zero": "1.2.826.0.1.3680043.8.498.024",
+}
+#: In which attribute two phases differ, and its values.
+PHASES = {
+    "AcquisitionNumber": ("1", "2"),
+    "TemporalPositionIdentifier": ("1", "2"),
+    "TriggerTime": ("40.5", "440.5"),
+    "ScanOptions": ("SYS 40%", "DIA 75%"),
+    "ImageComments": ("arterial", "venous"),
+    "ContentTime": ("120000.1", "120031"),
+    "AcquisitionTime": ("120000", "120031.500000"),
+    "ConvolutionKernel": ("STANDARD", "B70f\\2"),
+    "KVP": ("80", "1.4E+02"),
+    "SeriesInstanceUID": (".2", ".5"),
+}
+
+
 @dataclass(frozen=True)
 class Header:
     """What a series' headers say. left_out, emptied: of OPTIONAL. as_un: attributes that a
     converter wrote as UN (PS3.5 6.2.2). numbering: of InstanceNumber. vendor: whose private
-    blocks. blanks: after, before or instead of values. charset: a key of CHARACTER_SETS."""
+    blocks. blanks: after, before or instead of values. charset: a key of CHARACTER_SETS.
+    root: of the UIDs, a key of ROOTS. class_in_meta: SOPClassUID is there alone."""
 
     left_out: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
@@ -100,6 +123,9 @@ class Header:
     sequences: bool = False
     photometric: str = "MONOCHROME2"
     kvp_styles: tuple[str, ...] = ("120",)
+    root: str = "ordinary"
+    patient_id: str = "SECRET-4711"
+    class_in_meta: bool = False
 
 
 def header_elements(header: Header, index: int, slices: int) -> list[Element]:
@@ -159,7 +185,7 @@ def _unknown(element: Element, as_un: frozenset[str]) -> Element:
     tags = {tag_for_keyword(keyword) for keyword in as_un}
     if element.tag not in tags or element.vr == "SQ":
         return element
-    return Element(element.tag, "UN", element.value + b" " * (len(element.value) % 2))
+    return Element(element.tag, "UN", element.padded)
 
 
 def _sequences() -> list[Element]:
@@ -263,12 +289,6 @@ def pixel_description(
         number("HighBit", high_bit),
         number("PixelRepresentation", int(signed)),
     ]
-
-
-def vr_of(keyword: str) -> str:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, keyword
-    return dictionary_VR(tag)
 
 
 def joined(values: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ from helpers.odd_series.attributes import (
     IMAGE_TYPES,
     MAY_BE_EMPTY,
     OPTIONAL,
+    PHASES,
+    ROOTS,
     Header,
 )
 from helpers.odd_series.codecs import COMPRESSED_SYNTAXES, SMALLEST_JPEG_2000
@@ -43,6 +45,14 @@ RESCALES = {
     (12, True): ["1 0", "1 -24", "1.5 0", "1.00000 0.00000"],
     (12, False): ["1 -1024", "1 -1000", "-1 3071", "2 -1024", "1.5 -1024.25"],
 }
+#: What a converter that did not know these attributes would have written as UN.
+NUMBERS_OF_PLACE_AND_VALUE = (
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
 #: Forms of file names, and what else lies in the folder.
 NAMES = ("numbers", "uids", "no suffix", "folders", "letters")
 BESIDE = ("localizer", "report", "text", "hidden")
@@ -53,7 +63,8 @@ BITS = {12: (12, 13, 14), 16: (16, 15)}
 class Storage:
     """How files are written. offsets: a filled basic offset table. fragments: of one compressed
     frame. names: of the files. beside: other objects in the folder. copy: one slice is there
-    twice. zipped: all lie in an archive."""
+    twice. zipped: all lie in an archive. pixel_vr, pixels_behind: of PixelData, and bytes after the
+    last pixel. multi_frame: "enhanced" or "legacy", one file; per_frame: with nothing shared."""
 
     syntax: str = ExplicitVRLittleEndian
     undefined: bool = False
@@ -67,6 +78,10 @@ class Storage:
     beside: frozenset[str] = frozenset()
     copy: bool = False
     zipped: bool = False
+    pixel_vr: str = "OW"
+    pixels_behind: int = 0
+    multi_frame: str = ""
+    per_frame: bool = False
 
     @property
     def is_compressed(self) -> bool:
@@ -75,7 +90,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class OddSeries:
-    """Everything that makes one case; `build.write_series` turns it into files."""
+    """Everything that makes one case; `build.write_series` turns it into files. own_rescales:
+    slices differ in theirs. phases: the attribute by which two volumes in one place differ."""
 
     rows: int = 8
     columns: int = 12
@@ -85,6 +101,12 @@ class OddSeries:
     content: Content = field(default_factory=Content)
     header: Header = field(default_factory=Header)
     storage: Storage = field(default_factory=Storage)
+    own_rescales: bool = False
+    phases: str = ""
+
+    @property
+    def phase_count(self) -> int:
+        return 2 if self.phases else 1
 
 
 def _one_of(*values: object) -> st.SearchStrategy:
@@ -119,8 +141,10 @@ def geometries() -> st.SearchStrategy[Geometry]:
         origin_mm=st.tuples(
             _one_of(-10.5, 0.0, 123.456), _one_of(-20.25, 200.0), _one_of(0.0, -1234.5)
         ),
-        decimals=_one_of(6, 3, 4, 10),
+        decimals=_one_of(6, 3, 1, 10),
         style=_one_of("plain", "trimmed", "plus", "exponent", "leading", "trailing"),
+        jitter=_one_of(0.0, 0.0, 2e-7, 8e-10),
+        mixed_texts=st.booleans(),
     )
 
 
@@ -151,7 +175,7 @@ def paddings(draw: st.DrawFn, coding: Coding) -> Padding:
 def contents(draw: st.DrawFn, coding: Coding, storage: Storage) -> Content:
     """What is shown, with overlays where bits are left for them."""
     content = Content(draw(st.integers(0, 2**16)), draw(st.booleans()), draw(st.booleans()))
-    if storage.is_compressed or coding.top or coding.bits > 14:
+    if storage.is_compressed or storage.multi_frame or coding.top or coding.bits > 14:
         return content
     bits = draw(_one_of((), (15,), (14,), (14, 15)))
     return replace(
@@ -160,12 +184,13 @@ def contents(draw: st.DrawFn, coding: Coding, storage: Storage) -> Content:
 
 
 def headers() -> st.SearchStrategy[Header]:
+    """What headers say, leave out, and how."""
     optional = tuple(OPTIONAL)
     return st.builds(
         Header,
         left_out=_some_of(optional),
         emptied=_some_of(MAY_BE_EMPTY),
-        as_un=_some_of(optional),
+        as_un=_some_of((*optional, *NUMBERS_OF_PLACE_AND_VALUE)),
         numbering=_one_of(
             "ordinary",
             "reversed",
@@ -185,7 +210,9 @@ def headers() -> st.SearchStrategy[Header]:
         charset=_one_of(*CHARACTER_SETS),
         sequences=st.booleans(),
         photometric=_one_of("MONOCHROME2", "MONOCHROME1", "MONOCHROME2 "),
-        kvp_styles=_one_of(("120",), ("120.0",), ("1.2e2",), ("+120 ",)),
+        kvp_styles=_one_of(("120",), ("120.0",), ("120", "120.0", "1.2e2"), ("+120 ", " 120")),
+        root=_one_of(*ROOTS),
+        class_in_meta=_one_of(False, False, True),
     )
 
 
@@ -193,8 +220,10 @@ def headers() -> st.SearchStrategy[Header]:
 def storages(draw: st.DrawFn) -> Storage:
     """Encodings, and what lies where in the folder."""
     syntax = draw(st.one_of(_one_of(*PLAIN_SYNTAXES), _one_of(*COMPRESSED_SYNTAXES)))
-    fragments = _one_of(1) if syntax == RLELossless else _one_of(1, 2, 3)
-    starts = ("preamble", "text", *(["bare"] if syntax in PLAIN_SYNTAXES[:2] else []))
+    multi_frame = draw(_one_of("", "", "", "enhanced", "legacy"))
+    one_fragment = syntax == RLELossless or multi_frame
+    has_vr = syntax in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+    starts = ("preamble", "text", "meta", *(["bare"] if syntax in PLAIN_SYNTAXES[:2] else []))
     return Storage(
         syntax=syntax,
         undefined=draw(st.booleans()),
@@ -202,12 +231,16 @@ def storages(draw: st.DrawFn) -> Storage:
         start=draw(_one_of(*starts)),
         trailing_padding=draw(_one_of(0, 2, 1000)),
         offsets=draw(st.booleans()),
-        fragments=draw(fragments),
+        fragments=draw(_one_of(1) if one_fragment else _one_of(1, 2, 3)),
         names=draw(_one_of(*NAMES)),
         shuffle_seed=draw(st.integers(0, 1000)),
         beside=draw(st.frozensets(_one_of(*BESIDE), max_size=2)),
-        copy=draw(_one_of(False, False, True)),
+        copy=not multi_frame and draw(_one_of(False, False, True)),
         zipped=draw(_one_of(False, False, True)),
+        pixel_vr=draw(_one_of("OW", "OW", "OB", "UN") if has_vr else _one_of("OW")),
+        pixels_behind=draw(_one_of(0, 0, 2, 64)),
+        multi_frame=multi_frame,
+        per_frame=draw(st.booleans()),
     )
 
 
@@ -221,13 +254,20 @@ def odd_series(draw: st.DrawFn) -> OddSeries:
     header = draw(headers())
     if storage.syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian):
         header = replace(header, as_un=frozenset())
+    if storage.start == "bare":
+        header = replace(header, class_in_meta=False)
+    geometry = draw(geometries())
+    if storage.multi_frame:
+        geometry = replace(geometry, mixed_texts=False, jitter=0.0)
     return OddSeries(
         rows=smallest + draw(_one_of(8, 12, 9)),
         columns=smallest + draw(_one_of(12, 8, 7)),
-        geometry=draw(geometries()),
+        geometry=geometry,
         coding=coding,
         padding=draw(paddings(coding)),
         content=draw(contents(coding, storage)),
         header=header,
         storage=storage,
+        own_rescales=draw(_one_of(False, False, True)),
+        phases="" if storage.multi_frame else draw(st.one_of(st.just(""), _one_of(*PHASES))),
     )

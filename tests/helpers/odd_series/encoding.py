@@ -38,6 +38,11 @@ class Element:
     items: tuple[tuple[Element, ...], ...] = ()
     fragments: tuple[bytes, ...] = ()
 
+    @property
+    def padded(self) -> bytes:
+        """The value with what makes its length even (PS3.5 6.2)."""
+        return self.value + (b"\0" if self.vr in NULL_PADDED else b" ") * (len(self.value) % 2)
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -105,7 +110,7 @@ def _element(element: Element, how: Encoding) -> bytes:
         length = UNDEFINED if how.undefined else len(body)
         body += _tag(SEQUENCE_END, how) + bytes(4) if how.undefined else b""
     else:
-        body = _padded(element.value, element.vr)
+        body = element.padded
         body = _turned(body, WIDTHS.get(element.vr, 1)) if how.order == ">" else body
         length = len(body)
     return _tag(element.tag, how) + _length(element.vr, length, how) + body
@@ -131,10 +136,6 @@ def _length(vr: str, length: int, how: Encoding) -> bytes:
     return vr.encode() + struct.pack(f"{how.order}H", length)
 
 
-def _padded(value: bytes, vr: str) -> bytes:
-    return value + (b"\0" if vr in NULL_PADDED else b" ") * (len(value) % 2)
-
-
 def _turned(body: bytes, width: int) -> bytes:
     return b"".join(body[at : at + width][::-1] for at in range(0, len(body), width))
 
@@ -148,7 +149,8 @@ def file_bytes(
     elements: Sequence[Element], how: Encoding, *, sop: tuple[str, str], start: str = "preamble"
 ) -> bytes:
     """A DICOM file. sop: class and instance UID for its meta information. start: "preamble";
-    "text", a preamble that says something (PS3.10 7.1); "bare", the data set alone."""
+    "text", a preamble that says something (PS3.10 7.1); "meta", without one; "bare", the data set
+    alone."""
     content = encoded(elements, how)
     if how.syntax == DeflatedExplicitVRLittleEndian:
         packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
@@ -165,5 +167,7 @@ def file_bytes(
         text("ImplementationVersionName", "ODD 1"),
     ]
     head = encoded(meta, replace(how, syntax=ExplicitVRLittleEndian, group_lengths=True))
+    if start == "meta":
+        return head + content
     preamble = b"II*\0".ljust(128, b"\xff") if start == "text" else bytes(128)
     return preamble + b"DICM" + head + content

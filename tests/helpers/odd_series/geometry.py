@@ -23,7 +23,8 @@ MAX_DS_LENGTH = 16
 class Geometry:
     """A stack of slices. turned: degrees about x, then about z. tilt: degrees between the line
     through the slices and their normal. decimals: of positions and cosines in the texts. style:
-    how numbers are written. jitter: each slice's cosines differ by so much."""
+    how numbers are written. jitter: every second slice's cosines differ by so much. mixed_texts: it
+    writes the same spacing otherwise."""
 
     plane: str = "axial"
     turned: tuple[float, float] = (0.0, 0.0)
@@ -35,6 +36,7 @@ class Geometry:
     decimals: int = 6
     style: str = "plain"
     jitter: float = 0.0
+    mixed_texts: bool = False
 
     @cached_property
     def cosines(self) -> list[tuple[str, ...]]:
@@ -44,6 +46,12 @@ class Geometry:
             tuple(ds(value + self.jitter * (index % 2), 10, self.style) for value in exact)
             for index in range(self.slices)
         ]
+
+    def spacing_of(self, index: int) -> list[str]:
+        """PixelSpacing of slice `index`."""
+        if self.mixed_texts and index % 2:
+            return [f"{float(value):.8e}" for value in self.spacing]
+        return list(self.spacing)
 
     @cached_property
     def positions(self) -> list[tuple[str, ...]]:
