@@ -22,6 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pipeline.core.errors import LdctError
 from pipeline.dicom.derived.encode import keep_bytes
 from pipeline.dicom.derived.from_source import SourceValues, is_from_source, is_kept
+from pipeline.dicom.derived.write import remove_private_and_overlays
 from pipeline.dicom.read.files import PREAMBLE, read_dataset
 from pipeline.dicom.read.headers import Instance
 
@@ -193,8 +194,10 @@ def _is_readable(instance: Instance) -> bool:
 
 
 def _copy_of_header(instance: Instance, path: Path) -> Path:
-    """With pixels too few to be an image: of a file with none dciodvfy asks less."""
+    """With pixels too few to be an image: of a file with none dciodvfy asks less. Private values
+    are what a maker put there, not always what a dictionary expects."""
     dataset = instance.load(pixels=False)
+    remove_private_and_overlays(dataset)
     keep_bytes(dataset)
     dataset.add_new("PixelData", "OW", bytes(2))
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -131,7 +131,7 @@ def derive_header(as_read: RawDataset, to: SeriesTarget, instance: Instance) -> 
     """
     source, operation = as_read.dataset, to.operation
     derived = copy_of(as_read, [tag for tag in as_read.elements if tag not in NOT_KEPT])
-    _remove_private_and_overlays(derived)
+    remove_private_and_overlays(derived)
     image_type = source.get("ImageType") or []
     rest = [] if isinstance(image_type, str) else list(map(tidy_code, image_type[2:]))
     derived.ImageType = ["DERIVED", "SECONDARY", *(rest or ["AXIAL"])]
@@ -165,7 +165,7 @@ def say_taken_as_hu(derived: Dataset, source: Dataset) -> None:
     derived.RescaleType = "HU"
 
 
-def _remove_private_and_overlays(dataset: Dataset) -> None:
+def remove_private_and_overlays(dataset: Dataset) -> None:
     """Also inside sequences. By tag, since reading an element would rewrite its bytes."""
     for item in walk_items(dataset):
         for tag in list(item.keys()):

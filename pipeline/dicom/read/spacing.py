@@ -90,26 +90,28 @@ def is_even(instances: Sequence[Instance]) -> bool:
 def _is_rounded_grid(origins: NDArray[np.float64], decimals_mm: NDArray[np.float64]) -> bool:
     """Whether the slices' origins [slices, 3] are those of an even grid, each coordinate rounded.
 
-    Such coordinates lie within a last decimal of the line from the first to the last, and their
-    steps are the two multiples of it that enclose the grid's own. A step of less than two last
-    decimals says nothing: a gap would look the same.
+    A step of less than two last decimals says nothing: a gap would look the same.
     """
-    along = np.linspace(0, 1, len(origins))[:, None]
-    line = origins[0] + along * (origins[-1] - origins[0])
-    units = np.rint(np.diff(origins, axis=0) / decimals_mm)
-    main = int(np.abs(origins[-1] - origins[0]).argmax())
-    return bool(
-        (np.abs(origins - line) <= decimals_mm * (1 + 1e-6)).all()
-        and (np.ptp(units, axis=0) <= 1).all()
-        and np.abs(units[:, main]).min() >= 2
-    )
+    units = origins / decimals_mm
+    main = int(np.abs(units[-1] - units[0]).argmax())
+    return bool(np.abs(np.diff(units[:, main])).min() >= 2 - 1e-6 and _is_rounded_line(units))
+
+
+def _is_rounded_line(units: NDArray[np.float64]) -> bool:
+    """Whether each column lies within a half of a line (which way ties went may differ): the
+    steps that two points allow, one more or less over their distance, must meet for all pairs."""
+    least, most = np.full(3, -np.inf), np.full(3, np.inf)
+    for distance in range(1, len(units)):
+        span = units[distance:] - units[:-distance]
+        least = np.maximum(least, (span.max(axis=0) - 1) / distance)
+        most = np.minimum(most, (span.min(axis=0) + 1) / distance)
+    return bool((least <= most + 1e-6).all())
 
 
 def _last_decimals_mm(instances: Sequence[Instance]) -> NDArray[np.float64]:
     """What the last decimal of x, y and z is worth [3], by the longest value of each.
 
-    Beyond the sixth, decimals are those of a binary number, not of a measurement. Zeros behind the
-    first are none: some writers add them to what was rounded before.
+    Beyond the sixth, decimals are those of a binary number, not of a measurement.
     """
     texts = [text_of(i.header.ImagePositionPatient).split("\\") for i in instances]
     return np.array([min(map(_last_decimal, column)) for column in zip(*texts, strict=True)])
@@ -126,10 +128,9 @@ def _last_decimal(text: str) -> float:
         number = Decimal(text.strip())
     except InvalidOperation:  # a way to write numbers that Decimal does not know
         return 1e-6
-    written = min(_exponent(number), 0)
-    if written < 0:
-        written = min(_exponent(round(number, 6).normalize()), -1)
-    return float(10.0**written)
+    if _exponent(number) < -6:
+        number = round(number, 6).normalize()
+    return float(10.0 ** min(_exponent(number), 0))
 
 
 def _exponent(number: Decimal) -> int:

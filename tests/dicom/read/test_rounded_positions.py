@@ -46,6 +46,16 @@ def test_an_even_grid_that_was_rounded_is_even(tmp_path, decimals, steps_mm, sta
         assert len(series.warnings) == len(told)
 
 
+def test_ties_that_were_rounded_to_even_are_even(tmp_path):
+    """As printf does: -17.75 is -17.8 and -15.25 is -15.2."""
+
+    def edit(dataset: Dataset, index: int) -> None:
+        dataset.ImagePositionPatient = ["0", "0", f"{2.5 * index - 20.25:.1f}"]
+
+    write_series(tmp_path, 9, edit=edit)
+    assert only_series(tmp_path).evenly_spaced
+
+
 def test_a_tilted_stack_that_was_rounded_is_even(tmp_path):
     def edit(dataset: Dataset, index: int) -> None:
         tilt = np.radians(15)

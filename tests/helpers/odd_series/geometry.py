@@ -99,7 +99,9 @@ class Geometry:
 def ds(value: float, decimals: int, style: str) -> str:
     """A number as a DS (PS3.5 6.2): at most 16 characters, with a sign, an exponent or blanks."""
     value = round(value, decimals) + 0.0
-    digits = 9 if style == "exponent" else decimals
+    digits = decimals
+    if style == "exponent" and value:
+        digits = max(0, decimals + int(np.floor(np.log10(abs(value)))))
     while True:
         plain = f"{value:.{digits}e}" if style == "exponent" else f"{value:.{digits}f}"
         written = {"plus": f"{value:+.{digits}f}", "trimmed": _trimmed(plain)}.get(style, plain)
