@@ -203,7 +203,7 @@ def _validated(origins: dict[Path, Instance], of: int, scratch: Path | None) -> 
         return Validation((), 0, of)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
         sources = files_of(list(origins.values()), Path(folder))
-        return validate(list(zip(origins, sources, strict=True)))
+        return validate(list(zip(origins, sources, strict=True)), Path(folder))
 
 
 def _derived_below(root: Path) -> Iterator[tuple[list[Path], list[Dataset]]]:

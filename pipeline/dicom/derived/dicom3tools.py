@@ -61,13 +61,15 @@ class Validation:
         }
 
 
-def validate(pairs: Sequence[tuple[Path, Path]], uids: Collection[str] = ()) -> Validation:
+def validate(
+    pairs: Sequence[tuple[Path, Path]], scratch: Path, uids: Collection[str] = ()
+) -> Validation:
     """Compare derived files with their sources' files, (derived, source) each.
 
     Up to MAX_IOD_FILES pairs go to dciodvfy and up to MAX_ENTITY_FILES to dcentvfy: the first,
-    the last and evenly between. uids: what the source holds besides. A program that is not
-    installed is left out. Raises LdctError for a program that cannot run or takes longer than
-    TIMEOUT_S.
+    the last and evenly between. scratch: a folder for copies of headers. uids: what the source
+    holds besides. A program that is not installed is left out. Raises LdctError for a program
+    that cannot run or takes longer than TIMEOUT_S.
     """
     programs = tuple(name for name in (IOD_PROGRAM, ENTITY_PROGRAM) if shutil.which(name))
     chosen = _spread(pairs, MAX_IOD_FILES) if IOD_PROGRAM in programs else []
@@ -77,7 +79,8 @@ def validate(pairs: Sequence[tuple[Path, Path]], uids: Collection[str] = ()) -> 
         # The one long call first, in parallel with the many short ones.
         of_set = pool.submit(_in_set, spread)
         of_derived = pool.map(_of_file, [derived for derived, _ in chosen])
-        of_source = pool.map(_of_file, [source for _, source in chosen])
+        copies = [scratch / f"again-{number}.dcm" for number in range(len(chosen))]
+        of_source = pool.map(_of_source, [source for _, source in chosen], copies)
         for pair, derived, source in zip(chosen, of_derived, of_source, strict=True):
             for finding in derived:
                 ours = finding not in source and not _brought(finding, pair, uids)
@@ -110,6 +113,16 @@ def _spread(pairs: Sequence[tuple[Path, Path]], limit: int) -> list[tuple[Path, 
 
 def _of_file(path: Path) -> set[str]:
     return _findings([IOD_PROGRAM, "-new", str(path.absolute())], _of_attribute)
+
+
+def _of_source(path: Path, copy: Path) -> set[str]:
+    """Also what is found in a copy of the header, at `copy`, where the program gives up on the
+    file: on sound ones too, such as implicit VR with private elements behind the pixels."""
+    found = _of_file(path)
+    if f"{IOD_PROGRAM} gave up" in found:
+        dataset = read_dataset(path, stop_before_pixels=True)
+        found |= _of_file(_save_header(dataset, copy))
+    return found
 
 
 def _in_set(pairs: Sequence[tuple[Path, Path]]) -> dict[str, bool]:
@@ -177,7 +190,7 @@ def files_of(instances: Sequence[Instance], scratch: Path) -> list[Path]:
     return [
         instance.path
         if _is_readable(instance)
-        else _copy_of_header(instance, scratch / f"{number}.dcm")
+        else _save_header(instance.load(pixels=False), scratch / f"{number}.dcm")
         for number, instance in enumerate(instances)
     ]
 
@@ -193,10 +206,9 @@ def _is_readable(instance: Instance) -> bool:
         return stream.read(PREAMBLE).endswith(b"DICM")
 
 
-def _copy_of_header(instance: Instance, path: Path) -> Path:
+def _save_header(dataset: Dataset, path: Path) -> Path:
     """With pixels too few to be an image: of a file with none dciodvfy asks less. Private values
     are what a maker put there, not always what a dictionary expects."""
-    dataset = instance.load(pixels=False)
     remove_private_and_overlays(dataset)
     keep_bytes(dataset)
     dataset.add_new("PixelData", "OW", bytes(2))

@@ -201,7 +201,7 @@ def _validated(path: Path, checked: _StructureObject, scratch: Path | None) -> V
         return Validation((), 0, 1)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
         sources = files_of([checked.source.instances[0]], Path(folder))
-        return validate([(path, sources[0])], _uids_of(checked.source))
+        return validate([(path, sources[0])], Path(folder), _uids_of(checked.source))
 
 
 def _uids_of(source: Series) -> set[str]:

@@ -34,7 +34,7 @@ SAME_SPACING_MM = 1e-4
 SAME_COSINE = 1e-3
 
 #: A header's values by keyword.
-Values: TypeAlias = Mapping[str | None, Any]
+Values: TypeAlias = Mapping[str, Any]
 
 OWNER = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
 #: Where virtual monoenergetic images say their energy in words: "70 keV", "MonoE_40keV".

@@ -543,7 +543,7 @@ def test_of_a_long_series_a_hundred_files_are_validated(monkeypatch, tmp_path):
     monkeypatch.setattr(dicom3tools, "_of_file", lambda path: seen.append(path) or set())
     monkeypatch.setattr(dicom3tools, "_of_set", lambda paths: set())
     pairs = [(tmp_path / f"d{n}", tmp_path / f"s{n}") for n in range(250)]
-    validation = dicom3tools.validate(pairs)
+    validation = dicom3tools.validate(pairs, tmp_path)
     assert (validation.files, validation.of) == (100, 250)
     assert len(set(seen)) == 200
     assert {tmp_path / name for name in ("d0", "s0", "d249", "s249")} <= set(seen)

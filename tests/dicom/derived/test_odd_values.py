@@ -398,3 +398,25 @@ def test_a_frame_without_a_tube_voltage_has_it_empty(tmp_path, require_program):
         assert derived.KVP is None
     missing = [text for text in report["check"]["from_source"] if "Type 2" in text]
     assert not [text for text in missing if any(name in text for name in TYPE_2_KEYWORDS)]
+
+
+def test_the_faults_of_a_source_that_dciodvfy_gives_up_on_are_the_sources(
+    tmp_path, require_program
+):
+    """It aborts on private elements behind the pixels in implicit VR, as Siemens writes them."""
+    require_program("dciodvfy")
+    for index in range(SLICES):
+        source = ct_slice(index, InstanceNumber=None)
+        source.add_new(0x7FE10010, "LO", "SIEMENS CSA NON-IMAGE")
+        source.add_new(0x7FE11010, "OB", bytes(500))
+        save(source, tmp_path / "in" / f"{index}.dcm", ImplicitVRLittleEndian)
+    assert exported(tmp_path / "in", tmp_path / "out").instances == SLICES
+
+
+def test_private_values_that_no_dictionary_expects_stop_no_frame(tmp_path):
+    """(7005,101D) is a UL of Toshiba's in pydicom's dictionary; this one holds two bytes."""
+    whole = enhanced_ct([frame_source(index) for index in range(SLICES)])
+    whole.add_new(0x70050010, "LO", "TOSHIBA_MEC_CT3")
+    whole.add_new(0x7005101D, "UN", b"\1\0")
+    save(whole, tmp_path / "in" / "0.dcm", ImplicitVRLittleEndian)
+    assert exported(tmp_path / "in", tmp_path / "out").instances == SLICES
