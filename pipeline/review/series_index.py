@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from pipeline.core.refusals import Refusal, Unreadable
 from pipeline.dicom.derived.provenance import (
     ImageKey,
     is_difference,
+    keys_of,
+    likeness,
     own_equipment,
     references,
 )
@@ -65,14 +69,25 @@ def _whole_header(series: Series) -> Dataset:
     return read_dataset(first.path, stop_before_pixels=True)
 
 
+def by_images(found: Iterable[IndexedSeries]) -> dict[ImageKey, list[IndexedSeries]]:
+    """All series by their images: some archives hold several under the same UIDs."""
+    holders: dict[ImageKey, list[IndexedSeries]] = defaultdict(list)
+    for each in found:
+        for image in keys_of(each.series):
+            holders[image].append(each)
+    return dict(holders)
+
+
 def source_of(
-    found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]
+    found: IndexedSeries, by_image: dict[ImageKey, list[IndexedSeries]]
 ) -> IndexedSeries | None:
-    """The series that a derived one names as its source, None if it is not among `by_image`."""
+    """The series that a derived one names as its source, None if it is not among `by_image`; of
+    several under the same UIDs, the one that it is most like."""
     if not own_equipment(found.header):
         return None
-    named = (by_image.get(image) for image in references(found.header))
-    return next((each for each in named if each is not None), None)
+    named = (by_image[image] for image in references(found.header) if image in by_image)
+    holders = next(named, [])
+    return max(holders, key=lambda each: likeness(found.header, each.series), default=None)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition
 from pipeline.core.types import Json
 from pipeline.core.volume import Volume
-from pipeline.dicom.derived.provenance import ImageKey, keys_of
+from pipeline.dicom.derived.provenance import ImageKey
 from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.volume import patient_key, series_key
 from pipeline.export.output_record import REPORT, record_of, recorded_sources
@@ -28,6 +28,7 @@ from pipeline.review.series_index import (
     ORIGINAL,
     DerivedBy,
     IndexedSeries,
+    by_images,
     facts_of,
     found_in,
     source_of,
@@ -92,7 +93,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
     recorded = [source for folder in _recorded(root) for source in recorded_sources(folder)]
     found, refused = found_in(list(dict.fromkeys([root, *sources, *recorded])))
-    by_image = {image: each for each in found for image in keys_of(each.series)}
+    by_image = by_images(found)
     originals = {
         series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
     }
@@ -148,7 +149,7 @@ class _CaseBuilder:
     labels: dict[str, tuple[Planes, dict[int, str]]]
     opened: dict[str, Shown]
 
-    def case(self, found: IndexedSeries, by_image: dict[ImageKey, IndexedSeries]) -> Case:
+    def case(self, found: IndexedSeries, by_image: dict[ImageKey, list[IndexedSeries]]) -> Case:
         """The case of a series, with its sources. by_image: all series, by their images."""
         series, name = found.series, series_key(found.series, self.key)
         folder = series.instances[0].path.parent

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from helpers.dicom import KEY, only_series
-from helpers.review import SLICES, body_hu, write_case
+from helpers.review import SLICES, body_hu, write_case, write_denoised, write_original
 from typer.testing import CliRunner
 
 from flows.cli.app import app
@@ -148,3 +149,25 @@ def test_labels_lie_on_the_series_they_are_of(tmp_path: Path) -> None:
     assert np.array_equal(planes.chunk("slices", 0).planes, labels[:8])
     assert planes.chunk(CORONAL, 3).planes.max() == 3
     assert case.shown[LABELS].label_names == {3: "label 3"}
+
+
+def test_each_result_is_shown_beside_its_own_original_where_two_share_their_uids(
+    tmp_path: Path,
+) -> None:
+    """Two kernels of one study, whose images have the same SOP Instance UIDs."""
+    for kernel, number, shift in (("SOFT", 3, 0), ("LUNG", 4, 100)):
+        original = tmp_path / "sources" / kernel
+        images = [(body_hu(index) + shift).astype(np.int16) for index in range(SLICES)]
+        for path in write_original(original, 1, images=images):
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesInstanceUID += f".{number}"
+            dataset.SeriesNumber, dataset.ConvolutionKernel = number, kernel
+            dataset.save_as(path)
+        write_denoised(original, tmp_path / f"derived-{kernel}")
+    cases = collect(tmp_path, key=KEY).cases.values()
+    shown = {case.folder.name: case.shown for case in cases if case.folder}
+    assert set(shown) == {"derived-SOFT", "derived-LUNG"}
+    for kernel, shift in (("SOFT", 0), ("LUNG", 100)):
+        planes = shown[f"derived-{kernel}"]["original"].planes
+        seen = planes.chunk("slices", 0).planes[4] * planes.hu_step
+        assert np.array_equal(seen, body_hu(4) + shift)

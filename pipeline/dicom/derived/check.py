@@ -22,6 +22,7 @@ from pipeline.dicom.derived.provenance import (
     STRUCTURES,
     claims_to_be_derived,
     keys_of,
+    likeness,
     references,
     structures_of,
 )
@@ -32,9 +33,6 @@ from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice
-
-#: What tells series apart that share the UIDs of their images.
-KEPT_KEYWORDS = ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "ConvolutionKernel", "KVP")
 
 NEW_FINDING_REMEDY = "write what the program asks for, as the source does"
 
@@ -246,11 +244,7 @@ def _source_of(headers: list[Dataset], candidates: list[Series]) -> Series | Non
         """How many of the images that are named the series has."""
         return len(named & {uid for uid, _ in keys_of(series)})
 
-    def alike(series: Series) -> int:
-        """How many attributes that derived objects keep are the series' own."""
-        return sum(headers[0].get(name) == series.header.get(name) for name in KEPT_KEYWORDS)
-
-    best = max(candidates, key=lambda one: (shared(one), alike(one)), default=None)
+    best = max(candidates, key=lambda one: (shared(one), likeness(headers[0], one)), default=None)
     return best if best and shared(best) else None
 
 

@@ -12,6 +12,7 @@ from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.object_kind import LABEL_MAP_SEGMENTATION
 from pipeline.dicom.read.raw_elements import walk_items
 from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.slice_requirements import optional_number
 
 #: How the description of a derived series begins, so that it is not mistaken for the original.
 MARKINGS = ("AI ", "SIMULATED ", "DIFFERENCE ")
@@ -27,6 +28,9 @@ REFERENCE_SEQUENCES = (
     "PerFrameFunctionalGroupsSequence",
     "ROIContourSequence",
 )
+
+#: What a derived object has as its source has it.
+KEPT_KEYWORDS = ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID", "ConvolutionKernel", "KVP")
 
 ImageKey = tuple[str, int]
 
@@ -78,6 +82,18 @@ def references(header: Dataset) -> list[ImageKey]:
 def keys_of(series: Series) -> dict[ImageKey, Instance]:
     """A series' slices by the keys that references to them have."""
     return {key_of(source_reference(i.header, i.frame)): i for i in series.instances}
+
+
+def likeness(header: Dataset, source: Series) -> int:
+    """How much of what derived objects keep of their source a header has in common with a series.
+
+    It tells series apart that share the UIDs of their images, which references alone cannot.
+    """
+    original, description = source.header, str(header.get("SeriesDescription") or "")
+    kept = [header.get(name) == original.get(name) for name in KEPT_KEYWORDS]
+    numbers = [optional_number(one, "SeriesNumber") or 0 for one in (header, original)]
+    numbered_after = numbers[0] // 100 == abs(numbers[1])  # write.series_number
+    return sum(kept) + numbered_after + (source.part.replace("\\", "/") in description)
 
 
 def claims_to_be_derived(header: Dataset) -> bool:
