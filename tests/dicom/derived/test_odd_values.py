@@ -19,13 +19,18 @@ from helpers.dicom import (
     ROOT_UID,
     ROWS,
     ct_slice,
+    encoded,
     in_order,
     put_bytes,
     raw_hu,
     save,
+    tag_of,
 )
 from helpers.enhanced import enhanced_ct, frame_source
 from helpers.labels import SEGMENTED
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -420,3 +425,51 @@ def test_private_values_that_no_dictionary_expects_stop_no_frame(tmp_path):
     whole.add_new(0x7005101D, "UN", b"\1\0")
     save(whole, tmp_path / "in" / "0.dcm", ImplicitVRLittleEndian)
     assert exported(tmp_path / "in", tmp_path / "out").instances == SLICES
+
+
+@pytest.mark.parametrize("compression", ["jpegls", "rle"])
+@pytest.mark.parametrize("case", ["blank name", "blanks about numbers", "list of sets"])
+def test_odd_values_go_through_compressed_too(tmp_path, case, compression):
+    source = odd_series(tmp_path / "source", ODD[case], ImplicitVRLittleEndian)
+    assert exported(source, tmp_path / "out", syntax=compression).instances == SLICES
+    (checked,) = check_tree(tmp_path / "out", source)
+    assert checked.problems == []
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "explicit"])
+def test_values_keep_their_bytes(tmp_path, syntax):
+    names = ("blanks about numbers", "padded text", "name with empty components")
+    values = {name: value for case in names for name, value in ODD[case].items()}
+    source = odd_series(tmp_path / "source", values, SYNTAXES[syntax])
+    out = assert_goes_through(source, tmp_path)
+    del values["SeriesDescription"]
+    kept = {name: value + b" " * (len(value) % 2) for name, value in values.items()}
+    for path in out.iterdir():
+        found = encoded(path)
+        assert {name: found[tag_of(str(name))][1] for name in kept} == kept
+
+
+def test_private_attributes_go_also_from_sequences_of_unknown_vr(tmp_path):
+    """PS3.5 6.2.2: UN holds items in implicit VR little endian."""
+    source = odd_series(tmp_path / "source", {}, ExplicitVRLittleEndian)
+    request = Dataset()
+    request.add_new(0x00110010, "LO", "MAKER")
+    request.RequestedProcedureDescription = "thorax"
+    for path in source.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.RequestAttributesSequence = [request]
+        save(dataset, path, ImplicitVRLittleEndian)
+        content = pydicom.dcmread(path).get_item("RequestAttributesSequence").value
+        dataset = pydicom.dcmread(path)
+        tag = Tag("RequestAttributesSequence")
+        del dataset[tag]
+        save(dataset, path)
+        dataset = pydicom.dcmread(path)
+        dataset[tag] = RawDataElement(tag, "UN", len(content), content, 0, True, True)
+        dataset.save_as(path)
+        assert pydicom.dcmread(path).get_item(tag).VR == "UN"
+    out = assert_goes_through(source, tmp_path)
+    for path in out.iterdir():
+        assert b"MAKER" not in path.read_bytes()
+        (item,) = pydicom.dcmread(path).RequestAttributesSequence
+        assert item.RequestedProcedureDescription == "thorax"
