@@ -714,8 +714,8 @@ def test_what_is_there_is_never_overwritten(tmp_path):
     changed = copies(tmp_path / "out")[0]
     changed.write_bytes(b"someone else's")
     report = run(tmp_path / "in", tmp_path / "out")
-    assert (report.written, len(report.refusals)) == (1, 1)
-    assert "something else" in report.refusals[0].reason
+    assert (report["written"], len(report["quarantined"])) == (1, 1)
+    assert "something else" in report["quarantined"][0]["reason"]
     assert changed.read_bytes() == b"someone else's"
     assert len(copies(tmp_path / "out")) == 2, "and no partial file stays"
 
