@@ -194,6 +194,7 @@ class Instance:
                     dataset.pop("PixelData", None)
             return dataset
         dataset = load_frame(self.path, self.frame)
+        _tidy_photometric(dataset)
         if not pixels:
             del dataset.PixelData
         return dataset

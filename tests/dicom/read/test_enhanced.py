@@ -536,3 +536,11 @@ def test_only_ct_with_frames_is_multi_frame_ct():
     assert is_multi_frame_ct(LegacyConvertedEnhancedCTImageStorage)
     assert not is_multi_frame_ct(CTImageStorage)
     assert not is_multi_frame_ct("1.2.840.10008.5.1.4.1.1.4.1")  # Enhanced MR
+
+
+def test_a_photometric_interpretation_in_lower_case_is_decoded(tmp_path):
+    whole = enhanced_ct([frame_source(index) for index in range(3)])
+    whole.PhotometricInterpretation = "monochrome2"
+    save(whole, tmp_path / "e.dcm")
+    reading = read_volume(only_series(tmp_path))
+    np.testing.assert_array_equal(reading.volume.image_hu[2], ramp(2) - 1024)

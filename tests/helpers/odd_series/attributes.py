@@ -126,6 +126,7 @@ class Header:
     root: str = "ordinary"
     patient_id: str = "SECRET-4711"
     class_in_meta: bool = False
+    modality: str = "CT"
 
 
 def header_elements(header: Header, index: int, slices: int) -> list[Element]:
@@ -218,6 +219,7 @@ def private(vendor: str) -> list[Element]:
         "Philips": _philips,
         "Canon": _canon,
         "huge": _huge,
+        "unknown sequence": _unknown_sequence,
     }[vendor]()
 
 
@@ -267,6 +269,15 @@ def _canon() -> list[Element]:
         Element(0x7005101D, "UN", b"\1\0"),
         # The content of a sequence, whose VR the writer did not know (PS3.5 6.2.2, note 2).
         Element(0x70051030, "UN", encoded([text("CodeValue", "1")], Layout("1.2.840.10008.1.2"))),
+    ]
+
+
+def _unknown_sequence() -> list[Element]:
+    """A private sequence of undefined length whose VR the writer did not know (PS3.5 6.2.2)."""
+    item = (text("CodeValue", "1"), sequence("ProcedureCodeSequence", [text("CodeValue", "2")]))
+    return [
+        Element(0x00510010, "LO", b"ODD SEQUENCES"),
+        Element(0x00511001, "UN", items=(item, ())),
     ]
 
 

@@ -55,7 +55,7 @@ NUMBERS_OF_PLACE_AND_VALUE = (
 )
 #: Forms of file names, and what else lies in the folder.
 NAMES = ("numbers", "uids", "no suffix", "folders", "letters")
-BESIDE = ("localizer", "report", "text", "hidden")
+BESIDE = ("localizer", "report", "text", "hidden", "private class")
 BITS = {12: (12, 13, 14), 16: (16, 15)}
 
 
@@ -205,14 +205,16 @@ def headers() -> st.SearchStrategy[Header]:
         ),
         image_type=_one_of(*IMAGE_TYPES, None),
         rescale_type=_one_of("HU", "", "HU ", "hu", "Houndsfield Unit"),
-        vendor=_one_of("none", "Siemens", "GE", "Philips", "Canon", "huge"),
+        vendor=_one_of("none", "Siemens", "GE", "Philips", "Canon", "huge", "unknown sequence"),
         blanks=_one_of("none", "trailing", "leading", "only"),
         charset=_one_of(*CHARACTER_SETS),
         sequences=st.booleans(),
-        photometric=_one_of("MONOCHROME2", "MONOCHROME1", "MONOCHROME2 "),
+        photometric=_one_of("MONOCHROME2", "MONOCHROME1", "MONOCHROME2 ", "monochrome2"),
         kvp_styles=_one_of(("120",), ("120.0",), ("120", "120.0", "1.2e2"), ("+120 ", " 120")),
         root=_one_of(*ROOTS),
         class_in_meta=_one_of(False, False, True),
+        patient_id=_one_of("SECRET-4711", "", "  ", " 4711 "),
+        modality=_one_of("CT", "CT", "ct"),
     )
 
 
@@ -254,6 +256,8 @@ def odd_series(draw: st.DrawFn) -> OddSeries:
     header = draw(headers())
     if storage.syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian):
         header = replace(header, as_un=frozenset())
+    if storage.syntax == ExplicitVRBigEndian and header.vendor == "unknown sequence":
+        header = replace(header, vendor="none")  # pydicom cannot read that
     if storage.start == "bare":
         header = replace(header, class_in_meta=False)
     geometry = draw(geometries())

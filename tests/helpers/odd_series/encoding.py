@@ -27,7 +27,8 @@ NULL_PADDED = frozenset(("UI", "OB", "UN"))
 
 @dataclass(frozen=True)
 class Element:
-    """An attribute: its value as little-endian bytes, or for SQ its items.
+    """An attribute: its value as little-endian bytes, or the items of an SQ (UN where its writer
+    did not know that).
 
     fragments: encapsulated pixels (PS3.5 A.4), the basic offset table first.
     """
@@ -105,6 +106,10 @@ def encoded(elements: Sequence[Element], how: Encoding) -> bytes:
 def _element(element: Element, how: Encoding) -> bytes:
     if element.fragments:
         body, length = _encapsulated(element.fragments), UNDEFINED
+    elif element.vr == "UN" and element.items:  # of undefined length, in implicit VR (PS3.5 6.2.2)
+        inside = Encoding(ImplicitVRLittleEndian, undefined=True)
+        body = b"".join(_item(item, inside) for item in element.items)
+        body, length = body + _tag(SEQUENCE_END, inside) + bytes(4), UNDEFINED
     elif element.vr == "SQ":
         body = b"".join(_item(item, how) for item in element.items)
         length = UNDEFINED if how.undefined else len(body)

@@ -66,7 +66,7 @@ def identity(case: OddSeries, sop_class: str, uid: str) -> list[Element]:
         text("SeriesInstanceUID", f"{root}.2"),
         text("FrameOfReferenceUID", f"{root}.4"),
         text("PatientID", case.header.patient_id),
-        text("Modality", "CT"),
+        text("Modality", case.header.modality),
     ]
 
 
