@@ -73,12 +73,15 @@ class ValueCounts:
 
     def remarks(self) -> list[str]:
         """What a user must know of a result that was made from these values."""
-        fault = self.fault()
+        if fault := self.fault():
+            return [f"the values may be no HU: {fault}"]
         metal = int(self._counts[int(HIGHEST_CT_HU) + 1 - _LOW :].sum())
-        seen = f"{count_of(metal, 'voxel')} above {HIGHEST_CT_HU:g} HU, as of metal, beyond what "
+        if not metal:
+            return []
+        highest = f"{HIGHEST_CT_HU:g} HU"
         return [
-            *([f"the values may be no HU: {fault}"] if fault else []),
-            *([f"{seen}models learn from"] if metal else []),
+            f"{count_of(metal, 'voxel')} above {highest}, as of metal, beyond what models learn "
+            f"from: denoisers see {highest} there, and keep them as they are"
         ]
 
     def _between(self, low: int, high: int) -> int:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Store:
     def add(
         self, volume: Volume, *, key: str, patient: str, real_input: Volume | None = None
     ) -> bool:
-        """Store a volume under its series key; False where it was there already, the same.
+        """Store a volume under its series key; False where its voxels were there already.
 
         real_input: the same slices as the scanner shows them at a lower dose.
         """
@@ -81,8 +82,8 @@ class Store:
             if all(path.exists() for path in paths):
                 known = self.record(key)
                 same_input = real_input is None or known.input_digest == input_digest
-                same_patient = known.patient == patient
-                if same_patient and same_input and known.digest == digest.result():
+                if same_input and known.digest == digest.result():
+                    self._tell(key, known, patient, volume.provenance)
                     return False
             # From here on the old series is gone: its record must not describe the new voxels,
             # and its degraded images are no inputs of the new ones.
@@ -105,6 +106,14 @@ class Store:
         )
         write_json(self._record_path(key), record.to_dict())
         return True
+
+    def _tell(
+        self, key: str, known: SeriesRecord, patient: str, provenance: dict[str, Any]
+    ) -> None:
+        """What is known by now of the same voxels: another patient, or a warning more."""
+        record = replace(known, patient=patient, provenance=json.loads(json.dumps(provenance)))
+        if record != known:
+            write_json(self._record_path(key), record.to_dict())
 
     def records(self) -> dict[str, SeriesRecord]:
         """The record of each series, by its key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -303,3 +304,13 @@ def test_labels_that_do_not_fit_or_have_no_safe_name_are_not_stored(tmp_path):
     assert store.label_names("s-1") == []
     with pytest.raises(NothingUsableError, match="it has: none"):
         store.load_labels("s-1", "seg")
+
+
+def test_what_is_told_of_the_same_voxels_may_change(tmp_path):
+    store, volume = Store(tmp_path), volume_of()
+    assert store.add(volume, key="s-1", patient="p-1")
+    store.save_degraded("s-1", "d" * 16, volume.image_hu)
+    told = replace(volume, provenance={**volume.provenance, "scale_fault": "no air"})
+    assert not store.add(told, key="s-1", patient="p-2")
+    assert (store.record("s-1").patient, store.record("s-1").scale_fault) == ("p-2", "no air")
+    assert store.degraded_path("s-1", "d" * 16).exists()
