@@ -22,7 +22,7 @@ MIN_AIR_SHARE = 0.02
 #: Where 1024 too high shows soft tissue, and the ranges beside it: bone has no peak between them.
 SHIFTED_TISSUE_HU = (964, 1144)
 BESIDE_SHIFTED_HU = ((700, 880), (1228, 1408))
-MIN_SHIFTED_SHARE, MIN_PEAK = 0.005, 2.0
+MIN_SHIFTED_SHARE, MIN_PEAK = 0.005, 1.5
 #: Where wrapped values show air. Metal is seldom as much of an image, and fat lies below 0 HU.
 WRAPPED_AIR_HU = 3000
 MIN_WRAPPED_SHARE = 0.01
