@@ -17,6 +17,7 @@ from flows.pictures import apply_to_pictures
 from flows.runtime.orchestration import in_flow, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
+from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import LdctError
@@ -81,15 +82,16 @@ def apply_flow(
     difference: bool,
     labels: str,
     strength: float | None = None,
+    dose: DoseRequest | None = None,
     spread: str | None = None,
     all_or_nothing: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
-    A restorer of pictures writes each picture under its own name in OUT instead. strength: None
-    for that of the model's configuration. spread: where series are worked on side by side
-    (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where one
-    of several series fails, too.
+    A restorer of pictures writes each picture under its own name in OUT instead. strength,
+    dose: None for those of the model's configuration. spread: where series are worked on side by
+    side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
+    one of several series fails, too.
     """
     to = Export(out, compress, difference, require_form(labels), intake.air)
     runner = None
@@ -99,7 +101,7 @@ def apply_flow(
         runner = dask_runner(spread)
 
     def body() -> Json:
-        loaded = stages.load_stage(reference, strength)
+        loaded = stages.load_stage(reference, strength, dose)
         if task_of(loaded.config).takes_pictures(loaded.config):
             return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
         return apply_loaded(
@@ -137,7 +139,7 @@ def apply_loaded(
     def elsewhere(source: Source, key: str, folder: Path) -> Callable[[], Exported]:
         own = replace(to, folder=folder)
         remote = stages.apply_remote_stage
-        return submit(remote, card.uri, card.strength, source, key=key, to=own)
+        return submit(remote, card.uri, card.strength, card.dose, source, key=key, to=own)
 
     done = each_volume(
         source,

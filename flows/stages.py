@@ -14,6 +14,7 @@ from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
 from flows.runtime.progress import log as progress_log
 from flows.tracking.references import load_named
+from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
 from pipeline.core.errors import ConfigError, NothingUsableError
@@ -208,11 +209,14 @@ def register_stage(
         )
 
 
-def load(reference: str, strength: float | None = None) -> LoadedModel:
-    """A registered model; at another strength than its configuration's where asked."""
+def load(
+    reference: str, strength: float | None = None, dose: DoseRequest | None = None
+) -> LoadedModel:
+    """A registered model; at another strength or dose than its configuration's where asked."""
     with StageProgress("load from the registry"):
         loaded = load_named(reference)
-    return loaded if strength is None else loaded.at_strength(strength)
+    loaded = loaded if strength is None else loaded.at_strength(strength)
+    return loaded if dose is None else loaded.at_dose(dose)
 
 
 load_stage = stage_task("load")(load)
@@ -231,16 +235,22 @@ apply_stage = stage_task("apply")(apply)
 
 @stage_task("apply")
 def apply_remote_stage(
-    reference: str, strength: float, source: Source, *, key: str, to: Export
+    reference: str,
+    strength: float,
+    dose: DoseRequest | None,
+    source: Source,
+    *,
+    key: str,
+    to: Export,
 ) -> Exported:
     """As apply_stage, in another process, which keeps the models that it has loaded."""
     catch_library_warnings()
-    return apply(_loaded_once(reference, strength), source, key=key, to=to)
+    return apply(_loaded_once(reference, strength, dose), source, key=key, to=to)
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded_once(reference: str, strength: float | None) -> LoadedModel:
-    return load(reference, strength)
+def _loaded_once(reference: str, strength: float | None, dose: DoseRequest | None) -> LoadedModel:
+    return load(reference, strength, dose)
 
 
 @stage_task("report")

@@ -61,6 +61,25 @@ Strength = Annotated[
         "strength * (denoised - input). By default that of its configuration.",
     ),
 ]
+DoseRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--dose-ratio",
+        metavar="K",
+        help="As if scanned at K times the dose, 1 to 20; for models that are told the dose. By "
+        "default by the noise in each series.",
+    ),
+]
+TargetNoise = Annotated[
+    float | None,
+    typer.Option(
+        "--target-noise", metavar="HU", help="The noise to be left in flat tissue, instead."
+    ),
+]
+Level = Annotated[
+    int | None,
+    typer.Option("--level", metavar="1..5", help="12 % of the noise less a level, instead."),
+]
 Hospital = Annotated[
     Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")
 ]

@@ -9,12 +9,15 @@ import typer
 
 from flows.cli.endings import end, show
 from flows.cli.options import (
+    DoseRatio,
     IngestChoices,
     Json,
+    Level,
     Out,
     Source,
     StoreFolder,
     Strength,
+    TargetNoise,
     quick_imports,
     require_source,
     writable,
@@ -80,6 +83,9 @@ def apply(
         typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
     ] = "seg",
     strength: Strength = None,
+    dose_ratio: DoseRatio = None,
+    target_noise: TargetNoise = None,
+    level: Level = None,
     spread: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +99,9 @@ def apply(
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
 
-    A denoiser gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
+    A denoiser that is told the dose makes up for as much as the noise of each series lacks to that
+    of a full dose with such a kernel and thickness, unless an option says otherwise. A denoiser
+    gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
     image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
     own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
     series is checked before it is exported; one that fails is not written.
@@ -105,6 +113,7 @@ def apply(
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
         from flows.commands import apply_flow
+        from pipeline.config.dose import DoseRequest
         from pipeline.config.load import parse_intake
 
     report = apply_flow(
@@ -116,6 +125,7 @@ def apply(
         difference=difference,
         labels=labels,
         strength=strength,
+        dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),
         spread=spread,
     )
     shown = pictures_table if report.get("pictures") else applied_table

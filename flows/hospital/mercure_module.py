@@ -17,7 +17,7 @@ import pydicom
 from pydantic import Field, ValidationError
 
 from flows.commands import apply_flow
-from pipeline.config.sections import Strict
+from pipeline.config.dose import DoseKeys
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import reason_of
@@ -27,7 +27,7 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 TASK, RESULT = "task.json", "result.json"
 
 
-class TaskSettings(Strict):
+class TaskSettings(DoseKeys):
     """`process.settings` of task.json: which model, and how."""
 
     model: str
@@ -81,6 +81,7 @@ def _apply(in_: Path, out: Path, settings: TaskSettings) -> Json:
             difference=False,
             labels="seg",
             strength=settings.strength,
+            dose=settings.dose,
             all_or_nothing=True,
         )
         for path in sorted(Path(scratch).glob("*/*.dcm")):

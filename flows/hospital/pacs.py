@@ -168,7 +168,7 @@ def derive_with_models(settings: Pacs) -> Derive:
 
     @functools.lru_cache(maxsize=2)
     def load(model: str) -> LoadedModel:
-        return stages.load_stage(model, settings.strength)
+        return stages.load_stage(model, settings.strength, settings.dose)
 
     def derive(series: Path, model: str, out: Path) -> None:
         try:

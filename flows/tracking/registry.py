@@ -207,7 +207,7 @@ class Registry:
         model, config = load_model(
             folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
         )
-        return LoadedModel(model, card, config)
+        return LoadedModel.of(model, card, config)
 
     def show(self, name: str) -> list[VersionDetails]:
         """Every version of a model, newest first, with configuration and figures."""

@@ -8,19 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.config.dose import MAX_RATIO
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Refusal
 from pipeline.core.slice_matching import match_slices
 from pipeline.core.types import Json, Progress
 from pipeline.core.units import Window
+from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.evaluation.aggregate import DenoisingResult, MatchedPair, Unmeasured, summarise
 from pipeline.evaluation.per_patient import PatientMeasurement
 from pipeline.inference.denoise import apply_model
+from pipeline.inference.drift import noise_hu
 from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
+from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.store.store import Store
 
 
@@ -111,9 +115,10 @@ def evaluate_pair(
     """Figures of a real pair of series of one scan.
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
-    Slice numbers in the figures are those of the target. refusals: gets the slices that cannot
-    be decoded. Raises SeriesRefusedError where that leaves no series, LdctError where the series
-    do not show the same places, and NothingUsableError where the convention has no window for
+    Slice numbers in the figures are those of the target. A model that is told the dose makes up for
+    what the target has more of, by the noise of both. refusals: gets the slices that cannot be
+    decoded. Raises SeriesRefusedError where that leaves no series, LdctError where the series do
+    not show the same places, and NothingUsableError where the convention has no window for
     their anatomy.
     """
     readings = read_volume(input_), read_volume(target)
@@ -127,6 +132,7 @@ def evaluate_pair(
     if not shown:
         raise NothingUsableError(_no_window(convention, anatomy))
     patient = PatientMeasurement(shown, also, convention)
+    model = at_dose_ratio(model, _ratio_of_doses(low, full))
     patient.add(
         input_hu=input_hu,
         output_hu=apply_model(model, input_hu, progress=progress),
@@ -140,3 +146,12 @@ def evaluate_pair(
         unmatched_target_mm=match.unmatched_target_mm,
     )
     return summarise({"pair": patient}).model_copy(update={"pair": pair})
+
+
+def _ratio_of_doses(low: Volume, full: Volume) -> float:
+    """How many times the dose of one volume another of the same scan has, by the noise of both in
+    flat tissue; 1 where that cannot be measured."""
+    noise = [noise_hu(volume, volume.image_hu) for volume in (low, full)]
+    if noise[0] is None or not noise[1]:
+        return 1.0
+    return min(MAX_RATIO, max(1.0, (noise[0] / noise[1]) ** 2))

@@ -33,10 +33,12 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.inference.denoise import apply_model, apply_to_slices
+from pipeline.inference.dose_choice import choose_dose
 from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
 from pipeline.io.discover import Source
 from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import Air, read_padded, write_image, written_suffix
+from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.calibration import Calibration
 from pipeline.physics.lowdose import LowDoseCT
@@ -106,10 +108,10 @@ def export_denoised(
 
     operation: what the model does, where that is no denoising. A series is processed as a stream:
     only some slices are in memory, which are decoded, denoised, written and checked in parallel.
-    The report's detail "drift" holds what is unlike the series that the model learned from.
-    Raises LdctError for a derived series that fails its check, which is then not written.
+    The report's detail "drift" holds what is unlike the series that the model learned from, "dose"
+    what a model that is told the dose made up for, and why (inference.dose_choice). Raises
+    LdctError for a derived series that fails its check, which is then not written.
     """
-    applied = operation or card.operation()
 
     def drift_of(volume: Volume) -> dict[str, object]:
         """The detail "drift", for a model that knows what its training series were like."""
@@ -119,18 +121,52 @@ def export_denoised(
 
     def compute(volume: Volume) -> Derived:
         """The denoised volume."""
-        output_hu = apply_model(model, volume.image_hu, progress=progress)
-        return Derived(output_hu, applied, drift_of(volume))
+        applied = _applied(model, card, lambda: volume, operation)
+        output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
+        return Derived(output_hu, applied.operation, {**applied.details, **drift_of(volume)})
 
     if not isinstance(source, Series):
         return _export_image(source, to, compute)
     try:
-        report, reader = _stream_series(source, to, model, applied, progress)
+        applied = _applied(model, card, lambda: _sample(source), operation)
+        report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
-    sample = read_slices(reader.series, measured_slices(len(reader.series.instances)))
+    details = {**applied.details, **drift_of(_sample(reader.series))}
     warnings = [*reader.series.warnings, *reader.values.remarks()]
-    return Exported(report.with_details(warnings=warnings, **drift_of(sample)), reader.refusals)
+    return Exported(report.with_details(warnings=warnings, **details), reader.refusals)
+
+
+def _sample(series: Series) -> Volume:
+    """Some slices, on which a series is measured."""
+    return read_slices(series, measured_slices(len(series.instances)))
+
+
+class _Applied(NamedTuple):
+    """A model as it is applied to one source, what that is called, and details for the report."""
+
+    model: nn.Module
+    operation: Operation
+    details: dict[str, object]
+
+
+def _applied(
+    model: nn.Module,
+    card: ModelCard,
+    sample: Callable[[], Volume],
+    operation: Operation | None,
+) -> _Applied:
+    """The model as it is; one that is told the dose, at the ratio for this source."""
+    if not isinstance(model, AnyDoseModel) or card.dose is None:
+        return _Applied(model, operation or card.operation(), {})
+
+    def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
+        """One slice at one ratio."""
+        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
+
+    choice = choose_dose(card.dose, sample(), denoise)
+    told = at_dose_ratio(model, choice.dose_ratio)
+    return _Applied(told, card.operation(choice), {"dose": choice.to_dict()})
 
 
 def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:

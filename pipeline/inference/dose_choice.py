@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from pipeline.config.dose import DoseRequest
+from pipeline.config.dose import MAX_RATIO, DoseChoice, DoseRequest
 from pipeline.core.errors import LdctError
 from pipeline.core.types import ImageHU
 from pipeline.core.volume import Volume
 from pipeline.physics.image_noise import FlatTissue, ImageNoise, usual_noise_hu
 
-#: More than the pairs of the training cover (config.sections.Nested.max_dose_ratio).
-MAX_RATIO = 20.0
 #: Of a dose so near to what is wanted, nothing is made up: the measurement is no finer.
 LEAST_RATIO = 1.15
 #: Of the noise, what one level takes away: vendors' iterative reconstructions take 10 to 15 %.
@@ -22,24 +19,6 @@ _HALVINGS = 8
 
 #: Denoises a slice [rows, columns] in HU at a dose ratio.
 Denoise = Callable[[ImageHU, float], ImageHU]
-
-
-@dataclass(frozen=True)
-class DoseChoice:
-    """The ratio that is applied, why, and the noise in flat tissue before; None: not measured."""
-
-    dose_ratio: float
-    why: str
-    noise_hu: float | None = None
-
-    @property
-    def leaves_alone(self) -> bool:
-        """Whether the series comes out as it went in."""
-        return self.dose_ratio == 1
-
-    def to_dict(self) -> dict[str, object]:
-        """As a report has it."""
-        return {"dose_ratio": self.dose_ratio, "why": self.why, "noise_hu": self.noise_hu}
 
 
 def choose_dose(request: DoseRequest, volume: Volume, denoise: Denoise) -> DoseChoice:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
@@ -193,7 +194,7 @@ class Retry(Strict):
         return min(self.longest_s, self.first_s * 2 ** min(failures - 1, 32))
 
 
-class Pacs(Strict):
+class Pacs(DoseKeys):
     """A hospital's configuration.
 
     work: a folder for the ledger and the series in process, which holds patients' data: only its

@@ -19,6 +19,7 @@ from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.export.series import Export, export_denoised
 from pipeline.inference.denoise import apply_model
+from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.phantoms.patient import patient_phantom
@@ -66,7 +67,9 @@ def _odd_sizes(model: nn.Module) -> None:
 
 
 def _identity(config: DenoiseRun) -> None:
-    adapter = build_model(config.model_copy(update={"model": IDENTITY}))
+    built = build_model(config.model_copy(update={"model": IDENTITY}))
+    # What is told to make up for no dose changes nothing, whatever its network takes for noise.
+    adapter = at_dose_ratio(built, 1.0)
     image_hu = np.linspace(-1024, 3071, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
     change_hu = float(np.abs(apply_model(adapter, image_hu) - image_hu).max())
     if change_hu > _ROUNDING_HU:

@@ -85,7 +85,9 @@ def applied_table(report: Json, out: Path) -> None:
         table.add_column(column, overflow="fold")
     for row in report["exported"]:
         folder = str(out / row["folder"])
-        remarks = "; ".join([*row["warnings"], *row.get("drift", [])])
+        dose = row.get("dose")
+        made_up = [f"dose x {dose['dose_ratio']:g}, {dose['why']}"] if dose else []
+        remarks = "; ".join([*made_up, *row["warnings"], *row.get("drift", [])])
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)

@@ -47,7 +47,7 @@ class AnyDoseModel(ModelAdapter):
         removable = (1 - 1 / dose_ratio.float()).view(-1, 1, 1, 1)
         normalised = (image_hu.clamp(max=HIGHEST_CT_HU) - self.centre) / self.scale
         seen = torch.cat((normalised, removable.expand_as(normalised)), dim=1)
-        noise_hu = self.network(seen).float() * self.scale
+        noise_hu = self.network(seen)[:, :1].float() * self.scale
         output_hu = image_hu - self.strength * removable * noise_hu
         return torch.where(image_hu > HIGHEST_CT_HU, image_hu, output_hu)
 

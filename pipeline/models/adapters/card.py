@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.dose import DoseChoice, DoseRequest
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
+from pipeline.core.errors import ConfigError
 from pipeline.dicom.derived.write import DENOISED, Operation
 
 if TYPE_CHECKING:  # a card alone needs no torch
@@ -20,6 +22,7 @@ CONFIG = "config.yaml"
 class ModelCard:
     """Which model, at which strength: what a derived series records.
 
+    dose: how much dose it is to make up for; None for a model that is not told.
     seen: what its training saw, by pipeline.inference.drift; None where it was not recorded.
     """
 
@@ -30,6 +33,7 @@ class ModelCard:
     data_digest: str
     parameters: int
     strength: float = 1.0
+    dose: DoseRequest | None = None
     seen: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -40,16 +44,23 @@ class ModelCard:
     @property
     def slug(self) -> str:
         """A folder's name that differs between models and strengths."""
-        return f"{self.name}-v{self.version}{self._partly('-strength{:g}')}"
+        asked = self.dose.slug if self.dose else ""
+        return f"{self.name}-v{self.version}{asked}{self._partly('-strength{:g}')}"
 
-    def operation(self) -> Operation:
-        """What a derived series' header says was done to it, and by which model."""
+    def operation(self, choice: DoseChoice | None = None) -> Operation:
+        """What a derived series' header says was done to it, and by which model.
+
+        choice: the dose that was made up for, by a model that is told.
+        """
         mixed = self._partly(
             " Strength {:g}: output = input + {:g} * (denoised - input), so that part of the "
             "source's noise stays."
         )
+        ratio = f"{choice.dose_ratio:g}" if choice else ""
+        mixed += f" As if scanned at {ratio} times the dose ({choice.why})." if choice else ""
+        at = f" DOSE X{ratio}" if choice else ""
         return Operation(
-            label=f"AI DENOISED {self.name} v{self.version}{self._partly(' STRENGTH {:g}')}",
+            label=f"AI DENOISED {self.name} v{self.version}{at}{self._partly(' STRENGTH {:g}')}",
             description=(
                 f"Noise reduction by neural network. Model {self.name} version {self.version}, "
                 f"weights SHA-256 {self.weights_sha256}.{mixed} AI-derived, not for primary "
@@ -58,7 +69,8 @@ class ModelCard:
             code=DENOISED,
             equipment=self.name,
             equipment_version=f"{self.version} sha256:{self.weights_sha256[:16]}",
-            identity=f"{self.name}/{self.version}/{self.weights_sha256}{self._partly('/{:g}')}",
+            identity=f"{self.name}/{self.version}/{self.weights_sha256}"
+            f"{f'/dose{ratio}' if choice else ''}{self._partly('/{:g}')}",
         )
 
     def _partly(self, text: str) -> str:
@@ -74,6 +86,12 @@ class LoadedModel:
     card: ModelCard
     config: RunConfig
 
+    @classmethod
+    def of(cls, model: ModelAdapter, card: ModelCard, config: RunConfig) -> LoadedModel:
+        """As it is loaded: a model that is told the dose chooses it for each series."""
+        dose = DoseRequest() if config.data.nested else None
+        return cls(model, replace(card, dose=dose), config)
+
     def at_strength(self, strength: float) -> LoadedModel:
         """The same with another share of its correction applied (DenoiseRun.strength).
 
@@ -84,3 +102,15 @@ class LoadedModel:
         config = parse_config(settings, source="--strength")
         self.model.strength = strength
         return LoadedModel(self.model, replace(self.card, strength=strength), config)
+
+    def at_dose(self, dose: DoseRequest) -> LoadedModel:
+        """The same with another choice of the dose that is made up for.
+
+        Raises ConfigError for a model that is not told the dose.
+        """
+        if self.card.dose is None:
+            raise ConfigError(
+                f"{self.card.uri} is not told the dose: --dose-ratio, --target-noise and --level "
+                "are for models that are (configs/denoise_any_dose.yaml); see --strength"
+            )
+        return replace(self, card=replace(self.card, dose=dose))

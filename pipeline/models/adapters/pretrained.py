@@ -25,4 +25,4 @@ def load_pretrained(name: str) -> LoadedModel:
     model, config = load_model(
         folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
     )
-    return LoadedModel(model, card, config)
+    return LoadedModel.of(model, card, config)
