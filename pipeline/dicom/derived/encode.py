@@ -37,6 +37,7 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.dicom.read.fast_header import PIXEL_DATA, UNDEFINED, explicit_head
 from pipeline.dicom.read.raw_elements import (
     RawDataset,
+    in_little_endian,
     is_group_length,
     is_signed_by_pixels,
     vr_of,
@@ -46,9 +47,8 @@ from pipeline.dicom.read.raw_elements import (
 #: How explicit VR holds values (PS3.5 7.1.2): the largest length of all but some VRs.
 LONG_VRS = frozenset(map(str, EXPLICIT_VR_LENGTH_32))
 MAX_SHORT_LENGTH = 0xFFFF
-#: VRs whose values have an even length by a space (PS3.5 6.2), and those without byte order.
+#: VRs whose values have an even length by a space (PS3.5 6.2).
 PADDED_BY_SPACES = frozenset(map(str, STR_VR)) - {"UI"}
-SAME_IN_BIG_ENDIAN = frozenset((*map(str, STR_VR), "OB"))
 
 UNCOMPRESSED = "none"
 SYNTAXES = {
@@ -111,7 +111,7 @@ def keep_bytes(dataset: Dataset, *, implicit: bool = False) -> None:
     its values' own bytes.
 
     These are the same in implicit and explicit VR (PS3.5 7.1): a value that was read lacks only
-    its VR. Numbers of big endian are decoded. Also inside sequences; group lengths go.
+    its VR. Numbers of big endian are swapped. Also inside sequences; group lengths go.
     """
     signed = dataset.get("PixelRepresentation") == 1
     for item in walk_items(dataset):
@@ -120,16 +120,13 @@ def keep_bytes(dataset: Dataset, *, implicit: bool = False) -> None:
             if is_group_length(tag):
                 del item[tag]
             elif isinstance(element, RawDataElement) and vr_of(element) != "SQ":
-                if element.is_little_endian or vr_of(element) in SAME_IN_BIG_ENDIAN:
-                    item[tag] = _with_vr(element, signed)
-                else:
-                    item[tag] = item[tag]  # decoded
+                item[tag] = _with_vr(element, signed)
         item.set_original_encoding(implicit, True, item.original_character_set)
 
 
 def _with_vr(element: RawDataElement, signed: bool) -> RawDataElement:
     """The element with a VR and an even length, which PS3.5 7.1.1 asks for, as it may lack."""
-    value, vr = element.value or b"", element.VR
+    value, vr = in_little_endian(element), element.VR
     if vr is None:
         vr = "SS" if signed and is_signed_by_pixels(element.tag) else vr_of(element)
     if len(value) > MAX_SHORT_LENGTH and vr not in LONG_VRS:

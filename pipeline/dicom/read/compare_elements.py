@@ -15,7 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR
 
-from pipeline.dicom.read.raw_elements import Element, RawDataset, is_group_length, vr_of
+from pipeline.dicom.read.raw_elements import (
+    Element,
+    RawDataset,
+    in_little_endian,
+    is_group_length,
+    vr_of,
+)
 
 #: The values of an element, by what they mean.
 Meaning: TypeAlias = tuple[Hashable, ...]
@@ -96,9 +102,8 @@ def _same(first: Element, second: Element, one: Dataset, other: Dataset) -> bool
     if vr == "SQ" or vr_of(second) == "SQ":
         return _same_items(one[first.tag].value or [], other[second.tag].value or [])
     if isinstance(first, RawDataElement) and isinstance(second, RawDataElement):
-        in_bytes = vr in TEXTS or first.is_little_endian == second.is_little_endian
-        held, kept = first.value or b"", second.value or b""
-        if in_bytes and (vr not in CODED_TEXTS or _same_coding(held + kept, one, other)):
+        held, kept = in_little_endian(first), in_little_endian(second)
+        if vr not in CODED_TEXTS or _same_coding(held + kept, one, other):
             return held == kept or _bytes_meaning(vr, held) == _bytes_meaning(vr, kept)
     return _meaning(first, one) == _meaning(second, other)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -14,6 +15,13 @@ Element: TypeAlias = DataElement | RawDataElement
 
 #: VRs that depend on other attributes in pydicom's dictionary, and one that holds their bytes.
 AMBIGUOUS = {"OB or OW": "OW", "US or OW": "OW", "US or SS": "US", "US or SS or OW": "OW"}
+
+#: The bytes of a word of each VR that has an order of bytes (PS3.5 6.2 and 7.3).
+WORD_BYTES = {
+    **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
+    **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
+    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
+}
 
 
 class RawDataset:
@@ -32,6 +40,14 @@ def vr_of(element: Element) -> str:
     if vr in (None, "UN"):
         vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
     return AMBIGUOUS.get(str(vr), str(vr))
+
+
+def in_little_endian(element: RawDataElement) -> bytes:
+    """The bytes of a value as little endian has them (PS3.5 7.3)."""
+    value, size = element.value or b"", WORD_BYTES.get(vr_of(element), 1)
+    if element.is_little_endian or size == 1 or len(value) % size:
+        return value
+    return np.frombuffer(value, f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def is_signed_by_pixels(tag: BaseTag) -> bool:

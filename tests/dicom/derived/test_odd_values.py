@@ -473,3 +473,20 @@ def test_private_attributes_go_also_from_sequences_of_unknown_vr(tmp_path):
         assert b"MAKER" not in path.read_bytes()
         (item,) = pydicom.dcmread(path).RequestAttributesSequence
         assert item.RequestedProcedureDescription == "thorax"
+
+
+def test_words_of_big_endian_are_swapped_also_in_items(tmp_path):
+    """pydicom leaves words of VR OW, such as a table's for display, in their order of bytes."""
+    values = np.array([1, 256, 4095], "<u2")
+    table = Dataset()
+    table.LUTDescriptor = [3, 0, 16]
+    table["LUTDescriptor"].VR = "US"
+    table.add_new("LUTData", "OW", values.astype(">u2").tobytes())
+    for index in range(SLICES):
+        dataset = ct_slice(index, VOILUTSequence=[table], WindowCenter="40", WindowWidth="400")
+        save(dataset, tmp_path / "source" / f"{index}.dcm", ExplicitVRBigEndian)
+    exported(tmp_path / "source", tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        (kept,) = pydicom.dcmread(path).VOILUTSequence
+        assert kept.LUTData == values.tobytes()
+        assert kept.LUTDescriptor == [3, 0, 16]
