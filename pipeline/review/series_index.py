@@ -19,7 +19,7 @@ from pipeline.dicom.derived.provenance import (
     references,
 )
 from pipeline.dicom.read.files import read_dataset
-from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
+from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 

@@ -16,7 +16,7 @@ from pipeline.core.refusals import Disposition
 from pipeline.core.types import Json
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.provenance import ImageKey
-from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS
+from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.volume import patient_key, series_key
 from pipeline.export.output_record import REPORT, record_of, recorded_sources
 from pipeline.review.overlay import overlays

@@ -17,12 +17,8 @@ from pydicom.dataset import Dataset
 
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.alike import clusters, same_texts, same_values, text_of
-from pipeline.dicom.read.headers import (
-    ENERGY_KEYWORD,
-    ENERGY_SEQUENCES,
-    Instance,
-    plain_values,
-)
+from pipeline.dicom.read.header_tags import ENERGY_KEYWORD, ENERGY_SEQUENCES
+from pipeline.dicom.read.headers import Instance, plain_values
 from pipeline.dicom.read.raw_elements import walk_items
 from pipeline.dicom.read.slice_requirements import normal_of, numbers
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -36,6 +35,7 @@ from pipeline.dicom.read.files import (
     read_dataset,
     read_with_remarks,
 )
+from pipeline.dicom.read.header_tags import CODES, HEADER_TAGS
 from pipeline.dicom.read.identifiers import identifier_remarks
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.made_up_uids import name_by_folder, was_made_here
@@ -46,7 +46,6 @@ from pipeline.dicom.read.object_kind import (
     other_object,
 )
 from pipeline.dicom.read.slice_requirements import (
-    REQUIRED_KEYWORDS,
     UID_KEYWORDS,
     numbers,
     position_mm,
@@ -57,86 +56,6 @@ from pipeline.dicom.read.to_rescale import copy_changed, has_other_pixels, to_re
 
 #: Values longer than this are skipped when a whole header is read: none of HEADER_TAGS is.
 DEFER_ABOVE_BYTES = 64 * 1024
-
-#: What later stages need to know of a series; none of it identifies a patient.
-DESCRIPTIVE_KEYWORDS = (
-    "ImageType",
-    "ConvolutionKernel",
-    "KVP",
-    "SliceThickness",
-    "XRayTubeCurrent",
-    "Exposure",
-    "BodyPartExamined",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "PatientPosition",
-    "GantryDetectorTilt",
-    "LossyImageCompression",
-)
-
-#: What may distinguish slices at one place: the first of these that does splits the series.
-SPLITTING_KEYWORDS = (
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "NominalPercentageOfCardiacPhase",
-    "TriggerTime",
-    "StackID",
-    "SliceThickness",
-    "ReconstructionDiameter",
-    "FilterType",
-    "ContrastBolusAgent",
-    "ImageType",
-    "SeriesNumber",
-    "AcquisitionTime",
-)
-
-#: What tells virtual monoenergetic images apart, and where a CT image holds it (PS3.3 C.8.2.2).
-ENERGY_KEYWORD = "MonoenergeticEnergyEquivalent"
-ENERGY_SEQUENCES = (
-    "MultienergyCTAcquisitionSequence",
-    "MultienergyCTProcessingSequence",
-    "MultienergyCTCharacteristicsSequence",
-)
-
-OTHER_KEYWORDS = (
-    "SpecificCharacterSet",
-    ENERGY_KEYWORD,
-    *ENERGY_SEQUENCES,
-    "ImageComments",  # may hold a photon energy; never stored or shown
-    "SeriesDescription",  # distinguishes doses (ingest.dose_pairs); never stored or shown
-    "SOPClassUID",
-    "Modality",
-    "IssuerOfPatientID",
-    "FrameOfReferenceUID",
-    "InstanceNumber",
-    "SpacingBetweenSlices",
-    "ImagesInAcquisition",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "HighBit",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-)
-#: The attributes that are read from every header: keywords by tag.
-HEADER_TAGS = {
-    tag: name
-    for name in (
-        "PatientID",
-        *REQUIRED_KEYWORDS,
-        *DESCRIPTIVE_KEYWORDS,
-        *SPLITTING_KEYWORDS,
-        *OTHER_KEYWORDS,
-    )
-    if (tag := tag_for_keyword(name)) is not None
-}
-#: (60xx,0102) of all sixteen overlays: which of a pixel's unused bits holds one (PS3.3 C.9.2).
-HEADER_TAGS |= {0x60000102 + (n << 17): f"OverlayBitPosition{n}" for n in range(16)}
-
-#: Codes (VR CS) that decide what is done with a slice.
-CODES = ("ImageType", "Modality", "LossyImageCompression", "PhotometricInterpretation")
 
 #: Transfer syntaxes that cannot hold a lossless image; of JPEG 2000, 91 can.
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)

@@ -16,7 +16,8 @@ from pydicom.tag import BaseTag
 from pipeline.dicom.read.alike import same_values, text_of
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.grouping import Part, numbered
-from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance
+from pipeline.dicom.read.header_tags import SPLITTING_KEYWORDS
+from pipeline.dicom.read.headers import Instance
 
 #: Further attributes that may tell slices at one place apart, read only where SPLITTING_KEYWORDS
 #: do not. Those of a person's own words and of times come last: they are numbered, not shown.

@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.grouping import Part
-from pipeline.dicom.read.headers import SPLITTING_KEYWORDS, Instance
+from pipeline.dicom.read.header_tags import SPLITTING_KEYWORDS
+from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.phases import (
     PHASE_KEYWORDS,
     PlacedSlices,

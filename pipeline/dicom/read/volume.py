@@ -21,7 +21,8 @@ from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unr
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.anatomy import anatomy_of
 from pipeline.dicom.read.grouping import group_key
-from pipeline.dicom.read.headers import DESCRIPTIVE_KEYWORDS, Instance
+from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
+from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.identifiers import patient_of
 from pipeline.dicom.read.pixels import DRAWN, StoredPixels, read_slice
 from pipeline.dicom.read.raw_elements import RawDataset

@@ -16,7 +16,7 @@ import pipeline.dicom.read.files
 from pipeline.core.refusals import Refusal, SeriesRefusedError, Unreadable
 from pipeline.dicom.read.codestream import require_matching_size
 from pipeline.dicom.read.fast_header import HEAD_BYTES, scan
-from pipeline.dicom.read.headers import HEADER_TAGS
+from pipeline.dicom.read.header_tags import HEADER_TAGS
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 
