@@ -47,7 +47,9 @@ def catch_library_warnings() -> None:
             logger.addHandler(logging.NullHandler())
         logger.propagate = False
     # nibabel writes to stderr by a handler that it adds when it is imported.
-    logging.getLogger("nibabel.global").addFilter(_on_record)
+    nibabel = logging.getLogger("nibabel.global")
+    nibabel.addFilter(_on_record)
+    nibabel.disabled = False  # as MLflow leaves all loggers when it has made its tables
 
 
 @contextmanager
