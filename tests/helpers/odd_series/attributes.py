@@ -66,7 +66,23 @@ CHARACTER_SETS: dict[str, tuple[str, bytes, bytes]] = {
         b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B",
         b"\x1b$B;3ED\x1b(B",
     ),
+    "misspelt": ("ISO-IR 100", "Müller^Jörg".encode("latin-1"), b"Schaedel"),
+    "unknown": ("ISO_IR 999", b"Doe^Jane", b"Thorax"),
+    "undeclared": ("", "Müller^Jörg".encode("latin-1"), "Schädel".encode("latin-1")),
     "Russian": ("ISO_IR 144", "Люкceмбypг".encode("iso8859-5"), "Грудь".encode("iso8859-5")),
+}
+
+#: Values that mean nothing sound, of attributes on which no voxel depends.
+MISLEADING = {
+    "SliceThickness": "0",
+    "SpacingBetweenSlices": "-0.625",
+    "GantryDetectorTilt": "-99.5",
+    "ReconstructionDiameter": "0",
+    "XRayTubeCurrent": "-1",
+    "WindowWidth": "400\\1500\\0",
+    "PatientAge": "47",
+    "StudyDate": "1999.12.31",
+    "LossyImageCompression": "0",
 }
 
 IMAGE_TYPES = (
@@ -109,7 +125,8 @@ class Header:
     """What a series' headers say. left_out, emptied: of OPTIONAL. as_un: attributes that a
     converter wrote as UN (PS3.5 6.2.2). numbering: of InstanceNumber. vendor: whose private
     blocks. blanks: after, before or instead of values. charset: a key of CHARACTER_SETS.
-    root: of the UIDs, a key of ROOTS. class_in_meta: SOPClassUID is there alone."""
+    root: of the UIDs, a key of ROOTS. class_in_meta: SOPClassUID is there alone.
+    misleading: of MISLEADING."""
 
     left_out: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
@@ -127,6 +144,7 @@ class Header:
     patient_id: str = "SECRET-4711"
     class_in_meta: bool = False
     modality: str = "CT"
+    misleading: frozenset[str] = frozenset()
 
 
 def header_elements(header: Header, index: int, slices: int) -> list[Element]:
@@ -134,6 +152,7 @@ def header_elements(header: Header, index: int, slices: int) -> list[Element]:
     charset, name, description = CHARACTER_SETS[header.charset]
     values: dict[str, str | bytes] = {**OPTIONAL, "PatientName": name, "RescaleType": ""}
     values["SeriesDescription"] = description
+    values |= {name: MISLEADING[name] for name in header.misleading}
     values["RescaleType"] = header.rescale_type
     values["KVP"] = header.kvp_styles[index % len(header.kvp_styles)]
     if header.image_type is not None:
@@ -178,6 +197,8 @@ def _instance_number(numbering: str, index: int, slices: int) -> str | None:
         "plus": f"+{index + 1}",
         "zeros": f"{index + 1:05d}",
         "leading": f" {index + 1}",
+        "decimal": f"{index + 1}.0",
+        "text": f"IM{index + 1}",
         "shuffled": str((index * 2) % slices + 1 if slices % 2 else index ^ 1),
     }[numbering]
 

@@ -23,6 +23,7 @@ from helpers.odd_series.attributes import (
     CHARACTER_SETS,
     IMAGE_TYPES,
     MAY_BE_EMPTY,
+    MISLEADING,
     OPTIONAL,
     PHASES,
     ROOTS,
@@ -142,7 +143,7 @@ def geometries() -> st.SearchStrategy[Geometry]:
             _one_of(-10.5, 0.0, 123.456), _one_of(-20.25, 200.0), _one_of(0.0, -1234.5)
         ),
         decimals=_one_of(6, 3, 1, 10),
-        style=_one_of("plain", "trimmed", "plus", "exponent", "leading", "trailing"),
+        style=_one_of("plain", "trimmed", "plus", "exponent", "leading", "trailing", "long"),
         jitter=_one_of(0.0, 0.0, 2e-7, 8e-10),
         mixed_texts=st.booleans(),
     )
@@ -202,6 +203,8 @@ def headers() -> st.SearchStrategy[Header]:
             "zeros",
             "leading",
             "shuffled",
+            "decimal",
+            "text",
         ),
         image_type=_one_of(*IMAGE_TYPES, None),
         rescale_type=_one_of("HU", "", "HU ", "hu", "Houndsfield Unit"),
@@ -215,6 +218,7 @@ def headers() -> st.SearchStrategy[Header]:
         class_in_meta=_one_of(False, False, True),
         patient_id=_one_of("SECRET-4711", "", "  ", " 4711 "),
         modality=_one_of("CT", "CT", "ct"),
+        misleading=_some_of(tuple(MISLEADING)),
     )
 
 

@@ -97,9 +97,12 @@ class Geometry:
 
 
 def ds(value: float, decimals: int, style: str) -> str:
-    """A number as a DS (PS3.5 6.2): at most 16 characters, with a sign, an exponent or blanks."""
+    """A number as a DS (PS3.5 6.2): at most 16 characters, with a sign, an exponent or blanks;
+    but for "long"."""
     value = round(value, decimals) + 0.0
     digits = decimals
+    if style == "long":  # more than a DS may have, as many writers have it
+        return f"{value:.16f}"
     if style == "exponent" and value:
         digits = max(0, decimals + int(np.floor(np.log10(abs(value)))))
     while True:
