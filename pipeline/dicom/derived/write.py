@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.charset import convert_encodings, encode_string
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
@@ -56,6 +57,7 @@ NOT_KEPT = frozenset((PIXEL_DATA, *map(tag_for_keyword, STALE)))
 #: In the derivation description where the source does not say that its values are HU.
 TAKEN_AS_HU = "taken as HU by the choice of the user"
 MAX_SERIES_NUMBER = 2**31 - 1
+MAX_LO_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -219,11 +221,21 @@ def series_number(source: Dataset, operation: Operation) -> int:
 
 def series_description(source: Dataset, operation: Operation, part: str = "") -> str:
     """The SeriesDescription: the operation's label, the part, and the source's description,
-    unless that identifies the patient. At most 64 characters (VR LO)."""
+    unless that identifies the patient. At most 64 characters (VR LO), and bytes: dciodvfy counts
+    those of other scripts too, and the escapes between them."""
     original = str(source.get("SeriesDescription") or "")
     kept = "" if identity_in(original, source) else original
     text = " | ".join(text for text in (operation.label, part, kept) if text)
-    return text.replace("\\", "/")[:64].rstrip(" |")  # a backslash would begin a second value
+    text = text.replace("\\", "/")[:MAX_LO_LENGTH]  # a backslash would begin a second value
+    while _encoded_length(text, source) > MAX_LO_LENGTH:
+        text = text[:-1]
+    return text.rstrip(" |")
+
+
+def _encoded_length(text: str, source: Dataset) -> int:
+    if text.isascii():
+        return len(text)
+    return len(encode_string(text, convert_encodings(source.get("SpecificCharacterSet"))))
 
 
 def code_item(value: str, designator: str, meaning: str) -> Dataset:

@@ -490,3 +490,19 @@ def test_words_of_big_endian_are_swapped_also_in_items(tmp_path):
         (kept,) = pydicom.dcmread(path).VOILUTSequence
         assert kept.LUTData == values.tobytes()
         assert kept.LUTDescriptor == [3, 0, 16]
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "GB18030", "\\ISO 2022 IR 87"])
+def test_a_long_description_in_another_script_is_cut_by_its_bytes(
+    tmp_path, require_program, charset
+):
+    require_program("dciodvfy")
+    for index in range(SLICES):
+        source = ct_slice(
+            index, SpecificCharacterSet=charset.split("\\"), SeriesDescription="胸部" * 10
+        )
+        save(source, tmp_path / "in" / f"{index}.dcm")
+    assert exported(tmp_path / "in", tmp_path / "out").instances == SLICES
+    derived = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert len(derived.get_item("SeriesDescription").value) <= 64
+    assert "胸部胸" in derived.SeriesDescription
