@@ -49,7 +49,7 @@ def catch_library_warnings() -> None:
     # nibabel writes to stderr by a handler that it adds when it is imported.
     nibabel = logging.getLogger("nibabel.global")
     nibabel.addFilter(_on_record)
-    nibabel.disabled = False  # as MLflow leaves all loggers when it has made its tables
+    nibabel.setLevel(logging.WARNING)  # MLflow lets the root logger have errors alone
 
 
 @contextmanager
