@@ -90,11 +90,14 @@ def is_even(instances: Sequence[Instance]) -> bool:
 def _is_rounded_grid(origins: NDArray[np.float64], decimals_mm: NDArray[np.float64]) -> bool:
     """Whether the slices' origins [slices, 3] are those of an even grid, each coordinate rounded.
 
-    A step of less than two last decimals says nothing: a gap would look the same.
+    Steps of less than two last decimals say nothing unless they are all alike: a gap would look
+    the same.
     """
     units = origins / decimals_mm
-    main = int(np.abs(units[-1] - units[0]).argmax())
-    return bool(np.abs(np.diff(units[:, main])).min() >= 2 - 1e-6 and _is_rounded_line(units))
+    main = int(np.abs(origins[-1] - origins[0]).argmax())
+    steps = np.abs(np.diff(units[:, main]))
+    is_clear = steps.min() >= 2 - 1e-6 or np.ptp(steps) <= 1e-6
+    return bool(is_clear and _is_rounded_line(units))
 
 
 def _is_rounded_line(units: NDArray[np.float64]) -> bool:

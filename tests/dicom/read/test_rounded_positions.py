@@ -56,6 +56,16 @@ def test_ties_that_were_rounded_to_even_are_even(tmp_path):
     assert only_series(tmp_path).evenly_spaced
 
 
+def test_whole_millimetres_beside_a_coordinate_that_was_rounded_are_even(tmp_path):
+    """Steps of one last decimal of z, but all alike: no gap hides there."""
+
+    def edit(dataset: Dataset, index: int) -> None:
+        dataset.ImagePositionPatient = ["0", f"{round(0.087 * index, 1):g}", str(index)]
+
+    write_series(tmp_path, 6, edit=edit)
+    assert only_series(tmp_path).evenly_spaced
+
+
 def test_a_tilted_stack_that_was_rounded_is_even(tmp_path):
     def edit(dataset: Dataset, index: int) -> None:
         tilt = np.radians(15)
