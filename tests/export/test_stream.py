@@ -23,11 +23,12 @@ from torch import nn
 
 import pipeline.dicom.derived.encode
 import pipeline.dicom.derived.publish
-import pipeline.dicom.read.volume
+import pipeline.dicom.read.pixels
 from pipeline.core.errors import LdctError
 from pipeline.core.ordered_pool import map_in_order
-from pipeline.dicom.read.pixels import StoredPixels, read_slice
+from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export, export_denoised
 from pipeline.inference.drift import Traits, drift, measured_slices, summary, traits
@@ -200,7 +201,7 @@ def test_memory_does_not_grow_with_the_series(tmp_path, monkeypatch, model):
         weakref.finalize(pixels, alive.discard, id(pixels))
         return pixels
 
-    monkeypatch.setattr(pipeline.dicom.read.volume, "read_slice", counted)
+    monkeypatch.setattr(pipeline.dicom.read.pixels, "read_slice", counted)
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no validators
     gc.collect()
     export_denoised(model, CARD, series, Export(tmp_path / "out", difference=True))

@@ -24,7 +24,7 @@ from pipeline.dicom.derived.write import (
     image_reference,
     image_uid,
 )
-from pipeline.dicom.read.pixels import StoredPixels
+from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice
 
 PADDING = -32768

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pipeline.core.errors import LdctError
-from pipeline.dicom.read.pixels import StoredPixels
+from pipeline.dicom.read.stored_pixels import StoredPixels
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from pipeline.dicom.read.phases import (
     phases_of,
     split_by,
 )
-from pipeline.dicom.read.pixels import StoredPixels, read_slice
+from pipeline.dicom.read.pixels import try_slice
 from pipeline.dicom.read.slice_requirements import FOR_TRAINING
 from pipeline.dicom.read.spacing import POSITION_TOLERANCE_MM, is_even
+from pipeline.dicom.read.stored_pixels import StoredPixels
 
 #: A part of fewer slices is one table position of a step-and-shoot scan, not a volume.
 MIN_PART_SLICES = 3
@@ -138,7 +139,7 @@ def _by_place(ordered: Sequence[Instance]) -> Iterator[list[Instance]]:
 
 def _one_at_a_place(place: Sequence[Instance]) -> tuple[Instance, list[Refusal]]:
     """The slice to use of those that share a place, and why each of the others is left out."""
-    read = [(instance, _read(instance)) for instance in place]
+    read = [(instance, try_slice(instance)) for instance in place]
     sound = [(instance, pixels) for instance, pixels in read if isinstance(pixels, StoredPixels)]
     if not sound:  # reading the volume says what is wrong with the one that is kept
         return place[0], [found for _, found in read[1:] if isinstance(found, Refusal)]
@@ -152,15 +153,6 @@ def _one_at_a_place(place: Sequence[Instance]) -> tuple[Instance, list[Refusal]]
         for other, _ in sound[1:]
     ]
     return first, copies + [found for _, found in read if isinstance(found, Refusal)]
-
-
-def _read(instance: Instance) -> StoredPixels | Refusal:
-    try:
-        return read_slice(instance)
-    except Unreadable as fault:
-        return fault.refusal(instance.path)
-    except Exception as error:  # decoders raise many kinds on damaged streams
-        return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
 
 
 def _equal(one: StoredPixels, other: StoredPixels) -> bool:

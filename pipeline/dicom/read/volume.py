@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.hu_scale import ValueCounts
-from pipeline.core.library_warnings import library_remarks
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
@@ -24,10 +23,12 @@ from pipeline.dicom.read.grouping import group_key
 from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.identifiers import patient_of
-from pipeline.dicom.read.pixels import DRAWN, StoredPixels, read_slice
+from pipeline.dicom.read.pixels import try_slice
 from pipeline.dicom.read.raw_elements import RawDataset
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.slice_requirements import numbers, optional_number
+from pipeline.dicom.read.stored_pixels import StoredPixels
+from pipeline.dicom.read.unmeasured_pixels import DRAWN
 
 #: Threads that decode: more of them than cores gain nothing.
 READER_THREADS = min(4, os.cpu_count() or 1)
@@ -189,7 +190,7 @@ def _read_into(
     image_hu: NDArray[np.float32], valid: NDArray[np.bool_], number: int, instance: Instance
 ) -> tuple[str, ...] | Refusal:
     """Fill slice `number`; its warnings, or its Refusal."""
-    pixels = _pixels(instance)
+    pixels = try_slice(instance)
     if isinstance(pixels, Refusal):
         return pixels
     pixels.fill(image_hu[number], valid[number])
@@ -197,19 +198,8 @@ def _read_into(
 
 
 def _decoded(instance: Instance) -> Slice | Refusal:
-    pixels = _pixels(instance)
+    pixels = try_slice(instance)
     return pixels if isinstance(pixels, Refusal) else Slice(instance, pixels, pixels.image_hu)
-
-
-def _pixels(instance: Instance) -> StoredPixels | Refusal:
-    try:
-        with library_remarks() as heard:
-            pixels = read_slice(instance)
-    except Unreadable as fault:
-        return fault.refusal(instance.path)
-    except Exception as error:  # decoders raise many kinds on damaged streams
-        return Unreadable(f"cannot be read ({type(error).__name__})").refusal(instance.path)
-    return replace(pixels, warnings=(*pixels.warnings, *heard)) if heard else pixels
 
 
 def _remaining(series: Series, kept: list[Instance], refusals: list[Refusal]) -> Series:

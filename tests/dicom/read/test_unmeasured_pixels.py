@@ -15,8 +15,9 @@ from torch import nn
 
 from pipeline.core.errors import NothingUsableError
 from pipeline.dicom.derived.check import check_tree
-from pipeline.dicom.read.pixels import DRAWN, LOSSY_PADDING, read_pixels
+from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.unmeasured_pixels import DRAWN, LOSSY_PADDING
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.series import Export, export_denoised
 from pipeline.ingest.ingest import ingest
