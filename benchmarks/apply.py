@@ -32,7 +32,8 @@ from pipeline.dicom.derived.publish import derived_series
 from pipeline.dicom.derived.write import write_slice
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice, SliceReader
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.inference.denoise import apply_to_slices
 from pipeline.models.adapters.base import build_model, place
 from pipeline.models.adapters.card import ModelCard

@@ -28,7 +28,8 @@ from pipeline.dicom.deidentify.profile import Options, deidentify
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Discovery, Series
 from pipeline.export.labels import require_form
-from pipeline.export.series import Export, Exported, export_simulated
+from pipeline.export.series import Export, Exported
+from pipeline.export.simulated import export_simulated
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.physics.lowdose import LowDoseCT

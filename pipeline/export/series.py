@@ -1,10 +1,9 @@
-"""Stage export: apply a model to a source, and write the result in the source's form: a derived
-DICOM series, or an image file of the same format."""
+"""Stage export: write what was made of a source in the source's form, a derived DICOM series or
+an image file of the same format."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.core.hu_scale import values_of
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
-from pipeline.core.types import Progress
-from pipeline.core.versions import VERSION
 from pipeline.core.volume import Volume
 from pipeline.dicom.derived.difference import write_slice_difference
 from pipeline.dicom.derived.encode import UNCOMPRESSED, require_syntax
@@ -28,20 +24,13 @@ from pipeline.dicom.derived.publish import (
     SliceWriter,
     derived_series,
 )
-from pipeline.dicom.derived.write import DOSE_SIMULATED, Operation, write_slice
+from pipeline.dicom.derived.write import Operation, write_slice
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
-from pipeline.inference.denoise import apply_model, apply_to_slices
-from pipeline.inference.dose_choice import choose_dose
-from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
+from pipeline.dicom.read.volume import Slice, read_volume
 from pipeline.io.discover import Source
 from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import Air, read_padded, write_image, written_suffix
-from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
-from pipeline.models.adapters.card import ModelCard
-from pipeline.physics.calibration import Calibration
-from pipeline.physics.lowdose import LowDoseCT
 
 #: Slices that wait to be written while the next ones are computed: two batches.
 MAX_UNWRITTEN_SLICES = 8
@@ -95,120 +84,6 @@ class Export:
         require_syntax(self.syntax)
 
 
-def export_denoised(
-    model: nn.Module,
-    card: ModelCard,
-    source: Source,
-    to: Export,
-    progress: Progress = lambda slices: None,
-    *,
-    operation: Operation | None = None,
-) -> Exported:
-    """Denoise a source: write a derived series, or an image file of the source's format.
-
-    operation: what the model does, where that is no denoising. A series is processed as a stream:
-    only some slices are in memory, which are decoded, denoised, written and checked in parallel.
-    The report's detail "drift" holds what is unlike the series that the model learned from, "dose"
-    what a model that is told the dose made up for, and why (inference.dose_choice). Raises
-    LdctError for a derived series that fails its check, which is then not written.
-    """
-
-    def drift_of(volume: Volume) -> dict[str, object]:
-        """The detail "drift", for a model that knows what its training series were like."""
-        if card.seen is None:
-            return {}
-        return {"drift": drift(traits(volume), TrainingTraits.from_dict(card.seen))}
-
-    def compute(volume: Volume) -> Derived:
-        """The denoised volume."""
-        applied = _applied(model, card, lambda: volume, operation)
-        output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
-        return Derived(output_hu, applied.operation, {**applied.details, **drift_of(volume)})
-
-    if not isinstance(source, Series):
-        return _export_image(source, to, compute)
-    try:
-        applied = _applied(model, card, lambda: _sample(source), operation)
-        report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
-    except SeriesRefusedError as refused:
-        return Exported(None, refused.refusals)
-    details = {**applied.details, **drift_of(_sample(reader.series))}
-    warnings = [*reader.series.warnings, *reader.values.remarks()]
-    return Exported(report.with_details(warnings=warnings, **details), reader.refusals)
-
-
-def _sample(series: Series) -> Volume:
-    """Some slices, on which a series is measured."""
-    return read_slices(series, measured_slices(len(series.instances)))
-
-
-class _Applied(NamedTuple):
-    """A model as it is applied to one source, what that is called, and details for the report."""
-
-    model: nn.Module
-    operation: Operation
-    details: dict[str, object]
-
-
-def _applied(
-    model: nn.Module,
-    card: ModelCard,
-    sample: Callable[[], Volume],
-    operation: Operation | None,
-) -> _Applied:
-    """The model as it is; one that is told the dose, at the ratio for this source."""
-    if not isinstance(model, AnyDoseModel) or card.dose is None:
-        return _Applied(model, operation or card.operation(), {})
-
-    def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
-        """One slice at one ratio."""
-        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
-
-    choice = choose_dose(card.dose, sample(), denoise)
-    told = at_dose_ratio(model, choice.dose_ratio)
-    return _Applied(told, card.operation(choice), {"dose": choice.to_dict()})
-
-
-def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: int) -> Exported:
-    """Write a simulated low-dose copy of a source; the same seed gives the same noise.
-
-    The report's detail "calibration" is the scanner's setting, configured or measured. Raises
-    CalibrationError where it had to be measured and could not be, and LdctError as
-    export_denoised does.
-    """
-
-    def compute(volume: Volume) -> Derived:
-        """The volume with noise inserted."""
-        scan = physics.calibration(volume)
-        image_hu = physics(volume, np.random.default_rng(seed), scan)
-        operation = _simulation(physics, scan, seed)
-        return Derived(image_hu, operation, {"calibration": scan.facts()})
-
-    if not isinstance(source, Series):
-        return _export_image(source, to, compute)
-    try:
-        return _export_whole(source, to, compute)
-    except SeriesRefusedError as refused:
-        return Exported(None, refused.refusals)
-
-
-def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
-    noise = physics.description
-    if physics.photons_per_ray is None:
-        noise += f" ({scan.photons_per_ray:.3g} measured, {scan.measured_noise_hu:.1f} HU of noise)"
-    return Operation(
-        label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
-        description=(
-            f"Simulated at dose fraction {physics.dose_fraction:g} by noise insertion (Yu et al. "
-            f"2012), {noise}, seed {seed}. Not for diagnosis."
-        ),
-        code=DOSE_SIMULATED,
-        equipment="dose simulation",
-        equipment_version=VERSION,
-        identity=f"{physics!r}/{seed}",
-    )
-
-
 @dataclass(frozen=True)
 class Derived:
     """A processed volume: image_hu [slices, rows, columns], the operation, and report details."""
@@ -221,31 +96,20 @@ class Derived:
 Compute = Callable[[Volume], Derived]
 
 
-def _stream_series(
-    series: Series, to: Export, model: nn.Module, operation: Operation, progress: Progress
-) -> tuple[ExportReport, SliceReader]:
-    """Decode, infer and write in parallel; the reader has then read all slices."""
-    require_identifiers(series)
-    reader = SliceReader(series)
-    return publish(_denoised(model, reader, progress), series, operation, to), reader
+def export_whole(source: Source, to: Export, compute: Compute) -> Exported:
+    """Process a source with what needs all of its volume at once, and write the result.
+
+    Raises LdctError as `publish` and `write_image` do.
+    """
+    if not isinstance(source, Series):
+        return export_image(source, to, compute)
+    try:
+        return _export_series(source, to, compute)
+    except SeriesRefusedError as refused:
+        return Exported(None, refused.refusals)
 
 
-def _denoised(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
-    """Each slice with the model's output; the model works on a few slices at a time."""
-    in_progress: deque[Slice] = deque()
-
-    def inputs() -> Iterator[NDArray[np.float32]]:
-        """Each slice in HU, kept until its output is there."""
-        for slice_ in reader.slices():
-            in_progress.append(slice_)
-            yield slice_.image_hu
-
-    for output_hu in apply_to_slices(model, inputs(), progress=progress):
-        yield replace(in_progress.popleft(), image_hu=output_hu)
-
-
-def _export_whole(series: Series, to: Export, compute: Compute) -> Exported:
-    """Process a series with what needs all of its volume at once."""
+def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
     require_identifiers(series)
     reading = read_volume(series)
     derived = compute(reading.volume)
@@ -275,7 +139,11 @@ def require_identifiers(series: Series) -> None:
         raise SeriesRefusedError(unidentified)
 
 
-def _export_image(path: Path, to: Export, compute: Compute) -> Exported:
+def export_image(path: Path, to: Export, compute: Compute) -> Exported:
+    """Process an image file, and write the result in the file's format.
+
+    Its padding is put back. Raises LdctError as `write_image` does.
+    """
     try:
         found = read_padded(path, air=to.air)
     except Unreadable as fault:

@@ -17,7 +17,8 @@ from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.inference.denoise import apply_model
 from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.models.adapters.base import build_model

@@ -205,7 +205,7 @@ class Task(ABC, Generic[RunT, ResultT]):
         config: RunT,
         progress: Progress = lambda slices: None,
     ) -> Exported:
-        """The model over one source, written in the source's format; see pipeline.export.series."""
+        """The model over one source, written in the source's format; see pipeline.export."""
 
     @abstractmethod
     def write_report(

@@ -17,7 +17,8 @@ from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.evaluation.requests import EvaluateRequest, RealPair, measure_denoiser
-from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export, Exported
 from pipeline.inference.drift import seen_by
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard

@@ -20,7 +20,8 @@ from pipeline.data.stored_pictures import StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.gates import judge_restoration
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationResult, evaluate_restoration
-from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.ingest.picture_ingest import store_bundled, store_picture_files

@@ -40,7 +40,9 @@ from pipeline.dicom.derived.write import SUBTRACTED, SeriesTarget
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
-from pipeline.export.series import Export, export_denoised, export_simulated, publish
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export, publish
+from pipeline.export.simulated import export_simulated
 from pipeline.models.adapters.card import ModelCard
 from pipeline.physics.lowdose import LowDoseCT
 

@@ -16,7 +16,8 @@ from torch import nn
 from pipeline.config.dose import DoseRequest
 from pipeline.config.sections import Normalize
 from pipeline.core.errors import ConfigError
-from pipeline.export.series import Export, Exported, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export, Exported
 from pipeline.models.adapters.any_dose import AnyDoseModel
 from pipeline.models.adapters.card import LoadedModel, ModelCard
 

@@ -30,7 +30,8 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
-from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export
 from pipeline.inference.drift import Traits, drift, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 

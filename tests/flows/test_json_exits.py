@@ -26,7 +26,7 @@ from flows.cli import app as cli
 from flows.cli.endings import PARTIAL
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
-from pipeline.export.series import export_denoised
+from pipeline.export.denoised import export_denoised
 from pipeline.physics.phantoms.patient import patient_phantom
 
 REASONS = {

@@ -32,7 +32,8 @@ from helpers.pacs import FolderPeer, series_of, settings, write_ct
 from pipeline.config.load import parse_config
 from pipeline.core.atomic_files import replacing
 from pipeline.dicom.read.series import find_series
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.models.adapters.base import ModelAdapter, build_model
 from pipeline.models.adapters.card import ModelCard

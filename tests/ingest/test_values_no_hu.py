@@ -13,7 +13,8 @@ from torch import nn
 from flows.stages import keys_by_side, split_stage
 from pipeline.core.errors import NothingUsableError
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.io.volume_files import read_image
 from pipeline.models.adapters.card import ModelCard

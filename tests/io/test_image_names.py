@@ -15,7 +15,8 @@ from torch import nn
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import patient_pseudonym
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.image_names import result_name
 from pipeline.models.adapters.card import ModelCard

@@ -19,7 +19,8 @@ from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.unmeasured_pixels import DRAWN, LOSSY_PADDING
 from pipeline.dicom.read.volume import read_volume
-from pipeline.export.series import Export, export_denoised
+from pipeline.export.denoised import export_denoised
+from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.store import Store

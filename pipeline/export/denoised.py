@@ -1,0 +1,131 @@
+"""Stage export: a denoiser over one source, a series slice by slice; at a dose where it takes one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.core.refusals import SeriesRefusedError
+from pipeline.core.types import Progress
+from pipeline.core.volume import Volume
+from pipeline.dicom.derived.write import Operation
+from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.volume import Slice, SliceReader, read_slices
+from pipeline.export.series import (
+    Derived,
+    Export,
+    Exported,
+    ExportReport,
+    export_image,
+    publish,
+    require_identifiers,
+)
+from pipeline.inference.denoise import apply_model, apply_to_slices
+from pipeline.inference.dose_choice import choose_dose
+from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
+from pipeline.io.discover import Source
+from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
+from pipeline.models.adapters.card import ModelCard
+
+
+def export_denoised(
+    model: nn.Module,
+    card: ModelCard,
+    source: Source,
+    to: Export,
+    progress: Progress = lambda slices: None,
+    *,
+    operation: Operation | None = None,
+) -> Exported:
+    """Denoise a source: write a derived series, or an image file of the source's format.
+
+    operation: what the model does, where that is no denoising. A series is processed as a stream:
+    only some slices are in memory, which are decoded, denoised, written and checked in parallel.
+    The report's detail "drift" holds what is unlike the series that the model learned from, "dose"
+    what a model that is told the dose made up for, and why (inference.dose_choice). Raises
+    LdctError for a derived series that fails its check, which is then not written.
+    """
+
+    def drift_of(volume: Volume) -> dict[str, object]:
+        """The detail "drift", for a model that knows what its training series were like."""
+        if card.seen is None:
+            return {}
+        return {"drift": drift(traits(volume), TrainingTraits.from_dict(card.seen))}
+
+    def compute(volume: Volume) -> Derived:
+        """The denoised volume."""
+        applied = _applied(model, card, lambda: volume, operation)
+        output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
+        return Derived(output_hu, applied.operation, {**applied.details, **drift_of(volume)})
+
+    if not isinstance(source, Series):
+        return export_image(source, to, compute)
+    try:
+        applied = _applied(model, card, lambda: _sample(source), operation)
+        report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
+    except SeriesRefusedError as refused:
+        return Exported(None, refused.refusals)
+    details = {**applied.details, **drift_of(_sample(reader.series))}
+    warnings = [*reader.series.warnings, *reader.values.remarks()]
+    return Exported(report.with_details(warnings=warnings, **details), reader.refusals)
+
+
+def _sample(series: Series) -> Volume:
+    """Some slices, on which a series is measured."""
+    return read_slices(series, measured_slices(len(series.instances)))
+
+
+class _Applied(NamedTuple):
+    """A model as it is applied to one source, what that is called, and details for the report."""
+
+    model: nn.Module
+    operation: Operation
+    details: dict[str, object]
+
+
+def _applied(
+    model: nn.Module,
+    card: ModelCard,
+    sample: Callable[[], Volume],
+    operation: Operation | None,
+) -> _Applied:
+    """The model as it is; one that is told the dose, at the ratio for this source."""
+    if not isinstance(model, AnyDoseModel) or card.dose is None:
+        return _Applied(model, operation or card.operation(), {})
+
+    def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
+        """One slice at one ratio."""
+        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
+
+    choice = choose_dose(card.dose, sample(), denoise)
+    told = at_dose_ratio(model, choice.dose_ratio)
+    return _Applied(told, card.operation(choice), {"dose": choice.to_dict()})
+
+
+def _stream_series(
+    series: Series, to: Export, model: nn.Module, operation: Operation, progress: Progress
+) -> tuple[ExportReport, SliceReader]:
+    """Decode, infer and write in parallel; the reader has then read all slices."""
+    require_identifiers(series)
+    reader = SliceReader(series)
+    return publish(_denoised(model, reader, progress), series, operation, to), reader
+
+
+def _denoised(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:
+    """Each slice with the model's output; the model works on a few slices at a time."""
+    in_progress: deque[Slice] = deque()
+
+    def inputs() -> Iterator[NDArray[np.float32]]:
+        """Each slice in HU, kept until its output is there."""
+        for slice_ in reader.slices():
+            in_progress.append(slice_)
+            yield slice_.image_hu
+
+    for output_hu in apply_to_slices(model, inputs(), progress=progress):
+        yield replace(in_progress.popleft(), image_hu=output_hu)
