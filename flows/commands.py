@@ -17,6 +17,7 @@ from flows.pictures import apply_to_pictures
 from flows.runtime.orchestration import in_flow, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
+from flows.sides import series_by_side
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
@@ -67,7 +68,7 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
         if unless_known and (known := known_version(store, planned, sides)):
             return {"known": known}
         trained = train_and_register(store, planned, sides, folder=folder, clock=clock)
-        series = stages.series_by_side(store, planned, sides)
+        series = series_by_side(store, planned, sides)
         return {"task": config.task, **clock.facts(), **trained.facts(), "series": series}
 
     return in_flow("ldct-train", body, always=True)

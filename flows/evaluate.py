@@ -9,6 +9,7 @@ from flows import stages
 from flows.commands import only_series
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
+from flows.sides import keys_by_side, series_by_side
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Split
@@ -100,8 +101,8 @@ def _keys(store: Store, config: RunConfig) -> tuple[Sides, list[Json]]:
     """Series by side, those of the test patients ready to be evaluated on; what is told of all."""
     sides = _sides(store, config)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
-    keys = stages.keys_by_side(store, config, sides)
-    return keys, stages.series_by_side(store, config, sides)
+    keys = keys_by_side(store, config, sides)
+    return keys, series_by_side(store, config, sides)
 
 
 def _sides(store: Store, config: RunConfig) -> dict[str, str]:

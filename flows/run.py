@@ -17,7 +17,7 @@ from flows import stages
 from flows.batch import Batch
 from flows.runtime.private_errors import StageFailedError, redact_errors
 from flows.runtime.timings import StageTimings
-from flows.stages import UNUSED
+from flows.sides import UNUSED, keys_by_side
 from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -102,7 +102,7 @@ def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimi
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)
     report |= trained.facts()
     loaded = clock.run("load", stages.load_stage, trained.card.uri)
-    held_back = stages.keys_by_side(store, config, sides)[TEST]
+    held_back = keys_by_side(store, config, sides)[TEST]
     trained = _behind_denoiser(asked, loaded.model, trained, store, config, held_back, clock)
     report |= trained.facts() | _measured(asked, loaded.model, store, config, held_back, clock)
     applied_to = held_back if task_of(config).takes_series else []
@@ -113,7 +113,7 @@ def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimi
         **clock.facts(),
         "versions": versions(),
         **_split_facts(config, sides),
-        **_with_sides(ingested.to_dict(), stages.keys_by_side(store, config, sides)),
+        **_with_sides(ingested.to_dict(), keys_by_side(store, config, sides)),
         "config": config.resolved(),
     }
     page, curve = out / REPORT_HTML, trained.curve

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
 from flows.runtime.progress import log as progress_log
+from flows.sides import is_usable, keys_by_side, may_be_no_hu
 from flows.tracking.references import load_named
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
@@ -31,8 +32,6 @@ from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
-from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
-from pipeline.store.series_record import SeriesRecord
 from pipeline.store.splits import split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -43,8 +42,6 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
     from flows.tracking.mlflow_run import TrackedRun
 
 Curve = list[dict[str, float]]
-#: The side of a series that the task cannot use, or that a published split does not list.
-UNUSED = "unused"
 
 
 @stage_task("ingest")
@@ -71,10 +68,10 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
     """Side by patient, recorded in the store so that no patient changes sides; one without a series
     that the task can use is on none."""
     records = store.records()
-    usable = {record.patient for key, record in records.items() if _usable(store, key, config)}
+    usable = {record.patient for key, record in records.items() if is_usable(store, key, config)}
     if patients and usable.isdisjoint(patients):
-        held = [record.scale_fault for record in records.values() if _held_back(record, config)]
-        raise NothingUsableError(held[0] if held else task_of(config).nothing_usable(config))
+        faults = [record.scale_fault for record in records.values() if may_be_no_hu(record, config)]
+        raise NothingUsableError(faults[0] if faults else task_of(config).nothing_usable(config))
     sides = split_patients(
         [patient for patient in patients if patient in usable],
         config.data.split,
@@ -267,43 +264,3 @@ def report_stage(
     """Write the run's page to `path`."""
     with StageProgress("report"):
         task_of(config).write_report(report, model, store, keys, config, curve=curve, path=path)
-
-
-def keys_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> dict[str, list[str]]:
-    """Series keys on each side, of those that the task can use; a patient without a side in
-    this run is on none."""
-    found: dict[str, list[str]] = {side: [] for side in (TRAIN, VALIDATION, TEST)}
-    for key, record in sorted(store.records().items()):
-        if record.patient in sides and _usable(store, key, config):
-            found[sides[record.patient]].append(key)
-    return found
-
-
-def _usable(store: Store, key: str, config: RunConfig) -> bool:
-    held_back = _held_back(store.record(key), config)
-    return not held_back and task_of(config).usable(store, key, config)
-
-
-def _held_back(record: SeriesRecord, config: RunConfig) -> bool:
-    """Whether the values of a series may be no HU, and the run does not take them all the same."""
-    return bool(record.scale_fault) and config.data.intake.air == "require"
-
-
-def series_by_side(store: Store, config: RunConfig, sides: dict[str, str]) -> list[Json]:
-    """What a run has of a store: each series with its side, UNUSED for what the task cannot use or
-    has no side, and with the remarks that were made when it was stored."""
-    side_of = {key: s for s, keys in keys_by_side(store, config, sides).items() for key in keys}
-    return [
-        {
-            "series": key,
-            "patient": record.patient,
-            "side": side_of.get(key, UNUSED),
-            "slices": record.shape[0],
-            "warnings": [
-                remark
-                for kind in ("warnings", "geometry")
-                for remark in record.provenance.get(kind, [])
-            ],
-        }
-        for key, record in sorted(store.records().items())
-    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows import stages
 from flows.runtime.timings import StageTimings
+from flows.sides import keys_by_side
 from flows.tracking.registry import Registry
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
@@ -55,7 +56,7 @@ class Trained:
 
 def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str | None:
     """The newest version that was trained on the same data by the same configuration."""
-    data_digest = store.data_digest(stages.keys_by_side(store, config, sides)[TRAIN])
+    data_digest = store.data_digest(keys_by_side(store, config, sides)[TRAIN])
     wanted = config.register_.name, data_digest, digest(config.resolved())
     versions = [
         row.version
@@ -73,7 +74,7 @@ def train_and_register(
     folder keeps the checkpoint, from which an interrupted training goes on.
     """
     require_step_for(process_group(), config)  # before the data is made ready, which takes minutes
-    keys = stages.keys_by_side(store, config, sides)
+    keys = keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])
     with Registry.default().run(config, data_digest=data_digest) as run:

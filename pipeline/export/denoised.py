@@ -1,4 +1,4 @@
-"""Stage export: a denoiser over one source, a series slice by slice; at a dose where it takes one."""
+"""Stage export: a denoiser over one source, at the dose asked for; a series slice by slice."""
 
 from __future__ import annotations
 

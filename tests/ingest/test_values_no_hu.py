@@ -10,7 +10,8 @@ from helpers.dicom import KEY, ct_slice, only_series, save
 from helpers.images import run_config
 from torch import nn
 
-from flows.stages import keys_by_side, split_stage
+from flows.sides import keys_by_side
+from flows.stages import split_stage
 from pipeline.core.errors import NothingUsableError
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.denoised import export_denoised
