@@ -41,7 +41,7 @@ def same_texts(values: Sequence[object]) -> list[str]:
 def same_values(values: Sequence[object], tolerance: float = SAME_NUMBER) -> list[Hashable]:
     """Equal results for the same values: of numbers their cluster's, of others their words."""
     texts = same_texts(values)
-    numbers = {text: number for text in set(texts) if (number := _number(text)) is not None}
+    numbers = {text: number for text in set(texts) if (number := number_of(text)) is not None}
     if not numbers:
         return list(texts)
     found = clusters(np.array(list(numbers.values())), tolerance)
@@ -49,7 +49,8 @@ def same_values(values: Sequence[object], tolerance: float = SAME_NUMBER) -> lis
     return [cluster_of.get(text, text) for text in texts]
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """The finite number that a text writes; None for another text."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The size that a compressed frame states itself, read before it is decoded.
+"""What a compressed frame says itself: its size, read before it is decoded, and its faults.
 
 A damaged or hostile stream may state another size than the header, and decoders allocate what
 the stream states.
@@ -10,7 +10,7 @@ from struct import Struct
 
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from pipeline.core.refusals import Unreadable
 
@@ -39,6 +39,12 @@ def require_matching_size(dataset: Dataset) -> None:
             "PixelData",
             syntax.name,
         )
+
+
+def undecodable(error: Exception, syntax: UID) -> Unreadable:
+    """What a decoder's error is to the user: its message in one line, and the transfer syntax."""
+    reason = " ".join(str(error).split())
+    return Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax.name)
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int] | None:

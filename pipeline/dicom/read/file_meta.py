@@ -8,6 +8,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from pipeline.dicom.read.raw_elements import set_value
 from pipeline.dicom.read.slice_requirements import is_empty
 
 #: What both hold, and must say alike (PS3.10 table 7.1-1): the name in the data set, and in meta.
@@ -36,8 +37,7 @@ def complete(dataset: Dataset) -> tuple[str, ...]:
         if name == "SOPClassUID" and not stated:
             stated, origin = CTImageStorage, "to be CT Image Storage, for want of another"
         if is_empty(dataset, name) and stated:
-            dataset.pop(name, None)  # its element may be shared with other slices
-            setattr(dataset, name, stated)
+            set_value(dataset, name, stated)
             remarks.append(f"{name} is missing in the data set and was taken {origin}")
     found, said = _is_implicit(dataset), _said_implicit(meta.get("TransferSyntaxUID"))
     if None not in (found, said) and found != said:

@@ -20,7 +20,7 @@ from pipeline.dicom.read.alike import clusters, same_texts, same_values, text_of
 from pipeline.dicom.read.header_tags import ENERGY_KEYWORD, ENERGY_SEQUENCES
 from pipeline.dicom.read.headers import Instance, plain_values
 from pipeline.dicom.read.raw_elements import walk_items
-from pipeline.dicom.read.slice_requirements import normal_of, numbers
+from pipeline.dicom.read.slice_requirements import Header, normal_of, numbers
 
 #: Tube voltages and photon energies nearer than this are one.
 SAME_KV = 0.1
@@ -170,7 +170,7 @@ def _frames_of_reference(headers: Sequence[Values]) -> list[str]:
     return uids if 2 <= len(known) <= len(uids) / 2 else [""] * len(uids)
 
 
-def _frame_of_reference(header: Values) -> str:
+def _frame_of_reference(header: Header) -> str:
     return str(header.get("FrameOfReferenceUID") or "").strip()
 
 
@@ -222,7 +222,7 @@ def require_parallel(instances: Sequence[Instance]) -> None:
 
 def frame_of_reference_warnings(instances: Sequence[Instance]) -> list[str]:
     """What the source gets wrong: a frame of reference for each slice, or not for all of them."""
-    uids = {str(i.header.get("FrameOfReferenceUID") or "").strip() for i in instances}
+    uids = {_frame_of_reference(instance.header) for instance in instances}
     if len(uids) < 2:
         return []
     if len(uids - {""}) == 1:

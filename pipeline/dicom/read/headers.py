@@ -30,11 +30,7 @@ from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct, load_frame
 from pipeline.dicom.read.fast_header import HEAD_BYTES, PixelSpan, scan
 from pipeline.dicom.read.file_meta import complete, lacks_what_meta_has
-from pipeline.dicom.read.files import (
-    opened,
-    read_dataset,
-    read_with_remarks,
-)
+from pipeline.dicom.read.files import opened, read_dataset, read_with_remarks
 from pipeline.dicom.read.header_tags import CODES, HEADER_TAGS
 from pipeline.dicom.read.identifiers import identifier_remarks
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -45,6 +41,7 @@ from pipeline.dicom.read.object_kind import (
     not_dicom,
     other_object,
 )
+from pipeline.dicom.read.raw_elements import set_value
 from pipeline.dicom.read.slice_requirements import (
     UID_KEYWORDS,
     numbers,
@@ -105,7 +102,7 @@ class Instance:
             dataset = read_dataset(self.path, stop_before_pixels=not (pixels or self.completed))
             complete(dataset)
             if is_damaged_class(_sop_class(dataset)):
-                _set_ct_class(dataset)
+                set_value(dataset, "SOPClassUID", CTImageStorage)
             _tidy_photometric(dataset)
             if self.completed:
                 to_rescale(dataset)
@@ -171,7 +168,7 @@ def _read_instances(path: Path, intake: IngestOptions) -> list[Instance] | Refus
         remarks = (*form, *named, *rescaled, *cased, *odd, *identifier_remarks(values))
         completed = bool(form or rescaled)
         if is_damaged_class(_sop_class(slice_header)):
-            _set_ct_class(slice_header)
+            set_value(slice_header, "SOPClassUID", CTImageStorage)
             remarks, completed = (*remarks, UNKNOWN_CLASS), True
         place = position_mm(values)
         found.append(Instance(path, slice_header, place, frame, pixels, remarks, completed))
@@ -187,8 +184,7 @@ def _tidy_codes(header: Dataset) -> list[str]:
         codes = [held] if isinstance(held, str) else list(held)
         tidy = list(map(tidy_code, codes))
         if tidy != codes:
-            header.pop(name)  # its element may be shared with other slices
-            setattr(header, name, tidy if len(tidy) > 1 else tidy[0])
+            set_value(header, name, tidy if len(tidy) > 1 else tidy[0])
         if any(code != code.upper() for code in codes):
             lower.append(name)
     return [f"codes in lower case were read in upper case: {', '.join(lower)}"] if lower else []
@@ -253,11 +249,6 @@ def may_be_lossy(header: Dataset) -> bool:
 
 def _sop_class(header: Dataset) -> UID:
     return UID(header.SOPClassUID)
-
-
-def _set_ct_class(header: Dataset) -> None:
-    header.pop("SOPClassUID", None)  # its element may be shared with other slices
-    header.SOPClassUID = CTImageStorage
 
 
 def _meta(header: Dataset, name: str) -> str:

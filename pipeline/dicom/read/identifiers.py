@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.dicom.read.made_up_uids import was_made_here
+from pipeline.dicom.read.raw_elements import set_value
 from pipeline.dicom.read.slice_requirements import UID_KEYWORDS, Header, is_empty
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ def with_patient_of_series(instances: Iterable[Instance]) -> list[Instance]:
         patients = {str(i.header.get("PatientID") or "").strip() for i in slices} - {""}
         for instance in slices:
             if len(patients) == 1 and is_empty(instance.header, "PatientID"):
-                instance.header.pop("PatientID", None)  # it may be shared with other slices
-                instance.header.PatientID = next(iter(patients))
+                set_value(instance.header, "PatientID", next(iter(patients)))
                 others = [remark for remark in instance.remarks if remark != NO_PATIENT]
                 instance = replace(instance, remarks=(*others, PATIENT_OF_SERIES))
             found.append(instance)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 
+from pipeline.dicom.read.raw_elements import set_value
 from pipeline.dicom.read.slice_requirements import UID_KEYWORDS, Header, is_empty
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def was_made_here(header: Header, name: str) -> bool:
 
 
 def _set_made_up(header: Dataset, name: str, named_after: Path, frame: int | None = None) -> None:
-    header.pop(name, None)  # its element may be shared with other slices
     text = f"{name} {named_after.absolute()}" + ("" if frame is None else f" {frame}")
     summary = hashlib.sha256(text.encode()).digest()
-    setattr(header, name, f"{UNIDENTIFIED}{uuid.UUID(bytes=summary[:16], version=5).int}")
+    made = f"{UNIDENTIFIED}{uuid.UUID(bytes=summary[:16], version=5).int}"
+    set_value(header, name, made)
 
 
 def with_own_uids(instances: Iterable[Instance]) -> list[Instance]:

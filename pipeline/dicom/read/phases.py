@@ -3,7 +3,6 @@ respiratory phases, time points, reconstructions (PS3.3 C.7.6.18, C.7.6.16.2.17,
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from pipeline.dicom.read.alike import same_values, text_of
+from pipeline.dicom.read.alike import number_of, same_values, text_of
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.grouping import Part, numbered
 from pipeline.dicom.read.header_tags import SPLITTING_KEYWORDS
@@ -172,7 +171,8 @@ def _shown(name: str, values: Sequence[str]) -> list[str]:
 def _in_turn(placed: PlacedSlices, name: str) -> list[Part] | None:
     """Volumes one after another by an attribute that differs from slice to slice, where each has
     a slice at every place and all its values come before the next one's."""
-    values = [_ordinal(header.get(name)) for header in placed.headers]
+    # Dates and times, read as numbers, go up with time too (PS3.5 6.2, VR DA, DT and TM).
+    values = [number_of(text_of(header.get(name))) for header in placed.headers]
     count = len(set(placed.places))
     if None in values or count < max(placed.smallest, 2):
         return None
@@ -189,15 +189,6 @@ def _in_turn(placed: PlacedSlices, name: str) -> list[Part] | None:
         instances = tuple(placed.instances[n] for n in sorted(turn))
         parts.append(Part(instances, shown, exact))
     return parts
-
-
-def _ordinal(value: object) -> float | None:
-    """A number, time, or date and time as a number that goes up with it."""
-    try:
-        number = float(text_of(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def differing_attributes(one: Instance, other: Instance) -> list[str]:

@@ -12,10 +12,10 @@ from pydicom.pixels import pixel_array
 
 from pipeline.core.library_warnings import library_remarks
 from pipeline.core.refusals import Refusal, Unreadable
-from pipeline.dicom.read.codestream import require_matching_size
+from pipeline.dicom.read.codestream import require_matching_size, undecodable
 from pipeline.dicom.read.files import opened, size_of
 from pipeline.dicom.read.headers import Instance, may_be_lossy
-from pipeline.dicom.read.slice_requirements import numbers
+from pipeline.dicom.read.slice_requirements import rescale_of
 from pipeline.dicom.read.stored_pixels import Coding, StoredPixels
 from pipeline.dicom.read.unmeasured_pixels import declared_padding, without_unmeasured
 
@@ -76,8 +76,7 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
     except NotImplementedError as error:
         raise Unreadable(NO_DECODER, "PixelData", syntax.name) from error
     except Exception as error:  # decoders raise many kinds on damaged streams
-        reason = " ".join(str(error).split())
-        raise Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax.name) from error
+        raise undecodable(error, syntax) from error
     if containers.shape != (dataset.Rows, dataset.Columns):
         raise Unreadable("expected one grey frame of Rows x Columns", "PixelData", containers.shape)
     return _interpreted(dataset, coding, containers.astype(coding.dtype, copy=False))
@@ -86,9 +85,7 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
 def coding_of(header: Dataset) -> Coding:
     """How the header says to read containers; raises Unreadable for a rescale without an inverse
     and for values that are no numbers."""
-    slope, intercept = (
-        float(numbers(header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
-    )
+    slope, intercept = rescale_of(header)
     if slope == 0:
         raise Unreadable("the rescale is not invertible", "RescaleSlope", slope)
     signed = header.PixelRepresentation == 1

@@ -34,6 +34,13 @@ class RawDataset:
         }
 
 
+def set_value(dataset: Dataset, keyword: str, value: object) -> None:
+    """Give an attribute a value in this data set alone: its element may be shared with others, as
+    frames and slices share those of their file and series."""
+    dataset.pop(keyword, None)
+    setattr(dataset, keyword, value)
+
+
 def vr_of(element: Element) -> str:
     """An element's VR: the dictionary's where it has none (implicit VR) or UN (PS3.5 6.2.2)."""
     vr, tag = element.VR, element.tag

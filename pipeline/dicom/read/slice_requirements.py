@@ -77,8 +77,7 @@ def require_slice(header: Header, *, rescale_type: str = "refuse") -> list[str]:
         raise Unreadable("a CT image by its class, but not by this", "Modality", modality)
     if "ModalityLUTSequence" in header:
         raise Unreadable("HU through a look-up table are not supported", "ModalityLUTSequence")
-    for name in ("RescaleSlope", "RescaleIntercept"):
-        numbers(header, name, 1)
+    rescale_of(header)
     return _require_hu(header, rescale_type)
 
 
@@ -149,6 +148,17 @@ def numbers(header: Header, name: str, count: int) -> NDArray[np.float64]:
     if len(values) != count or not all(map(math.isfinite, values)):
         raise Unreadable(wanted, name, shown(value))
     return np.array(values)
+
+
+def rescale_of(header: Header) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept: HU are stored values times the one, plus the other.
+
+    Raises Unreadable where one is no finite number.
+    """
+    slope, intercept = (
+        float(numbers(header, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
+    )
+    return slope, intercept
 
 
 def tidy_code(code: str) -> str:

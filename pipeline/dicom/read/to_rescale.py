@@ -23,7 +23,8 @@ from pydicom.uid import (
 )
 
 from pipeline.core.refusals import Unreadable
-from pipeline.dicom.read.slice_requirements import is_empty, numbers
+from pipeline.dicom.read.codestream import undecodable
+from pipeline.dicom.read.slice_requirements import is_empty, numbers, rescale_of
 
 FLOATS = {"FloatPixelData": "<f4", "DoubleFloatPixelData": "<f8"}
 #: Padding of floats: the attributes of value and range limit.
@@ -131,8 +132,7 @@ def _stored(dataset: Dataset) -> NDArray:
     try:
         return pixel_array(dataset)
     except Exception as error:  # decoders raise many kinds on damaged streams
-        reason = " ".join(str(error).split())
-        raise Unreadable(f"pixels cannot be decoded: {reason}", "PixelData", syntax.name) from error
+        raise undecodable(error, syntax) from error
 
 
 def _require_one_meaning(dataset: Dataset, stored: NDArray, hu: NDArray[np.float64]) -> None:
@@ -140,9 +140,7 @@ def _require_one_meaning(dataset: Dataset, stored: NDArray, hu: NDArray[np.float
     is no contradiction."""
     if is_empty(dataset, "RescaleSlope") or is_empty(dataset, "RescaleIntercept"):
         return
-    slope, intercept = (
-        float(numbers(dataset, name, 1)[0]) for name in ("RescaleSlope", "RescaleIntercept")
-    )
+    slope, intercept = rescale_of(dataset)
     if (slope, intercept) != (1, 0) and not np.array_equal(stored * slope + intercept, hu):
         reason = "a look-up table and a rescale that give different HU: which is right is not said"
         raise Unreadable(reason, "RescaleIntercept", intercept)
