@@ -15,10 +15,10 @@ class Volume:
 
     image_hu: float32 [slices, rows, columns]. valid: bool, the same shape, False where the
     scanner measured nothing; image_hu holds air there (padding), or the nearest HU (pixels that
-    were drawn over). affine_lps: 4 x 4, from
-    (column, row, slice) to patient millimetres in DICOM's LPS axes; with a tilted gantry it
-    is sheared. slice_origins_mm: [slices, 3], each slice's first voxel as its header says,
-    the truth where spacing is uneven. provenance: what was read and how, free of identity.
+    were drawn over). affine_lps: 4 x 4, from (column, row, slice) to patient millimetres in
+    DICOM's LPS axes; with a tilted gantry it is sheared. slice_origins_mm: [slices, 3], each
+    slice's first voxel as its header says, the truth where spacing is uneven. provenance: what was read and how,
+    free of identity.
     """
 
     image_hu: NDArray[np.float32]
@@ -50,3 +50,8 @@ class Volume:
             float(np.linalg.norm(row_axis)),
             float(np.linalg.norm(column_axis)),
         )
+
+
+def even_origins_mm(affine_lps: NDArray[np.float64], slices: int) -> NDArray[np.float64]:
+    """The slices' origins [slices, 3] in LPS mm on the even grid of an affine [4, 4]."""
+    return affine_lps[:3, 3] + np.arange(slices)[:, None] * affine_lps[:3, 2]

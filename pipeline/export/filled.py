@@ -38,14 +38,10 @@ from pipeline.export.series import (
 from pipeline.generative.fill import Fill, filled, filled_gaps
 from pipeline.generative.untrusted_regions import METAL_HU, METAL_MARGIN_MM, metal, truncation
 from pipeline.io.discover import Source
+from pipeline.io.image_formats import written_suffix
 from pipeline.io.image_names import result_name
-from pipeline.io.volume_files import (
-    ImageReading,
-    read_padded,
-    write_image,
-    write_voxels,
-    written_suffix,
-)
+from pipeline.io.volume_files import ImageReading, read_padded
+from pipeline.io.volume_writer import write_image, write_voxels
 from pipeline.labels.discover import grid_of
 from pipeline.labels.files import read_mask, write_labels
 from pipeline.labels.grid import LabelGrid

@@ -16,8 +16,8 @@ from pipeline.dicom.derived.write import Operation
 from pipeline.dicom.read.series import Series
 from pipeline.export.series import ExportReport, file_stem
 from pipeline.io.discover import Source
+from pipeline.io.image_formats import written_suffix
 from pipeline.io.image_names import result_name
-from pipeline.io.volume_files import written_suffix
 from pipeline.labels.discover import grid_of
 from pipeline.labels.files import write_labels
 from pipeline.models.adapters.card import ModelCard

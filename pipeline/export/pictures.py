@@ -10,8 +10,8 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal
 from pipeline.core.types import Picture
 from pipeline.inference.restore import restored_frame, restored_levels
+from pipeline.io.image_formats import NIFTI
 from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, write_picture
-from pipeline.io.volume_files import NIFTI
 from pipeline.models.adapters.restorer import Restorer
 
 

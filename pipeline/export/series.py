@@ -29,8 +29,10 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
 from pipeline.io.discover import Source
+from pipeline.io.image_formats import written_suffix
 from pipeline.io.image_names import result_name
-from pipeline.io.volume_files import Air, read_padded, write_image, written_suffix
+from pipeline.io.volume_files import Air, read_padded
+from pipeline.io.volume_writer import write_image
 
 #: Slices that wait to be written while the next ones are computed: two batches.
 MAX_UNWRITTEN_SLICES = 8

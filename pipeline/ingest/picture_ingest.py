@@ -20,8 +20,8 @@ from pipeline.ingest.bundled_pictures import bundled_names, bundled_picture
 from pipeline.ingest.ingest import IngestedSeries, IngestReport
 from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
+from pipeline.io.image_formats import NIFTI
 from pipeline.io.picture_files import SUFFIXES, find_pictures, read_picture
-from pipeline.io.volume_files import NIFTI
 from pipeline.store.store import Store
 
 

@@ -21,8 +21,8 @@ from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.picture_ingest import store_image
 from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
+from pipeline.io.image_formats import NIFTI
 from pipeline.io.picture_files import find_pictures, read_picture
-from pipeline.io.volume_files import NIFTI
 from pipeline.store.store import Store
 
 INPUT, TARGET = "input", "target"

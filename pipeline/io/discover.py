@@ -13,7 +13,7 @@ from pipeline.dicom.read.files import archive_of
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import series_key
-from pipeline.io.volume_files import format_of, is_image_file, voxel_file
+from pipeline.io.image_formats import format_of, is_image_file, voxel_file
 
 #: One volume: a DICOM series, or an image file.
 Source = Series | Path

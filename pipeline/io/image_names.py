@@ -16,7 +16,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
 from pipeline.core.refusals import Unreadable
 from pipeline.io.discover import image_key
-from pipeline.io.volume_files import suffix_of
+from pipeline.io.itk_reader import suffix_of
 
 BY_FILE, BY_FOLDER = "file", "folder"
 #: A number as long as a birth date or a record number, a date with its year, parts of a UID, a

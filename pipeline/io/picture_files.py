@@ -24,10 +24,13 @@ from pipeline.core.errors import LdctError
 from pipeline.core.folder_walk import FolderWalk, LeaveOut, let_go
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
+from pipeline.core.volume import even_origins_mm
 from pipeline.io.colour import WHITE
+from pipeline.io.image_formats import NIFTI
 from pipeline.io.itk_reader import suffix_of
 from pipeline.io.png_chunks import ALPHA, COLOUR, depth_of, kept_chunks, put_chunks
-from pipeline.io.volume_files import NIFTI, read_stored, unreadable_as, write_voxels
+from pipeline.io.volume_files import read_stored, unreadable_as
+from pipeline.io.volume_writer import write_voxels
 
 PNG, JPEG, TIFF = (".png",), (".jpg", ".jpeg"), (".tif", ".tiff")
 SUFFIXES = (*PNG, *JPEG, *TIFF, *NIFTI)
@@ -260,6 +263,5 @@ def _read_nifti(path: Path) -> PictureFile:
     stored = read_stored(path)
     values, affine_lps = stored.values, stored.affine_lps
     levels = values * np.float32(WHITE / np.iinfo(depth).max)
-    origins_mm = affine_lps[:3, 3] + np.arange(len(values))[:, None] * affine_lps[:3, 2]
-    metadata = {"affine_lps": affine_lps, "origins_mm": origins_mm}
+    metadata = {"affine_lps": affine_lps, "origins_mm": even_origins_mm(affine_lps, len(values))}
     return PictureFile(levels.astype(np.float32), np.dtype(depth), None, metadata)

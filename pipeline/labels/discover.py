@@ -22,7 +22,8 @@ from pipeline.dicom.derived.provenance import (
 )
 from pipeline.dicom.read.series import Series
 from pipeline.io.discover import Source
-from pipeline.io.volume_files import NOT_HU, is_image_file, read_grid, read_stored
+from pipeline.io.image_formats import is_image_file
+from pipeline.io.volume_files import NOT_HU, read_grid, read_stored
 from pipeline.labels import lidc
 from pipeline.labels.files import labels_of
 from pipeline.labels.grid import LabelGrid, gap_mm, max_distance_mm, mismatch, reoriented_like

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from pipeline.core.label_map import MAX_VALUE, LabelMap, compact, values_in
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
+from pipeline.io.image_formats import NIFTI, format_of
 from pipeline.io.itk_reader import ITK_FORMATS, open_itk, suffix_of
-from pipeline.io.volume_files import NIFTI, format_of, read_stored, write_voxels
+from pipeline.io.volume_files import read_stored
+from pipeline.io.volume_writer import write_voxels
 from pipeline.labels.grid import LabelGrid, place_on
 from pipeline.labels.safe_xml import parse_xml
 

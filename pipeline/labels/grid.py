@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.refusals import Unreadable
-from pipeline.core.volume import Volume
+from pipeline.core.volume import Volume, even_origins_mm
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import affine_lps
 
@@ -56,7 +56,7 @@ class LabelGrid:
     @classmethod
     def even(cls, shape: tuple[int, int, int], affine: Coordinates) -> LabelGrid:
         """A grid with even slices, (column, row, slice) to LPS mm by `affine` [4, 4]."""
-        return cls(shape, affine, affine[:3, 3] + np.arange(shape[0])[:, None] * affine[:3, 2])
+        return cls(shape, affine, even_origins_mm(affine, shape[0]))
 
     @property
     def normal(self) -> Coordinates:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pipeline.core.label_map import LabelMap
 from pipeline.core.refusals import Refusal, Unreadable
 from pipeline.dicom.read.series import Series
-from pipeline.io.volume_files import NOT_HU, is_image_file
+from pipeline.io.image_formats import is_image_file
+from pipeline.io.volume_files import NOT_HU
 from pipeline.labels.discover import discover_labels
 from pipeline.labels.grid import LabelGrid
 from pipeline.labels.read import LabelFiles, LabelOptions, read_labels

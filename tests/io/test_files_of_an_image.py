@@ -15,7 +15,8 @@ from helpers.dicom import KEY
 
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.io.discover import discover, source_key
-from pipeline.io.volume_files import read_grid, read_image, written_suffix
+from pipeline.io.image_formats import written_suffix
+from pipeline.io.volume_files import read_grid, read_image
 
 SHAPE = (3, 4, 5)
 NRRD = """NRRD0004

@@ -22,7 +22,9 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
 from pipeline.io import volume_files as image_files
-from pipeline.io.volume_files import is_image_file, read_image, write_image
+from pipeline.io.image_formats import is_image_file
+from pipeline.io.volume_files import read_image
+from pipeline.io.volume_writer import write_image
 
 SHAPE = (4, 5, 6)  # slices, rows, columns
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
