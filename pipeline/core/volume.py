@@ -17,8 +17,8 @@ class Volume:
     scanner measured nothing; image_hu holds air there (padding), or the nearest HU (pixels that
     were drawn over). affine_lps: 4 x 4, from (column, row, slice) to patient millimetres in
     DICOM's LPS axes; with a tilted gantry it is sheared. slice_origins_mm: [slices, 3], each
-    slice's first voxel as its header says, the truth where spacing is uneven. provenance: what was read and how,
-    free of identity.
+    slice's first voxel as its header says, the truth where spacing is uneven. provenance: what was
+    read and how, free of identity.
     """
 
     image_hu: NDArray[np.float32]
