@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
-from pipeline.io import volume_files as image_files
+from pipeline.io import volume_writer
 from pipeline.io.image_formats import is_image_file
 from pipeline.io.volume_files import read_image
 from pipeline.io.volume_writer import write_image
@@ -563,9 +563,9 @@ def test_what_a_file_cannot_hold_is_not_written(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_axes_that_itk_would_change_are_refused_by_name(tmp_path, name, monkeypatch):
     """Today it keeps shear here, and straightens it when it reads NIfTI."""
-    opened = image_files.open_itk
+    opened = volume_writer.open_itk
     straight = affine_of(AXES["axial"])
-    monkeypatch.setattr(image_files, "open_itk", lambda path: (opened(path)[0], straight))
+    monkeypatch.setattr(volume_writer, "open_itk", lambda path: (opened(path)[0], straight))
     with pytest.raises(LdctError, match="does not hold the axes"):
         write_image(volume_of(affine_of(AXES["tilted"])), tmp_path / name)
     assert not list(tmp_path.iterdir())
