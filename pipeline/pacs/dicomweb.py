@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,8 @@ class DicomwebPeer(Peer):
             span = f"{_compact(first)}-{_compact(last)}"
             filters = [{**each, "StudyDate": span} for each in filters]
         for each in filters:
-            with _network_errors():
-                found = self._client.search_for_series(search_filters=each, get_remaining=True)
-            for row in found:
-                header = _dataset(row)
+            search = partial(self._client.search_for_series, search_filters=each)
+            for header in _every_page(search, "SeriesInstanceUID"):
                 series = self.list_instances(
                     str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
                 )
@@ -108,10 +107,10 @@ class DicomwebPeer(Peer):
 
     def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
         """The images that the service has of a series, by QIDO."""
-        with _network_errors():
-            rows = self._client.search_for_instances(study_uid, series_uid, get_remaining=True)
-        uids = (str(_dataset(row).SOPInstanceUID) for row in rows)
-        return PacsSeries(study_uid, series_uid, frozenset(uids))
+        search = partial(self._client.search_for_instances, study_uid, series_uid)
+        found = _every_page(search, "SOPInstanceUID")
+        uids = frozenset(str(header.SOPInstanceUID) for header in found)
+        return PacsSeries(study_uid, series_uid, uids)
 
     def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Write every image of a series into a folder as the service has it, one file each."""
@@ -138,6 +137,24 @@ class DicomwebPeer(Peer):
                 )
             )
         return SeriesFacts.of(header, len(series.instance_uids))
+
+
+def _every_page(search: Callable[..., list[dict[str, Any]]], uid: str) -> list[Dataset]:
+    """What a search finds, page by page (PS3.18 8.3.4.4), each with another `uid` once.
+
+    A page that brings nothing new is the last: some services answer every offset with all they
+    have.
+    """
+    found: dict[str, Dataset] = {}
+    offset = 0
+    while True:
+        with _network_errors():
+            page = [_dataset(row) for row in search(offset=offset)]
+            new = {str(header[uid].value): header for header in page}
+        if new.keys() <= found.keys():
+            return list(found.values())
+        found = {**new, **found}
+        offset += len(page)
 
 
 @contextmanager
