@@ -6,6 +6,7 @@ data digest, figures per patient and the gate's verdict. Aliases say which one i
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -27,7 +28,7 @@ from flows.tracking.versions import Recorded, Reference, VersionDetails, Version
 from pipeline.config.load import parse_config
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
-from pipeline.core.atomic_files import write_json
+from pipeline.core.atomic_files import locked, write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
@@ -82,6 +83,7 @@ class Registry:
     def client(self) -> mlflow.MlflowClient:
         """MLflow's client for this registry."""
         mlflow.set_tracking_uri(self.uri)
+        _make_tables(self.uri)
         return mlflow.MlflowClient(self.uri)
 
     @contextmanager
@@ -237,6 +239,18 @@ class Registry:
     def _download(self, version: ModelVersion) -> Path:
         mlflow.set_tracking_uri(self.uri)
         return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
+
+
+@functools.cache
+def _make_tables(uri: str) -> None:
+    """Have MLflow make the tables of a new SQLite registry, one process at a time: two that do it
+    at once fail."""
+    if not uri.startswith(SQLITE):
+        return
+    with locked(Path(uri.removeprefix(SQLITE)).absolute().parent):
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
 
 
 @contextmanager
