@@ -91,6 +91,13 @@ def reason_of(error: BaseException) -> str:
     return f"could not be processed ({type(error).__name__})"
 
 
+def refusal_of(error: BaseException, path: Path) -> Refusal:
+    """The file at `path`, quarantined for an error, which need not have been foreseen."""
+    if isinstance(error, Unreadable):
+        return error.refusal(path)
+    return Refusal(path, Disposition.QUARANTINED, reason_of(error))
+
+
 def nothing_usable(
     root: Path, refusals: list[Refusal], report: Json | None = None
 ) -> NothingUsableError:

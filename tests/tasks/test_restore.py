@@ -17,7 +17,7 @@ from pipeline.config.load import load_config, parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.units import Window
+from pipeline.core.units import HIGHEST_CT_HU, Window
 from pipeline.data.images import ImageItems
 from pipeline.data.stored_pictures import StoredPictures
 from pipeline.evaluation.classical_restorers import biharmonic, tuned_references, unrestored
@@ -247,6 +247,24 @@ def test_without_a_correction_the_output_is_what_is_there() -> None:
     np.testing.assert_allclose(larger, naive, atol=1e-3)
     assert larger.shape == image.shape
     assert picture_figures(larger, image, LEVELS)["psnr"] > 20
+
+
+@pytest.mark.parametrize(("made_worse", "scale"), [(NOISE, 1), (HALF, 2), (HOLE, 1)])
+def test_of_ct_what_is_above_the_usual_scale_is_limited_for_the_network_and_kept(
+    made_worse: dict[str, Any], scale: int
+) -> None:
+    network = Zero(1, scale)
+    image_hu = np.full((1, 32, 32), 40, dtype=np.float32)
+    image_hu[:, 8:20, 8:20] = 20000
+    model = shell(network, run(made_worse, restoration={"source": "series"}))
+    output_hu = restored(model, image_hu)
+    assert network.seen is not None
+    assert network.seen.max() == (HIGHEST_CT_HU - model.centre) / model.scale
+    metal = np.kron(image_hu == 20000, np.ones((scale, scale), bool))
+    np.testing.assert_array_equal(output_hu[metal], 20000)
+    assert output_hu[~metal].max() < 1.1 * HIGHEST_CT_HU
+    pictures = restored(shell(Zero(1, scale), run(made_worse)), image_hu)
+    assert pictures.max() >= 20000, "no grey level is limited"
 
 
 def test_holes_are_told_and_the_rest_is_left_alone() -> None:

@@ -13,7 +13,6 @@ import hmac
 import re
 import uuid
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -28,12 +27,17 @@ from pydicom.uid import UID_dictionary
 
 from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError, attach_report
-from pipeline.core.pseudonyms import pseudonym
-from pipeline.core.refusals import Disposition, Refusal, Unreadable, nothing_usable
+from pipeline.core.pseudonyms import patient_pseudonym, pseudonym
+from pipeline.core.refusals import (
+    Disposition,
+    Refusal,
+    Unreadable,
+    nothing_usable,
+)
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.deidentify.identity_text import IDENTIFIERS, identity_in
 from pipeline.dicom.deidentify.refuse import uncertain
-from pipeline.dicom.deidentify.report import DeidentifiedSeries, DeidentifyReport
+from pipeline.dicom.deidentify.report import CopiedImage, DeidentifyReport, report_of
 from pipeline.dicom.deidentify.rules import (
     DUMMIES,
     EDITION,
@@ -47,8 +51,11 @@ from pipeline.dicom.deidentify.rules import (
     standard_vr,
     values_of,
 )
+from pipeline.dicom.read.file_meta import complete, is_implicit
 from pipeline.dicom.read.files import files_below, read_dataset
+from pipeline.dicom.read.identifiers import NO_PATIENT, patient_of
 from pipeline.dicom.read.object_kind import not_dicom
+from pipeline.dicom.read.slice_requirements import is_empty
 
 #: Body parts (BodyPartExamined) whose volume shows a face; one that is not named may.
 WITH_FACE = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|JAW|\bEAR|WHOLE|^$")
@@ -61,21 +68,6 @@ OPTION_CODES = {
     "retain_device": ("113109", "Retain Device Identity Option"),
     "safe_private": ("113111", "Retain Safe Private Option"),
 }
-
-
-@dataclass(frozen=True)
-class _Image:
-    """An image's pseudonyms, which name its copy, and whether it may show a face."""
-
-    patient: str
-    series: str
-    name: str
-    may_show_face: bool
-
-    @property
-    def path(self) -> Path:
-        """patient/series/image.dcm, relative to the output folder."""
-        return Path(self.patient, self.series, f"{self.name}.dcm")
 
 
 def deidentify(
@@ -100,7 +92,7 @@ def deidentify(
     if out.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{out} lies within {source}: choose a folder outside the source")
     refusals: list[Refusal] = []
-    written: dict[Path, _Image] = {}
+    written: dict[Path, CopiedImage] = {}
     try:
         for count, path in enumerate(files_below(source, leave_out=refusals.append), start=1):
             progress(count)
@@ -109,16 +101,16 @@ def deidentify(
             if refused is not None:
                 refusals.append(refused)
     except BaseException as error:  # such as a full disk
-        attach_report(error, _report(source, list(written.values()), refusals).to_dict())
+        attach_report(error, report_of(source, list(written.values()), refusals).to_dict())
         raise
-    report = _report(source, list(written.values()), refusals)
+    report = report_of(source, list(written.values()), refusals)
     if not written:
         raise nothing_usable(source, refusals, report.to_dict())
     return report
 
 
 def _add(
-    path: Path, copied: tuple[_Image, bytes], out: Path, written: dict[Path, _Image]
+    path: Path, copied: tuple[CopiedImage, bytes], out: Path, written: dict[Path, CopiedImage]
 ) -> Refusal | None:
     """Write a copy and note it in `written`, or say why not."""
     image, content = copied
@@ -133,16 +125,17 @@ def _add(
     return None
 
 
-def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | Refusal:
+def _copied(path: Path, key: bytes, options: Options) -> tuple[CopiedImage, bytes] | Refusal:
     """The image and the bytes of its copy, or why there is none."""
     try:
         # pydicom's warnings quote values.
         with warnings.catch_warnings(action="ignore"):
             dataset = read_dataset(path)
+            remarks = _mended(dataset)
             reason = uncertain(dataset, trust_pixels=options.trust_pixels)
             if reason:
                 return replace(reason, path=path)
-            return _copy(dataset, key, options)
+            return _copy(dataset, key, options, remarks)
     except Unreadable as fault:
         return fault.refusal(path)
     except InvalidDicomError:
@@ -151,19 +144,36 @@ def _copied(path: Path, key: bytes, options: Options) -> tuple[_Image, bytes] | 
         return Unreadable(f"damaged ({type(error).__name__})").refusal(path)
 
 
-def _copy(dataset: Dataset, key: bytes, options: Options) -> tuple[_Image, bytes]:
+def _mended(dataset: Dataset) -> tuple[str, ...]:
+    """Take from the file meta information what it alone states, and have the data set written
+    from the encoding that it is in; remarks on both."""
+    implicit = is_implicit(dataset)
+    if implicit is not None:
+        _, little_endian = dataset.original_encoding
+        dataset.set_original_encoding(implicit, little_endian, dataset.original_character_set)
+    # An object whose class nobody states is none that can be copied for certain.
+    stated = dataset.file_meta.get("MediaStorageSOPClassUID") or values_of(dataset, "SOPClassUID")
+    return complete(dataset) if stated else ()
+
+
+def _copy(
+    dataset: Dataset, key: bytes, options: Options, remarks: tuple[str, ...]
+) -> tuple[CopiedImage, bytes]:
     # The same pseudonym as pipeline.dicom.read.volume.patient_key's.
-    issuer = str(dataset.get("IssuerOfPatientID") or "")
-    patient = pseudonym(key, "p", str(dataset.PatientID), issuer)
+    patient = patient_pseudonym(key, *patient_of(dataset))
+    if is_empty(dataset, "PatientID"):
+        dataset.PatientID = ""  # and the copy has the pseudonym
+        remarks = (*remarks, NO_PATIENT)
     study, series, instance = (
         " ".join(values_of(dataset, f"{level}InstanceUID")) for level in ("Study", "Series", "SOP")
     )
     body_part = " ".join(values_of(dataset, "BodyPartExamined"))
-    image = _Image(
+    image = CopiedImage(
         patient=patient,
         series=pseudonym(key, "s", study, series),
         name=pseudonym(key, "i", instance),
         may_show_face=bool(WITH_FACE.search(body_part.upper())),
+        remarks=remarks,
     )
     _Cleaner(key, options, patient, _identity(dataset)).clean(dataset)
     _record_method(dataset, options)
@@ -286,16 +296,3 @@ def _write(content: bytes, path: Path) -> None:
             partial.write_bytes(content)
     elif not path.is_file() or path.read_bytes() != content:
         raise LdctError(f"{path} exists and holds something else; choose another folder")
-
-
-def _report(source: Path, images: list[_Image], refusals: list[Refusal]) -> DeidentifyReport:
-    counts = Counter((image.patient, image.series) for image in images)
-    faces = {image.series for image in images if image.may_show_face}
-    warning = f"{len(faces)} series show a head or do not name the body part: faces can be rendered"
-    return DeidentifyReport(
-        root=source,
-        written=len(images),
-        series=[DeidentifiedSeries(*names, count) for names, count in counts.items()],
-        warnings=[warning] if faces else [],
-        refusals=refusals,
-    )

@@ -19,9 +19,8 @@ from pipeline.dicom.deidentify.rules import values_of
 from pipeline.dicom.read.raw_elements import is_overlay
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-#: Without these, patients and images could not be distinguished, nor CT from colour pictures.
+#: Without these, studies and images could not be distinguished, nor CT from colour pictures.
 REQUIRED = (
-    "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",

@@ -39,7 +39,7 @@ def complete(dataset: Dataset) -> tuple[str, ...]:
         if is_empty(dataset, name) and stated:
             set_value(dataset, name, stated)
             remarks.append(f"{name} is missing in the data set and was taken {origin}")
-    found, said = _is_implicit(dataset), _said_implicit(meta.get("TransferSyntaxUID"))
+    found, said = is_implicit(dataset), _said_implicit(meta.get("TransferSyntaxUID"))
     if None not in (found, said) and found != said:
         kinds = {True: "implicit", False: "explicit"}
         remarks.append(
@@ -49,7 +49,7 @@ def complete(dataset: Dataset) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _is_implicit(dataset: Dataset) -> bool | None:
+def is_implicit(dataset: Dataset) -> bool | None:
     """Whether the data set was read in implicit VR; None where nothing tells."""
     elements = (dataset.get_item(tag) for tag in list(dataset.keys()))
     return next((e.is_implicit_VR for e in elements if isinstance(e, RawDataElement)), None)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.core.refusals import Unreadable
+from pipeline.core.refusals import Refusal, Unreadable, refusal_of
 from pipeline.dicom.read.alike import clusters, same_texts, same_values, text_of
 from pipeline.dicom.read.header_tags import ENERGY_KEYWORD, ENERGY_SEQUENCES
 from pipeline.dicom.read.headers import Instance, plain_values
@@ -26,12 +26,16 @@ from pipeline.dicom.read.slice_requirements import Header, normal_of, numbers
 SAME_KV = 0.1
 #: Pixel spacings nearer than this are one.
 SAME_SPACING_MM = 1e-4
+#: Slices whose origins are nearer than this lie at one place.
+SAME_PLACE_MM = 0.01
 #: Direction cosines nearer than this are one; they are written with three digits or more.
 SAME_COSINE = 1e-3
 
 #: A header's values by keyword.
 Values: TypeAlias = Mapping[str, Any]
 
+#: What slices may leave unsaid that their neighbours say.
+UNSAID = ("KVP", "ConvolutionKernel")
 OWNER = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
 #: Where virtual monoenergetic images say their energy in words: "70 keV", "MonoE_40keV".
 ENERGY_TEXTS = ("ImageType", "ImageComments", "SeriesDescription")
@@ -91,16 +95,24 @@ def _owner(header: Values) -> tuple[str, ...]:
     return tuple(str(header.get(name) or "").strip() for name in OWNER)
 
 
-def in_groups(instances: Iterable[Instance]) -> list[Part]:
+def in_groups(instances: Iterable[Instance], leave_out: Callable[[Refusal], None]) -> list[Part]:
     """The slices of any series in groups that may be stacked, each in order along its normal.
 
-    Raises Unreadable for damaged values.
+    leave_out: called with each file of a series that cannot be grouped, whatever the reason; the
+    others go on.
     """
     by_owner: dict[tuple[str, ...], list[_Member]] = defaultdict(list)
     for instance in instances:
         member = _Member(instance, plain_values(instance.header))
         by_owner[_owner(member.values)].append(member)
-    return [part for members in by_owner.values() for part in _groups(members)]
+    parts = []
+    for members in by_owner.values():
+        try:
+            parts += _groups(members)
+        except Exception as error:  # one series' odd values end no other's work
+            for path in dict.fromkeys(member.instance.path for member in members):
+                leave_out(refusal_of(error, path))
+    return parts
 
 
 class _Member(NamedTuple):
@@ -150,13 +162,29 @@ def _facts_to_compare(headers: Sequence[Values]) -> dict[str, Sequence[Hashable]
     return {
         "keV": same_values([energy_kev(header) for header in headers], SAME_KV),
         "ImageType": same_texts([list(header.get("ImageType") or ())[:3] for header in headers]),
-        "ConvolutionKernel": same_texts([header.get("ConvolutionKernel") for header in headers]),
-        "KVP": same_values([header.get("KVP") for header in headers], SAME_KV),
+        "ConvolutionKernel": _with_unsaid(
+            headers, same_texts([header.get("ConvolutionKernel") for header in headers])
+        ),
+        "KVP": _with_unsaid(
+            headers, same_values([header.get("KVP") for header in headers], SAME_KV)
+        ),
         "matrix": [(header["Rows"], header["Columns"]) for header in headers],
         "PixelSpacing": vectors("PixelSpacing", 2, SAME_SPACING_MM),
         "orientation": vectors("ImageOrientationPatient", 6, SAME_COSINE),
         "FrameOfReferenceUID": _frames_of_reference(headers),
     }
+
+
+def _with_unsaid(headers: Sequence[Values], values: Sequence[Hashable]) -> Sequence[Hashable]:
+    """The values, where slices that have none ("") belong to the only known one's: but for
+    slices that lie where others do, which are another reconstruction."""
+    known = set(values) - {""}
+    if "" not in values or len(known) != 1:
+        return values
+    origins = np.stack([numbers(header, "ImagePositionPatient", 3) for header in headers])
+    unsaid = np.array([value == "" for value in values])
+    apart_mm = np.abs(origins[unsaid, None] - origins[None, ~unsaid]).max(axis=-1)
+    return values if apart_mm.min() < SAME_PLACE_MM else list(known) * len(values)
 
 
 def _frames_of_reference(headers: Sequence[Values]) -> list[str]:
@@ -218,6 +246,16 @@ def require_parallel(instances: Sequence[Instance]) -> None:
             f"the slices are not parallel: direction cosines drift by {drift:.4f} over the series",
             "ImageOrientationPatient",
         )
+
+
+def unsaid_warnings(instances: Sequence[Instance]) -> list[str]:
+    """What only some slices of a volume say, and was taken to be of the others too."""
+    held = {name: [bool(text_of(i.header.get(name)).strip()) for i in instances] for name in UNSAID}
+    return [
+        f"{name} is missing in some slices: taken to be the others'"
+        for name, said in held.items()
+        if any(said) and not all(said)
+    ]
 
 
 def frame_of_reference_warnings(instances: Sequence[Instance]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from pipeline.core.errors import NothingUsableError
-from pipeline.core.refusals import Disposition, Refusal, Unreadable, count_of
+from pipeline.core.refusals import Disposition, Refusal, Unreadable, count_of, refusal_of
 from pipeline.dicom.read.dicomdir import is_index, missing_files
 from pipeline.dicom.read.files import files_below
 from pipeline.dicom.read.grouping import (
@@ -24,6 +24,7 @@ from pipeline.dicom.read.grouping import (
     frame_of_reference_warnings,
     in_groups,
     require_parallel,
+    unsaid_warnings,
 )
 from pipeline.dicom.read.headers import Instance, read_instances
 from pipeline.dicom.read.identifiers import with_patient_of_series
@@ -100,7 +101,7 @@ def find_series(
             discovery.refusals.extend(missing_files(path))
     if intake.unidentified == "folder":
         instances = with_own_uids(instances)
-    groups = in_groups(with_patient_of_series(instances))
+    groups = in_groups(with_patient_of_series(instances), leave_out)
     known = _KnownGaps.of(discovery.refusals, groups)
     for group in groups:
         _add(discovery, group, known, intake)
@@ -138,27 +139,46 @@ class _KnownGaps:
 
 
 def _add(discovery: Discovery, group: Part, known: _KnownGaps, intake: IngestOptions) -> None:
-    """Check a group of slices and take it as one or more series, or refuse its files."""
-    for part in parts_of(group.instances):
+    """Check a group of slices and take it as one or more series, or refuse its files, also for a
+    reason that nobody foresaw."""
+    try:
+        parts = parts_of(group.instances)
+    except Exception as error:
+        discovery.refusals.extend(refusal_of(error, path) for path in _paths(group))
+        return
+    for part in parts:
         try:
-            unique, left_out = without_copies(part.instances)
+            series, left_out = _series(part, group, known, intake)
+        except Exception as error:
+            discovery.refusals.extend(refusal_of(error, path) for path in _paths(part))
+        else:
+            discovery.series.append(series)
             discovery.refusals.extend(left_out)
-            damaged = known.damaged_beside(unique)
-            series = checked(
-                unique,
-                part=_joined(group.name, part.name),
-                exact_part=_joined(group.exact, part.exact),
-                known_missing=damaged if intake.gaps == "refuse" else math.inf,
-                numbers_elsewhere=known.numbers[unique[0].header.SeriesInstanceUID],
-            )
-        except Unreadable as fault:
-            discovery.refusals.extend(fault.refusal(i.path) for i in part.instances)
-            continue
-        copies = sum(refusal.disposition is Disposition.EXCLUDED for refusal in left_out)
-        if copies:
-            warning = f"{count_of(copies, 'duplicate slice')} left out"
-            series = replace(series, warnings=(*series.warnings, warning))
-        discovery.series.append(series)
+
+
+def _series(
+    part: Part, group: Part, known: _KnownGaps, intake: IngestOptions
+) -> tuple[Series, list[Refusal]]:
+    """A part of a group as a series, and what was left out of it."""
+    unique, left_out = without_copies(part.instances)
+    damaged = known.damaged_beside(unique)
+    series = checked(
+        unique,
+        part=_joined(group.name, part.name),
+        exact_part=_joined(group.exact, part.exact),
+        known_missing=damaged if intake.gaps == "refuse" else math.inf,
+        numbers_elsewhere=known.numbers[unique[0].header.SeriesInstanceUID],
+    )
+    copies = sum(refusal.disposition is Disposition.EXCLUDED for refusal in left_out)
+    if copies:
+        warning = f"{count_of(copies, 'duplicate slice')} left out"
+        series = replace(series, warnings=(*series.warnings, warning))
+    return series, left_out
+
+
+def _paths(part: Part) -> list[Path]:
+    """The part's files, each once, also of many frames."""
+    return list(dict.fromkeys(instance.path for instance in part.instances))
 
 
 def _joined(*names: str) -> str:
@@ -195,6 +215,6 @@ def checked(
         warnings.append("the source is itself a derived series (ImageType DERIVED)")
     if any(instance.is_lossy for instance in instances):
         warnings.append("the source was compressed with loss")
-    warnings += frame_of_reference_warnings(instances)
+    warnings += frame_of_reference_warnings(instances) + unsaid_warnings(instances)
     warnings += dict.fromkeys(remark for instance in instances for remark in instance.remarks)
     return Series(instances, tuple(warnings), spacing.even, part, exact_part)

@@ -47,7 +47,7 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
     whole = [Part(tuple(ordered))]
     placed = _placed(ordered)
     if placed.places[-1] + 1 < len(ordered):
-        return phases_of(placed) or _phases_with_copies(placed) or whole
+        return phases_of(placed) or _parts_with_copies(placed) or whole
     if len(ordered) < 2 * MIN_PART_SLICES:
         return whole
     if is_even(ordered):
@@ -62,16 +62,17 @@ def parts_of(ordered: Sequence[Instance]) -> list[Part]:
     )
 
 
-def _phases_with_copies(placed: PlacedSlices) -> list[Part] | None:
-    """As phases_of, where the same objects are there more than once: by one of each."""
+def _parts_with_copies(placed: PlacedSlices) -> list[Part] | None:
+    """As parts_of, where the same objects are there more than once: by one of each."""
     copies: dict[tuple[int, str], list[Instance]] = defaultdict(list)
     for place, instance in zip(placed.places, placed.instances, strict=True):
         copies[place, instance.header.SOPInstanceUID].append(instance)
     one_of_each = {id(same[0]): same for same in copies.values()}
-    parts = phases_of(_placed([same[0] for same in copies.values()]))
-    return parts and [
+    if len(copies) == len(placed.instances):
+        return None
+    return [
         replace(part, instances=tuple(i for one in part.instances for i in one_of_each[id(one)]))
-        for part in parts
+        for part in parts_of([same[0] for same in copies.values()])
     ]
 
 

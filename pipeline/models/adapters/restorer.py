@@ -10,6 +10,7 @@ from pipeline.config.component import build
 from pipeline.config.restoration import CHANNELS, Colour
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
+from pipeline.core.units import HIGHEST_CT_HU
 from pipeline.degradations.base import Chain, Degradation
 from pipeline.degradations.paired import PairInput, PairTarget
 from pipeline.models.adapters.base import HUModel
@@ -32,6 +33,9 @@ class Restorer(HUModel):
 
     With `residual` the network's output is added to the input as it is, its pixels bicubic, its
     missing colours none.
+
+    Of CT, what lies above HIGHEST_CT_HU is treated as by HUModel: seen as HIGHEST_CT_HU, and in
+    the output as it was.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Restorer(HUModel):
         self.colour = config.restoration.colour
         self.channels = CHANNELS[self.colour]
         self.neighbours = config.restoration.neighbours or 0
+        self.is_ct = config.restoration.source == "series"
         self.input_channels = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
         self.keeps_lightness = self.colour == "lab" and self.input_channels == 1
@@ -50,7 +55,8 @@ class Restorer(HUModel):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The restored picture [batch, channels, scale x rows, scale x columns]."""
         known = torch.isfinite(image)
-        filled = from_around(image, known, self.centre) if self.hides else image
+        limited = image.clamp(max=HIGHEST_CT_HU) if self.is_ct else image
+        filled = from_around(limited, known, self.centre) if self.hides else limited
         seen = self.normalised(filled)
         if self.hides:
             seen = torch.cat([seen, known[:, :1].to(seen.dtype)], dim=1)
@@ -65,7 +71,14 @@ class Restorer(HUModel):
             output = torch.cat([filled, output[:, 1:]], dim=1)
         if self.hides:
             output = torch.where(self.middle(known), self.middle(image), output)
-        return output
+        return self.with_metal(image, output) if self.is_ct else output
+
+    def with_metal(self, image_hu: torch.Tensor, output_hu: torch.Tensor) -> torch.Tensor:
+        """The output with what lies above HIGHEST_CT_HU in the image as it was."""
+        metal_hu = self.middle(image_hu)
+        if self.enlarges > 1:
+            metal_hu = interpolate(metal_hu, scale_factor=self.enlarges, mode="nearest")
+        return torch.where(metal_hu > HIGHEST_CT_HU, metal_hu, output_hu)
 
     def middle(self, images: torch.Tensor) -> torch.Tensor:
         """Of a place and its neighbours, the place."""

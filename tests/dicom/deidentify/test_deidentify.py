@@ -24,6 +24,7 @@ from helpers.dicom import (
     in_order,
     only_series,
     patch,
+    put_bytes,
     save,
     tag_of,
     write_series,
@@ -31,6 +32,7 @@ from helpers.dicom import (
 from pydicom.datadict import DicomDictionary, dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
@@ -353,6 +355,75 @@ def test_a_patient_has_the_pseudonym_that_the_store_gives(tmp_path):
     assert str(copy.PatientName) == copy.PatientID == copies(tmp_path / "out")[0].parts[-3]
 
 
+@pytest.mark.parametrize("held", [None, "", "  "])
+def test_without_a_patient_id_the_study_stands_for_the_patient(tmp_path, held):
+    """Type 2 (PS3.3 C.7.1.1): it may be empty."""
+    write_series(tmp_path / "in", 2, PatientID=held)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert report["written"] == 2
+    assert [w.startswith("2 images: PatientID is missing") for w in report["warnings"]] == [
+        False,  # of the face
+        True,
+    ]
+    patient = patient_key(only_series(tmp_path / "in"), KEY)
+    for path in copies(tmp_path / "out"):
+        copy = pydicom.dcmread(path)
+        assert copy.PatientID == str(copy.PatientName) == path.parts[-3] == patient
+
+
+def test_a_series_that_lies_under_two_patients_is_told(tmp_path):
+    write_series(
+        tmp_path / "in", 4, edit=lambda dataset, n: setattr(dataset, "PatientID", f"AB-{n % 2}")
+    )
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert any(w.startswith("1 series lie under several patients") for w in report["warnings"])
+
+
+def test_blanks_before_an_id_make_no_other_patient(tmp_path):
+    write_series(
+        tmp_path / "in", 2, edit=lambda dataset, n: setattr(dataset, "PatientID", " " * n + "AB-12")
+    )
+    run(tmp_path / "in", tmp_path / "out")
+    patient = patient_key(only_series(tmp_path / "in"), KEY)
+    assert {path.parts[-3] for path in copies(tmp_path / "out")} == {patient}
+
+
+@pytest.mark.parametrize(
+    ("written", "stated"),
+    [
+        (ImplicitVRLittleEndian, ExplicitVRLittleEndian),
+        (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+    ],
+)
+def test_data_in_another_encoding_than_stated_are_copied_in_the_stated_one(
+    tmp_path, written, stated
+):
+    source = ct_slice(0, ReferencedStudySequence=[item(ReferencedSOPInstanceUID=f"{ROOT_UID}.8")])
+    path = save(source, tmp_path / "in" / "0.dcm", written)
+    put_bytes(path, {}, stated=stated)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert any("was read so (PS3.5 7.1)" in warning for warning in report["warnings"])
+    (path,) = copies(tmp_path / "out")
+    with warnings.catch_warnings(action="error"):
+        copy = pydicom.dcmread(path)
+        copy.decode()
+    assert copy.file_meta.TransferSyntaxUID == stated
+    assert copy.is_implicit_VR == stated.is_implicit_VR
+    np.testing.assert_array_equal(copy.pixel_array, source.pixel_array)
+    assert copy.ImagePositionPatient == source.ImagePositionPatient
+    assert b"SECRET" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["SOPClassUID", "SOPInstanceUID"])
+def test_what_the_file_meta_alone_states_is_taken_from_there(tmp_path, name):
+    copy = one(ct_slice(0, **{name: None}), tmp_path)
+    assert copy.SOPClassUID == copy.file_meta.MediaStorageSOPClassUID == CTImageStorage
+    assert copy.SOPInstanceUID == copy.file_meta.MediaStorageSOPInstanceUID
+    assert str(copy.SOPInstanceUID).startswith("2.25.")
+    report = run(tmp_path / "in", tmp_path / "again")
+    assert any(f"{name} is missing in the data set" in warning for warning in report["warnings"])
+
+
 def dates_of(tmp_path: Path, patient: str) -> list[datetime]:
     """The shifted dates of two studies, 10 days and a leap day apart."""
     for study, day in (("a", "20000220"), ("b", "20000301")):
@@ -643,9 +714,9 @@ def damaged(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("Geheim")
     (folder / "twin.dcm").write_bytes(good)
     for name, attributes in (
-        ("nobody.dcm", {"PatientID": None}),
-        ("blank.dcm", {"PatientID": "  "}),
-        ("nameless.dcm", {"SOPInstanceUID": None}),
+        ("studyless.dcm", {"StudyInstanceUID": None}),
+        ("nowhere.dcm", {"SeriesInstanceUID": None}),
+        ("many.dcm", {"SamplesPerPixel": None}),
     ):
         save(ct_slice(1, **attributes), folder / name)
     wrong = ct_slice(2)
@@ -665,11 +736,11 @@ def test_a_bad_file_is_refused_by_name_and_the_rest_goes_on(tmp_path, capfd):
     assert seen == list(range(1, 14))
     reasons = {refusal["file"]: refusal["reason"] for refusal in report["quarantined"]}
     assert set(reasons) == {
-        *("head.dcm", "short.dcm", "cut.dcm", "empty.dcm", "text.dcm", "nobody.dcm", "blank.dcm"),
-        *("nameless.dcm", "wrong.dcm", "blind.dcm", "twin.dcm"),
+        *("head.dcm", "short.dcm", "cut.dcm", "empty.dcm", "text.dcm", "studyless.dcm"),
+        *("nowhere.dcm", "many.dcm", "wrong.dcm", "blind.dcm", "twin.dcm"),
     }
     assert reasons["wrong.dcm"] == "a wrong VR"
-    assert "PatientID" in reasons["nobody.dcm"]
+    assert "StudyInstanceUID" in reasons["studyless.dcm"]
     assert [refusal["file"] for refusal in report["excluded"]] == ["notes.txt"]
     assert report["written"] == len(copies(tmp_path / "out")) == 1
     shown = capfd.readouterr()
@@ -693,9 +764,9 @@ def test_neither_warnings_nor_faults_quote_values(tmp_path, monkeypatch):
 
 
 def test_where_nothing_can_be_used_the_commonest_reason_is_reported(tmp_path):
-    write_series(tmp_path / "in", 2, PatientID=None)
+    write_series(tmp_path / "in", 2, StudyInstanceUID=None)
     (tmp_path / "in" / "notes.txt").write_text("Geheim")
-    with pytest.raises(NothingUsableError, match="3 files refused, 2 of them: PatientID"):
+    with pytest.raises(NothingUsableError, match="3 files refused, 2 of them: StudyInstanceUID"):
         run(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(NothingUsableError, match="does not exist"):

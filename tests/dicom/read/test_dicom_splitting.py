@@ -161,6 +161,20 @@ def test_lost_slices_that_positions_and_numbers_agree_on_refuse_the_series(tmp_p
     assert "missing inside" in found.refusals[0].reason
 
 
+def test_copies_of_some_slices_make_no_part_of_their_series(tmp_path):
+    times = [f"2000010112{minute:02d}00" for minute in range(6)]
+    paths = write_series(
+        tmp_path, 6, edit=lambda dataset, n: setattr(dataset, "AcquisitionDateTime", times[n])
+    )
+    alone = series_key(only_series(tmp_path), KEY)
+    for path in paths[:3]:
+        shutil.copy(path, path.with_suffix(".copy.dcm"))
+    (series,) = find_series(tmp_path).series
+    assert series.part == ""
+    assert series.warnings == ("3 duplicate slices left out",)
+    assert series_key(series, KEY) == alone
+
+
 def test_a_gap_that_the_numbers_do_not_know_of_is_flagged(tmp_path):
     paths = write_series(tmp_path, 6)
     paths[2].unlink()

@@ -19,6 +19,8 @@ from helpers.dicom import (
 )
 from pydicom.dataset import Dataset
 
+from pipeline.dicom.read import grouping
+from pipeline.dicom.read import series as series_module
 from pipeline.dicom.read.alike import clusters, same_texts, same_values
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import read_volume, series_key
@@ -86,7 +88,6 @@ def test_one_value_written_in_several_ways_is_one_volume(tmp_path, name, values)
     [
         ("ImageOrientationPatient", (rotated(0), rotated(1))),
         ("KVP", ("120", "140")),
-        ("KVP", ("120", None)),
         ("PixelSpacing", (["0.7031", "0.7031"], ["0.7041", "0.7041"])),
         ("ConvolutionKernel", ("Br40", "Br44")),
     ],
@@ -96,6 +97,54 @@ def test_other_values_are_other_volumes(tmp_path, name, values):
     found = parts(tmp_path)
     assert [len(series.instances) for series in found.values()] == [4, 4]
     assert "" not in found
+
+
+@pytest.mark.parametrize("unsaid", [None, ""])
+@pytest.mark.parametrize("name", ["KVP", "ConvolutionKernel"])
+def test_what_some_slices_leave_unsaid_does_not_cut_a_series_in_two(tmp_path, name, unsaid):
+    values = {"KVP": "120", "ConvolutionKernel": "Br40"}
+    write_series(tmp_path, 8, edit=alternating(name, values[name], unsaid))
+    series = only_series(tmp_path)
+    assert (len(series.instances), series.evenly_spaced, series.part) == (8, True, "")
+    assert series.warnings == (f"{name} is missing in some slices: taken to be the others'",)
+    np.testing.assert_allclose(read_volume(series).volume.affine_lps[2, 2], STEP_MM)
+
+
+def test_what_is_unsaid_at_the_same_places_is_another_reconstruction(tmp_path):
+    for number, kernel in enumerate(("Br40", None)):
+        for index in range(4):
+            uid = f"{ROOT_UID}.{number}.{index}"
+            stored = ramp(index) + number
+            dataset = ct_slice(index, stored, ConvolutionKernel=kernel, SOPInstanceUID=uid)
+            save(dataset, tmp_path / f"{number}-{index}.dcm")
+    found = parts(tmp_path)
+    assert set(found) == {"ConvolutionKernel Br40", "ConvolutionKernel none"}
+    assert [len(series.instances) for series in found.values()] == [4, 4]
+
+
+@pytest.mark.parametrize("where", ["grouping._groups", "series.parts_of", "series.checked"])
+def test_what_nobody_foresaw_in_one_series_ends_no_others(tmp_path, monkeypatch, where):
+    write_series(tmp_path / "good", 4)
+    uids = {"SeriesInstanceUID": f"{ROOT_UID}.9", "PatientID": "ODD"}
+    for index in range(4):
+        dataset = ct_slice(index, SOPInstanceUID=f"{ROOT_UID}.9.{index}", **uids)
+        save(dataset, tmp_path / "odd" / f"{index}.dcm")
+    module, name = where.split(".")
+    module = {"grouping": grouping, "series": series_module}[module]
+    real = getattr(module, name)
+
+    def failing(members, *args, **kwargs):
+        instances = [getattr(member, "instance", member) for member in members]
+        if instances[0].header.PatientID == "ODD":
+            raise TypeError("Geheim")
+        return real(members, *args, **kwargs)
+
+    monkeypatch.setattr(module, name, failing)
+    found = find_series(tmp_path)
+    assert [len(series.instances) for series in found.series] == [4]
+    assert {refusal.reason for refusal in found.refusals} == {"could not be processed (TypeError)"}
+    names = sorted(str(refusal.path.relative_to(tmp_path)) for refusal in found.refusals)
+    assert names == [f"odd/{index}.dcm" for index in range(4)]
 
 
 @pytest.mark.parametrize("seed", range(12))
