@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from flows.runtime.private_errors import StageFailedError
+from flows.runtime.private_errors import original_of
 from flows.runtime.progress import log
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, attach_report, is_disk_full
@@ -76,7 +75,7 @@ class Batch:
         except Unreadable as fault:
             self.refusals += [fault.refusal(path) for path in files]
         except Exception as error:
-            original = error.original if isinstance(error, StageFailedError) else error
+            original = original_of(error)
             if is_disk_full(original):
                 attach_report(original, self.to_dict())
                 raise
@@ -136,7 +135,7 @@ def each_volume(
     """
     record, found = OutputRecord(out, source), discover(source, intake=intake)
     batch = Batch(record, found.root, [], list(found.refusals))
-    started: list[tuple[Source, Json, Any]] = []
+    started: list[tuple[Source, Json, Callable[[], Exported]]] = []
     for volume, item in _items(found.sources, suffix, batch):
         batch.items.append(item)
         started.append((volume, item, _start(start, volume, item, out)))

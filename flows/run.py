@@ -15,7 +15,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows import stages
 from flows.batch import Batch
-from flows.runtime.private_errors import StageFailedError, redact_errors
+from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
 from flows.sides import UNUSED, keys_by_side
 from flows.train_register import Trained, train_and_register
@@ -81,7 +81,7 @@ def main_job(request: str) -> Json:
     try:
         _whole_way(asked, config, report, clock)
     except BaseException as error:
-        original = error.original if isinstance(error, StageFailedError) else error
+        original = original_of(error)
         done = by_disposition([], out) | report | clock.facts() | report_of(original)
         record.replace(done | {"error": reason_of(original)})
         attach_report(original, done)

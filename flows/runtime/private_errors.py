@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class StageFailedError(Exception):
@@ -21,6 +23,11 @@ class StageFailedError(Exception):
     def __reduce__(self) -> tuple[type, tuple[str, Exception]]:
         """Pickle the original error too: tasks may run in other processes."""
         return StageFailedError, (self.stage, self.original)
+
+
+def original_of(error: ErrorT) -> ErrorT | Exception:
+    """The error that one from inside Prefect stands for; any other as it is."""
+    return error.original if isinstance(error, StageFailedError) else error
 
 
 def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -83,7 +83,7 @@ class Store:
                 known = self.record(key)
                 same_input = real_input is None or known.input_digest == input_digest
                 if same_input and known.digest == digest.result():
-                    self._tell(key, known, patient, volume.provenance)
+                    self._update_record(key, known, patient, volume.provenance)
                     return False
             # From here on the old series is gone: its record must not describe the new voxels,
             # and its degraded images are no inputs of the new ones.
@@ -107,7 +107,7 @@ class Store:
         write_json(self._record_path(key), record.to_dict())
         return True
 
-    def _tell(
+    def _update_record(
         self, key: str, known: SeriesRecord, patient: str, provenance: dict[str, Any]
     ) -> None:
         """What is known by now of the same voxels: another patient, or a warning more."""
