@@ -46,7 +46,10 @@ class DoseRequest:
         given = {"ratio": ratio, "noise": noise_hu, "level": level}
         asked = [(by, value) for by, value in given.items() if value is not None]
         if len(asked) > 1:
-            raise ConfigError("give one of dose ratio, noise to be left, and level")
+            raise ConfigError(
+                "give one at most of --dose-ratio, --target-noise and --level (dose_ratio, "
+                "target_noise_hu and level in a YAML)"
+            )
         return cls(*asked[0]) if asked else None  # type: ignore[arg-type]
 
     @property

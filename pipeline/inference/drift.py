@@ -18,7 +18,7 @@ from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
-from pipeline.physics.image_noise import FlatTissue, spread
+from pipeline.physics.image_noise import FlatTissue, evenly_spread
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
 
@@ -87,7 +87,7 @@ def traits(
 
 def measured_slices(count: int) -> NDArray[np.int64]:
     """Numbers of the slices, of `count`, that traits measures: evenly spread."""
-    return np.array(spread(count))
+    return np.array(evenly_spread(count))
 
 
 def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:

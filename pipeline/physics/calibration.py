@@ -26,6 +26,7 @@ from pipeline.core.units import hu_to_mu_per_mm, mu_per_mm_to_hu_difference
 from pipeline.core.volume import Volume
 from pipeline.physics.detector import Exposure
 from pipeline.physics.fan_beam_geometry import FanBeam, FloatArray, kernel_window, padded_length
+from pipeline.physics.image_noise import evenly_spread
 from pipeline.physics.noise_patches import Patches, bands, flat_patches
 from pipeline.physics.projector import projector_on
 
@@ -113,7 +114,7 @@ def calibrate(
     """
     count = volume.image_hu.shape[0]
     if slices is None:
-        slices = tuple(np.unique(np.linspace(0, count - 1, min(SLICES, count)).round().astype(int)))
+        slices = tuple(evenly_spread(count, SLICES))
     scan = measured_scan(volume, slices, geometry or FanBeam(), exposure or Exposure())
     notes: tuple[str, ...] = ()
     if cutoff is None:

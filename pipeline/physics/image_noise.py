@@ -50,7 +50,7 @@ class FlatTissue:
                 np.asarray(volume.valid[number]),
                 spacing_mm,
             )
-            for number in spread(len(volume.image_hu))
+            for number in evenly_spread(len(volume.image_hu))
         }
         kept = {n: patches for n, patches in found.items() if len(patches) >= MIN_PATCHES}
         return cls(tuple(kept), tuple(kept.values()), spacing_mm)
@@ -71,9 +71,9 @@ class FlatTissue:
         return ImageNoise(math.sqrt(in_both), math.log(in_fine / in_coarse))
 
 
-def spread(count: int) -> list[int]:
-    """Numbers of up to SLICES slices of `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(SLICES, count)).round().astype(int)).tolist()
+def evenly_spread(count: int, most: int = SLICES) -> list[int]:
+    """Numbers of up to `most` slices of `count`, from the first to the last, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
 
 
 def usual_noise_hu(fineness: float, thickness_mm: float) -> float:

@@ -111,6 +111,6 @@ class LoadedModel:
         if self.card.dose is None:
             raise ConfigError(
                 f"{self.card.uri} is not told the dose: --dose-ratio, --target-noise and --level "
-                "are for models that are (configs/denoise_any_dose.yaml); see --strength"
+                "are for models that learned from pairs of two doses (data.nested); see --strength"
             )
         return replace(self, card=replace(self.card, dose=dose))
