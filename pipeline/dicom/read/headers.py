@@ -98,7 +98,10 @@ class Instance:
 
         Raises Unreadable, and what pydicom raises, where the file is damaged.
         """
-        if self.frame is None:
+        if self.frame is not None:
+            dataset = load_frame(self.path, self.frame)
+            _tidy_photometric(dataset)
+        else:
             dataset = read_dataset(self.path, stop_before_pixels=not (pixels or self.completed))
             complete(dataset)
             if is_damaged_class(_sop_class(dataset)):
@@ -106,13 +109,8 @@ class Instance:
             _tidy_photometric(dataset)
             if self.completed:
                 to_rescale(dataset)
-                if not pixels:
-                    dataset.pop("PixelData", None)
-            return dataset
-        dataset = load_frame(self.path, self.frame)
-        _tidy_photometric(dataset)
         if not pixels:
-            del dataset.PixelData
+            dataset.pop("PixelData", None)
         return dataset
 
 

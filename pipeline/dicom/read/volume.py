@@ -93,16 +93,14 @@ def read_volume(series: Series) -> Reading:
     with ThreadPoolExecutor(READER_THREADS) as pool:
         outcomes = list(pool.map(read_one, range(len(series.instances)), series.instances))
     refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
-    warnings = {
-        warning for outcome in outcomes if isinstance(outcome, tuple) for warning in outcome
-    }
+    read = {n: found for n, found in enumerate(outcomes) if not isinstance(found, Refusal)}
     if refusals:
-        good = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
+        good = list(read)
         series = _remaining(series, [series.instances[n] for n in good], refusals)
         image_hu, valid = image_hu[good], valid[good]
-        outcomes = [outcomes[n] for n in good]
-    drawn = tuple(n for n, told in enumerate(outcomes) if isinstance(told, tuple) and DRAWN in told)
+    warnings = {warning for found in read.values() for warning in found}
     series = replace(series, warnings=(*series.warnings, *sorted(warnings)))
+    drawn = tuple(place for place, found in enumerate(read.values()) if DRAWN in found)
     return Reading(_volume(series, image_hu, valid), series, refusals, drawn)
 
 
