@@ -196,7 +196,7 @@ def test_an_image_file_has_a_label_file_of_its_own_format(tmp_path, suffix):
     path = nifti_labels(tmp_path / f"ct{suffix}", hu, affine)
     report = export_labels(structures(), path, tmp_path / "out", SEGMENTED)
     (written,) = (tmp_path / "out").iterdir()
-    assert written.name == f"ai-segmentation-test-v1{suffix}"
+    assert written.name == f"ct-ai-segmentation-test-v1{suffix}"
     assert report.details["structures"] == 3
     assert_same_structures(
         read_mask(written, LabelGrid.of_volume(even_volume(affine))), structures()
