@@ -121,7 +121,7 @@ def _why_no_picture(path: Path) -> str:
 def read_picture(path: Path) -> PictureFile:
     """Read a picture file; raises Unreadable for a damaged one, and for anything but one picture
     of 8 or 16 bits in grey or RGB."""
-    with unreadable_as(suffix_of(path)):
+    with unreadable_as(suffix_of(path), path):
         if path.name.lower().endswith(NIFTI):
             return _read_nifti(path)
         if path.name.lower().endswith(TIFF):

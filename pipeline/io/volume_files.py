@@ -29,6 +29,8 @@ from pipeline.io.nifti_reader import nifti_grid, read_nifti
 
 #: Labels and pictures have values from 0 to this; `air: accept` does not make them CT.
 MAX_GREY_LEVEL = 255.0
+#: No CT has voxels this large: the file's unit of length is wrong, such as metres for mm.
+MAX_SPACING_MM = 100.0
 #: What lifts the refusal of a file without HU.
 ANY_VALUES = "to take its values as HU, --intake air=accept"
 #: The end of the reason for refusing a file without HU; such a file may hold labels.
@@ -55,10 +57,11 @@ def read_padded(path: Path, *, air: Air = "require") -> ImageReading:
 
     Padding (pipeline.core.padding) is not valid, and air in image_hu. air: whether a file without
     HU, by its air and tissue, is refused, or taken with a warning. Raises Unreadable for files
-    that are damaged, without a position in the patient, or without HU.
+    that are damaged, without a position in the patient or a spacing that CT has, or without HU.
     """
     stored = read_stored(path)
     values, affine, warnings = stored.values, stored.affine_lps, list(stored.warnings)
+    _require_spacing(affine)
     valid = ~np.stack([padding_mask(plane) for plane in values])
     padding = values[~valid]
     values[~valid] = AIR_HU
@@ -98,7 +101,7 @@ def read_stored(path: Path) -> StoredImage:
 
     Raises Unreadable for files that are damaged or without a position in the patient.
     """
-    with unreadable_as(format_of(path)), library_remarks() as heard:
+    with unreadable_as(format_of(path), path), library_remarks() as heard:
         if not path.stat().st_size:
             raise Unreadable("an empty file")
         stored = (read_itk if suffix_of(path) in ITK_FORMATS else read_nifti)(path)
@@ -111,7 +114,7 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 
     Raises Unreadable for a damaged header.
     """
-    with unreadable_as(format_of(path)):
+    with unreadable_as(format_of(path), path):
         if suffix_of(path) not in ITK_FORMATS:
             size, affine = nifti_grid(path)
         else:
@@ -121,15 +124,26 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 
 
 @contextmanager
-def unreadable_as(name: str) -> Iterator[None]:
-    """Turn whatever the block raises into an Unreadable with its last line; name: the format's."""
+def unreadable_as(name: str, path: Path) -> Iterator[None]:
+    """Turn whatever the block raises into an Unreadable with its last line; name: the format's.
+
+    Of `path` its name alone is told: the names of folders may identify a patient.
+    """
     try:
         yield
     except Unreadable:
         raise
     except Exception as error:  # image libraries raise many kinds on damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        reason = reason.replace(str(path), path.name)
         raise Unreadable(f"cannot be read as {name}: {reason[:200]}") from error
+
+
+def _require_spacing(affine: NDArray[np.float64]) -> None:
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing_mm.max() > MAX_SPACING_MM:
+        reason = f"no CT has voxels above {MAX_SPACING_MM:g} mm: mend the file's unit of length"
+        raise Unreadable(reason, "spacing in mm", spacing_mm.round(4).tolist())
 
 
 def _require_axes(affine: NDArray[np.float64]) -> None:

@@ -314,14 +314,31 @@ def test_a_nifti_whose_axes_lie_in_a_plane_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("meter", 1000), ("micron", 0.001)])
 def test_the_unit_of_a_nifti_becomes_mm(tmp_path, unit, factor):
-    image = nibabel.Nifti1Image(hu().T, affine_of(SPACING))
-    image.header.set_qform(affine_of(SPACING), code=1)
-    image.header.set_xyzt_units(unit)
-    nibabel.save(image, tmp_path / "a.nii")
-    volume = read_image(tmp_path / "a.nii")
-    expected = factor * affine_of(SPACING)
+    expected = affine_of(SPACING)
+    stored = np.diag([1 / factor] * 3 + [1]) @ expected
+    volume = read_image(in_unit(tmp_path / "a.nii", stored, unit))
     np.testing.assert_allclose((FLIP @ volume.affine_lps)[:3], expected[:3], rtol=1e-6)
     assert volume.provenance["warnings"] == []
+
+
+def in_unit(path: Path, affine: NDArray[np.float64], unit: str) -> Path:
+    image = nibabel.Nifti1Image(hu().T, affine)
+    image.header.set_qform(affine, code=1)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return path
+
+
+def test_millimetres_that_are_said_to_be_metres_are_refused(tmp_path):
+    refused(in_unit(tmp_path / "a.nii", affine_of(SPACING), "meter"), "unit of length")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nrrd", "a.mha"])
+def test_a_reason_does_not_name_the_folders_of_the_file(tmp_path, name):
+    (tmp_path / "Geheim").mkdir()
+    path = tmp_path / "Geheim" / name
+    path.write_bytes(gzip.compress(b"Dear reader, this is a letter." * 30))
+    assert "Geheim" not in refused(path).reason
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CONFORMING_UID = re.compile(r"(?=.{3,64}$)[0-2](\.(0|[1-9]\d*))+")
 
 NO_PATIENT = "PatientID is missing or empty: each study without one counts as a patient of its own"
+SHARED_SERIES = (
+    "SeriesInstanceUID is also that of slices of another patient or study, which are a series of "
+    "their own here (PS3.5 9: it names one series)"
+)
 PATIENT_OF_SERIES = "PatientID is missing in slices of the series, which are grouped by the others'"
 
 
@@ -43,7 +47,7 @@ def with_patient_of_series(instances: Iterable[Instance]) -> list[Instance]:
     for instance in instances:
         by_series[str(instance.header.SeriesInstanceUID)].append(instance)
     found: list[Instance] = []
-    for slices in by_series.values():
+    for slices in map(_told_of_sharing, by_series.values()):
         patients = {str(i.header.get("PatientID") or "").strip() for i in slices} - {""}
         for instance in slices:
             if len(patients) == 1 and is_empty(instance.header, "PatientID"):
@@ -52,6 +56,15 @@ def with_patient_of_series(instances: Iterable[Instance]) -> list[Instance]:
                 instance = replace(instance, remarks=(*others, PATIENT_OF_SERIES))
             found.append(instance)
     return found
+
+
+def _told_of_sharing(slices: list[Instance]) -> list[Instance]:
+    """The slices of one SeriesInstanceUID, with a remark where it is that of several patients or
+    studies."""
+    for name in ("PatientID", "StudyInstanceUID"):
+        if len({str(i.header.get(name) or "").strip() for i in slices} - {""}) > 1:
+            return [replace(i, remarks=(*i.remarks, SHARED_SERIES)) for i in slices]
+    return slices
 
 
 def patient_of(header: Header) -> tuple[str, str]:

@@ -50,8 +50,8 @@ OTHER_QUANTITIES = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 #: How much of a damaged value a reason shows.
 SHOWN_LENGTH = 48
 
-#: Direction cosines are written with five or six digits.
-COSINE_TOLERANCE = 1e-3
+#: Direction cosines are written with three digits or more: rounding alone makes up to 1.7e-3.
+COSINE_TOLERANCE = 2e-3
 #: No scanner reconstructs larger; a damaged header may claim anything.
 MAX_MATRIX = 8192
 

@@ -241,6 +241,35 @@ def test_geometry_that_makes_no_sense_is_quarantined_by_name(tmp_path, name, val
     assert [(r.path, r.attribute) for r in quarantined(found.refusals)] == [(paths[1], name)]
 
 
+def test_cosines_of_any_angle_may_be_written_with_three_digits(tmp_path):
+    """Rounding alone takes them up to 1.7e-3 away from orthogonal unit vectors."""
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(2000, 3, 3)))[0].transpose(0, 2, 1)[:, :2]
+    rounded = axes.round(3)
+    off = np.abs(rounded @ rounded.transpose(0, 2, 1) - np.eye(2)).max(axis=(1, 2))
+    worst = rounded[off.argmax()].ravel()
+    assert off.max() > 1.4e-3
+    normal = np.cross(*axes[off.argmax()])
+    write_series(
+        tmp_path,
+        3,
+        edit=lambda dataset, n: setattr(
+            dataset, "ImagePositionPatient", [f"{v:.3f}" for v in STEP_MM * n * normal]
+        ),
+        ImageOrientationPatient=[f"{value:.3f}" for value in worst],
+    )
+    assert len(only_series(tmp_path).instances) == 3
+
+
+@pytest.mark.parametrize("name", ["PatientID", "StudyInstanceUID"])
+def test_a_series_uid_of_several_patients_or_studies_is_told(tmp_path, name):
+    write_series(tmp_path, 6, edit=lambda dataset, n: setattr(dataset, name, f"1.2.{n % 2 + 3}"))
+    found = find_series(tmp_path)
+    assert [len(series.instances) for series in found.series] == [3, 3]
+    for series in found.series:
+        assert any(w.startswith("SeriesInstanceUID is also that of") for w in series.warnings)
+
+
 def test_axes_five_degrees_off_the_right_angle_are_refused(tmp_path):
     # PS3.3 C.7.6.2.1.1 asks for orthogonal cosines; over 500 mm this skews by 44 mm.
     skewed = [1, 0, 0, 0.087156, 0.996195, 0]
