@@ -27,6 +27,11 @@ IMAGE_LIBRARIES = ("nibabel", "PIL")
 #: Beginnings of warnings that our own checks say better.
 SAID_BETTER = ("Expected explicit VR", "Expected implicit VR")
 
+#: Remarks that say nothing without their values, and what they mean.
+REWORDED = {
+    "The pixel data is": "the pixel data hold more bytes than the image: the last are left out"
+}
+
 _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 _stderr = threading.Lock()
 
@@ -90,7 +95,8 @@ def _hear(library: str, text: str) -> None:
     if heard is None or text.startswith(SAID_BETTER):
         return
     value = QUOTED if library in IMAGE_LIBRARIES else VALUE
-    remark = f"{library}: {value.split(text, maxsplit=1)[0].strip(' .(-')}"
+    said = value.split(text, maxsplit=1)[0].strip(" .(-")
+    remark = f"{library}: {REWORDED.get(said, said)}"
     if remark not in heard:
         heard.append(remark)
 

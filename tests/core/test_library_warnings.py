@@ -15,8 +15,10 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from helpers.dicom import ct_slice, put_bytes, save
+from helpers.dicom import COLUMNS, ROWS, ct_slice, put_bytes, save
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.core.library_warnings import (
     catch_library_warnings,
@@ -50,6 +52,19 @@ def test_a_warning_is_a_remark_without_its_values(capfd: pytest.CaptureFixture) 
     assert heard == ["pydicom: Invalid value for VR PN"]
     warn("Invalid value: of no file that is being read")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("caught")
+def test_bytes_behind_the_image_are_told_in_a_whole_sentence() -> None:
+    dataset = ct_slice()
+    dataset.PixelData += bytes(40)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with library_remarks() as heard:
+        assert dataset.pixel_array.shape == (ROWS, COLUMNS)
+    assert heard == [
+        "pydicom: the pixel data hold more bytes than the image: the last are left out"
+    ]
 
 
 @pytest.mark.usefixtures("caught")
