@@ -87,6 +87,7 @@ def apply_flow(
     dose: DoseRequest | None = None,
     spread: str | None = None,
     all_or_nothing: bool = False,
+    enhanced: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
@@ -95,7 +96,7 @@ def apply_flow(
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
     one of several series fails, too.
     """
-    to = Export(out, compress, difference, require_form(labels), intake.air)
+    to = Export(out, compress, difference, require_form(labels), intake.air, enhanced)
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner
@@ -156,10 +157,17 @@ def apply_loaded(
 
 
 def simulate_flow(
-    source: Path, out: Path, *, physics: LowDoseCT, seed: int, intake: IngestOptions, compress: str
+    source: Path,
+    out: Path,
+    *,
+    physics: LowDoseCT,
+    seed: int,
+    intake: IngestOptions,
+    compress: str,
+    enhanced: bool = False,
 ) -> Json:
     """A low-dose copy of every CT of a source; writes OUT/<series>/ and report.json."""
-    to = Export(out, compress, air=intake.air)
+    to = Export(out, compress, air=intake.air, enhanced=enhanced)
 
     def body() -> Json:
         def one(source: Source, key: str, folder: Path) -> Exported:

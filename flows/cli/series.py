@@ -30,6 +30,10 @@ Compress = Annotated[
     str,
     typer.Option("--compress", help="Of the derived pixels, without loss: none, j2k, jpegls, rle."),
 ]
+Enhanced = Annotated[
+    bool,
+    typer.Option("--enhanced", help="A series as one multi-frame object: Enhanced CT Image."),
+]
 UNCOMPRESSED = "none"
 AUTO = "auto"
 
@@ -75,6 +79,7 @@ def apply(
     source: Source,
     out: Out,
     compress: Compress = UNCOMPRESSED,
+    enhanced: Enhanced = False,
     difference: Annotated[
         bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
     ] = False,
@@ -122,6 +127,7 @@ def apply(
         out,
         intake=parse_intake(intake),
         compress=compress,
+        enhanced=enhanced,
         difference=difference,
         labels=labels,
         strength=strength,
@@ -147,6 +153,7 @@ def simulate(
     ] = "1.5e5",
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     compress: Compress = UNCOMPRESSED,
+    enhanced: Enhanced = False,
     intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
@@ -167,6 +174,7 @@ def simulate(
         seed=seed,
         intake=parse_intake(intake),
         compress=compress,
+        enhanced=enhanced,
     )
     show(report, json_, lambda: simulated_table(report, out))
     end(report)

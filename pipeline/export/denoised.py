@@ -73,7 +73,7 @@ def export_denoised(
         return Exported(None, refused.refusals)
     details = {**applied.details, **drift_of(_sample(reader.series))}
     warnings = [*reader.series.warnings, *reader.values.remarks()]
-    return Exported(report.with_details(warnings=warnings, **details), reader.refusals)
+    return Exported(report.warned(warnings).with_details(**details), reader.refusals)
 
 
 def _sample(series: Series) -> Volume:

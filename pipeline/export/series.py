@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import ConfigError
 from pipeline.core.hu_scale import values_of
 from pipeline.core.ordered_pool import map_in_order
 from pipeline.core.refusals import Disposition, Refusal, SeriesRefusedError, Unreadable
@@ -54,6 +55,11 @@ class ExportReport:
         """The report with more details."""
         return replace(self, details={**self.details, **details})
 
+    def warned(self, warnings: list[str]) -> ExportReport:
+        """The report with these warnings before its own."""
+        own = self.details.get("warnings")
+        return self.with_details(warnings=warnings + (own if isinstance(own, list) else []))
+
     def to_dict(self) -> dict[str, object]:
         """A row of report.json."""
         return {"folder": self.folder, "instances": self.instances, **self.details}
@@ -73,7 +79,8 @@ class Export:
     syntax: the encoding of DICOM pixels, a key of encode.SYNTAXES (all lossless). difference:
     also write result minus source as a series of its own, in `folder`-difference. labels: the
     form of labels of a series, one of pipeline.export.labels.FORMS. air: whether image files
-    without HU are refused (IngestOptions.air).
+    without HU are refused (IngestOptions.air). enhanced: a derived series is one multi-frame
+    object, Enhanced CT Image, which has no difference.
     """
 
     folder: Path
@@ -81,9 +88,15 @@ class Export:
     difference: bool = False
     labels: str = "seg"
     air: Air = "require"
+    enhanced: bool = False
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)
+        if self.enhanced and self.difference:
+            raise ConfigError(
+                "--enhanced with --difference: the difference would name CT images that are not "
+                "written; leave out one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
     processed = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
     report = publish(processed, reading.series, derived.operation, to)
     warnings = warnings_of(reading.volume)
-    return Exported(report.with_details(warnings=warnings, **derived.details), reading.refusals)
+    return Exported(report.warned(warnings).with_details(**derived.details), reading.refusals)
 
 
 def warnings_of(volume: Volume) -> list[str]:
@@ -176,7 +189,9 @@ def publish(
         def writer(folder: Path, write: SliceWriter) -> SeriesWriter:
             """A series' writer, which is finished when the stack is left."""
             return stack.enter_context(
-                derived_series(folder, source, operation, write, syntax=to.syntax)
+                derived_series(
+                    folder, source, operation, write, syntax=to.syntax, enhanced=to.enhanced
+                )
             )
 
         # Left in reverse: the derived series is in its place before its difference is checked.
@@ -206,4 +221,5 @@ def _report_of(series: PublishedSeries) -> ExportReport:
         "largest_clipped_excess_hu": series.clipped.max_excess_hu,
         "check": series.check.to_dict(),
     }
-    return ExportReport(series.folder, series.instances, details)
+    report = ExportReport(series.folder, series.instances, details)
+    return report.warned(list(series.remarks)) if series.remarks else report

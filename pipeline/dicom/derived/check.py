@@ -16,6 +16,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from pipeline.core.errors import LdctError, NothingUsableError
+from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.dicom3tools import Validation, attribute_of, files_of, validate
 from pipeline.dicom.derived.provenance import (
@@ -28,8 +29,8 @@ from pipeline.dicom.derived.provenance import (
 )
 from pipeline.dicom.derived.series_check import ONE_TO_ONE, UID_LIKE, Problem, SeriesExaminer
 from pipeline.dicom.derived.structures_check import examine_structures
+from pipeline.dicom.read.enhanced import frame_headers, is_multi_frame_ct
 from pipeline.dicom.read.files import files_below, read_dataset
-from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Slice
@@ -176,7 +177,7 @@ def _result(
 ) -> CheckResult:
     """The result once all `files` files were added; scratch: where copied headers may lie."""
     examiner.finish()
-    validation = _validated(examiner.origins, files, scratch)
+    validation = _validated(examiner, files, scratch)
     new = [
         Problem("", program, attribute_of(finding), finding, NEW_FINDING_REMEDY)
         for program, finding in validation.new
@@ -195,13 +196,19 @@ def _check_objects(paths: list[Path], source: Series | None, name: str) -> Check
     return CheckResult(name, len(paths), problems, replace(validation, of=len(paths)))
 
 
-def _validated(origins: dict[Path, Instance], of: int, scratch: Path | None) -> Validation:
+def _validated(examiner: SeriesExaminer, of: int, scratch: Path | None) -> Validation:
     """The programs' findings; they need files, and a source to compare with."""
+    origins = examiner.origins
     if not origins or not all(path.is_file() for path in origins):
         return Validation((), 0, of)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=scratch) as folder:
         sources = files_of(list(origins.values()), Path(folder))
-        return validate(list(zip(origins, sources, strict=True)), Path(folder))
+        pairs = list(zip(origins, sources, strict=True))
+        frames = {
+            path: [one.load(pixels=False) for one in instances]
+            for path, instances in examiner.frame_origins.items()
+        }
+        return validate(pairs, Path(folder), examiner.uids_of_source, frames)
 
 
 def _derived_below(root: Path) -> Iterator[tuple[list[Path], list[Dataset]]]:
@@ -220,11 +227,21 @@ def _derived_below(root: Path) -> Iterator[tuple[list[Path], list[Dataset]]]:
         uid = str(header.get("SeriesInstanceUID", ""))
         paths[uid].append(path)
         if claims_to_be_derived(header):
-            derived[uid].append(header)
+            derived[uid] += _images_in(header)
     for uid, headers in derived.items():
         folders = {path.parent for path in paths[uid]}
         beside = [path for folder in folders for path in damaged.pop(folder, [])]
         yield sorted(paths[uid] + beside), headers
+
+
+def _images_in(header: Dataset) -> list[Dataset]:
+    """The headers of the images of one file: of a multi-frame one, its frames'."""
+    if is_multi_frame_ct(header.get("SOPClassUID", "")):
+        try:
+            return frame_headers(header)
+        except Unreadable:  # which the check of the file will name
+            pass
+    return [header]
 
 
 def _header(path: Path) -> Dataset | None:

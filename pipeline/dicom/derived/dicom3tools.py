@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -62,14 +63,18 @@ class Validation:
 
 
 def validate(
-    pairs: Sequence[tuple[Path, Path]], scratch: Path, uids: Collection[str] = ()
+    pairs: Sequence[tuple[Path, Path]],
+    scratch: Path,
+    uids: Collection[str] = (),
+    frames: Mapping[Path, Sequence[Dataset]] = MappingProxyType({}),
 ) -> Validation:
     """Compare derived files with their sources' files, (derived, source) each.
 
     Up to MAX_IOD_FILES pairs go to dciodvfy and up to MAX_ENTITY_FILES to dcentvfy: the first,
     the last and evenly between. scratch: a folder for copies of headers. uids: what the source
-    holds besides. A program that is not installed is left out. Raises LdctError for a program
-    that cannot run or takes longer than TIMEOUT_S.
+    holds besides. frames: the sources of each frame of a derived multi-frame file. A program that
+    is not installed is left out. Raises LdctError for a program that cannot run or takes longer
+    than TIMEOUT_S.
     """
     programs = tuple(name for name in (IOD_PROGRAM, ENTITY_PROGRAM) if shutil.which(name))
     chosen = _spread(pairs, MAX_IOD_FILES) if IOD_PROGRAM in programs else []
@@ -83,7 +88,7 @@ def validate(
         of_source = pool.map(_of_source, [source for _, source in chosen], copies)
         for pair, derived, source in zip(chosen, of_derived, of_source, strict=True):
             for finding in derived:
-                ours = finding not in source and not _brought(finding, pair, uids)
+                ours = finding not in source and not _brought(finding, pair, uids, frames)
                 key = (IOD_PROGRAM, finding)
                 found[key] = found.get(key, True) and not ours
         found |= {(ENTITY_PROGRAM, finding): known for finding, known in of_set.result().items()}
@@ -92,13 +97,18 @@ def validate(
     return Validation(programs, len(chosen), len(pairs), new, from_source)
 
 
-def _brought(finding: str, pair: tuple[Path, Path], uids: Collection[str]) -> bool:
+def _brought(
+    finding: str,
+    pair: tuple[Path, Path],
+    uids: Collection[str],
+    frames: Mapping[Path, Sequence[Dataset]],
+) -> bool:
     """Whether the value that a finding of dciodvfy is about is the source's."""
     path = re.search(r"</([^>]*)>", finding)
     if path is None:
         return False
     derived, source = map(_header, pair)
-    return is_from_source(path[1], derived, SourceValues(source, uids))
+    return is_from_source(path[1], derived, SourceValues(source, uids, frames.get(pair[0], ())))
 
 
 def _header(path: Path) -> Dataset:

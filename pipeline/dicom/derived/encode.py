@@ -80,6 +80,7 @@ def require_syntax(syntax: str) -> None:
 def save_image(derived: Dataset, stored: NDArray, path: Path, *, syntax: str) -> None:
     """Give the header its pixels and write it, by the name of one of SYNTAXES.
 
+    stored: [rows, columns], or [frames, rows, columns] where the header has a NumberOfFrames.
     The header's elements may have been read in any encoding. Raises LdctError for pixels that
     cannot be compressed without loss.
     """
@@ -166,11 +167,12 @@ def _explicit() -> DicomBytesIO:
 
 def _compress(derived: Dataset, stored: NDArray, syntax: str) -> None:
     uid = SYNTAXES[syntax]
+    pixels = stored[0] if len(stored) == derived.get("NumberOfFrames") == 1 else stored
     try:
         derived.compress(
-            uid, arr=stored, encoding_plugin=ENCODERS[uid], generate_instance_uid=False
+            uid, arr=pixels, encoding_plugin=ENCODERS[uid], generate_instance_uid=False
         )
-        exact = np.array_equal(derived.pixel_array, stored)
+        exact = np.array_equal(derived.pixel_array, pixels)
     except (ValueError, RuntimeError) as error:
         # Most often padding that lies beyond BitsStored, which no compressed syntax can hold.
         reason = " ".join(str(error).split())

@@ -7,7 +7,7 @@ nothing else than the study's. So what decides is the value, not what the valida
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.datadict import tag_for_keyword
@@ -20,14 +20,25 @@ from pipeline.dicom.read.raw_elements import RawDataset, vr_of, walk_items
 #: A step of the path that `dciodvfy -new` gives: group, element, and the item or value, from 1.
 STEP = re.compile(r"\((\w{4}),(\w{4})\)(?:\[(\d+)\])?")
 FILE_META = 0x0002
+PER_FRAME = Tag("PerFrameFunctionalGroupsSequence")
 
 
 @dataclass(frozen=True)
 class SourceValues:
-    """What a source holds: its data set, and UIDs of other slices that a derived object names."""
+    """What a source holds: its data set, and UIDs of other slices that a derived object names.
+
+    frames: of a derived multi-frame object, each frame's own source, in their order.
+    """
 
     dataset: Dataset
     uids: Collection[str] = ()
+    frames: Sequence[Dataset] = ()
+
+    def of_frame(self, number: int) -> SourceValues:
+        """What the source of a frame holds, counted from 1; of an unknown one, what this holds."""
+        if not 0 < number <= len(self.frames):
+            return self
+        return SourceValues(self.frames[number - 1], self.uids)
 
     def hold(self, tag: BaseTag, meaning: Meaning, vr: str) -> bool:
         """Whether the source holds these values under `tag`, in any item; UIDs, under any tag."""
@@ -56,6 +67,8 @@ def is_from_source(path: str, derived: Dataset, source: SourceValues) -> bool:
     steps = [(Tag(f"{step[0]}{step[1]}"), int(step[2] or 0)) for step in STEP.findall(path)]
     if not steps or steps[0][0].group == FILE_META:
         return False
+    if steps[0][0] == PER_FRAME:
+        source = source.of_frame(steps[0][1])
     *items, (tag, number) = steps
     item = derived
     for sequence, place in items:

@@ -29,6 +29,7 @@ from pipeline.dicom.derived.provenance import (
     references,
 )
 from pipeline.dicom.derived.write import PROCESSED_SOURCE, PROCESSING_EQUIPMENT
+from pipeline.dicom.read.enhanced import is_frame, is_multi_frame_ct
 from pipeline.dicom.read.raw_elements import walk_items
 
 Finding = tuple[str, str]
@@ -63,8 +64,13 @@ class AttributeRule:
 def _image_type(header: Dataset) -> Iterator[Finding]:
     values = header.get("ImageType") or ()
     first_two = [values] if isinstance(values, str) else list(values[:2])
-    if first_two != ["DERIVED", "SECONDARY"]:
+    # PS3.3 C.8.16.1.2: multi-frame images know no SECONDARY.
+    if first_two != ["DERIVED", "PRIMARY" if _is_multi_frame(header) else "SECONDARY"]:
         yield "ImageType", "\\".join(first_two)
+
+
+def _is_multi_frame(header: Dataset) -> bool:
+    return is_multi_frame_ct(header.get("SOPClassUID", "")) or is_frame(header)
 
 
 def _derivation(header: Dataset) -> Iterator[Finding]:
@@ -227,7 +233,9 @@ def _identity_removed(header: Dataset) -> Iterator[Finding]:
 
 RULES = (
     AttributeRule(
-        "image-type", "write DERIVED\\SECONDARY: no scanner made these pixels", _image_type
+        "image-type",
+        "write DERIVED\\SECONDARY, in multi-frame DERIVED\\PRIMARY: no scanner made these pixels",
+        _image_type,
     ),
     AttributeRule("derivation", "say what was done, in words and in code", _derivation),
     AttributeRule(
@@ -269,4 +277,8 @@ RULES = (
         _identity_removed,
         kept=True,
     ),
+)
+#: Of a multi-frame file as a whole; its frames are held to RULES.
+FILE_RULES = tuple(
+    rule for rule in RULES if rule.name in ("image-type", "file-meta", "uid") and not rule.kept
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
-from pipeline.dicom.derived.image_rules import RULES, AttributeRule, Finding
+from pipeline.dicom.derived.image_rules import FILE_RULES, RULES, AttributeRule, Finding
 from pipeline.dicom.derived.provenance import ImageKey, is_difference, keys_of, references
 from pipeline.dicom.derived.source_rules import SOURCE_RULES, DerivedAndSource, SourceRule
 from pipeline.dicom.read.compare_elements import meaning_under
+from pipeline.dicom.read.enhanced import frames_of, is_frame, is_multi_frame_ct
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.pixels import read_slice
@@ -42,6 +45,7 @@ UID_LIKE = re.compile(r"\d+(\.\d+){3,}")
 ONE_TO_ONE = ("one-to-one", "derive one image from each source image, and name that one")
 FILE_NAMES = ("identity", "name files and folders by nothing that identifies the patient")
 UNREADABLE = ("readable", "write a whole DICOM file")
+PLACE = ("geometry", "keep the source's geometry")
 REUSE = ("uid-reuse", "give the derived image and series UIDs of their own")
 
 
@@ -69,12 +73,13 @@ class SeriesExaminer:
 
     def __init__(self, root: Path, source: Series | None, uids: set[str]) -> None:
         self.problems: list[Problem] = []
-        self.origins: dict[Path, Instance] = {}  # each file's source image
+        self.origins: dict[Path, Instance] = {}  # each file's first source image
+        self.frame_origins: dict[Path, list[Instance]] = defaultdict(list)  # in frames' order
         self._root = root
         self._uids = uids
         self._source = source
         self._instances = keys_of(source) if source else {}
-        self._uids_of_source = {uid for uid, _ in self._instances}
+        self.uids_of_source = {uid for uid, _ in self._instances}
         self._named: set[tuple[ImageKey, ...]] = set()
         self._shared: list[dict[str, Hashable]] = []
         self._shared_by_sources: list[dict[str, Hashable]] = []
@@ -87,13 +92,36 @@ class SeriesExaminer:
         name = path.name if path == self._root else path.relative_to(self._root).as_posix()
         shown = f"file {number}" if UID_LIKE.search(name) else name
         try:
-            image = RawDataset(read_dataset(path))
+            dataset = read_dataset(path)
         except Exception as error:  # damaged files raise many kinds
             self._add_problem(shown, UNREADABLE, "", type(error).__name__)
             return
-        if identity_in(f"{self._root.absolute().name}/{name}", image.dataset):
+        if identity_in(f"{self._root.absolute().name}/{name}", dataset):
             shown = f"file {number}"
             self._add_problem(shown, FILE_NAMES, "the name of the file or of a folder", "")
+        if is_multi_frame_ct(dataset.get("SOPClassUID", "")):
+            self._add_frames(path, shown, dataset)
+        else:
+            self._add_image(path, shown, RawDataset(dataset), processed)
+
+    def _add_frames(self, path: Path, shown: str, dataset: Dataset) -> None:
+        """Check a multi-frame file: what it says as a whole, and each frame as an image."""
+        for rule in FILE_RULES:
+            self._add_findings(shown, rule, _findings(rule, dataset))
+        self._check_uids(shown, dataset)
+        if self._source:
+            known = {i.header.get("FrameOfReferenceUID") for i in self._source.instances}
+            if dataset.get("FrameOfReferenceUID") not in known:
+                self._add_problem(shown, PLACE, "FrameOfReferenceUID", "")
+        try:
+            for number, frame in enumerate(frames_of(dataset), start=1):
+                self._add_image(path, f"{shown} frame {number}", RawDataset(frame), None)
+        except Unreadable as error:
+            self._add_problem(shown, UNREADABLE, error.attribute, error.reason)
+
+    def _add_image(
+        self, path: Path, shown: str, image: RawDataset, processed: Slice | None
+    ) -> None:
         source = self._check_with_source(path, shown, image, processed)
         for rule in RULES:
             found = _findings(rule, image.dataset)
@@ -110,7 +138,9 @@ class SeriesExaminer:
         source = self._loaded(shown, origin, processed) if origin else None
         if origin is None or source is None:
             return None
-        self.origins[path] = origin
+        self.origins.setdefault(path, origin)
+        if is_frame(image.dataset):
+            self.frame_origins[path].append(origin)
         self._shared_by_sources.append(_shared(source.dataset))
         both = DerivedAndSource(image, source)
         for rule in SOURCE_RULES:
@@ -161,7 +191,7 @@ class SeriesExaminer:
 
     def _check_uids(self, shown: str, image: Dataset) -> None:
         uid = str(image.get("SOPInstanceUID", ""))
-        if uid in self._uids or uid in self._uids_of_source:
+        if uid in self._uids or uid in self.uids_of_source:
             self._add_problem(shown, REUSE, "SOPInstanceUID", "")
         self._uids.add(uid)
         series = image.get("SeriesInstanceUID")

@@ -16,9 +16,10 @@ from pipeline.dicom.derived.image_rules import Finding, stored_in
 from pipeline.dicom.derived.provenance import is_difference, is_generated
 from pipeline.dicom.derived.write import TAKEN_AS_HU
 from pipeline.dicom.read.compare_elements import same_element
+from pipeline.dicom.read.enhanced import is_frame
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.raw_elements import RawDataset, is_overlay, is_private, walk_items
-from pipeline.dicom.read.slice_requirements import says_hu
+from pipeline.dicom.read.slice_requirements import has_window, is_empty, says_hu
 
 GEOMETRY = (
     "Rows",
@@ -114,7 +115,9 @@ def tags_of(keywords: tuple[str, ...]) -> set[BaseTag]:
 
 
 def _geometry(both: DerivedAndSource) -> Iterator[Finding]:
-    yield from both.changed(tags_of(GEOMETRY))
+    # Of a multi-frame file SeriesExaminer compares it with all of the source's.
+    of_file = ("FrameOfReferenceUID",) if is_frame(both.derived) else ()
+    yield from both.changed(tags_of(GEOMETRY) - tags_of(of_file))
 
 
 def _patient(both: DerivedAndSource) -> Iterator[Finding]:
@@ -129,12 +132,22 @@ def _study(both: DerivedAndSource) -> Iterator[Finding]:
 
 def _window(both: DerivedAndSource) -> Iterator[Finding]:
     if not is_difference(both.derived):
-        yield from both.changed(tags_of(WINDOW))
+        yield from both.changed(_windows(both))
+
+
+def _windows(both: DerivedAndSource) -> set[BaseTag]:
+    """A frame has a window, if its source has none too, and no table (PS3.3 C.7.6.16.2.10)."""
+    if not is_frame(both.derived):
+        return tags_of(WINDOW)
+    if not has_window(both.source):
+        return set()
+    return tags_of(WINDOW) - tags_of(("VOILUTSequence",))
 
 
 def _values(both: DerivedAndSource) -> Iterator[Finding]:
     if not is_difference(both.derived):
-        yield from both.changed(tags_of(VALUES) - _taken_as_hu(both))
+        stated = _taken_as_hu(both) | _stated_as_hu(both) | _widened(both)
+        yield from both.changed(tags_of(VALUES) - stated)
 
 
 def _taken_as_hu(both: DerivedAndSource) -> set[BaseTag]:
@@ -144,13 +157,27 @@ def _taken_as_hu(both: DerivedAndSource) -> set[BaseTag]:
     return tags_of(("RescaleType",)) if right else set()
 
 
+def _stated_as_hu(both: DerivedAndSource) -> set[BaseTag]:
+    """RescaleType, where the source has none: a frame must state it (PS3.3 C.7.6.16.2.9)."""
+    stated = is_frame(both.derived) and both.derived.get("RescaleType") == "HU"
+    return tags_of(("RescaleType",)) if stated and is_empty(both.source, "RescaleType") else set()
+
+
+def _widened(both: DerivedAndSource) -> set[BaseTag]:
+    """The bits, where a frame has more than its source: 12 or 16 of 16 are all it may have
+    (PS3.3 C.8.15.2)."""
+    names = ("BitsAllocated", "BitsStored")
+    wide = [both.derived.get(name) for name in names] == [16, 16]
+    return tags_of(names) if is_frame(both.derived) and wide else set()
+
+
 def _lossy(both: DerivedAndSource) -> Iterator[Finding]:
     declared = both.source.get("LossyImageCompression")
     if declared != "01" and is_lossy(both.source):  # by its encoding, whatever it says
         if both.derived.get("LossyImageCompression") != "01":
             yield "LossyImageCompression", ""
     elif declared:
-        yield from both.changed(tags_of(LOSSY))
+        yield from both.changed(tags_of(LOSSY[:1] if is_frame(both.derived) else LOSSY))
 
 
 def _stale(both: DerivedAndSource) -> Iterator[Finding]:

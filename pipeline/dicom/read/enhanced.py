@@ -102,6 +102,18 @@ def frame_headers(dataset: Dataset) -> list[Dataset]:
     return [multi_frame.header(frame) for frame in range(multi_frame.count)]
 
 
+def is_frame(header: Dataset) -> bool:
+    """Whether a CT Image is a frame of a multi-frame file, as it is read here."""
+    sources = header.get("ConversionSourceAttributesSequence") or ()
+    return any(is_multi_frame_ct(item.get("ReferencedSOPClassUID", "")) for item in sources)
+
+
+def frames_of(dataset: Dataset) -> Iterator[Dataset]:
+    """Every frame of a multi-frame CT as single_frame gives it, one after another."""
+    multi_frame = MultiFrame(dataset)
+    return (multi_frame.image(frame) for frame in range(multi_frame.count))
+
+
 def single_frame(dataset: Dataset, frame: int) -> Dataset:
     """Frame `frame`, counted from 0, of a multi-frame CT as a CT Image of its own, with pixels.
 

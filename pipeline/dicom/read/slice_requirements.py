@@ -127,6 +127,11 @@ def is_empty(header: Header, name: str) -> bool:
     return value is None or (isinstance(value, (bytes, str)) and not value.strip())
 
 
+def has_window(header: Header) -> bool:
+    """Whether a CT Image states a window, not only a look-up table (PS3.3 C.11.2)."""
+    return not any(is_empty(header, name) for name in ("WindowCenter", "WindowWidth"))
+
+
 def _integer(header: Header, name: str, low: int, high: int) -> int:
     value = header.get(name)
     if not isinstance(value, int) or not low <= value <= high:
