@@ -36,6 +36,19 @@ Enhanced = Annotated[
 ]
 UNCOMPRESSED = "none"
 AUTO = "auto"
+LabelForm = Annotated[
+    str,
+    typer.Option("--labels", help="A segmenter's result of DICOM: seg, labelmap, rtstruct, nifti."),
+]
+Spread = Annotated[
+    str | None,
+    typer.Option(
+        "--spread",
+        metavar="N|ADDRESS",
+        help="Series side by side: in N processes of this computer, or on the Dask cluster whose "
+        "scheduler is at tls://HOST:PORT.",
+    ),
+]
 
 
 def add_series_commands(app: typer.Typer) -> None:
@@ -83,22 +96,12 @@ def apply(
     difference: Annotated[
         bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
     ] = False,
-    labels: Annotated[
-        str,
-        typer.Option(help="What a segmenter makes of DICOM: seg, labelmap, rtstruct or nifti."),
-    ] = "seg",
+    labels: LabelForm = "seg",
     strength: Strength = None,
     dose_ratio: DoseRatio = None,
     target_noise: TargetNoise = None,
     level: Level = None,
-    spread: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|ADDRESS",
-            help="Series side by side: in N processes of this computer, or on the Dask cluster "
-            "whose scheduler is at tls://HOST:PORT.",
-        ),
-    ] = None,
+    spread: Spread = None,
     intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
@@ -106,8 +109,8 @@ def apply(
 
     A denoiser that is told the dose makes up for as much as the noise of each series lacks to that
     of a full dose with such a kernel and thickness, unless an option says otherwise. A denoiser
-    gives CT series, a segmenter DICOM SEG. Image files (NIfTI, NRRD, MetaImage) give
-    image files. A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
+    gives CT series, a segmenter DICOM SEG, and both image files for image files (NIfTI, NRRD,
+    MetaImage). A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its
     own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
     series is checked before it is exported; one that fails is not written.
     """
