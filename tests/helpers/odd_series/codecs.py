@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+from hypothesis import reject
 from numpy.typing import NDArray
 from pydicom.pixels import get_encoder
 from pydicom.uid import (
@@ -38,18 +39,23 @@ def compressed(stored: NDArray, bits: int, syntax: str) -> bytes:
     if syntax in PREDICTORS:
         return lossless_jpeg(stored, bits, PREDICTORS[syntax])
     encoder = ENCODED_AS[syntax]
-    return get_encoder(encoder).encode(
-        stored,
-        encoding_plugin=PLUGINS[encoder],
-        rows=stored.shape[0],
-        columns=stored.shape[1],
-        samples_per_pixel=1,
-        number_of_frames=1,
-        bits_allocated=16,
-        bits_stored=bits,
-        pixel_representation=int(np.issubdtype(stored.dtype, np.signedinteger)),
-        photometric_interpretation="MONOCHROME2",
-    )
+    try:
+        return get_encoder(encoder).encode(
+            stored,
+            encoding_plugin=PLUGINS[encoder],
+            rows=stored.shape[0],
+            columns=stored.shape[1],
+            samples_per_pixel=1,
+            number_of_frames=1,
+            bits_allocated=16,
+            bits_stored=bits,
+            pixel_representation=int(np.issubdtype(stored.dtype, np.signedinteger)),
+            photometric_interpretation="MONOCHROME2",
+        )
+    except RuntimeError:
+        # The library's encoder gives up now and then, on images that it takes the next time: then
+        # there is no file to be read, and no case.
+        reject()
 
 
 def lossless_jpeg(stored: NDArray, bits: int, predictor: int) -> bytes:
