@@ -23,6 +23,7 @@ from pipeline.core.refusals import (
     name_below,
     nothing_usable,
     reason_of,
+    shown_name,
 )
 from pipeline.core.types import Json
 from pipeline.dicom.derived.batch_uids import BatchUids
@@ -90,7 +91,7 @@ class Batch:
         reason, more = reason_of(error), {}
         if not isinstance(error, LdctError):
             more = {"details": str(crash_file(error))}
-            line = f"ldct: {_named(items[0])}: {reason} (details: {more['details']})"
+            line = f"ldct: {shown_name(items[0])}: {reason} (details: {more['details']})"
             log("contained", line, {"error": type(error).__name__, **more})
         self.failed += [{**item, "reason": reason, **more} for item in items]
         self.errors.append(error)
@@ -98,7 +99,7 @@ class Batch:
 
     def require_exported(self, what: str, *, all_or_nothing: bool = False) -> None:
         """Raises where nothing was exported, or, with all_or_nothing, not all: LdctError with the
-        first reason, or the error that nobody foresaw. what: the items' name."""
+        first reason, or an unforeseen error. what: the items' name."""
         if not self.errors or (self.exported and not all_or_nothing):
             return
         report = self.to_dict()
@@ -109,10 +110,6 @@ class Batch:
         others = f"; {len(self.exported)} others were" if self.exported else ""
         line = f"{len(self.failed)} {what} not exported: {self.failed[0]['reason']}{others}"
         raise LdctError(line, report)
-
-
-def _named(item: Json) -> str:
-    return str(item.get("series") or item.get("file"))
 
 
 #: Begins with a volume, known by its key, to be written to a folder; what it returns waits for

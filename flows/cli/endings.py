@@ -14,6 +14,7 @@ import typer
 
 from flows.runtime.progress import JSON_LINES, log
 from pipeline.core.crash_file import private_file
+from pipeline.core.refusals import shown_name
 from pipeline.core.types import Json
 
 #: Exit code: done, but some input was quarantined or not exported.
@@ -112,7 +113,7 @@ def reason_lines(report: Json) -> list[str]:
 
 
 def _not_exported(reason: str, report: Json) -> str:
-    names = [_name(row) for row in report["failed"] if row["reason"] == reason]
+    names = [shown_name(row) for row in report["failed"] if row["reason"] == reason]
     files = [row["file"] for row in report.get("quarantined", ()) if row["reason"] == reason]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     such = f", {len(files)} file(s), such as {files[0]}" if files else ""
@@ -131,7 +132,3 @@ def _found(row: Json) -> str:
     parts = [attribute, repr(value) if value and value not in row["reason"] else ""]
     found = " ".join(filter(None, parts))
     return f" ({found})" if found else ""
-
-
-def _name(row: Json) -> str:
-    return str(row.get("series") or row.get("file"))

@@ -66,7 +66,7 @@ DoseRatio = Annotated[
     typer.Option(
         "--dose-ratio",
         metavar="K",
-        help="As if scanned at K times the dose, 1 to 20; for models that are told the dose. By "
+        help="As if scanned at K times the dose, 1 to 20; for dose-conditioned models. By "
         "default by the noise in each series.",
     ),
 ]
@@ -78,7 +78,7 @@ TargetNoise = Annotated[
 ]
 Level = Annotated[
     int | None,
-    typer.Option("--level", metavar="1..5", help="12 % of the noise less a level, instead."),
+    typer.Option("--level", metavar="1..5", help="12 % less noise for each level, instead."),
 ]
 Hospital = Annotated[
     Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")

@@ -107,7 +107,7 @@ def apply(
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
 
-    A denoiser that is told the dose makes up for as much as the noise of each series lacks to that
+    A dose-conditioned denoiser makes up for as much as the noise of each series lacks to that
     of a full dose with such a kernel and thickness, unless an option says otherwise. A denoiser
     gives CT series, a segmenter DICOM SEG, and both image files for image files (NIfTI, NRRD,
     MetaImage). A restorer of pictures takes PNG, JPEG, TIFF and NIfTI, and writes each under its

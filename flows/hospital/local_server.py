@@ -88,7 +88,7 @@ def _note_path() -> Path:
 
 def _note(api: Api) -> None:
     with replacing(_note_path()) as partial:
-        # Nobody may read it even for a moment.
+        # Private from the first moment on.
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump({"url": api.url, "auth": api.auth}, stream)

@@ -1,6 +1,6 @@
 """A Prefect server in a process of its own, by `prefect server start`, that ends with this one.
 
-It answers nobody without a secret that is drawn at its start: other users of the computer, and web
+It answers only with a secret that is drawn at its start: other users of the computer, and web
 pages that a browser on it shows, can reach a port of loopback too.
 """
 

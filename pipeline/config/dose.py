@@ -1,4 +1,4 @@
-"""What a user may ask of a denoiser that is told the dose."""
+"""What a user may ask of a dose-conditioned denoiser."""
 
 from __future__ import annotations
 

@@ -135,6 +135,8 @@ class Data(Strict):
     def _draws_for_nested_pairs(self) -> Data:
         if self.nested and (self.realisations < 2 or self.partner != "none" or self.pairs):
             raise ValueError("nested: needs realisations of at least 2, no partner and no pairs")
+        if self.nested and self.noise_scale != (1.0, 1.0):
+            raise ValueError("nested: the doses scale the noise: leave noise_scale out")
         return self
 
     @model_validator(mode="after")

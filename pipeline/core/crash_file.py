@@ -1,7 +1,7 @@
-"""Where the traceback of a failure that nobody foresaw goes.
+"""Where the traceback of an unforeseen failure goes.
 
 It may quote values of the source, and so identity: the file is its user's alone (mode 0600), under
-a name that nobody can know before, and only its path is told.
+a name that cannot be guessed, and only its path is reported.
 """
 
 from __future__ import annotations

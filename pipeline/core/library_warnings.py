@@ -44,7 +44,7 @@ def catch_library_warnings() -> None:
     if sys.warnoptions:
         return
     warnings.showwarning = _on_warning
-    # Always: Python tells what it has told once no more, and the next file has it too.
+    # Always: by default Python shows a warning once, and the next file has it too.
     warnings.simplefilter("always", UserWarning)
     for name in LIBRARIES:
         logger = logging.getLogger(name)

@@ -84,7 +84,7 @@ class SeriesRefusedError(Exception):
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed: of an error that nobody foresaw its type alone, since its text may
+    """Why something failed: of an unforeseen error its type alone, since its text may
     quote values."""
     if isinstance(error, LdctError | Unreadable):
         return str(error)
@@ -113,3 +113,8 @@ def nothing_usable(
         f"{reasons.count(commonest)} of them: {commonest}",
         report or by_disposition(refusals, root),
     )
+
+
+def shown_name(row: Json) -> str:
+    """What messages call a row of a report by: its series' key, or its file."""
+    return str(row.get("series") or row.get("file"))

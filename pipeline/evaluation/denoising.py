@@ -115,7 +115,7 @@ def evaluate_pair(
     """Figures of a real pair of series of one scan.
 
     Slices are paired by position; one series may have more of them, which `pair` then names.
-    Slice numbers in the figures are those of the target. A model that is told the dose makes up for
+    Slice numbers in the figures are those of the target. A dose-conditioned model makes up for
     what the target has more of, by the noise of both. refusals: gets the slices that cannot be
     decoded. Raises SeriesRefusedError where that leaves no series, LdctError where the series do
     not show the same places, and NothingUsableError where the convention has no window for

@@ -48,7 +48,7 @@ def export_denoised(
     operation: what the model does, where that is no denoising. A series is processed as a stream:
     only some slices are in memory, which are decoded, denoised, written and checked in parallel.
     The report's detail "drift" holds what is unlike the series that the model learned from, "dose"
-    what a model that is told the dose made up for, and why (inference.dose_choice). Raises
+    what a dose-conditioned model made up for, and why (inference.dose_choice). Raises
     LdctError for a derived series that fails its check, which is then not written.
     """
 
@@ -95,7 +95,7 @@ def _applied(
     sample: Callable[[], Volume],
     operation: Operation | None,
 ) -> _Applied:
-    """The model as it is; one that is told the dose, at the ratio for this source."""
+    """The model as it is; a dose-conditioned one at the ratio for this source."""
     if not isinstance(model, AnyDoseModel) or card.dose is None:
         return _Applied(model, operation or card.operation(), {})
 
@@ -104,8 +104,8 @@ def _applied(
         return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
 
     choice = choose_dose(card.dose, sample(), denoise)
-    told = at_dose_ratio(model, choice.dose_ratio)
-    return _Applied(told, card.operation(choice), {"dose": choice.to_dict()})
+    conditioned = at_dose_ratio(model, choice.dose_ratio)
+    return _Applied(conditioned, card.operation(choice), {"dose": choice.to_dict()})
 
 
 def _stream_series(

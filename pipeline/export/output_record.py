@@ -33,7 +33,7 @@ class OutputRecord:
     def __init__(self, out: Path, source: Path | None) -> None:
         self._out = out
         # Names that this run has told of: one that was refused is on no list in the end.
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             known = self._read()
@@ -71,12 +71,12 @@ class OutputRecord:
 
     def _merged(self, before: Json, report: Json) -> Json:
         """The lists of both; of pictures also how many there were."""
-        self._told |= {_name(row) for kind in RESULTS for row in report.get(kind, ())}
+        self._reported |= {_name(row) for kind in RESULTS for row in report.get(kind, ())}
         lists: dict[str, list[Any]] = {}
         for kind in RESULTS:
             rows = report.get(kind, [])
             # What was exported once and could not be again is still there.
-            replaced = self._told if kind != "exported" else {_name(row) for row in rows}
+            replaced = self._reported if kind != "exported" else {_name(row) for row in rows}
             kept = [row for row in before.get(kind, ()) if _name(row) not in replaced]
             if kind == "exported":
                 kept = [row for row in kept if (self._out / _name(row)).exists()]

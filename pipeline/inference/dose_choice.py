@@ -10,9 +10,9 @@ from pipeline.core.types import ImageHU
 from pipeline.core.volume import Volume
 from pipeline.physics.image_noise import FlatTissue, ImageNoise, usual_noise_hu
 
-#: Of a dose so near to what is wanted, nothing is made up: the measurement is no finer.
+#: Below this ratio `auto` leaves a series alone; our choice.
 LEAST_RATIO = 1.15
-#: Of the noise, what one level takes away: vendors' iterative reconstructions take 10 to 15 %.
+#: The share of the noise that one level takes away; our choice.
 PER_LEVEL = 0.12
 #: Halvings of the range in which a ratio is looked for: to one part in two hundred.
 _HALVINGS = 8

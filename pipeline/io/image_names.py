@@ -1,7 +1,7 @@
 """Whose an image file is, and what its result is called: it has neither patient nor UID.
 
 Its name is all that tells it from others. A result keeps it, unless it looks like an identifier;
-patients are told apart as the user says (IngestOptions.patients).
+patients are distinguished as the user says (IngestOptions.patients).
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ SLICES, MIN_PATCHES = 5, 10
 #: What full-dose scans show, by how fine their noise is (the kernel) and how thick the slice: the
 #: logarithm of HU is _USUAL[0] + _USUAL[1] fineness + _USUAL[2] log(mm). Three quarters of the 105
 #: full-dose series (64 patients, three vendors; no head, none under 1 mm) lie below; a quantile
-#: regression (Koenker and Bassett, Econometrica 1978), residuals of 31 %.
+#: regression (Koenker and Bassett, Econometrica 1978), residuals of 31 %, measured by
+#: benchmarks/usual_noise.py.
 _USUAL = (3.14, 0.376, -0.373)
 
 

@@ -69,7 +69,7 @@ def _odd_sizes(model: nn.Module) -> None:
 
 def _identity(config: DenoiseRun) -> None:
     built = build_model(config.model_copy(update={"model": IDENTITY}))
-    # What is told to make up for no dose changes nothing, whatever its network takes for noise.
+    # At a ratio of 1 a dose-conditioned model changes nothing, whatever its network does.
     adapter = at_dose_ratio(built, 1.0)
     image_hu = np.linspace(-1024, 3071, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
     change_hu = float(np.abs(apply_model(adapter, image_hu) - image_hu).max())

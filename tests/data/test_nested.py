@@ -108,6 +108,7 @@ def test_items_have_the_patch_and_their_ratio(tmp_path: Path) -> None:
     [
         ({"realisations": 1}, "realisations"),
         ({"partner": "draw"}, "partner"),
+        ({"noise_scale": [0.5, 1.0]}, "noise_scale"),
         ({"nested": {"dose": [1.0, 0.5]}}, "lowest < highest"),
         ({"nested": {"both_filtered": 0.7, "noise_filtered": 0.7}}, "parts of one whole"),
     ],

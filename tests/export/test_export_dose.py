@@ -1,4 +1,4 @@
-"""A denoiser that is told the dose, over series: at what was asked for, and why, in the header."""
+"""A dose-conditioned denoiser over series: at what was asked for, and why, in the header."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _mended(dataset: Dataset) -> tuple[str, ...]:
     if implicit is not None:
         _, little_endian = dataset.original_encoding
         dataset.set_original_encoding(implicit, little_endian, dataset.original_character_set)
-    # An object whose class nobody states is none that can be copied for certain.
+    # An object without a stated class is none that can be copied for certain.
     stated = dataset.file_meta.get("MediaStorageSOPClassUID") or values_of(dataset, "SOPClassUID")
     return complete(dataset) if stated else ()
 

@@ -87,7 +87,7 @@ def keys_of(series: Series) -> dict[ImageKey, Instance]:
 def likeness(header: Dataset, source: Series) -> int:
     """How much of what derived objects keep of their source a header has in common with a series.
 
-    It tells series apart that share the UIDs of their images, which references alone cannot.
+    It distinguishes series that share the UIDs of their images, which references alone cannot.
     """
     original, description = source.header, str(header.get("SeriesDescription") or "")
     kept = [header.get(name) == original.get(name) for name in KEPT_KEYWORDS]

@@ -27,7 +27,7 @@ def complete(dataset: Dataset) -> tuple[str, ...]:
     """Set what a CT image's data set lacks and its file meta information states; remarks on that,
     and on a data set in another encoding than its TransferSyntaxUID says.
 
-    An image whose class nobody states is taken as a CT Image.
+    An image without a stated class is taken as a CT Image.
     """
     meta = getattr(dataset, "file_meta", None) or Dataset()
     remarks = []

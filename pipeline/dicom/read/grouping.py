@@ -191,7 +191,7 @@ def _frames_of_reference(headers: Sequence[Values]) -> list[str]:
     """Each slice's frame of reference (PS3.3 A.1.2.5: a series has one).
 
     Slices that name none belong to the only one; UIDs that change from slice to slice are an
-    anonymiser's and tell nothing apart.
+    anonymiser's and distinguish nothing.
     """
     uids = [_frame_of_reference(header) for header in headers]
     known = set(uids) - {""}

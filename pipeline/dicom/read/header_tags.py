@@ -39,7 +39,7 @@ SPLITTING_KEYWORDS = (
     "AcquisitionTime",
 )
 
-#: What tells virtual monoenergetic images apart, and where a CT image holds it (PS3.3 C.8.2.2).
+#: What distinguishes virtual monoenergetic images, and where a CT image holds it (PS3.3 C.8.2.2).
 ENERGY_KEYWORD = "MonoenergeticEnergyEquivalent"
 ENERGY_SEQUENCES = (
     "MultienergyCTAcquisitionSequence",

@@ -1,4 +1,4 @@
-"""What tells the volumes of one DICOM series apart where they lie at the same places: cardiac and
+"""What distinguishes the volumes of one DICOM series that lie at the same places: cardiac and
 respiratory phases, time points, reconstructions (PS3.3 C.7.6.18, C.7.6.16.2.17, C.8.2.1)."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.dicom.read.grouping import Part, numbered
 from pipeline.dicom.read.header_tags import SPLITTING_KEYWORDS
 from pipeline.dicom.read.headers import Instance
 
-#: Further attributes that may tell slices at one place apart, read only where SPLITTING_KEYWORDS
+#: Further attributes that may distinguish slices at one place, read only where SPLITTING_KEYWORDS
 #: do not. Those of a person's own words and of times come last: they are numbered, not shown.
 PHASE_KEYWORDS = (
     "ScanOptions",

@@ -27,9 +27,8 @@ from pipeline.dicom.read.grouping import (
     unsaid_warnings,
 )
 from pipeline.dicom.read.headers import Instance, read_instances
-from pipeline.dicom.read.identifiers import with_patient_of_series
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.dicom.read.made_up_uids import with_own_uids
+from pipeline.dicom.read.shared_identifiers import with_own_uids, with_patient_of_series
 from pipeline.dicom.read.spacing import instance_numbers, spacing_of
 from pipeline.dicom.read.splitting import parts_of, without_copies
 
@@ -140,7 +139,7 @@ class _KnownGaps:
 
 def _add(discovery: Discovery, group: Part, known: _KnownGaps, intake: IngestOptions) -> None:
     """Check a group of slices and take it as one or more series, or refuse its files, also for a
-    reason that nobody foresaw."""
+    unforeseen reason."""
     try:
         parts = parts_of(group.instances)
     except Exception as error:

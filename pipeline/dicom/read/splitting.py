@@ -89,7 +89,7 @@ def _share_a_place(first: Instance, second: Instance) -> bool:
 
 
 def _interleaved(placed: PlacedSlices, names: Sequence[str]) -> list[Part] | None:
-    """Even volumes that lie in each other, by the first attribute that tells such apart."""
+    """Even volumes that lie in each other, by the first attribute that distinguishes them."""
     for name in names:
         parts = split_by(placed, (name,))
         if parts and _overlap(parts) and _are_even(parts):
@@ -147,7 +147,7 @@ def _one_at_a_place(place: Sequence[Instance]) -> tuple[Instance, list[Refusal]]
     first, pixels = sound[0]
     for other, other_pixels in sound[1:]:
         if not _equal(pixels, other_pixels):
-            raise Unreadable(_not_told_apart(first, other), "ImagePositionPatient")
+            raise Unreadable(_why_alike(first, other), "ImagePositionPatient")
     reason = "a copy: another slice has the same place and pixels"
     copies = [
         Refusal(other.path, Disposition.EXCLUDED, reason, "ImagePositionPatient")
@@ -160,7 +160,7 @@ def _equal(one: StoredPixels, other: StoredPixels) -> bool:
     return np.array_equal(one.image_hu, other.image_hu) and np.array_equal(one.valid, other.valid)
 
 
-def _not_told_apart(one: Instance, other: Instance) -> str:
+def _why_alike(one: Instance, other: Instance) -> str:
     differing = differing_attributes(one, other)
     which = (
         f"they differ in {', '.join(differing)}, which does not divide the series into volumes"

@@ -1,4 +1,4 @@
-"""The adapter around a denoiser that is told how much dose to make up for."""
+"""The adapter around a dose-conditioned denoiser: how much dose it makes up for is an input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.config.sections import Normalize
 from pipeline.core.units import HIGHEST_CT_HU
 from pipeline.models.adapters.base import ModelAdapter
 
-#: What is made up for where nobody says: a quarter of the dose.
+#: The ratio where none is given: the input is taken for a quarter of the dose.
 DOSE_RATIO = 4.0
 
 
@@ -65,5 +65,5 @@ class _AtDoseRatio(nn.Module):
 
 
 def at_dose_ratio(model: nn.Module, dose_ratio: float) -> nn.Module:
-    """The model at this ratio if it is one that is told it, itself otherwise."""
+    """A dose-conditioned model at this ratio; any other model as it is."""
     return _AtDoseRatio(model, dose_ratio) if isinstance(model, AnyDoseModel) else model

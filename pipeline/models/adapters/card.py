@@ -22,7 +22,8 @@ CONFIG = "config.yaml"
 class ModelCard:
     """Which model, at which strength: what a derived series records.
 
-    dose: how much dose it is to make up for; None for a model that is not told.
+    dose: how much dose it is to make up for; None for a model that is not
+    dose-conditioned.
     seen: what its training saw, by pipeline.inference.drift; None where it was not recorded.
     """
 
@@ -50,7 +51,7 @@ class ModelCard:
     def operation(self, choice: DoseChoice | None = None) -> Operation:
         """What a derived series' header says was done to it, and by which model.
 
-        choice: the dose that was made up for, by a model that is told.
+        choice: the dose that a dose-conditioned model made up for.
         """
         mixed = self._partly(
             " Strength {:g}: output = input + {:g} * (denoised - input), so that part of the "
@@ -88,7 +89,7 @@ class LoadedModel:
 
     @classmethod
     def of(cls, model: ModelAdapter, card: ModelCard, config: RunConfig) -> LoadedModel:
-        """As it is loaded: a model that is told the dose chooses it for each series."""
+        """As it is loaded: for a dose-conditioned model the dose is chosen for each series."""
         dose = DoseRequest() if config.data.nested else None
         return cls(model, replace(card, dose=dose), config)
 
@@ -106,11 +107,11 @@ class LoadedModel:
     def at_dose(self, dose: DoseRequest) -> LoadedModel:
         """The same with another choice of the dose that is made up for.
 
-        Raises ConfigError for a model that is not told the dose.
+        Raises ConfigError for a model that is not dose-conditioned.
         """
         if self.card.dose is None:
             raise ConfigError(
-                f"{self.card.uri} is not told the dose: --dose-ratio, --target-noise and --level "
+                f"{self.card.uri} is not dose-conditioned: --dose-ratio, --target-noise, --level "
                 "are for models that learned from pairs of two doses (data.nested); see --strength"
             )
         return replace(self, card=replace(self.card, dose=dose))

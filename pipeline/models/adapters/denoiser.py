@@ -11,7 +11,7 @@ from pipeline.models.adapters.base import HUModel, ModelAdapter
 
 
 def denoiser(config: DenoiseRun) -> ModelAdapter:
-    """The run's network in an adapter from HU to HU: one that is told the dose, where it learns
+    """The run's network in an adapter from HU to HU: a dose-conditioned one, where it learns
     from pairs of two doses."""
     network = build(config.model, key="model", base=nn.Module)
     if config.data.nested:

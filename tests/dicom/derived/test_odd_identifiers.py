@@ -29,8 +29,9 @@ from pydicom.uid import (
 )
 
 from pipeline.dicom.derived.check import check_series
-from pipeline.dicom.read.identifiers import NO_PATIENT, PATIENT_OF_SERIES
+from pipeline.dicom.read.identifiers import NO_PATIENT
 from pipeline.dicom.read.series import find_series
+from pipeline.dicom.read.shared_identifiers import PATIENT_OF_SERIES
 from pipeline.dicom.read.volume import patient_key
 
 

@@ -1,4 +1,4 @@
-"""A denoiser that is told the dose: the identity at 1, and more goes the more dose is asked for."""
+"""A dose-conditioned denoiser: the identity at 1, and more goes the more dose is asked for."""
 
 from __future__ import annotations
 
