@@ -17,6 +17,7 @@ from typing import Any
 from flows import stages
 from flows.commands import apply_loaded, in_flow
 from flows.runtime.private_errors import StageFailedError
+from flows.runtime.progress import log
 from flows.tracking.registry import Registry
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
@@ -99,7 +100,9 @@ def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:
     """
     source = DicomwebPeer(settings.source) if settings.source else None
     ledger, model = Ledger(settings.work), pin_version(settings.model)
-    receiver = Receiver(settings, ledger, model, installation_key(), source)
+    receiver = Receiver(
+        settings, ledger, model, installation_key(), source, on_refusal=_tell_refusal
+    )
     server = receiver.start()
     try:
         while True:
@@ -108,6 +111,10 @@ def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:
             time.sleep(POLL_S)
     finally:
         server.shutdown()
+
+
+def _tell_refusal(peer: str, why: str) -> None:
+    log("refused", f"not taken from {peer}: {why}", {"peer": peer, "reason": why})
 
 
 @dataclass(frozen=True)

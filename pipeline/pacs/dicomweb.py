@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
 
+from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.credentials import Credentials, client_context, credentials
 from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
@@ -65,6 +67,17 @@ class _TlsAdapter(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
 
 
+class _BoundedClient(DICOMwebClient):
+    """Reads no retrieved image that is a decompression bomb (raises Unreadable)."""
+
+    def _decode_multipart_message(
+        self, response: requests.Response, stream: bool
+    ) -> Iterator[bytes]:
+        for part in super()._decode_multipart_message(response, stream):
+            require_bounded(BytesIO(part))
+            yield part
+
+
 class DicomwebPeer(Peer):
     """A client of one service. Raises Unreachable for what may pass, Refused for what will not.
 
@@ -82,7 +95,7 @@ class DicomwebPeer(Peer):
         secure = settings.url.startswith("https")
         adapter = _TlsAdapter(client_context(settings.tls) if secure else None)
         session.mount("https://" if secure else "http://", adapter)
-        self._client = DICOMwebClient(
+        self._client = _BoundedClient(
             settings.url, session=session, chunk_size=_CHUNK_BYTES, timeout=settings.timeout_s
         )
         self._client.set_http_retry_params(retry=False)  # the ledger knows when to try again

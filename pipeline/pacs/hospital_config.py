@@ -159,7 +159,8 @@ class Receive(Strict):
 
     callers: the AE titles that may connect; [] for any. A study is complete `silence_s` after its
     last image, with no association open, and once the source, if there is one, has no more images
-    of it; after `patience_s` it is taken as it is.
+    of it; after `patience_s` it is taken as it is. max_image_mib: the largest image that is taken:
+    it is held in memory while it comes.
     """
 
     host: str = "127.0.0.1"
@@ -169,6 +170,7 @@ class Receive(Strict):
     tls: Tls | None = None
     silence_s: Seconds = 30
     patience_s: Seconds = 900
+    max_image_mib: Annotated[int, Field(ge=1)] = 2048
 
     @model_validator(mode="after")
     def _server_certificate(self) -> Receive:

@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     CTImageStorage,
@@ -28,10 +29,12 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
 
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.pseudonyms import pseudonym
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.read.deflated import require_bounded
+from pipeline.pacs.bounded_server import BoundedServer, OnRefusal
 from pipeline.pacs.credentials import server_context
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
@@ -69,7 +72,8 @@ class Receiver:
     """Receives studies into the work folder, and adds complete ones to the ledger.
 
     key: the installation's, for the pseudonyms that folders and files are named by. source: None
-    where there is no PACS to ask whether a study is complete.
+    where there is no PACS to ask whether a study is complete. on_refusal: told of a peer, or an
+    image of one, that was not taken.
     """
 
     settings: Pacs
@@ -78,6 +82,7 @@ class Receiver:
     key: bytes
     source: Peer | None = None
     today: Callable[[], date] = date.today
+    on_refusal: OnRefusal = lambda _peer, _why: None
     #: The studies that each open association has sent images of.
     _studies_by_association: dict[int, set[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -87,7 +92,7 @@ class Receiver:
         """Where received studies and the files of each piece of work lie."""
         return WorkFolder(self.settings.work)
 
-    def start(self) -> ThreadedAssociationServer:
+    def start(self) -> BoundedServer:
         """Listen, in threads of its own, until `shutdown` of what is returned.
 
         Raises ConfigError where the port cannot be listened on.
@@ -103,18 +108,20 @@ class Receiver:
             (evt.EVT_CONN_CLOSE, self._on_closed),
         ]
         try:
-            server = entity.start_server(
+            server: BoundedServer = entity.make_server(
                 (receive.host, receive.port),
-                block=False,
+                server_class=BoundedServer,
                 contexts=[*contexts, build_context(Verification)],
                 evt_handlers=handlers,
                 ssl_context=server_context(receive.tls) if receive.tls else None,
+                max_message_bytes=receive.max_image_mib * 1024**2,
+                on_refusal=self.on_refusal,
             )
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {receive.host}:{receive.port}: {error.strerror}"
             ) from error
-        assert server is not None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
     def sweep(self) -> int:
@@ -130,13 +137,18 @@ class Receiver:
         with self._lock:
             self._studies_by_association.pop(id(event.assoc), None)
 
-    def _on_store(self, event: Event) -> int:
+    def _on_store(self, event: Event) -> int | Dataset:
         try:
             content = event.encoded_dataset()
+            require_bounded(BytesIO(content))
             header = _read_header(content, _UID_NAMES)
             names = [pseudonym(self.key, "r", str(header[name].value)) for name in _UID_NAMES]
         except (InvalidDicomError, KeyError, ValueError, NotImplementedError):
             return CANNOT_UNDERSTAND
+        except Unreadable as error:
+            peer = event.assoc.requestor.address_info
+            self.on_refusal(peer.address if peer else "", str(error))
+            return _refused(CANNOT_UNDERSTAND, "deflated beyond reason: send it not deflated")
         try:
             with self._lock:
                 self._studies_by_association.setdefault(id(event.assoc), set()).add(names[0])
@@ -221,6 +233,13 @@ class Receiver:
         paths = _files(folder)
         facts = SeriesFacts.of(_read_header(paths[0].read_bytes(), ATTRIBUTES), len(paths))
         return first_match(match_rules(facts, self.settings.rules, today=self.today()))
+
+
+def _refused(status: int, comment: str) -> Dataset:
+    """A C-STORE response's status with an Error Comment (0000,0902) for the sender's log."""
+    response = Dataset()
+    response.Status, response.ErrorComment = status, comment
+    return response
 
 
 def _read_header(content: bytes, names: tuple[str, ...]) -> pydicom.Dataset:

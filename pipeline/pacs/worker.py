@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import pydicom
-
 from pipeline.core.errors import LdctError
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import record_of
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
@@ -72,7 +72,7 @@ class Worker:
                 return self._next(work)
             except Unreachable as error:
                 return self._fail(work, str(error))
-            except LdctError as error:
+            except (LdctError, Unreadable) as error:
                 return self._mark_dead(work, str(error))
             except Exception as error:  # such as a full disk, which may pass
                 return self._fail(work, type(error).__name__)
@@ -154,7 +154,7 @@ def send_series(folder: Path, destination: Peer) -> int:
     Raises Unreachable where images are still missing, and what the destination raises.
     """
     paths = dicom_files(folder)
-    headers = {path: pydicom.dcmread(path, stop_before_pixels=True) for path in paths}
+    headers = {path: read_dataset(path, stop_before_pixels=True) for path in paths}
     uids = {path: str(header.SOPInstanceUID) for path, header in headers.items()}
     first = headers[paths[0]]
     series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
@@ -209,6 +209,6 @@ def dicom_files(folder: Path) -> list[Path]:
 def require_all(instance_uids: frozenset[str], folder: Path) -> None:
     """Check retrieved files: every image, no other, each once. Raises Unreachable."""
     paths = dicom_files(folder)
-    found = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths]
+    found = [str(read_dataset(path, stop_before_pixels=True).SOPInstanceUID) for path in paths]
     if set(found) != instance_uids or len(found) != len(instance_uids):
         raise Unreachable(f"{len(found)} images came where the source has {len(instance_uids)}")

@@ -18,6 +18,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from pipeline.core.folder_walk import FolderWalk, LeaveOut, hidden, let_go
 from pipeline.core.refusals import Unreadable
+from pipeline.dicom.read.deflated import require_bounded
 
 #: More than any CT file has; a larger file is not read into memory.
 MAX_FILE_BYTES = 2 * 1024**3
@@ -113,8 +114,8 @@ def opened(path: Path) -> BinaryIO:
 def read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
     """A DICOM file or archive member, read with pydicom's `dcmread` and its options.
 
-    Raises what `dcmread` raises, and Unreadable for a file too large for a slice and for
-    compressed pixels without a TransferSyntaxUID.
+    Raises what `dcmread` raises, and Unreadable for a file too large for a slice, also inflated,
+    and for compressed pixels without a TransferSyntaxUID.
     """
     return read_with_remarks(path, **options)[0]
 
@@ -125,6 +126,7 @@ def read_with_remarks(path: Path, **options: Any) -> tuple[pydicom.Dataset, tupl
         raise Unreadable(f"a file of {size_of(path)} bytes is no CT slice")
     with opened(path) as stream:
         source = stream if _within(path) is None else BytesIO(stream.read())
+        require_bounded(source)
         bare = _is_bare(source.read(PREAMBLE))
         source.seek(0)
         dataset = pydicom.dcmread(source, force=bare, **options)
