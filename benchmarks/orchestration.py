@@ -129,7 +129,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     from pipeline.core.atomic_files import write_json
     from pipeline.core.pseudonyms import installation_key
     from pipeline.core.versions import versions
-    from pipeline.inference.drift import seen_by
+    from pipeline.inference.traits import seen_by
     from pipeline.models.adapters.card import ModelCard
     from pipeline.models.adapters.weights import load_model, save_model
     from pipeline.store.published_splits import TEST, TRAIN

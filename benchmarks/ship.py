@@ -1,7 +1,8 @@
 """Make a registered model one that comes with the software: `python benchmarks/ship.py MODEL`.
 
-Writes pretrained/NAME: config.yaml, weights.safetensors, figures.json and card.json, as the
-registry holds them. MODEL_CARD.md, for people, is written by people.
+Writes pretrained/NAME: config.yaml, weights.safetensors, figures.json, card.json and traits.json
+(what its training saw), as the registry holds them. MODEL_CARD.md is written by people.
+benchmarks/training_traits.py writes the traits anew from the data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
 from flows.tracking.registry import Registry
 from pipeline.core.malloc import keep_freed_memory
+from pipeline.models.adapters.pretrained import TRAITS
 from pipeline.models.adapters.weights import save_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -36,6 +38,8 @@ def main() -> None:
         for name in ("weights_sha256", "config_digest", "data_digest", "parameters", "strength")
     }
     (folder / "card.json").write_text(json.dumps(facts, indent=2) + "\n")
+    if card.seen is not None:
+        (folder / TRAITS).write_text(json.dumps(card.seen, indent=2) + "\n")
     shown = next(row for row in registry.show(card.name) if row.row.version == card.version)
     overall = shown.recorded.figures["overall"]
     (folder / "figures.json").write_text(json.dumps(overall, indent=2) + "\n")

@@ -118,7 +118,7 @@ class Registry:
     ) -> ModelCard:
         """Make a new version; the first that passes its gate becomes the champion.
 
-        seen: what its training saw (pipeline.inference.drift).
+        seen: what its training saw (pipeline.inference.traits).
         """
         from pipeline.models.adapters.weights import save_model  # torch and all stages: a
         from pipeline.tasks.base import task_of  # look-up needs neither

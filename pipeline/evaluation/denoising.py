@@ -22,7 +22,7 @@ from pipeline.dicom.read.volume import read_volume
 from pipeline.evaluation.aggregate import DenoisingResult, MatchedPair, Unmeasured, summarise
 from pipeline.evaluation.per_patient import PatientMeasurement
 from pipeline.inference.denoise import apply_model
-from pipeline.inference.drift import noise_hu
+from pipeline.inference.traits import noise_hu
 from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.store.store import Store

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +29,14 @@ from pipeline.export.series import (
 )
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.dose_choice import choose_dose
-from pipeline.inference.drift import TrainingTraits, drift, measured_slices, traits
+from pipeline.inference.drift import NOT_KNOWN, Drift, drift
+from pipeline.inference.traits import TrainingTraits, measured_slices, traits
 from pipeline.io.discover import Source
 from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.models.adapters.card import ModelCard
+
+#: Of the 1,024 characters of DerivationDescription (PS3.5, VR ST), those for the drift.
+MAX_TOLD = 400
 
 
 def export_denoised(
@@ -47,33 +52,27 @@ def export_denoised(
 
     operation: what the model does, where that is no denoising. A series is processed as a stream:
     only some slices are in memory, which are decoded, denoised, written and checked in parallel.
-    The report's detail "drift" holds what is unlike the series that the model learned from, "dose"
+    The report's details "drift" and "drift_line" hold what is unlike the series that the model
+    learned from (inference.drift), with which the derived header's description begins; "dose"
     what a dose-conditioned model made up for, and why (inference.dose_choice). Raises
     LdctError for a derived series that fails its check, which is then not written.
     """
-
-    def drift_of(volume: Volume) -> dict[str, object]:
-        """The detail "drift", for a model that knows what its training series were like."""
-        if card.seen is None:
-            return {}
-        return {"drift": drift(traits(volume), TrainingTraits.from_dict(card.seen))}
 
     def compute(volume: Volume) -> Derived:
         """The denoised volume."""
         applied = _applied(model, card, lambda: volume, operation)
         output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
-        return Derived(output_hu, applied.operation, {**applied.details, **drift_of(volume)})
+        return Derived(output_hu, applied.operation, applied.details)
 
     if not isinstance(source, Series):
         return export_image(source, to, compute)
     try:
-        applied = _applied(model, card, lambda: _sample(source), operation)
+        applied = _applied(model, card, cache(lambda: _sample(source)), operation)
         report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
-    details = {**applied.details, **drift_of(_sample(reader.series))}
     warnings = [*reader.series.warnings, *reader.values.remarks()]
-    return Exported(report.warned(warnings).with_details(**details), reader.refusals)
+    return Exported(report.warned(warnings).with_details(**applied.details), reader.refusals)
 
 
 def _sample(series: Series) -> Volume:
@@ -95,17 +94,40 @@ def _applied(
     sample: Callable[[], Volume],
     operation: Operation | None,
 ) -> _Applied:
-    """The model as it is; a dose-conditioned one at the ratio for this source."""
+    """The model as it is; a dose-conditioned one at the ratio for this source. sample: slices of
+    the source."""
     if not isinstance(model, AnyDoseModel) or card.dose is None:
-        return _Applied(model, operation or card.operation(), {})
+        told = _drift(card, sample)
+        return _Applied(model, _telling(operation or card.operation(), told), told.to_dict())
 
     def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
         """One slice at one ratio."""
         return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
 
     choice = choose_dose(card.dose, sample(), denoise)
+    told = _drift(card, sample)
+    details = {**told.to_dict(), "dose": choice.to_dict()}
     conditioned = at_dose_ratio(model, choice.dose_ratio)
-    return _Applied(conditioned, card.operation(choice), {"dose": choice.to_dict()})
+    return _Applied(conditioned, _telling(card.operation(choice), told), details)
+
+
+def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
+    """Not known for a model without a record, and for slices that cannot be decoded, which the
+    export itself then tells of."""
+    if card.seen is None:
+        return NOT_KNOWN
+    try:
+        return drift(traits(sample()), TrainingTraits.from_dict(card.seen))
+    except SeriesRefusedError:
+        return NOT_KNOWN
+
+
+def _telling(operation: Operation, told: Drift) -> Operation:
+    """The operation whose description begins with the drift; what training saw may be named in
+    another character set than the source's."""
+    line = told.line if len(told.line) <= MAX_TOLD else f"{told.line[: MAX_TOLD - 3]}..."
+    line = line.encode("ascii", "replace").decode("ascii")
+    return replace(operation, description=f"{line} {operation.description}")
 
 
 def _stream_series(

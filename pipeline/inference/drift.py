@@ -1,165 +1,92 @@
-"""Is a series like those that a model learned from? By scanner, kernel, dose and noise.
+"""Is a series like those that a model learned from? Told to people before anything else.
 
-What training saw is kept with the registered version. An incoming series outside of it gets a
-warning, not a verdict: the model may do well on it, but this was not measured.
+A series outside of what training saw gets a warning, not a verdict: the model may do well on it,
+but this was not measured.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pipeline.core.sanitise import printable_line
+from pipeline.core.types import Json
+from pipeline.inference.traits import NUMBERS, WORDS, TrainingTraits, Traits
 
-from pipeline.config.component import build
-from pipeline.config.run import RunConfig
-from pipeline.core.volume import Volume
-from pipeline.degradations.digest import degradation_digest
-from pipeline.physics.image_noise import FlatTissue, evenly_spread
-from pipeline.physics.lowdose import LowDoseCT
-from pipeline.store.store import Store
-
-NOT_STATED = "not stated"
-#: How far beyond what training saw a number may lie: the noise of one protocol differs by about
-#: this much between patients of different size.
-MARGIN = 1.5
-#: What a series is compared by: words, and numbers with their units.
-WORDS = ("scanner", "kernel", "tube voltage")
-NUMBERS = {"exposure": "mAs", "slice thickness": "mm", "noise": "HU"}
+#: A list of what training saw says so many of its words.
+_MAX_WORDS = 4
+#: In a report's row.
+UNLIKE, LINE = "drift", "drift_line"
 
 
 @dataclass(frozen=True)
-class Traits:
-    """One series: words by the names of WORDS, numbers by those of NUMBERS that are known."""
+class Drift:
+    """What of a series is outside of what training saw, a line each, and which traits are inside.
 
-    words: dict[str, str]
-    numbers: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainingTraits:
-    """Several series: how many have each word, and each number's lowest and highest value."""
-
-    series: int
-    words: dict[str, dict[str, int]]
-    numbers: dict[str, tuple[float, float]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is registered: {"series", WORDS: {word: series}, NUMBERS: [lowest, highest]}."""
-        numbers = {name: list(limits) for name, limits in self.numbers.items()}
-        return {"series": self.series, **self.words, **numbers}
-
-    @classmethod
-    def from_dict(cls, seen: Mapping[str, Any]) -> TrainingTraits:
-        """What to_dict gave; numbers may be missing."""
-        words = {name: seen[name] for name in WORDS}
-        return cls(
-            seen["series"], words, {name: tuple(seen[name]) for name in NUMBERS if name in seen}
-        )
-
-
-def traits(
-    volume: Volume, input_hu: NDArray[np.float32] | None = None, *, dose_fraction: float = 1.0
-) -> Traits:
-    """What a volume is compared by; a number that is not known is left out.
-
-    input_hu: the model's input in place of the volume [slices, rows, columns], at
-    `dose_fraction` of its dose.
+    unlike: None where it is not known what training saw. alike: names of WORDS and NUMBERS.
     """
-    provenance = volume.provenance
-    makers = (str(provenance.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
-    words = {
-        "scanner": " ".join(word for word in makers if word) or NOT_STATED,
-        "kernel": _word(provenance.get("ConvolutionKernel")),
-        "tube voltage": _word(provenance.get("KVP")),
-    }
-    exposure = _number(provenance.get("Exposure"))
-    numbers = {
-        "exposure": None if exposure is None else exposure * dose_fraction,
-        "slice thickness": _number(provenance.get("SliceThickness")),
-        "noise": noise_hu(volume, volume.image_hu if input_hu is None else input_hu),
-    }
-    return Traits(words, {name: n for name, n in numbers.items() if n is not None})
+
+    unlike: tuple[str, ...] | None
+    alike: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The sentence with which people are told."""
+        if self.unlike is None:
+            return "Likeness to the model's training: not known, the model has no record of it."
+        if not self.unlike:
+            return f"Like the model's training in {', '.join(self.alike) or 'nothing known'}."
+        return f"UNLIKE THE MODEL'S TRAINING: {'. '.join(self.unlike)}."
+
+    def to_dict(self) -> Json:
+        """In a report's row: UNLIKE, a list, where it is known, and LINE."""
+        known = {} if self.unlike is None else {UNLIKE: list(self.unlike)}
+        return {**known, LINE: self.line}
 
 
-def measured_slices(count: int) -> NDArray[np.int64]:
-    """Numbers of the slices, of `count`, that traits measures: evenly spread."""
-    return np.array(evenly_spread(count))
+NOT_KNOWN = Drift(None)
 
 
-def noise_hu(volume: Volume, image_hu: NDArray[np.float32]) -> float | None:
-    """Median standard deviation in flat tissue, finer than 0.1 per mm; None without such tissue."""
-    tissue = FlatTissue.of(replace(volume, image_hu=image_hu))
-    found = tissue.noise([image_hu[number] for number in tissue.slices])
-    return found.noise_hu if found else None
+def drift(found: Traits, seen: TrainingTraits) -> Drift:
+    """A series against what training saw, noise first; of a trait that one of them does not know
+    nothing is said."""
+    both = [name for name in NUMBERS if name in found.numbers and name in seen.numbers]
+    words = [name for name in WORDS if name in found.words and name in seen.words]
+    lines = {name: _number_line(name, found.numbers[name], seen.numbers[name]) for name in both}
+    lines |= {name: _word_line(name, found.words[name], seen.words[name]) for name in words}
+    if lines.get("vendor"):
+        lines.pop("scanner", None)  # another vendor's is another scanner
+    return Drift(
+        tuple(line for line in lines.values() if line),
+        tuple(name for name, line in lines.items() if not line),
+    )
 
 
-def seen_by(store: Store, keys: list[str], config: RunConfig) -> TrainingTraits:
-    """What training sees in the series of these keys.
-
-    Of the degraded images where there is a degradation, since they are the model's input.
-    """
-    physics = _physics(config)
-    fraction = physics.dose_fraction if physics else 1.0
-    rows = []
-    for key in keys:
-        path = store.degraded_path(key, degradation_digest(config, 0))
-        input_hu = np.load(path, mmap_mode="r") if path.exists() else None
-        rows.append(traits(store.load(key), input_hu, dose_fraction=fraction))
-    return summary(rows)
+def first_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What of a report's exported series is told first: each LINE once, and of how many series it
+    was said, where not of all."""
+    told = [str(row[LINE]) for row in rows if row.get(LINE)]
+    counts = Counter(told)
+    if len(counts) == 1:
+        return list(counts)
+    return [f"{count} of {len(told)} series: {line}" for line, count in counts.most_common()]
 
 
-def summary(rows: list[Traits]) -> TrainingTraits:
-    """Several series' traits together."""
-    words = {name: Counter(sorted(row.words[name] for row in rows)) for name in WORDS}
-    numbers = {name: [row.numbers[name] for row in rows if name in row.numbers] for name in NUMBERS}
-    limits = {name: (min(all_), max(all_)) for name, all_ in numbers.items() if all_}
-    return TrainingTraits(len(rows), {name: dict(count) for name, count in words.items()}, limits)
+def _word_line(name: str, word: str, seen: Mapping[str, int]) -> str:
+    if word in seen:
+        return ""
+    known = sorted(seen, key=lambda each: -seen[each])
+    others = len(known) - _MAX_WORDS
+    more = f" and {others} others" if others > 0 else ""
+    return printable_line(f"{name} {word}; training saw {', '.join(known[:_MAX_WORDS])}{more}")
 
 
-def drift(found: Traits, seen: TrainingTraits) -> list[str]:
-    """A line for each trait of a series that is outside of what training saw."""
-    return [*_unseen_words(found, seen), *_unseen_numbers(found, seen)]
-
-
-def _unseen_words(found: Traits, seen: TrainingTraits) -> Iterable[str]:
-    for name in WORDS:
-        if found.words[name] not in seen.words[name]:
-            yield f"{name} {found.words[name]}; training saw {', '.join(seen.words[name])}"
-
-
-def _unseen_numbers(found: Traits, seen: TrainingTraits) -> Iterable[str]:
-    for name, unit in NUMBERS.items():
-        if name not in found.numbers or name not in seen.numbers:
-            continue
-        number, (low, high) = found.numbers[name], seen.numbers[name]
-        if not low / MARGIN <= number <= high * MARGIN:
-            yield f"{name} {number:.3g} {unit}; training saw {low:.3g} to {high:.3g} {unit}"
-
-
-def _physics(config: RunConfig) -> LowDoseCT | None:
-    if config.degradation is None:
-        return None
-    made = build(config.degradation, key="degradation", base=object)
-    return made if isinstance(made, LowDoseCT) else None
-
-
-def _word(value: object) -> str:
-    """As people write it: 120 for 120.0, a kernel of several values with spaces."""
-    if value in (None, "", []):
-        return NOT_STATED
-    if isinstance(value, list | tuple):
-        return " ".join(str(part) for part in value)
-    number = _number(value)
-    return f"{number:g}" if number is not None else str(value)
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) and number > 0 else None
+def _number_line(name: str, number: float, seen: tuple[float, float]) -> str:
+    low, high = seen
+    limits = NUMBERS[name]
+    if low / limits.times - limits.plus <= number <= high * limits.times + limits.plus:
+        return ""
+    unit = f" {limits.unit}" if limits.unit else ""
+    return f"{name} {number:.3g}{unit}; training saw {low:.3g} to {high:.3g}{unit}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.core.atomic_files import replacing, write_text
 from pipeline.core.types import Json
 from pipeline.core.units import TISSUE_RANGES_HU
+from pipeline.inference.drift import first_lines
 from pipeline.quality.dose_equivalence import DoseSweep
 from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.quality.summary import (
@@ -66,6 +67,7 @@ def write_run_page(template: str, report: Json, *, curve: Curve, path: Path, **s
         **_measured(report.get("metrics"), report.get("config")),
         curve=data_uri(charts.training_png(curve)) if curve else None,
         speed=median([point.get("patches_per_s") for point in curve]),
+        drift_lines=first_lines(report.get("exported") or []),
         sides=Counter((report.get("split") or {}).values()),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),

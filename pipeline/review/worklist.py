@@ -19,6 +19,7 @@ from pipeline.dicom.derived.provenance import ImageKey
 from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.volume import patient_key, series_key
 from pipeline.export.output_record import REPORT, record_of, recorded_sources
+from pipeline.inference.drift import LINE, UNLIKE
 from pipeline.review.overlay import overlays
 from pipeline.review.planes import Planes, planes_of_series, planes_of_volume
 from pipeline.review.series_index import (
@@ -176,7 +177,7 @@ class _CaseBuilder:
             shown=_in_order(shown),
             model=DerivedBy.of(found.header),
             folder=None if is_original else folder,
-            flags=(*flags, *_flags_of(row), *(source or found).series.warnings),
+            flags=(*_drift_of(row), *flags, *_flags_of(row), *(source or found).series.warnings),
         )
 
     def _labels_of(self, original: IndexedSeries) -> dict[str, Shown]:
@@ -236,6 +237,11 @@ def _place_flags(shown: dict[str, Shown]) -> tuple[str, ...]:
     if one.shape == other.shape and abs(one.slice_origins_mm - other.slice_origins_mm).max() < 0.01:
         return ()
     return ("original and denoised do not lie at the same places: linked by position only",)
+
+
+def _drift_of(row: Json) -> list[str]:
+    """The first flag: what is unlike the model's training, or that this is not known."""
+    return [str(row[LINE])] if row.get(LINE) and row.get(UNLIKE) != [] else []
 
 
 def _flags_of(row: Json) -> list[str]:

@@ -104,7 +104,7 @@ class Task(ABC, Generic[RunT, ResultT]):
         return None
 
     def traits(self, store: Store, keys: list[str], config: RunT) -> Json | None:
-        """Traits of the training images that later inputs are compared with (inference.drift);
+        """Traits of the training images that later inputs are compared with (inference.traits);
         None where inputs are not watched."""
         return None
 

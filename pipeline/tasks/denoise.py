@@ -19,7 +19,7 @@ from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.evaluation.requests import EvaluateRequest, RealPair, measure_denoiser
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import Export, Exported
-from pipeline.inference.drift import seen_by
+from pipeline.inference.traits import seen_by
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
@@ -68,7 +68,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         return best_weights_of(store, config, keys)
 
     def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> Json:
-        """Noise and HU of the training inputs, for the drift watch of later ones."""
+        """Noise, scanner and anatomy of the training inputs, for the drift watch of later ones."""
         return seen_by(store, keys, config).to_dict()
 
     def evaluate(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from helpers.derived import write_derived
@@ -32,7 +33,8 @@ from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export
-from pipeline.inference.drift import Traits, drift, measured_slices, summary, traits
+from pipeline.inference.drift import drift
+from pipeline.inference.traits import Traits, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
 CARD = ModelCard("redcnn", 2, "0123456789abcdef" * 4, "c", "d", 1)
@@ -264,8 +266,15 @@ def test_drift_is_reported_as_of_the_whole_volume(tmp_path, test_data):
     card = replace(CARD, seen=seen.to_dict())
     report, _ = export_denoised(nn.Identity(), card, series, Export(tmp_path / "out"))
     assert report is not None
-    assert report.details["drift"] == drift(traits(volume), seen)
-    assert [line.split()[0] for line in report.details["drift"]] == ["kernel", "noise"]
+    told = drift(traits(volume), seen)
+    assert report.details["drift"] == list(told.unlike)
+    assert [line.split()[0] for line in told.unlike] == ["noise", "kernel"]
+    header = pydicom.dcmread(next((tmp_path / "out").glob("*.dcm")), stop_before_pixels=True)
+    assert header.DerivationDescription.startswith(f"{told.line} Noise reduction")
+    again, _ = export_denoised(nn.Identity(), CARD, series, Export(tmp_path / "unknown"))
+    assert again is not None
+    assert "not known" in again.details["drift_line"]
+    assert "drift" not in again.details
 
 
 def test_work_is_done_in_order_and_no_further_ahead_than_asked():

@@ -13,20 +13,23 @@ from scipy import ndimage
 
 from flows.hospital.pacs import release_work
 from pipeline.config.load import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
-from pipeline.inference.drift import (
+from pipeline.inference.drift import NOT_KNOWN, Drift, drift, first_lines
+from pipeline.inference.traits import (
     NOT_STATED,
+    RELATIVE_NOISE,
     TrainingTraits,
     Traits,
-    drift,
     noise_hu,
     seen_by,
     summary,
     traits,
 )
+from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.pacs.work_item import State
 from pipeline.pacs.worker import Worker
 from pipeline.review.decisions import Decision, decide
@@ -40,11 +43,11 @@ GE = {
     "Exposure": 42,
     "SliceThickness": "5.0",
 }
+WORDS = {"vendor": "GE", "scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}
+LOW = {"noise": 20.0, "fineness of noise": 1.9, "body width": 25.0, "lung": 1.0, "bone": 5.0}
+HIGH = {"noise": 30.0, "fineness of noise": 2.1, "body width": 30.0, "lung": 35.0, "bone": 9.0}
 SEEN = summary(
-    [
-        Traits({"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}, {"noise": 20.0}),
-        Traits({"scanner": "GE B", "kernel": NOT_STATED, "tube voltage": "120"}, {"noise": 30.0}),
-    ]
+    [Traits(WORDS, LOW), Traits({**WORDS, "scanner": "GE B", "kernel": NOT_STATED}, HIGH)]
 )
 
 
@@ -75,7 +78,11 @@ def test_noise_is_measured_in_flat_tissue_and_needs_some():
 def test_traits_are_words_and_numbers_without_identity():
     found = traits(water(20))
     assert found.numbers.pop("noise") == pytest.approx(20, rel=0.1)
+    assert found.numbers.pop("body width") == pytest.approx(2 * 70 * 0.07, rel=0.02)
+    assert found.numbers.pop("lung") == found.numbers.pop("bone") == 0
+    assert {found.numbers.pop(name) > 0 for name in ("fineness of noise", RELATIVE_NOISE)} == {True}
     assert found.words == {
+        "vendor": "GE",
         "scanner": "GE MEDICAL SYSTEMS LightSpeed16",
         "kernel": "STANDARD",
         "tube voltage": "120",
@@ -96,49 +103,111 @@ def test_traits_are_words_and_numbers_without_identity():
         ({"noise": 13.0}, ["noise 13 HU; training saw 20 to 30 HU"]),
         ({"scanner": "SIEMENS C"}, ["scanner SIEMENS C; training saw GE A, GE B"]),
         ({"kernel": "BONE"}, [f"kernel BONE; training saw STANDARD, {NOT_STATED}"]),
+        ({"vendor": "SIEMENS", "scanner": "SIEMENS C"}, ["vendor SIEMENS; training saw GE"]),
         ({"tube voltage": "80"}, ["tube voltage 80; training saw 120"]),
+        ({"fineness of noise": 0.5}, ["fineness of noise 0.5; training saw 1.9 to 2.1"]),
+        ({"body width": 14.0}, ["body width 14 cm; training saw 25 to 30 cm"]),
+        ({"lung": 70.0}, ["lung 70 % of the body; training saw 1 to 35 % of the body"]),
+        ({"bone": 25.0}, ["bone 25 % of the body; training saw 5 to 9 % of the body"]),
         ({"exposure": 5.0}, []),  # training did not know its own
     ],
 )
 def test_what_training_did_not_see_is_listed(change, lines):
-    words = {"scanner": "GE A", "kernel": "STANDARD", "tube voltage": "120"}
-    numbers = {"noise": 25.0}
+    words = dict(WORDS)
+    numbers = {"noise": 25.0, "body width": 28.0}
     for name, value in change.items():
         (words if name in words else numbers)[name] = value
-    assert sorted(drift(Traits(words, numbers), SEEN)) == sorted(lines)
+    found = drift(Traits(words, numbers), SEEN)
+    assert list(found.unlike) == lines
+    assert found.line.startswith("UNLIKE" if lines else "Like the model's training in noise, body")
 
 
-def test_training_saw_the_degraded_images_at_their_dose(tmp_path: Path):
-    config = parse_config(
-        {
-            "name": "t",
-            "task": "denoise",
-            "model": {"target": "pipeline.models.adapters.base.Identity"},
-            "degradation": {
-                "target": "pipeline.physics.lowdose.LowDoseCT",
-                "args": {"dose_fraction": 0.25},
-            },
-            "step": {
-                "target": "pipeline.training.steps.supervised.Supervised",
-                "args": {"residual": False},
-            },
-            "loss": {"target": "torch.nn.MSELoss"},
-            "train": {"iterations": 1},
-            "windows": {"soft_tissue": [40, 400]},
-            "register": {"name": "t"},
-        }
-    )
-    store = Store(tmp_path)
+def test_people_are_told_first_of_noise_and_what_nobody_remembers_is_said_too():
+    found = drift(Traits({**WORDS, "kernel": "B\n70f"}, {**HIGH, "noise": 90.0}), SEEN)
+    assert found.line.startswith("UNLIKE THE MODEL'S TRAINING: noise 90 HU; training saw 20 to 30")
+    assert "kernel B 70f" in found.line, "a header may not break the line"
+    assert found.to_dict() == {"drift": list(found.unlike), "drift_line": found.line}
+    assert "not known" in NOT_KNOWN.line
+    assert list(NOT_KNOWN.to_dict()) == ["drift_line"], "no list of what is unlike"
+    like = Drift((), ("noise",))
+    rows = [like.to_dict(), found.to_dict(), like.to_dict(), {"file": "a.nii"}]
+    assert first_lines(rows) == [f"2 of 3 series: {like.line}", f"1 of 3 series: {found.line}"]
+    assert first_lines(rows[:1]) == [like.line]
+
+
+def test_of_many_words_the_commonest_are_told():
+    rows = [Traits({**WORDS, "kernel": f"K{n // 2}"}, {}) for n in range(13)]
+    (line,) = drift(Traits({**WORDS, "kernel": "X"}, {}), summary(rows)).unlike
+    assert line == "kernel X; training saw K0, K1, K2, K3 and 3 others"
+
+
+@pytest.mark.parametrize("name", ["redcnn", "swift"])
+def test_models_that_ship_know_what_their_training_saw(name):
+    seen = TrainingTraits.from_dict(load_pretrained(name).card.seen)
+    assert (seen.series, seen.words["vendor"]) == (2, {"GE": 2})
+    found = drift(traits(water(20, Manufacturer="SIEMENS", ConvolutionKernel="B70f")), seen)
+    assert {line.split(";")[0] for line in found.unlike} >= {"kernel B70f", "vendor SIEMENS"}
+
+
+RUN = {
+    "name": "t",
+    "task": "denoise",
+    "model": {"target": "pipeline.models.adapters.base.Identity"},
+    "degradation": {
+        "target": "pipeline.physics.lowdose.LowDoseCT",
+        "args": {"dose_fraction": 0.25},
+    },
+    "step": {
+        "target": "pipeline.training.steps.supervised.Supervised",
+        "args": {"residual": False},
+    },
+    "loss": {"target": "torch.nn.MSELoss"},
+    "train": {"iterations": 1},
+    "windows": {"soft_tissue": [40, 400]},
+    "register": {"name": "t"},
+}
+
+
+def stored(path: Path, config: RunConfig) -> Store:
+    store = Store(path)
     for n, low in ((1, 40), (2, 60)):
         store.add(water(20, seed=n), key=f"s-{n}", patient=f"p-{n}")
         store.save_degraded(f"s-{n}", degradation_digest(config, 0), water(low, seed=n).image_hu)
+    return store
+
+
+def test_noise_that_training_scales_is_seen_at_both_ends(tmp_path: Path):
+    config = parse_config({**RUN, "data": {"noise_scale": [0.5, 1.5]}})
+    seen = seen_by(stored(tmp_path, config), ["s-1", "s-2"], config)
+    # The same draw at another level: 20 + 0.5 (40 - 20) at least, 20 + 1.5 (60 - 20) at most.
+    assert seen.numbers["noise"] == pytest.approx((30, 80), rel=0.1)
+
+
+def test_a_model_of_many_doses_is_compared_by_noise_over_the_usual(tmp_path: Path):
+    settings = {"realisations": 2, "nested": {"dose": [0.04, 1.0]}}
+    config = parse_config({**RUN, "data": settings})
+    seen = seen_by(stored(tmp_path, config), ["s-1"], config)
+    whole = traits(water(20, seed=1))
+    least = whole.numbers[RELATIVE_NOISE]
+    assert "noise" not in seen.numbers
+    assert seen.numbers[RELATIVE_NOISE] == pytest.approx((least, 5 * least), rel=1e-3)
+    assert seen.numbers["exposure"] == pytest.approx((42 * 0.04, 42))
+    for noise, lines in ((20, []), (80, []), (180, ["noise over full dose's"])):
+        found = drift(traits(water(noise, seed=1)), seen)
+        assert [line[: len(RELATIVE_NOISE)] for line in found.unlike] == lines
+
+
+def test_training_saw_the_degraded_images_at_their_dose(tmp_path: Path):
+    config = parse_config(RUN)
+    store = stored(tmp_path, config)
     seen = seen_by(store, ["s-1", "s-2"], config)
     assert (seen.series, seen.words["scanner"]) == (2, {"GE MEDICAL SYSTEMS LightSpeed16": 2})
     assert seen.numbers["noise"] == pytest.approx((40, 60), rel=0.1)
     assert seen.numbers["exposure"] == (10.5, 10.5)
     assert TrainingTraits.from_dict(json.loads(json.dumps(seen.to_dict()))) == seen
     # The scanner's own images, at four times the dose, are not what the model learned from.
-    assert [line.split()[0] for line in drift(traits(water(20)), seen)] == ["exposure", "noise"]
+    found = [line.split(" ")[0] for line in drift(traits(water(20)), seen).unlike]
+    assert (found[0], found[-1]) == ("noise", "exposure")
 
 
 def drifting(series: Path, model: str, out: Path) -> None:

@@ -479,3 +479,13 @@ def test_bias_of_no_tissue_has_no_chart():
     assert charts.bias_png(None) is None
     assert charts.bias_png({"input": {"lung": None}, "output": {"lung": None}}) is None
     assert charts.bias_png({"input": {"lung": 1.0}, "output": {"lung": -2.0}}) is not None
+
+
+def test_what_is_unlike_the_models_training_is_told_before_all_else(page, report):
+    told = f"UNLIKE THE MODEL'S TRAINING: kernel {HOSTILE}; training saw STANDARD."
+    report["exported"][0] |= {"drift": ["kernel"], "drift_line": told}
+    shown = page(report).split("</head>")[1]
+    assert HOSTILE not in shown
+    assert shown.index("UNLIKE THE MODEL") < shown.index("<h1>")
+    report["exported"][0] |= {"drift_line": "Likeness to the model's training: not known."}
+    assert "training: not known" in page(report).split("<h1>")[0]

@@ -16,6 +16,7 @@ from flows.tracking.versions import VersionDetails, VersionRow
 from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
+from pipeline.inference.drift import first_lines
 from pipeline.quality.summary import rounded
 
 
@@ -24,6 +25,7 @@ def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
 
     registry: where it is, and how to look at it.
     """
+    _drift_lines(report)
     ingest_table(report)
     if "published_split" in report:
         out_console.print(report["published_split"]["summary"], highlight=False)
@@ -45,6 +47,12 @@ def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
     )
     table.add_row("its training", *registry)
     out_console.print(table)
+
+
+def _drift_lines(report: Json) -> None:
+    """Whether the exported series are like those that the model learned from."""
+    for line in first_lines(report["exported"]):
+        out_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def ingest_table(report: Json) -> None:
@@ -79,7 +87,8 @@ def model_line(model: Json, gate: Json) -> None:
 
 
 def applied_table(report: Json, out: Path) -> None:
-    """A row for each derived series, then what was refused."""
+    """What is unlike the model's training, a row for each derived series, what was refused."""
+    _drift_lines(report)
     table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
     for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
         table.add_column(column, overflow="fold")
@@ -87,7 +96,7 @@ def applied_table(report: Json, out: Path) -> None:
         folder = str(out / row["folder"])
         dose = row.get("dose")
         made_up = [f"dose x {dose['dose_ratio']:g}, {dose['why']}"] if dose else []
-        remarks = "; ".join([*made_up, *row["warnings"], *row.get("drift", [])])
+        remarks = "; ".join([*made_up, *row["warnings"]])
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)

@@ -24,7 +24,7 @@ class ModelCard:
 
     dose: how much dose it is to make up for; None for a model that is not
     dose-conditioned.
-    seen: what its training saw, by pipeline.inference.drift; None where it was not recorded.
+    seen: what its training saw, by pipeline.inference.traits; None where it was not recorded.
     """
 
     name: str
