@@ -98,7 +98,7 @@ def _applied(
     the source."""
     if not isinstance(model, AnyDoseModel) or card.dose is None:
         told = _drift(card, sample)
-        return _Applied(model, _telling(operation or card.operation(), told), told.to_dict())
+        return _Applied(model, with_drift(operation or card.operation(), told), told.to_dict())
 
     def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
         """One slice at one ratio."""
@@ -108,7 +108,7 @@ def _applied(
     told = _drift(card, sample)
     details = {**told.to_dict(), "dose": choice.to_dict()}
     conditioned = at_dose_ratio(model, choice.dose_ratio)
-    return _Applied(conditioned, _telling(card.operation(choice), told), details)
+    return _Applied(conditioned, with_drift(card.operation(choice), told), details)
 
 
 def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
@@ -122,7 +122,7 @@ def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
         return NOT_KNOWN
 
 
-def _telling(operation: Operation, told: Drift) -> Operation:
+def with_drift(operation: Operation, told: Drift) -> Operation:
     """The operation whose description begins with the drift; what training saw may be named in
     another character set than the source's."""
     line = told.line if len(told.line) <= MAX_TOLD else f"{told.line[: MAX_TOLD - 3]}..."

@@ -31,9 +31,9 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
-from pipeline.export.denoised import export_denoised
+from pipeline.export.denoised import export_denoised, with_drift
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export
-from pipeline.inference.drift import drift
+from pipeline.inference.drift import NOT_KNOWN, drift
 from pipeline.inference.traits import Traits, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
@@ -63,6 +63,10 @@ def whole(model: nn.Module, image_hu: NDArray[np.float32]) -> NDArray[np.float32
     return model(torch.from_numpy(seen))[:, 0].numpy()
 
 
+#: What the header of a series says that was denoised by a model without a record of its training.
+OPERATION = with_drift(CARD.operation(), NOT_KNOWN)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -90,7 +94,7 @@ def test_the_stream_gives_what_the_whole_volume_gives(tmp_path, model, count):
     series = series_of(tmp_path / "in", count)
     report, refused = export_denoised(model, CARD, series, Export(tmp_path / "out"))
     output_hu = whole(model, read_volume(series).volume.image_hu)
-    clipped = write_derived(output_hu, series, CARD.operation(), tmp_path / "whole")
+    clipped = write_derived(output_hu, series, OPERATION, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "out")) == count
     assert report is not None
@@ -106,7 +110,7 @@ def test_real_slices_too(tmp_path, test_data, model):
     series = replace(series, instances=series.instances[:6])
     export_denoised(model, CARD, series, Export(tmp_path / "out"))
     output_hu = whole(model, read_volume(series).volume.image_hu)
-    write_derived(output_hu, series, CARD.operation(), tmp_path / "whole")
+    write_derived(output_hu, series, OPERATION, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -122,7 +126,7 @@ def test_a_damaged_slice_is_refused_and_the_others_go_on(tmp_path, model, blank)
         "every pixel has the same value: a blank frame"
     ] * len(blank)
     output_hu = whole(model, reading.volume.image_hu)
-    write_derived(output_hu, reading.series, CARD.operation(), tmp_path / "whole")
+    write_derived(output_hu, reading.series, OPERATION, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert report is not None
     assert report.instances == 11 - len(blank)

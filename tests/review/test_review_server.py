@@ -251,12 +251,18 @@ def test_a_derived_series_finds_its_source_elsewhere(tmp_path: Path) -> None:
 
 def test_drift_is_the_first_flag_and_likeness_is_none(root: Path) -> None:
     told = "UNLIKE THE MODEL'S TRAINING: noise 9 HU; training saw 31 to 87 HU."
-    folder = case_of(collected(root)).folder
-    assert folder is not None
-    row = {"folder": folder.name, "clipped_pixels": 2, "drift": ["noise"], "drift_line": told}
+    (case,) = collected(root).cases.values()
+    assert case.folder is not None
+    row = {
+        "folder": str(case.folder.relative_to(root)),
+        "clipped_pixels": 2,
+        "drift": ["noise"],
+        "drift_line": told,
+    }
     for changes, first in (({}, told), ({"drift": [], "drift_line": "Like."}, "2 pixels clipped")):
         write_json(root / "report.json", {"exported": [{**row, **changes}]})
-        assert case_of(collected(root)).flags[0].startswith(first)
+        (case,) = collected(root).cases.values()
+        assert case.flags[0].startswith(first)
 
 
 def test_the_report_leads_to_the_review_page(client: httpx.Client, root: Path) -> None:
