@@ -48,7 +48,8 @@ def nightly(hospital: str) -> State | None:
     def job(settings: Pacs) -> None:
         if settings.source:
             pull_series(settings, dry_run=False)
-        _do_due_work(settings)
+        # Without the job `retry`, what failed must not wait for the next night.
+        _do_due_work(settings, retries=required(settings.schedule).retry is None)
 
     return _run(hospital, job)
 
@@ -112,9 +113,8 @@ def _reason_to_skip(schedule: Schedule) -> str:
     return "missed; a later run has done its work" if others else ""
 
 
-def _do_due_work(settings: Pacs) -> None:
-    with _gpu():
-        work_flow(settings, lambda work: None, forever=False)
+def _do_due_work(settings: Pacs, *, retries: bool = False) -> None:
+    work_flow(settings, lambda work: None, forever=False, retries=retries, slot=_gpu)
 
 
 def _retrain(settings: Pacs) -> None:

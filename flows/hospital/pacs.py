@@ -9,6 +9,7 @@ import functools
 import getpass
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,6 +44,9 @@ from pipeline.pacs.worker import Derive, Worker, retry
 
 #: How often a worker without work looks for some, and a receiver for complete studies.
 POLL_S = 5.0
+#: For how long a worker that is to end waits for what needs time, in all: the next night's finds
+#: what is left.
+MAX_WAIT_S = 12 * 3600.0
 
 
 def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[CandidateSeries], PullCounts]:
@@ -66,11 +70,15 @@ def work_flow(
     on_step: Callable[[WorkItem], None],
     *,
     forever: bool,
+    retries: bool = True,
+    slot: Callable[[], AbstractContextManager[None]] = nullcontext,
     on_poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Do what is due in the ledger until nothing is, or for ever.
+    """Do what is due in the ledger, and wait for what only needs time; or do so for ever.
 
-    on_step: called after each step. on_poll: called each time before the ledger is looked at.
+    That is series that may still grow, and with `retries` other attempts after a failure, for
+    MAX_WAIT_S in all. slot: held while steps are done. on_step: called after each step. on_poll:
+    called each time before the ledger is looked at.
     Returns {"steps": how many were done} and what `status` returns.
     """
 
@@ -82,15 +90,40 @@ def work_flow(
             peer(settings.send),
             DicomwebPeer(settings.source) if settings.source else None,
         )
-        on_poll()
-        steps = worker.run_due(on_step)
-        while forever:
-            time.sleep(POLL_S)
+        ledger, steps, until = worker.ledger, 0, time.time() + MAX_WAIT_S
+        pauses = _Pauses(ledger, retries)
+        while True:
             on_poll()
-            steps += worker.run_due(on_step)
-        return {"steps": steps, **status(settings).to_dict()}
+            if ledger.is_anything_due():
+                with slot():
+                    steps += worker.run_due(on_step)
+            pause_s = POLL_S if forever else pauses.next_s(until)
+            if pause_s is None:
+                return {"steps": steps, **status(settings).to_dict()}
+            time.sleep(pause_s)
 
     return in_flow("ldct-pacs-work", body)
+
+
+@dataclass
+class _Pauses:
+    """What a worker that is to end waits for."""
+
+    ledger: Ledger
+    retries: bool
+    _logged: float = 0.0
+
+    def next_s(self, until: float) -> float | None:
+        """Seconds until the ledger is to be looked at again; None where all that is left waits
+        for a person, another job, or longer than `until`."""
+        due = self.ledger.next_due(failed=self.retries)
+        if due is None or due > until:
+            return None
+        wait_s = max(0.0, due - self.ledger.now())
+        if due > self._logged and wait_s > POLL_S:
+            self._logged = due
+            log("waiting", f"the next step is due in {wait_s:.0f} s", {"seconds": round(wait_s)})
+        return min(POLL_S, wait_s)
 
 
 def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:

@@ -23,7 +23,8 @@ from prometheus_client.registry import Collector
 from flows.runtime.progress import log
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import FILE, Ledger
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.ledger_file import FILE
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 
 #: Prometheus runs on this computer, or asks through a proxy on it.

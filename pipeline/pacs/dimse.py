@@ -16,8 +16,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from pipeline.core.errors import LdctError
 from pipeline.pacs.credentials import client_context
 from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.kept_association import KeptAssociation
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.work_item import PacsSeries
 
@@ -28,14 +30,39 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 _PENDING = (0xFF00, 0xFF01)
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
+#: A-ASSOCIATE-RJ (PS3.8 9.3.4): a transient result; temporary congestion and local limit
+#: exceeded, of the service provider's presentation layer.
+_TRANSIENT, _PRESENTATION, _BUSY = 2, 3, (1, 2)
 _META = ("MediaStorageSOPClassUID", "TransferSyntaxUID")
 
 
 class DimsePeer(Peer):
-    """A client of one application entity; one association for each call, however many images."""
+    """A client of one application entity, for one thread.
+
+    One association for each call, or for all calls on a study in and between blocks of
+    `one_connection`.
+    """
 
     def __init__(self, settings: Dimse) -> None:
         self.settings = settings
+        self._kept = KeptAssociation()
+        self._in_block = False
+
+    @contextmanager
+    def one_connection(self, paths: list[Path]) -> Iterator[None]:
+        """Search and store in one association, which stays for the study's next series."""
+        header = pydicom.dcmread(paths[0], specific_tags=["StudyInstanceUID"])
+        contexts = [build_context(StudyRootQueryRetrieveInformationModelFind), *_contexts(paths)]
+        with self._kept.used(str(header.StudyInstanceUID), contexts, self._associate):
+            self._in_block = True
+            try:
+                yield
+            finally:
+                self._in_block = False
+
+    def disconnect(self) -> None:
+        """Release the association that was kept, if any."""
+        self._kept.release()
 
     def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
         """The images that the entity has of a series, by C-FIND at the IMAGE level."""
@@ -46,7 +73,7 @@ class DimsePeer(Peer):
         model = StudyRootQueryRetrieveInformationModelFind
         found = set()
         with self._associated([build_context(model)]) as association:
-            for status, identifier in association.send_c_find(query, model):
+            for status, identifier in _find(association, query, model):
                 code = status.get("Status")
                 if code in _PENDING and identifier is not None:
                     found.add(str(identifier.SOPInstanceUID))
@@ -69,6 +96,19 @@ class DimsePeer(Peer):
 
     @contextmanager
     def _associated(self, contexts: list[PresentationContext]) -> Iterator[Association]:
+        if self._in_block:
+            yield self._kept.association
+            return
+        association = self._associate(contexts)
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+
+    def _associate(self, contexts: list[PresentationContext]) -> Association:
+        """Raises Refused and Unreachable where there is no association (PS3.8 9.3.4)."""
         settings = self.settings
         entity = AE(ae_title=settings.calling)
         for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
@@ -81,14 +121,9 @@ class DimsePeer(Peer):
             tls_args=self._tls(),
         )
         if not association.is_established:
-            kind = Refused if association.is_rejected else Unreachable
-            raise kind(f"no association with {settings.called} at {settings.host}:{settings.port}")
-        try:
-            yield association
-        except BaseException:
-            association.abort()
-            raise
-        association.release()
+            whom = f"no association with {settings.called} at {settings.host}:{settings.port}"
+            raise _no_association(association, whom)
+        return association
 
     def _tls(self) -> tuple[ssl.SSLContext, str] | None:
         tls = self.settings.tls
@@ -109,6 +144,29 @@ def _contexts(paths: Iterable[Path]) -> list[PresentationContext]:
         else build_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
         for sop_class, syntax in sorted(classes)
     ]
+
+
+def _find(
+    association: Association, query: Dataset, model: UID
+) -> Iterator[tuple[Dataset, Dataset | None]]:
+    """The answers to a C-FIND; raises Refused and Unreachable where it cannot be asked."""
+    try:
+        yield from association.send_c_find(query, model)
+    except ValueError as error:  # no context for it was accepted
+        raise Refused("the PACS does not answer C-FIND") from error
+    except RuntimeError:
+        raise Unreachable("the association ended before C-FIND") from None
+
+
+def _no_association(association: Association, whom: str) -> LdctError:
+    """Refused where the entity rejected it for good (PS3.8 9.3.4), such as a title that it does
+    not know; what is transient, or for want of resources there, may pass."""
+    answer = association.acceptor.primitive if association.is_rejected else None
+    if answer is None:
+        return Unreachable(whom)
+    busy = answer.result_source == _PRESENTATION and answer.diagnostic in _BUSY
+    kind = Unreachable if answer.result == _TRANSIENT or busy else Refused
+    return kind(f"{whom}: {answer.reason_str.lower()}")
 
 
 def _raise_status(request: str, code: int | None) -> None:

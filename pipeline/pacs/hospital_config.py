@@ -18,6 +18,7 @@ from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
+from pipeline.pacs.work_item import Priority
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Seconds = Annotated[float, Field(ge=0)]
@@ -133,7 +134,8 @@ class RoutingRule(Strict):
 
     description: a regular expression, searched for anywhere in Series Description, in any case.
     body_part and kernel: one of these values of Body Part Examined and Convolution Kernel, in any
-    case. instances: the least number of images.
+    case. instances: the least number of images. priority: of its series, by DICOM's words
+    (PS3.3 C.30.1); a higher one is done first.
     """
 
     name: str
@@ -143,6 +145,7 @@ class RoutingRule(Strict):
     kernel: tuple[str, ...] | None = None
     date: Dates | None = None
     instances: Annotated[int, Field(ge=1)] = 1
+    priority: Literal["high", "medium", "low"] = "medium"
 
     @field_validator("description")
     @classmethod
@@ -219,6 +222,11 @@ class Pacs(DoseKeys):
     release: Literal["automatic", "reader"] = "automatic"
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    def priority_of(self, rule: str) -> Priority:
+        """The priority of the rule of that name; medium where it is there no more."""
+        named = (each.priority for each in self.rules if each.name == rule)
+        return Priority[next(named, "medium").upper()]
 
 
 def load_pacs(path: Path) -> Pacs:

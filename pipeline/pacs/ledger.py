@@ -19,41 +19,12 @@ from pathlib import Path
 from pipeline.core.errors import ConfigError
 from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
-from pipeline.pacs.work_item import OPEN, PacsSeries, State, WorkItem, work_id
+from pipeline.pacs.ledger_file import LOCKS, open_ledger
+from pipeline.pacs.work_item import OPEN, PacsSeries, Priority, State, WorkItem, work_id
 
-FILE = "ledger.db"
-LOCKS = "locks"
-_BUSY_MS = 30_000
 _PAGE = 50
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS work (
-    id TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,
-    model TEXT NOT NULL,
-    study_uid TEXT NOT NULL,
-    series_uid TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    rule TEXT NOT NULL,
-    instances INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    stopped_in TEXT NOT NULL DEFAULT '',
-    failures INTEGER NOT NULL DEFAULT 0,
-    starts INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL,
-    note TEXT NOT NULL DEFAULT '',
-    changed REAL NOT NULL,
-    UNIQUE (digest, model)
-);
-CREATE INDEX IF NOT EXISTS work_next ON work (state, due, id);
-DROP INDEX IF EXISTS work_due;
-CREATE TABLE IF NOT EXISTS event (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    at REAL NOT NULL,
-    state TEXT NOT NULL,
-    note TEXT NOT NULL
-);
-"""
+#: Depth first: what is furthest is done before another series is begun.
+_DEPTH = (State.DERIVED, State.HERE, State.FOUND)
 
 
 class Ledger:
@@ -67,37 +38,38 @@ class Ledger:
         self.folder, self.now = folder, now
         private_folder(folder)
         private_folder(folder / LOCKS)
-        try:
-            # autocommit: each change below is one statement, or in _transaction.
-            self._db = sqlite3.connect(folder / FILE, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # WAL's default, NORMAL, may lose the last changes when the power fails.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise ConfigError(f"cannot use the ledger {folder / FILE}: {error}") from error
+        # Autocommit: each change below is one statement, or in _transaction.
+        self._db = open_ledger(folder)
 
     def close(self) -> None:
         """Close the database; locks are not affected."""
         self._db.close()
 
     def add(
-        self, series: PacsSeries, model: str, *, origin: str, rule: str, due: float
+        self,
+        series: PacsSeries,
+        model: str,
+        *,
+        origin: str,
+        rule: str,
+        due: float,
+        priority: int = Priority.MEDIUM,
     ) -> WorkItem:
         """Add work for a series and a model version; returns the row there is where it has one.
 
-        origin: how it came, dicomweb or c-store. rule: the name of the rule that it matched.
+        Superseded work whose images are what there is again is found anew. origin: how it came,
+        dicomweb, folder or c-store. rule: the name of the rule that it matched.
         """
         name, at = work_id(series.digest, model), self.now()
         with self._transaction():
             added = self._db.execute(
                 "INSERT INTO work (id, digest, model, study_uid, series_uid, origin, rule,"
-                " instances, state, due, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (digest, model) DO NOTHING",
+                " instances, state, due, changed, priority)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest, model)"
+                " DO UPDATE SET state = excluded.state, due = excluded.due, note = ''"
+                " WHERE state = 'superseded'",
                 (name, series.digest, model, series.study_uid, series.series_uid, origin, rule,
-                 len(series.instance_uids), State.FOUND, due, at),
+                 len(series.instance_uids), State.FOUND, due, at, priority),
             )  # fmt: skip
             if added.rowcount:
                 self._record_event(name, State.FOUND, f"by {origin}, rule {rule}")
@@ -160,9 +132,8 @@ class Ledger:
         return self._change(work, work.state, note=reason, due=due, failures=failures)
 
     def wait(self, work: WorkItem, reason: str, *, pause_s: float) -> WorkItem:
-        """A step cannot be done until a person has acted; that is no failure."""
-        due = self.now() + pause_s
-        return self._change(work, work.state, note=reason, due=due, failures=work.failures)
+        """A step cannot be done until a person has acted, or the series is whole: no failure."""
+        return self._change(work, work.state, note=reason, due=self.now() + pause_s)
 
     def undo_start(self, work: WorkItem) -> None:
         """A step was interrupted in good order: it does not count as a crash."""
@@ -192,25 +163,46 @@ class Ledger:
         """Work that waits for its next attempt is due now."""
         self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
 
-    def _due(self) -> Iterator[str]:
-        """Ids of work that is due, oldest first; read in pages, since the first ones mostly do."""
-        at, last = self.now(), (float("-inf"), "")
-        while page := self._page(at, last):
-            yield from (name for _, name in page)
-            last = page[-1]
+    def is_anything_due(self) -> bool:
+        """Whether a step is due, also where another worker holds it."""
+        return next(self._due(), None) is not None
 
-    def _page(self, at: float, last: tuple[float, str]) -> list[tuple[float, str]]:
+    def next_due(self, *, failed: bool) -> float | None:
+        """When the next step will be due that waits for nothing but time; None without any.
+
+        That is a series which may still grow, and with `failed` another attempt after a failure.
+        Derived work without failures waits for a reader.
+        """
+        row = self._db.execute(
+            "SELECT min(due) FROM work WHERE due > ? AND (state = 'found' AND failures = 0"
+            f" OR ? AND state IN ({', '.join('?' * len(OPEN))}) AND failures > 0)",
+            (self.now(), failed, *OPEN),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def _due(self) -> Iterator[str]:
+        """Ids of work that is due: by priority, then what is furthest, then what is due longest.
+
+        Read in pages, since the first ones mostly do.
+        """
+        at = self.now()
+        for priority in sorted(Priority, reverse=True):
+            for state in _DEPTH:
+                last = (float("-inf"), "")
+                while page := self._page(priority, state, at, last):
+                    yield from (name for _, name in page)
+                    last = page[-1]
+
+    def _page(
+        self, priority: int, state: State, at: float, last: tuple[float, str]
+    ) -> list[tuple[float, str]]:
         """(due, id) of work that is due and comes after `last`, in the order of the index."""
-        rows = [
-            (row["due"], row["id"])
-            for state in OPEN
-            for row in self._db.execute(
-                "SELECT due, id FROM work WHERE state = ? AND due <= ? AND (due, id) > (?, ?)"
-                " ORDER BY due, id LIMIT ?",
-                (state, at, *last, _PAGE),
-            )
-        ]
-        return sorted(rows)[:_PAGE]
+        rows = self._db.execute(
+            "SELECT due, id FROM work WHERE priority = ? AND state = ? AND due <= ?"
+            " AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?",
+            (int(priority), state, at, *last, _PAGE),
+        )
+        return [(row["due"], row["id"]) for row in rows]
 
     def _is_due(self, name: str) -> bool:
         work = self.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,3 +30,13 @@ class Peer(Protocol):
 
     def send(self, paths: list[Path]) -> None:
         """Send DICOM files. Whether they arrived, `list_instances` shows afterwards."""
+
+    @contextmanager
+    def one_connection(self, paths: list[Path]) -> Iterator[None]:
+        """Requests of this thread in the block, on files of one study, share a connection where
+        the protocol has one, and so may blocks that follow."""
+        yield
+
+    def disconnect(self) -> None:
+        """End a connection that was kept for the next block."""
+        return None

@@ -92,7 +92,13 @@ def add_to_ledger(
     before = sum(ledger.counts().values())
     for candidate in candidates:
         if candidate.rule:
-            due = ledger.now() + settings.settle_s
-            ledger.add(candidate.series, model, origin="dicomweb", rule=candidate.rule, due=due)
+            ledger.add(
+                candidate.series,
+                model,
+                origin="dicomweb",
+                rule=candidate.rule,
+                due=ledger.now() + settings.settle_s,
+                priority=settings.priority_of(candidate.rule),
+            )
     counts = count_matches(candidates)
     return replace(counts, new=sum(ledger.counts().values()) - before)

@@ -218,8 +218,14 @@ class Receiver:
             if rule is None:
                 _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
                 continue
-            now = self.ledger.now()
-            work = self.ledger.add(received, self.model, origin="c-store", rule=rule, due=now)
+            work = self.ledger.add(
+                received,
+                self.model,
+                origin="c-store",
+                rule=rule,
+                due=self.ledger.now(),
+                priority=self.settings.priority_of(rule),
+            )
             if work.state is State.FOUND:
                 _move(folder, self.places.series(work.id))
             elif work.state is State.DEAD:  # failed before it came: for `ldct retry`

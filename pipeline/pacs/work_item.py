@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class State(StrEnum):
@@ -22,6 +22,14 @@ class State(StrEnum):
     SENT = "sent"
     SUPERSEDED = "superseded"
     DEAD = "dead"
+
+
+class Priority(IntEnum):
+    """Of a rule's series, by DICOM's words (PS3.3 C.30.1): a higher one is done first."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
 
 
 OPEN = (State.FOUND, State.HERE, State.DERIVED)
@@ -49,7 +57,7 @@ class WorkItem:
 
     stopped_in: the state in which dead work failed. failures: attempts of the present step.
     starts: steps that were begun and have neither ended nor failed, which a crash leaves.
-    due, changed: seconds since 1970.
+    due, changed: seconds since 1970. priority: see Priority.
     """
 
     id: str
@@ -67,6 +75,7 @@ class WorkItem:
     due: float
     note: str
     changed: float
+    priority: int = Priority.MEDIUM
 
     def to_dict(self) -> dict[str, object]:
         """As reports and logs have it: nothing that identifies a patient."""

@@ -56,9 +56,12 @@ class Worker:
     def run_due(self, on_step: Callable[[WorkItem], None] = lambda work: None) -> int:
         """Do all steps that are due; returns how many were done. on_step: called after each."""
         steps = 0
-        while (work := self.step()) is not None:
-            on_step(work)
-            steps += 1
+        try:
+            while (work := self.step()) is not None:
+                on_step(work)
+                steps += 1
+        finally:
+            self.destination.disconnect()
         return steps
 
     def step(self) -> WorkItem | None:
@@ -114,9 +117,16 @@ class Worker:
 
     def _supersede(self, work: WorkItem, present: PacsSeries) -> WorkItem:
         """The series changed since it was found: add what it is now as another piece of work."""
-        if present.instance_uids:
-            due = self.ledger.now() + self.settings.settle_s
-            self.ledger.add(present, work.model, origin=work.origin, rule=work.rule, due=due)
+        if not present.instance_uids:  # a PACS that starts may not know its series yet
+            raise Unreachable("the source has none of its images now")
+        self.ledger.add(
+            present,
+            work.model,
+            origin=work.origin,
+            rule=work.rule,
+            due=self.ledger.now() + self.settings.settle_s,
+            priority=work.priority,
+        )
         note = f"the source has {len(present.instance_uids)} images now, not {work.instances}"
         return self.ledger.advance(work, State.SUPERSEDED, note)
 
@@ -158,10 +168,15 @@ def send_series(folder: Path, destination: Peer) -> int:
     uids = {path: str(header.SOPInstanceUID) for path, header in headers.items()}
     first = headers[paths[0]]
     series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
-    present = destination.list_instances(*series).instance_uids
-    missing = [path for path in paths if uids[path] not in present]
-    if missing:
-        destination.send(missing)
+    with destination.one_connection(paths):
+        present = destination.list_instances(*series).instance_uids
+        missing = [path for path in paths if uids[path] not in present]
+        if missing:
+            destination.send(missing)
+            present = destination.list_instances(*series).instance_uids
+    if not present.issuperset(uids.values()):
+        # Some PACS show what they stored once the association has ended.
+        destination.disconnect()
         present = destination.list_instances(*series).instance_uids
     still_missing = sum(uid not in present for uid in uids.values())
     if still_missing:

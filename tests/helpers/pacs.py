@@ -30,6 +30,7 @@ from helpers.dicom import OPERATION, ROOT_UID, ct_slice, save
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.peer import Peer
 from pipeline.pacs.work_item import PacsSeries
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
@@ -231,7 +232,7 @@ def derive(series: Path, model: str, out: Path) -> None:
         write_derived(volume.image_hu, found, OPERATION, out / "s-1-test-v1")
 
 
-class FolderPeer:
+class FolderPeer(Peer):
     """A PACS as a folder of files named SERIES_IMAGE. `answers` fails requests, in order."""
 
     def __init__(self, folder: Path) -> None:

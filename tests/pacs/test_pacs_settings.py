@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -67,6 +68,17 @@ def test_the_yaml_of_the_documentation_is_one(tmp_path):
     example = text.partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "hospital.yaml").write_text(example)
     assert load_pacs(tmp_path / "hospital.yaml").rules[0].instances == 50
+
+
+def test_the_defaults_of_the_documentation_are_those(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text()
+    table = text.partition("What is left out:\n\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    read = load_pacs(written(tmp_path, schedule={"time_zone": "UTC"}))
+    for key, default in rows:
+        value = functools.reduce(getattr, key.strip("`").split("."), read)
+        assert (f"{value:g}" if isinstance(value, float) else str(value)) == default, key
+    assert len(rows) > 15
 
 
 def test_a_redirect_is_not_followed():

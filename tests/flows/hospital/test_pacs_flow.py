@@ -61,6 +61,17 @@ def test_a_series_from_the_pacs_and_back_by_the_commands(ldct, orthanc, tmp_path
         assert secret not in shown
 
 
+def test_what_may_still_grow_is_waited_for_within_the_same_command(ldct, orthanc, tmp_path):
+    """As a first day in docs/pacs.md: `pull`, then `work` at once."""
+    register(identity_config())
+    orthanc.fill(write_ct(tmp_path / "in", 1))
+    described = hospital(tmp_path, orthanc, settle_s=6)
+    ldct("pacs", "pull", described)
+    worked = ldct("pacs", "work", described, "--json")
+    assert worked.json["counts"]["sent"] == 1
+    assert "the next step is due in" in worked.err
+
+
 def test_failures_are_reported_and_retried(ldct, orthanc, tmp_path):
     register(identity_config())
     orthanc.fill(write_ct(tmp_path / "in", 1))

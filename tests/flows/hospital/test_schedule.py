@@ -122,6 +122,17 @@ async def serve_once(job: RunnerDeployment) -> None:
     await runner.start(run_once=True)
 
 
+@pytest.mark.parametrize(("retry", "waits"), [(None, True), ("30 * * * *", False)])
+def test_without_the_job_retry_the_night_makes_the_other_attempts(
+    tmp_path, monkeypatch, retry, waits
+):
+    asked: list[bool] = []
+    monkeypatch.setattr(scheduled, "work_flow", lambda *_, retries, **__: asked.append(retries))
+    monkeypatch.setattr(scheduled, "_run", lambda path, job: job(load_pacs(Path(path))))
+    scheduled.nightly.fn(str(hospital(tmp_path, retry=retry)))
+    assert asked == [waits]
+
+
 @pytest.mark.usefixtures("prefect_server", "own_registry")
 def test_missed_runs_are_made_up_for_once(tmp_path, monkeypatch):
     """Three nights without the service: one run; the page shows all."""
