@@ -15,6 +15,7 @@ from flows.runtime.progress import console, log
 
 if TYPE_CHECKING:
     from pipeline.pacs.query import CandidateSeries
+    from pipeline.pacs.receiver import Swept
     from pipeline.pacs.work_item import WorkItem
 
 
@@ -90,7 +91,7 @@ def receive(hospital: Hospital) -> None:
     settings = load_pacs(hospital)
     local = settings.receive
     console.print(f"{local.title} listens on {local.host}:{local.port}", highlight=False)
-    receive_series(settings, lambda added: console.print(f"{added} series complete"))
+    receive_series(settings, _log_received)
 
 
 def release(
@@ -158,6 +159,15 @@ def retry(
 def _log_step(work: WorkItem) -> None:
     step = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
     log("step", step, work.to_dict())
+
+
+def _log_received(swept: Swept) -> None:
+    said = [f"{swept.added} series complete"]
+    if swept.unmatched:
+        said.append(f"{swept.unmatched} match no rule (kept in `unmatched`)")
+    if swept.cut:
+        said.append(f"{swept.cut} studies taken as they are: their sending broke off")
+    log("received", ", ".join(said), asdict(swept))
 
 
 def _counts(counts: dict[str, int]) -> None:

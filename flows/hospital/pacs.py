@@ -37,7 +37,7 @@ from pipeline.pacs.query import (
     count_matches,
     find_candidates,
 )
-from pipeline.pacs.receiver import Receiver
+from pipeline.pacs.receiver import Receiver, Swept
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 from pipeline.pacs.worker import Derive, Worker, retry
@@ -126,10 +126,10 @@ class _Pauses:
         return min(POLL_S, wait_s)
 
 
-def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:
+def receive(settings: Pacs, on_series: Callable[[Swept], None]) -> None:
     """Receive until interrupted; complete studies go into the ledger as they come.
 
-    on_series: called with how many series were added.
+    on_series: called with what became of series.
     """
     source = DicomwebPeer(settings.source) if settings.source else None
     ledger, model = Ledger(settings.work), pin_version(settings.model)
@@ -139,8 +139,8 @@ def receive(settings: Pacs, on_series: Callable[[int], None]) -> None:
     server = receiver.start()
     try:
         while True:
-            if added := receiver.sweep():
-                on_series(added)
+            if swept := receiver.sweep():
+                on_series(swept)
             time.sleep(POLL_S)
     finally:
         server.shutdown()
@@ -152,20 +152,26 @@ def _tell_refusal(peer: str, why: str) -> None:
 
 @dataclass(frozen=True)
 class LedgerStatus:
-    """counts: rows of the ledger by state. open: the work that is not done, oldest change first."""
+    """counts: rows of the ledger by state. open: the work that is not done, oldest change first.
+
+    unmatched: received series that match no rule; kept in the folder of that name.
+    """
 
     counts: dict[str, int]
     open: list[WorkItem]
+    unmatched: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As `ldct status --json` has it."""
-        return {"counts": self.counts, "open": [work.to_dict() for work in self.open]}
+        works = [work.to_dict() for work in self.open]
+        return {"counts": self.counts, "open": works, "unmatched": self.unmatched}
 
 
 def status(settings: Pacs) -> LedgerStatus:
     """What the ledger says of work that is done, due, held and failed."""
     ledger = Ledger(settings.work)
-    return LedgerStatus(ledger.counts(), ledger.all(*OPEN, State.HELD, State.DEAD))
+    works = ledger.all(*OPEN, State.HELD, State.DEAD)
+    return LedgerStatus(ledger.counts(), works, WorkFolder(settings.work).unmatched_count())
 
 
 def retry_work(settings: Pacs, names: list[str]) -> list[WorkItem]:

@@ -7,6 +7,7 @@ duration and failure figures are of the worker that is scraped.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -25,6 +26,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import FILE
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 
 #: Prometheus runs on this computer, or asks through a proxy on it.
@@ -51,7 +53,18 @@ class LedgerFigures(Collector):
         for state, number in counts.items():
             series.add_metric([state], number)
         yield series
-        for name, (description, value) in self._gauges(now).items():
+        gauges = {
+            **self._gauges(now),
+            "ldct_unmatched": (
+                "Received series that match no rule.",
+                float(WorkFolder(self.work).unmatched_count()),
+            ),
+            "ldct_disk_free_bytes": (
+                "Space left where the work folder lies.",
+                float(shutil.disk_usage(self.work).free),
+            ),
+        }
+        for name, (description, value) in gauges.items():
             yield GaugeMetricFamily(name, description, value=value)
 
     def _gauges(self, now: float) -> dict[str, tuple[str, float]]:

@@ -98,6 +98,12 @@ def page(report: HospitalStatus) -> str:
     """The status as Markdown, for a terminal and for Prefect's artifacts."""
     counts = ", ".join(f"{state}: {number}" for state, number in report.ledger.counts.items())
     parts = [f"Series: {counts}", _work_table(report.ledger.open)]
+    if report.ledger.unmatched:
+        parts.insert(
+            1,
+            f"Unmatched: {report.ledger.unmatched} received series match no rule; they are kept in "
+            "the folder `unmatched`",
+        )
     if report.runs is None:
         known = configured()
         where = (

@@ -161,9 +161,10 @@ class Receive(Strict):
     """A C-STORE service class provider (PS3.4 B).
 
     callers: the AE titles that may connect; [] for any. A study is complete `silence_s` after its
-    last image, with no association open, and once the source, if there is one, has no more images
-    of it; after `patience_s` it is taken as it is. max_image_mib: the largest image that is taken:
-    it is held in memory while it comes.
+    last image, with no association open, none that broke off in the middle, and once the source, if
+    there is one, has no more images of it; after `patience_s` it is taken as it is. What came is
+    kept for `keep_s` after the result was sent, so that images that come late join it.
+    max_image_mib: the largest image that is taken: it is held in memory while it comes.
     """
 
     host: str = "127.0.0.1"
@@ -174,6 +175,7 @@ class Receive(Strict):
     silence_s: Seconds = 30
     patience_s: Seconds = 900
     max_image_mib: Annotated[int, Field(ge=1)] = 2048
+    keep_s: Seconds = 4 * 3600
 
     @model_validator(mode="after")
     def _server_certificate(self) -> Receive:

@@ -91,6 +91,11 @@ class Ledger:
         )
         return [_work(row) for row in rows]
 
+    def of_series(self, series_uid: str) -> list[WorkItem]:
+        """Every row of a series, whatever images it had."""
+        rows = self._db.execute("SELECT * FROM work WHERE series_uid = ?", (series_uid,))
+        return [_work(row) for row in rows]
+
     def counts(self) -> dict[str, int]:
         """How many rows are in each state; every state is there."""
         rows = self._db.execute("SELECT state, count(*) FROM work GROUP BY state")
@@ -144,6 +149,15 @@ class Ledger:
         return self._change(
             work, State.DEAD, note=reason, due=self.now(), stopped_in=str(work.state)
         )
+
+    def supersede(self, work: WorkItem, reason: str) -> bool:
+        """End work on a part of a series; False where it is done, or a worker holds it."""
+        with self._lock(work.id) as locked:
+            now = self.get(work.id)
+            if not locked or now.state not in (*OPEN, State.HELD, State.DEAD):
+                return False
+            self._change(now, State.SUPERSEDED, note=reason, due=self.now())
+            return True
 
     def release(self, work: WorkItem, reason: str) -> WorkItem:
         """Held work is due to be sent; the reason is kept. Raises ConfigError for other states."""

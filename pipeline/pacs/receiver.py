@@ -1,7 +1,8 @@
 """A C-STORE service class provider (PS3.4 B): images are written as they come, undecoded.
 
 An image is acknowledged once it is on the disk. A study is complete when no image has come for a
-while, no association is open, and the source has no more images of it.
+while, no association is open or broke off, and the source has no more images of it. What comes
+later of a series joins what came before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -37,7 +39,9 @@ from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.bounded_server import BoundedServer, OnRefusal
 from pipeline.pacs.credentials import server_context
 from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.joining import RECEIVED, join_earlier, put_away, remove_sent
 from pipeline.pacs.ledger import Ledger, private_folder
+from pipeline.pacs.open_associations import OpenAssociations, marks
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, match_rules
 from pipeline.pacs.work_folder import WorkFolder, sync
@@ -67,6 +71,24 @@ _TRANSFER_SYNTAXES = [
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
 
+@dataclass(frozen=True)
+class Swept:
+    """How many series were added to the ledger and match no rule, and how many studies are taken
+    although the association that sent them broke off."""
+
+    added: int = 0
+    unmatched: int = 0
+    cut: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(
+            self.added + other.added, self.unmatched + other.unmatched, self.cut + other.cut
+        )
+
+    def __bool__(self) -> bool:
+        return self != Swept()
+
+
 @dataclass
 class Receiver:
     """Receives studies into the work folder, and adds complete ones to the ledger.
@@ -83,9 +105,10 @@ class Receiver:
     source: Peer | None = None
     today: Callable[[], date] = date.today
     on_refusal: OnRefusal = lambda _peer, _why: None
-    #: The studies that each open association has sent images of.
-    _studies_by_association: dict[int, set[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._associations = OpenAssociations(self.places.incoming)
 
     @property
     def places(self) -> WorkFolder:
@@ -104,8 +127,9 @@ class Receiver:
         contexts = [build_context(kind, _TRANSFER_SYNTAXES) for kind in _SOP_CLASSES]
         handlers = [
             (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_ESTABLISHED, self._on_established),
-            (evt.EVT_CONN_CLOSE, self._on_closed),
+            (evt.EVT_ESTABLISHED, partial(self._on_event, self._associations.established)),
+            (evt.EVT_RELEASED, partial(self._on_event, self._associations.released)),
+            (evt.EVT_CONN_CLOSE, partial(self._on_event, self._associations.closed)),
         ]
         try:
             server: BoundedServer = entity.make_server(
@@ -124,24 +148,24 @@ class Receiver:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
-    def sweep(self) -> int:
-        """Add the studies that are complete to the ledger; returns how many series."""
+    def sweep(self) -> Swept:
+        """Add the studies that are complete to the ledger, and remove what is kept no longer."""
         self._move_complete()
-        return sum(self._add_to_ledger(study) for study in _folders(self.places.arrived))
+        swept = Swept()
+        for study in _folders(self.places.arrived):
+            swept += self._add_to_ledger(study)
+        remove_sent(self.ledger, self.places, keep_s=self.settings.receive.keep_s)
+        return swept
 
-    def _on_established(self, event: Event) -> None:
+    def _on_event(self, happened: Callable[[int], None], event: Event) -> None:
         with self._lock:
-            self._studies_by_association[id(event.assoc)] = set()
-
-    def _on_closed(self, event: Event) -> None:
-        with self._lock:
-            self._studies_by_association.pop(id(event.assoc), None)
+            happened(id(event.assoc))
 
     def _on_store(self, event: Event) -> int | Dataset:
         try:
             content = event.encoded_dataset()
             require_bounded(BytesIO(content))
-            header = _read_header(content, _UID_NAMES)
+            header = _read_header(BytesIO(content), _UID_NAMES)
             names = [pseudonym(self.key, "r", str(header[name].value)) for name in _UID_NAMES]
         except (InvalidDicomError, KeyError, ValueError, NotImplementedError):
             return CANNOT_UNDERSTAND
@@ -151,7 +175,7 @@ class Receiver:
             return _refused(CANNOT_UNDERSTAND, "deflated beyond reason: send it not deflated")
         try:
             with self._lock:
-                self._studies_by_association.setdefault(id(event.assoc), set()).add(names[0])
+                self._associations.sends(id(event.assoc), names[0])
                 self._save(content, *names)
         except OSError:
             return OUT_OF_RESOURCES
@@ -169,10 +193,10 @@ class Receiver:
                 return
             copies += 1
             path = folder / f"{image}-{copies}.dcm"
-        partial = folder / f".{path.name}"
-        partial.write_bytes(content)
-        sync(partial)
-        os.replace(partial, path)
+        hidden = folder / f".{path.name}"
+        hidden.write_bytes(content)
+        sync(hidden)
+        os.replace(hidden, path)
         sync(folder)
 
     def _move_complete(self) -> None:
@@ -187,13 +211,12 @@ class Receiver:
                     os.replace(study, self.places.arrived / f"{study.name}-{uuid.uuid4().hex[:8]}")
 
     def _is_quiet(self, study: Path) -> bool:
-        being_sent = any(
-            study.name in studies for studies in list(self._studies_by_association.values())
-        )
-        return not being_sent and self._quiet_s(study) >= self.settings.receive.silence_s
+        receive = self.settings.receive
+        wait_s = receive.patience_s if marks(study) else receive.silence_s
+        return not self._associations.is_sending(study.name) and self._quiet_s(study) >= wait_s
 
     def _quiet_s(self, study: Path) -> float:
-        return self.ledger.now() - max(p.stat().st_mtime for p in [study, *study.iterdir()])
+        return self.ledger.now() - max(p.stat().st_mtime for p in [study, *_folders(study)])
 
     def _lacks_images(self, study: Path) -> bool:
         """Whether the source has images of a received series that have not come yet."""
@@ -209,23 +232,28 @@ class Receiver:
                 return True
         return False
 
-    def _add_to_ledger(self, study: Path) -> int:
+    def _add_to_ledger(self, study: Path) -> Swept:
         """Add a study's series to the ledger, then move their files: after a kill between the two
         the next sweep moves them, and the worker waits for them."""
-        added = 0
+        added = unmatched = 0
+        cut = bool(marks(study))
         for folder in _with_images(study):
+            parts = join_earlier(folder, _series_uid(folder), self.ledger, self.places)
             received, rule = _series_in(folder), self._rule(folder)
             if rule is None:
                 _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
+                put_away([part for part in parts if part.work is None], self.ledger, self.places)
+                unmatched += 1
                 continue
             work = self.ledger.add(
                 received,
                 self.model,
-                origin="c-store",
+                origin=RECEIVED,
                 rule=rule,
                 due=self.ledger.now(),
                 priority=self.settings.priority_of(rule),
             )
+            put_away(parts, self.ledger, self.places)
             if work.state is State.FOUND:
                 _move(folder, self.places.series(work.id))
             elif work.state is State.DEAD:  # failed before it came: for `ldct retry`
@@ -233,11 +261,11 @@ class Receiver:
             # Else it came before, and is in process or done.
             added += 1
         shutil.rmtree(study)
-        return added
+        return Swept(added, unmatched, cut=int(cut))
 
     def _rule(self, folder: Path) -> str | None:
         paths = _files(folder)
-        facts = SeriesFacts.of(_read_header(paths[0].read_bytes(), ATTRIBUTES), len(paths))
+        facts = SeriesFacts.of(_read_header(paths[0], ATTRIBUTES), len(paths))
         return first_match(match_rules(facts, self.settings.rules, today=self.today()))
 
 
@@ -248,12 +276,16 @@ def _refused(status: int, comment: str) -> Dataset:
     return response
 
 
-def _read_header(content: bytes, names: tuple[str, ...]) -> pydicom.Dataset:
-    return pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(names))
+def _read_header(source: Path | BytesIO, names: tuple[str, ...]) -> pydicom.Dataset:
+    return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(names))
+
+
+def _series_uid(folder: Path) -> str:
+    return str(_read_header(_files(folder)[0], _UID_NAMES).SeriesInstanceUID)
 
 
 def _series_in(folder: Path) -> PacsSeries:
-    headers = [_read_header(path.read_bytes(), _UID_NAMES) for path in _files(folder)]
+    headers = [_read_header(path, _UID_NAMES) for path in _files(folder)]
     uids = frozenset(str(header.SOPInstanceUID) for header in headers)
     return PacsSeries(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
 

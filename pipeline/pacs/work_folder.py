@@ -52,6 +52,10 @@ class WorkFolder:
         """Received series that match no rule: kept for a person to look at."""
         return self.root / "unmatched"
 
+    def unmatched_count(self) -> int:
+        """How many received series match no rule."""
+        return sum(path.is_dir() for path in self.unmatched.glob("*"))
+
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:

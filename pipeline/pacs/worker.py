@@ -18,6 +18,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import record_of
 from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer, Unreachable
 from pipeline.pacs.work_folder import WorkFolder, atomic_folder, from_dead_letter, to_dead_letter
@@ -56,6 +57,7 @@ class Worker:
     def run_due(self, on_step: Callable[[WorkItem], None] = lambda work: None) -> int:
         """Do all steps that are due; returns how many were done. on_step: called after each."""
         steps = 0
+        remove_sent(self.ledger, self.places, keep_s=self.settings.receive.keep_s)
         try:
             while (work := self.step()) is not None:
                 on_step(work)
@@ -151,7 +153,8 @@ class Worker:
                 return self.ledger.wait(work, str(reason), pause_s=REVIEW_POLL_S)
         sent = sum(send_series(folder, self.destination) for folder in folders)
         done = self.ledger.advance(work, State.SENT, f"{sent} images counted at the destination")
-        shutil.rmtree(self.places.series(work.id), ignore_errors=True)
+        if work.origin != RECEIVED:  # else kept for a while, for what comes late
+            shutil.rmtree(self.places.series(work.id), ignore_errors=True)
         return done
 
 

@@ -184,14 +184,14 @@ class Reception:
 
     def wait_closed(self) -> None:
         for _ in range(100):
-            if not self.receiver._studies_by_association:
+            if not self.receiver._associations.studies:
                 return
             time.sleep(0.05)
         pytest.fail("the association stays open")
 
     def sweep(self) -> int:
         self.wait_closed()
-        return self.receiver.sweep()
+        return self.receiver.sweep().added
 
 
 @pytest.fixture
@@ -243,12 +243,12 @@ def test_a_study_waits_for_silence_and_for_what_the_source_has_more(
         start = time.time()
         for later, taken in ((50, 0), (200, 0), (1100, 1)):  # not quiet; one lacks; patience ends
             monkeypatch.setattr(made.ledger, "now", lambda later=later: start + later)
-            assert made.receiver.sweep() == taken, later
+            assert made.receiver.sweep().added == taken, later
         assert made.ledger.all()[0].instances == 3
         made.send(1)
         made.wait_closed()
         monkeypatch.setattr(made.ledger, "now", lambda: time.time() + 200)
-        assert made.receiver.sweep() == 1  # all four are there: no need for patience
+        assert made.receiver.sweep().added == 1  # all four are there: no need for patience
         assert sorted(work.instances for work in made.ledger.all()) == [3, 4]
     finally:
         made.server.shutdown()
@@ -259,10 +259,10 @@ def test_an_open_association_holds_its_study(orthanc, reception, tmp_path):
     reception.send(1)
     reception.wait_closed()
     (study,) = reception.places.incoming.iterdir()
-    reception.receiver._studies_by_association[0] = {study.name}
-    assert reception.receiver.sweep() == 0
-    reception.receiver._studies_by_association.clear()
-    assert reception.receiver.sweep() == 1
+    reception.receiver._associations.studies[0] = {study.name}
+    assert reception.receiver.sweep().added == 0
+    reception.receiver._associations.studies.clear()
+    assert reception.receiver.sweep().added == 1
 
 
 def test_after_a_kill_between_ledger_and_move_the_next_sweep_moves_the_files(
