@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 import webbrowser
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,16 +162,26 @@ def policy(
 
 def audit(folder: Folder, json_: Json = False) -> None:
     """Every act in DIR's review, and whether the record is whole. Exit code 1 if it is not."""
+    from pipeline.review.audit_log import OF_THE_RECORD
     from pipeline.review.decisions import audit_of
 
     journal = audit_of(folder.resolve())
-    records, broken = journal.records(), journal.broken()
+    records, faults, unsigned = journal.records(), journal.faults(), journal.unsigned()
     if json_:
-        json_output.print({"records": records, "broken": broken})
+        broken = [fault.line for fault in faults]
+        told = [asdict(fault) for fault in faults]
+        json_output.print(
+            {"records": records, "broken": broken, "faults": told, "unsigned": unsigned}
+        )
     else:
         for record in records:
-            facts = {k: v for k, v in record.items() if k not in ("time", "act", "after")}
+            facts = {k: v for k, v in record.items() if k not in ("time", "act", *OF_THE_RECORD)}
             print(record["time"], record["act"], json.dumps(facts))
-    if broken:
-        console.print(f"not whole: line {broken[0]} does not follow the one before", style="red")
+    if records and not journal.is_anchored():
+        console.print("no anchor of it here: a cut at its end would not be noticed")
+    if unsigned:
+        console.print(f"{unsigned} of a version before, not signed", highlight=False)
+    for fault in faults:
+        console.print(f"not whole: line {fault.line} {fault.reason}", style="red", soft_wrap=True)
+    if faults:
         raise typer.Exit(1)

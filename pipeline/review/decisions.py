@@ -116,10 +116,12 @@ def require_sendable(root: Path, folder: Path, *, accepted: bool = False) -> Non
     """Raise LdctError unless a derived series may be sent to the PACS.
 
     Where the policy asks for it, a reader must have accepted the series, and its files must be
-    those that were accepted. accepted: ask for it whatever the folder's own policy says.
+    those that were accepted, by an audit log that is whole. accepted: ask for it whatever the
+    folder's own policy says.
     """
     if not accepted and read_policy(root).send == "any":
         return
+    audit_of(root).require_whole()
     name = folder.relative_to(root).as_posix()
     last = decisions(root).get(name)
     if last is None:
