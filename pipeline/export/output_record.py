@@ -9,6 +9,7 @@ before; what is no longer there is no longer told.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,15 @@ def record_of(out: Path) -> Json:
 
 def recorded_sources(out: Path) -> list[Path]:
     """The existing folders and files that a folder's results were read from, each once."""
-    named = [_read_object(out / REQUEST).get("data"), *_sources(out)]
-    found = [Path(source) for source in named if source and isinstance(source, str)]
+    asked = _read_object(out / REQUEST).get("data")
+    found = [Path(asked)] if asked and isinstance(asked, str) else []
+    found += [_place(out, source) for source in _sources(out) if source]
     return list(dict.fromkeys(source for source in found if source.exists()))
 
 
 def _sources(out: Path) -> list[str]:
-    """As SOURCE has them; one of an older version has the last one only."""
+    """As SOURCE has them, relative to `out`; one of an older version has the last one only, or
+    absolute paths."""
     recorded = _read_object(out / SOURCE)
     return list(recorded.get("sources") or ([recorded["data"]] if "data" in recorded else []))
 
@@ -127,11 +130,23 @@ def _number_of(out: Path, source: Path, *, has_report: bool) -> int:
     sources = _sources(out)
     if has_report and not sources:
         sources = [""]  # a report of another command, or of an older version
-    name = str(source.absolute())
-    if name not in sources:
-        sources.append(name)
-    write_json(out / SOURCE, {"data": name, "sources": sources})
-    return sources.index(name)
+    # Relative: a folder that is passed on does not tell where its patients' images lie, and one
+    # that is moved with them still finds them.
+    relative = [name and _relative(out, _place(out, name)) for name in sources]
+    name = _relative(out, source)
+    if name not in relative:
+        relative.append(name)
+    write_json(out / SOURCE, {"data": name, "sources": relative})
+    return relative.index(name)
+
+
+def _place(out: Path, name: str) -> Path:
+    """The folder or file that SOURCE of `out` names."""
+    return Path(os.path.normpath(out.resolve() / name))
+
+
+def _relative(out: Path, source: Path) -> str:
+    return os.path.relpath(source.resolve(), out.resolve())
 
 
 def _name(row: Json) -> str:

@@ -127,6 +127,27 @@ def test_the_source_of_an_older_version_and_of_a_run_is_read(tmp_path: Path) -> 
     assert recorded_sources(tmp_path) == [tmp_path / "run"]
 
 
+def test_no_absolute_path_is_kept_and_both_moved_together_still_find_each_other(
+    tmp_path: Path,
+) -> None:
+    site, out = tmp_path / "site", tmp_path / "site" / "results" / "out"
+    for name in ("Mueller^Eva", "old"):
+        (site / "in" / name).mkdir(parents=True)
+    out.mkdir(parents=True)
+    old = str(site / "in" / "old")
+    (out / "source.json").write_text(json.dumps({"data": old, "sources": [old]}))
+    OutputRecord(out, site / "in" / "Mueller^Eva").add(report(exported(out, "a"), "x.dcm"))
+    assert str(tmp_path) not in (out / "source.json").read_text()
+    assert record_of(out)["quarantined"][0]["source"] == 1
+    OutputRecord(out, site / "in" / "old").add(report(exported(out, "b"), "x.dcm"))
+    site.rename(tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert recorded_sources(moved / "results" / "out") == [
+        moved / "in" / "old",
+        moved / "in" / "Mueller^Eva",
+    ]
+
+
 def add_one(out: Path, number: int) -> None:
     source = out.parent / f"source-{number}"
     source.mkdir()
