@@ -30,6 +30,7 @@ from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Destination, Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Peer
+from pipeline.pacs.private_work import close_to_others
 from pipeline.pacs.query import (
     CandidateSeries,
     PullCounts,
@@ -83,6 +84,7 @@ def work_flow(
     """
 
     def body() -> dict[str, Any]:
+        keep_private(settings)
         worker = Worker(
             settings,
             Ledger(settings.work),
@@ -94,6 +96,7 @@ def work_flow(
         pauses = _Pauses(ledger, retries)
         while True:
             on_poll()
+            keep_private(settings)
             if ledger.is_anything_due():
                 with slot():
                     steps += worker.run_due(on_step)
@@ -132,6 +135,7 @@ def receive(settings: Pacs, on_series: Callable[[Swept], None]) -> None:
     on_series: called with what became of series.
     """
     source = DicomwebPeer(settings.source) if settings.source else None
+    keep_private(settings)
     ledger, model = Ledger(settings.work), pin_version(settings.model)
     receiver = Receiver(
         settings, ledger, model, installation_key(), source, on_refusal=_tell_refusal
@@ -141,9 +145,19 @@ def receive(settings: Pacs, on_series: Callable[[Swept], None]) -> None:
         while True:
             if swept := receiver.sweep():
                 on_series(swept)
+            keep_private(settings)
             time.sleep(POLL_S)
     finally:
         server.shutdown()
+
+
+def keep_private(settings: Pacs) -> None:
+    """Close the work folder to all but its owner, and say so, where somebody opened it.
+
+    Raises ConfigError where it cannot be closed.
+    """
+    if settings.work.exists() and (done := close_to_others(settings.work)):
+        log("closed", done, {"reason": "the work folder was open to others"})
 
 
 def _tell_refusal(peer: str, why: str) -> None:

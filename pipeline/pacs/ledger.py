@@ -20,6 +20,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger_file import LOCKS, open_ledger
+from pipeline.pacs.private_work import close_to_others
 from pipeline.pacs.work_item import OPEN, PacsSeries, Priority, State, WorkItem, work_id
 
 _PAGE = 50
@@ -37,6 +38,7 @@ class Ledger:
     def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
         self.folder, self.now = folder, now
         private_folder(folder)
+        close_to_others(folder)
         private_folder(folder / LOCKS)
         # Autocommit: each change below is one statement, or in _transaction.
         self._db = open_ledger(folder)
