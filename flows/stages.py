@@ -32,7 +32,7 @@ from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
-from pipeline.store.splits import split_patients
+from pipeline.store.splits import patients_of_vendors, split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.tasks.training_job import TrainingJob
@@ -77,6 +77,7 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
         config.data.split,
         key=installation_key(),
         recorded=store.split(),
+        of_test_vendors=patients_of_vendors(records.values(), config.data.split.test_vendors),
     )
     store.record_split(sides)
     return sides

@@ -142,6 +142,7 @@ ADDED: dict[str, Any] = {
     "data.intake.air": "require",
     "data.intake.patients": "file",
     "data.nested": None,
+    "data.split.test_vendors": [],
 }
 
 

@@ -35,6 +35,9 @@ class Split(Strict):
     by: Literal["patient", "eulig2024"] = "patient"
     test: Annotated[float, Field(gt=0, lt=1)] | list[str] | None = None
     validation: Fraction | list[str] | None = None
+    #: Vendors whose patients are all held back for the test, beside those of `test`: the beginnings
+    #: of Manufacturer, in any case. They show what the model does on a scanner it never saw.
+    test_vendors: list[Annotated[str, Field(min_length=2)]] = []
     complete: bool = True
 
     @model_validator(mode="before")
@@ -45,8 +48,8 @@ class Split(Strict):
         if given.get("by", "patient") == "patient":
             chosen = {name: value for name, value in given.items() if value is not None}
             return {"test": 0.2, "validation": 0.1, **chosen}
-        for side in ("test", "validation"):
-            if given.get(side) is not None:
+        for side in ("test", "validation", "test_vendors"):
+            if given.get(side):
                 raise ValueError(f"by {given['by']}: its lists say who is on the {side} side")
         return given
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 from pipeline.config.sections import Split
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import unit_interval
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION, published_sides
+from pipeline.store.series_record import SeriesRecord
 
 
 def split_patients(
-    patients: list[str], settings: Split, *, key: bytes, recorded: dict[str, str]
+    patients: list[str],
+    settings: Split,
+    *,
+    key: bytes,
+    recorded: dict[str, str],
+    of_test_vendors: Set[str] = frozenset(),
 ) -> dict[str, str]:
     """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
 
+    of_test_vendors: patients who are held back for their scanner's vendor (patients_of_vendors).
     A published split is its lists alone; patients that they do not name are on no side.
     Where training or test would be empty, it gets the next
     patient in hash order. Raises ConfigError for a listed patient who is not there, and
@@ -24,6 +31,7 @@ def split_patients(
         return published_sides(patients, settings, key=key)
     lists = {TEST: settings.test, VALIDATION: settings.validation}
     listed = {p: side for side, names in lists.items() if isinstance(names, list) for p in names}
+    listed |= {p: TEST for p in patients if p in of_test_vendors}
     for patient in listed:
         if patient not in patients:
             raise ConfigError(
@@ -47,6 +55,31 @@ def split_patients(
     _fill(sides, TEST, settled=settled)
     _fill(sides, TRAIN, settled=settled)
     return sides
+
+
+def patients_of_vendors(records: Iterable[SeriesRecord], vendors: list[str]) -> set[str]:
+    """Patients of whom any series' Manufacturer begins with one of `vendors`, in any case.
+
+    Raises ConfigError for a vendor that no series is of.
+    """
+    found: set[str] = set()
+    patient_and_maker = [
+        (record.patient, str(record.provenance.get("Manufacturer") or "")) for record in records
+    ]
+    for vendor in vendors:
+        theirs = {
+            patient
+            for patient, maker in patient_and_maker
+            if maker.casefold().startswith(vendor.casefold())
+        }
+        if not theirs:
+            makers = sorted({maker for _, maker in patient_and_maker if maker})
+            raise ConfigError(
+                f"data.split.test_vendors names {vendor}, and no series is of that Manufacturer; "
+                f"there are: {', '.join(makers) or 'none that say it'}"
+            )
+        found |= theirs
+    return found
 
 
 def _side_by_hash(place: float, settings: Split) -> str:

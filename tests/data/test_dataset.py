@@ -18,7 +18,8 @@ from pipeline.core.pseudonyms import unit_interval
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.digest import degradation_digest
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
-from pipeline.store.splits import split_patients
+from pipeline.store.series_record import SeriesRecord
+from pipeline.store.splits import patients_of_vendors, split_patients
 from pipeline.store.store import Store
 
 KEY = bytes(range(32))
@@ -122,6 +123,40 @@ def test_a_listed_patient_who_is_not_there_is_named() -> None:
 def test_lists_that_leave_nobody_to_train_are_refused() -> None:
     with pytest.raises(NothingUsableError, match="train"):
         split(patients(2), Split(test=patients(2)))
+
+
+def records_of_vendors(*vendors: str) -> list[SeriesRecord]:
+    """One series of each of the patients p-0000, p-0001, ..., in this order."""
+    return [
+        SeriesRecord(
+            patient=patient,
+            digest="",
+            shape=[1, 4, 4],
+            affine_lps=np.eye(4).tolist(),
+            slice_origins_mm=[[0.0, 0.0, 0.0]],
+            provenance={"Manufacturer": vendor},
+            input_digest="",
+        )
+        for patient, vendor in zip(patients(len(vendors)), vendors, strict=True)
+    ]
+
+
+def test_all_patients_of_a_test_vendor_are_held_back_beside_the_fraction() -> None:
+    vendors = ["Philips", "GE MEDICAL SYSTEMS"] * 200
+    philips = patients_of_vendors(records_of_vendors(*vendors), ["philips"])
+    assert philips == set(patients(400)[::2])
+    sides = split_patients(
+        patients(400), Split(test=0.2), key=KEY, recorded={}, of_test_vendors=philips
+    )
+    assert {sides[patient] for patient in philips} == {TEST}
+    others = Counter(side for patient, side in sides.items() if patient not in philips)
+    assert others[TEST] == pytest.approx(40, abs=20)
+    assert others[TRAIN] == pytest.approx(140, abs=30)
+
+
+def test_a_test_vendor_of_no_series_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(ConfigError, match=r"names Canon.*there are: GE MEDICAL SYSTEMS, Philips"):
+        patients_of_vendors(records_of_vendors("Philips", "GE MEDICAL SYSTEMS"), ["Canon"])
 
 
 def pairs(
