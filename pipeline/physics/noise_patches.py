@@ -44,6 +44,10 @@ class Patches:
         """The variance of an image [rows, columns] within each chosen patch, [patches]."""
         return _blocks(image, self.edge).var(axis=(1, 3))[self.chosen]
 
+    def regions(self, image: FloatArray) -> FloatArray:
+        """The chosen patches of an image [rows, columns], [patches, edge, edge]."""
+        return _blocks(image, self.edge).swapaxes(1, 2)[self.chosen]
+
     def means(self, image: FloatArray) -> FloatArray:
         """The mean of an image [rows, columns] within each chosen patch, [patches]."""
         return _blocks(image, self.edge).mean(axis=(1, 3))[self.chosen]

@@ -1,0 +1,189 @@
+"""Every figure of anydose@pretrained's card: `python benchmarks/anydose.py --data ../shared/data`.
+
+held_out: series of patients that training never saw, and of a vendor that it never saw, at doses
+that are simulated on them (their own noise goes on in what is added), beside the undenoised
+input, swift@pretrained and BM3D, whose strength is tuned for each dose on the patients of the
+validation side. noisy: a real scan of little dose without a twin, before and after. kernels: the
+noise of one scan with two kernels, predicted from one of them. Writes results/anydose.json and
+anydose.md beside this file.
+
+BM3D comes from the `bm3d` package, whose licence is for non-commercial use: it is not among the
+project's dependencies (benchmarks/requirements.txt). It takes half a minute a slice, so it is
+compared on a square of CROP pixels around the body's middle, as all others are beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+from anydose_noise import before_and_after, two_kernels
+from anydose_scans import Denoise, Images, Scan, held_scans
+from anydose_tables import markdown
+from numpy.typing import NDArray
+
+from pipeline.core.atomic_files import write_json
+from pipeline.core.masks import body_mask
+from pipeline.core.units import Window
+from pipeline.evaluation.per_patient import PatientMeasurement
+from pipeline.inference.denoise import apply_model
+from pipeline.models.adapters.any_dose import at_dose_ratio
+from pipeline.physics.calibration import CalibrationError
+from pipeline.physics.image_noise import FlatTissue
+from pipeline.physics.lowdose import LowDoseCT
+from pipeline.store.published_splits import VALIDATION
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+DOSES = (0.05, 0.1, 0.25, 0.5)
+WINDOWS = {"soft_tissue": Window(40, 400), "lung": Window(-600, 1500)}
+CROP = 256
+#: BM3D's strength: what the noise measured in the image is multiplied by.
+FACTORS = (0.8, 1.0, 1.25, 1.6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/anydose"), help="kept between runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--model", default="anydose@pretrained")
+    parser.add_argument("--no-bm3d", action="store_true")
+    arguments = parser.parse_args()
+    scans = held_scans(arguments.data, arguments.work)
+    ways = denoisers(arguments.model)
+    tuning = [] if arguments.no_bm3d else [scan for scan in scans if scan.side == VALIDATION]
+    found = {
+        "model": arguments.model,
+        "held_out": held_out([scan for scan in scans if scan.side != VALIDATION], ways, tuning),
+        "noisy": before_and_after(arguments.data / "ct-noisy", arguments.work, ways["anydose"]),
+        "kernels": two_kernels(arguments.data / "train" / "series", arguments.work),
+        "machine": machine.facts(),
+    }
+    write_json(arguments.results / "anydose.json", found)
+    (arguments.results / "anydose.md").write_text(markdown(found), encoding="utf-8")
+
+
+def denoisers(reference: str) -> dict[str, Denoise]:
+    """By name: each takes [slices, rows, columns] in HU and the dose ratio to make up for."""
+    import flows  # noqa: F401  (sets Prefect and MLflow up before they are imported)
+    from flows.tracking.references import load_named
+
+    loaded, plain = load_named(reference).model, load_named("swift@pretrained").model
+    return {
+        "input": lambda images_hu, ratio: images_hu,
+        "swift": lambda images_hu, ratio: apply_model(plain, images_hu),
+        "anydose": lambda images_hu, ratio: apply_model(at_dose_ratio(loaded, ratio), images_hu),
+    }
+
+
+def held_out(
+    scans: list[Scan], ways: dict[str, Denoise], tuning: list[Scan]
+) -> list[dict[str, Any]]:
+    """A row for each scan and dose; one that cannot be simulated is left out, by name."""
+    rows = []
+    for dose in DOSES:
+        factor = tuned_factor(tuning, dose) if tuning else None
+        for scan in scans:
+            low_hu = simulated(scan, dose)
+            if low_hu is None:
+                continue
+            outputs = {name: way(low_hu, 1 / dose) for name, way in ways.items()}
+            row = {
+                "scan": scan.name,
+                "label": scan.label,
+                "side": scan.side,
+                "sharp": scan.is_sharp,
+                "dose": dose,
+                "slices": len(low_hu),
+                "figures": {name: figures(out, low_hu, scan) for name, out in outputs.items()},
+            }
+            if factor is not None:
+                outputs["bm3d"] = bm3d(low_hu, scan, factor)
+                square = cropped(scan)
+                row["bm3d_factor"] = factor
+                row["in_square"] = {
+                    name: figures(square(out), square(low_hu), scan, square)
+                    for name, out in outputs.items()
+                }
+            print(row["label"], scan.side, dose, psnrs(row), flush=True)
+            rows.append(row)
+    return rows
+
+
+def psnrs(row: dict[str, Any]) -> str:
+    """For whoever waits."""
+    shown = row.get("in_square", row["figures"])
+    return ", ".join(f"{name} {found['soft_tissue']['psnr']:.2f}" for name, found in shown.items())
+
+
+def simulated(scan: Scan, dose: float) -> Images | None:
+    """The scan's slices at a fraction of their own dose; None where their noise says too little."""
+    try:
+        return LowDoseCT(dose, photons_per_ray=None)(scan.volume, np.random.default_rng(17))
+    except CalibrationError as error:
+        print(f"{scan.label} is left out: {error}")
+        return None
+
+
+def figures(
+    output_hu: Images,
+    input_hu: Images,
+    scan: Scan,
+    cut: Callable[[NDArray], NDArray] = lambda image: image,
+) -> dict[str, Any]:
+    """PSNR, SSIM and RMSE by window, and the bias by tissue, mean over the slices."""
+    patient = PatientMeasurement(WINDOWS)
+    patient.add(
+        input_hu=input_hu,
+        output_hu=output_hu,
+        target_hu=cut(scan.volume.image_hu),
+        valid=cut(scan.volume.valid),
+    )
+    summary = patient.summary()
+    by_window = {name: dict(window.output) for name, window in summary.windows.items()}
+    return {**by_window, "bias_hu": summary.hu_bias["output"]}
+
+
+def cropped(scan: Scan) -> Callable[[NDArray], NDArray]:
+    """Cuts a square of CROP pixels around the body's middle out of [slices, rows, columns]."""
+    rows, columns = np.nonzero(np.any([body_mask(one) for one in scan.volume.image_hu], axis=0))
+    starts = [
+        int(np.clip(np.median(places) - CROP / 2, 0, size - CROP))
+        for places, size in zip((rows, columns), scan.volume.image_hu.shape[1:], strict=True)
+    ]
+    box = (slice(None), *(slice(start, start + CROP) for start in starts))
+    return lambda images: images[box]
+
+
+def tuned_factor(scans: list[Scan], dose: float) -> float:
+    """The factor on the measured noise with BM3D's best PSNR on these scans."""
+    pairs = [(scan, low_hu) for scan in scans if (low_hu := simulated(scan, dose)) is not None]
+
+    def psnr(scan: Scan, low_hu: Images, factor: float) -> float:
+        square = cropped(scan)
+        output_hu = bm3d(low_hu, scan, factor)
+        return figures(output_hu, square(low_hu), scan, square)["soft_tissue"]["psnr"]
+
+    return max(FACTORS, key=lambda f: np.mean([psnr(scan, low, f) for scan, low in pairs]))
+
+
+def bm3d(low_hu: Images, scan: Scan, factor: float) -> Images:
+    """BM3D (Dabov et al. 2007) of the square of each slice; its noise is white and of one level."""
+    from bm3d import bm3d as denoise
+
+    tissue = FlatTissue.of(scan.volume)
+    noise = tissue.noise([low_hu[number] for number in tissue.slices])
+    assert noise is not None  # or nothing could have been simulated
+    squares = cropped(scan)(low_hu).astype(np.float64)
+    return np.stack([denoise(one, factor * noise.noise_hu) for one in squares]).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

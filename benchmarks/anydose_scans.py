@@ -1,0 +1,102 @@
+"""The scans that benchmarks/anydose.py measures on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.load import load_config
+from pipeline.core.volume import Volume
+from pipeline.ingest.ingest import ingest
+from pipeline.physics.image_noise import FlatTissue, evenly_spread
+from pipeline.store.published_splits import TEST, VALIDATION
+from pipeline.store.splits import patients_of_vendors, split_patients
+from pipeline.store.store import Store
+
+ROOT = Path(__file__).parents[1]
+#: The training's split hangs on it; the data are public, and so is the key.
+KEY = b"k" * 32
+#: Series of data/ct, on which nothing of this model was trained or tuned.
+OTHERS = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "abdomen-ge-crlm1006", "torso-siemens")
+SLICES = 4
+#: Noise finer than this (image_noise.ImageNoise.fineness) counts as a sharp kernel's: Siemens B60 and
+#: B70, GE BONE and Philips L lie above, smooth ones below but for some thin slices.
+SHARP = 1.2
+
+Images = NDArray[np.float32]
+Denoise = Callable[[Images, float], Images]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Some slices of a series: a name without identity, its vendor, and whether it was seen."""
+
+    name: str
+    vendor: str
+    kernel: str
+    side: str
+    volume: Volume
+
+    @property
+    def is_sharp(self) -> bool:
+        """By the noise itself, as vendors name kernels as they like."""
+        tissue = FlatTissue.of(self.volume)
+        noise = tissue.noise([self.volume.image_hu[n] for n in tissue.slices])
+        return noise is not None and noise.fineness > SHARP
+
+    @property
+    def label(self) -> str:
+        thickness = self.volume.provenance.get("SliceThickness")
+        return f"{self.vendor} {self.kernel} {float(thickness or 0):g} mm"
+
+
+def held_scans(data: Path, work: Path) -> list[Scan]:
+    """The validation and test sides of the training's data, and the others."""
+    config = load_config(ROOT / "configs" / "denoise_any_dose.yaml")
+    store = ingested(data / "train", work / "train")
+    records = store.records()
+    sides = split_patients(
+        sorted({record.patient for record in records.values()}),
+        config.data.split,
+        key=KEY,
+        recorded={},
+        of_test_vendors=patients_of_vendors(records.values(), config.data.split.test_vendors),
+    )
+    found = [
+        scan_of(store, key, sides[record.patient])
+        for key, record in records.items()
+        if sides[record.patient] in (TEST, VALIDATION)
+    ]
+    for name in OTHERS:
+        other = ingested(data / "ct" / name, work / name)
+        found += [scan_of(other, key, "other data") for key in other.records()]
+    return found
+
+
+def ingested(folder: Path, work: Path) -> Store:
+    store = Store(work)
+    if not store.records():
+        ingest(folder, store, key=KEY)
+    return store
+
+
+def scan_of(store: Store, key: str, side: str) -> Scan:
+    """A stored series, of which SLICES slices away from its ends are kept."""
+    volume = store.load(key)
+    count = len(volume.image_hu)
+    rim = min(3, (count - 1) // 2)
+    kept = [rim + n for n in evenly_spread(count - 2 * rim, SLICES)]
+    volume = dataclasses.replace(
+        volume,
+        image_hu=np.array(volume.image_hu[kept], np.float32),
+        valid=np.array(volume.valid[kept]),
+        slice_origins_mm=volume.slice_origins_mm[kept],
+    )
+    told = volume.provenance
+    vendor = str(told.get("Manufacturer") or "unknown").split()[0].title().replace("Ge", "GE")
+    return Scan(key, vendor, str(told.get("ConvolutionKernel") or "?"), side, volume)
