@@ -24,8 +24,8 @@ KEY = b"k" * 32
 #: Series of data/ct, on which nothing of this model was trained or tuned.
 OTHERS = ("chest-ge-lidc0001", "abdomen-ge-crlm1004", "abdomen-ge-crlm1006", "torso-siemens")
 SLICES = 4
-#: Noise finer than this (image_noise.ImageNoise.fineness) counts as a sharp kernel's: Siemens B60 and
-#: B70, GE BONE and Philips L lie above, smooth ones below but for some thin slices.
+#: Noise finer than this (image_noise.ImageNoise.fineness) counts as a sharp kernel's: Siemens B60
+#: and B70, GE BONE and Philips L lie above, smooth ones below but for some thin slices.
 SHARP = 1.2
 
 Images = NDArray[np.float32]

@@ -47,6 +47,7 @@ class Batch:
     items: list[Json]
     refusals: list[Refusal] = field(default_factory=list)
     exported: list[Json] = field(default_factory=list)
+    skipped: list[Json] = field(default_factory=list)
     failed: list[Json] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     uids: BatchUids = field(default_factory=BatchUids)
@@ -54,6 +55,8 @@ class Batch:
     def to_dict(self) -> Json:
         """What `--json` prints, and report.json gets."""
         report: Json = {"exported": self.exported, "failed": self.failed}
+        if self.skipped:
+            report["skipped"] = self.skipped
         if self.items:
             report["not_done"] = self.items
         return report | by_disposition(self.refusals, self.root)
@@ -139,8 +142,10 @@ def each_volume(
     batch.tell()
     for volume, item, finish in started:
         with batch.together([item], files_of(volume)):
-            done, refused = finish()
+            done, refused, skipped = finish()
             batch.refusals.extend(refused)
+            if skipped:
+                batch.skipped.append({**item, "reason": skipped})
             if done:
                 batch.uids.add(out / item["folder"])
                 warnings = list(volume.warnings) if isinstance(volume, Series) else []
@@ -149,7 +154,7 @@ def each_volume(
                     row["source_file"] = name_below(volume, found.root)
                 batch.exported.append(row)
     batch.require_exported("series", all_or_nothing=all_or_nothing)
-    if not batch.exported:
+    if not batch.exported and not batch.skipped:
         raise nothing_usable(found.root, batch.refusals, batch.to_dict())
     return batch.to_dict()
 

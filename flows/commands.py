@@ -88,15 +88,17 @@ def apply_flow(
     spread: str | None = None,
     all_or_nothing: bool = False,
     enhanced: bool = False,
+    skip_unneeded: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength,
     dose: None for those of the model's configuration. spread: where series are worked on side by
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
-    one of several series fails, too.
+    one of several series fails, too. skip_unneeded: see Export.
     """
-    to = Export(out, compress, difference, require_form(labels), intake.air, enhanced)
+    form = require_form(labels)
+    to = Export(out, compress, difference, form, intake.air, enhanced, skip_unneeded)
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner

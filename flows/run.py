@@ -195,7 +195,7 @@ def _apply_all(
         source = ingested.sources[key]
         with batch.together([items[key]], files_of(source)):
             to = Export(out / name)
-            done, refusals = stages.apply_stage(loaded, source, key=key, to=to)
+            done, refusals, _ = stages.apply_stage(loaded, source, key=key, to=to)
             batch.refusals.extend(refusals)
             if done is not None:
                 batch.uids.add(to.folder)

@@ -101,6 +101,13 @@ def apply(
     dose_ratio: DoseRatio = None,
     target_noise: TargetNoise = None,
     level: Level = None,
+    skip_unneeded: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unneeded",
+            help="Write nothing of a series that a dose-conditioned model would leave as it is.",
+        ),
+    ] = False,
     spread: Spread = None,
     intake: IngestChoices = None,
     json_: Json = False,
@@ -135,6 +142,7 @@ def apply(
         labels=labels,
         strength=strength,
         dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),
+        skip_unneeded=skip_unneeded,
         spread=spread,
     )
     shown = pictures_table if report.get("pictures") else applied_table

@@ -59,6 +59,7 @@ SHORT_NAMES = {
     # Losses
     "range_weighted_mse": "pipeline.losses.image.RangeWeightedMSE",
     "range_weighted_l1": "pipeline.losses.image.RangeWeightedL1",
+    "range_weighted_log_mse": "pipeline.losses.image.RangeWeightedLogMSE",
     "multi_scale_ssim": "pipeline.losses.image.MultiScaleSSIM",
     "cosine_distance": "pipeline.losses.image.CosineDistance",
     "soft_dice": "pipeline.losses.segmentation.SoftDice",

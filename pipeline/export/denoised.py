@@ -68,6 +68,8 @@ def export_denoised(
         return export_image(source, to, compute)
     try:
         applied = _applied(model, card, cache(lambda: _sample(source)), operation)
+        if to.skip_unneeded and applied.unneeded:
+            return Exported(None, [], skipped=applied.unneeded)
         report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
@@ -81,11 +83,15 @@ def _sample(series: Series) -> Volume:
 
 
 class _Applied(NamedTuple):
-    """A model as it is applied to one source, what that is called, and details for the report."""
+    """A model as it is applied to one source, what that is called, and details for the report.
+
+    unneeded: why the source comes out as it goes in, where it does.
+    """
 
     model: nn.Module
     operation: Operation
     details: dict[str, object]
+    unneeded: str = ""
 
 
 def _applied(
@@ -108,7 +114,8 @@ def _applied(
     told = _drift(card, sample)
     details = {**told.to_dict(), "dose": choice.to_dict()}
     conditioned = at_dose_ratio(model, choice.dose_ratio)
-    return _Applied(conditioned, with_drift(card.operation(choice), told), details)
+    unneeded = choice.why if choice.leaves_alone else ""
+    return _Applied(conditioned, with_drift(card.operation(choice), told), details, unneeded)
 
 
 def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:

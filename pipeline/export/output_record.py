@@ -22,7 +22,7 @@ from pipeline.core.types import Json
 REQUEST, SOURCE, REPORT = "request.json", "source.json", "report.json"
 #: A report's lists of results, each row of which has a name: what was written, what could not be,
 #: and what an interrupted run did not come to.
-RESULTS = ("exported", "failed", "not_done")
+RESULTS = ("exported", "skipped", "failed", "not_done")
 
 
 class OutputRecord:
@@ -85,8 +85,9 @@ class OutputRecord:
         for kind in map(str, Disposition):
             others = [row for row in before.get(kind, ()) if row.get("source", 0) != self._number]
             lists[kind] = [*others, *map(self._marked, report.get(kind, ()))]
-        if not lists["not_done"]:
-            del lists["not_done"]
+        for kind in ("skipped", "not_done"):
+            if not lists[kind]:
+                del lists[kind]
         if "pictures" not in report:
             return lists
         written = [row for row in lists["exported"] if "file" in row]

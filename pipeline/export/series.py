@@ -66,10 +66,14 @@ class ExportReport:
 
 
 class Exported(NamedTuple):
-    """What was written for a source, None where all of it was refused, and what was refused."""
+    """What was written for a source, None where nothing was, and what was refused.
+
+    skipped: why nothing had to be written.
+    """
 
     report: ExportReport | None
     refusals: list[Refusal]
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Export:
     also write result minus source as a series of its own, in `folder`-difference. labels: the
     form of labels of a series, one of pipeline.export.labels.FORMS. air: whether image files
     without HU are refused (IngestOptions.air). enhanced: a derived series is one multi-frame
-    object, Enhanced CT Image, which has no difference.
+    object, Enhanced CT Image, which has no difference. skip_unneeded: nothing is written of a
+    series in which a dose-conditioned denoiser has nothing to make up for.
     """
 
     folder: Path
@@ -89,6 +94,7 @@ class Export:
     labels: str = "seg"
     air: Air = "require"
     enhanced: bool = False
+    skip_unneeded: bool = False
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)

@@ -13,6 +13,9 @@ from pipeline.metrics.image import SSIM_K1, SSIM_K2, SSIM_WINDOW_PIXELS
 #: MS-SSIM's weights without the coarsest scale's, brought to a sum of 1.
 _FOUR_SCALES = tuple(weight / 0.8667 for weight in (0.0448, 0.2856, 0.3001, 0.2363))
 
+#: Square error below which RangeWeightedLogMSE asks for no less, normalised.
+LOG_FLOOR = 1e-6
+
 
 class RangeWeightedMSE(nn.Module):
     """Mean square error that counts fully where the target lies in [low, high].
@@ -67,9 +70,10 @@ class RangeWeightedMSE(nn.Module):
         inside = (target >= self.low) & (target <= self.high)
         weight = torch.where(inside, 1.0, self.elsewhere)
         error = output - target
-        loss = (weight * self._counted(error)).mean()
+        of_items = (weight * self._counted(error)).mean(dim=(1, 2, 3))
         if self.mean_weight:
-            loss = loss + self.mean_weight * self._offsets(error, target)
+            of_items = of_items + self.mean_weight * self._offsets(error, target)
+        loss = self._of_batch(of_items)
         if self.similarity_weight:
             similarity = _mean_similarity(output, target, self.low, self.high)
             loss = loss + self.similarity_weight * (1 - similarity)
@@ -78,6 +82,10 @@ class RangeWeightedMSE(nn.Module):
     def _counted(self, error: torch.Tensor) -> torch.Tensor:
         """What an error counts as."""
         return error.square()
+
+    def _of_batch(self, of_items: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, of those of its items [batch]."""
+        return of_items.mean()
 
     def _offsets(self, error: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         smooth = functional.avg_pool2d(
@@ -88,8 +96,8 @@ class RangeWeightedMSE(nn.Module):
             count_include_pad=False,
         )
         return sum(
-            (_mean_square_offset(error, self._within(smooth, *r)) for r in self.mean_ranges),
-            start=error.new_zeros(()),
+            (_square_offsets(error, self._within(smooth, *r)) for r in self.mean_ranges),
+            start=error.new_zeros(len(error)),
         )
 
     def _within(self, smooth: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -102,10 +110,22 @@ class RangeWeightedMSE(nn.Module):
 
 
 class RangeWeightedL1(RangeWeightedMSE):
-    """The same with absolute errors in place of square ones, which the noisiest images dominate."""
+    """The same with absolute errors in place of square ones."""
 
     def _counted(self, error: torch.Tensor) -> torch.Tensor:
         return error.abs()
+
+
+class RangeWeightedLogMSE(RangeWeightedMSE):
+    """The mean over the batch of each item's logarithm of the same.
+
+    An item counts for the share of its error that goes, however noisy it is, where a mean would
+    be ruled by the noisiest: PSNR as a loss (Chen et al., NAFNet, ECCV 2022). Errors far below
+    the floor, 1 HU at a scale of 1000, are left alone.
+    """
+
+    def _of_batch(self, of_items: torch.Tensor) -> torch.Tensor:
+        return (of_items + LOG_FLOOR).log().mean()
 
 
 def _mean_similarity(
@@ -129,12 +149,12 @@ def _mean_similarity(
     return similarity.mean()
 
 
-def _mean_square_offset(error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def _square_offsets(error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """The square of each patch's mean error where `inside` is 1, by the share of the patch that
-    it is, averaged over the batch."""
+    it is, [batch]."""
     voxels = inside.sum(dim=(1, 2, 3))
     offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
-    return (voxels / inside[0].numel() * offset.square()).mean()
+    return voxels / inside[0].numel() * offset.square()
 
 
 class MultiScaleSSIM(nn.Module):

@@ -82,7 +82,7 @@ def _export(model: nn.Module, card: ModelCard) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_phantom_series(phantom, Path(scratch) / "source", patient_number=1, seed=0)
         (source,) = find_series(Path(scratch) / "source").series
-        made, refused = export_denoised(model, card, source, Export(Path(scratch) / "derived"))
+        made, refused, _ = export_denoised(model, card, source, Export(Path(scratch) / "derived"))
         if made is None or refused:
             raise LdctError(f"{len(refused)} slices of the synthetic series were refused")
         (derived,) = find_series(Path(scratch) / "derived").series

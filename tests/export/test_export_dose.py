@@ -48,9 +48,10 @@ def noisy_tissue(folder: Path, noise_hu: float) -> Path:
     return folder
 
 
-def exported(source: Path, out: Path, dose: DoseRequest) -> Exported:
+def exported(source: Path, out: Path, dose: DoseRequest, **options: bool) -> Exported:
     model = AnyDoseModel(AllNoise(), normalize=Normalize()).eval()
-    return export_denoised(model, replace(CARD, dose=dose), only_series(source), Export(out))
+    to = Export(out, **options)  # type: ignore[arg-type]
+    return export_denoised(model, replace(CARD, dose=dose), only_series(source), to)
 
 
 def images(folder: Path) -> NDArray[np.float64]:
@@ -75,6 +76,17 @@ def test_a_full_dose_is_left_alone_to_the_last_value(tmp_path: Path) -> None:
     assert result.report is not None
     assert "nothing to make up for" in str(result.report.details["dose"])
     np.testing.assert_array_equal(images(tmp_path / "out"), images(source))
+
+
+def test_a_series_that_needs_nothing_is_skipped_where_that_is_asked(tmp_path: Path) -> None:
+    quiet, noisy = noisy_tissue(tmp_path / "quiet", 5), noisy_tissue(tmp_path / "noisy", 60)
+    skipped = exported(quiet, tmp_path / "out", DoseRequest(), skip_unneeded=True)
+    assert skipped.report is None
+    assert "nothing to make up for" in skipped.skipped
+    assert not (tmp_path / "out").exists()
+    written = exported(noisy, tmp_path / "out", DoseRequest(), skip_unneeded=True)
+    assert written.report is not None
+    assert not written.skipped
 
 
 def test_other_ratios_are_other_images(tmp_path: Path) -> None:

@@ -7,10 +7,15 @@ import torch
 from torch import nn
 
 from pipeline.core.units import Window
-from pipeline.losses.image import CosineDistance, RangeWeightedMSE
+from pipeline.losses.image import (
+    CosineDistance,
+    RangeWeightedL1,
+    RangeWeightedLogMSE,
+    RangeWeightedMSE,
+)
 from pipeline.metrics.image import ssim
 
-TARGET = torch.tensor([-1.0, -0.2, 0.0, 0.3, 0.8])
+TARGET = torch.tensor([-1.0, -0.2, 0.0, 0.3, 0.8]).reshape(1, 1, 1, 5)
 
 
 def test_the_target_s_range_decides_on_the_weight() -> None:
@@ -20,7 +25,7 @@ def test_the_target_s_range_decides_on_the_weight() -> None:
 
 
 def test_with_equal_weights_it_is_the_mean_square_error() -> None:
-    output = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    output = torch.randn(TARGET.shape, generator=torch.Generator().manual_seed(0))
     weighted = RangeWeightedMSE(low=0, high=1, elsewhere=1.0)(output, TARGET)
     torch.testing.assert_close(weighted, nn.MSELoss()(output, TARGET))
 
@@ -122,6 +127,25 @@ def test_a_rim_between_two_tissues_is_not_a_third() -> None:
     share = 6 / 16  # columns 10 to 15, out of reach of the air
     expected = RangeWeightedMSE(-0.2, 0.3)(output, target) + 5 * share * 0.1**2
     torch.testing.assert_close(soft(output, target), expected)
+
+
+def test_absolute_errors_count_in_proportion() -> None:
+    loss = RangeWeightedL1(low=-0.2, high=0.3, elsewhere=0.5)
+    error = torch.tensor([1.0, -2.0, 3.0, -4.0, 5.0])
+    assert float(loss(TARGET + error, TARGET)) == pytest.approx((0.5 + 2 + 3 + 4 + 2.5) / 5)
+
+
+def test_the_noisiest_item_does_not_rule_a_logarithm() -> None:
+    """What each item's share of its error costs: the same at 10 and at 100 HU."""
+    target = torch.zeros(2, 1, 8, 8)
+    error = torch.stack([torch.full((1, 8, 8), size) for size in (0.01, 0.1)]).requires_grad_()
+    loss = RangeWeightedLogMSE(low=-0.2, high=0.3)(target + error, target)
+    loss.backward()
+    assert error.grad is not None
+    shares = (error.grad * error).detach().sum(dim=(1, 2, 3))
+    torch.testing.assert_close(shares[0], shares[1], rtol=0.02, atol=0)
+    plain = [RangeWeightedMSE(low=-0.2, high=0.3)(one, one * 0) for one in error.detach()[:, None]]
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(plain).log().mean()), rel=1e-2)
 
 
 def test_weights_below_zero_are_refused() -> None:

@@ -100,6 +100,9 @@ def applied_table(report: Json, out: Path) -> None:
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)
+    for row in report.get("skipped", ()):
+        line = f"{row['series']}: nothing written: {row['reason']}"
+        out_console.print(line, markup=False, highlight=False)
     print_reasons(report)
 
 
