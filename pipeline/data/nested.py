@@ -76,16 +76,14 @@ class NestedPairs:
         return NestedPair(input_hu[inside], target_hu[inside], target_dose / input_dose)
 
     def _doses(self, generator: np.random.Generator) -> tuple[float, float]:
-        """The input's dose and the target's, even in the logarithm."""
+        """The input's dose and the target's, even in the logarithm; every other target is of the
+        highest dose, which is what is asked for most."""
         lowest, highest = self.settings.dose
-        ratio = _even_in_logarithm((1.0, self._max_ratio), generator)
-        input_dose = _even_in_logarithm((lowest, highest / ratio), generator)
-        return input_dose, input_dose * ratio
-
-    @property
-    def _max_ratio(self) -> float:
-        lowest, highest = self.settings.dose
-        return min(self.settings.max_dose_ratio, highest / lowest)
+        input_dose = _even_in_logarithm((lowest, highest), generator)
+        target_dose = highest
+        if generator.uniform() < 0.5:
+            target_dose = _even_in_logarithm((input_dose, highest), generator)
+        return input_dose, min(target_dose, input_dose * self.settings.max_dose_ratio)
 
     def _scale(self, upper_dose: float, lower_dose: float) -> np.float32:
         """What a draw is multiplied by to be what a scan at the lower dose has more of."""

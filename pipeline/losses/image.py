@@ -96,9 +96,16 @@ class RangeWeightedMSE(nn.Module):
             count_include_pad=False,
         )
         return sum(
-            (_square_offsets(error, self._within(smooth, *r)) for r in self.mean_ranges),
+            (self._offset(error, self._within(smooth, *r)) for r in self.mean_ranges),
             start=error.new_zeros(len(error)),
         )
+
+    def _offset(self, error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """What each patch's mean error where `inside` is 1 counts as, by the share of the patch
+        that it is, [batch]."""
+        voxels = inside.sum(dim=(1, 2, 3))
+        offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
+        return voxels / inside[0].numel() * self._counted(offset)
 
     def _within(self, smooth: torch.Tensor, low: float, high: float) -> torch.Tensor:
         """Where a smoothed target lies in a range, without rims: see metrics.tissue_masks."""
@@ -110,7 +117,7 @@ class RangeWeightedMSE(nn.Module):
 
 
 class RangeWeightedL1(RangeWeightedMSE):
-    """The same with absolute errors in place of square ones."""
+    """The same with absolute errors and offsets in place of square ones."""
 
     def _counted(self, error: torch.Tensor) -> torch.Tensor:
         return error.abs()
@@ -147,14 +154,6 @@ def _mean_similarity(
             k2=SSIM_K2,
         )
     return similarity.mean()
-
-
-def _square_offsets(error: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """The square of each patch's mean error where `inside` is 1, by the share of the patch that
-    it is, [batch]."""
-    voxels = inside.sum(dim=(1, 2, 3))
-    offset = (error * inside).sum(dim=(1, 2, 3)) / voxels.clamp(min=1)
-    return voxels / inside[0].numel() * offset.square()
 
 
 class MultiScaleSSIM(nn.Module):

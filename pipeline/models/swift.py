@@ -22,13 +22,20 @@ class SwiftUNet(nn.Module):
 
     inputs: images that are looked at, the first of them the one to be changed. channels: of each
     level, from half the side on, each level half as wide as the one before; depth: convolutions of
-    3 x 3 at each level on the way down, and again on the way up. Skips are added, not joined. The
+    3 x 3 at each level on the way down, and again on the way up. slope: of the activations below
+    zero; with none, a loss that moves all pixels alike can switch channels off for good (Maas et
+    al., ICML workshop 2013). Skips are added, not joined. The
     last rows and columns are repeated up to a size that folds, and cut again. The last layer
     starts at zero, so that an untrained network changes nothing.
     """
 
     def __init__(
-        self, channels: tuple[int, ...] = (32, 64, 96), depth: int = 2, *, inputs: int = 1
+        self,
+        channels: tuple[int, ...] = (32, 64, 96),
+        depth: int = 2,
+        *,
+        inputs: int = 1,
+        slope: float = 0.0,
     ) -> None:
         super().__init__()
         if not channels or min(channels) < 1 or depth < 1 or inputs < 1:
@@ -36,9 +43,12 @@ class SwiftUNet(nn.Module):
                 f"expected channels of at least one level, a depth and inputs of at least 1, got "
                 f"{channels}, {depth} and {inputs}"
             )
+        if not 0 <= slope < 1:
+            raise ValueError(f"expected a slope from 0 to below 1, got {slope}")
+        self.slope = slope
         self.multiple = FOLD * 2 ** (len(channels) - 1)
         self.first = nn.Conv2d(inputs * FOLD**2, channels[0], 3, padding=1)
-        self.down = nn.ModuleList(_convolutions(width, depth) for width in channels)
+        self.down = nn.ModuleList(_convolutions(width, depth, slope) for width in channels)
         self.halving = nn.ModuleList(
             nn.Conv2d(into, out, 3, stride=2, padding=1) for into, out in pairwise(channels)
         )
@@ -46,7 +56,7 @@ class SwiftUNet(nn.Module):
             nn.Sequential(nn.Conv2d(out, into * 4, 1), nn.PixelShuffle(2))
             for into, out in pairwise(channels)
         )
-        self.up = nn.ModuleList(_convolutions(width, depth) for width in channels[:-1])
+        self.up = nn.ModuleList(_convolutions(width, depth, slope) for width in channels[:-1])
         self.last = nn.Conv2d(channels[0], FOLD**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
@@ -58,12 +68,12 @@ class SwiftUNet(nn.Module):
         # By one row at least, or torch.export would trace one of two cases and refuse the other.
         missing = (0, fold - columns % fold, 0, fold - rows % fold)
         whole = functional.pad(image, missing, mode="replicate")
-        hidden = torch.relu(self.first(functional.pixel_unshuffle(whole, FOLD)))
+        hidden = self._activated(self.first(functional.pixel_unshuffle(whole, FOLD)))
         skips = []
         for level, halve in zip(self.down[:-1], self.halving, strict=True):
             hidden = level(hidden)
             skips.append(hidden)
-            hidden = torch.relu(halve(hidden))
+            hidden = self._activated(halve(hidden))
         hidden = self.down[-1](hidden)
         for double, level, skip in zip(
             reversed(self.doubling), reversed(self.up), reversed(skips), strict=True
@@ -72,11 +82,17 @@ class SwiftUNet(nn.Module):
         added = functional.pixel_shuffle(self.last(hidden), FOLD)
         return added[..., :rows, :columns]
 
+    def _activated(self, hidden: torch.Tensor) -> torch.Tensor:
+        return functional.leaky_relu(hidden, self.slope) if self.slope else torch.relu(hidden)
 
-def _convolutions(width: int, depth: int) -> nn.Sequential:
+
+def _convolutions(width: int, depth: int, slope: float) -> nn.Sequential:
+    def activation() -> nn.Module:
+        return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
     layers = [
         layer
         for _ in range(depth)
-        for layer in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+        for layer in (nn.Conv2d(width, width, 3, padding=1), activation())
     ]
     return nn.Sequential(*layers)

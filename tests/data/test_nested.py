@@ -50,10 +50,13 @@ def test_noise_is_that_of_both_doses(seed: int) -> None:
 
 
 def test_ratios_and_doses_fill_their_ranges() -> None:
-    ratios = [made(PLAIN, seed).dose_ratio for seed in range(200)]
-    assert 1 <= min(ratios) < 1.1
-    assert 15 < max(ratios) <= 20
-    assert np.median(ratios) == pytest.approx(np.sqrt(20), rel=0.25)  # even in the logarithm
+    pairs = [made(PLAIN, seed) for seed in range(400)]
+    ratios = np.array([pair.dose_ratio for pair in pairs])
+    assert 1 <= ratios.min() < 1.1
+    assert 15 < ratios.max() <= 20
+    at_full = np.array([pair.target.std() == 0 for pair in pairs])  # the image's own noise alone
+    assert at_full.mean() == pytest.approx(0.5, abs=0.1)
+    assert np.median(ratios[at_full]) == pytest.approx(np.sqrt(20), rel=0.25)  # even in logarithm
 
 
 def test_a_kernel_leaves_the_mean_and_takes_image_and_noise_alike() -> None:
