@@ -76,7 +76,8 @@ def patients_of_vendors(records: Iterable[SeriesRecord], vendors: list[str]) -> 
             makers = sorted({maker for _, maker in patient_and_maker if maker})
             raise ConfigError(
                 f"data.split.test_vendors names {vendor}, and no series is of that Manufacturer; "
-                f"there are: {', '.join(makers) or 'none that say it'}"
+                f"there are: {', '.join(makers) or 'none that say it'}; name one of these, or hold "
+                "no vendor back: --set data.split.test_vendors=[]"
             )
         found |= theirs
     return found

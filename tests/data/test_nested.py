@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from helpers.images import add_inputs, run_config, run_data, tiny_store
 
-from pipeline.config.load import parse_config
+from pipeline.config.dose import MAX_RATIO
+from pipeline.config.load import load_config, parse_config
 from pipeline.config.sections import Nested
 from pipeline.core.errors import ConfigError
 from pipeline.data.nested import MARGIN, NestedPair, NestedPairs, lesions, random_kernel, through
 from pipeline.data.patches import PatchPairs
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 PLAIN = Nested(both_filtered=0, noise_filtered=0, lesions=0)
 SIDE, DRAWN_AT = 96, 0.1
 
@@ -127,3 +129,10 @@ def test_nested_pairs_need_a_dose(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "store")
     with pytest.raises(ConfigError, match="low_dose_ct"):
         PatchPairs(store, sorted(store.records()), parse_config(raw), 1)
+
+
+def test_the_shipped_recipe_covers_every_ratio_that_may_be_asked_for() -> None:
+    settings = load_config(CONFIGS / "denoise_any_dose.yaml").data.nested
+    assert settings is not None
+    lowest, highest = settings.dose
+    assert highest / lowest == settings.max_dose_ratio == MAX_RATIO

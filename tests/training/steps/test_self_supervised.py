@@ -363,15 +363,6 @@ def test_the_configuration_takes_a_step_on_its_own_items(tmp_path: Path, name: s
     assert logged[0].get("similar_fraction", 1.0) > 0.5
 
 
-def test_one_range_of_noise_serves_every_dose() -> None:
-    """The range of the YAML runs from full dose to a tenth, by the physics' own formula."""
-    config = load_config(CONFIGS / "denoise_any_dose.yaml")
-    low, high = config.data.noise_scale
-    dose = config.degradation.args["dose_fraction"]
-    variance = [scale**2 * (1 - dose) / dose for scale in (low, high)]
-    assert [1 / (1 + v) for v in variance] == pytest.approx([1.0, 0.1])
-
-
 def test_the_loss_counts_the_chosen_pixels_and_not_those_hidden_around_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
