@@ -25,6 +25,7 @@ from pipeline.inference.denoise import apply_model
 from pipeline.inference.traits import noise_hu
 from pipeline.metrics.conventions import CONVENTIONS, HOUSE, Convention
 from pipeline.models.adapters.any_dose import at_dose_ratio
+from pipeline.models.adapters.denoiser import dose_ratio_measured
 from pipeline.store.store import Store
 
 
@@ -40,9 +41,11 @@ def evaluate_store(
     """Figures of stored series, the cached degraded image as the input.
 
     By the run's convention where none is given, in the run's windows unless the convention has
-    its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias.
+    its own; `metrics` of the run says which figures besides PSNR, SSIM, RMSE and HU bias. A
+    dose-conditioned model, of whatever run, makes up for what this run's inputs lack.
     Raises NothingUsableError where the convention has no window for any of the series.
     """
+    model = at_dose_ratio(model, dose_ratio_measured(config))
     return evaluate_denoiser(
         lambda input_hu: apply_model(model, input_hu, progress=progress),
         store,

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import pipeline.evaluation.denoising as evaluation
-from pipeline.config.sections import DenoiseGate
+from pipeline.config.sections import DenoiseGate, Normalize
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.masks import body_mask
 from pipeline.core.slice_matching import match_slices
@@ -38,6 +38,7 @@ from pipeline.evaluation.per_patient import PatientFigures, PatientMeasurement, 
 from pipeline.metrics.conventions import CONVENTIONS
 from pipeline.metrics.image import psnr_db, rmse_hu, ssim
 from pipeline.metrics.perceptual import gmsd, vif
+from pipeline.models.adapters.any_dose import AnyDoseModel
 from pipeline.store.store import Store
 
 WINDOWS = {"soft_tissue": Window(40, 400), "lung": Window(-600, 1500)}
@@ -569,3 +570,28 @@ def test_the_gate_may_judge_tissue_by_tissue() -> None:
     assert verdict.passed
     assert [c.name for c in verdict.checks[1:]] == ["HU bias in bone", "HU bias in fat"]
     assert not judge_denoising(figures, DenoiseGate(max_abs_hu_bias={"bone": 5})).passed
+
+
+class Asked(nn.Module):
+    """Keeps what it is shown beside the image: 1 - 1/k for a dose ratio k; finds no noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.removable: set[float] = set()
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        self.removable |= set(seen[:, 1].unique().tolist())
+        return torch.zeros_like(seen[:, :1])
+
+
+def test_a_dose_conditioned_model_makes_up_for_the_dose_of_the_run_that_measures_it(
+    tmp_path: Path,
+) -> None:
+    """Not for that of the run it was trained in."""
+    config = run_config(degradation={"target": "low_dose_ct", "args": {"dose_fraction": 0.25}})
+    store = tiny_store(tmp_path)
+    add_inputs(store, config, noise_hu=20)
+    network = Asked()
+    model = AnyDoseModel(network, normalize=Normalize(), dose_ratio=10.0).eval()
+    evaluate_store(model, store, ["s-0"], config)
+    assert network.removable == {0.75}

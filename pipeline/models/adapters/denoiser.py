@@ -19,7 +19,7 @@ def denoiser(config: DenoiseRun) -> ModelAdapter:
             network,
             normalize=config.normalize_hu,
             strength=config.strength,
-            dose_ratio=_dose_ratio_measured(config),
+            dose_ratio=dose_ratio_measured(config),
         )
     residual = bool(config.step.args.get("residual", False))
     return HUModel(
@@ -27,7 +27,8 @@ def denoiser(config: DenoiseRun) -> ModelAdapter:
     )
 
 
-def _dose_ratio_measured(config: DenoiseRun) -> float:
-    """From the dose of the run's degraded images, on which it is measured, to the whole dose."""
+def dose_ratio_measured(config: DenoiseRun) -> float:
+    """From the dose of the run's degraded images, on which models are measured, to the whole dose;
+    DOSE_RATIO where the run does not say it."""
     fraction = config.degradation.args.get("dose_fraction") if config.degradation else None
     return 1 / fraction if fraction else DOSE_RATIO
