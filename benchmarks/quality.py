@@ -1,4 +1,4 @@
-"""Every figure of image quality that the README quotes: `python benchmarks/quality.py`.
+"""Every figure of image quality that docs/quality.md quotes: `python benchmarks/quality.py`.
 
     python benchmarks/quality.py --data ../shared/data --model redcnn@pretrained
     python benchmarks/quality.py --data ../shared/data --train configs/denoise_redcnn.yaml

@@ -1,4 +1,4 @@
-"""`ldct`: the command line. A contract, since scripts rely on it: see the README.
+"""`ldct`: the command line. A contract, since scripts rely on it: see docs/commands.md.
 
 Results go to stdout (one JSON object with --json), progress and messages to stderr. Heavy
 imports happen inside the commands, so that --help answers at once.

@@ -1,4 +1,4 @@
-"""What can go wrong, each with the exit code that scripts rely on (see the README)."""
+"""What can go wrong, each with the exit code that scripts rely on (docs/commands.md)."""
 
 from __future__ import annotations
 

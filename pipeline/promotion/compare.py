@@ -21,7 +21,8 @@ MIN_PATIENTS = 2
 #: What two evaluations of the same undenoised images may differ by, in dB: rounding.
 _SAME_DB = 1e-3
 #: Of full dose's mean noise frequency, what denoised noise must keep: below, noise is as coarse as
-#: the structures that a reader searches for. RED-CNN keeps 0.43 (README). And of the champion's.
+#: the structures that a reader searches for. RED-CNN keeps 0.43 (docs/quality.md). And of the
+#: champion's.
 MIN_OF_FULL_DOSE, MIN_OF_CHAMPION = 0.33, 0.9
 #: Rounding in the adapter.
 _SAME_NOISE = 1.001
