@@ -30,9 +30,10 @@ PAGE = "evaluation.html"
 
 
 def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
-    """{"model", "config", "figures", "baselines", "dose_sweep", "phantoms"}, where asked for.
+    """{"model", "config", "figures", "baselines", "dose_sweep", "phantoms", "contrast"}, where
+    asked for.
 
-    Written to OUT as evaluation.json, evaluation.html and PNG, if there is an OUT.
+    Written to OUT as evaluation.json, evaluation.html, PNG and contrast.md, if there is an OUT.
     """
 
     def body() -> Json:

@@ -159,10 +159,16 @@ def _measured(
     held_back: list[str],
     clock: StageTimings,
 ) -> Json:
-    """Other models on the same patients, and what phantoms show of this one."""
+    """Other models on the same patients, and what phantoms and small discs show of this one."""
     compared = clock.run("compare", _compare, asked.compare, store, config, held_back)
     phantoms = clock.run("phantoms", stages.phantoms_stage, model, config)
-    return {"compared": compared, "denoiser": asked.denoiser, "phantoms": phantoms}
+    contrast = clock.run("contrast kept", stages.contrast_stage, model, config)
+    return {
+        "compared": compared,
+        "denoiser": asked.denoiser,
+        "phantoms": phantoms,
+        "contrast": contrast,
+    }
 
 
 def _split_facts(config: RunConfig, sides: dict[str, str]) -> Json:

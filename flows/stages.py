@@ -187,6 +187,14 @@ def phantoms_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
     return None if found is None else found.to_dict()
 
 
+@stage_task("contrast kept")
+def contrast_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
+    """What of small discs survives the model, for the report."""
+    with StageProgress("contrast kept", unit="images") as stage:
+        found = task_of(config).contrast_kept(model, config, stage.advance)
+    return None if found is None else found.to_dict()
+
+
 @stage_task("register")
 def register_stage(
     model: ModelAdapter,

@@ -48,6 +48,14 @@ Phantoms = Annotated[
         "--phantoms", help="Noise texture, sharpness, HU and contrast on simulated phantoms."
     ),
 ]
+Contrast = Annotated[
+    bool,
+    typer.Option(
+        "--contrast",
+        help="What of small things survives: contrast kept of discs of 2 to 10 mm and 10 to 100 HU "
+        "at 10 to 100 % dose and each setting, and an observer's d'. Minutes.",
+    ),
+]
 Photons = Annotated[
     float | None,
     typer.Option(
@@ -75,6 +83,7 @@ def evaluate(
     baselines: Baselines = False,
     dose_sweep: DoseSweep = None,
     phantoms: Phantoms = False,
+    contrast: Contrast = False,
     photons: Photons = None,
     denoiser: Denoiser = None,
     strength: Strength = None,
@@ -102,6 +111,7 @@ def evaluate(
         baselines=baselines,
         sweep=sweep,
         phantoms=phantoms,
+        contrast=contrast,
         photons_per_ray=photons,
         denoiser=denoiser,
         strength=strength,

@@ -65,10 +65,20 @@ def sweep_doses(
         lambda image_hu, dose: apply_model(
             at_dose_ratio(model, 1 / dose), image_hu, progress=progress
         ),
-        scanner=Scanner.like(_physics(config), photons_per_ray=photons_per_ray),
+        scanner=scanner_of(config, photons_per_ray=photons_per_ray),
         generator=np.random.default_rng(SEED),
         sweep=sweep,
     )
+
+
+def dose_of(config: RunConfig) -> float:
+    """The simulated dose that a model was trained on."""
+    return _physics(config).dose_fraction
+
+
+def scanner_of(config: RunConfig, *, photons_per_ray: float | None = None) -> Scanner:
+    """The scanner whose noise a model was trained on, or one with other photons."""
+    return Scanner.like(_physics(config), photons_per_ray=photons_per_ray)
 
 
 def _physics(config: RunConfig) -> LowDoseCT:

@@ -15,6 +15,7 @@ from pipeline.degradations.cache import degrade_store
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.baselines import evaluate_baselines, tuning_keys
+from pipeline.evaluation.contrast_table import TableRequest, contrast_table
 from pipeline.evaluation.denoising import evaluate_pair
 from pipeline.evaluation.phantoms import (
     SLICES,
@@ -45,6 +46,7 @@ class EvaluateRequest:
     baselines: bool = False
     sweep: Sweep | None = None
     phantoms: bool = False
+    contrast: bool = False
     photons_per_ray: float | None = None
     denoiser: str | None = None
     strength: float | None = None
@@ -60,10 +62,10 @@ class EvaluateRequest:
             raise ConfigError("--denoiser needs a --store, whose test patients it denoises")
         if self.convention is not None:
             named_convention(self.convention)
-        if not (self.store or self.input or self.sweep or self.phantoms):
+        if not (self.store or self.input or self.sweep or self.phantoms or self.contrast):
             raise ConfigError(
-                "nothing to evaluate on: give --store, --input and --target, --dose-sweep or "
-                "--phantoms"
+                "nothing to evaluate on: give --store, --input and --target, --dose-sweep, "
+                "--phantoms or --contrast"
             )
 
     @property
@@ -76,7 +78,15 @@ class EvaluateRequest:
 
         measures: Task.measures, the names of fields of this request.
         """
-        asked = ("input", "convention", "baselines", "sweep", "phantoms", "denoiser")
+        asked = (
+            "input",
+            "convention",
+            "baselines",
+            "sweep",
+            "phantoms",
+            "contrast",
+            "denoiser",
+        )
         foreign = [name for name in asked if getattr(self, name) and name not in measures]
         if foreign:
             option = {"sweep": "dose-sweep"}.get(foreign[0], foreign[0])
@@ -103,7 +113,7 @@ def measure_denoiser(
     pair: RealPair | None,
     progress: OpenProgress,
 ) -> Json:
-    """{"figures" of a pair, "baselines", "dose_sweep", "phantoms"}: those that were asked for.
+    """{"figures" of a pair, "baselines", "dose_sweep", "phantoms", "contrast"}: those asked for.
 
     keys: series of the store by side, degraded on the test side. Raises what the measurements
     raise: LdctError for a pair that does not show the same places.
@@ -126,6 +136,10 @@ def measure_denoiser(
                 model, config, photons_per_ray=photons, progress=stage.advance
             )
         found["phantoms"] = phantoms.to_dict()
+    if request.contrast:
+        with progress("contrast kept", unit="images", total=TableRequest().images(model)) as stage:
+            table = contrast_table(model, config, photons_per_ray=photons, progress=stage.advance)
+        found["contrast"] = table.to_dict()
     return found
 
 

@@ -33,7 +33,7 @@ Curve = Sequence[Mapping[str, float | None]]
 def training_png(curve: Curve) -> bytes:
     """Training loss (log axis) over iterations, learning rate faint on a second axis."""
     iterations = _finite(curve, "iteration")
-    figure = _figure(13, 3.6)
+    figure = new_figure(13, 3.6)
     axes = figure.add_subplot()
     axes.set(xlabel="iteration", ylabel="loss (network units)")
     rates = axes.twinx()
@@ -51,26 +51,26 @@ def training_png(curve: Curve) -> bytes:
         axes.set_yscale("log")
     axes.grid(which="both", alpha=0.2)
     _above(axes, rates)
-    return _png(figure)
+    return png_of(figure)
 
 
 def parts_png(curve: Curve, names: list[str]) -> bytes:
     """One panel for each named figure of the training log over iterations."""
     iterations = _finite(curve, "iteration")
-    figure = _figure(13, 2.8)
+    figure = new_figure(13, 2.8)
     for number, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), number)
         axes.plot(iterations, _finite(curve, name), color="#1f5f8b", lw=1.2)
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.grid(alpha=0.2)
-    return _png(figure)
+    return png_of(figure)
 
 
 def profile_png(
     *, target_hu: Values, input_hu: Values, output_hu: Values, pixel_mm: float
 ) -> bytes:
     """HU along a line of pixels, each [pixels]: full dose, low dose and denoised."""
-    figure = _figure(13, 2.6, facecolor=FILM)
+    figure = new_figure(13, 2.6, facecolor=FILM)
     axes = figure.add_subplot(facecolor=FILM)
     place_mm = np.arange(target_hu.size) * pixel_mm
     lines = {"low dose": input_hu, "full dose": target_hu, "denoised": output_hu}
@@ -89,12 +89,12 @@ def profile_png(
     for spine in axes.spines.values():
         spine.set_visible(False)
     figure.legend(ncols=3, loc="outside upper right", frameon=False, labelcolor="linecolor")
-    return _png(figure)
+    return png_of(figure)
 
 
 def noise_power_png(figures: PhantomFigures) -> bytes:
     """Noise spectra of phantoms: as they are, and each over its own mean."""
-    figure = _figure(13, 3.6)
+    figure = new_figure(13, 3.6)
     absolute, shape = figure.subplots(1, 2)
     for name, arm in figures.arms.items():
         frequency = arm.noise_power.frequency_per_mm
@@ -110,13 +110,13 @@ def noise_power_png(figures: PhantomFigures) -> bytes:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
     absolute.legend(frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def transfer_png(figures: PhantomFigures) -> bytes:
     """Task transfer functions of phantoms, a contrast each, the 50 % marked."""
     contrasts = list(figures.full_dose.rod_transfer)
-    figure = _figure(13, 3.4)
+    figure = new_figure(13, 3.4)
     panels = np.atleast_1d(figure.subplots(1, len(contrasts), sharey=True))
     for axes, contrast in zip(panels, contrasts, strict=True):
         for name, arm in figures.arms.items():
@@ -130,7 +130,7 @@ def transfer_png(figures: PhantomFigures) -> bytes:
         axes.grid(alpha=0.2)
     panels[0].set_ylabel("transfer")
     panels[-1].legend(frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _transfer_curve(axes: Axes, transfer: TransferFigures, arm: str) -> None:
@@ -144,13 +144,13 @@ def _transfer_curve(axes: Axes, transfer: TransferFigures, arm: str) -> None:
 
 def dose_png(sweep: DoseSweep) -> bytes:
     """d' against dose for each rod, with intervals, and the equivalent dose."""
-    figure = _figure(13, 3.8)
+    figure = new_figure(13, 3.8)
     panels = np.atleast_1d(figure.subplots(1, len(sweep.rods)))
     for axes, rod in zip(panels, sweep.rods, strict=True):
         _dose_curve(axes, rod, sweep.conditions.doses)
     panels[0].set_ylabel("d′")
     panels[0].legend(frameon=False, fontsize=9, loc="upper left")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _dose_curve(axes: Axes, rod: RodCurve, doses: list[float]) -> None:
@@ -191,7 +191,7 @@ def bias_png(bias: dict[str, dict[str, float | None]] | None) -> bytes | None:
     tissues = [t for t in after if before.get(t) is not None and after[t] is not None]
     if not tissues:
         return None
-    figure = _figure(7.2, 0.6 + 0.42 * len(tissues))
+    figure = new_figure(7.2, 0.6 + 0.42 * len(tissues))
     axes = figure.add_subplot()
     places = np.arange(len(tissues))[::-1]
     starts, ends = (np.array([side[t] for t in tissues], float) for side in (before, after))
@@ -204,14 +204,16 @@ def bias_png(bias: dict[str, dict[str, float | None]] | None) -> bytes | None:
     axes.set_xlabel("image − full dose, HU")
     axes.grid(axis="x", alpha=0.2)
     figure.legend(loc="outside right center", frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
-def _figure(width: float, height: float, **options: Any) -> Figure:
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure, width and height in inches."""
     return Figure(figsize=(width, height), dpi=140, layout="constrained", **options)
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

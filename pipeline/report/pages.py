@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.core.atomic_files import replacing, write_text
 from pipeline.core.types import Json
 from pipeline.core.units import TISSUE_RANGES_HU
+from pipeline.evaluation.contrast_table import ContrastTable
 from pipeline.inference.drift import first_lines
 from pipeline.quality.dose_equivalence import DoseSweep
 from pipeline.quality.phantom_metrics import PhantomFigures
@@ -28,6 +29,7 @@ from pipeline.quality.summary import (
 )
 from pipeline.report import charts, slice_images
 from pipeline.report.charts import Curve
+from pipeline.report.contrast import PLAINLY, card_text, contrast_png
 from pipeline.report.formatting import (
     change,
     day,
@@ -38,6 +40,9 @@ from pipeline.report.formatting import (
     or_dash,
 )
 from pipeline.report.slice_images import Crop, Levels, Panel, difference_png, grey_png
+
+#: Beside evaluation.html: what survives, in Markdown for a model card.
+CONTRAST_TEXT = "contrast.md"
 
 
 def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path) -> None:
@@ -54,6 +59,7 @@ def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path)
         **_denoised(report.get("metrics"), panels),
         others=report.get("compared") or {},
         phantoms=_phantoms(report.get("phantoms")),
+        contrast=_contrast(report.get("contrast")),
     )
 
 
@@ -79,7 +85,8 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
     """Write the page of `ldct evaluate` to `path`, and its curves as PNG beside it.
 
     `report` is what evaluation.json holds: "model", "config", and of "figures", "baselines",
-    "dose_sweep" and "phantoms" those that were measured.
+    "dose_sweep", "phantoms" and "contrast" those that were measured; of the last also the text
+    for a model card.
     """
     _write(
         "evaluation.html",
@@ -90,12 +97,15 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
         others=report.get("baselines") or {},
         phantoms=_phantoms(report.get("phantoms")),
         sweep=_sweep(report.get("dose_sweep")),
+        contrast=_contrast(report.get("contrast")),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),
     )
     for name, png in evaluation_charts(report).items():
         with replacing(path.with_name(name)) as partial:
             partial.write_bytes(png)
+    if found := report.get("contrast"):
+        write_text(path.with_name(CONTRAST_TEXT), card_text(ContrastTable.from_dict(found)))
 
 
 def evaluation_charts(report: Json) -> dict[str, bytes]:
@@ -107,6 +117,8 @@ def evaluation_charts(report: Json) -> dict[str, bytes]:
         figures = PhantomFigures.from_dict(phantoms)
         found["noise-power.png"] = charts.noise_power_png(figures)
         found["transfer.png"] = charts.transfer_png(figures)
+    if contrast := report.get("contrast"):
+        found["contrast.png"] = contrast_png(ContrastTable.from_dict(contrast))
     return found
 
 
@@ -166,6 +178,13 @@ def _sweep(found: Json | None) -> Json | None:
         "answers": equivalent_doses(sweep),
         "none_means": NONE_MEANS,
     }
+
+
+def _contrast(found: Json | None) -> Json | None:
+    if not found:
+        return None
+    table = ContrastTable.from_dict(found)
+    return {"chart": data_uri(contrast_png(table)), "plainly": PLAINLY, "table": table}
 
 
 def _as_yaml(config: Any) -> str:

@@ -191,6 +191,12 @@ class Task(ABC, Generic[RunT, ResultT]):
         """What phantoms show of the model, for the report; None where there is nothing."""
         return None
 
+    def contrast_kept(
+        self, model: nn.Module, config: RunT, progress: Progress = lambda images: None
+    ) -> JsonRecord | None:
+        """What of small discs survives, for the report; None where there is nothing."""
+        return None
+
     def takes_pictures(self, config: RunT) -> bool:
         """Whether a model is applied to picture files (pipeline.export.pictures), not to CT."""
         return False

@@ -13,6 +13,7 @@ from pipeline.core.verdicts import Check, Verdict
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.aggregate import DenoisingResult
+from pipeline.evaluation.contrast_table import ContrastTable, contrast_table, report_request
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
@@ -42,7 +43,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
 
     result = DenoisingResult
     denoises = True
-    measures = frozenset({"input", "baselines", "sweep", "phantoms", "convention"})
+    measures = frozenset({"input", "baselines", "sweep", "phantoms", "contrast", "convention"})
 
     def prepare(
         self,
@@ -165,6 +166,15 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         if not config.phantoms:
             return None
         return measure_on_phantoms(model, config, slices=REPORT_SLICES, progress=progress)
+
+    def contrast_kept(
+        self, model: nn.Module, config: DenoiseRun, progress: Progress = lambda images: None
+    ) -> ContrastTable | None:
+        """Of discs at the dose of the training and at full dose; None where phantoms are left
+        out."""
+        if not config.phantoms:
+            return None
+        return contrast_table(model, config, report_request(config), progress=progress)
 
     def write_report(
         self,

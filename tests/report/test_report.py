@@ -17,6 +17,7 @@ from helpers.images import run_config
 from PIL import Image
 
 from pipeline.core.units import Window
+from pipeline.evaluation.contrast_table import TableRequest, contrast_table
 from pipeline.evaluation.phantoms import measure_on_phantoms, sweep_doses
 from pipeline.models.adapters.base import Identity
 from pipeline.physics.phantoms.image_quality import PhantomGrid, RodKind
@@ -489,3 +490,14 @@ def test_what_is_unlike_the_models_training_is_told_before_all_else(page, report
     assert shown.index("UNLIKE THE MODEL") < shown.index("<h1>")
     report["exported"][0] |= {"drift_line": "Likeness to the model's training: not known."}
     assert "training: not known" in page(report).split("<h1>")[0]
+
+
+def test_what_survives_is_a_picture_and_a_table(page, report):
+    request = TableRequest(
+        doses=(0.25,), contrasts_hu=(20.0,), realisations=1, strengths=(1.0,), observer=False
+    )
+    report["contrast"] = contrast_table(Identity(), run_config(), request).to_dict()
+    shown = page(report)
+    assert "What survives" in shown
+    assert "3.0 mm / 20.0 HU" in shown
+    assert "keeps about 0.65" in shown

@@ -11,6 +11,7 @@ from flows.cli.tables.base import print_reasons
 from flows.cli.tables.figures import NONE, figures_table, number, out_console
 from flows.cli.tables.tasks import task_figures
 from pipeline.core.types import Json
+from pipeline.evaluation.contrast_table import ContrastTable
 from pipeline.quality.dose_equivalence import DoseSweep
 from pipeline.quality.model_observer import Detectability
 from pipeline.quality.phantom_metrics import PhantomFigures
@@ -21,6 +22,7 @@ from pipeline.quality.summary import (
     phantom_rows,
     sweep_conditions,
 )
+from pipeline.report.contrast import card_text
 
 
 def evaluation_tables(report: Json, out: Path | None) -> None:
@@ -34,6 +36,8 @@ def evaluation_tables(report: Json, out: Path | None) -> None:
         sweep_tables(DoseSweep.from_dict(report["dose_sweep"]))
     if "phantoms" in report:
         phantoms_table(PhantomFigures.from_dict(report["phantoms"]))
+    if "contrast" in report:
+        out_console.print(card_text(ContrastTable.from_dict(report["contrast"])), markup=False)
     print_reasons(report)
     if out:
         out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
