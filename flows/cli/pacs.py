@@ -53,6 +53,8 @@ def pull(
         _why(candidates, key)
     noted = "nothing noted (--dry-run)" if dry_run else f"{counts.new} new in the ledger"
     print(f"{counts.asked} series found, {counts.matched} match, {noted}")
+    if counts.unreadable:
+        print(f"{counts.unreadable} files or folders of the source cannot be read")
 
 
 def work(

@@ -10,13 +10,14 @@ import getpass
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from flows import stages
 from flows.commands import apply_loaded, in_flow
+from flows.hospital.space import WaitForSpace
 from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import log
 from flows.tracking.registry import Registry
@@ -27,8 +28,9 @@ from pipeline.export.series import Export
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Destination, Pacs
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.folder_index import FolderIndex
+from pipeline.pacs.hospital_config import Destination, Pacs, StudyFolder
+from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.private_work import close_to_others
 from pipeline.pacs.query import (
@@ -39,6 +41,7 @@ from pipeline.pacs.query import (
     find_candidates,
 )
 from pipeline.pacs.receiver import Receiver, Swept
+from pipeline.pacs.study_folder import StudyFolderDestination, StudyFolderSource
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 from pipeline.pacs.worker import Derive, Worker, retry
@@ -56,14 +59,33 @@ def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[CandidateSeries]
     Raises ConfigError where no source is configured.
     """
     if settings.source is None:
-        raise ConfigError("source: name the DICOMweb service to ask, or use `ldct pacs receive`")
-    candidates = find_candidates(
-        DicomwebPeer(settings.source), list(settings.rules), today=date.today()
-    )
+        raise ConfigError(
+            "source: name the DICOMweb service or the folder to ask, or use `ldct pacs receive`"
+        )
+    source = open_source(settings, dry_run=dry_run)
+    assert source is not None
+    candidates = find_candidates(source, list(settings.rules), today=date.today())
     if dry_run:
-        return candidates, count_matches(candidates)
-    model = pin_version(settings.model)
-    return candidates, add_to_ledger(candidates, Ledger(settings.work), settings, model=model)
+        counts = count_matches(candidates)
+    else:
+        model = pin_version(settings.model)
+        counts = add_to_ledger(candidates, Ledger(settings.work), settings, model=model)
+    if isinstance(source, StudyFolderSource):
+        counts = replace(counts, unreadable=source.unreadable())
+    return candidates, counts
+
+
+def open_source(
+    settings: Pacs, *, dry_run: bool = False
+) -> DicomwebPeer | StudyFolderSource | None:
+    """The configured source, None without one. dry_run: it is to leave no file behind."""
+    source = settings.source
+    if isinstance(source, StudyFolder):
+        if not dry_run:
+            private_folder(settings.work)
+        index = FolderIndex(source.folder.absolute(), None if dry_run else settings.work)
+        return StudyFolderSource(index, settle_s=settings.settle_s)
+    return DicomwebPeer(source) if source else None
 
 
 def work_flow(
@@ -90,17 +112,17 @@ def work_flow(
             Ledger(settings.work),
             derive_with_models(settings),
             peer(settings.send),
-            DicomwebPeer(settings.source) if settings.source else None,
+            open_source(settings),
         )
         ledger, steps, until = worker.ledger, 0, time.time() + MAX_WAIT_S
-        pauses = _Pauses(ledger, retries)
+        pauses, space = _Pauses(ledger, retries), WaitForSpace()
         while True:
             on_poll()
             keep_private(settings)
             if ledger.is_anything_due():
-                with slot():
+                with slot(), space.tried():
                     steps += worker.run_due(on_step)
-            pause_s = POLL_S if forever else pauses.next_s(until)
+            pause_s = POLL_S if forever or space.full else pauses.next_s(until)
             if pause_s is None:
                 return {"steps": steps, **status(settings).to_dict()}
             time.sleep(pause_s)
@@ -134,18 +156,20 @@ def receive(settings: Pacs, on_series: Callable[[Swept], None]) -> None:
 
     on_series: called with what became of series.
     """
-    source = DicomwebPeer(settings.source) if settings.source else None
+    source = open_source(settings)
+    asked = source if isinstance(source, DicomwebPeer) else None  # a folder knows no more
     keep_private(settings)
     ledger, model = Ledger(settings.work), pin_version(settings.model)
     receiver = Receiver(
-        settings, ledger, model, installation_key(), source, on_refusal=_tell_refusal
+        settings, ledger, model, installation_key(), asked, on_refusal=_tell_refusal
     )
-    server = receiver.start()
+    server, space = receiver.start(), WaitForSpace()
     try:
         while True:
-            if swept := receiver.sweep():
-                on_series(swept)
-            keep_private(settings)
+            with space.tried():
+                if swept := receiver.sweep():
+                    on_series(swept)
+                keep_private(settings)
             time.sleep(POLL_S)
     finally:
         server.shutdown()
@@ -252,5 +276,7 @@ def peer(destination: Destination) -> Peer:
     """The client for a configured destination."""
     if destination.dicomweb:
         return DicomwebPeer(destination.dicomweb)
+    if destination.folder:
+        return StudyFolderDestination(destination.folder, installation_key())
     assert destination.dimse is not None
     return DimsePeer(destination.dimse)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
@@ -102,16 +102,35 @@ class Dimse(Strict):
     timeout_s: Annotated[float, Field(gt=0)] = 60
 
 
+class StudyFolder(Strict):
+    """A folder of studies in place of a PACS: nothing in it is moved, changed or deleted."""
+
+    folder: Path
+
+
+def _kind_of_source(value: object) -> str:
+    is_folder = isinstance(value, StudyFolder) or (isinstance(value, dict) and "folder" in value)
+    return _FOLDER if is_folder else _SERVICE
+
+
+_FOLDER, _SERVICE = "<folder>", "<dicomweb>"
+Source = Annotated[
+    Annotated[StudyFolder, Tag(_FOLDER)] | Annotated[Dicomweb, Tag(_SERVICE)],
+    Discriminator(_kind_of_source),
+]
+
+
 class Destination(Strict):
-    """Where derived series are sent: exactly one of the two."""
+    """Where derived series are sent: exactly one of the three."""
 
     dicomweb: Dicomweb | None = None
     dimse: Dimse | None = None
+    folder: Path | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Destination:
-        if (self.dicomweb is None) == (self.dimse is None):
-            raise ValueError("name either dicomweb or dimse")
+        if [self.dicomweb, self.dimse, self.folder].count(None) != 2:
+            raise ValueError("name either dicomweb or dimse or folder")
         return self
 
 
@@ -213,7 +232,7 @@ class Pacs(DoseKeys):
 
     model: str
     work: Path
-    source: Dicomweb | None = None
+    source: Source | None = None
     rules: Annotated[list[RoutingRule], Field(min_length=1)]
     send: Destination
     receive: Receive = Receive()
@@ -224,6 +243,18 @@ class Pacs(DoseKeys):
     release: Literal["automatic", "reader"] = "automatic"
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _folders_apart(self) -> Pacs:
+        """What is written below the source would be found as new studies."""
+        if not isinstance(self.source, StudyFolder):
+            return self
+        source = self.source.folder.resolve()
+        for key, folder in (("work", self.work), ("send.folder", self.send.folder)):
+            place = folder.resolve() if folder else None
+            if place and (place.is_relative_to(source) or source.is_relative_to(place)):
+                raise ValueError(f"{key} and source.folder must not lie in each other")
+        return self
 
     def priority_of(self, rule: str) -> Priority:
         """The priority of the rule of that name; medium where it is there no more."""
@@ -241,5 +272,5 @@ def load_pacs(path: Path) -> Pacs:
         return Pacs.model_validate(raw)
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
+        key = ".".join(str(part) for part in fault["loc"] if part not in (_FOLDER, _SERVICE))
         raise ConfigError(f"{path}: {key}: {fault['msg']}") from error

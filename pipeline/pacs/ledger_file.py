@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, is_disk_full
 
 FILE = "ledger.db"
 #: A file for each piece of work there ever was, which its worker locks.
@@ -71,12 +71,10 @@ def open_ledger(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether SQLite failed because there is no space."""
-    return (
-        isinstance(error, sqlite3.Error)
-        and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-    )
+def is_no_space(error: BaseException) -> bool:
+    """Whether there is no space: for a file, or for the ledger itself."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return is_disk_full(error) or code & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _add_columns(database: sqlite3.Connection) -> None:

@@ -15,6 +15,14 @@ class Unreachable(LdctError):
     """The network or the PACS failed in a way that another attempt may help against."""
 
 
+class StillGrowing(LdctError):
+    """A series is still being written, to be looked at again after `wait_s`."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class Refused(LdctError):
     """The PACS rejected the request, or answered what cannot be understood: do not repeat it."""
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.pacs.hospital_config import Pacs, RoutingRule
+from pipeline.pacs.hospital_config import Pacs, RoutingRule, StudyFolder
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, match_rules
 from pipeline.pacs.work_item import PacsSeries
@@ -52,11 +52,13 @@ class CandidateSeries:
 
 @dataclass(frozen=True)
 class PullCounts:
-    """How many series were found at the source, match a rule, and are new in the ledger."""
+    """How many series were found at the source, match a rule, and are new in the ledger; and how
+    many files and folders of a folder of studies could not be read."""
 
     asked: int
     matched: int
     new: int
+    unreadable: int = 0
 
 
 def find_candidates(
@@ -95,7 +97,7 @@ def add_to_ledger(
             ledger.add(
                 candidate.series,
                 model,
-                origin="dicomweb",
+                origin="folder" if isinstance(settings.source, StudyFolder) else "dicomweb",
                 rule=candidate.rule,
                 due=ledger.now() + settings.settle_s,
                 priority=settings.priority_of(candidate.rule),

@@ -194,9 +194,12 @@ class Receiver:
             copies += 1
             path = folder / f"{image}-{copies}.dcm"
         hidden = folder / f".{path.name}"
-        hidden.write_bytes(content)
-        sync(hidden)
-        os.replace(hidden, path)
+        try:
+            hidden.write_bytes(content)
+            sync(hidden)
+            os.replace(hidden, path)
+        finally:
+            hidden.unlink(missing_ok=True)  # of a full disk
         sync(folder)
 
     def _move_complete(self) -> None:

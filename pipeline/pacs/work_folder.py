@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.atomic_files import write_json
+from pipeline.core.errors import LdctError
 from pipeline.pacs.ledger import private_folder
 from pipeline.pacs.work_item import WorkItem
+
+
+class NoSpace(LdctError):
+    """There is no space where the work folder or the destination lies: no fault of a series."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,16 @@ class WorkFolder:
 
 
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path, *, mode: int = 0o700) -> Iterator[Path]:
     """Yield a folder to fill, which is renamed to `folder` at the end.
 
     What an interrupted call left is removed first. Only for the process that holds the work: the
-    temporary name is always the same.
+    temporary name is always the same. mode: of the folder, less the process's umask.
     """
     private_folder(folder.parent)
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o700)
+    partial.mkdir(mode=mode)
     try:
         yield partial
         sync_tree(partial)

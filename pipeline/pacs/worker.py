@@ -8,7 +8,9 @@ interrupted at any point, and is then repeated by the next worker.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +22,15 @@ from pipeline.export.output_record import record_of
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Peer, Unreachable
-from pipeline.pacs.work_folder import WorkFolder, atomic_folder, from_dead_letter, to_dead_letter
+from pipeline.pacs.ledger_file import is_no_space
+from pipeline.pacs.peer import Peer, StillGrowing, Unreachable
+from pipeline.pacs.work_folder import (
+    NoSpace,
+    WorkFolder,
+    atomic_folder,
+    from_dead_letter,
+    to_dead_letter,
+)
 from pipeline.pacs.work_item import PacsSeries, State, WorkItem
 from pipeline.review.decisions import require_sendable
 
@@ -32,8 +41,11 @@ Derive = Callable[[Path, str, Path], None]
 REVIEW_POLL_S = 300.0
 
 
-class Source(Peer, Protocol):
-    """A PACS that series can be retrieved from."""
+class Source(Protocol):
+    """A PACS, or a folder, that series can be retrieved from."""
+
+    def list_instances(self, study_uid: str, series_uid: str) -> PacsSeries:
+        """The images that the source has of a series; may raise StillGrowing."""
 
     def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Write every image of a series into a folder, one file each."""
@@ -55,7 +67,10 @@ class Worker:
         return WorkFolder(self.settings.work)
 
     def run_due(self, on_step: Callable[[WorkItem], None] = lambda work: None) -> int:
-        """Do all steps that are due; returns how many were done. on_step: called after each."""
+        """Do all steps that are due; returns how many were done. on_step: called after each.
+
+        Raises NoSpace as `step` does.
+        """
         steps = 0
         remove_sent(self.ledger, self.places, keep_s=self.settings.receive.keep_s)
         try:
@@ -67,23 +82,44 @@ class Worker:
         return steps
 
     def step(self) -> WorkItem | None:
-        """Do one step of the work that is due first; None where nothing is due."""
-        with self.ledger.claim() as work:
-            if work is None:
-                return None
-            if work.starts > self.settings.retry.crashes:
-                return self._mark_dead(work, f"ended its worker {work.starts - 1} times")
-            try:
-                return self._next(work)
-            except Unreachable as error:
-                return self._fail(work, str(error))
-            except (LdctError, Unreadable) as error:
-                return self._mark_dead(work, str(error))
-            except Exception as error:  # such as a full disk, which may pass
-                return self._fail(work, type(error).__name__)
-            except BaseException:
-                self.ledger.undo_start(work)
+        """Do one step of the work that is due first; None where nothing is due.
+
+        Raises NoSpace where there is none; the step is as if it had not begun.
+        """
+        try:
+            with self.ledger.claim() as work:
+                return self._step(work) if work else None
+        except Exception as error:
+            if is_no_space(error):
+                raise NoSpace("no space left") from error
+            raise
+
+    def _step(self, work: WorkItem) -> WorkItem:
+        if work.starts > self.settings.retry.crashes:
+            return self._mark_dead(work, f"ended its worker {work.starts - 1} times")
+        try:
+            return self._next(work)
+        except Exception as error:
+            if is_no_space(error):
+                self._undo_start(work)
                 raise
+            return self._after_error(work, error)
+        except BaseException:
+            self._undo_start(work)
+            raise
+
+    def _after_error(self, work: WorkItem, error: Exception) -> WorkItem:
+        if isinstance(error, StillGrowing):
+            return self.ledger.wait(work, str(error), pause_s=error.wait_s)
+        if isinstance(error, Unreachable):
+            return self._fail(work, str(error))
+        if isinstance(error, LdctError | Unreadable):
+            return self._mark_dead(work, str(error))
+        return self._fail(work, type(error).__name__)
+
+    def _undo_start(self, work: WorkItem) -> None:
+        with suppress(sqlite3.Error):  # the ledger may be what has no space
+            self.ledger.undo_start(work)
 
     def _next(self, work: WorkItem) -> WorkItem:
         if work.state is State.FOUND:
@@ -119,8 +155,9 @@ class Worker:
 
     def _supersede(self, work: WorkItem, present: PacsSeries) -> WorkItem:
         """The series changed since it was found: add what it is now as another piece of work."""
-        if not present.instance_uids:  # a PACS that starts may not know its series yet
-            raise Unreachable("the source has none of its images now")
+        there = len(present.instance_uids)
+        if there < work.instances:  # a PACS that starts, a folder that is being moved
+            raise Unreachable(f"the source has {there or 'none'} of its images now")
         self.ledger.add(
             present,
             work.model,

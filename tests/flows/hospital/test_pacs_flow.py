@@ -72,6 +72,35 @@ def test_what_may_still_grow_is_waited_for_within_the_same_command(ldct, orthanc
     assert "the next step is due in" in worked.err
 
 
+def test_a_folder_of_studies_without_a_pacs_by_the_commands(ldct, tmp_path):
+    register(identity_config())
+    write_ct(tmp_path / "studies" / "in", 1, count=4)
+    (tmp_path / "studies" / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "results").mkdir()
+    described = {
+        "model": "identity",
+        "work": str(tmp_path / "work"),
+        "source": {"folder": str(tmp_path / "studies")},
+        "rules": [{"name": "chest", "body_part": ["CHEST"]}],
+        "send": {"folder": str(tmp_path / "results")},
+        "settle_s": 1,
+    }
+    path = tmp_path / "hospital.yaml"
+    path.write_text(yaml.safe_dump(described))
+    dry = ldct("pacs", "pull", path, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert "1 series found, 1 match, nothing noted" in dry.out
+    assert "1 files or folders of the source cannot be read" in dry.out
+    assert not (tmp_path / "work").exists()
+    assert ldct("pacs", "pull", path, "--json").json["new"] == 1
+    worked = ldct("pacs", "work", path, "--json")
+    assert worked.json["counts"]["sent"] == 1
+    images = [pydicom.dcmread(found) for found in (tmp_path / "results").rglob("*.dcm")]
+    assert {image.SeriesDescription for image in images} == {"AI DENOISED identity v1 | Chest 1"}
+    assert len(images) == 4
+    assert ldct("pacs", "pull", path, "--json").json["new"] == 0
+
+
 def test_failures_are_reported_and_retried(ldct, orthanc, tmp_path):
     register(identity_config())
     orthanc.fill(write_ct(tmp_path / "in", 1))
