@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.endings import json_output, show
+from flows.cli.endings import PARTIAL, json_output, show
 from flows.cli.options import Hospital, Json
 from flows.runtime.progress import console, log
 
@@ -71,10 +71,12 @@ def work(
     """Retrieve, denoise, check, send back and count whatever is due.
 
     May run several times at once, and be killed at any point: a series is done once in effect.
+    Exit code 4 where dead letters wait for a person.
     """
     from flows.hospital.pacs import work_flow
     from flows.hospital.prometheus import worker_callbacks
     from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.work_item import State
 
     settings = load_pacs(hospital)
     with worker_callbacks(settings, metrics, _log_step) as (on_step, on_poll):
@@ -83,6 +85,9 @@ def work(
         json_output.print(report)
     else:
         _counts(report["counts"])
+    if dead := report["counts"][State.DEAD]:
+        console.print(f"{dead} failed for good: see `ldct status`, then `ldct retry`", style="red")
+        raise typer.Exit(PARTIAL)
 
 
 def receive(hospital: Hospital) -> None:

@@ -208,7 +208,7 @@ class LedgerStatus:
 def status(settings: Pacs) -> LedgerStatus:
     """What the ledger says of work that is done, due, held and failed."""
     ledger = Ledger(settings.work)
-    works = ledger.all(*OPEN, State.HELD, State.DEAD)
+    works = ledger.all(*OPEN, State.HELD, State.REJECTED, State.DEAD)
     return LedgerStatus(ledger.counts(), works, WorkFolder(settings.work).unmatched_count())
 
 

@@ -23,7 +23,11 @@ RUNS = 20
 JOBS = ("nightly", "retry", "retrain")
 _OUTCOMES = {"COMPLETED": "ran", "CANCELLED": "skipped", "FAILED": "failed", "CRASHED": "failed"}
 _MESSAGES = {"Deployment concurrency limit reached.": "the previous run had not ended"}
-_WAITS_FOR = {State.HELD: "until ldct pacs release", State.DEAD: "until ldct retry"}
+_WAITS_FOR = {
+    State.HELD: "until ldct pacs release",
+    State.REJECTED: "ended, by a reader",
+    State.DEAD: "until ldct retry",
+}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pipeline.pacs.credentials import Credentials, client_context, credentials
 from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.rules import SeriesFacts, study_dates
+from pipeline.pacs.stow_answer import require_no_failures, require_stored
 from pipeline.pacs.work_item import PacsSeries
 
 # Their messages hold URLs, and with them original UIDs.
@@ -139,7 +140,8 @@ class DicomwebPeer(Peer):
         """Store images by STOW, in requests of at most 64 MiB or one image."""
         for batch in _batches(paths):
             with _network_errors():
-                self._client.store_instances([pydicom.dcmread(path) for path in batch])
+                answer = self._client.store_instances([pydicom.dcmread(path) for path in batch])
+            require_stored(answer)
 
     def _facts(self, series: PacsSeries) -> SeriesFacts:
         """From one image's metadata: QIDO does not return a kernel."""
@@ -176,6 +178,8 @@ def _network_errors() -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as error:
+        if error.response is not None:
+            require_no_failures(error.response)
         code = error.response.status_code if error.response is not None else 0
         kind = Unreachable if code in _TRANSIENT else Refused
         raise kind(f"the DICOMweb service answered {code}") from None

@@ -170,10 +170,16 @@ class Ledger:
         return self._change(work, State.DERIVED, note=reason, due=self.now())
 
     def restart(self, work: WorkItem) -> WorkItem:
-        """Dead work is due again, at the step that failed. Raises ConfigError for other states."""
-        if work.state is not State.DEAD:
-            raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
-        return self._change(work, State(work.stopped_in), note="retried", due=self.now())
+        """Dead work is due again, at the step that failed; rejected work, to be looked at again.
+
+        Raises ConfigError for other states.
+        """
+        if work.state not in (State.DEAD, State.REJECTED):
+            raise ConfigError(
+                f"{work.id} is not dead but {work.state}: there is nothing to retry"
+            )
+        step = State.DERIVED if work.state is State.REJECTED else State(work.stopped_in)
+        return self._change(work, step, note="retried", due=self.now())
 
     def make_due(self, work: WorkItem) -> None:
         """Work that waits for its next attempt is due now."""

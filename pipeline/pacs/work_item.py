@@ -11,8 +11,8 @@ class State(StrEnum):
     """How far a piece of work is: found -> here -> derived -> sent.
 
     here: retrieved or received. derived: the model was applied. held: waits for `ldct pacs
-    release`. dead: failed for good, until `ldct retry`. superseded: the series grew, and is now
-    another piece of work.
+    release`. rejected: by a reader, and not sent. dead: failed for good, until `ldct retry`.
+    superseded: the series grew, and is now another piece of work.
     """
 
     FOUND = "found"
@@ -20,6 +20,7 @@ class State(StrEnum):
     DERIVED = "derived"
     HELD = "held"
     SENT = "sent"
+    REJECTED = "rejected"
     SUPERSEDED = "superseded"
     DEAD = "dead"
 

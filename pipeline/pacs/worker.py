@@ -32,7 +32,7 @@ from pipeline.pacs.work_folder import (
     to_dead_letter,
 )
 from pipeline.pacs.work_item import PacsSeries, State, WorkItem
-from pipeline.review.decisions import require_sendable
+from pipeline.review.decisions import RejectedError, require_sendable
 
 #: Called with (series folder, model version, folder to fill): writes derived series into it, a
 #: folder each, and where there is something to report of them, report.json.
@@ -186,6 +186,8 @@ class Worker:
             try:
                 by_reader = self.settings.release == "reader"
                 require_sendable(self.places.results, folder, accepted=by_reader)
+            except RejectedError as rejected:
+                return self.ledger.advance(work, State.REJECTED, str(rejected))
             except LdctError as reason:
                 return self.ledger.wait(work, str(reason), pause_s=REVIEW_POLL_S)
         sent = sum(send_series(folder, self.destination) for folder in folders)
@@ -225,7 +227,10 @@ def send_series(folder: Path, destination: Peer) -> int:
 
 
 def retry(ledger: Ledger, places: WorkFolder, work: WorkItem) -> WorkItem:
-    """Make work due now: dead work at the step that failed, waiting work at its next attempt."""
+    """Make work due now: dead work at the step that failed, waiting work at its next attempt,
+    rejected work for a reader who thought better of it."""
+    if work.state is State.REJECTED:
+        return ledger.restart(work)
     if work.state is State.DEAD:
         from_dead_letter(places, work)
         return ledger.restart(work)

@@ -22,6 +22,10 @@ ACCEPT, REJECT = "accept", "reject"
 READER = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
 
 
+class RejectedError(LdctError):
+    """A reader rejected the series."""
+
+
 class Policy(BaseModel):
     """Which derived series may be sent to the PACS: any, or only those that a reader accepted."""
 
@@ -113,7 +117,8 @@ def set_policy(root: Path, policy: Policy) -> None:
 
 
 def require_sendable(root: Path, folder: Path, *, accepted: bool = False) -> None:
-    """Raise LdctError unless a derived series may be sent to the PACS.
+    """Raise LdctError unless a derived series may be sent to the PACS; RejectedError, which is
+    one, where a reader rejected it.
 
     Where the policy asks for it, a reader must have accepted the series, and its files must be
     those that were accepted, by an audit log that is whole. accepted: ask for it whatever the
@@ -127,7 +132,7 @@ def require_sendable(root: Path, folder: Path, *, accepted: bool = False) -> Non
     if last is None:
         raise LdctError(f"{name} is not sent: no reader has accepted it (`ldct review {root}`)")
     if last.act == REJECT:
-        raise LdctError(f"{name} is not sent: rejected by {last.reader}: {last.reason}")
+        raise RejectedError(f"{name} is not sent: rejected by {last.reader}: {last.reason}")
     if last.files_sha256 != files_digest(folder):
         raise LdctError(f"{name} is not sent: its files changed since they were accepted")
 

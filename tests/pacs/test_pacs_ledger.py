@@ -205,6 +205,28 @@ def test_a_policy_holds_results_back_until_a_reader_accepts_them(bench):
     assert bench.ledger.get(work.id).state is State.SENT
 
 
+def test_a_rejected_series_is_done_until_the_reader_thinks_better_of_it(bench):
+    work = bench.add()
+    set_policy(bench.places.results, Policy(send="accepted"))
+    bench.worker.run_due()
+    folder = bench.places.result(work.id) / "s-1-test-v1"
+    no = Decision(reader="r1", verdict="reject", reason="smeared vessels")
+    decide(bench.places.results, "case", folder, no)
+    bench.clock.at = bench.ledger.get(work.id).due
+    bench.worker.run_due()
+    rejected = bench.ledger.get(work.id)
+    assert rejected.state is State.REJECTED
+    assert "rejected by r1: smeared vessels" in rejected.note
+    bench.clock.at += 1e6
+    assert bench.worker.run_due() == 0
+    assert bench.ledger.next_due(failed=True) is None  # nothing is waited for
+    assert bench.destination.stored == []
+    decide(bench.places.results, "case", folder, Decision(reader="r1", verdict="accept"))
+    retry(bench.ledger, bench.places, rejected)
+    bench.worker.run_due()
+    assert bench.ledger.get(work.id).state is State.SENT
+
+
 def test_two_workers_at_once_never_hold_the_same_work(tmp_path):
     bench = Bench(tmp_path)
     for number in range(1, 9):

@@ -107,7 +107,9 @@ def test_failures_are_reported_and_retried(ldct, orthanc, tmp_path):
     dead_end = {"dimse": {"host": "127.0.0.1", "port": orthanc.port, "called": "X"}}
     described = hospital(tmp_path, orthanc, send=dead_end, retry={"attempts": 1})
     ldct("pacs", "pull", described)
-    ldct("pacs", "work", described)
+    worked = ldct("pacs", "work", described)
+    assert worked.code == 4
+    assert "1 failed for good" in worked.err
     (row,) = ldct("status", described, "--json").json["open"]
     assert row["state"] == "dead"
     assert row["note"].startswith("no association with X at 127.0.0.1")
