@@ -5,7 +5,8 @@ Prefect schedules the runs and starts each in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import temporary_settings
@@ -52,15 +54,16 @@ def deployments(hospital: Path, schedule: Schedule) -> list[RunnerDeployment]:
     """A deployment for each job.
 
     One run of a job at a time: a run that is due during another one is skipped, since that one
-    does the same work.
+    does the same work. Named after the YAML; asks the Prefect server for others of that name.
     """
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
     jobs = {"nightly": scheduled.nightly, "retry": scheduled.retry, "retrain": scheduled.retrain}
+    name = _free_name(hospital, [job.name for job in jobs.values()])
     return [
         jobs[job].to_deployment(
-            name=hospital.stem,
+            name=name,
             schedule=Cron(cron, timezone=schedule.time_zone),
             concurrency_limit=one_at_a_time,
             parameters={"hospital": str(hospital.absolute())},
@@ -69,6 +72,20 @@ def deployments(hospital: Path, schedule: Schedule) -> list[RunnerDeployment]:
         )
         for job, cron in schedule.times().items()
     ]
+
+
+def _free_name(hospital: Path, flow_names: Iterable[str]) -> str:
+    """The YAML's stem, with a hash of its path where another YAML of that stem has the name."""
+    own = str(hospital.absolute())
+    with get_client(sync_client=True) as client:
+        for flow_name in flow_names:
+            try:
+                found = client.read_deployment_by_name(f"{flow_name}/{hospital.stem}")
+            except ObjectNotFound:
+                continue
+            if found.parameters.get("hospital") != own:
+                return f"{hospital.stem}-{hashlib.sha256(own.encode()).hexdigest()[:8]}"
+    return hospital.stem
 
 
 def serve_jobs(hospital: Path, schedule: Schedule) -> None:

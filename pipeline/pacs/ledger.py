@@ -175,9 +175,7 @@ class Ledger:
         Raises ConfigError for other states.
         """
         if work.state not in (State.DEAD, State.REJECTED):
-            raise ConfigError(
-                f"{work.id} is not dead but {work.state}: there is nothing to retry"
-            )
+            raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
         step = State.DERIVED if work.state is State.REJECTED else State(work.stopped_in)
         return self._change(work, step, note="retried", due=self.now())
 

@@ -116,6 +116,22 @@ def missed(deployment: Deployment, hours: list[int]) -> None:
             )
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_two_schedules_of_the_same_file_name_are_two(tmp_path):
+    chosen = Schedule(time_zone="UTC")
+    made = []
+    for site in ("north", "south", "north"):
+        path = tmp_path / site / "a-hospital-of-two-sites.yaml"
+        made.append({job.flow_name: job.apply() for job in deployments(path, chosen)})
+    assert made[0] == made[2]  # started again, each finds its own
+    assert not set(made[0].values()) & set(made[1].values())
+    with get_client(sync_client=True) as client:
+        kept = [client.read_deployment(found["ldct-nightly"]) for found in made[:2]]
+    assert [Path(row.parameters["hospital"]).parent.name for row in kept] == ["north", "south"]
+    assert kept[0].name == "a-hospital-of-two-sites"
+    assert kept[1].name.startswith("a-hospital-of-two-sites-")
+
+
 async def serve_once(job: RunnerDeployment) -> None:
     runner = Runner(pause_on_shutdown=False)
     await runner.aadd_deployment(job)
