@@ -205,13 +205,21 @@ def register_stage(
     figures: JsonRecord,
     verdict: Verdict,
     seen: Json | None,
+    training: str,
 ) -> ModelCard:
     """Make a new version of the run's model; see Registry.register."""
     from flows.tracking.registry import Registry
 
     with StageProgress("register"):
         return Registry.default().register(
-            model, run, config, data_digest=data_digest, figures=figures, verdict=verdict, seen=seen
+            model,
+            run,
+            config,
+            data_digest=data_digest,
+            figures=figures,
+            verdict=verdict,
+            seen=seen,
+            training=training,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flows.sides import keys_by_side
 from flows.tracking.registry import Registry
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
+from pipeline.core.atomic_files import write_text
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
@@ -100,5 +102,14 @@ def train_and_register(
             figures=figures,
             verdict=verdict,
             seen=task_of(config).traits(store, keys[TRAIN], config),
+            training=_name_of(folder),
         )
     return Trained(card, curve, precision, figures, verdict)
+
+
+def _name_of(folder: Path) -> str:
+    """A name for the trainings in a folder, drawn at the first: it stays where a run goes on."""
+    path = folder / "training.id"
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex + "\n")
+    return path.read_text(encoding="utf-8").strip()

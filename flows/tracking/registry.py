@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,8 @@ import yaml
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from flows.tracking.abandoned_runs import TAG as PROCESS
+from flows.tracking.abandoned_runs import ProcessMark, end_abandoned
 from flows.tracking.mlflow_run import TrackedRun, log_portable
 from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow
 from pipeline.config.load import parse_config
@@ -31,6 +32,7 @@ from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import locked, write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
+from pipeline.core.leftovers import scratch_folder
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
 from pipeline.core.versions import versions
@@ -44,6 +46,8 @@ CHALLENGER = "challenger"
 CARD = "ldct"
 FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
+#: On a version: which training made it, by a name drawn for its folder.
+TRAINING = "training"
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class Registry:
             if client.get_experiment_by_name(config.name) is None:
                 client.create_experiment(config.name, artifact_location=self.artifacts)
         experiment_id = client.get_experiment_by_name(config.name).experiment_id
+        end_abandoned(client)
         tags = {"task": config.task, "data_digest": data_digest, **versions()}
+        tags[PROCESS] = str(ProcessMark.here() or "")
         run = client.create_run(experiment_id, tags=tags, run_name=config.name)
         tracked = TrackedRun(client, run.info.run_id)
         tracked.log_config(config)
@@ -115,23 +121,32 @@ class Registry:
         figures: JsonRecord,
         verdict: Verdict,
         seen: Json | None = None,
+        training: str = "",
     ) -> ModelCard:
         """Make a new version; the first that passes its gate becomes the champion.
 
-        seen: what its training saw (pipeline.inference.traits).
+        seen: what its training saw (pipeline.inference.traits). training: which one it was; a
+        version with the weights that the same one ended with, as a run leaves that was killed
+        after it registered, is taken in place of a new one.
         """
         from pipeline.models.adapters.weights import save_model  # torch and all stages: a
         from pipeline.tasks.base import task_of  # look-up needs neither
 
         client = self.client
         name = config.register_.name
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / CARD
+        with scratch_folder() as scratch:
+            folder = scratch / CARD
             weights_sha256 = save_model(model, config.resolved(), folder)
             write_json(folder / FIGURES, Recorded(figures.to_dict(), verdict).to_dict())
             if seen is not None:
                 write_json(folder / SEEN, seen)
-            client.log_artifacts(run.run_id, scratch)
+            made = (training, weights_sha256, digest(config.resolved()))
+            if known := self._registered(name, made):
+                client.set_tag(run.run_id, "version", known.version)
+                if not known.aliases:
+                    self.give_alias(client, known, passed=verdict.passed)
+                return _card(known)
+            client.log_artifacts(run.run_id, str(scratch))
         logged = log_portable(model, run.run_id)
         tags = {
             "weights_sha256": weights_sha256,
@@ -141,6 +156,7 @@ class Registry:
             "strength": str(model.strength),
             "gate": "passed" if verdict.passed else "failed",
             "headline": json.dumps(task_of(config).headline(figures)),
+            TRAINING: training,
         }
         with _made_by_another():
             if not client.search_registered_models(filter_string=f"name='{name}'"):
@@ -150,6 +166,17 @@ class Registry:
         )
         self.give_alias(client, version, passed=verdict.passed)
         return _card(version)
+
+    def _registered(self, name: str, made: tuple[str, str, str]) -> ModelVersion | None:
+        """The newest version of a model, where this training made it, with these weights and by
+        this configuration (its digest)."""
+        rows = self.client.search_model_versions(f"name='{name}'")
+        newest = max(rows, key=lambda row: int(row.version), default=None)
+        if newest is None or not made[0]:
+            return None
+        tags = (TRAINING, "weights_sha256", "config_digest")
+        same = tuple(newest.tags.get(tag) for tag in tags) == made
+        return self.client.get_model_version(name, newest.version) if same else None
 
     def give_alias(
         self, client: mlflow.MlflowClient, version: ModelVersion, *, passed: bool

@@ -7,21 +7,21 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import LdctError
+from pipeline.core.leftovers import partial_name, remove_leftovers_once
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A partial file beside `path` to write to; it takes `path`'s place once all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffixes stay, as writers choose the format by them.
-    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+    remove_leftovers_once(path.parent)
+    partial = path.with_name(partial_name(path.name))
     try:
         yield partial
         os.replace(partial, path)
@@ -37,7 +37,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     another folder of that name is never overwritten: LdctError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+    remove_leftovers_once(path.parent)
+    partial = path.with_name(partial_name(path.name))
     partial.mkdir()
     try:
         yield partial

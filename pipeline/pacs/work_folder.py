@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import LdctError
+from pipeline.core.leftovers import remove_leftovers_once
 from pipeline.pacs.ledger import private_folder
 from pipeline.pacs.work_item import WorkItem
 
@@ -70,6 +71,7 @@ def atomic_folder(folder: Path, *, mode: int = 0o700) -> Iterator[Path]:
     temporary name is always the same. mode: of the folder, less the process's umask.
     """
     private_folder(folder.parent)
+    remove_leftovers_once(folder.parent)
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=mode)

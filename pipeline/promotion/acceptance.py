@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -12,6 +10,7 @@ from torch import nn
 from pipeline.config.sections import Component
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import LdctError
+from pipeline.core.leftovers import scratch_folder
 from pipeline.core.verdicts import Check
 from pipeline.dicom.read.pixels import read_pixels
 from pipeline.dicom.read.series import Series, find_series
@@ -79,13 +78,13 @@ def _identity(config: DenoiseRun) -> None:
 
 def _export(model: nn.Module, card: ModelCard) -> None:
     phantom = patient_phantom(np.random.default_rng(0), slices=2, matrix=96)
-    with tempfile.TemporaryDirectory() as scratch:
-        write_phantom_series(phantom, Path(scratch) / "source", patient_number=1, seed=0)
-        (source,) = find_series(Path(scratch) / "source").series
-        made, refused, _ = export_denoised(model, card, source, Export(Path(scratch) / "derived"))
+    with scratch_folder() as scratch:
+        write_phantom_series(phantom, scratch / "source", patient_number=1, seed=0)
+        (source,) = find_series(scratch / "source").series
+        made, refused, _ = export_denoised(model, card, source, Export(scratch / "derived"))
         if made is None or refused:
             raise LdctError(f"{len(refused)} slices of the synthetic series were refused")
-        (derived,) = find_series(Path(scratch) / "derived").series
+        (derived,) = find_series(scratch / "derived").series
         _same_padding(source, derived)
 
 

@@ -33,7 +33,7 @@ def identity_config() -> RunConfig:
     )
 
 
-def register(config: RunConfig, *, passed: bool = True):
+def register(config: RunConfig, *, passed: bool = True, training: str = ""):
     window = WindowFigures(
         centre_hu=40.0,
         width_hu=400.0,
@@ -50,4 +50,5 @@ def register(config: RunConfig, *, passed: bool = True):
             data_digest="0" * 64,
             figures=DenoisingResult(overall=overall, patients={}),
             verdict=Verdict.of([Check("gain", 10.0, ">= 1.0", passed)]),
+            training=training,
         )
