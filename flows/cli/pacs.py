@@ -169,11 +169,15 @@ def _log_step(work: WorkItem) -> None:
 
 
 def _log_received(swept: Swept) -> None:
+    from pipeline.pacs.rules import WRONG_CLOCK
+
     said = [f"{swept.added} series complete"]
     if swept.unmatched:
         said.append(f"{swept.unmatched} match no rule (kept in `unmatched`)")
     if swept.cut:
         said.append(f"{swept.cut} studies taken as they are: their sending broke off")
+    if swept.wrong_clock:
+        said.append(f"{swept.wrong_clock} have {WRONG_CLOCK}")
     log("received", ", ".join(said), asdict(swept))
 
 

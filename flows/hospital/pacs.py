@@ -41,6 +41,7 @@ from pipeline.pacs.query import (
     find_candidates,
 )
 from pipeline.pacs.receiver import Receiver, Swept
+from pipeline.pacs.rules import WRONG_CLOCK
 from pipeline.pacs.study_folder import StudyFolderDestination, StudyFolderSource
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
@@ -72,6 +73,8 @@ def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[CandidateSeries]
         counts = add_to_ledger(candidates, Ledger(settings.work), settings, model=model)
     if isinstance(source, StudyFolderSource):
         counts = replace(counts, unreadable=source.unreadable())
+    if number := counts.wrong_clock:
+        log("clock", f"{number} series have {WRONG_CLOCK}", {"wrong_clock": number})
     return candidates, counts
 
 

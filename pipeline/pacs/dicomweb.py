@@ -23,7 +23,7 @@ from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.credentials import Credentials, client_context, credentials
 from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
-from pipeline.pacs.rules import SeriesFacts, study_dates
+from pipeline.pacs.rules import SeriesFacts, first_future, study_dates
 from pipeline.pacs.stow_answer import require_no_failures, require_stored
 from pipeline.pacs.work_item import PacsSeries
 
@@ -104,12 +104,18 @@ class DicomwebPeer(Peer):
     def candidates(
         self, rule: RoutingRule, *, today: date
     ) -> Iterator[tuple[PacsSeries, SeriesFacts]]:
-        """Series that a rule may select, by QIDO: only modality and study date are searched for."""
+        """Series that a rule may select, by QIDO: only modality and study date are searched for.
+
+        Also those of the future, which no rule by date selects: their scanner's clock is wrong.
+        """
         filters: list[dict[str, str]] = [{"Modality": name} for name in rule.modality] or [{}]
         first, last = study_dates(rule.date, today) if rule.date else (None, None)
         if first or last:
-            span = f"{_compact(first)}-{_compact(last)}"
-            filters = [{**each, "StudyDate": span} for each in filters]
+            future = first_future(today)
+            spans = [f"{_compact(first)}-{_compact(last)}"]
+            if last and last < future:
+                spans.append(f"{_compact(future)}-")
+            filters = [{**each, "StudyDate": span} for span in spans for each in filters]
         for each in filters:
             search = partial(self._client.search_for_series, search_filters=each)
             for header in _every_page(search, "SeriesInstanceUID"):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.pacs.hospital_config import Pacs, RoutingRule, StudyFolder
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, match_rules
+from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, has_wrong_clock, match_rules
 from pipeline.pacs.work_item import PacsSeries
 
 
@@ -25,10 +25,14 @@ class CandidateSource(Protocol):
 
 @dataclass(frozen=True)
 class CandidateSeries:
-    """A series of the source, and how it matches each rule."""
+    """A series of the source, and how it matches each rule.
+
+    wrong_clock: its study date is in the future, or from before there was CT.
+    """
 
     series: PacsSeries
     matches: list[RuleMatch]
+    wrong_clock: bool = False
 
     @property
     def rule(self) -> str | None:
@@ -52,13 +56,15 @@ class CandidateSeries:
 
 @dataclass(frozen=True)
 class PullCounts:
-    """How many series were found at the source, match a rule, and are new in the ledger; and how
-    many files and folders of a folder of studies could not be read."""
+    """How many series were found at the source, match a rule, and are new in the ledger; how many
+    files and folders of a folder of studies could not be read; and how many series have a study
+    date that no scanner with a right clock gives."""
 
     asked: int
     matched: int
     new: int
     unreadable: int = 0
+    wrong_clock: int = 0
 
 
 def find_candidates(
@@ -73,7 +79,9 @@ def find_candidates(
         for series, facts in source.candidates(rule, today=today):
             found.setdefault(series.series_uid, (series, facts))
     return [
-        CandidateSeries(series, match_rules(facts, rules, today=today))
+        CandidateSeries(
+            series, match_rules(facts, rules, today=today), has_wrong_clock(facts, today)
+        )
         for series, facts in found.values()
     ]
 
@@ -81,7 +89,8 @@ def find_candidates(
 def count_matches(candidates: list[CandidateSeries]) -> PullCounts:
     """The counts before anything is put into a ledger."""
     matched = sum(candidate.rule is not None for candidate in candidates)
-    return PullCounts(asked=len(candidates), matched=matched, new=0)
+    wrong = sum(candidate.wrong_clock for candidate in candidates)
+    return PullCounts(asked=len(candidates), matched=matched, new=0, wrong_clock=wrong)
 
 
 def add_to_ledger(

@@ -43,7 +43,7 @@ from pipeline.pacs.joining import RECEIVED, join_earlier, put_away, remove_sent
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.open_associations import OpenAssociations, marks
 from pipeline.pacs.peer import Peer
-from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, match_rules
+from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, has_wrong_clock, match_rules
 from pipeline.pacs.work_folder import WorkFolder, sync
 from pipeline.pacs.work_item import PacsSeries, State
 
@@ -73,16 +73,21 @@ SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
 @dataclass(frozen=True)
 class Swept:
-    """How many series were added to the ledger and match no rule, and how many studies are taken
-    although the association that sent them broke off."""
+    """How many series were added to the ledger and match no rule, how many studies are taken
+    although the association that sent them broke off, and how many series have a study date that
+    no scanner with a right clock gives."""
 
     added: int = 0
     unmatched: int = 0
     cut: int = 0
+    wrong_clock: int = 0
 
     def __add__(self, other: Swept) -> Swept:
         return Swept(
-            self.added + other.added, self.unmatched + other.unmatched, self.cut + other.cut
+            self.added + other.added,
+            self.unmatched + other.unmatched,
+            self.cut + other.cut,
+            self.wrong_clock + other.wrong_clock,
         )
 
     def __bool__(self) -> bool:
@@ -238,11 +243,13 @@ class Receiver:
     def _add_to_ledger(self, study: Path) -> Swept:
         """Add a study's series to the ledger, then move their files: after a kill between the two
         the next sweep moves them, and the worker waits for them."""
-        added = unmatched = 0
+        added = unmatched = wrong_clock = 0
         cut = bool(marks(study))
         for folder in _with_images(study):
             parts = join_earlier(folder, _series_uid(folder), self.ledger, self.places)
-            received, rule = _series_in(folder), self._rule(folder)
+            received, facts = _series_in(folder), _facts(folder)
+            rule = self._rule(facts)
+            wrong_clock += has_wrong_clock(facts, self.today())
             if rule is None:
                 _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
                 put_away([part for part in parts if part.work is None], self.ledger, self.places)
@@ -264,11 +271,9 @@ class Receiver:
             # Else it came before, and is in process or done.
             added += 1
         shutil.rmtree(study)
-        return Swept(added, unmatched, cut=int(cut))
+        return Swept(added, unmatched, int(cut), wrong_clock)
 
-    def _rule(self, folder: Path) -> str | None:
-        paths = _files(folder)
-        facts = SeriesFacts.of(_read_header(paths[0], ATTRIBUTES), len(paths))
+    def _rule(self, facts: SeriesFacts) -> str | None:
         return first_match(match_rules(facts, self.settings.rules, today=self.today()))
 
 
@@ -281,6 +286,11 @@ def _refused(status: int, comment: str) -> Dataset:
 
 def _read_header(source: Path | BytesIO, names: tuple[str, ...]) -> pydicom.Dataset:
     return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(names))
+
+
+def _facts(folder: Path) -> SeriesFacts:
+    paths = _files(folder)
+    return SeriesFacts.of(_read_header(paths[0], ATTRIBUTES), len(paths))
 
 
 def _series_uid(folder: Path) -> str:

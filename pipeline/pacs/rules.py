@@ -23,6 +23,11 @@ ATTRIBUTES = (
 )
 
 
+#: The first patient was scanned on 1 October 1971; a clock that lost its time begins in 1970.
+FIRST_CT = date(1971, 10, 1)
+WRONG_CLOCK = "a study date that no right clock gives: look at the scanner's"
+
+
 @dataclass(frozen=True)
 class SeriesFacts:
     """What is known of a series before it is retrieved.
@@ -52,6 +57,18 @@ class SeriesFacts:
             instances=instances,
             ours=bool(own_equipment(header)) or description.startswith(MARKINGS),
         )
+
+
+def has_wrong_clock(facts: SeriesFacts, today: date) -> bool:
+    """Whether a series' study date is none that a scanner with a right clock gives: in the future
+    (a day ahead may be another time zone's), or from before there was CT."""
+    at = facts.study_date
+    return at is not None and (at >= first_future(today) or at < FIRST_CT)
+
+
+def first_future(today: date) -> date:
+    """The first study date that lies in the future in every time zone."""
+    return today + timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ def _reasons(facts: SeriesFacts, rule: RoutingRule, today: date) -> list[Reason]
         met = re.search(rule.description, facts.description, re.IGNORECASE) is not None
         reasons.append(Reason(f"description like {rule.description}", facts.description, met))
     if rule.date is not None:
-        reasons.append(_date_within(rule.date, facts.study_date, today))
+        reasons.append(_date_within(rule.date, facts, today))
     return reasons
 
 
@@ -125,12 +142,16 @@ def _one_of(name: str, allowed: tuple[str, ...], found: str) -> Reason:
     return Reason(f"{name} one of {', '.join(allowed)}", found, met)
 
 
-def _date_within(dates: Dates, found: date | None, today: date) -> Reason:
+def _date_within(dates: Dates, facts: SeriesFacts, today: date) -> Reason:
+    found = facts.study_date
     first, last = study_dates(dates, today)
     met = found is not None and (first or found) <= found <= (last or found)
     condition = f"study date {first or 'any'} to {last or 'any'}"
     # The date itself identifies a patient together with little else: it is not shown.
-    return Reason(condition, "a date" if found else "", met)
+    shown = "a date" if found else ""
+    if has_wrong_clock(facts, today):
+        shown = WRONG_CLOCK
+    return Reason(condition, shown, met)
 
 
 def study_dates(dates: Dates, today: date) -> tuple[date | None, date | None]:

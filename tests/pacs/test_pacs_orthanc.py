@@ -26,7 +26,7 @@ from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dicomweb, Dimse, Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
-from pipeline.pacs.query import PullCounts, add_to_ledger, find_candidates
+from pipeline.pacs.query import PullCounts, add_to_ledger, count_matches, find_candidates
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State
@@ -106,6 +106,21 @@ def test_the_loop_over_dicomweb(orthanc, service, entity, tmp_path, way):
     # What was sent back is there to be found, and is not taken for an original.
     assert pull() == PullCounts(asked=3, matched=1, new=0)
     assert worker.run_due() == 0
+
+
+def test_a_series_of_a_wrong_clock_is_told_of_although_no_rule_by_date_asks_for_it(
+    orthanc, service, tmp_path
+):
+    orthanc.fill(write_ct(tmp_path, 1, StudyDate="20261120"))
+    orthanc.fill(write_ct(tmp_path, 2, StudyDate="20361120"))
+    orthanc.fill(write_ct(tmp_path, 3, StudyDate="20251120"))
+    rule = RoutingRule.model_validate({"name": "chest", "date": {"within_days": 2}})
+    candidates = find_candidates(DicomwebPeer(service), [rule], today=TODAY)
+    counts = count_matches(candidates)
+    assert (counts.asked, counts.matched, counts.wrong_clock) == (2, 1, 1)
+    shown = [str(c.to_dict(KEY)["rules"]) for c in candidates if c.wrong_clock]
+    assert "look at the scanner's" in shown[0]
+    assert "2036" not in shown[0]
 
 
 def test_what_is_retrieved_is_what_was_stored(orthanc, service, tmp_path):
@@ -218,6 +233,16 @@ def test_a_received_study_goes_the_whole_way(orthanc, entity, reception, tmp_pat
     assert len(list(reception.places.unmatched.rglob("*.dcm"))) == 3
     names = " ".join(str(path) for path in reception.settings.work.rglob("*"))
     assert not [secret for secret in ("826.0.1", "Geheim") if secret in names]
+
+
+def test_a_received_series_of_a_wrong_clock_is_told_of(orthanc, reception, tmp_path):
+    orthanc.fill(write_ct(tmp_path / "in", 1, StudyDate="20990101"))
+    orthanc.fill(write_ct(tmp_path / "in", 2, StudyDate="20260101"))
+    reception.send(1)
+    reception.send(2)
+    reception.wait_closed()
+    swept = reception.receiver.sweep()
+    assert (swept.added, swept.wrong_clock) == (2, 1)
 
 
 def test_a_study_sent_twice_is_processed_once(orthanc, reception, tmp_path):

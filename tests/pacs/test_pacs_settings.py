@@ -21,7 +21,7 @@ from pipeline.pacs.hospital_config import Dicomweb, Dimse, Login, RoutingRule, l
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.rules import SeriesFacts, first_match, match_rules
+from pipeline.pacs.rules import SeriesFacts, first_match, has_wrong_clock, match_rules
 
 MINIMAL = {
     "model": "redcnn",
@@ -159,9 +159,30 @@ def test_rules(rule, changes, expected):
     chosen = RoutingRule.model_validate({"name": "r", **rule})
     matches = match_rules(facts(**changes), [chosen], today=datetime.date(2026, 11, 21))
     assert (first_match(matches) == "r") is expected
+    assert not has_wrong_clock(facts(**changes), datetime.date(2026, 11, 21))
     assert "2026-11-20" not in " ".join(
         reason.found for match in matches for reason in match.reasons
     )
+
+
+@pytest.mark.parametrize(
+    ("study_date", "wrong"),
+    [
+        (datetime.date(2026, 11, 22), False),  # tomorrow, further east
+        (datetime.date(2026, 11, 23), True),
+        (datetime.date(2099, 1, 1), True),
+        (datetime.date(1970, 1, 1), True),  # a clock without its battery
+        (datetime.date(1998, 1, 1), False),
+        (None, False),
+    ],
+)
+def test_a_clock_that_is_wrong_is_told_from_a_date_that_is_old(study_date, wrong):
+    today = datetime.date(2026, 11, 21)
+    found = facts(study_date=study_date)
+    assert has_wrong_clock(found, today) is wrong
+    rule = RoutingRule.model_validate({"name": "r", "date": {"within_days": 1}})
+    ((*_, last),) = (match.reasons for match in match_rules(found, [rule], today=today))
+    assert ("look at the scanner's" in last.found) is wrong
 
 
 @pytest.fixture
