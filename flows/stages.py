@@ -128,7 +128,10 @@ def train_stage(
             run.log_precision(chosen.used)
             progress_log("precision", f"train: in {chosen.used}, {chosen.why}", chosen.to_dict())
 
-        model = training.run(log, on_precision)
+        def on_damage(fault: str) -> None:
+            progress_log("damaged", f"train: {fault}", {"file": "checkpoint"})
+
+        model = training.run(log, on_precision, on_damage)
     return model, [curve[iteration] for iteration in sorted(curve)], precision
 
 

@@ -17,16 +17,39 @@ from pipeline.core.leftovers import partial_name, remove_leftovers_once
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A partial file beside `path` to write to; it takes `path`'s place once all went well."""
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A partial file beside `path` to write to; it takes `path`'s place once all went well.
+
+    durable: it outlasts a power cut; not needed of what is made again by repeating the command.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_once(path.parent)
     partial = path.with_name(partial_name(path.name))
     try:
         yield partial
+        if durable:
+            sync(partial)
         os.replace(partial, path)
+        if durable:
+            sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush one file, or the names in one folder, to the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush a folder and all in it to the disk."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
 
 
 @contextmanager
@@ -43,7 +66,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            sync_tree(partial)
             os.replace(partial, path)
+            sync(path.parent)
         elif not path.is_dir() or _contents(path) != _contents(partial):
             raise LdctError(f"{path} exists and holds something else; choose another folder")
     finally:

@@ -11,9 +11,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.atomic_files import replacing
+from pipeline.core.atomic_files import replacing, sync
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_folder import WorkFolder, sync
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, WorkItem
 
 #: How work on a received series is called in the ledger.

@@ -32,6 +32,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
+from pipeline.core.atomic_files import sync
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Unreadable
@@ -44,7 +45,7 @@ from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.open_associations import OpenAssociations, marks
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, has_wrong_clock, match_rules
-from pipeline.pacs.work_folder import WorkFolder, sync
+from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import PacsSeries, State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from pipeline.core.atomic_files import locked
+from pipeline.core.atomic_files import locked, sync
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.dicom.read.files import read_dataset
 from pipeline.pacs.folder_index import FolderIndex, IndexedFile
 from pipeline.pacs.hospital_config import RoutingRule
 from pipeline.pacs.peer import Peer, Refused, StillGrowing, Unreachable
 from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts
-from pipeline.pacs.work_folder import atomic_folder, sync
+from pipeline.pacs.work_folder import atomic_folder
 from pipeline.pacs.work_item import PacsSeries
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.atomic_files import write_json
+from pipeline.core.atomic_files import sync, sync_tree, write_json
 from pipeline.core.errors import LdctError
 from pipeline.core.leftovers import remove_leftovers_once
 from pipeline.pacs.ledger import private_folder
@@ -100,19 +100,3 @@ def from_dead_letter(places: WorkFolder, work: WorkItem) -> None:
         private_folder(places.series(work.id).parent)
         os.replace(folder / "series", places.series(work.id))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush a folder and all in it to the disk: acknowledged images outlast a power cut."""
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    """Flush one file, or the names in one folder, to the disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

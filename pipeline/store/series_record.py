@@ -30,13 +30,13 @@ class SeriesRecord:
     input_digest: str = ""
 
     @classmethod
-    def from_json(cls, text: str) -> SeriesRecord:
-        """The record in a JSON file; fields of other versions are left out."""
-        found = json.loads(text)
+    def from_dict(cls, found: dict[str, Any]) -> SeriesRecord:
+        """What to_dict gave; fields of other versions are left out. Raises TypeError where one is
+        missing."""
         return cls(**{one.name: found[one.name] for one in fields(cls) if one.name in found})
 
     def to_dict(self) -> dict[str, Any]:
-        """What from_json reads."""
+        """What from_dict reads."""
         return asdict(self)
 
     @property

@@ -29,12 +29,23 @@ from pipeline.core.atomic_files import locked, replacing, write_json
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
+from pipeline.store.damage import (
+    INGEST_AGAIN,
+    holds_voxels,
+    read_json,
+    read_json_or_none,
+    require_voxels,
+)
 from pipeline.store.series_record import SeriesRecord
 
 INDEX = "index.json"
 VERSION = 2
 #: Names the cached input that a real low-dose series is.
 REAL = "real"
+_MEND_INDEX = (
+    "restore it from a backup, or delete it and ingest again: patients' sides follow from this "
+    "installation's key, but for those of a published split, which is to be recorded again"
+)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -47,7 +58,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             with self._index() as index:
                 version = index.setdefault("version", VERSION)
-        except (OSError, json.JSONDecodeError) as error:
+        except OSError as error:
             raise ConfigError(f"cannot use {path} as a store: {error}") from error
         if version != VERSION:
             raise ConfigError(
@@ -79,8 +90,8 @@ class Store:
             input_digest = volume_digest(real_input)
         with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
             digest = pool.submit(volume_digest, volume)
-            if all(path.exists() for path in paths):
-                known = self.record(key)
+            known = self._whole_record(key) if all(path.exists() for path in paths) else None
+            if known is not None:
                 same_input = real_input is None or known.input_digest == input_digest
                 if same_input and known.digest == digest.result():
                     self._update_record(key, known, patient, volume.provenance)
@@ -122,12 +133,36 @@ class Store:
         return {path.stem: self.record(path.stem) for path in names}
 
     def record(self, key: str) -> SeriesRecord:
-        """The record of one series; FileNotFoundError where the store has none of this key."""
-        return SeriesRecord.from_json(self._record_path(key).read_text(encoding="utf-8"))
+        """The record of one series; FileNotFoundError where the store has none of this key.
+
+        Raises ConfigError where it is damaged.
+        """
+        path = self._record_path(key)
+        try:
+            return SeriesRecord.from_dict(read_json(path, INGEST_AGAIN))
+        except TypeError as error:
+            raise ConfigError(
+                f"cannot use {path}, which is damaged ({error}): {INGEST_AGAIN}"
+            ) from error
+
+    def _whole_record(self, key: str) -> SeriesRecord | None:
+        """The record of a series whose files are all long enough; None where it is damaged."""
+        try:
+            record = self.record(key)
+        except ConfigError:
+            return None
+        paths = [self._volume_path(key), self._valid_path(key)]
+        paths += [self.degraded_path(key, REAL)] if record.input_digest else []
+        return record if all(holds_voxels(path, record.shape) for path in paths) else None
 
     def load(self, key: str) -> Volume:
-        """A stored series; the image is memory-mapped, so slices are read when touched."""
+        """A stored series; the image is memory-mapped, so slices are read when touched.
+
+        Raises ConfigError where its files are damaged.
+        """
         record = self.record(key)
+        require_voxels(self._volume_path(key), record.shape)
+        require_voxels(self._valid_path(key), record.shape)
         stored = nibabel.load(self._volume_path(key)).dataobj
         # NIfTI runs (column, row, slice) with the column fastest: the transpose is C order.
         image = np.asanyarray(stored).T
@@ -154,7 +189,7 @@ class Store:
         facts = {"digest": labelmap.digest, "grid": volume.grid_digest}
         sidecar = path.with_suffix(".json")
         if path.exists() and sidecar.exists():
-            known = json.loads(sidecar.read_text(encoding="utf-8"))
+            known = read_json_or_none(sidecar) or {}
             if known | facts == known and known["source"] == labelmap.source:
                 return False
         sidecar.unlink(missing_ok=True)  # until the new labels are whole, it must not describe them
@@ -178,7 +213,7 @@ class Store:
         if name not in self.label_names(key):
             there = ", ".join(self.label_names(key)) or "none"
             raise NothingUsableError(f"series {key} has no labels {name!r}; it has: {there}")
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = read_json(path.with_suffix(".json"), INGEST_AGAIN)
         if record["grid"] != self.record(key).grid_digest:
             raise NothingUsableError(f"labels {name!r} of {key} are of another grid: ingest again")
         return LabelMap(
@@ -228,7 +263,7 @@ class Store:
 
     def _read_index(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / INDEX).read_text(encoding="utf-8"))
+            return read_json(self.path / INDEX, _MEND_INDEX)
         except FileNotFoundError:
             return {}
 

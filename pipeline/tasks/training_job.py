@@ -12,6 +12,7 @@ from pipeline.core.types import Json
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.training.checkpoint import OnDamage
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import Log, train
 from pipeline.training.precision import Precision
@@ -45,14 +46,20 @@ class TrainingJob:
         return cls(config.resolved(), paths[0], keys, validation, paths[1])
 
     def run(
-        self, log: Log, on_precision: Callable[[Precision], None] = lambda precision: None
+        self,
+        log: Log,
+        on_precision: Callable[[Precision], None] = lambda precision: None,
+        on_damage: OnDamage = lambda fault: None,
     ) -> ModelAdapter:
         """Train (pipeline.training.loop), together with whoever waits in `join_as_worker`."""
         process_group().broadcast(asdict(self))
-        return self._run(log, on_precision)
+        return self._run(log, on_precision, on_damage)
 
     def _run(
-        self, log: Log, on_precision: Callable[[Precision], None] = lambda precision: None
+        self,
+        log: Log,
+        on_precision: Callable[[Precision], None] = lambda precision: None,
+        on_damage: OnDamage = lambda fault: None,
     ) -> ModelAdapter:
         config, store = parse_config(self.config), Store.existing(Path(self.store))
         task, settings = task_of(config), config.train
@@ -64,6 +71,7 @@ class TrainingJob:
             log=log,
             data_digest=store.data_digest([*self.keys, *self.validation]),
             on_precision=on_precision,
+            on_damage=on_damage,
             selection=task.selection(store, config, self.validation),
         )
 

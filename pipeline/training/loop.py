@@ -20,10 +20,10 @@ from pipeline.config.component import build, named
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Train
-from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
+from pipeline.training.checkpoint import Checkpoint, OnDamage
 from pipeline.training.device import choose_device, has_bf16
 from pipeline.training.distributed import ProcessGroup, process_group
 from pipeline.training.finite import (
@@ -43,19 +43,6 @@ Log = Callable[[dict[str, float], int], None]
 UNTOLD = {"used": "fp32", "why": "the checkpoint is of a version that did not tell"}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a training is kept: a file of its own for each configuration and data set."""
-
-    folder: Path
-    identity: str
-
-    @property
-    def path(self) -> Path:
-        """The file; the same configuration and data give the same name."""
-        return self.folder / f"checkpoint-{self.identity[:16]}.pt"
-
-
 def train(
     config: RunConfig,
     dataset: Dataset,
@@ -65,6 +52,7 @@ def train(
     data_digest: str,
     selection: BestWeights | None = None,
     on_precision: Callable[[Precision], None] = lambda precision: None,
+    on_damage: OnDamage = lambda fault: None,
 ) -> ModelAdapter:
     """Train the run's model on `dataset` and return it in fp32 on the CPU, in eval mode.
 
@@ -73,7 +61,8 @@ def train(
     under the digest of configuration and data, so that another run never resumes from it. log
     gets metrics and the iteration; a resumed training first repeats what was logged before.
     selection: chooses the weights to return; by default the last ones are. on_precision gets
-    what is computed in, once that is known and where it changes.
+    what is computed in, once that is known and where it changes. on_damage is told of a damaged
+    checkpoint whose predecessor the training goes on from; without one ConfigError is raised.
 
     Raises NotFiniteError where a loss, a gradient or a weight is not finite; where
     `train.precision: auto` had chosen bf16, the training goes on in fp32 from its last
@@ -81,7 +70,9 @@ def train(
     """
     require_step_for(process_group(), config)
     identity = digest([_what_training_depends_on(config), data_digest])
-    attempt = Attempt(config, dataset, Checkpoint(folder, identity), selection, on_precision)
+    attempt = Attempt(
+        config, dataset, Checkpoint(folder, identity), selection, on_precision, on_damage
+    )
     try:
         return attempt.run(log)
     except NotFiniteError as error:
@@ -100,6 +91,7 @@ class Attempt:
     checkpoint: Checkpoint
     selection: BestWeights | None
     on_precision: Callable[[Precision], None]
+    on_damage: OnDamage
 
     def run(self, log: Log, precision: Precision | None = None) -> ModelAdapter:
         """precision: what to compute in whatever the configuration says, after another failed."""
@@ -113,7 +105,8 @@ class Attempt:
             self.selection.forget()
         loop = Loop(model, step, device, settings, self.checkpoint, self.selection, own)
         # What came before a failure was logged when it came.
-        done = loop.resume(log if precision is None else lambda metrics, iteration: None)
+        again = log if precision is None else lambda metrics, iteration: None
+        done = loop.resume(again, self.on_damage)
         loop.precision = precision or self._precision(device, loop.precision if done else None)
         self.on_precision(loop.precision)
         loop.run(self.dataset, start=done, log=log)
@@ -271,18 +264,19 @@ class Loop:
             "generators": _generators(self.device),
             "selection": self.selection.state_dict() if self.selection else {},
         }
-        with replacing(self.checkpoint.path) as partial:
-            torch.save(state, partial)
+        self.checkpoint.save(state)
 
-    def resume(self, log: Log) -> int:
-        """Load the checkpoint, if any; returns the iterations already done."""
-        path = self.checkpoint.path
-        there = path.exists()
+    def resume(self, log: Log, on_damage: OnDamage = lambda fault: None) -> int:
+        """Load the checkpoint, if any; returns the iterations already done.
+
+        on_damage, and what is raised: as of Checkpoint.load.
+        """
         message = "the processes do not all see the checkpoint; they need one disk"
-        self.process_group.require_same(int(there), message)
-        if not there:
+        self.process_group.require_same(int(self.checkpoint.exists()), message)
+        state = self.checkpoint.load(self.device, on_damage)
+        self.process_group.require_same(state["iteration"] if state else 0, message)
+        if state is None:
             return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.step.load_state_dict(state["step"])
         _set_generators(state["generators"])

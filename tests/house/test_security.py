@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from pipeline.config.load import parse_config
 from pipeline.config.names import digest
 from pipeline.core.atomic_files import replacing
+from pipeline.core.errors import ConfigError
 from pipeline.core.sanitise import printable_line
 from pipeline.dicom.read.files import files_below, read_dataset
 from pipeline.dicom.read.series import find_series
@@ -126,6 +127,9 @@ def test_a_checkpoint_that_is_a_pickle_runs_nothing(tmp_path: Path) -> None:
     (checkpoint,) = tmp_path.glob("checkpoint-*.pt")
     with replacing(checkpoint) as partial:
         torch.save(Bomb(fired), partial)
+    with pytest.raises(ConfigError, match="SHA-256"):
+        once()
+    checkpoint.with_suffix(".sha256").unlink()  # whoever can write the one can remove the other
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         once()
     assert not fired.exists()

@@ -70,7 +70,7 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+    return sorted(folder.glob("checkpoint-*.pt"))
 
 
 class Killed(Exception):

@@ -292,7 +292,7 @@ def _encoded(dataset: Dataset) -> bytes:
 
 def _write(content: bytes, path: Path) -> None:
     if not path.exists():
-        with replacing(path) as partial:
+        with replacing(path, durable=False) as partial:
             partial.write_bytes(content)
     elif not path.is_file() or path.read_bytes() != content:
         raise LdctError(f"{path} exists and holds something else; choose another folder")
