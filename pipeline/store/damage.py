@@ -11,6 +11,10 @@ from pipeline.core.errors import ConfigError
 
 #: Before the voxels: NIfTI-1's header and extension flag; a NumPy array's, in steps of 64.
 NIFTI_HEADER_BYTES, NPY_HEADER_BYTES = 352, 128
+MEND_INDEX = (
+    "restore it from a backup, or delete it and ingest again: patients' sides follow from this "
+    "installation's key, but for those of a published split, which is to be recorded again"
+)
 INGEST_AGAIN = "ingest its source again (`ldct ingest`), which mends it"
 
 

@@ -31,6 +31,7 @@ from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
 from pipeline.store.damage import (
     INGEST_AGAIN,
+    MEND_INDEX,
     holds_voxels,
     read_json,
     read_json_or_none,
@@ -42,10 +43,6 @@ INDEX = "index.json"
 VERSION = 2
 #: Names the cached input that a real low-dose series is.
 REAL = "real"
-_MEND_INDEX = (
-    "restore it from a backup, or delete it and ingest again: patients' sides follow from this "
-    "installation's key, but for those of a published split, which is to be recorded again"
-)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -263,7 +260,7 @@ class Store:
 
     def _read_index(self) -> dict[str, Any]:
         try:
-            return read_json(self.path / INDEX, _MEND_INDEX)
+            return read_json(self.path / INDEX, MEND_INDEX)
         except FileNotFoundError:
             return {}
 
