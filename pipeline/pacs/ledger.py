@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.atomic_files import sync
+from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger_file import LOCKS, open_ledger
@@ -282,10 +283,18 @@ class Ledger:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that only its owner can enter, where there is none. Raises ConfigError."""
+    """Make a folder that only its owner can enter, where there is none, for good.
+
+    Raises ConfigError where it cannot be made, and OSError where there is no space.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in made:
+            sync(folder.parent)
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise ConfigError(f"cannot make the folder {path}: {error.strerror}") from error
 
 

@@ -309,6 +309,8 @@ def _move(folder: Path, place: Path) -> None:
     private_folder(place.parent)
     if not place.exists():
         os.replace(folder, place)
+        sync(place.parent)
+        sync(folder.parent)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from helpers.pacs_bench import MODEL, Bench
 
 from flows.hospital.space import WaitForSpace
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.pacs import receiver as receiver_module
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.ledger import Ledger
@@ -132,6 +134,29 @@ def test_a_receiver_without_space_refuses_and_goes_on(tmp_path, monkeypatch):
         assert work.instances == 3
     finally:
         server.shutdown()
+
+
+def test_an_acknowledged_image_outlasts_a_power_cut(tmp_path, monkeypatch):
+    """The file and every folder on the way to it are flushed, however new they are."""
+    chosen = settings(tmp_path / "work")
+    receiver = Receiver(chosen, Ledger(chosen.work), MODEL, KEY)
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    receiver._save(b"image", "study", "series", "image")
+    incoming = receiver.places.incoming
+    folders = [incoming / "study" / "series", incoming / "study", incoming, chosen.work]
+    assert {str(folder) for folder in folders} <= set(flushed)
+    assert any(name.endswith("series/.image.dcm") for name in flushed)
+    flushed.clear()
+    work = receiver.places.root / "series" / "w-1"
+    receiver_module._move(incoming / "study" / "series", work)
+    assert {str(work.parent), str(incoming / "study")} <= set(flushed)
 
 
 def _full(*_: object, **__: object) -> None:
