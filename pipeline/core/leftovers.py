@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: `.partial-PID-RANDOM-NAME`; versions of before, and some libraries, give no number.
@@ -55,12 +55,15 @@ def remove_leftovers(folder: Path, pattern: re.Pattern[str] = _PARTIAL) -> int:
     except OSError:
         return 0
     for entry, match in entries:
-        if match and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-            removed += _remove(Path(entry.path), match["pid"])
+        if match:
+            with suppress(OSError):  # its own process, or another sweep, was first
+                removed += _remove(Path(entry.path), match["pid"])
     return removed
 
 
 def _remove(path: Path, pid: str | None) -> bool:
+    if path.lstat().st_uid != os.geteuid():
+        return False
     idle_s = time.time() - _changed(path)
     if pid is None:
         abandoned = idle_s > UNNUMBERED_IDLE_S

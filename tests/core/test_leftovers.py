@@ -109,5 +109,16 @@ def test_temporary_weights_are_removed_at_the_next_start(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_goes_while_it_is_looked_at_is_no_error(tmp_path, monkeypatch):
+    """Two sweeps at once, or the process that made it ends in good order."""
+    gone = tmp_path / ".partial-999999999-abcdef01-a"
+    gone.write_text("")
+    age(gone, 2)
+    listed = list(os.scandir(tmp_path))
+    gone.unlink()
+    monkeypatch.setattr(os, "scandir", lambda _: listed)
+    assert remove_leftovers(tmp_path) == 0
+
+
 def test_a_partial_name_keeps_its_suffixes():
     assert partial_name("a.nii.gz").endswith("-a.nii.gz")
