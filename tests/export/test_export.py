@@ -100,7 +100,7 @@ def test_a_series_and_its_difference_are_handed_over_without_a_new_finding(
     for program in (dicom3tools.IOD_PROGRAM, dicom3tools.ENTITY_PROGRAM):
         require_program(program)
     series = some_slices(test_data / "ct" / name, tmp_path / "in")
-    report, refused = export_denoised(
+    report, refused, _ = export_denoised(
         Smoothing(), CARD, series, Export(tmp_path / "out", syntax=syntax, difference=True)
     )
     assert report is not None
@@ -185,7 +185,7 @@ def test_a_simulated_series_is_checked_too(tmp_path, monkeypatch):
     save(ct_slice(0, np.tile(ramp(), (4, 4))), tmp_path / "source" / "0.dcm")
     series = only_series(tmp_path / "source")
     physics = LowDoseCT(dose_fraction=0.25, views=60)
-    report, _ = export_simulated(physics, series, Export(tmp_path / "good"), seed=1)
+    report, *_ = export_simulated(physics, series, Export(tmp_path / "good"), seed=1)
     assert report is not None
     assert report.details["check"]["problems"] == 0
     breaking(monkeypatch, lambda header: delattr(header, "DerivationDescription"))
@@ -358,7 +358,7 @@ def test_a_difference_says_so_and_from_what(small, tmp_path):
 def test_a_model_that_changes_nothing_has_a_difference_of_nothing(tmp_path):
     write_series(tmp_path / "source", 2)
     series = only_series(tmp_path / "source")
-    report, _ = export_denoised(
+    report, *_ = export_denoised(
         nn.Identity(), CARD, series, Export(tmp_path / "out", difference=True)
     )
     assert report is not None

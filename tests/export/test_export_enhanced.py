@@ -244,7 +244,7 @@ def test_what_the_source_lacks_is_told_where_it_is_filled(tmp_path):
                 del dataset[name]
 
     write_series(tmp_path / "source", 3, edit=bare)
-    report, _ = export(only_series(tmp_path / "source"), tmp_path / "out", enhanced=True)
+    report, *_ = export(only_series(tmp_path / "source"), tmp_path / "out", enhanced=True)
     assert report is not None
     told = " ".join(report.details["warnings"])
     assert "ManufacturerModelName" in told
@@ -269,7 +269,7 @@ def test_slices_with_a_frame_of_reference_each_have_the_first_and_it_is_told(tmp
 
     write_series(tmp_path / "source", 3, edit=apart)
     series = only_series(tmp_path / "source")
-    report, _ = export(series, tmp_path / "out", enhanced=True)
+    report, *_ = export(series, tmp_path / "out", enhanced=True)
     assert report is not None
     assert "3 values of FrameOfReferenceUID" in " ".join(report.details["warnings"])
     image = pydicom.dcmread(tmp_path / "out" / "CT.dcm")

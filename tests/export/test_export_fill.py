@@ -29,7 +29,7 @@ FILL = Fill(moves=120, follow=60, pool=32)
 
 
 def filled_series(folder: Path, out: Path, request: FillRequest) -> ExportReport:
-    report, refusals = export_filled(waves(), CARD, only_series(folder), Export(out), request)
+    report, refusals, _ = export_filled(waves(), CARD, only_series(folder), Export(out), request)
     assert report is not None
     assert refusals == []
     return report
@@ -119,7 +119,7 @@ def test_missing_slices_are_asked_for_and_never_dicom(tmp_path: Path) -> None:
     assert {refusal.disposition for refusal in refused.refusals} == {Disposition.QUARANTINED}
     series = find_series(source, intake=IngestOptions(gaps="slices")).series[0]
     out = tmp_path / "out"
-    done, _ = export_filled(waves(), CARD, series, Export(out), FillRequest(MISSING, fill=FILL))
+    done, *_ = export_filled(waves(), CARD, series, Export(out), FillRequest(MISSING, fill=FILL))
     assert done is not None
     assert done.details["made_up"] == [
         {"slice": 3, "position_mm": 5.0},

@@ -92,7 +92,7 @@ def series_of(folder: Path, count: int, *, blank: tuple[int, ...] = ()) -> Serie
 @pytest.mark.parametrize("count", [1, 2, 4, 11])
 def test_the_stream_gives_what_the_whole_volume_gives(tmp_path, model, count):
     series = series_of(tmp_path / "in", count)
-    report, refused = export_denoised(model, CARD, series, Export(tmp_path / "out"))
+    report, refused, _ = export_denoised(model, CARD, series, Export(tmp_path / "out"))
     output_hu = whole(model, read_volume(series).volume.image_hu)
     clipped = write_derived(output_hu, series, OPERATION, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -119,7 +119,7 @@ def test_real_slices_too(tmp_path, test_data, model):
 def test_a_damaged_slice_is_refused_and_the_others_go_on(tmp_path, model, blank):
     """Its neighbours are then each other's, and the files are numbered without a gap."""
     series = series_of(tmp_path / "in", 11, blank=blank)
-    report, refused = export_denoised(model, CARD, series, Export(tmp_path / "out"))
+    report, refused, _ = export_denoised(model, CARD, series, Export(tmp_path / "out"))
     reading = read_volume(series)
     assert refused == reading.refusals
     assert [refusal.reason for refusal in refused] == [
@@ -135,7 +135,7 @@ def test_a_damaged_slice_is_refused_and_the_others_go_on(tmp_path, model, blank)
 
 def test_a_series_without_a_good_slice_leaves_nothing(tmp_path):
     series = series_of(tmp_path / "in", 3, blank=(0, 1, 2))
-    report, refused = export_denoised(Smoothing(), CARD, series, Export(tmp_path / "out"))
+    report, refused, _ = export_denoised(Smoothing(), CARD, series, Export(tmp_path / "out"))
     assert report is None
     assert len(refused) == 3
     assert names(tmp_path) == ["in"]
@@ -241,7 +241,7 @@ def test_slices_are_written_and_checked_while_others_are_computed(tmp_path, monk
         checked.set()
 
     monkeypatch.setattr(pipeline.dicom.derived.publish.SeriesCheck, "add", recorded)
-    report, _ = export_denoised(Waits(checked), CARD, series, Export(tmp_path / "out"))
+    report, *_ = export_denoised(Waits(checked), CARD, series, Export(tmp_path / "out"))
     assert report is not None
     assert report.details["check"]["problems"] == 0
 
@@ -268,14 +268,14 @@ def test_drift_is_reported_as_of_the_whole_volume(tmp_path, test_data):
     noisier = found.numbers | {"noise": found.numbers["noise"] * 3}
     seen = summary([Traits(found.words | {"kernel": "LUNG"}, noisier)])
     card = replace(CARD, seen=seen.to_dict())
-    report, _ = export_denoised(nn.Identity(), card, series, Export(tmp_path / "out"))
+    report, *_ = export_denoised(nn.Identity(), card, series, Export(tmp_path / "out"))
     assert report is not None
     told = drift(traits(volume), seen)
     assert report.details["drift"] == list(told.unlike)
     assert [line.split()[0] for line in told.unlike] == ["noise", "kernel"]
     header = pydicom.dcmread(next((tmp_path / "out").glob("*.dcm")), stop_before_pixels=True)
     assert header.DerivationDescription.startswith(f"{told.line} Noise reduction")
-    again, _ = export_denoised(nn.Identity(), CARD, series, Export(tmp_path / "unknown"))
+    again, *_ = export_denoised(nn.Identity(), CARD, series, Export(tmp_path / "unknown"))
     assert again is not None
     assert "not known" in again.details["drift_line"]
     assert "drift" not in again.details

@@ -228,7 +228,7 @@ def work_in_a_child(root: str, begun: Any) -> None:
         with (here / "applied").open("a") as lines:
             lines.write(f"{series.name}\n")
         for number, found in enumerate(find_series(series).series):
-            made, _ = export_denoised(model, card, found, Export(out / f"s-{number}"))
+            made, *_ = export_denoised(model, card, found, Export(out / f"s-{number}"))
             assert made is not None
 
     peers = FolderPeer(here / "pacs"), FolderPeer(here / "source")
