@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.core.atomic_files import replacing, sync
 from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.received_files import images_in
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, WorkItem
 
@@ -38,7 +39,7 @@ def join_earlier(
     """
     parts = _parts(folder, series_uid, ledger, places)
     for part in parts:
-        for path in _images(part.folder):
+        for path in images_in(part.folder):
             if not (folder / path.name).exists():
                 _link(path, folder / path.name)
     if parts:
@@ -89,9 +90,5 @@ def _link(path: Path, place: Path) -> None:
             shutil.copyfile(path, partial)
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[!.]*.dcm"))
-
-
 def _names(folder: Path) -> set[str]:
-    return {path.name for path in _images(folder)}
+    return {path.name for path in images_in(folder)}

@@ -19,7 +19,6 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -44,13 +43,22 @@ from pipeline.pacs.joining import RECEIVED, join_earlier, put_away, remove_sent
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.open_associations import OpenAssociations, marks
 from pipeline.pacs.peer import Peer
-from pipeline.pacs.rules import ATTRIBUTES, SeriesFacts, first_match, has_wrong_clock, match_rules
+from pipeline.pacs.received_files import (
+    UID_NAMES,
+    facts_of,
+    folders_in,
+    move_unless_there,
+    read_header,
+    series_folders,
+    series_in,
+    series_uid_of,
+)
+from pipeline.pacs.rules import SeriesFacts, first_match, has_wrong_clock, match_rules
 from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import PacsSeries, State
+from pipeline.pacs.work_item import State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
-_UID_NAMES = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SOP_CLASSES = (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -158,7 +166,7 @@ class Receiver:
         """Add the studies that are complete to the ledger, and remove what is kept no longer."""
         self._move_complete()
         swept = Swept()
-        for study in _folders(self.places.arrived):
+        for study in folders_in(self.places.arrived):
             swept += self._add_to_ledger(study)
         remove_sent(self.ledger, self.places, keep_s=self.settings.receive.keep_s)
         return swept
@@ -171,8 +179,8 @@ class Receiver:
         try:
             content = event.encoded_dataset()
             require_bounded(BytesIO(content))
-            header = _read_header(BytesIO(content), _UID_NAMES)
-            names = [pseudonym(self.key, "r", str(header[name].value)) for name in _UID_NAMES]
+            header = read_header(BytesIO(content), UID_NAMES)
+            names = [pseudonym(self.key, "r", str(header[name].value)) for name in UID_NAMES]
         except (InvalidDicomError, KeyError, ValueError, NotImplementedError):
             return CANNOT_UNDERSTAND
         except Unreadable as error:
@@ -211,7 +219,7 @@ class Receiver:
     def _move_complete(self) -> None:
         """Move studies that are complete to where images that still come cannot reach them."""
         private_folder(self.places.arrived)
-        for study in _folders(self.places.incoming):
+        for study in folders_in(self.places.incoming):
             # The source is asked without the lock: an association must not wait for it.
             if not self._is_quiet(study) or self._lacks_images(study):
                 continue
@@ -225,14 +233,14 @@ class Receiver:
         return not self._associations.is_sending(study.name) and self._quiet_s(study) >= wait_s
 
     def _quiet_s(self, study: Path) -> float:
-        return self.ledger.now() - max(p.stat().st_mtime for p in [study, *_folders(study)])
+        return self.ledger.now() - max(p.stat().st_mtime for p in [study, *folders_in(study)])
 
     def _lacks_images(self, study: Path) -> bool:
         """Whether the source has images of a received series that have not come yet."""
         if self.source is None or self._quiet_s(study) >= self.settings.receive.patience_s:
             return False
-        for folder in _with_images(study):
-            received = _series_in(folder)
+        for folder in series_folders(study):
+            received = series_in(folder)
             try:
                 present = self.source.list_instances(received.study_uid, received.series_uid)
             except LdctError:
@@ -246,13 +254,13 @@ class Receiver:
         the next sweep moves them, and the worker waits for them."""
         added = unmatched = wrong_clock = 0
         cut = bool(marks(study))
-        for folder in _with_images(study):
-            parts = join_earlier(folder, _series_uid(folder), self.ledger, self.places)
-            received, facts = _series_in(folder), _facts(folder)
+        for folder in series_folders(study):
+            parts = join_earlier(folder, series_uid_of(folder), self.ledger, self.places)
+            received, facts = series_in(folder), facts_of(folder)
             rule = self._rule(facts)
             wrong_clock += has_wrong_clock(facts, self.today())
             if rule is None:
-                _move(folder, self.places.unmatched / f"{study.name}-{folder.name}")
+                move_unless_there(folder, self.places.unmatched / f"{study.name}-{folder.name}")
                 put_away([part for part in parts if part.work is None], self.ledger, self.places)
                 unmatched += 1
                 continue
@@ -266,9 +274,9 @@ class Receiver:
             )
             put_away(parts, self.ledger, self.places)
             if work.state is State.FOUND:
-                _move(folder, self.places.series(work.id))
+                move_unless_there(folder, self.places.series(work.id))
             elif work.state is State.DEAD:  # failed before it came: for `ldct retry`
-                _move(folder, self.places.dead(work.id) / "series")
+                move_unless_there(folder, self.places.dead(work.id) / "series")
             # Else it came before, and is in process or done.
             added += 1
         shutil.rmtree(study)
@@ -283,44 +291,3 @@ def _refused(status: int, comment: str) -> Dataset:
     response = Dataset()
     response.Status, response.ErrorComment = status, comment
     return response
-
-
-def _read_header(source: Path | BytesIO, names: tuple[str, ...]) -> pydicom.Dataset:
-    return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(names))
-
-
-def _facts(folder: Path) -> SeriesFacts:
-    paths = _files(folder)
-    return SeriesFacts.of(_read_header(paths[0], ATTRIBUTES), len(paths))
-
-
-def _series_uid(folder: Path) -> str:
-    return str(_read_header(_files(folder)[0], _UID_NAMES).SeriesInstanceUID)
-
-
-def _series_in(folder: Path) -> PacsSeries:
-    headers = [_read_header(path, _UID_NAMES) for path in _files(folder)]
-    uids = frozenset(str(header.SOPInstanceUID) for header in headers)
-    return PacsSeries(str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), uids)
-
-
-def _move(folder: Path, place: Path) -> None:
-    """Move a folder unless there is one already: the caller removes what stays."""
-    private_folder(place.parent)
-    if not place.exists():
-        os.replace(folder, place)
-        sync(place.parent)
-        sync(folder.parent)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[!.]*.dcm"))
-
-
-def _with_images(study: Path) -> list[Path]:
-    """Series folders with an image: a kill may leave one without."""
-    return [folder for folder in _folders(study) if _files(folder)]

@@ -14,11 +14,11 @@ from helpers.pacs_bench import MODEL, Bench
 
 from flows.hospital.space import WaitForSpace
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.pacs import receiver as receiver_module
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Unreachable
+from pipeline.pacs.received_files import move_unless_there
 from pipeline.pacs.receiver import Receiver, Swept
 from pipeline.pacs.work_folder import NoSpace
 from pipeline.pacs.work_item import State
@@ -155,7 +155,7 @@ def test_an_acknowledged_image_outlasts_a_power_cut(tmp_path, monkeypatch):
     assert any(name.endswith("series/.image.dcm") for name in flushed)
     flushed.clear()
     work = receiver.places.root / "series" / "w-1"
-    receiver_module._move(incoming / "study" / "series", work)
+    move_unless_there(incoming / "study" / "series", work)
     assert {str(work.parent), str(incoming / "study")} <= set(flushed)
 
 
