@@ -33,6 +33,7 @@ from flows.cli.options import (
     writable,
 )
 from flows.cli.pacs import add_pacs_commands
+from flows.cli.qualify import add_qualify_command
 from flows.cli.review import add_review_commands
 from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
@@ -196,6 +197,7 @@ def models_show(
 
 add_deploy_command(models_app)
 add_evaluate_command(app)
+add_qualify_command(app)
 add_series_commands(app)
 add_review_commands(app)
 add_latent_commands(app)

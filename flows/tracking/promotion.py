@@ -17,6 +17,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
+from flows.tracking.waiting_gate import settled
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
@@ -135,7 +136,7 @@ def judge_promotion(
     """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
     loaded, recorded = registry.load(name), registry.recorded(version)
-    checks = list(recorded.verdict.checks)
+    checks = settled(recorded.verdict.checks, version.tags)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
     task, rival = task_of(loaded.config), None

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from flows.tracking.registry import Registry
+from flows.tracking.waiting_gate import READERS, settle_gate
 from pipeline.core.types import Json
-from pipeline.core.verdicts import Verdict
-from pipeline.evaluation.gates import READER_STUDY
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import Reading, open_study, unblinded
 from pipeline.review.statistics import study_statistics
@@ -35,14 +34,6 @@ def record_study(registry: Registry, reference: str, result: Json) -> Json:
     passed = all(row["non_inferior"] is True for row in result["criteria"].values())
     client.log_text(version.run_id, json.dumps(result, indent=2), ARTIFACT)
     verdict = "passed" if passed else "failed"
-    client.set_model_version_tag(version.name, version.version, "reader_study", verdict)
-    checks = registry.recorded(version).verdict.checks
-    others = [check for check in checks if check.name != READER_STUDY]
-    if len(others) < len(checks):
-        gate = passed and Verdict.of(others).passed
-        client.set_model_version_tag(
-            version.name, version.version, "gate", "passed" if gate else "failed"
-        )
-        had = registry.find(f"{version.name}/{version.version}").aliases
-        registry.give_alias(client, version, passed=gate and not had)
+    client.set_model_version_tag(version.name, version.version, READERS, verdict)
+    settle_gate(registry, f"{version.name}/{version.version}")
     return {"name": version.name, "version": int(version.version), "reader_study": verdict}

@@ -48,6 +48,8 @@ FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
 #: On a version: which training made it, by a name drawn for its folder.
 TRAINING = "training"
+#: Tags of a version: with a site's name, the outcome of its qualification; and with DIGEST, which.
+QUALIFIED, DIGEST = "qualified.", ".digest"
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,11 @@ def _row(version: ModelVersion) -> VersionRow:
         data_digest=tags.get("data_digest", ""),
         config_digest=tags.get("config_digest", ""),
         weights_sha256=tags.get("weights_sha256", ""),
+        qualified={
+            name.removeprefix(QUALIFIED): outcome
+            for name, outcome in tags.items()
+            if name.startswith(QUALIFIED) and not name.endswith(DIGEST)
+        },
     )
 
 

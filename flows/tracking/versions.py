@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
@@ -16,7 +16,7 @@ class VersionRow:
     """A version as a list of models shows it.
 
     created: ISO 8601. gate, reader_study: "passed", "failed" or "" where there was none. headline:
-    Task.headline of its figures.
+    Task.headline of its figures. qualified: the outcome of `ldct qualify` by site.
     """
 
     name: str
@@ -30,6 +30,7 @@ class VersionRow:
     data_digest: str
     config_digest: str
     weights_sha256: str
+    qualified: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

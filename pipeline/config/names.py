@@ -144,6 +144,7 @@ ADDED: dict[str, Any] = {
     "data.intake.patients": "file",
     "data.nested": None,
     "data.split.test_vendors": [],
+    "register.gate.qualified": None,
 }
 
 

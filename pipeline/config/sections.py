@@ -192,6 +192,11 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+#: A hospital, or a protocol of it: a word that a registry can hold.
+SITE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
+Site = Annotated[str, Field(pattern=f"^{SITE}$")]
+
+
 class NoGate(Strict):
     """What a run's own `limits` do not ask, nothing asks: every version may get an alias."""
 
@@ -203,6 +208,8 @@ class DenoiseGate(Strict):
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
     #: No alias before readers found its images not inferior (`ldct review stats`).
     reader_study: bool = False
+    #: No alias before `ldct qualify --site` of this name passed on the hospital's own series.
+    qualified: Site | None = None
 
     def max_abs_bias_hu(self, tissue: str) -> float | None:
         """The limit for a tissue; None where it is not judged."""

@@ -18,10 +18,13 @@ from pipeline.evaluation.segmentation import SegmentationOverall
 
 #: The check that `ldct review stats --model` settles.
 READER_STUDY = "reader study"
+#: How the check begins that `ldct qualify --site` settles; the site follows.
+QUALIFIED_AT = "qualified at "
 
 
 def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:
-    """The gain in PSNR in every window, the HU bias in every tissue, and readers where asked."""
+    """The gain in PSNR in every window, the HU bias in every tissue, and where they are asked for
+    readers and a hospital's qualification, which come later."""
     checks = [
         Check.at_least(f"PSNR gain in window {name}, dB", window.psnr_gain_db, gate.psnr_gain_db)
         for name, window in overall.windows.items()
@@ -32,6 +35,9 @@ def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:
             checks.append(Check.bias_within(f"HU bias in {tissue}", bias_hu, limit_hu))
     if gate.reader_study:
         checks.append(Check(READER_STUDY, None, "non-inferior in every criterion", passed=False))
+    if gate.qualified:
+        limit = f"ldct qualify --site {gate.qualified}"
+        checks.append(Check(f"{QUALIFIED_AT}{gate.qualified}", None, limit, passed=False))
     return Verdict.of(checks)
 
 

@@ -58,15 +58,15 @@ def write_report(report: Json, *, panels: list[Panel], curve: Curve, path: Path)
         path=path,
         **_denoised(report.get("metrics"), panels),
         others=report.get("compared") or {},
-        phantoms=_phantoms(report.get("phantoms")),
-        contrast=_contrast(report.get("contrast")),
+        phantoms=shown_phantoms(report.get("phantoms")),
+        contrast=shown_contrast(report.get("contrast")),
     )
 
 
 def write_run_page(template: str, report: Json, *, curve: Curve, path: Path, **shown: Any) -> None:
     """A run's page from a template that is report.html, or extends it: `shown` is what the
     task's own blocks need."""
-    _write(
+    write_page(
         template,
         path,
         report=report,
@@ -88,16 +88,16 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
     "dose_sweep", "phantoms" and "contrast" those that were measured; of the last also the text
     for a model card.
     """
-    _write(
+    write_page(
         "evaluation.html",
         path,
         report=report,
         **_measured(report.get("figures"), report.get("config")),
         **_denoised(report.get("figures"), panels),
         others=report.get("baselines") or {},
-        phantoms=_phantoms(report.get("phantoms")),
-        sweep=_sweep(report.get("dose_sweep")),
-        contrast=_contrast(report.get("contrast")),
+        phantoms=shown_phantoms(report.get("phantoms")),
+        sweep=shown_sweep(report.get("dose_sweep")),
+        contrast=shown_contrast(report.get("contrast")),
         quarantined=grouped(report.get("quarantined") or []),
         excluded=grouped(report.get("excluded") or []),
     )
@@ -122,7 +122,8 @@ def evaluation_charts(report: Json) -> dict[str, bytes]:
     return found
 
 
-def _write(template: str, path: Path, **shown: Any) -> None:
+def write_page(template: str, path: Path, **shown: Any) -> None:
+    """A page from a template, which `shown` fills."""
     html = _environment().get_template(template).render(**shown)
     # File names may hold bytes that are no text, which UTF-8 refuses.
     write_text(path, html.encode("utf-8", "replace").decode("utf-8"))
@@ -154,7 +155,8 @@ def _denoised(metrics: Json | None, panels: list[Panel]) -> Json:
     }
 
 
-def _phantoms(found: Json | None) -> Json | None:
+def shown_phantoms(found: Json | None) -> Json | None:
+    """What _phantoms.html needs."""
     if not found:
         return None
     figures = PhantomFigures.from_dict(found)
@@ -167,7 +169,8 @@ def _phantoms(found: Json | None) -> Json | None:
     }
 
 
-def _sweep(found: Json | None) -> Json | None:
+def shown_sweep(found: Json | None) -> Json | None:
+    """What _sweep.html needs."""
     if not found:
         return None
     sweep = DoseSweep.from_dict(found)
@@ -180,7 +183,8 @@ def _sweep(found: Json | None) -> Json | None:
     }
 
 
-def _contrast(found: Json | None) -> Json | None:
+def shown_contrast(found: Json | None) -> Json | None:
+    """What _contrast.html needs."""
     if not found:
         return None
     table = ContrastTable.from_dict(found)

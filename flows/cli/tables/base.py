@@ -182,6 +182,8 @@ def model_details(versions: list[VersionDetails]) -> None:
         out_console.rule(f"{row.name} version {row.version} {', '.join(row.aliases)}")
         for key in ("created", "strength", "data_digest", "config_digest", "weights_sha256"):
             out_console.print(f"{key}: {getattr(row, key)}", highlight=False, soft_wrap=True)
+        for site, outcome in row.qualified.items():
+            out_console.print(f"qualified at {site}: {outcome}", highlight=False)
         task_figures(version.config.task, recorded.figures)
         for check in recorded.verdict.checks:
             mark = "passed" if check.passed else "FAILED"

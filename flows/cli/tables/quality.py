@@ -37,7 +37,8 @@ def evaluation_tables(report: Json, out: Path | None) -> None:
     if "phantoms" in report:
         phantoms_table(PhantomFigures.from_dict(report["phantoms"]))
     if "contrast" in report:
-        out_console.print(card_text(ContrastTable.from_dict(report["contrast"])), markup=False)
+        text = card_text(ContrastTable.from_dict(report["contrast"]))
+        out_console.print(text, markup=False, highlight=False, soft_wrap=True)
     print_reasons(report)
     if out:
         out_console.print(f"Written to {out}: evaluation.html, evaluation.json", soft_wrap=True)
@@ -65,14 +66,19 @@ def sweep_tables(sweep: DoseSweep) -> None:
             name = ""
         table.add_section()
     out_console.print(table)
+    equivalent_table(sweep)
+    for warning in sweep.conditions.warnings:
+        out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
+def equivalent_table(sweep: DoseSweep) -> None:
+    """The doses that denoised images are worth, by rod."""
     answers = Table(title="Equivalent dose", caption=NONE_MEANS)
     for column in ("rod", "dose fraction", f"{sweep.conditions.confidence:.0%} interval"):
         answers.add_column(column)
     for answer in equivalent_doses(sweep):
         answers.add_row(*answer)
     out_console.print(answers)
-    for warning in sweep.conditions.warnings:
-        out_console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def _d_prime(seen: Detectability | None) -> str:
