@@ -133,7 +133,8 @@ def test_an_added_key_counts_in_a_digest_only_where_it_says_something(
 
 def _default(kind: type[BaseModel], path: list[str]) -> object:
     """What a run says that says nothing of a key; NotImplemented where there is no such key."""
-    field = kind.model_fields.get(path[0])
+    named = {field.alias or name: field for name, field in kind.model_fields.items()}
+    field = named.get(path[0])
     if field is None:
         return NotImplemented
     if len(path) == 1:
