@@ -21,13 +21,10 @@ from flows.sides import series_by_side
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
-from pipeline.core.errors import LdctError
 from pipeline.core.pseudonyms import read_key
-from pipeline.core.refusals import nothing_usable
 from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.dicom.read.series import Discovery, Series
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported
 from pipeline.export.simulated import export_simulated
@@ -196,14 +193,3 @@ def deidentify_flow(source: Path, out: Path, *, key_file: Path, options: Options
             return deidentify(source, out, key=key, options=options, progress=stage.at).to_dict()
 
     return in_flow("ldct-deidentify", body)
-
-
-def only_series(found: Discovery) -> Series:
-    """The one series of a folder; raises LdctError where there are more, and NothingUsableError
-    where there is none."""
-    if not found.series:
-        raise nothing_usable(found.root, found.refusals)
-    if len(found.series) != 1:
-        count = len(found.series)
-        raise LdctError(f"{found.root} holds {count} series; give a folder of just one")
-    return found.series[0]

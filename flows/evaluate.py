@@ -6,20 +6,21 @@ import os
 from pathlib import Path
 
 from flows import stages
-from flows.commands import only_series
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from flows.sides import keys_by_side, series_by_side
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
-from pipeline.config.sections import Split
+from pipeline.config.sections import Pairs, Split
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.refusals import SeriesRefusedError, by_disposition
+from pipeline.core.refusals import Refusal, SeriesRefusedError, by_disposition, nothing_usable
 from pipeline.core.types import Json
 from pipeline.dicom.read.series import find_series
-from pipeline.evaluation.requests import EvaluateRequest, RealPair
+from pipeline.evaluation.real_pairs import RealPairs
+from pipeline.evaluation.requests import EvaluateRequest
+from pipeline.ingest.dose_pairs import Pair, find_pairs, pair_folders
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
@@ -37,7 +38,7 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
     """
 
     def body() -> Json:
-        pair = _pair(request)
+        pairs = _pairs(request)
         loaded = stages.load_stage(request.model, request.strength)
         model, card, config = loaded.model, loaded.card, loaded.config
         task = task_of(config)
@@ -56,14 +57,14 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
             report["figures"] = _on_store(model, store, keys[TEST], asked, request.denoiser)
         try:
             report |= task.measure(
-                model, asked, request, store=store, keys=keys, pair=pair, progress=StageProgress
+                model, asked, request, store=store, keys=keys, pairs=pairs, progress=StageProgress
             )
         except SeriesRefusedError as refused:
-            assert pair is not None  # the store's series were decoded when they were stored
-            pair.refusals.extend(refused.refusals)
+            assert pairs is not None  # the store's series were decoded when they were stored
+            pairs.refusals.extend(refused.refusals)
             line = f"a series of the pair cannot be used: {refused}"
-            raise NothingUsableError(line, _refused(request, pair)) from refused
-        report |= _refused(request, pair)
+            raise NothingUsableError(line, _refused(request, pairs)) from refused
+        report |= _refused(request, pairs)
         if out:
             write_json(out / REPORT, report)
             task.write_evaluation(report, model, store, keys.get(TEST, []), asked, path=out / PAGE)
@@ -72,20 +73,41 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
     return in_flow("ldct-evaluate", body)
 
 
-def _pair(request: EvaluateRequest) -> RealPair | None:
+def _pairs(request: EvaluateRequest) -> RealPairs | None:
+    """Of two folders of one series each, that pair, whatever their headers say of the patient;
+    of more, those that belong together by patient, places and kernel."""
     if request.input is None or request.target is None:
         return None
-    found = [find_series(folder) for folder in (request.input, request.target)]
-    refusals = [refusal for one in found for refusal in one.refusals]
-    return RealPair(only_series(found[0]), only_series(found[1]), refusals)
+    key = installation_key()
+    if request.input.absolute() == request.target.absolute():
+        found = find_series(request.input)
+        if len(found.series) == 1:
+            return RealPairs([Pair(found.series[0], found.series[0])], key, found.refusals)
+        pairs, left = find_pairs(found.series, Pairs(), found.root)
+        return _usable(pairs, [*found.refusals, *left], found.root, key)
+    lows, fulls = (find_series(folder) for folder in (request.input, request.target))
+    for each in (lows, fulls):
+        if not each.series:
+            raise nothing_usable(each.root, each.refusals)
+    refusals = [*lows.refusals, *fulls.refusals]
+    if len(lows.series) == len(fulls.series) == 1:
+        return RealPairs([Pair(lows.series[0], fulls.series[0])], key, refusals)
+    pairs, left = pair_folders(lows.series, fulls.series)
+    return _usable(pairs, [*refusals, *left], request.input, key)
 
 
-def _refused(request: EvaluateRequest, pair: RealPair | None) -> Json:
-    """What of a pair is not used; files are named below the folder that holds both."""
-    if pair is None:
+def _usable(pairs: list[Pair], refusals: list[Refusal], root: Path, key: bytes) -> RealPairs:
+    if not pairs:
+        raise nothing_usable(root, refusals)
+    return RealPairs(pairs, key, refusals)
+
+
+def _refused(request: EvaluateRequest, pairs: RealPairs | None) -> Json:
+    """What of the pairs is not used; files are named below the folder that holds them all."""
+    if pairs is None:
         return {}
     folders = [str(folder.absolute()) for folder in (request.input, request.target) if folder]
-    return by_disposition(pair.refusals, Path(os.path.commonpath(folders)))
+    return by_disposition(pairs.refusals, Path(os.path.commonpath(folders)))
 
 
 def _on_store(

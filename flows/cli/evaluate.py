@@ -22,8 +22,18 @@ do not compare."""
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="A store, on whose test patients.")
 ]
-Input = Annotated[Path | None, typer.Option("--input", help="A low-dose series.")]
-Target = Annotated[Path | None, typer.Option("--target", help="Its full-dose series.")]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", help="A low-dose series, or a folder of many, of any doses."),
+]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--target",
+        help="Its full-dose series, or a folder of many: what belongs together is found by "
+        "patient, position and kernel. The same folder as --input where it holds both.",
+    ),
+]
 Convention = Annotated[str | None, typer.Option(help=CONVENTIONS, metavar="NAME")]
 Baselines = Annotated[
     bool,

@@ -69,15 +69,19 @@ class Split(Strict):
         return self
 
 
+Word = Annotated[str, Field(min_length=1)]
+
+
 class Pairs(Strict):
     """Real low-dose series as the inputs of full-dose ones, matched by the places of their slices.
 
     Which dose a series has, these words say, in its SeriesDescription or else in the folders it
-    lies in below the source, in any case. The defaults are the public Mayo set's.
+    lies in below the source, in any case. The defaults are the public Mayo set's. Several doses of
+    one scan are inputs of one target each: `input: [25 %, 50 %, 75 %]`.
     """
 
-    input: Annotated[str, Field(min_length=1)] = "low dose"
-    target: Annotated[str, Field(min_length=1)] = "full dose"
+    input: Word | Annotated[list[Word], Field(min_length=1)] = "low dose"
+    target: Word | Annotated[list[Word], Field(min_length=1)] = "full dose"
 
 
 DoseFraction = Annotated[float, Field(gt=0, le=1)]

@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.json_numbers import Figures, Interval, JsonRecord, finite
 from pipeline.evaluation.classical_denoisers import Tuning
+from pipeline.evaluation.pair_figures import MatchedPair, PairFigures, PairGroup
 from pipeline.evaluation.per_patient import (
     KINDS,
     Bias,
@@ -95,24 +96,18 @@ class DenoisingOverall(JsonRecord):
     unmeasured: list[Unmeasured] = Field(default_factory=list)
 
 
-class MatchedPair(JsonRecord):
-    """How many slices of a real pair were compared, and the first voxel [x, y, z] in mm of each
-    slice that only one series has."""
-
-    slices: int
-    unmatched_input_mm: list[list[float]]
-    unmatched_target_mm: list[list[float]]
-
-
 class DenoisingResult(JsonRecord):
     """Figures of a denoiser over patients and of each patient.
 
-    pair: of evaluate_pair; tuning: of evaluate_baselines.
+    pair: of a single real pair; pairs, groups: of real pairs, of each and by kernel and dose
+    (evaluation.real_pairs). tuning: of evaluate_baselines.
     """
 
     overall: DenoisingOverall
     patients: dict[str, PatientFigures]
     pair: MatchedPair | None = None
+    pairs: list[PairFigures] = Field(default_factory=list)
+    groups: list[PairGroup] = Field(default_factory=list)
     tuning: Tuning | None = None
 
 

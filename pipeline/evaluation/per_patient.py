@@ -123,6 +123,15 @@ class PatientMeasurement:
                 if found is not None:
                     self._keep(found, (series, number))
 
+    def extend(self, other: PatientMeasurement) -> None:
+        """Add the slices that another measured, in the same windows, of the same patient."""
+        self.places.extend(other.places)
+        for mine, theirs in ((self.rows, other.rows), (self.errors, other.errors)):
+            for name, values in theirs.items():
+                mine[name].extend(values)  # type: ignore[index]
+        for tissue, counts in other.voxels.items():
+            self.voxels[tissue].extend(counts)
+
     def _keep(self, found: _SliceFigures, place: tuple[str, int]) -> None:
         self.places.append(place)
         for row, figure in found.rows.items():

@@ -9,20 +9,17 @@ from torch import nn
 
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
-from pipeline.core.refusals import Refusal
 from pipeline.core.types import Json, OpenProgress
 from pipeline.degradations.cache import degrade_store
-from pipeline.dicom.read.series import Series
-from pipeline.evaluation.aggregate import DenoisingResult
 from pipeline.evaluation.baselines import evaluate_baselines, tuning_keys
 from pipeline.evaluation.contrast_table import TableRequest, contrast_table
-from pipeline.evaluation.denoising import evaluate_pair
 from pipeline.evaluation.phantoms import (
     SLICES,
     images_on_phantoms,
     measure_on_phantoms,
     sweep_doses,
 )
+from pipeline.evaluation.real_pairs import RealPairs, evaluate_pairs
 from pipeline.metrics.conventions import CONVENTIONS
 from pipeline.metrics.conventions import convention as named_convention
 from pipeline.quality.dose_sweep import Sweep
@@ -34,8 +31,8 @@ from pipeline.store.store import Store
 class EvaluateRequest:
     """What to measure, of which model. Raises ConfigError where that is nothing, or half of it.
 
-    input, target: folders of one series each, a real pair. convention, photons_per_ray (of the
-    phantoms' scanner) and strength: None for those of the model's configuration.
+    input, target: folders of real pairs, low- and full-dose series. convention, photons_per_ray
+    (of the phantoms' scanner) and strength: None for those of the model's configuration.
     """
 
     model: str
@@ -93,16 +90,6 @@ class EvaluateRequest:
             raise ConfigError(f"--{option}: not for {uri}, whose task is {task}")
 
 
-@dataclass(frozen=True)
-class RealPair:
-    """Series of one scan at a low and at full dose. refusals: what of their folders is not used,
-    with the slices that cannot be decoded once they were tried."""
-
-    input: Series
-    target: Series
-    refusals: list[Refusal]
-
-
 def measure_denoiser(
     model: nn.Module,
     config: DenoiseRun,
@@ -110,17 +97,19 @@ def measure_denoiser(
     *,
     store: Store | None,
     keys: dict[str, list[str]],
-    pair: RealPair | None,
+    pairs: RealPairs | None,
     progress: OpenProgress,
 ) -> Json:
-    """{"figures" of a pair, "baselines", "dose_sweep", "phantoms", "contrast"}: those asked for.
+    """{"figures" of pairs, "baselines", "dose_sweep", "phantoms", "contrast"}: those asked for.
 
     keys: series of the store by side, degraded on the test side. Raises what the measurements
-    raise: LdctError for a pair that does not show the same places.
+    raise: LdctError for a single pair that does not show the same places.
     """
     found: Json = {}
-    if pair is not None:
-        found["figures"] = _on_pair(model, config, pair, progress).to_dict()
+    if pairs is not None:
+        with progress("evaluate", unit="slices", total=pairs.slices) as stage:
+            figures = evaluate_pairs(model, pairs, config, stage.advance)
+        found["figures"] = figures.to_dict()
     if request.baselines and store is not None:
         found["baselines"] = _baselines(store, config, keys, progress)
     photons = request.photons_per_ray
@@ -141,22 +130,6 @@ def measure_denoiser(
             table = contrast_table(model, config, photons_per_ray=photons, progress=stage.advance)
         found["contrast"] = table.to_dict()
     return found
-
-
-def _on_pair(
-    model: nn.Module, config: DenoiseRun, pair: RealPair, progress: OpenProgress
-) -> DenoisingResult:
-    with progress("evaluate", unit="slices", total=len(pair.target.instances)) as stage:
-        return evaluate_pair(
-            model,
-            pair.input,
-            pair.target,
-            windows=config.windows,
-            progress=stage.advance,
-            also=config.metrics,
-            convention=CONVENTIONS[config.convention],
-            refusals=pair.refusals,
-        )
 
 
 def _baselines(

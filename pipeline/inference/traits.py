@@ -99,7 +99,7 @@ def traits(
     """
     image_hu = volume.image_hu if input_hu is None else input_hu
     numbers = {**_stated(volume, dose_fraction), **_noise(volume, image_hu), **_anatomy(volume)}
-    return Traits(_words(volume), numbers)
+    return Traits(words_of(volume), numbers)
 
 
 def measured_slices(count: int) -> NDArray[np.int64]:
@@ -186,7 +186,8 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _words(volume: Volume) -> dict[str, str]:
+def words_of(volume: Volume) -> dict[str, str]:
+    """What the header says, by the names of WORDS; NOT_STATED where it does not."""
     provenance = volume.provenance
     maker = str(provenance.get("Manufacturer") or "")
     named = " ".join(filter(None, (maker, str(provenance.get("ManufacturerModelName") or ""))))

@@ -7,6 +7,7 @@ series of the store; the low-dose one is its input.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,14 +33,33 @@ DOSE_NAMES: dict[Dose, str] = {"input": "low-dose", "target": "full-dose"}
 PREFERRED_EQUAL = ("StudyInstanceUID", "ConvolutionKernel", "SliceThickness")
 #: A pair that differs in these gets a warning: a network would learn the difference.
 REPORTED_DIFFERENCES = ("ConvolutionKernel", "SliceThickness")
+_PERCENT = re.compile(r"\b([1-9]\d?) ?(?:%|percent|pct)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The low-dose (input) and full-dose (target) series of one scan."""
+    """The low-dose (input) and full-dose (target) series of one scan.
+
+    one_of_several: the target has other inputs too, each at a dose of its own.
+    """
 
     input: Series
     target: Series
+    one_of_several: bool = False
+
+    @property
+    def dose_percent(self) -> int | None:
+        """The input's dose in percent of the target's, as stated: in SeriesDescription or the
+        name of its folder, or else by Exposure of both; None where it is not."""
+        folder = self.input.instances[0].path.parent.name
+        for text in (str(self.input.header.get("SeriesDescription") or ""), folder):
+            if found := _PERCENT.search(text):
+                return int(found[1])
+        try:
+            low, full = (float(each.header.get("Exposure")) for each in (self.input, self.target))
+        except (TypeError, ValueError):
+            return None
+        return round(100 * low / full) if 0 < low < full else None
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,8 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
     for series in found:
         dose = dose_of(series, words, root)
         if dose is None:
-            reason = f"neither '{words.input}' nor '{words.target}' in description or folder"
+            neither = f"neither {_quoted(words.input)} nor {_quoted(words.target)}"
+            reason = f"{neither} in description or folder"
             refusals += [
                 Refusal(instance.path, Disposition.EXCLUDED, reason, "SeriesDescription")
                 for instance in series.instances
@@ -85,16 +106,42 @@ def find_pairs(found: list[Series], words: Pairs, root: Path) -> tuple[list[Pair
         else:
             patients[patient_of(series.header)][dose].append(series)
     for doses in patients.values():
-        for target in doses["target"]:
-            try:
-                pairs.append(Pair(_partner(target, doses["input"]), target))
-            except LdctError as why:
-                refusals += _refused(target, f"no low-dose partner: {why}")
-        taken = [pair.input for pair in pairs]
-        for low in doses["input"]:
-            if not any(low is one for one in taken):
-                mismatches = [_mismatch(low, full) for full in doses["target"]]
-                refusals += _refused(low, f"no full-dose partner: {_reason(mismatches)}")
+        found_pairs, left = pair_series(doses["input"], doses["target"])
+        pairs += found_pairs
+        refusals += left
+    return pairs, refusals
+
+
+def pair_series(lows: list[Series], fulls: list[Series]) -> tuple[list[Pair], list[Refusal]]:
+    """Pairs among one patient's low- and full-dose series, and the files of those without any.
+
+    A target has one pair for each dose that was made of it.
+    """
+    pairs: list[Pair] = []
+    refusals: list[Refusal] = []
+    for target in fulls:
+        try:
+            partners = _partners(target, lows)
+        except LdctError as why:
+            refusals += _refused(target, f"no low-dose partner: {why}")
+        else:
+            pairs += [Pair(low, target, one_of_several=len(partners) > 1) for low in partners]
+    for low in lows:
+        if not any(low is pair.input for pair in pairs):
+            mismatches = [_mismatch(low, full) for full in fulls]
+            refusals += _refused(low, f"no full-dose partner: {_reason(mismatches)}")
+    return pairs, refusals
+
+
+def pair_folders(lows: list[Series], fulls: list[Series]) -> tuple[list[Pair], list[Refusal]]:
+    """As find_pairs, of series whose folders say which dose they have."""
+    pairs: list[Pair] = []
+    refusals: list[Refusal] = []
+    for patient in dict.fromkeys(patient_of(series.header) for series in (*fulls, *lows)):
+        own = [[one for one in each if patient_of(one.header) == patient] for each in (lows, fulls)]
+        found, left = pair_series(*own)
+        pairs += found
+        refusals += left
     return pairs, refusals
 
 
@@ -105,7 +152,11 @@ def dose_of(series: Series, words: Pairs, root: Path) -> Dose | None:
     folder = series.instances[0].path.parent
     within = folder.relative_to(root) if folder.is_relative_to(root) else folder
     for text in (str(series.header.get("SeriesDescription") or ""), str(within)):
-        found = {dose for dose in DOSE_NAMES if getattr(words, dose).casefold() in text.casefold()}
+        found = {
+            dose
+            for dose in DOSE_NAMES
+            if any(word.casefold() in text.casefold() for word in _words(getattr(words, dose)))
+        }
         if len(found) == 1:
             return found.pop()
     return None
@@ -136,10 +187,19 @@ def read_pair(pair: Pair) -> PairReading:
     )
 
 
-def _partner(full: Series, lows: list[Series]) -> Series:
-    """The low-dose partner of a full-dose series.
+def _words(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
 
-    Raises LdctError where none of the patient's low-dose series matches, or more than one.
+
+def _quoted(given: str | list[str]) -> str:
+    return " or ".join(f"'{word}'" for word in _words(given))
+
+
+def _partners(full: Series, lows: list[Series]) -> list[Series]:
+    """The low-dose partners of a full-dose series: one, or several whose stated doses differ.
+
+    Raises LdctError where none of the patient's low-dose series matches, or several do that
+    nothing tells apart.
     """
     mismatches = [_mismatch(low, full) for low in lows]
     fitting = [low for low, mismatch in zip(lows, mismatches, strict=True) if not mismatch]
@@ -148,9 +208,13 @@ def _partner(full: Series, lows: list[Series]) -> Series:
     for name in PREFERRED_EQUAL:
         alike = [low for low in fitting if low.header.get(name) == full.header.get(name)]
         fitting = alike or fitting
-    if len(fitting) > 1:
-        raise LdctError(f"{len(fitting)} series match its positions: leave one of them in the data")
-    return fitting[0]
+    doses = {Pair(low, full).dose_percent for low in fitting}
+    if len(fitting) > 1 and (None in doses or len(doses) < len(fitting)):
+        raise LdctError(
+            f"{len(fitting)} series match its positions: leave one of them in the data, or name "
+            "the dose of each, such as 25 %, in SeriesDescription or folder"
+        )
+    return fitting
 
 
 def _reason(mismatches: list[str]) -> str:

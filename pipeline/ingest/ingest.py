@@ -11,6 +11,7 @@ from pipeline.config.sections import Pairs
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError, is_disk_full
 from pipeline.core.hu_scale import values_of
+from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import (
     Disposition,
     Refusal,
@@ -206,7 +207,7 @@ def _item(
         both = read_pair(source)
         return _Item(
             _marked(both.target.volume, both.input.volume),
-            source_key(source.target, key),
+            _pair_key(source, key),
             patient_key(source.target, key),
             both.source,
             both.refusals,
@@ -226,6 +227,14 @@ def _item(
     except Unreadable as fault:
         raise SeriesRefusedError([fault.refusal(source)]) from fault
     return _Item(volume, source_key(source, key), patient, source, [])
+
+
+def _pair_key(pair: Pair, key: bytes) -> str:
+    """That of the full-dose series, which stands in the store once for each of its inputs."""
+    target = source_key(pair.target, key)
+    if not pair.one_of_several:
+        return target
+    return pseudonym(key, "s", target, source_key(pair.input, key))
 
 
 def _marked(volume: Volume, partner: Volume | None = None) -> Volume:

@@ -17,6 +17,8 @@ from pipeline.core.atomic_files import replacing, write_text
 from pipeline.core.types import Json
 from pipeline.core.units import TISSUE_RANGES_HU
 from pipeline.evaluation.contrast_table import ContrastTable
+from pipeline.evaluation.noise_ceiling import FORMULA
+from pipeline.evaluation.pair_figures import PairFigures, PairGroup
 from pipeline.inference.drift import first_lines
 from pipeline.quality.dose_equivalence import DoseSweep
 from pipeline.quality.phantom_metrics import PhantomFigures
@@ -94,6 +96,7 @@ def write_evaluation(report: Json, *, panels: list[Panel], path: Path) -> None:
         report=report,
         **_measured(report.get("figures"), report.get("config")),
         **_denoised(report.get("figures"), panels),
+        **_paired(report.get("figures")),
         others=report.get("baselines") or {},
         phantoms=shown_phantoms(report.get("phantoms")),
         sweep=shown_sweep(report.get("dose_sweep")),
@@ -139,6 +142,16 @@ def _measured(metrics: Json | None, config: Any) -> Json:
         "patients": (metrics or {}).get("patients") or {},
         "dose": dose,
         "config_yaml": _as_yaml(config),
+    }
+
+
+def _paired(figures: Json | None) -> Json:
+    """Real pairs, by kernel and dose and each by itself."""
+    found = figures or {}
+    return {
+        "groups": [PairGroup.from_dict(group) for group in found.get("groups", [])],
+        "pairs": [PairFigures.from_dict(pair) for pair in found.get("pairs", [])],
+        "formula": FORMULA,
     }
 
 

@@ -21,7 +21,8 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.core.verdicts import Check, Verdict
-from pipeline.evaluation.requests import EvaluateRequest, RealPair
+from pipeline.evaluation.real_pairs import RealPairs
+from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -150,7 +151,7 @@ class Task(ABC, Generic[RunT, ResultT]):
         *,
         store: Store | None,
         keys: Sides,
-        pair: RealPair | None,
+        pairs: RealPairs | None,
         progress: OpenProgress,
     ) -> Json:
         """What `ldct evaluate` measures beyond a store's test patients, by name.

@@ -17,7 +17,8 @@ from pipeline.evaluation.contrast_table import ContrastTable, contrast_table, re
 from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
-from pipeline.evaluation.requests import EvaluateRequest, RealPair, measure_denoiser
+from pipeline.evaluation.real_pairs import RealPairs
+from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import Export, Exported
 from pipeline.inference.traits import seen_by
@@ -91,12 +92,12 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         *,
         store: Store | None,
         keys: Sides,
-        pair: RealPair | None,
+        pairs: RealPairs | None,
         progress: OpenProgress,
     ) -> Json:
-        """A real pair, classical denoisers, detectability over doses, and phantoms."""
+        """Real pairs, classical denoisers, detectability over doses, and phantoms."""
         return measure_denoiser(
-            model, config, request, store=store, keys=keys, pair=pair, progress=progress
+            model, config, request, store=store, keys=keys, pairs=pairs, progress=progress
         )
 
     def write_evaluation(

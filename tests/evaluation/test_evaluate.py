@@ -23,7 +23,7 @@ from helpers.images import (
 from numpy.typing import NDArray
 from torch import nn
 
-import pipeline.evaluation.denoising as evaluation
+import pipeline.evaluation.real_pairs as evaluation
 from pipeline.config.sections import DenoiseGate, Normalize
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.masks import body_mask
@@ -32,9 +32,10 @@ from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.core.volume import Volume
 from pipeline.degradations.digest import degradation_digest
 from pipeline.evaluation.aggregate import DenoisingOverall, intervals, over_patients, summarise
-from pipeline.evaluation.denoising import evaluate_pair, evaluate_store
+from pipeline.evaluation.denoising import evaluate_store
 from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.per_patient import PatientFigures, PatientMeasurement, WindowFigures
+from pipeline.evaluation.real_pairs import evaluate_pair
 from pipeline.metrics.conventions import CONVENTIONS
 from pipeline.metrics.image import psnr_db, rmse_hu, ssim
 from pipeline.metrics.perceptual import gmsd, vif

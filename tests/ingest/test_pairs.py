@@ -344,3 +344,41 @@ def test_folders_to_be_skipped_are_not_entered_and_reported(tmp_path: Path) -> N
     (message,) = report.to_dict()["excluded"]
     assert message["file"] == "P-1/1.000-Low Dose PROJECTIONS-1"
     assert message["reason"] == "left alone: skip_folders=projections"
+
+
+def several_doses(root: Path) -> None:
+    write_dose(root / "a", "100 percent, Full Dose", PLACES)
+    for percent in (25, 50, 75):
+        brighter = {"RescaleIntercept": str(percent - 1024)}
+        write_dose(root / str(percent), f"Thorax, dose {percent} %", PLACES, **brighter)
+
+
+def test_several_doses_of_one_scan_are_as_many_pairs(tmp_path: Path) -> None:
+    several_doses(tmp_path / "in")
+    store = Store(tmp_path / "store")
+    words = Pairs(input=["25 %", "50 %", "75 %"])
+    report = ingest(tmp_path / "in", store, key=KEY, pairs=words)
+    assert report.refusals == []
+    assert len({row.patient for row in report.series}) == 1
+    added = {
+        round(float((store.load_degraded(k, REAL) - store.load(k).image_hu).mean()))
+        for k in store.records()
+    }
+    assert added == {25, 50, 75}, "each has the input of its own dose"
+
+
+def test_a_stated_dose_is_the_description_s_then_the_folder_s_then_the_exposure_s(
+    tmp_path: Path,
+) -> None:
+    def stated(name: str, description: str, folder: str, **attributes: Any) -> int | None:
+        root = tmp_path / name
+        write_dose(root / "full", FULL, PLACES, Exposure="200")
+        write_dose(root / folder, description, PLACES, **attributes)
+        ((pair, *others), _) = find_pairs(find_series(root).series, Pairs(), root)
+        assert not others
+        return pair.dose_percent
+
+    assert stated("a", f"{LOW} 25%", "dose 50 %", Exposure="30") == 25
+    assert stated("b", LOW, "dose 50 %", Exposure="30") == 50
+    assert stated("c", LOW, "b", Exposure="30") == 15
+    assert stated("d", LOW, "b") is None

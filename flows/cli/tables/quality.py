@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flows.cli.tables.base import print_reasons
 from flows.cli.tables.figures import NONE, figures_table, number, out_console
+from flows.cli.tables.pairs import pairs_tables
 from flows.cli.tables.tasks import task_figures
 from pipeline.core.types import Json
 from pipeline.evaluation.contrast_table import ContrastTable
@@ -32,6 +33,7 @@ def evaluation_tables(report: Json, out: Path | None) -> None:
             figures_table(report["figures"], report["baselines"])
         else:
             task_figures(report["config"]["task"], report["figures"])
+        pairs_tables(report["figures"])
     if "dose_sweep" in report:
         sweep_tables(DoseSweep.from_dict(report["dose_sweep"]))
     if "phantoms" in report:
