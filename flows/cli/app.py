@@ -18,6 +18,7 @@ import typer
 
 from flows.cli.endings import end, end_as_typer_did, fail, json_output
 from flows.cli.evaluate import add_evaluate_command
+from flows.cli.fetch import fetch
 from flows.cli.latent import add_latent_commands
 from flows.cli.models import add_promotion_commands
 from flows.cli.models_export import add_deploy_command
@@ -204,6 +205,7 @@ add_latent_commands(app)
 add_pacs_commands(app)
 add_promotion_commands(models_app)
 app.command()(schedule)
+app.command()(fetch)
 
 
 def main() -> None:

@@ -494,7 +494,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, low: Volume, full: Volume, **how:
 
     class Reading:
         def __init__(self, volume: Volume) -> None:
-            self.volume = volume
+            self.volume, self.refusals = volume, ()
 
     monkeypatch.setattr(evaluation, "read_volume", Reading)
     return evaluate_pair(Offset(), low, full, windows=WINDOWS, **how)  # type: ignore[arg-type]
