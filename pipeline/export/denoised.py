@@ -18,6 +18,7 @@ from pipeline.core.volume import Volume
 from pipeline.dicom.derived.write import Operation
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices
+from pipeline.export.audit import SeriesAudit
 from pipeline.export.series import (
     Derived,
     Export,
@@ -54,7 +55,8 @@ def export_denoised(
     only some slices are in memory, which are decoded, denoised, written and checked in parallel.
     The report's details "drift" and "drift_line" hold what is unlike the series that the model
     learned from (inference.drift), with which the derived header's description begins; "dose"
-    what a dose-conditioned model made up for, and why (inference.dose_choice). Raises
+    what a dose-conditioned model made up for, and why (inference.dose_choice); "audit", of a
+    denoiser, where it changed more than noise (export.audit). Raises
     LdctError for a derived series that fails its check, which is then not written.
     """
 
@@ -62,7 +64,10 @@ def export_denoised(
         """The denoised volume."""
         applied = _applied(model, card, lambda: volume, operation)
         output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
-        return Derived(output_hu, applied.operation, applied.details)
+        details = dict(applied.details)
+        if operation is None:
+            details["audit"] = SeriesAudit.of_volume(volume, output_hu).to_dict()
+        return Derived(output_hu, applied.operation, details)
 
     if not isinstance(source, Series):
         return export_image(source, to, compute)
@@ -70,7 +75,8 @@ def export_denoised(
         applied = _applied(model, card, cache(lambda: _sample(source)), operation)
         if to.skip_unneeded and applied.unneeded:
             return Exported(None, [], skipped=applied.unneeded)
-        report, reader = _stream_series(source, to, applied.model, applied.operation, progress)
+        audit = SeriesAudit() if operation is None else None
+        report, reader = _stream_series(source, to, applied, audit, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
     warnings = [*reader.series.warnings, *reader.values.remarks()]
@@ -138,12 +144,13 @@ def with_drift(operation: Operation, told: Drift) -> Operation:
 
 
 def _stream_series(
-    series: Series, to: Export, model: nn.Module, operation: Operation, progress: Progress
+    series: Series, to: Export, applied: _Applied, audit: SeriesAudit | None, progress: Progress
 ) -> tuple[ExportReport, SliceReader]:
     """Decode, infer and write in parallel; the reader has then read all slices."""
     require_identifiers(series)
     reader = SliceReader(series)
-    return publish(_denoised(model, reader, progress), series, operation, to), reader
+    denoised = _denoised(applied.model, reader, progress)
+    return publish(denoised, series, applied.operation, to, audit), reader
 
 
 def _denoised(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:

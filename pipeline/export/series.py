@@ -29,6 +29,7 @@ from pipeline.dicom.derived.write import Operation, write_slice
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
+from pipeline.export.audit import SeriesAudit
 from pipeline.io.discover import Source
 from pipeline.io.image_formats import written_suffix
 from pipeline.io.image_names import result_name
@@ -184,11 +185,16 @@ def file_stem(operation: Operation) -> str:
 
 
 def publish(
-    processed: Iterable[Slice], source: Series, operation: Operation, to: Export
+    processed: Iterable[Slice],
+    source: Series,
+    operation: Operation,
+    to: Export,
+    audit: SeriesAudit | None = None,
 ) -> ExportReport:
     """Write and check the derived series, and its difference, while `processed` is computed.
 
-    Raises LdctError as derived_series does; then neither series is written.
+    audit: asked of each slice before it is written, for its header and the report. Raises
+    LdctError as derived_series does; then neither series is written.
     """
     with ExitStack() as stack:
 
@@ -208,12 +214,16 @@ def publish(
 
         def write_all(one: Slice) -> None:
             """Write a slice of every series."""
+            if audit is not None:
+                one = audit.audited(one)
             for series in writers:
                 series.write(one)
 
         for _ in map_in_order(write_all, processed, threads=1, max_ahead=MAX_UNWRITTEN_SLICES):
             pass
     report = _report_of(derived.published)
+    if audit is not None:
+        report = report.with_details(audit=audit.to_dict())
     if difference is None:
         return report
     written = difference.published

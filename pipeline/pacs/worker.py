@@ -253,7 +253,10 @@ def read_notes(result: Path) -> ResultNotes:
         line for row in report.get("exported", ()) for line in row.get("drift", ())
     )
     quarantined = len(report.get("quarantined", ()))
-    return ResultNotes(list(found), [f"{quarantined} files quarantined"] if quarantined else [])
+    other = [f"{quarantined} files quarantined"] if quarantined else []
+    audits = [row["audit"] for row in report.get("exported", ()) if "audit" in row]
+    other += [audit["summary"] for audit in audits if audit["flagged"]]
+    return ResultNotes(list(found), other)
 
 
 def derived_folders(result: Path) -> list[Path]:

@@ -249,6 +249,9 @@ def _flags_of(row: Json) -> list[str]:
     if clipped := row.get("clipped_pixels"):
         excess = row.get("largest_clipped_excess_hu", 0)
         flags.append(f"{clipped} pixels clipped on export, by {excess:g} HU at most")
+    audit = row.get("audit") or {}
+    if audit.get("flagged"):
+        flags.append(audit["summary"])
     check = row.get("check") or {}
     if check.get("problems"):
         flags.append(f"{check['problems']} problems found by the check of derived series")

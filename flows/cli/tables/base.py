@@ -47,6 +47,7 @@ def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
     )
     table.add_row("its training", *registry)
     out_console.print(table)
+    print_audits(report)
 
 
 def _drift_lines(report: Json) -> None:
@@ -66,6 +67,14 @@ def ingest_table(report: Json) -> None:
         table.add_row(row["series"], row["patient"], side, str(row["slices"]), remarks)
     out_console.print(table)
     print_reasons(report)
+
+
+def print_audits(report: Json) -> None:
+    """A line for each derived series: where more than noise was changed (export.audit)."""
+    for row in report["exported"]:
+        if "audit" in row:
+            line = f"{row['series']}: {row['audit']['summary']}"
+            out_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_reasons(report: Json) -> None:
@@ -100,6 +109,7 @@ def applied_table(report: Json, out: Path) -> None:
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)
+    print_audits(report)
     for row in report.get("skipped", ()):
         line = f"{row['series']}: nothing written: {row['reason']}"
         out_console.print(line, markup=False, highlight=False)

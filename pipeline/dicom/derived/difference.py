@@ -23,6 +23,7 @@ from pipeline.dicom.derived.write import (
     derive_header,
     image_reference,
     image_uid,
+    say_remark,
 )
 from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice
@@ -65,6 +66,7 @@ def write_slice_difference(processed: Slice, to: SeriesTarget, number: int) -> C
     header = derive_header(processed.source, difference, processed.instance)
     subtracted_from = image_uid(source, to.operation, to.exact_part)
     header.SourceImageSequence.append(image_reference(subtracted_from))
+    say_remark(header, processed.remark)
     _describe_values(header, step)
     save_image(header, stored, to.path(number), syntax=to.syntax)
     return quantised.clipped

@@ -122,6 +122,7 @@ def write_slice(processed: Slice, to: SeriesTarget, number: int) -> ClippedPixel
         processed.image_hu, processed.pixels, header, generated=processed.generated
     )
     derived = derive_header(processed.source, to, processed.instance)
+    say_remark(derived, processed.remark)
     save_image(derived, quantised.stored, to.path(number), syntax=to.syntax)
     return quantised.clipped
 
@@ -162,9 +163,15 @@ def derive_header(as_read: RawDataset, to: SeriesTarget, instance: Instance) -> 
 def say_taken_as_hu(derived: Dataset, source: Dataset) -> None:
     """Say that a source whose RescaleType is not HU was read as HU, by the choice of its user, and
     that the derived values are HU (PS3.3 C.11.1.1.2)."""
-    text = f" RescaleType {source.RescaleType} of the source was {TAKEN_AS_HU}."
-    derived.DerivationDescription = derived.DerivationDescription[: 1024 - len(text)] + text
+    say_remark(derived, f"RescaleType {source.RescaleType} of the source was {TAKEN_AS_HU}.")
     derived.RescaleType = "HU"
+
+
+def say_remark(derived: Dataset, remark: str) -> None:
+    """Add a sentence about this image to its derivation description, whose end gives way."""
+    if remark:
+        text = f" {remark}"
+        derived.DerivationDescription = derived.DerivationDescription[: 1024 - len(text)] + text
 
 
 def remove_private_and_overlays(dataset: Dataset) -> None:

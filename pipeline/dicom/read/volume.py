@@ -109,13 +109,14 @@ class Slice:
     """One slice of a series, decoded: as it is stored, and in HU [rows, columns].
 
     generated: where a generative model filled in image_hu [rows, columns], in padding as well;
-    None for nowhere.
+    None for nowhere. remark: a sentence for the header of what is derived from it.
     """
 
     instance: Instance
     pixels: StoredPixels
     image_hu: NDArray[np.float32]
     generated: NDArray[np.bool_] | None = None
+    remark: str = ""
 
     @functools.cached_property
     def source(self) -> RawDataset:

@@ -1,0 +1,237 @@
+"""Is the difference of two images noise? What a denoiser erased or invented, place by place.
+
+Where only noise was removed, the difference is a Gaussian field with a spectrum of its own and a
+level that changes slowly over the slice. Both are measured in the difference itself, robustly; the
+difference is brought to one level, whitened and correlated with discs, lines and edges (the
+prewhitening matched filter: North, Proc. IEEE 1963; ICRU Report 54). Each result, as a multiple of
+its own standard deviation about the place, is noise unless it passes a threshold that the largest
+of all places, sizes and directions passes in fewer than one slice of a hundred of noise: the
+expected Euler characteristic of a Gaussian field (noise_threshold), raised where the slice's
+results have longer tails than a Gaussian field has.
+
+What changed in the same way all over a slice cannot be told from noise by this; a network's
+own noise at edges, which is neither Gaussian nor of an even level, can pass (benchmarks/audit.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from pipeline.core.masks import body_mask
+from pipeline.core.types import ImageHU
+from pipeline.quality.audit_templates import Spacing, Template, templates
+from pipeline.quality.local_level import Field, block_maxima, block_sums, local_level
+from pipeline.quality.noise_threshold import noise_threshold
+from pipeline.quality.noise_whitening import MIN_POWER, both_halves, noise_power, whitening_of
+
+#: What thresholds are raised by, since levels and spectra are estimates.
+SAFETY = 1.05
+#: The share of a slice's blocks below TAIL_AT standard deviations in Gaussian noise (measured);
+#: where it lies higher, so does the threshold.
+TAIL, TAIL_AT = 0.98, 3.9
+
+#: Pixels along a block, in which levels are estimated and places told apart.
+BLOCK = 8
+#: Neighbourhoods (standard deviation) of the level of the difference, and of each filter's result.
+NEAR_MM, WIDE_MM = 8.0, 14.0
+#: Differences are rounded to whole HU at best: the least level.
+MIN_LEVEL_HU = 0.5
+#: Over about twice this the difference falls off to 0 at the rim of the body.
+RIM_MM = 3.0
+#: Room beside the body for the filters, in pixels.
+_MARGIN = 24
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a difference is not noise.
+
+    kind: disc, line or edge, whichever fits best; size_mm: a disc's diameter, or the width.
+    height_hu: what was added there, below 0 what was taken away; of an edge the height of its two
+    ridges. row, column: its centre in pixels, from 0. times_noise: its result in standard
+    deviations of noise.
+    """
+
+    kind: str
+    size_mm: float
+    height_hu: float
+    row: int
+    column: int
+    times_noise: float
+
+
+@dataclass(frozen=True)
+class SliceAudit:
+    """What was found in a slice: its places, strongest first, and the threshold in standard
+    deviations; 0 where nothing was changed, None where too little of a patient is to be seen."""
+
+    places: tuple[Place, ...]
+    threshold: float | None
+
+
+def audit_slice(
+    source_hu: ImageHU, result_hu: ImageHU, valid: NDArray[np.bool_], spacing_mm: Spacing
+) -> SliceAudit:
+    """Where a result differs from its source by more than noise, within the patient.
+
+    All [rows, columns]; valid: where the scanner measured; spacing_mm: of rows and of columns.
+    """
+    body = body_mask(source_hu) & valid
+    return audit_difference(result_hu - source_hu, body, spacing_mm)
+
+
+def audit_difference(
+    difference_hu: Field, body: NDArray[np.bool_], spacing_mm: Spacing
+) -> SliceAudit:
+    """As audit_slice, of a difference [rows, columns] in HU within `body`, of the same shape."""
+    view = _around(body)
+    if view is None:
+        return SliceAudit((), None)
+    if not difference_hu[view].any():
+        return SliceAudit((), 0.0)
+    padded = _Padded.of(difference_hu[view], body[view], spacing_mm)
+    levelled, level_hu = _levelled(padded, spacing_mm)
+    power = noise_power(levelled, padded.share)
+    if power is None:
+        return SliceAudit((), None)
+    whitening = whitening_of(power, levelled.shape, spacing_mm)
+    searched = templates(levelled.shape, spacing_mm)
+    whitened = fft.rfft2(levelled) * whitening
+    results = [
+        _Result.of(template, whitened, whitening, padded, spacing_mm) for template in searched
+    ]
+    times_noise = np.stack([result.times_noise for result in results])
+    tail = np.quantile(times_noise.max(axis=0)[padded.counts > BLOCK**2 / 2], TAIL) / TAIL_AT
+    gaussian = noise_threshold(searched, whitening, spacing_mm, padded.inside)
+    threshold = float(SAFETY * gaussian * max(1.0, tail))
+    corner = view[0].start, view[1].start
+    places = tuple(_places(results, times_noise, level_hu, threshold, corner))
+    return SliceAudit(places, threshold)
+
+
+def _around(body: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """The rectangle about the body."""
+    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """A part of a slice with room for the filters beside it, in whole blocks.
+
+    difference_hu: falls off to 0 at the body's rim, by `share`, since a step there is none of the
+    noise. inside: where it is nearly whole. counts: pixels inside, of each block.
+    """
+
+    difference_hu: Field
+    share: Field
+    inside: NDArray[np.bool_]
+    counts: Field
+
+    @classmethod
+    def of(cls, difference_hu: Field, body: NDArray[np.bool_], spacing_mm: Spacing) -> _Padded:
+        """A difference and the body in it, both [rows, columns]."""
+        rows, columns = (_padded_side(side) for side in body.shape)
+        margin = ((0, rows - body.shape[0]), (0, columns - body.shape[1]))
+        sigma = RIM_MM / spacing_mm[0], RIM_MM / spacing_mm[1]
+        near = ndimage.gaussian_filter(body.astype(np.float32), sigma, mode="constant", truncate=3)
+        share = np.pad(np.maximum(2 * near - 1, 0), margin)
+        padded = np.pad(np.asarray(difference_hu, np.float32), margin) * share
+        inside = share > 0.5
+        return cls(padded, share, inside, block_sums(inside.astype(np.float32), BLOCK))
+
+
+def _padded_side(side: int) -> int:
+    """At least _MARGIN pixels more, in whole blocks, quick to transform."""
+    return BLOCK * fft.next_fast_len(-(-(side + _MARGIN) // BLOCK), real=True)
+
+
+def _levelled(padded: _Padded, spacing_mm: Spacing) -> tuple[Field, Field]:
+    """The difference over its own level nearby, and that level in HU, for each pixel."""
+    absolute = block_sums(np.abs(padded.difference_hu), BLOCK)
+    counts = block_sums(padded.share, BLOCK)
+    level = local_level(absolute, counts, window=_blocks(NEAR_MM, spacing_mm))
+    level_hu = ndimage.zoom(
+        np.maximum(level, MIN_LEVEL_HU), BLOCK, order=1, grid_mode=True, mode="nearest"
+    )
+    return padded.difference_hu / level_hu, level_hu
+
+
+def _blocks(mm: float, spacing_mm: Spacing) -> tuple[float, float]:
+    return mm / (BLOCK * spacing_mm[0]), mm / (BLOCK * spacing_mm[1])
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A slice filtered for one template, [rows, columns]: the height of the template that fits
+    best there, in levels; and in blocks, how many standard deviations of noise the largest is."""
+
+    template: Template
+    height: Field
+    times_noise: Field
+
+    @classmethod
+    def of(
+        cls,
+        template: Template,
+        whitened: NDArray[np.complex64],
+        whitening: Field,
+        padded: _Padded,
+        spacing_mm: Spacing,
+    ) -> _Result:
+        """whitened: the slice's transform times `whitening`."""
+        phase = np.complex64(-1j if template.kind == "edge" else 1)
+        result = fft.irfft2(whitened * (template.spectrum * phase), s=padded.share.shape)
+        absolute = np.abs(result) * padded.inside
+        window = _blocks(WIDE_MM, spacing_mm)
+        level = local_level(block_sums(absolute, BLOCK), padded.counts, window=window)
+        # Where hardly anything was changed there is still the rounding.
+        of_white = both_halves((template.spectrum * whitening) ** 2).sum() / result.size
+        times_noise = block_maxima(absolute, BLOCK) / np.maximum(
+            level, np.sqrt(MIN_POWER * of_white)
+        )
+        # Of a template of height 1 in the slice.
+        of_one = float(both_halves(template.spectrum**2 * whitening).sum()) / result.size
+        return cls(template, result / np.float32(of_one), times_noise)
+
+
+def _places(
+    results: list[_Result],
+    times_noise: Field,
+    level_hu: Field,
+    threshold: float,
+    corner: tuple[int, int],
+) -> Iterator[Place]:
+    """Each connected group of blocks above the threshold, by its strongest, strongest first.
+
+    times_noise: [templates, rows, columns] of blocks. corner: the pixel where the part begins.
+    """
+    most, which = times_noise.max(axis=0), times_noise.argmax(axis=0)
+    groups, _ = ndimage.label(most > threshold, structure=np.ones((3, 3)))
+    seen: set[int] = set()
+    for block in np.argsort(most, axis=None)[::-1][: int((groups > 0).sum())]:
+        row, column = divmod(int(block), groups.shape[1])
+        group = int(groups[row, column])
+        if group in seen:
+            continue
+        seen.add(group)
+        best = results[which[row, column]]
+        rows, columns = row * BLOCK, column * BLOCK
+        inside = best.height[rows : rows + BLOCK, columns : columns + BLOCK]
+        down, right = divmod(int(np.abs(inside).argmax()), BLOCK)
+        place = rows + down, columns + right
+        yield Place(
+            kind=best.template.kind,
+            size_mm=best.template.size_mm,
+            height_hu=float(best.height[place] * level_hu[place]),
+            row=place[0] + int(corner[0]),
+            column=place[1] + int(corner[1]),
+            times_noise=float(most[row, column]),
+        )
