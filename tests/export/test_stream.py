@@ -31,6 +31,7 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
+from pipeline.export.audit import SeriesAudit
 from pipeline.export.denoised import export_denoised, with_drift
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export
 from pipeline.inference.drift import NOT_KNOWN, drift
@@ -110,7 +111,7 @@ def test_real_slices_too(tmp_path, test_data, model):
     series = replace(series, instances=series.instances[:6])
     export_denoised(model, CARD, series, Export(tmp_path / "out"))
     output_hu = whole(model, read_volume(series).volume.image_hu)
-    write_derived(output_hu, series, OPERATION, tmp_path / "whole")
+    write_derived(output_hu, series, OPERATION, tmp_path / "whole", audit=SeriesAudit())
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -126,7 +127,7 @@ def test_a_damaged_slice_is_refused_and_the_others_go_on(tmp_path, model, blank)
         "every pixel has the same value: a blank frame"
     ] * len(blank)
     output_hu = whole(model, reading.volume.image_hu)
-    write_derived(output_hu, reading.series, OPERATION, tmp_path / "whole")
+    write_derived(output_hu, reading.series, OPERATION, tmp_path / "whole", audit=SeriesAudit())
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert report is not None
     assert report.instances == 11 - len(blank)

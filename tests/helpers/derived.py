@@ -14,6 +14,7 @@ from pipeline.dicom.derived.write import Operation, SeriesTarget, write_slice
 from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice
+from pipeline.export.audit import SeriesAudit
 
 
 def write_derived(
@@ -23,11 +24,16 @@ def write_derived(
     folder: Path,
     *,
     syntax: str = UNCOMPRESSED,
+    audit: SeriesAudit | None = None,
 ) -> ClippedPixels:
-    """Write [slices, rows, columns] in the order of series.instances; what was clipped."""
+    """Write [slices, rows, columns] in the order of series.instances; what was clipped.
+
+    audit: asked of each slice, as for a denoiser's.
+    """
     with replacing_folder(folder) as partial:
         to = SeriesTarget(partial, operation, syntax, series.part, series.exact_part)
-        pairs = enumerate(zip(series.instances, image_hu, strict=True), start=1)
-        return total_clipped(
-            [write_slice(Slice(one, read_slice(one), hu), to, n) for n, (one, hu) in pairs]
-        )
+        pairs = zip(series.instances, image_hu, strict=True)
+        slices = [Slice(one, read_slice(one), hu) for one, hu in pairs]
+        if audit is not None:
+            slices = [audit.audited(one) for one in slices]
+        return total_clipped([write_slice(one, to, n) for n, one in enumerate(slices, start=1)])
