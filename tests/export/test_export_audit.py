@@ -55,7 +55,7 @@ def patient(folder: Path) -> Path:
 def test_an_erased_lesion_is_told_in_report_and_header(tmp_path: Path, enhanced: bool) -> None:
     source = only_series(patient(tmp_path / "in"))
     to = Export(tmp_path / "out", enhanced=enhanced)
-    report, _ = export_denoised(Erases(), CARD, source, to)
+    report, *_ = export_denoised(Erases(), CARD, source, to)
     assert report is not None
     audit = report.details["audit"]
     assert isinstance(audit, dict)
@@ -103,7 +103,7 @@ def test_an_image_file_is_audited(tmp_path: Path) -> None:
     path = tmp_path / "ct.nii.gz"
     image = nibabel.Nifti1Image(np.stack(images).T.astype(np.int16), np.diag([-0.8, -0.8, 2, 1]))
     nibabel.save(image, path)
-    report, _ = export_denoised(Erases(), CARD, path, Export(tmp_path / "out"))
+    report, *_ = export_denoised(Erases(), CARD, path, Export(tmp_path / "out"))
     assert report is not None
     assert [row["slice"] for row in report.details["audit"]["flagged"]] == [SLICE]  # type: ignore[index]
 
