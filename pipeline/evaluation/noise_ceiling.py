@@ -12,8 +12,8 @@ from pipeline.physics.image_noise import FlatTissue
 
 #: For people, beside the figure.
 FORMULA = (
-    "ceiling = 10 log10(V[input - target] / (V[target] - C^2 / V[input])), "
-    "C = (V[input] + V[target] - V[input - target]) / 2, V the noise variance in flat tissue: "
+    "ceiling = 10 log10(V(input - target) / (V(target) - C^2 / V(input))), "
+    "C = (V(input) + V(target) - V(input - target)) / 2, V the noise variance in flat tissue: "
     "the error of the best linear estimate of the target from the input where the anatomy is "
     "known (Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, ch. 12)"
 )
