@@ -123,6 +123,10 @@ class PatientMeasurement:
                 if found is not None:
                     self._keep(found, (series, number))
 
+    def name_series(self, name: str) -> None:
+        """What all slices measured so far are called in per_slice."""
+        self.places = [(name, number) for _, number in self.places]
+
     def extend(self, other: PatientMeasurement) -> None:
         """Add the slices that another measured, in the same windows, of the same patient."""
         self.places.extend(other.places)

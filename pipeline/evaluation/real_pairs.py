@@ -81,7 +81,10 @@ def evaluate_pairs(
             "series": series_key(pair.target, pairs.key),
             "dose_percent": pair.dose_percent,
         }
-        measured.append(replace(found, row=found.row.model_copy(update=named)))
+        row = found.row.model_copy(update=named)
+        if len(pairs.pairs) > 1:
+            found.measurement.name_series(f"{row.series} at {row.dose}")
+        measured.append(replace(found, row=row))
     if not measured:
         raise NothingUsableError(f"none of {len(pairs.pairs)} pairs can be used")
     return _result(measured)

@@ -134,6 +134,8 @@ def test_every_pair_is_found_and_told_by_patient_kernel_and_dose(
     for row in figures.pairs:
         assert row.matched.slices == SLICES
         assert row.measured_dose_percent == pytest.approx(row.dose_percent, rel=0.1)
+    worst = figures.overall.worst_slices["soft_tissue"].output_psnr[0]
+    assert worst.series in {f"{row.series} at {row.dose}" for row in figures.pairs}
     reasons = {refusal.path.parent.name: refusal.reason for refusal in pairs.refusals}
     assert reasons == {"P-3": "no full-dose partner: the patient has no such series"}
 
