@@ -34,7 +34,8 @@ def test_the_status_of_its_ledger_has_the_same_keys(tmp_path):
     assert found["runs"][0].keys() >= RUN_KEYS
     assert found["runs"][0]["told"] == "missed"
     assert found["counts"] == {
-        "found": 2, "here": 1, "derived": 2, "held": 1, "sent": 1, "superseded": 1, "dead": 2,
+        "found": 2, "here": 1, "derived": 2, "held": 1, "rejected": 0, "sent": 1, "superseded": 1,
+        "dead": 2,
     }  # fmt: skip
     assert len(found["open"]) == 8
     assert all(work.keys() == WORK_KEYS for work in found["open"])
