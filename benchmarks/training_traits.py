@@ -12,6 +12,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import machine
+
 from pipeline.config.shipped import find_pretrained
 from pipeline.core.pseudonyms import installation_key
 from pipeline.degradations.cache import degrade_store
@@ -37,7 +39,7 @@ def main() -> None:
         seen = seen_by(store, keys, config).to_dict()
     path = find_pretrained(asked.name) / TRAITS
     path.write_text(json.dumps(seen, indent=2) + "\n")
-    print(f"{path}: {len(keys)} series")
+    print(f"{path}: {len(keys)} series; {machine.told(machine.facts())}")
 
 
 if __name__ == "__main__":
