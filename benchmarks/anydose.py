@@ -58,10 +58,11 @@ def main() -> None:
     arguments = parser.parse_args()
     scans = held_scans(arguments.data, arguments.work)
     ways = denoisers(arguments.model)
+    tested = [scan for scan in scans if scan.side != VALIDATION]
     tuning = [] if arguments.no_bm3d else [scan for scan in scans if scan.side == VALIDATION]
     found = {
         "model": arguments.model,
-        "held_out": held_out([scan for scan in scans if scan.side != VALIDATION], ways, tuning),
+        "held_out": held_out(tested, ways, tuning, arguments.work),
         "noisy": before_and_after(arguments.data / "ct-noisy", arguments.work, ways["anydose"]),
         "kernels": two_kernels(arguments.data / "train" / "series", arguments.work),
         "machine": machine.facts(),
@@ -84,37 +85,42 @@ def denoisers(reference: str) -> dict[str, Denoise]:
 
 
 def held_out(
-    scans: list[Scan], ways: dict[str, Denoise], tuning: list[Scan]
+    scans: list[Scan], ways: dict[str, Denoise], tuning: list[Scan], work: Path
 ) -> list[dict[str, Any]]:
     """A row for each scan and dose; one that cannot be simulated is left out, by name."""
     rows = []
     for dose in DOSES:
-        factor = tuned_factor(tuning, dose) if tuning else None
+        factor = tuned_factor(tuning, dose, work) if tuning else None
         for scan in scans:
-            low_hu = simulated(scan, dose)
-            if low_hu is None:
-                continue
-            outputs = {name: way(low_hu, 1 / dose) for name, way in ways.items()}
-            row = {
-                "scan": scan.name,
-                "label": scan.label,
-                "side": scan.side,
-                "sharp": scan.is_sharp,
-                "dose": dose,
-                "slices": len(low_hu),
-                "figures": {name: figures(out, low_hu, scan) for name, out in outputs.items()},
-            }
-            if factor is not None:
-                outputs["bm3d"] = bm3d(low_hu, scan, factor)
-                square = cropped(scan)
-                row["bm3d_factor"] = factor
-                row["in_square"] = {
-                    name: figures(square(out), square(low_hu), scan, square)
-                    for name, out in outputs.items()
-                }
-            print(row["label"], scan.side, dose, psnrs(row), flush=True)
-            rows.append(row)
+            low_hu = simulated(scan, dose, work)
+            if low_hu is not None:
+                rows.append(row_of(scan, dose, low_hu, ways, factor))
+                print(rows[-1]["label"], scan.side, dose, psnrs(rows[-1]), flush=True)
     return rows
+
+
+def row_of(
+    scan: Scan, dose: float, low_hu: Images, ways: dict[str, Denoise], bm3d_factor: float | None
+) -> dict[str, Any]:
+    """Figures of one scan at one dose, by every way; in a square too, where BM3D has a factor."""
+    outputs = {name: way(low_hu, 1 / dose) for name, way in ways.items()}
+    row = {
+        "scan": scan.name,
+        "label": scan.label,
+        "side": scan.side,
+        "sharp": scan.is_sharp,
+        "dose": dose,
+        "slices": len(low_hu),
+        "figures": {name: figures(out, low_hu, scan) for name, out in outputs.items()},
+    }
+    if bm3d_factor is None:
+        return row
+    square = cropped(scan)
+    squares = {name: square(out) for name, out in outputs.items()}
+    squares["bm3d"] = bm3d(low_hu, scan, bm3d_factor)
+    low_square = square(low_hu)
+    in_square = {name: figures(out, low_square, scan, square) for name, out in squares.items()}
+    return {**row, "bm3d_factor": bm3d_factor, "in_square": in_square}
 
 
 def psnrs(row: dict[str, Any]) -> str:
@@ -123,13 +129,19 @@ def psnrs(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {found['soft_tissue']['psnr']:.2f}" for name, found in shown.items())
 
 
-def simulated(scan: Scan, dose: float) -> Images | None:
+def simulated(scan: Scan, dose: float, work: Path) -> Images | None:
     """The scan's slices at a fraction of their own dose; None where their noise says too little."""
+    path = work / "simulated" / f"{scan.name}-{dose:g}.npy"
+    if path.exists():
+        return np.load(path)
     try:
-        return LowDoseCT(dose, photons_per_ray=None)(scan.volume, np.random.default_rng(17))
+        low_hu = LowDoseCT(dose, photons_per_ray=None)(scan.volume, np.random.default_rng(17))
     except CalibrationError as error:
         print(f"{scan.label} is left out: {error}")
         return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, low_hu)
+    return low_hu
 
 
 def figures(
@@ -162,9 +174,10 @@ def cropped(scan: Scan) -> Callable[[NDArray], NDArray]:
     return lambda images: images[box]
 
 
-def tuned_factor(scans: list[Scan], dose: float) -> float:
+def tuned_factor(scans: list[Scan], dose: float, work: Path) -> float:
     """The factor on the measured noise with BM3D's best PSNR on these scans."""
-    pairs = [(scan, low_hu) for scan in scans if (low_hu := simulated(scan, dose)) is not None]
+    all_low = [(scan, simulated(scan, dose, work)) for scan in scans]
+    pairs = [(scan, low_hu) for scan, low_hu in all_low if low_hu is not None]
 
     def psnr(scan: Scan, low_hu: Images, factor: float) -> float:
         square = cropped(scan)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.load import load_config
 from pipeline.core.volume import Volume
+from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.ingest.ingest import ingest
 from pipeline.physics.image_noise import FlatTissue, evenly_spread
 from pipeline.store.published_splits import TEST, VALIDATION
@@ -81,7 +82,8 @@ def held_scans(data: Path, work: Path) -> list[Scan]:
 def ingested(folder: Path, work: Path) -> Store:
     store = Store(work)
     if not store.records():
-        ingest(folder, store, key=KEY)
+        # One of the series says neither its study nor itself.
+        ingest(folder, store, key=KEY, intake=IngestOptions(unidentified="folder"))
     return store
 
 
