@@ -101,4 +101,6 @@ def scan_of(store: Store, key: str, side: str) -> Scan:
     )
     told = volume.provenance
     vendor = str(told.get("Manufacturer") or "unknown").split()[0].title().replace("Ge", "GE")
-    return Scan(key, vendor, str(told.get("ConvolutionKernel") or "?"), side, volume)
+    kernel = told.get("ConvolutionKernel") or "kernel unknown"
+    name = kernel if isinstance(kernel, str) else kernel[0]
+    return Scan(key, vendor, name.split(".")[-1], side, volume)
