@@ -11,11 +11,14 @@ import yaml
 from helpers.images import volume_of
 
 from flows.tracking.references import load_named
+from pipeline.config.dose import MAX_RATIO
 from pipeline.config.names import digest
 from pipeline.core.errors import ConfigError
+from pipeline.core.types import ImageHU
 from pipeline.core.units import SOFT_TISSUE
 from pipeline.inference.denoise import apply_model
 from pipeline.metrics.image import psnr_db
+from pipeline.models.adapters.any_dose import at_dose_ratio
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.models.adapters.weights import CONFIG, WEIGHTS
 from pipeline.physics.lowdose import LowDoseCT
@@ -25,8 +28,8 @@ ROOT = Path(__file__).parents[3] / "pretrained"
 NAMES = sorted(path.parent.name for path in ROOT.glob("*/card.json"))
 
 
-def test_there_is_one() -> None:
-    assert "redcnn" in NAMES
+def test_they_are_all_there() -> None:
+    assert {"anydose", "redcnn", "swift"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,15 +77,39 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_pretrained("redcnn")
 
 
-def test_it_takes_noise_off_a_body_it_has_never_seen() -> None:
+@pytest.fixture(scope="module")
+def body() -> tuple[ImageHU, ImageHU]:
+    """A phantom's slices at a quarter and at the full dose."""
     generator = np.random.default_rng(7)
     phantom = patient_phantom(generator, slices=2)
     volume = volume_of(phantom.image_hu, pixel_mm=phantom.spacing_mm[1:])
-    physics = LowDoseCT(dose_fraction=0.25, photons_per_ray=5e4)
-    noisy_hu = physics(volume, generator)
-    model = load_pretrained("redcnn").model
+    return LowDoseCT(dose_fraction=0.25, photons_per_ray=5e4)(volume, generator), volume.image_hu
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_takes_noise_off_a_body_it_has_never_seen(
+    name: str, body: tuple[ImageHU, ImageHU]
+) -> None:
+    noisy_hu, target_hu = body
+    model = at_dose_ratio(load_pretrained(name).model, MAX_RATIO)
     before, after = (
-        psnr_db(image_hu[0], volume.image_hu[0], SOFT_TISSUE)
+        psnr_db(image_hu[0], target_hu[0], SOFT_TISSUE)
         for image_hu in (noisy_hu, apply_model(model, noisy_hu))
     )
     assert after > before + 5
+
+
+def test_what_the_dose_conditioned_one_takes_begins_at_nothing_and_grows(
+    body: tuple[ImageHU, ImageHU],
+) -> None:
+    noisy_hu, target_hu = body
+    model = load_pretrained("anydose").model
+    noise_hu = float((noisy_hu - target_hu).std())
+    taken = [
+        float((apply_model(at_dose_ratio(model, ratio), noisy_hu) - noisy_hu).std()) / noise_hu
+        for ratio in (1.0, 1.05, 1.5, 2.0, 4.0, MAX_RATIO)
+    ]
+    assert taken[0] == 0
+    assert 0 < taken[1] < 0.05
+    assert taken == sorted(taken)
+    assert taken[-1] > 0.6
