@@ -94,13 +94,18 @@ def held_out(
         for scan in scans:
             low_hu = simulated(scan, dose, work)
             if low_hu is not None:
-                rows.append(row_of(scan, dose, low_hu, ways, factor))
+                rows.append(row_of(scan, dose, low_hu, ways, factor, work))
                 print(rows[-1]["label"], scan.side, dose, psnrs(rows[-1]), flush=True)
     return rows
 
 
 def row_of(
-    scan: Scan, dose: float, low_hu: Images, ways: dict[str, Denoise], bm3d_factor: float | None
+    scan: Scan,
+    dose: float,
+    low_hu: Images,
+    ways: dict[str, Denoise],
+    bm3d_factor: float | None,
+    work: Path,
 ) -> dict[str, Any]:
     """Figures of one scan at one dose, by every way; in a square too, where BM3D has a factor."""
     outputs = {name: way(low_hu, 1 / dose) for name, way in ways.items()}
@@ -117,7 +122,8 @@ def row_of(
         return row
     square = cropped(scan)
     squares = {name: square(out) for name, out in outputs.items()}
-    squares["bm3d"] = bm3d(low_hu, scan, bm3d_factor)
+    kept = kept_bm3d(work, scan, dose, bm3d_factor)
+    squares["bm3d"] = bm3d(low_hu, scan, bm3d_factor, kept)
     low_square = square(low_hu)
     in_square = {name: figures(out, low_square, scan, square) for name, out in squares.items()}
     return {**row, "bm3d_factor": bm3d_factor, "in_square": in_square}
@@ -181,21 +187,34 @@ def tuned_factor(scans: list[Scan], dose: float, work: Path) -> float:
 
     def psnr(scan: Scan, low_hu: Images, factor: float) -> float:
         square = cropped(scan)
-        output_hu = bm3d(low_hu, scan, factor)
+        output_hu = bm3d(low_hu, scan, factor, kept_bm3d(work, scan, dose, factor))
         return figures(output_hu, square(low_hu), scan, square)["soft_tissue"]["psnr"]
 
     return max(FACTORS, key=lambda f: np.mean([psnr(scan, low, f) for scan, low in pairs]))
 
 
-def bm3d(low_hu: Images, scan: Scan, factor: float) -> Images:
-    """BM3D (Dabov et al. 2007) of the square of each slice; its noise is white and of one level."""
+def bm3d(low_hu: Images, scan: Scan, factor: float, kept: Path) -> Images:
+    """BM3D (Dabov et al. 2007) of the square of each slice; its noise is white and of one level.
+
+    kept: a file for the result, from which the next run takes it.
+    """
+    if kept.exists():
+        return np.load(kept)
     from bm3d import bm3d as denoise
 
     tissue = FlatTissue.of(scan.volume)
     noise = tissue.noise([low_hu[number] for number in tissue.slices])
     assert noise is not None  # or nothing could have been simulated
     squares = cropped(scan)(low_hu).astype(np.float64)
-    return np.stack([denoise(one, factor * noise.noise_hu) for one in squares]).astype(np.float32)
+    found = np.stack([denoise(one, factor * noise.noise_hu) for one in squares]).astype(np.float32)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.save(kept, found)
+    return found
+
+
+def kept_bm3d(work: Path, scan: Scan, dose: float, factor: float) -> Path:
+    """Where BM3D's result for a scan lies."""
+    return work / "bm3d" / f"{scan.name}-{dose:g}-{factor:g}.npy"
 
 
 if __name__ == "__main__":

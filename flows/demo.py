@@ -18,7 +18,7 @@ PATIENTS = 6
 SLICES = 12
 SEED = 2024
 #: Shown beside the model that the demo trains.
-PRETRAINED = "redcnn@pretrained"
+PRETRAINED = "anydose@pretrained"
 #: The patients are synthetic, so their key need not be secret: every demo splits alike.
 KEY = b"the demo's patients are invented"
 

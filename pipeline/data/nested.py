@@ -21,8 +21,8 @@ from pipeline.config.sections import Nested
 #: Pixels around a patch that a random kernel may reach into, and which are then cut off.
 MARGIN = 8
 #: Cycles per pixel at which a random kernel has fallen to 1 / e, lowest and highest, drawn evenly
-#: in the logarithm: from a soft one of thick slices to hardly any. Noise of sharp kernels reaches to
-#: 0.5; a model that never saw it there leaves it.
+#: in the logarithm: from a soft one of thick slices to hardly any. Noise of sharp kernels reaches
+#: to 0.5; a model that never saw it there leaves it.
 CUTOFF_PER_PIXEL = (0.16, 2.0)
 #: By how much a random kernel may lift fine detail, as edge-enhancing kernels do, and the width of
 #: the blur, in pixels, beyond which detail is fine.
