@@ -10,6 +10,7 @@ import torch
 from helpers.images import add_inputs, tiny_store
 
 from pipeline.config.load import load_config
+from pipeline.config.names import current_path
 from pipeline.config.run import RunConfig
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.cache import degrade_store
@@ -31,6 +32,7 @@ def test_there_are_configurations() -> None:
 def shrunk(path: Path) -> RunConfig:
     """The run at one iteration on small patches; its parts stay, only numbers shrink."""
     full = load_config(path)
+    draws = 2 if full.data.partner == "draw" or full.data.nested else 1
     overrides = [
         "train.iterations=1",
         "train.batch=2",
@@ -39,11 +41,13 @@ def shrunk(path: Path) -> RunConfig:
         "train.compile=false",
         "train.workers=0",
         "data.patch=[32, 32]",
-        f"data.realisations={2 if full.data.partner == 'draw' else 1}",
+        f"data.realisations={draws}",
     ]
-    if full.degradation and full.degradation.target.endswith("LowDoseCT"):
+    if full.degradation and current_path(full.degradation.target).endswith("LowDoseCT"):
         overrides += ["degradation.args.detectors=64", "degradation.args.views=48"]
-    if full.model.target.endswith("REDCNN"):
+        # The images of this test have no noise of their own to go on from.
+        overrides += ["degradation.args.photons_per_ray=1.0e+5"]
+    if current_path(full.model.target).endswith("REDCNN"):
         overrides += ["model.args.channels=8"]
     return load_config(path, overrides)
 
@@ -74,7 +78,8 @@ def test_one_step_moves_the_weights(path: Path, tmp_path: Path) -> None:
         data_digest=store.data_digest(keys),
     )
     assert np.isfinite(logged[-1]["loss"])
-    assert logged[-1]["loss"] > 0
+    if not config.loss or "log" not in config.loss.target.casefold():  # of less than 1
+        assert logged[-1]["loss"] > 0
     torch.manual_seed(config.train.seed)
     fresh = build_model(config).state_dict()
     assert any(not torch.equal(fresh[name], w) for name, w in model.state_dict().items())

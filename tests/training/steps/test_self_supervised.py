@@ -338,9 +338,7 @@ def test_two_draws_need_two_realisations() -> None:
         run_config(data={"partner": "draw"})
 
 
-@pytest.mark.parametrize(
-    "name", ["noise2noise", "noise2noise_mirror", "blind_spot", "neighbour", "any_dose"]
-)
+@pytest.mark.parametrize("name", ["noise2noise", "noise2noise_mirror", "blind_spot", "neighbour"])
 def test_the_configuration_takes_a_step_on_its_own_items(tmp_path: Path, name: str) -> None:
     full = load_config(CONFIGS / f"denoise_{name}.yaml")
     raw = full.resolved()
