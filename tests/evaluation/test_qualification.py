@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.dicom import write_series
+from helpers.flows import registry_waiting_for
 from helpers.images import run_config
 from typer.testing import CliRunner
 
@@ -184,17 +185,7 @@ GATE = {"psnr_gain_db": 1.0, "qualified": "north"}
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """With one version whose gate waits for a hospital alone."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    found = Registry.default()
-    client = found.client
-    experiment = client.create_experiment("e", artifact_location=found.artifacts)
-    run = client.create_run(experiment)
-    checks = [{"check": "PSNR gain", "passed": True}, {"check": "qualified at north"}]
-    checks[1]["passed"] = False
-    figures = {"figures": {}, "gate": {"passed": False, "checks": checks}}
-    client.log_dict(run.info.run_id, figures, "ldct/figures.json")
-    client.create_registered_model("m")
-    client.create_model_version("m", "unused", run_id=run.info.run_id, tags={"gate": "failed"})
-    return found
+    return registry_waiting_for("qualified at north")
 
 
 @pytest.mark.parametrize(("site", "passed"), [("north", True), ("north", False), ("south", True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flows.tracking.registry import Registry
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -10,27 +12,42 @@ from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
 from pipeline.evaluation.per_patient import WindowFigures
 from pipeline.models.adapters.base import build_model
 
+#: A whole run of a model that changes nothing.
+IDENTITY_RUN: dict[str, Any] = {
+    "name": "identity",
+    "task": "denoise",
+    "degradation": {
+        "target": "pipeline.physics.lowdose.LowDoseCT",
+        "args": {"dose_fraction": 0.5, "detectors": 96, "views": 90},
+    },
+    "model": {"target": "pipeline.models.adapters.base.Identity"},
+    "step": {
+        "target": "pipeline.training.steps.supervised.Supervised",
+        "args": {"residual": False},
+    },
+    "loss": {"target": "torch.nn.MSELoss"},
+    "train": {"iterations": 1},
+    "windows": {"soft_tissue": [40, 400]},
+    "register": {"name": "identity"},
+}
+
 
 def identity_config() -> RunConfig:
-    return parse_config(
-        {
-            "name": "identity",
-            "task": "denoise",
-            "degradation": {
-                "target": "pipeline.physics.lowdose.LowDoseCT",
-                "args": {"dose_fraction": 0.5, "detectors": 96, "views": 90},
-            },
-            "model": {"target": "pipeline.models.adapters.base.Identity"},
-            "step": {
-                "target": "pipeline.training.steps.supervised.Supervised",
-                "args": {"residual": False},
-            },
-            "loss": {"target": "torch.nn.MSELoss"},
-            "train": {"iterations": 1},
-            "windows": {"soft_tissue": [40, 400]},
-            "register": {"name": "identity"},
-        }
-    )
+    return parse_config(IDENTITY_RUN)
+
+
+def registry_waiting_for(check: str) -> Registry:
+    """The default registry, with version 1 of "m", whose gate waits for this check alone."""
+    found = Registry.default()
+    client = found.client
+    experiment = client.create_experiment("e", artifact_location=found.artifacts)
+    run = client.create_run(experiment)
+    checks = [{"check": "PSNR gain", "passed": True}, {"check": check, "passed": False}]
+    figures = {"figures": {}, "gate": {"passed": False, "checks": checks}}
+    client.log_dict(run.info.run_id, figures, "ldct/figures.json")
+    client.create_registered_model("m")
+    client.create_model_version("m", "unused", run_id=run.info.run_id, tags={"gate": "failed"})
+    return found
 
 
 def register(config: RunConfig, *, passed: bool = True, training: str = ""):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.flows import IDENTITY_RUN
 from helpers.pacs import derive
 from helpers.pacs_bench import Bench
 from scipy import ndimage
@@ -150,21 +151,11 @@ def test_models_that_ship_know_what_their_training_saw(name):
 
 
 RUN = {
-    "name": "t",
-    "task": "denoise",
-    "model": {"target": "pipeline.models.adapters.base.Identity"},
+    **IDENTITY_RUN,
     "degradation": {
         "target": "pipeline.physics.lowdose.LowDoseCT",
         "args": {"dose_fraction": 0.25},
     },
-    "step": {
-        "target": "pipeline.training.steps.supervised.Supervised",
-        "args": {"residual": False},
-    },
-    "loss": {"target": "torch.nn.MSELoss"},
-    "train": {"iterations": 1},
-    "windows": {"soft_tissue": [40, 400]},
-    "register": {"name": "t"},
 }
 
 

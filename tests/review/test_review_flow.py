@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from helpers.dicom import KEY, only_series
+from helpers.flows import registry_waiting_for
 from helpers.review import SLICES, body_hu, write_case, write_denoised, write_original
 from typer.testing import CliRunner
 
@@ -85,19 +86,7 @@ def test_statistics_are_printed_and_written_as_csv(tmp_path: Path) -> None:
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """With one version whose gate waits for nothing but its readers."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    found = Registry.default()
-    client = found.client
-    experiment = client.create_experiment("e", artifact_location=found.artifacts)
-    run = client.create_run(experiment)
-    checks = [
-        {"check": "PSNR gain", "passed": True},
-        {"check": READER_STUDY, "passed": False},
-    ]
-    figures = {"figures": {}, "gate": {"passed": False, "checks": checks}}
-    client.log_dict(run.info.run_id, figures, "ldct/figures.json")
-    client.create_registered_model("m")
-    client.create_model_version("m", "unused", run_id=run.info.run_id, tags={"gate": "failed"})
-    return found
+    return registry_waiting_for(READER_STUDY)
 
 
 @pytest.mark.parametrize(("denoised", "verdict"), [(4, "passed"), (1, "failed")])
