@@ -80,6 +80,13 @@ Level = Annotated[
     int | None,
     typer.Option("--level", metavar="1..5", help="12 % less noise for each level, instead."),
 ]
+SkipUnneeded = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unneeded",
+        help="Write nothing of a series that a dose-conditioned model would leave as it is.",
+    ),
+]
 Hospital = Annotated[
     Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")
 ]

@@ -14,6 +14,7 @@ from flows.cli.options import (
     Json,
     Level,
     Out,
+    SkipUnneeded,
     Source,
     StoreFolder,
     Strength,
@@ -101,13 +102,7 @@ def apply(
     dose_ratio: DoseRatio = None,
     target_noise: TargetNoise = None,
     level: Level = None,
-    skip_unneeded: Annotated[
-        bool,
-        typer.Option(
-            "--skip-unneeded",
-            help="Write nothing of a series that a dose-conditioned model would leave as it is.",
-        ),
-    ] = False,
+    skip_unneeded: SkipUnneeded = False,
     spread: Spread = None,
     intake: IngestChoices = None,
     json_: Json = False,
