@@ -285,7 +285,7 @@ def markdown(result: dict[str, Any]) -> str:
         "the slice, no structure is left that is always removed, but a network answers to noise "
         "at edges by more than it removes elsewhere, and now and then invents something.",
         "",
-        "## Discs found, of 100",
+        "## Discs found, % of slices",
         "",
         f"In the difference alone; inserted noise {median:.0f} HU ({least:.0f} to {most:.0f}). "
         "Erased or invented wholly, at random places in the body, blurred as by a body kernel.",
