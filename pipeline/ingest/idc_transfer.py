@@ -50,7 +50,7 @@ def fetch_series(
 
     A series arrives beside its place, in a folder that ends in `.partial`, and moves there once
     all its files came; a later call goes on with what is there. A folder with another number of
-    files is left as it is, and told as failed. A full disk is raised.
+    files is left as it is, and reported as failed. A full disk is raised.
     """
     found = Fetched()
     for one in series:
@@ -65,7 +65,7 @@ def fetch_series(
         except Exception as failure:
             if is_disk_full(failure):
                 raise
-            found.failed.append((one, str(failure)))
+            found.failed.append((one, str(failure) or type(failure).__name__))
         progress(1)
     write_json(out / RECORD, _record(out, found))
     return found
