@@ -1,7 +1,7 @@
 """What the training of a model that comes with the software saw, measured anew from its data.
 
 `python benchmarks/training_traits.py NAME FOLDER...` writes pretrained/NAME/traits.json, by which
-later series are told to be like them or not. FOLDER: series that it was trained on, all of them,
+later series are compared with them. FOLDER: series that it was trained on, all of them,
 and no others. The dose is simulated as the model's configuration says.
 """
 

@@ -32,7 +32,7 @@ OutFolder = Annotated[Path | None, typer.Option("--out", help="Where the series 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show series, size and licences alone.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Fetch without asking.")]
 CtIndex = Annotated[
-    bool, typer.Option("--ct-index", help="Download the index that tells kernels, once.")
+    bool, typer.Option("--ct-index", help="Download the index that has kernels, once.")
 ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ class Volume:
             float(abs(slice_axis @ normal)),
             float(np.linalg.norm(row_axis)),
             float(np.linalg.norm(column_axis)),
+        )
+
+    def slices(self, numbers: Sequence[int] | NDArray[np.int64]) -> Volume:
+        """The slices of these numbers, counted from 0, in their order; the affine stays that of
+        the whole volume."""
+        chosen = np.asarray(numbers, np.int64)
+        return replace(
+            self,
+            image_hu=self.image_hu[chosen],
+            valid=self.valid[chosen],
+            slice_origins_mm=self.slice_origins_mm[chosen],
         )
 
 

@@ -19,7 +19,7 @@ from pipeline.core.types import ImageHU, Progress
 from pipeline.core.volume import Volume
 from pipeline.evaluation.phantoms import SEED, dose_of, scanner_of
 from pipeline.inference.denoise import apply_model
-from pipeline.inference.dose_choice import choose_dose
+from pipeline.inference.dose_choice import choose_dose_of
 from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.physics.phantoms.image_quality import RodKind, water_phantom
 from pipeline.quality.contrast_kept import (
@@ -245,10 +245,4 @@ def _chosen_ratio(model: AnyDoseModel, scans: DiscScans, dose: float, by: DoseRe
     noisy_hu = scans.water.at_dose(dose)
     count = len(noisy_hu)
     one: Volume = water_phantom(replace(scans.grid, slices=count)).volume
-    volume = replace(one, image_hu=noisy_hu)
-
-    def denoise(image_hu: ImageHU, dose_ratio: float) -> ImageHU:
-        """One slice at one ratio."""
-        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
-
-    return choose_dose(by, volume, denoise).dose_ratio
+    return choose_dose_of(model, by, replace(one, image_hu=noisy_hu)).dose_ratio

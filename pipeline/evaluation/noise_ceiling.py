@@ -17,8 +17,8 @@ FORMULA = (
     "the error of the best linear estimate of the target from the input where the anatomy is "
     "known (Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, ch. 12)"
 )
-#: Below this part of the target's variance an error is no longer told from none: what the two
-#: images differ by was rounded to whole HU.
+#: Below this part of the target's variance an error is no longer distinguished from none: what the
+#: two images differ by was rounded to whole HU.
 _LEAST_PART = 1e-3
 
 
@@ -43,7 +43,7 @@ def noise_ceiling(target: Volume, input_hu: ImageHU, target_hu: ImageHU) -> Nois
     target: the volume of `target_hu`; both images [slices, rows, columns], slices matched.
 
     The target is t = x + n, with x the anatomy and n its noise; the input is x + m. A method that
-    knew x would still not know n, but for what m tells: the best linear estimate of n from m
+    knew x would still not know n, but for what m says of it: the best linear estimate of n from m
     errs by V[n] - C^2 / V[m], with C the covariance of the two (Kay 1993, ch. 12, the linear
     minimum mean square error), and for Gaussian noise no other estimate errs less. The input
     itself errs by V[m - n]. Where m holds n whole, as where noise was inserted into the full dose's

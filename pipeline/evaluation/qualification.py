@@ -49,9 +49,9 @@ class Qualification(JsonRecord):
     """All that was found, and what it was found with.
 
     digest: SHA-256 over model, data, version and what was asked, by which a qualification is known.
-    refused: series whose dose could not be told from their noise, with the reason. phantoms: at the
-    lowest dose. contrast: with d' against dose, and the dose at which denoised equals full dose.
-    checks: bias within the gate's limits, at every dose.
+    refused: series whose dose could not be measured by their noise, with the reason. phantoms: at
+    the lowest dose. contrast: with d' against dose, and the dose at which denoised equals full
+    dose. checks: bias within the gate's limits, at every dose.
     """
 
     digest: str
@@ -112,7 +112,7 @@ def qualify(
     """A denoiser on the full-dose series of a store, all of one protocol.
 
     Raises ConfigError for a model of another task, and NothingUsableError where the dose of no
-    series could be told from its noise.
+    series could be measured by its noise.
     """
     if not isinstance(loaded.config, DenoiseRun):
         raise ConfigError(f"{loaded.card.uri}: qualify is for denoisers, not {loaded.config.task}")

@@ -12,11 +12,11 @@ from torch import nn
 from pipeline.config.dose import DoseRequest
 from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.masks import body_mask
-from pipeline.core.types import ImageHU, Json
+from pipeline.core.types import Json
 from pipeline.core.volume import Volume
 from pipeline.evaluation.phantoms import SEED
 from pipeline.inference.denoise import apply_model
-from pipeline.inference.dose_choice import choose_dose
+from pipeline.inference.dose_choice import choose_dose_of
 from pipeline.inference.drift import NOT_KNOWN, drift
 from pipeline.inference.traits import TrainingTraits, traits
 from pipeline.metrics.image import rmse_hu
@@ -85,11 +85,11 @@ class MeasuredSeries:
     def of(
         cls, key: str, volume: Volume, loaded: LoadedModel, doses: tuple[float, ...], *, seed: int
     ) -> MeasuredSeries:
-        """Raises CalibrationError where the dose cannot be told from the noise."""
+        """Raises CalibrationError where the dose cannot be measured by the noise."""
         physics = LowDoseCT(dose_fraction=1.0, photons_per_ray=None)
         scan = physics.calibration(volume)
         chosen = _chosen(len(volume.image_hu), getattr(loaded.model, "neighbours", 0))
-        few = _few(volume, chosen)
+        few = volume.slices(chosen)
         few_scan = replace(
             scan, slice_photons_per_ray=tuple(scan.slice_photons_per_ray[n] for n in chosen)
         )
@@ -173,15 +173,6 @@ def _chosen(count: int, neighbours: int) -> list[int]:
     return list(range(first, min(count, first + SLICES)))
 
 
-def _few(volume: Volume, chosen: list[int]) -> Volume:
-    return replace(
-        volume,
-        image_hu=volume.image_hu[chosen],
-        valid=volume.valid[chosen],
-        slice_origins_mm=volume.slice_origins_mm[chosen],
-    )
-
-
 def _denoised(
     model: nn.Module, full: Volume, low_hu: NDArray[np.float32], dose: float
 ) -> tuple[NDArray[np.float32], float | None]:
@@ -189,14 +180,7 @@ def _denoised(
     itself what an export would choose."""
     if not isinstance(model, AnyDoseModel):
         return apply_model(model, low_hu), None
-    ratio = 1 / dose
-    if dose == 1:
-
-        def denoise(image_hu: ImageHU, dose_ratio: float) -> ImageHU:
-            """One slice at one ratio."""
-            return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
-
-        ratio = choose_dose(DoseRequest(), full, denoise).dose_ratio
+    ratio = 1 / dose if dose < 1 else choose_dose_of(model, DoseRequest(), full).dose_ratio
     return apply_model(at_dose_ratio(model, ratio), low_hu), ratio
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config.dose import MAX_RATIO
@@ -139,7 +138,7 @@ def _measure(
     how.refusals.extend(refusal for reading in readings for refusal in reading.refusals)
     low, full = (reading.volume for reading in readings)
     match = match_slices(low, full)
-    low, full = _slices(low, match.input), _slices(full, match.target)
+    low, full = low.slices(match.input), full.slices(match.target)
     anatomy = anatomy_of(full.provenance)
     shown = how.convention.windows_for(how.windows, anatomy)
     if not shown:
@@ -185,15 +184,6 @@ def _row(
     )
 
 
-def _slices(volume: Volume, numbers: NDArray[np.int64]) -> Volume:
-    return replace(
-        volume,
-        image_hu=volume.image_hu[numbers],
-        valid=volume.valid[numbers],
-        slice_origins_mm=volume.slice_origins_mm[numbers],
-    )
-
-
 def ratio_of_doses(low: Volume, full: Volume) -> float | None:
     """How many times the dose of one volume another of the same scan has, by the noise of both in
     flat tissue; None where that cannot be measured."""
@@ -213,7 +203,7 @@ def _result(measured: list[_Measured]) -> DenoisingResult:
 
 
 def _by_patient(measured: Iterable[_Measured]) -> dict[str, PatientMeasurement]:
-    """A patient's pairs together, those of another anatomy's windows apart."""
+    """A patient's pairs together, those of another anatomy's windows separately."""
     patients: dict[str, PatientMeasurement] = {}
     for one in measured:
         name, windows = one.row.patient, one.measurement.windows
@@ -252,11 +242,11 @@ def _group(kernel: str, dose: str, members: list[_Measured]) -> PairGroup:
 def _refused(pair: Pair, failure: LdctError) -> list[Refusal]:
     """The slices of both series, each with its own reason where the failure names it."""
     found = list(failure.refusals) if isinstance(failure, SeriesRefusedError) else []
-    told = {refusal.path for refusal in found}
+    named = {refusal.path for refusal in found}
     left = [
         Refusal(instance.path, Disposition.QUARANTINED, str(failure))
         for series in (pair.input, pair.target)
         for instance in series.instances
-        if instance.path not in told
+        if instance.path not in named
     ]
     return [*found, *left]

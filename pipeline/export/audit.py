@@ -1,4 +1,4 @@
-"""What a denoiser changed by more than noise, over a series: told in report and headers.
+"""What a denoiser changed by more than noise, over a series: written into report and headers.
 
 Slices, rows and columns are counted from 1 here, as readers count them.
 """
@@ -69,7 +69,7 @@ class SeriesAudit:
         """One sentence for tables and pages."""
         measured = sum(found.threshold is not None for found in self.slices)
         if not measured:
-            return "audit: too little of a patient in the slices to tell changes from noise"
+            return "audit: too little of a patient in the slices to distinguish changes from noise"
         flagged = self._flagged()
         of = f"{len(flagged)} of {count_of(measured, 'slice')}"
         if not flagged:

@@ -29,7 +29,7 @@ from pipeline.export.series import (
     require_identifiers,
 )
 from pipeline.inference.denoise import apply_model, apply_to_slices
-from pipeline.inference.dose_choice import choose_dose
+from pipeline.inference.dose_choice import choose_dose_of
 from pipeline.inference.drift import NOT_KNOWN, Drift, drift
 from pipeline.inference.traits import TrainingTraits, measured_slices, traits
 from pipeline.io.discover import Source
@@ -37,7 +37,7 @@ from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.models.adapters.card import ModelCard
 
 #: Of the 1,024 characters of DerivationDescription (PS3.5, VR ST), those for the drift.
-MAX_TOLD = 400
+MAX_DRIFT_CHARACTERS = 400
 
 
 def export_denoised(
@@ -109,24 +109,19 @@ def _applied(
     """The model as it is; a dose-conditioned one at the ratio for this source. sample: slices of
     the source."""
     if not isinstance(model, AnyDoseModel) or card.dose is None:
-        told = _drift(card, sample)
-        return _Applied(model, with_drift(operation or card.operation(), told), told.to_dict())
-
-    def denoise(image_hu: NDArray[np.float32], dose_ratio: float) -> NDArray[np.float32]:
-        """One slice at one ratio."""
-        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
-
-    choice = choose_dose(card.dose, sample(), denoise)
-    told = _drift(card, sample)
-    details = {**told.to_dict(), "dose": choice.to_dict()}
+        found = _drift(card, sample)
+        return _Applied(model, with_drift(operation or card.operation(), found), found.to_dict())
+    choice = choose_dose_of(model, card.dose, sample())
+    found = _drift(card, sample)
+    details = {**found.to_dict(), "dose": choice.to_dict()}
     conditioned = at_dose_ratio(model, choice.dose_ratio)
     unneeded = choice.why if choice.leaves_alone else ""
-    return _Applied(conditioned, with_drift(card.operation(choice), told), details, unneeded)
+    return _Applied(conditioned, with_drift(card.operation(choice), found), details, unneeded)
 
 
 def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
     """Not known for a model without a record, and for slices that cannot be decoded, which the
-    export itself then tells of."""
+    export itself then reports."""
     if card.seen is None:
         return NOT_KNOWN
     try:
@@ -135,10 +130,12 @@ def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
         return NOT_KNOWN
 
 
-def with_drift(operation: Operation, told: Drift) -> Operation:
+def with_drift(operation: Operation, found: Drift) -> Operation:
     """The operation whose description begins with the drift; what training saw may be named in
     another character set than the source's."""
-    line = told.line if len(told.line) <= MAX_TOLD else f"{told.line[: MAX_TOLD - 3]}..."
+    line = found.line
+    if len(line) > MAX_DRIFT_CHARACTERS:
+        line = f"{line[: MAX_DRIFT_CHARACTERS - 3]}..."
     line = line.encode("ascii", "replace").decode("ascii")
     return replace(operation, description=f"{line} {operation.description}")
 

@@ -8,6 +8,8 @@ from pipeline.config.dose import MAX_RATIO, DoseChoice, DoseRequest
 from pipeline.core.errors import LdctError
 from pipeline.core.types import ImageHU
 from pipeline.core.volume import Volume
+from pipeline.inference.denoise import apply_model
+from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
 from pipeline.physics.image_noise import FlatTissue, ImageNoise, usual_noise_hu
 
 #: Below this ratio `auto` leaves a series alone; our choice.
@@ -52,6 +54,16 @@ def choose_dose(request: DoseRequest, volume: Volume, denoise: Denoise) -> DoseC
         return left.noise_hu
 
     return _for_noise(wanted_hu, asked, found, noise_at)
+
+
+def choose_dose_of(model: AnyDoseModel, request: DoseRequest, volume: Volume) -> DoseChoice:
+    """As choose_dose, with the slices that a dose-conditioned model makes."""
+
+    def denoise(image_hu: ImageHU, dose_ratio: float) -> ImageHU:
+        """One slice at one ratio."""
+        return apply_model(at_dose_ratio(model, dose_ratio), image_hu[None])[0]
+
+    return choose_dose(request, volume, denoise)
 
 
 def _automatic(found: ImageNoise, volume: Volume) -> DoseChoice:

@@ -1,4 +1,4 @@
-"""Is a series like those that a model learned from? Told to people before anything else.
+"""Is a series like those that a model learned from? Shown to people before anything else.
 
 A series outside of what training saw gets a warning, not a verdict: the model may do well on it,
 but this was not measured.
@@ -33,7 +33,7 @@ class Drift:
 
     @property
     def line(self) -> str:
-        """The sentence with which people are told."""
+        """The sentence that people are shown."""
         if self.unlike is None:
             return "Likeness to the model's training: not known, the model has no record of it."
         if not self.unlike:
@@ -65,13 +65,13 @@ def drift(found: Traits, seen: TrainingTraits) -> Drift:
 
 
 def first_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What of a report's exported series is told first: each LINE once, and of how many series it
+    """What of a report's exported series is shown first: each LINE once, and of how many series it
     was said, where not of all."""
-    told = [str(row[LINE]) for row in rows if row.get(LINE)]
-    counts = Counter(told)
+    lines = [str(row[LINE]) for row in rows if row.get(LINE)]
+    counts = Counter(lines)
     if len(counts) == 1:
         return list(counts)
-    return [f"{count} of {len(told)} series: {line}" for line, count in counts.most_common()]
+    return [f"{count} of {len(lines)} series: {line}" for line, count in counts.most_common()]
 
 
 def _word_line(name: str, word: str, seen: Mapping[str, int]) -> str:

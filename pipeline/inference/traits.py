@@ -27,7 +27,7 @@ from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
 
 NOT_STATED = "not stated"
-#: What a series is compared by, in words: in the order in which people are told.
+#: What a series is compared by, in words: in the order of the report.
 WORDS = ("kernel", "vendor", "scanner", "tube voltage")
 
 
@@ -41,7 +41,7 @@ class Number(NamedTuple):
 
 
 NOISE, RELATIVE_NOISE, EXPOSURE = "noise", "noise over full dose's", "exposure"
-#: In the order in which people are told. The noise of one protocol differs by about 1.5 between
+#: In the order of the report. The noise of one protocol differs by about 1.5 between
 #: patients of different size. Relative noise is over that of a full dose with noise as fine and
 #: slices as thick (image_noise.usual_noise_hu): for a model of many doses it says more than HU.
 #: Fineness (image_noise.ImageNoise) is what a kernel does to noise, whatever it is called. Body
@@ -56,7 +56,7 @@ NUMBERS = {
     "bone": Number("% of the body", plus=10.0),
     EXPOSURE: Number("mAs", times=1.5),
 }
-#: Smoothing before tissue is told from noise, and what counts as bone.
+#: Smoothing before tissue is separated from noise, and what counts as bone.
 _SMOOTHING_MM, _BONE_HU = 4.0, 200.0
 
 
@@ -122,7 +122,7 @@ def seen_by(store: Store, keys: list[str], config: RunConfig) -> TrainingTraits:
 
     Of the degraded images where there is a degradation, since they are the model's input, with as
     much noise as data.noise_scale makes of it at least and at most. With data.nested, where an
-    input may have any dose, noise is told as relative noise alone: from the stored images', at the
+    input may have any dose, noise is given as relative noise alone: from the stored images', at the
     highest dose, to what that is at the lowest, as noise of quanta grows with 1 / sqrt(dose).
     """
     return _summary([list(_inputs(store, key, config)) for key in keys])
@@ -145,19 +145,10 @@ def _inputs(store: Store, key: str, config: RunConfig) -> Iterable[Traits]:
         return
     chosen = measured_slices(len(volume.image_hu))
     low_hu = np.load(path, mmap_mode="r")[chosen]
-    few = _few(volume, chosen)
+    few = volume.slices(chosen)
     for scale in sorted(set(getattr(config.data, "noise_scale", (1.0, 1.0)))):
         input_hu = few.image_hu + np.float32(scale) * (low_hu - few.image_hu)
         yield traits(few, input_hu, dose_fraction=fraction)
-
-
-def _few(volume: Volume, chosen: NDArray[np.int64]) -> Volume:
-    return replace(
-        volume,
-        image_hu=volume.image_hu[chosen],
-        valid=volume.valid[chosen],
-        slice_origins_mm=volume.slice_origins_mm[chosen],
-    )
 
 
 def _at_dose(whole: Traits, dose: float) -> Traits:

@@ -199,7 +199,7 @@ def _partners(full: Series, lows: list[Series]) -> list[Series]:
     """The low-dose partners of a full-dose series: one, or several whose stated doses differ.
 
     Raises LdctError where none of the patient's low-dose series matches, or several do that
-    nothing tells apart.
+    no stated dose distinguishes.
     """
     mismatches = [_mismatch(low, full) for low in lows]
     fitting = [low for low, mismatch in zip(lows, mismatches, strict=True) if not mismatch]

@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class RemoteSeries:
-    """A series of the Imaging Data Commons, as its public index tells of it."""
+    """A series of the Imaging Data Commons, as its public index describes it."""
 
     collection: str
     patient: str
@@ -117,7 +117,7 @@ def ct_index_file() -> Path:
 def select_series(wanted: Wanted, index: Path, ct_index: Path | None = None) -> Selection:
     """The CT image series of an index, a Parquet file, that are wanted.
 
-    ct_index: the index of CT attributes, which alone tells kernels. Raises ConfigError where
+    ct_index: the index of CT attributes, which alone has kernels. Raises ConfigError where
     kernels are wanted and it is not there, NothingUsableError where no series fits.
     """
     of_kernel = _of_kernels(wanted.kernels, ct_index) if wanted.kernels else None
@@ -133,8 +133,8 @@ def select_series(wanted: Wanted, index: Path, ct_index: Path | None = None) -> 
             others.append(series.licence)
     left_out = _counted(others)
     if not chosen:
-        told = f"; {len(others)} fit but are not CC BY (--any-licence)" if others else ""
-        raise NothingUsableError(f"no CT series of the Imaging Data Commons fits{told}")
+        left = f"; {len(others)} fit but are not CC BY (--any-licence)" if others else ""
+        raise NothingUsableError(f"no CT series of the Imaging Data Commons fits{left}")
     chosen.sort(key=lambda one: (one.collection, one.patient, one.description, one.uid))
     return Selection(chosen, left_out)
 
@@ -187,7 +187,7 @@ def _of_kernels(kernels: tuple[str, ...], ct_index: Path | None) -> set[str]:
     """SeriesInstanceUIDs of the series with one of these kernels."""
     if ct_index is None or not ct_index.exists():
         raise ConfigError(
-            "--kernel: the index that comes with idc-index does not tell kernels; download the "
+            "--kernel: the index that comes with idc-index has no kernels; download the "
             "index of CT attributes once, by `ldct fetch --ct-index`"
         )
     from pyarrow import parquet

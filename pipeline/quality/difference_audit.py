@@ -9,7 +9,7 @@ of all places, sizes and directions passes in fewer than one slice of a hundred 
 expected Euler characteristic of a Gaussian field (noise_threshold), raised where the slice's
 results have longer tails than a Gaussian field has.
 
-What changed in the same way all over a slice cannot be told from noise by this; a network's
+What changed in the same way all over a slice is not distinguished from noise by this; a network's
 own noise at edges, which is neither Gaussian nor of an even level, can pass (benchmarks/audit.py).
 """
 
@@ -35,7 +35,7 @@ SAFETY = 1.05
 #: where it lies higher, so does the threshold.
 TAIL, TAIL_AT = 0.98, 3.9
 
-#: Pixels along a block, in which levels are estimated and places told apart.
+#: Pixels along a block, in which levels are estimated and places distinguished.
 BLOCK = 8
 #: Neighbourhoods (standard deviation) of the level of the difference, and of each filter's result.
 NEAR_MM, WIDE_MM = 8.0, 14.0

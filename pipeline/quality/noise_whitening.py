@@ -13,7 +13,7 @@ from pipeline.quality.local_level import Field
 
 #: Edges of the tiles in which the spectrum is measured, tried in this order; how many are needed.
 TILES, MIN_TILES = (64, 32), 12
-#: Slower changes than this are shading and bias, which other figures tell.
+#: Slower changes than this are shading and bias, which other figures show.
 MIN_FREQUENCY_PER_MM = 0.03
 
 #: Of a tile's pixels, those that have to be in the patient.
