@@ -179,7 +179,7 @@ def _at_dose(
         for name, by in ({AUTO: DoseRequest()} | asked).items()
     }
     for name, ratio in {**ratios, FULL: 1 / dose}.items():
-        kept = _measured(at_dose_ratio(model, ratio), scans, dose, progress)
+        kept, _ = _measured(at_dose_ratio(model, ratio), scans, dose, progress)
         yield kept.model_copy(update={"setting": name, "dose_ratio": ratio})
 
 
@@ -191,9 +191,9 @@ def _at_strengths(
     progress: Progress,
 ) -> Iterator[KeptAt]:
     """A share of the correction takes the same share of what the whole takes: measured once."""
-    whole = _measured(model, scans, dose, progress)
+    whole, output_hu = _measured(model, scans, dose, progress)
     noisy_hu = scans.water.at_dose(dose)
-    change_hu = apply_model(model, noisy_hu) - noisy_hu
+    change_hu = output_hu - noisy_hu
     for strength in strengths:
         share = strength / getattr(model, "strength", 1.0)
         yield whole.model_copy(
@@ -212,7 +212,10 @@ def _partly(disc: DiscKept, share: float) -> DiscKept:
     return disc.model_copy(update={"kept": kept, "interval": (low, high)})
 
 
-def _measured(model: nn.Module, scans: DiscScans, dose: float, progress: Progress) -> KeptAt:
+def _measured(
+    model: nn.Module, scans: DiscScans, dose: float, progress: Progress
+) -> tuple[KeptAt, ImageHU]:
+    """One setting, without its name; and the denoised water."""
     noisy_hu = scans.water.at_dose(dose)
     water_hu: list[ImageHU] = []
 
@@ -223,13 +226,14 @@ def _measured(model: nn.Module, scans: DiscScans, dose: float, progress: Progres
         return output_hu
 
     discs = discs_kept(denoise, scans, dose)
-    return KeptAt(
+    kept = KeptAt(
         setting="",
         dose_fraction=dose,
         noise_hu=_noise_hu(noisy_hu, scans),
         noise_left_hu=_noise_hu(water_hu[0], scans),
         discs=discs,
     )
+    return kept, water_hu[0]
 
 
 def _noise_hu(image_hu: ImageHU, scans: DiscScans) -> float:

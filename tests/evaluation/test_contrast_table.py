@@ -97,7 +97,6 @@ def test_it_is_read_again_from_json_and_written_for_a_card():
     )
     seen: list[int] = []
     table = contrast_table(Identity(), run_config(), request, progress=seen.append)
-    # The noise that is left is measured on water once more.
     assert sum(seen) == request.images(Identity())
     again = ContrastTable.from_dict(table.to_dict())
     assert again.to_dict() == table.to_dict()
