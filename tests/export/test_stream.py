@@ -32,9 +32,9 @@ from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.stored_pixels import StoredPixels
 from pipeline.dicom.read.volume import Slice, SliceReader, read_slices, read_volume
 from pipeline.export.audit import SeriesAudit
-from pipeline.export.denoised import export_denoised, with_drift
+from pipeline.export.denoised import MAX_DRIFT_CHARACTERS, export_denoised, with_drift
 from pipeline.export.series import MAX_UNWRITTEN_SLICES, Export
-from pipeline.inference.drift import NOT_KNOWN, drift
+from pipeline.inference.drift import NOT_KNOWN, Drift, drift
 from pipeline.inference.traits import Traits, measured_slices, summary, traits
 from pipeline.models.adapters.card import ModelCard
 
@@ -280,6 +280,14 @@ def test_drift_is_reported_as_of_the_whole_volume(tmp_path, test_data):
     assert again is not None
     assert "not known" in again.details["drift_line"]
     assert "drift" not in again.details
+
+
+def test_a_long_drift_in_any_script_leaves_room_for_the_operation():
+    found = Drift(("kernel Übung " + "x" * 600,))
+    description = with_drift(CARD.operation(), found).description
+    assert description.isascii()
+    assert description[:MAX_DRIFT_CHARACTERS].endswith("x...")
+    assert description[MAX_DRIFT_CHARACTERS:] == f" {CARD.operation().description}"
 
 
 def test_work_is_done_in_order_and_no_further_ahead_than_asked():
