@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Scan:
     side: str
     volume: Volume
 
-    @property
+    @cached_property
     def is_sharp(self) -> bool:
         """By the noise itself, as vendors name kernels as they like."""
         tissue = FlatTissue.of(self.volume)
@@ -99,8 +100,8 @@ def scan_of(store: Store, key: str, side: str) -> Scan:
         valid=np.array(volume.valid[kept]),
         slice_origins_mm=volume.slice_origins_mm[kept],
     )
-    told = volume.provenance
-    vendor = str(told.get("Manufacturer") or "unknown").split()[0].title().replace("Ge", "GE")
-    kernel = told.get("ConvolutionKernel") or "kernel unknown"
+    header = volume.provenance
+    vendor = str(header.get("Manufacturer") or "unknown").split()[0].title().replace("Ge", "GE")
+    kernel = header.get("ConvolutionKernel") or "kernel unknown"
     name = kernel if isinstance(kernel, str) else kernel[0]
     return Scan(key, vendor, name.split(".")[-1], side, volume)

@@ -48,7 +48,7 @@ def squares(rows: list[Row]) -> list[str]:
 
 
 def by_dose(rows: list[Row], part: str) -> str:
-    """Means over series, apart by kernel and side."""
+    """Means over series, for each kernel and dose."""
     names = [name for name in NAMES if name in rows[0][part]]
     lines = [header(["kernel", "dose", "series", *(NAMES[name] for name in names)])]
     for sharp in (False, True):

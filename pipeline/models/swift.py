@@ -45,7 +45,7 @@ class SwiftUNet(nn.Module):
             )
         if not 0 <= slope < 1:
             raise ValueError(f"expected a slope from 0 to below 1, got {slope}")
-        self.slope = slope
+        self.activation = _activation(slope)
         self.multiple = FOLD * 2 ** (len(channels) - 1)
         self.first = nn.Conv2d(inputs * FOLD**2, channels[0], 3, padding=1)
         self.down = nn.ModuleList(_convolutions(width, depth, slope) for width in channels)
@@ -68,12 +68,12 @@ class SwiftUNet(nn.Module):
         # By one row at least, or torch.export would trace one of two cases and refuse the other.
         missing = (0, fold - columns % fold, 0, fold - rows % fold)
         whole = functional.pad(image, missing, mode="replicate")
-        hidden = self._activated(self.first(functional.pixel_unshuffle(whole, FOLD)))
+        hidden = self.activation(self.first(functional.pixel_unshuffle(whole, FOLD)))
         skips = []
         for level, halve in zip(self.down[:-1], self.halving, strict=True):
             hidden = level(hidden)
             skips.append(hidden)
-            hidden = self._activated(halve(hidden))
+            hidden = self.activation(halve(hidden))
         hidden = self.down[-1](hidden)
         for double, level, skip in zip(
             reversed(self.doubling), reversed(self.up), reversed(skips), strict=True
@@ -82,17 +82,15 @@ class SwiftUNet(nn.Module):
         added = functional.pixel_shuffle(self.last(hidden), FOLD)
         return added[..., :rows, :columns]
 
-    def _activated(self, hidden: torch.Tensor) -> torch.Tensor:
-        return functional.leaky_relu(hidden, self.slope) if self.slope else torch.relu(hidden)
+
+def _activation(slope: float) -> nn.Module:
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
 
 def _convolutions(width: int, depth: int, slope: float) -> nn.Sequential:
-    def activation() -> nn.Module:
-        return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
-
     layers = [
         layer
         for _ in range(depth)
-        for layer in (nn.Conv2d(width, width, 3, padding=1), activation())
+        for layer in (nn.Conv2d(width, width, 3, padding=1), _activation(slope))
     ]
     return nn.Sequential(*layers)

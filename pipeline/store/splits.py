@@ -21,7 +21,8 @@ def split_patients(
 ) -> dict[str, str]:
     """Side by patient: explicit lists first, then what was recorded, then the keyed hash.
 
-    of_test_vendors: patients who are held back for their scanner's vendor (patients_of_vendors).
+    of_test_vendors: patients who are held back for their scanner's vendor (patients_of_vendors),
+    which a split with test_vendors needs.
     A published split is its lists alone; patients that they do not name are on no side.
     Where training or test would be empty, it gets the next
     patient in hash order. Raises ConfigError for a listed patient who is not there, and
@@ -31,6 +32,16 @@ def split_patients(
         return published_sides(patients, settings, key=key)
     lists = {TEST: settings.test, VALIDATION: settings.validation}
     listed = {p: side for side, names in lists.items() if isinstance(names, list) for p in names}
+    if settings.test_vendors and not of_test_vendors:
+        raise ValueError(
+            "data.split.test_vendors: whose patients are they? See patients_of_vendors"
+        )
+    for patient in of_test_vendors & listed.keys():
+        if listed[patient] == VALIDATION:
+            raise ConfigError(
+                f"data.split.validation lists {patient}, whom data.split.test_vendors holds back "
+                "for the test: leave out one of the two"
+            )
     listed |= {p: TEST for p in patients if p in of_test_vendors}
     for patient in listed:
         if patient not in patients:

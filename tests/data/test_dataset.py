@@ -154,6 +154,23 @@ def test_all_patients_of_a_test_vendor_are_held_back_beside_the_fraction() -> No
     assert others[TRAIN] == pytest.approx(140, abs=30)
 
 
+def test_a_patient_listed_for_validation_and_held_back_for_the_vendor_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"validation lists p-0001.*test_vendors"):
+        split_patients(
+            patients(5),
+            Split(validation=["p-0001"], test_vendors=["Philips"]),
+            key=KEY,
+            recorded={},
+            of_test_vendors={"p-0001"},
+        )
+
+
+def test_a_split_by_vendor_that_is_not_given_the_patients_is_a_mistake() -> None:
+    """Or a caller that forgot them would train on those who were to be held back."""
+    with pytest.raises(ValueError, match="test_vendors"):
+        split(patients(5), Split(test_vendors=["Philips"]))
+
+
 def test_a_test_vendor_of_no_series_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ConfigError, match=r"names Canon.*there are: GE MEDICAL SYSTEMS, Philips"):
         patients_of_vendors(records_of_vendors("Philips", "GE MEDICAL SYSTEMS"), ["Canon"])

@@ -21,7 +21,7 @@ PAGES = [
         )
     ),
 ]
-#: More than that, and nobody reads it to its end.
+#: What a newcomer reads to its end.
 README_WORDS = 700
 
 

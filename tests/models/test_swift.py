@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def image(rows: int = 24, columns: int = 20) -> torch.Tensor:
     return torch.randn(2, 1, rows, columns, generator=torch.Generator().manual_seed(0))
 
 
-def woken(seed: int = 0, **options: int) -> SwiftUNet:
+def woken(seed: int = 0, **options: Any) -> SwiftUNet:
     """With a last layer that says something."""
     torch.manual_seed(seed)
     network = SwiftUNet((4, 6, 8), **options)
@@ -55,6 +57,21 @@ def test_every_weight_learns() -> None:
     network = woken()
     network(image()).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize(("slope", "learns"), [(0.0, False), (0.1, True)])
+def test_with_a_slope_no_channel_is_switched_off_for_good(slope: float, learns: bool) -> None:
+    network = woken(slope=slope)
+    nn.init.constant_(network.first.bias, -100.0)  # all of the first layer's below zero
+    network(image()).square().mean().backward()
+    assert network.first.weight.grad is not None
+    assert bool(network.first.weight.grad.abs().sum() > 0) is learns
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.0])
+def test_a_slope_that_is_none_is_refused(slope: float) -> None:
+    with pytest.raises(ValueError, match="slope"):
+        SwiftUNet(slope=slope)
 
 
 def test_a_sixtieth_of_the_operations_of_red_cnn() -> None:
