@@ -43,7 +43,7 @@ DOSES = (0.05, 0.1, 0.25, 0.5)
 WINDOWS = {"soft_tissue": Window(40, 400), "lung": Window(-600, 1500)}
 CROP = 256
 #: BM3D's strength: what the noise measured in the image is multiplied by.
-FACTORS = (0.8, 1.0, 1.25, 1.6)
+FACTORS = (0.5, 0.8, 1.25, 2.0, 3.2, 5.0)
 
 
 def main() -> None:
