@@ -8,8 +8,9 @@ PAGE := pipeline/review/page
 BUILT := pipeline/review/built/app.js
 
 TOOLS := out/tools/.installed
+DOCS := out/docs/.installed
 
-.PHONY: demo test tests install page page-if-npm gallery bench lint format lock audit sbom clean
+.PHONY: demo test tests install page page-if-npm docs gallery bench lint format lock audit sbom clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -32,6 +33,18 @@ page: $(BUILT)
 
 $(BUILT): $(PAGE)/package-lock.json $(PAGE)/build.mjs $(wildcard $(PAGE)/src/*)
 	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
+# The site, in out/docs/site: open its index.html. Its tools are apart from the project. Strict: a page
+# that the navigation lacks, and a link that leads nowhere, fail.
+docs: install $(DOCS)
+	PYTHONPATH=docs $(BIN)/python -m generate.build
+	NO_MKDOCS_2_WARNING=1 out/docs/.venv/bin/mkdocs build --strict --quiet
+
+$(DOCS): requirements-docs.lock
+	$(PYTHON) -m venv out/docs/.venv || python3 -m venv out/docs/.venv
+	out/docs/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+	    --require-hashes --requirement requirements-docs.lock
+	touch $(DOCS)
 
 # Trains what is not trained yet: about an hour of one core. DATA is for the runs on CT.
 gallery: install

@@ -19,6 +19,7 @@ import torch
 import yaml
 from conftest import Ended
 from helpers.flows import identity_config, register
+from helpers.reports import assert_as_documented
 
 from flows.cli import endings
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
@@ -63,6 +64,7 @@ def test_main_job_goes_the_whole_way(
     assert ended.code == 0, ended.err
     report = ended.json
     assert report == json.loads((out / "report.json").read_text())
+    assert_as_documented(report)
 
     precision, client = report["precision"], Registry.default().client
     assert precision["why"].startswith("measured")
@@ -272,6 +274,7 @@ def test_a_series_that_cannot_be_calibrated_does_not_stop_the_others(
         "simulate", tmp_path / "in", "--dose", 0.5, "--photons", "auto", "--out", out, "--json"
     )
     assert ended.code == endings.PARTIAL
+    assert_as_documented(ended.json)
     (failed,) = ended.json["failed"]
     assert "(--photons)" in failed["reason"]
     (file,) = ended.json["quarantined"]
@@ -290,6 +293,7 @@ def test_identity_model_leaves_a_real_series_unchanged(
     some_slices(test_data / "ct" / "chest-ge-lidc0001", tmp_path / "in", 4)
     ended = ldct("apply", identity_model, tmp_path / "in", "--out", tmp_path / "out", "--json")
     assert ended.code == 0, ended.err
+    assert_as_documented(ended.json)
     row = ended.json["exported"][0]
     assert row["clipped_pixels"] == 0
     before = read_volume(find_series(tmp_path / "in").series[0]).volume

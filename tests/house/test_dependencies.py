@@ -23,14 +23,18 @@ REVIEWED = {
 }
 
 
-def locked() -> dict[str, str]:
+#: The lock of the project, of `ldct fetch` and of the documentation's site.
+LOCKS = ("requirements.lock", "requirements-fetch.lock", "requirements-docs.lock")
+
+
+def locked(lock: str = LOCKS[0]) -> dict[str, str]:
     """Version by name."""
-    return {name: version for name, (version, _) in hashed().items()}
+    return {name: version for name, (version, _) in hashed(lock).items()}
 
 
-def hashed() -> dict[str, tuple[str, list[str]]]:
+def hashed(lock: str = LOCKS[0]) -> dict[str, tuple[str, list[str]]]:
     """Version, and the hashes of its files, by name."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+    text = (ROOT / lock).read_text(encoding="utf-8").replace("\\\n", "")
     rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     pins = [(row[0].partition("=="), row[1:]) for row in rows]
     return {name: (version, hashes) for (name, _, version), hashes in pins}
@@ -49,12 +53,22 @@ def test_every_line_of_the_lock_pins_one_version() -> None:
     assert not [name for name, version in found.items() if not re.fullmatch(r"[\w.]+", version)]
 
 
-def test_every_pin_has_the_hashes_of_its_files() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_the_hashes_of_its_files(lock: str) -> None:
     form = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-    for name, (_, hashes) in hashed().items():
+    assert hashed(lock)
+    for name, (_, hashes) in hashed(lock).items():
         assert hashes, name
         assert all(form.fullmatch(each) for each in hashes), name
         assert len(set(hashes)) == len(hashes), name
+
+
+@pytest.mark.parametrize("lock", LOCKS[1:])
+def test_the_other_locks_agree_with_the_first(lock: str) -> None:
+    """So that an extra can be installed beside the rest, too."""
+    first, other = locked(), locked(lock)
+    assert {name for name in other if first.get(name, other[name]) != other[name]} == set()
+    assert not {"torch", "torchvision"} & set(other)
 
 
 def test_torch_has_the_hashes_of_builds_for_cpus_alone() -> None:

@@ -1,0 +1,56 @@
+"""The reference of Python functions: which of them are meant for others' programs. mkdocstrings
+fills in signatures and descriptions from the source, without importing it."""
+
+from __future__ import annotations
+
+HEAD = """# Python functions
+
+What other programs may build on; [from Python](../python.md) has examples that run. The rest of
+`pipeline` and `flows` may change from one version to the next.
+"""
+#: Functions and types by what they are for.
+PUBLIC = {
+    "Reading": (
+        "pipeline.io.discover.discover",
+        "pipeline.io.discover.Discovered",
+        "pipeline.dicom.read.volume.read_volume",
+        "pipeline.core.volume.Volume",
+        "pipeline.core.refusals.Refusal",
+    ),
+    "Low dose": ("pipeline.physics.lowdose.LowDoseCT",),
+    "Models": (
+        "flows.tracking.references.load_named",
+        "pipeline.models.adapters.pretrained.load_pretrained",
+        "pipeline.inference.denoise.apply_model",
+    ),
+    "Figures": (
+        "pipeline.metrics.conventions.convention",
+        "pipeline.metrics.conventions.Convention",
+        "pipeline.metrics.image.psnr_db",
+        "pipeline.metrics.image.ssim",
+        "pipeline.metrics.image.rmse_hu",
+        "pipeline.metrics.image.tissue_masks",
+        "pipeline.metrics.perceptual.vif",
+        "pipeline.quality.nps.noise_power",
+        "pipeline.quality.nps.NoisePower",
+    ),
+    "Configuration": (
+        "pipeline.config.load.load_config",
+        "pipeline.config.load.parse_config",
+        "pipeline.config.run.RunConfig",
+    ),
+    "Errors": (
+        "pipeline.core.errors.LdctError",
+        "pipeline.core.errors.ConfigError",
+        "pipeline.core.errors.NothingUsableError",
+    ),
+}
+
+
+def python_pages() -> dict[str, str]:
+    """The page, by its place."""
+    parts = [HEAD]
+    for purpose, names in PUBLIC.items():
+        parts.append(f"## {purpose}\n")
+        parts += [f"::: {name}\n" for name in names]
+    return {"reference/python.md": "\n".join(parts)}
