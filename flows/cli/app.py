@@ -38,6 +38,7 @@ from flows.cli.qualify import add_qualify_command
 from flows.cli.review import add_review_commands
 from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
+from flows.runtime.json_log import use_json_everywhere
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, is_disk_full, report_of
 from pipeline.core.library_warnings import catch_library_warnings
@@ -214,6 +215,7 @@ def main() -> None:
     # Before torch starts threads: each would have a heap of its own, and keep it.
     keep_freed_memory()
     catch_library_warnings()
+    use_json_everywhere()
     # Or Python looks for cycles among all that was imported as it ends: 2 s.
     atexit.register(gc.freeze)
     with json_output.only(sys.argv[1:]):

@@ -91,6 +91,15 @@ Hospital = Annotated[
     Path, typer.Argument(metavar="HOSPITAL", help="A YAML: source, rules, model, destination.")
 ]
 
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Answer /metrics and /health there; on this computer alone unless a host is given.",
+    ),
+]
+
 
 def writable(out: Path) -> None:
     """Refuse an unusable OUT before any work is done for it."""

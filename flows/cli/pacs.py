@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.endings import PARTIAL, json_output, show
-from flows.cli.options import Hospital, Json
+from flows.cli.options import Hospital, Json, Metrics
 from flows.runtime.progress import console, log
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def work(
     forever: Annotated[
         bool, typer.Option("--forever", help="Go on looking for work until interrupted.")
     ] = False,
-    metrics: Annotated[
-        int | None,
-        typer.Option(min=0, help="Answer /metrics and /health on this port of this computer."),
-    ] = None,
+    metrics: Metrics = None,
     json_: Json = False,
 ) -> None:
     """Retrieve, denoise, check, send back and count whatever is due.
@@ -73,14 +70,21 @@ def work(
     May run several times at once, and be killed at any point: a series is done once in effect.
     Exit code 4 where dead letters wait for a person.
     """
-    from flows.hospital.pacs import work_flow
-    from flows.hospital.prometheus import worker_callbacks
+    from flows.hospital.pacs import log_step, work_flow
+    from flows.hospital.prometheus import WorkerMetrics
+    from flows.hospital.watched import watched
     from pipeline.pacs.hospital_config import load_pacs
     from pipeline.pacs.work_item import State
 
     settings = load_pacs(hospital)
-    with worker_callbacks(settings, metrics, _log_step) as (on_step, on_poll):
-        report = work_flow(settings, on_step, forever=forever, on_poll=on_poll)
+    part = WorkerMetrics(settings)
+
+    def on_step(work: WorkItem) -> None:
+        part.on_step(work)
+        log_step(work)
+
+    with watched(part, metrics):
+        report = work_flow(settings, on_step, forever=forever, on_poll=part.on_poll)
     if json_:
         json_output.print(report)
     else:
@@ -90,15 +94,19 @@ def work(
         raise typer.Exit(PARTIAL)
 
 
-def receive(hospital: Hospital) -> None:
+def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     """Take series by C-STORE until interrupted, and note them for `ldct pacs work`."""
     from flows.hospital.pacs import receive as receive_series
+    from flows.hospital.receiver_watch import ReceiverWatch
+    from flows.hospital.watched import watched
     from pipeline.pacs.hospital_config import load_pacs
 
     settings = load_pacs(hospital)
     local = settings.receive
     console.print(f"{local.title} listens on {local.host}:{local.port}", highlight=False)
-    receive_series(settings, _log_received)
+    part = ReceiverWatch(settings)
+    with watched(part, metrics):
+        receive_series(settings, _log_received, part)
 
 
 def release(
@@ -109,11 +117,11 @@ def release(
     reason: Annotated[str, typer.Option("--reason", help="Why it may be sent; it is kept.")],
 ) -> None:
     """Let go what was held back for being unlike the model's training data."""
-    from flows.hospital.pacs import release_work
+    from flows.hospital.pacs import log_step, release_work
     from pipeline.pacs.hospital_config import load_pacs
 
     for work in release_work(load_pacs(hospital), names, reason):
-        _log_step(work)
+        log_step(work)
 
 
 def module(
@@ -151,7 +159,7 @@ def retry(
     json_: Json = False,
 ) -> None:
     """Give what failed another chance: dead letters too, each where it stopped."""
-    from flows.hospital.pacs import retry_work
+    from flows.hospital.pacs import log_step, retry_work
     from pipeline.pacs.hospital_config import load_pacs
 
     revived = retry_work(load_pacs(hospital), names or [])
@@ -159,13 +167,8 @@ def retry(
         json_output.print({"retried": [work.to_dict() for work in revived]})
         return
     for work in revived:
-        _log_step(work)
+        log_step(work)
     print(f"{len(revived)} due again")
-
-
-def _log_step(work: WorkItem) -> None:
-    step = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
-    log("step", step, work.to_dict())
 
 
 def _log_received(swept: Swept) -> None:

@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli.endings import json_output, show
-from flows.cli.options import Json
-from flows.runtime.progress import console
+from flows.cli.options import Json, Metrics
+from flows.runtime.progress import JSON_LINES, console
 from pipeline.core.errors import ConfigError
 
 Folder = Annotated[
@@ -64,6 +64,7 @@ def open_page(
     ] = None,
     port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
+    metrics: Metrics = None,
 ) -> None:
     """Serve the review page of DIR on this computer only, until Ctrl+C.
 
@@ -82,12 +83,14 @@ def open_page(
             written = write_disk(collection, static, progress=stage.advance)
         print(static / written)
         return
-    _serve(collection, port, browser=browser and sys.stdout.isatty())
+    _serve(collection, port, metrics, browser=browser and sys.stdout.isatty())
 
 
-def _serve(collection: Any, port: int, *, browser: bool) -> None:
+def _serve(collection: Any, port: int, metrics: str | None, *, browser: bool) -> None:
     import uvicorn
 
+    from flows.hospital.review_watch import ReviewWatch
+    from flows.hospital.watched import watched
     from pipeline.review.server import make_app
 
     token = secrets.token_urlsafe(32)
@@ -96,14 +99,17 @@ def _serve(collection: Any, port: int, *, browser: bool) -> None:
         listening = socket.create_server((LOOPBACK, port))
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used: {error.strerror}") from error
-    address = f"http://{LOOPBACK}:{listening.getsockname()[1]}/?token={token}"
+    taken = listening.getsockname()[1]
+    address = f"http://{LOOPBACK}:{taken}/?token={token}"
     print(address, flush=True)
     console.print("This link works once and on this computer only. Ctrl+C ends.", highlight=False)
     if browser:
         webbrowser.open(address)
     # No access log: an address holds pseudonyms, and the first one the token.
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    server.run(sockets=[listening])
+    quiet = {"log_config": None} if JSON_LINES else {}
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, **quiet))
+    with watched(ReviewWatch(LOOPBACK, taken), metrics):
+        server.run(sockets=[listening])
 
 
 def stats(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import json_output
-from flows.cli.options import Hospital, Json
+from flows.cli.options import Hospital, Json, Metrics
 from flows.runtime.progress import console
 
 
@@ -16,6 +16,7 @@ def schedule(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the next times; run nothing.")
     ] = False,
+    metrics: Metrics = None,
     json_: Json = False,
 ) -> None:
     """Run the nightly work, the retries and the training at their times, until interrupted.
@@ -26,7 +27,8 @@ def schedule(
     from pipeline.config.schedule import required
     from pipeline.pacs.hospital_config import load_pacs
 
-    chosen = required(load_pacs(hospital).schedule)
+    settings = load_pacs(hospital)
+    chosen = required(settings.schedule)
     times = next_run_times(chosen)
     if json_:
         json_output.print({"time_zone": chosen.time_zone, "next": times})
@@ -34,4 +36,4 @@ def schedule(
         for job, dates in times.items():
             console.print(f"{job}: {', '.join(dates)}, ...", highlight=False)
     if not dry_run:
-        serve_jobs(hospital, chosen)
+        serve_jobs(hospital, settings, metrics)

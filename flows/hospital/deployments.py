@@ -24,10 +24,13 @@ from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
-from flows.hospital.local_server import configured, running, started
+from flows.hospital.local_server import Api, configured, running, started
+from flows.hospital.schedule_watch import ScheduleWatch
 from flows.hospital.status import TAG
-from pipeline.config.schedule import Schedule
+from flows.hospital.watched import watched
+from pipeline.config.schedule import Schedule, required
 from pipeline.core.errors import ConfigError, LdctError
+from pipeline.pacs.hospital_config import Pacs
 
 #: How many of the next times of a job are shown.
 NEXT = 3
@@ -88,20 +91,24 @@ def _free_name(hospital: Path, flow_names: Iterable[str]) -> str:
     return hospital.stem
 
 
-def serve_jobs(hospital: Path, schedule: Schedule) -> None:
+def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> None:
     """Deploy the jobs and run them at their times until interrupted.
 
     Their schedules stay active when this ends, so that missed runs are known (schedule.catch_up).
+    metrics: where /metrics and /health are answered, see flows.hospital.watched.
     """
-    with prefect_server():
+    schedule = required(settings.schedule)
+    with prefect_server() as api:
         with get_client(sync_client=True) as client:
             client.upsert_global_concurrency_limit_by_name(scheduled.GPU, schedule.gpu_slots)
         jobs = deployments(hospital, schedule)
-        serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
+        ids = {job: made.apply() for job, made in zip(schedule.times(), jobs, strict=True)}
+        with watched(ScheduleWatch(settings, api, ids), metrics):
+            serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
+def prefect_server() -> Iterator[Api]:
     """The server of PREFECT_API_URL, or one on loopback while the block lasts: another
     `ldct schedule`'s, or our own.
 
@@ -117,4 +124,4 @@ def prefect_server() -> Iterator[None]:
                 )
             api = stack.enter_context(started())
         stack.enter_context(temporary_settings(api.settings))
-        yield
+        yield api

@@ -6,6 +6,7 @@ as an artifact.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,13 +21,16 @@ from prefect.concurrency.sync import concurrency
 from prefect.runtime import deployment, flow_run
 
 from flows.commands import ingest_flow, train_flow
-from flows.hospital.pacs import pull_series, work_flow
+from flows.hospital.pacs import log_step, pull_series, work_flow
 from flows.hospital.status import hospital_status, page
+from flows.runtime.json_log import use_json_everywhere
 from flows.runtime.private_errors import redact_errors
+from flows.runtime.progress import log
 from flows.tracking.promotion import Wish, promote
 from flows.tracking.registry import Registry
 from pipeline.config.load import load_config
 from pipeline.config.schedule import Schedule, required
+from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
@@ -71,17 +75,38 @@ def retrain(hospital: str) -> State | None:
 def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
     keep_freed_memory()  # a worker of Prefect's starts here, not at the command line
     catch_library_warnings()
+    use_json_everywhere()
     settings = load_pacs(Path(hospital))
     reason = _reason_to_skip(required(settings.schedule))
     if reason:
         return State(type=StateType.CANCELLED, name="Skipped", message=reason)
     try:
-        job(settings)
+        with _logged(flow_run.flow_name):
+            job(settings)
     except _NothingToDo as nothing:
         return State(type=StateType.CANCELLED, name="Skipped", message=str(nothing))
     finally:
         create_markdown_artifact(page(hospital_status(settings)), key=PAGE)
     return None
+
+
+@contextmanager
+def _logged(name: str) -> Iterator[None]:
+    """Log how a job ended: an error by its type, and the file that has its words."""
+    began, outcome, facts = time.monotonic(), "ran", {}
+    try:
+        yield
+    except _NothingToDo:
+        outcome = "skipped"
+        raise
+    except Exception as error:
+        outcome = "failed"
+        facts = {"error": type(error).__name__, "details": str(crash_file(error))}
+        raise
+    finally:
+        seconds = round(time.monotonic() - began, 3)
+        facts = {"job": name, "outcome": outcome, "seconds": seconds, **facts}
+        log("job", f"{name}: {outcome} in {seconds:.0f} s {facts.get('details', '')}", facts)
 
 
 class _NothingToDo(Exception):
@@ -114,7 +139,7 @@ def _reason_to_skip(schedule: Schedule) -> str:
 
 
 def _do_due_work(settings: Pacs, *, retries: bool = False) -> None:
-    work_flow(settings, lambda work: None, forever=False, retries=retries, slot=_gpu)
+    work_flow(settings, log_step, forever=False, retries=retries, slot=_gpu)
 
 
 def _retrain(settings: Pacs) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from flows import stages
 from flows.commands import apply_loaded, in_flow
+from flows.hospital.receiver_watch import ReceiverWatch
 from flows.hospital.space import WaitForSpace
 from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import log
@@ -154,28 +155,47 @@ class _Pauses:
         return min(POLL_S, wait_s)
 
 
-def receive(settings: Pacs, on_series: Callable[[Swept], None]) -> None:
+def receive(settings: Pacs, on_series: Callable[[Swept], None], watch: ReceiverWatch) -> None:
     """Receive until interrupted; complete studies go into the ledger as they come.
 
-    on_series: called with what became of series.
+    on_series: called with what became of series. watch: learns what was answered, and when.
     """
     source = open_source(settings)
     asked = source if isinstance(source, DicomwebPeer) else None  # a folder knows no more
     keep_private(settings)
     ledger, model = Ledger(settings.work), pin_version(settings.model)
+
+    def on_refusal(peer: str, why: str) -> None:
+        watch.on_refusal()
+        log("refused", f"not taken from {peer}: {why}", {"peer": peer, "reason": why})
+
     receiver = Receiver(
-        settings, ledger, model, installation_key(), asked, on_refusal=_tell_refusal
+        settings,
+        ledger,
+        model,
+        installation_key(),
+        asked,
+        on_refusal=on_refusal,
+        on_answer=watch.on_answer,
     )
     server, space = receiver.start(), WaitForSpace()
+    watch.listens(server)
     try:
         while True:
             with space.tried():
                 if swept := receiver.sweep():
                     on_series(swept)
                 keep_private(settings)
+            watch.on_sweep()
             time.sleep(POLL_S)
     finally:
         server.shutdown()
+
+
+def log_step(work: WorkItem) -> None:
+    """Log what became of a piece of work."""
+    step = f"{work.id}: {work.state}{f', {work.note}' if work.note else ''}"
+    log("step", step, work.to_dict())
 
 
 def keep_private(settings: Pacs) -> None:
@@ -185,10 +205,6 @@ def keep_private(settings: Pacs) -> None:
     """
     if settings.work.exists() and (done := close_to_others(settings.work)):
         log("closed", done, {"reason": "the work folder was open to others"})
-
-
-def _tell_refusal(peer: str, why: str) -> None:
-    log("refused", f"not taken from {peer}: {why}", {"peer": peer, "reason": why})
 
 
 @dataclass(frozen=True)

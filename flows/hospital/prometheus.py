@@ -1,27 +1,24 @@
-"""/metrics for Prometheus and /health for a watchdog: counts and times, without identity.
+"""Figures of the ledger, which every part gives, and of a worker: counts and times, no identity.
 
-The gauges are read from the ledger at each scrape, so that every worker gives the same. The
+The gauges are read from the ledger at each scrape, so that every part gives the same. The
 duration and failure figures are of the worker that is scraped.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from flows.runtime.progress import log
+from flows.hospital.watched import Health, Part
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
@@ -29,8 +26,6 @@ from pipeline.pacs.ledger_file import FILE
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import OPEN, State, WorkItem
 
-#: Prometheus runs on this computer, or asks through a proxy on it.
-HOST = "127.0.0.1"
 #: A worker that has neither polled the ledger nor ended a step for so long is taken to hang.
 MAX_SILENCE_S = 3600.0
 _STEPS = {State.HERE: "retrieve", State.DERIVED: "derive", State.SENT: "send"}
@@ -40,13 +35,17 @@ OnPoll = Callable[[], None]
 
 
 class LedgerFigures(Collector):
-    """The gauges of the ledger in a work folder."""
+    """The gauges of the ledger in a work folder; none where it cannot be read."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read all gauges from the ledger (prometheus_client calls this at each scrape)."""
+        with suppress(ConfigError, sqlite3.Error, OSError):
+            yield from list(self._read())
+
+    def _read(self) -> Iterator[GaugeMetricFamily]:
         with closing(Ledger(self.work)) as ledger:
             counts, now = ledger.counts(), ledger.now()
         series = GaugeMetricFamily("ldct_series", "Series in the ledger.", labels=["state"])
@@ -95,10 +94,11 @@ class LedgerFigures(Collector):
 
 
 @dataclass
-class WorkerMetrics:
+class WorkerMetrics(Part):
     """A worker's own durations and failures, and when it last polled or ended a step."""
 
     settings: Pacs
+    name: str = "work"
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
@@ -128,78 +128,19 @@ class WorkerMetrics:
             self.failures.labels(str(work.state)).inc()
         self._step_began = self._last_alive = now
 
-    def health(self) -> tuple[bool, dict[str, object]]:
-        """Whether the ledger can be read and the worker is alive, and the answer of /health."""
+    def health(self) -> Health:
+        """Whether the ledger can be read and the worker is alive."""
         silent_s = time.monotonic() - self._last_alive
-        try:
-            with closing(Ledger(self.settings.work)) as ledger:
-                ledger.counts()
-        except (ConfigError, sqlite3.Error) as error:
-            return False, {"ledger": type(error).__name__, "silent_s": round(silent_s)}
-        return silent_s < MAX_SILENCE_S, {"ledger": "ok", "silent_s": round(silent_s)}
+        ledger = ledger_fault(self.settings.work)
+        facts: dict[str, object] = {"ledger": ledger or "ok", "silent_s": round(silent_s)}
+        return Health(not ledger and silent_s < MAX_SILENCE_S, facts)
 
 
-@contextmanager
-def serve_metrics(metrics: WorkerMetrics, port: int) -> Iterator[ThreadingHTTPServer]:
-    """Serve /metrics and /health on loopback while the block lasts; port 0 takes a free one.
-
-    Raises ConfigError where the port cannot be listened on.
-    """
+def ledger_fault(work: Path) -> str:
+    """Why the ledger of a work folder cannot be read, as the type of an error; "" where it can."""
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(metrics))
-    except OSError as error:
-        raise ConfigError(f"--metrics {port}: {error.strerror}") from error
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def worker_callbacks(
-    settings: Pacs, port: int | None, on_step: OnStep
-) -> Iterator[tuple[OnStep, OnPoll]]:
-    """The callbacks for a worker: `on_step`, with metrics served on the port if there is one."""
-    if port is None:
-        yield on_step, lambda: None
-        return
-    metrics = WorkerMetrics(settings)
-
-    def on_step_counted(work: WorkItem) -> None:
-        metrics.on_step(work)
-        on_step(work)
-
-    with serve_metrics(metrics, port) as server:
-        url = f"http://{HOST}:{server.server_port}"
-        log("serving", f"{url}/metrics and {url}/health", {"port": server.server_port})
-        yield on_step_counted, metrics.on_poll
-
-
-def _handler(metrics: WorkerMetrics) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """Answers /metrics and /health."""
-
-        def do_GET(self) -> None:
-            """Answer by path; 503 where the worker is not well, 404 for other paths."""
-            if self.path == "/metrics":
-                self._answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
-            elif self.path == "/health":
-                well, facts = metrics.health()
-                self._answer(200 if well else 503, "application/json", json.dumps(facts).encode())
-            else:
-                self._answer(404, "text/plain", b"/metrics and /health\n")
-
-        def _answer(self, code: int, kind: str, body: bytes) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Do not log: there is a request every few seconds."""
-
-    return Handler
+        with closing(Ledger(work)) as ledger:
+            ledger.counts()
+    except (ConfigError, sqlite3.Error, OSError) as error:
+        return type(error).__name__
+    return ""

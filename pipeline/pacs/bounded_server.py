@@ -8,6 +8,7 @@ handshake in the thread that accepts connections. PDUs: PS3.8 9.3.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -115,7 +116,17 @@ class BoundedServer(ThreadedAssociationServer):
     ) -> None:
         super().__init__(*args, request_handler=BoundedHandler, **options)
         self.max_message_bytes, self.on_refusal = max_message_bytes, on_refusal
+        self._last_looked = time.monotonic()
         self.ae._servers.append(self)  # where `shutdown` looks for it
+
+    def service_actions(self) -> None:
+        """Note that the thread which accepts connections lives (serve_forever calls this)."""
+        self._last_looked = time.monotonic()
+        super().service_actions()
+
+    def idle_s(self) -> float:
+        """For how long nobody has looked for connections: a moment, unless that thread hangs."""
+        return time.monotonic() - self._last_looked
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """A connection; the TLS handshake is left to the connection's own thread."""

@@ -108,8 +108,8 @@ class Receiver:
     """Receives studies into the work folder, and adds complete ones to the ledger.
 
     key: the installation's, for the pseudonyms that folders and files are named by. source: None
-    where there is no PACS to ask whether a study is complete. on_refusal: told of a peer, or an
-    image of one, that was not taken.
+    where there is no PACS to ask whether a study is complete. on_refusal: called for a peer, or an
+    image of one, that was not taken. on_answer: called with the status of each C-STORE response.
     """
 
     settings: Pacs
@@ -119,6 +119,7 @@ class Receiver:
     source: Peer | None = None
     today: Callable[[], date] = date.today
     on_refusal: OnRefusal = lambda _peer, _why: None
+    on_answer: Callable[[int], None] = lambda _status: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -176,6 +177,11 @@ class Receiver:
             happened(id(event.assoc))
 
     def _on_store(self, event: Event) -> int | Dataset:
+        answer = self._stored(event)
+        self.on_answer(answer if isinstance(answer, int) else int(answer.Status))
+        return answer
+
+    def _stored(self, event: Event) -> int | Dataset:
         try:
             content = event.encoded_dataset()
             require_bounded(BytesIO(content))

@@ -28,6 +28,8 @@ from pipeline.review.service import Review
 from pipeline.review.worklist import Collection
 
 COOKIE = "ldct-review"
+#: Asked by a watchdog on this computer, which has no cookie; the answer says nothing else.
+HEALTH = "/health"
 #: The page may load from its own server and from nowhere else.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -72,6 +74,8 @@ class AccessControl(BaseHTTPMiddleware):
         origin = request.headers.get("origin")
         if origin is not None and origin != f"http://{host}":
             return PlainTextResponse("refused: asked for by another page", 403)
+        if request.url.path == HEALTH:
+            return None
         cookie = request.cookies.get(COOKIE, "")
         if "token" in request.query_params or _same(cookie, self.session):
             return None
@@ -103,6 +107,7 @@ def make_app(collection: Collection, *, token: str, assets: Path | None = None) 
     ]
     routes += [
         Route(f"/{REPORT}", api.report),
+        Route(HEALTH, api.health),
         Route("/api/worklist", api.worklist),
         Route("/api/changes/{cid}", api.changes),
         Route("/api/geometry/{sid}", api.geometry),
@@ -147,6 +152,11 @@ class _Api:
 
     def __init__(self, review: Review) -> None:
         self.review = review
+
+    def health(self, request: Request) -> Response:
+        """Whether the reviewed folder is there; no answer at all where every thread hangs."""
+        there = self.review.root.is_dir()
+        return JSONResponse({"folder": "ok" if there else "gone"}, 200 if there else 503)
 
     def report(self, request: Request) -> Response:
         """The run's own page: it loads nothing and runs nothing."""

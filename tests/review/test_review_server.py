@@ -132,6 +132,18 @@ def test_other_hosts_and_other_pages_are_refused(client: httpx.Client) -> None:
         assert client.get("/api/worklist", headers=headers).status_code == 403
 
 
+def test_a_watchdog_is_answered_without_a_cookie_and_learns_nothing_else(
+    address: str, root: Path
+) -> None:
+    asked = httpx.get(f"{address}/health")
+    assert (asked.status_code, asked.json()) == (200, {"folder": "ok"})
+    assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == 403
+    assert httpx.get(f"{address}/health/../api/worklist").status_code == 403
+    root.rename(root.with_name("moved"))
+    asked = httpx.get(f"{address}/health")
+    assert (asked.status_code, asked.json()) == (503, {"folder": "gone"})
+
+
 def test_nothing_may_be_loaded_from_outside(client: httpx.Client) -> None:
     for path in ("/", "/api/worklist", "/api/geometry/none"):
         policy = client.get(path).headers["content-security-policy"]

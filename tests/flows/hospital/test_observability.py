@@ -17,7 +17,8 @@ from helpers.pacs import FolderPeer, derive, free_port, series_of, settings, wri
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.hospital import prometheus as metrics
-from flows.hospital.prometheus import WorkerMetrics, serve_metrics
+from flows.hospital.prometheus import WorkerMetrics
+from flows.hospital.watched import serve_part
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.worker import Worker
@@ -54,7 +55,7 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
         ledger.add(series_of(paths), "m", origin="test", rule="any", due=ledger.now() - 50)
     worker = Worker(chosen, ledger, derive, destination, source)
     worker_metrics = WorkerMetrics(chosen)
-    with serve_metrics(worker_metrics, 0) as server:
+    with serve_part(worker_metrics, "0") as server:
         port = server.server_port
         before = scraped(port)
         assert (before["ldct_series found"], before["ldct_queue"]) == (2, 2)
@@ -76,7 +77,7 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
 def test_health_fails_for_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path, monkeypatch):
     chosen = settings(tmp_path / "work")
     worker_metrics = WorkerMetrics(chosen)
-    with serve_metrics(worker_metrics, 0) as server:
+    with serve_part(worker_metrics, "0") as server:
         assert asked(server.server_port) == (200, {"ledger": "ok", "silent_s": 0})
         worker_metrics._last_alive -= metrics.MAX_SILENCE_S + 1
         assert asked(server.server_port)[0] == 503
@@ -88,12 +89,11 @@ def test_health_fails_for_a_worker_that_hangs_and_a_ledger_that_is_gone(tmp_path
 
 
 def test_it_is_reached_from_this_computer_alone(tmp_path):
-    with serve_metrics(WorkerMetrics(settings(tmp_path / "work")), 0) as server:
+    with serve_part(WorkerMetrics(settings(tmp_path / "work")), "0") as server:
         assert server.server_address[0] == "127.0.0.1"
+        taken = str(server.server_port)
         with pytest.raises(ConfigError, match="--metrics"):
-            serve_metrics(
-                WorkerMetrics(settings(tmp_path / "work")), server.server_port
-            ).__enter__()
+            serve_part(WorkerMetrics(settings(tmp_path / "work")), taken).__enter__()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/etc/passwd")
 
