@@ -106,8 +106,10 @@ def _serve(collection: Any, port: int, metrics: str | None, *, browser: bool) ->
     if browser:
         webbrowser.open(address)
     # No access log: an address holds pseudonyms, and the first one the token.
-    quiet = {"log_config": None} if JSON_LINES else {}
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, **quiet))
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    if JSON_LINES:  # as all libraries: see flows.runtime.json_log
+        config = uvicorn.Config(app, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
     with watched(ReviewWatch(LOOPBACK, taken), metrics):
         server.run(sockets=[listening])
 

@@ -93,7 +93,8 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
 @contextmanager
 def _logged(name: str) -> Iterator[None]:
     """Log how a job ended: an error by its type, and the file that has its words."""
-    began, outcome, facts = time.monotonic(), "ran", {}
+    began, outcome = time.monotonic(), "ran"
+    why: dict[str, str] = {}
     try:
         yield
     except _NothingToDo:
@@ -101,12 +102,12 @@ def _logged(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         outcome = "failed"
-        facts = {"error": type(error).__name__, "details": str(crash_file(error))}
+        why = {"error": type(error).__name__, "details": str(crash_file(error))}
         raise
     finally:
         seconds = round(time.monotonic() - began, 3)
-        facts = {"job": name, "outcome": outcome, "seconds": seconds, **facts}
-        log("job", f"{name}: {outcome} in {seconds:.0f} s {facts.get('details', '')}", facts)
+        line = f"{name}: {outcome} in {seconds:.0f} s {why.get('details', '')}"
+        log("job", line, {"job": name, "outcome": outcome, "seconds": seconds, **why})
 
 
 class _NothingToDo(Exception):
