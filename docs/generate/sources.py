@@ -24,7 +24,7 @@ TOP = {
 }
 #: Folders whose pages and pictures go to another folder of the site.
 FOLDERS = {"docs": "", "benchmarks/results": "results"}
-COPIED = (".md", ".png", ".jpg", ".json", ".yaml")
+COPIED = (".md", ".png", ".jpg", ".svg", ".json", ".yaml")
 FENCED = re.compile(r"^(```.*?^```\s*$)", re.M | re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 

@@ -43,17 +43,37 @@ from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, is_disk_full, report_of
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
+from pipeline.core.versions import SOFTWARE, VERSION
 
 #: What typer exits with after Ctrl+C.
 INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     name="ldct",
-    help="Low-dose CT: DICOM series in, denoised DICOM series out, in physical units.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{SOFTWARE} {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def ldct(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Low-dose CT: DICOM series in, denoised DICOM series out, in physical units."""
+
+
 models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 

@@ -25,6 +25,7 @@ from pydicom.dataset import Dataset
 from flows.cli import app as cli
 from flows.cli.endings import PARTIAL
 from pipeline.core.errors import ConfigError, LdctError, NothingUsableError
+from pipeline.core.versions import VERSION
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.export.denoised import export_denoised
 from pipeline.physics.phantoms.patient import patient_phantom
@@ -52,6 +53,11 @@ def commands_with_json(
 
 COMMANDS = dict(commands_with_json(typer.main.get_command(cli.app)))
 each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+
+
+def test_the_version_is_said(ldct: Callable[..., Ended]) -> None:
+    ended = ldct("--version")
+    assert (ended.code, ended.out) == (0, f"ldct {VERSION}\n")
 
 
 def test_these_commands_have_json() -> None:
