@@ -18,6 +18,7 @@ from flows.batch import Batch
 from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
 from flows.sides import UNUSED, keys_by_side
+from flows.tracking.registry import Registry
 from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -118,6 +119,7 @@ def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimi
     }
     page, curve = out / REPORT_HTML, trained.curve
     stages.report_stage(report, loaded.model, store, config, keys=held_back, curve=curve, path=page)
+    Registry.default().log_report(trained.card.uri, trained.run_id, page)
     _artifact(report)
 
 
@@ -148,6 +150,7 @@ def _behind_denoiser(
     figures = clock.run(
         "downstream", stage, model, asked.denoiser, store, config, held_back, figures
     )
+    Registry.default().log_figures(trained.card.uri, task_of(config).metrics(figures))
     return replace(trained, figures=figures)
 
 

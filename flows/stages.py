@@ -23,7 +23,6 @@ from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
-from pipeline.core.verdicts import Verdict
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
@@ -40,6 +39,7 @@ from pipeline.training.precision import Precision
 
 if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
     from flows.tracking.mlflow_run import TrackedRun
+    from flows.tracking.registration import NewVersion
 
 Curve = list[dict[str, float]]
 
@@ -199,31 +199,13 @@ def contrast_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
 
 
 @stage_task("register")
-def register_stage(
-    model: ModelAdapter,
-    run: TrackedRun,
-    config: RunConfig,
-    *,
-    data_digest: str,
-    figures: JsonRecord,
-    verdict: Verdict,
-    seen: Json | None,
-    training: str,
-) -> ModelCard:
-    """Make a new version of the run's model; see Registry.register."""
+def register_stage(run: TrackedRun, new: NewVersion) -> ModelCard:
+    """Make a new version of the run's model (flows.tracking.registration)."""
+    from flows.tracking.registration import register
     from flows.tracking.registry import Registry
 
     with StageProgress("register"):
-        return Registry.default().register(
-            model,
-            run,
-            config,
-            data_digest=data_digest,
-            figures=figures,
-            verdict=verdict,
-            seen=seen,
-            training=training,
-        )
+        return register(Registry.default(), run, new)
 
 
 def load(

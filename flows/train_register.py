@@ -9,6 +9,8 @@ from pathlib import Path
 from flows import stages
 from flows.runtime.timings import StageTimings
 from flows.sides import keys_by_side
+from flows.tracking.datasets import sides_of_run
+from flows.tracking.registration import NewVersion
 from flows.tracking.registry import Registry
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
@@ -27,13 +29,14 @@ from pipeline.training.precision import Precision
 
 @dataclass(frozen=True)
 class Trained:
-    """A registered model version and what is known of it."""
+    """A registered model version and what is known of it; run_id: of its training in MLflow."""
 
     card: ModelCard
     curve: stages.Curve
     precision: Precision
     figures: JsonRecord
     verdict: Verdict
+    run_id: str
 
     def facts(self) -> Json:
         """What a report says of the model."""
@@ -79,32 +82,24 @@ def train_and_register(
     keys = keys_by_side(store, config, sides)
     clock.run("degrade", stages.degrade_stage, store, config, sides)
     data_digest = store.data_digest(keys[TRAIN])
-    with Registry.default().run(config, data_digest=data_digest) as run:
+    data = sides_of_run(store, keys, config)
+    with Registry.default().run(config, data_digest=data_digest, sides=data) as run:
         model, curve, precision = clock.run(
             "train",
             stages.train_stage,
             store,
             config,
             keys[TRAIN],
-            validation=keys[VALIDATION] if config.train.validate_every else [],
+            validation=task_of(config).validation_keys(store, config, keys[VALIDATION]),
             folder=folder,
             run=run,
         )
         figures = clock.run("evaluate", stages.evaluate_stage, model, store, config, keys[TEST])
         verdict = task_of(config).judge(figures, config)
-        card = clock.run(
-            "register",
-            stages.register_stage,
-            model,
-            run,
-            config,
-            data_digest=data_digest,
-            figures=figures,
-            verdict=verdict,
-            seen=task_of(config).traits(store, keys[TRAIN], config),
-            training=_name_of(folder),
-        )
-    return Trained(card, curve, precision, figures, verdict)
+        seen = task_of(config).traits(store, keys[TRAIN], config)
+        new = NewVersion(model, config, data_digest, figures, verdict, seen, _name_of(folder))
+        card = clock.run("register", stages.register_stage, run, new)
+    return Trained(card, curve, precision, figures, verdict, run.run_id)
 
 
 def _name_of(folder: Path) -> str:

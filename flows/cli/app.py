@@ -187,18 +187,34 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
 
 
 @models_app.callback()
-def models(context: typer.Context, json_: Json = False) -> None:
-    """List the registered models: version, alias, figures and date."""
+def models(
+    context: typer.Context,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="A metric, such as test.soft_tissue.output.psnr: the largest comes first."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only versions such as 'test.soft_tissue.output.psnr > 38', 'task = x'."),
+    ] = None,
+    ascending: Annotated[bool, typer.Option("--ascending", help="The smallest first.")] = False,
+    json_: Json = False,
+) -> None:
+    """List the registered models: version, alias, figures and date; by any metric."""
     if context.invoked_subcommand is not None:
         return
     from flows.cli.tables.base import models_table
+    from flows.tracking.ranking import rank
     from flows.tracking.registry import Registry
 
-    rows = Registry.default().list()
+    found = rank(Registry.default().list(), sort=sort, where=where or [], ascending=ascending)
     if json_:
-        json_output.print({"models": [asdict(row) for row in rows]})
+        rows = [asdict(row) for row in found.rows]
+        json_output.print({"models": rows, "without_metric": found.lacking})
     else:
-        models_table(rows)
+        models_table(found)
 
 
 @models_app.command("show")

@@ -57,12 +57,14 @@ def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
 
 def audit(name: Name, json_: Json = False) -> None:
     """Every promotion, refusal and rollback of a model."""
-    from flows.tracking.promotion import audit
+    from flows.tracking.promotion import altered_acts, audit
     from flows.tracking.registry import Registry
 
-    acts = audit(Registry.default(), name)
+    acts, altered = audit(Registry.default(), name), altered_acts(Registry.default(), name)
     if json_:
-        json_output.print({"name": name, "acts": [asdict(act) for act in acts]})
+        lists = {"acts": acts, "altered": altered}
+        json_output.print({"name": name, **{k: [asdict(a) for a in v] for k, v in lists.items()}})
         return
     for act in acts:
-        print(f"{act.time} {act.act} version {act.version} by {act.by}", act.reason)
+        note = " (its tag in the registry was changed or removed since)" if act in altered else ""
+        print(f"{act.time} {act.act} version {act.version} by {act.by}{note}", act.reason)

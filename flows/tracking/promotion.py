@@ -1,7 +1,8 @@
 """Which version serves: promoted by its merits and with a reason, taken back in one command.
 
 Every act is written to the registered model itself, as a tag that is never written again, so
-that all who share the registry see one history.
+that all who share the registry see one history; and to the version's run, as a file, since anyone
+who may use the registry can change a tag in its UI.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
@@ -24,6 +27,8 @@ from pipeline.core.verdicts import Check, Verdict
 from pipeline.tasks.base import task_of
 
 AUDIT = "audit."
+#: In the run of the version that an act is about: a file for each.
+AUDIT_FOLDER = "audit"
 #: On the version: passed or failed, and why; in its run all checks.
 VERDICT, REASONS, ARTIFACT = "promotion", "promotion_reasons", "promotion.json"
 #: MLflow takes 5,000 characters.
@@ -124,10 +129,28 @@ def rollback(registry: Registry, name: str, reason: str) -> PromotionRecord:
 
 def audit(registry: Registry, name: str) -> list[PromotionRecord]:
     """Every promotion, refusal and rollback of a model, oldest first."""
+    return [PromotionRecord(**json.loads(text)) for _, text in sorted(_acts(registry, name)[0])]
+
+
+def altered_acts(registry: Registry, name: str) -> list[PromotionRecord]:
+    """Those acts, oldest first, whose tag has been changed or removed since."""
+    acts, tags = _acts(registry, name)
+    known = {(key, text) for key, text in acts if tags.get(key) != text}
+    return [PromotionRecord(**json.loads(text)) for _, text in sorted(known)]
+
+
+def _acts(registry: Registry, name: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Each act's key and text, by its file where it has one; and the tags as they are now."""
     registry.require(name)
-    tags = registry.client.get_registered_model(name).tags
-    acts = sorted((key, text) for key, text in tags.items() if key.startswith(AUDIT))
-    return [PromotionRecord(**json.loads(text)) for _, text in acts]
+    client = registry.client
+    tags = client.get_registered_model(name).tags
+    tags = {key: text for key, text in tags.items() if key.startswith(AUDIT)}
+    files = {}
+    for version in client.search_model_versions(f"name='{name}'"):
+        for found in client.list_artifacts(version.run_id, AUDIT_FOLDER):
+            place = f"runs:/{version.run_id}/{found.path}"
+            files[f"{AUDIT}{Path(found.path).stem}"] = mlflow.artifacts.load_text(place)
+    return list((tags | files).items()), tags
 
 
 def judge_promotion(
@@ -187,5 +210,8 @@ def _record(registry: Registry, name: str, act: str, **facts: Any) -> PromotionR
     moment = datetime.fromtimestamp(at / 1e9, tz=UTC).isoformat(timespec="milliseconds")
     record = PromotionRecord(time=moment, act=act, by=getpass.getuser(), **facts)
     key = f"{AUDIT}{at}.{uuid.uuid4().hex[:8]}"
-    registry.client.set_registered_model_tag(name, key, json.dumps(asdict(record)))
+    text, client = json.dumps(asdict(record)), registry.client
+    client.set_registered_model_tag(name, key, text)
+    run_id = client.get_model_version(name, str(record.version)).run_id
+    client.log_text(run_id, text, f"{AUDIT_FOLDER}/{key.removeprefix(AUDIT)}.json")
     return record

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from flows.tracking.registry import DIGEST, QUALIFIED, Registry
+from flows.tracking.registry import Registry
+from flows.tracking.versions import DIGEST, QUALIFIED
 from flows.tracking.waiting_gate import settle_gate
 from pipeline.core.types import Json
 from pipeline.evaluation.qualification import Qualification

@@ -1,55 +1,41 @@
 """The registry is the contract: MLflow holds every model version, with what it takes to trust it.
 
-A version carries its configuration, weights (safetensors and MLflow's own pt2, no pickle),
-data digest, figures per patient and the gate's verdict. Aliases say which one is in use.
+A version carries its configuration, weights (safetensors, no pickle), data digest, figures per
+patient and the gate's verdict; its figures over all patients are metrics that versions are ranked
+by. Aliases say which one is in use.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
-import yaml
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.abandoned_runs import TAG as PROCESS
 from flows.tracking.abandoned_runs import ProcessMark, end_abandoned
-from flows.tracking.mlflow_run import TrackedRun, log_portable
-from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow
-from pipeline.config.load import parse_config
-from pipeline.config.names import digest
+from flows.tracking.datasets import SideOfRun, tags_of_run
+from flows.tracking.mlflow_run import TrackedRun, log_report
+from flows.tracking.model_files import config_of, download, model_id_of, recorded, seen_in
+from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow, card_of
 from pipeline.config.run import RunConfig
-from pipeline.core.atomic_files import locked, write_json
+from pipeline.core.atomic_files import locked
 from pipeline.core.errors import ConfigError
-from pipeline.core.json_numbers import JsonRecord
-from pipeline.core.leftovers import scratch_folder
-from pipeline.core.types import Json
-from pipeline.core.verdicts import Verdict
 from pipeline.core.versions import versions
-from pipeline.models.adapters.card import CONFIG, LoadedModel, ModelCard
-
-if TYPE_CHECKING:
-    from pipeline.models.adapters.base import ModelAdapter
+from pipeline.models.adapters.card import LoadedModel
+from pipeline.store.published_splits import TRAIN
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-CARD = "ldct"
-FIGURES, SEEN = "figures.json", "seen.json"
 SQLITE = "sqlite:///"
-#: On a version: which training made it, by a name drawn for its folder.
-TRAINING = "training"
-#: Tags of a version: with a site's name, the outcome of its qualification; and with DIGEST, which.
-QUALIFIED, DIGEST = "qualified.", ".digest"
 
 
 @dataclass(frozen=True)
@@ -93,92 +79,43 @@ class Registry:
         return mlflow.MlflowClient(self.uri)
 
     @contextmanager
-    def run(self, config: RunConfig, *, data_digest: str) -> Iterator[TrackedRun]:
-        """An MLflow run for a training; marked failed where its body raises."""
+    def run(
+        self, config: RunConfig, *, data_digest: str, sides: Mapping[str, SideOfRun] | None = None
+    ) -> Iterator[TrackedRun]:
+        """An MLflow run for a training, on the data of `sides`; marked failed where its body
+        raises."""
         client = self.client
-        with _made_by_another():
+        with made_by_another():
             if client.get_experiment_by_name(config.name) is None:
                 client.create_experiment(config.name, artifact_location=self.artifacts)
         experiment_id = client.get_experiment_by_name(config.name).experiment_id
         end_abandoned(client)
-        tags = {"task": config.task, "data_digest": data_digest, **versions()}
+        sides = sides or {}
+        tags = {**tags_of_run(config, sides.get(TRAIN)), "data_digest": data_digest, **versions()}
         tags[PROCESS] = str(ProcessMark.here() or "")
-        run = client.create_run(experiment_id, tags=tags, run_name=config.name)
-        tracked = TrackedRun(client, run.info.run_id)
-        tracked.log_config(config)
+        name = f"{config.name} {datetime.now():%Y-%m-%d %H:%M}"
+        run = client.create_run(experiment_id, tags=tags, run_name=name)
+        tracked = TrackedRun(client, run.info.run_id, sides)
         try:
+            tracked.log_config(config)
+            tracked.log_data()
             yield tracked
         except BaseException:
             client.set_terminated(tracked.run_id, "FAILED")
             raise
         client.set_terminated(tracked.run_id)
 
-    def register(
-        self,
-        model: ModelAdapter,
-        run: TrackedRun,
-        config: RunConfig,
-        *,
-        data_digest: str,
-        figures: JsonRecord,
-        verdict: Verdict,
-        seen: Json | None = None,
-        training: str = "",
-    ) -> ModelCard:
-        """Make a new version; the first that passes its gate becomes the champion.
+    def log_figures(self, reference: str, metrics: Mapping[str, float]) -> None:
+        """Figures of a version that were measured after it was registered."""
+        version, client = self.find(reference), self.client
+        known = client.get_run(version.run_id).data.metrics
+        found = {name: value for name, value in metrics.items() if name not in known}
+        TrackedRun(client, version.run_id).log_test(found, model_id_of(version))
 
-        seen: what its training saw (pipeline.inference.traits). training: which one it was; a
-        version with the weights that the same one ended with, as a run leaves that was killed
-        after it registered, is taken in place of a new one.
-        """
-        from pipeline.models.adapters.weights import save_model  # torch and all stages: a
-        from pipeline.tasks.base import task_of  # look-up needs neither
-
-        client = self.client
-        name = config.register_.name
-        with scratch_folder() as scratch:
-            folder = scratch / CARD
-            weights_sha256 = save_model(model, config.resolved(), folder)
-            write_json(folder / FIGURES, Recorded(figures.to_dict(), verdict).to_dict())
-            if seen is not None:
-                write_json(folder / SEEN, seen)
-            made = (training, weights_sha256, digest(config.resolved()))
-            if known := self._registered(name, made):
-                client.set_tag(run.run_id, "version", known.version)
-                if not known.aliases:
-                    self.give_alias(client, known, passed=verdict.passed)
-                return _card(known)
-            client.log_artifacts(run.run_id, str(scratch))
-        logged = log_portable(model, run.run_id)
-        tags = {
-            "weights_sha256": weights_sha256,
-            "config_digest": digest(config.resolved()),
-            "data_digest": data_digest,
-            "parameters": str(sum(p.numel() for p in model.network.parameters())),
-            "strength": str(model.strength),
-            "gate": "passed" if verdict.passed else "failed",
-            "headline": json.dumps(task_of(config).headline(figures)),
-            TRAINING: training,
-        }
-        with _made_by_another():
-            if not client.search_registered_models(filter_string=f"name='{name}'"):
-                client.create_registered_model(name)
-        version = client.create_model_version(
-            name, logged.model_uri, run_id=run.run_id, tags=tags, model_id=logged.model_id
-        )
-        self.give_alias(client, version, passed=verdict.passed)
-        return _card(version)
-
-    def _registered(self, name: str, made: tuple[str, str, str]) -> ModelVersion | None:
-        """The newest version of a model, where this training made it, with these weights and by
-        this configuration (its digest)."""
-        rows = self.client.search_model_versions(f"name='{name}'")
-        newest = max(rows, key=lambda row: int(row.version), default=None)
-        if newest is None or not made[0]:
-            return None
-        tags = (TRAINING, "weights_sha256", "config_digest")
-        same = tuple(newest.tags.get(tag) for tag in tags) == made
-        return self.client.get_model_version(name, newest.version) if same else None
+    def log_report(self, reference: str, run_id: str, page: Path) -> None:
+        """A run's page with its run and, where that was another, the run that made the version."""
+        made = self.find(reference).run_id
+        log_report(self.client, dict.fromkeys((run_id, made)), page)
 
     def give_alias(
         self, client: mlflow.MlflowClient, version: ModelVersion, *, passed: bool
@@ -233,8 +170,8 @@ class Registry:
         from pipeline.models.adapters.weights import load_model
 
         version = self.find(reference)
-        folder = self._download(version)
-        card = replace(_card(version), seen=_seen(folder))
+        folder = download(version)
+        card = replace(card_of(version), seen=seen_in(folder))
         model, config = load_model(
             folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
         )
@@ -247,27 +184,31 @@ class Registry:
         rows = []
         for row in sorted(found, key=lambda v: -int(v.version)):
             version = self.client.get_model_version(name, row.version)
-            config = _config(self._download(version))
-            rows.append(VersionDetails(_row(version), self.recorded(version), config))
+            details = VersionDetails(self._row(version), recorded(version), config_of(version))
+            rows.append(details)
         return rows
 
     def recorded(self, version: ModelVersion) -> Recorded:
         """The figures and the gate's verdict of a version as they were registered."""
-        found = json.loads((self._download(version) / FIGURES).read_text(encoding="utf-8"))
-        return Recorded(found["figures"], Verdict.from_dict(found["gate"]))
+        mlflow.set_tracking_uri(self.uri)
+        return recorded(version)
 
     def list(self) -> list[VersionRow]:
         """A row for each version of each model."""
         client = self.client
         return [
-            _row(client.get_model_version(found.name, found.version))
+            self._row(client.get_model_version(found.name, found.version))
             for model in client.search_registered_models()
             for found in client.search_model_versions(f"name='{model.name}'")
         ]
 
-    def _download(self, version: ModelVersion) -> Path:
-        mlflow.set_tracking_uri(self.uri)
-        return Path(mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/{CARD}"))
+    def _row(self, version: ModelVersion) -> VersionRow:
+        """With the metrics of its run; none where that was deleted for good."""
+        try:
+            metrics = self.client.get_run(version.run_id).data.metrics
+        except MlflowException:
+            metrics = {}
+        return VersionRow.of(version, metrics)
 
 
 @functools.cache
@@ -283,59 +224,10 @@ def _make_tables(uri: str) -> None:
 
 
 @contextmanager
-def _made_by_another() -> Iterator[None]:
+def made_by_another() -> Iterator[None]:
     """Two processes may ask at once whether something is there, and both make it."""
     try:
         yield
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _card(version: ModelVersion) -> ModelCard:
-    tags = version.tags
-    if "weights_sha256" not in tags:
-        raise ConfigError(f"{version.name} version {version.version} was not registered by ldct")
-    return ModelCard(
-        name=version.name,
-        version=int(version.version),
-        weights_sha256=tags["weights_sha256"],
-        config_digest=tags["config_digest"],
-        data_digest=tags["data_digest"],
-        parameters=int(tags["parameters"]),
-        strength=float(tags.get("strength", 1)),  # versions of old have none
-    )
-
-
-def _row(version: ModelVersion) -> VersionRow:
-    created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
-    tags = version.tags
-    return VersionRow(
-        name=version.name,
-        version=int(version.version),
-        aliases=list(version.aliases),
-        created=created.isoformat(timespec="seconds"),
-        gate=tags.get("gate", ""),
-        strength=float(tags.get("strength", 1)),
-        reader_study=tags.get("reader_study", ""),
-        headline=json.loads(tags.get("headline", "{}")),
-        data_digest=tags.get("data_digest", ""),
-        config_digest=tags.get("config_digest", ""),
-        weights_sha256=tags.get("weights_sha256", ""),
-        qualified={
-            name.removeprefix(QUALIFIED): outcome
-            for name, outcome in tags.items()
-            if name.startswith(QUALIFIED) and not name.endswith(DIGEST)
-        },
-    )
-
-
-def _config(folder: Path) -> RunConfig:
-    path = folder / CONFIG
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return parse_config(raw, source=str(path))
-
-
-def _seen(folder: Path) -> Json | None:
-    path = folder / SEEN  # versions of old have none
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

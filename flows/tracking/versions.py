@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
+from pipeline.models.adapters.card import ModelCard
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+#: Tags of a version: with a site's name, the outcome of its qualification; and with DIGEST, which.
+QUALIFIED, DIGEST = "qualified.", ".digest"
 
 
 @dataclass(frozen=True)
@@ -16,7 +27,9 @@ class VersionRow:
     """A version as a list of models shows it.
 
     created: ISO 8601. gate, reader_study: "passed", "failed" or "" where there was none. headline:
-    Task.headline of its figures. qualified: the outcome of `ldct qualify` by site.
+    Task.headline of its figures. qualified: the outcome of `ldct qualify` by site. task, anatomy,
+    dose: "" where not known. metrics: of its run, by name: of the test patients as
+    pipeline.evaluation.stable_metrics has them, which versions from before lack.
     """
 
     name: str
@@ -31,6 +44,32 @@ class VersionRow:
     config_digest: str
     weights_sha256: str
     qualified: dict[str, str] = field(default_factory=dict)
+    task: str = ""
+    anatomy: str = ""
+    dose: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, version: ModelVersion, metrics: Mapping[str, float]) -> VersionRow:
+        """By what the registry has of a version, and its run's metrics."""
+        created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
+        tags = version.tags
+        names = ("gate", "reader_study", "data_digest", "config_digest", "weights_sha256")
+        return cls(
+            name=version.name,
+            version=int(version.version),
+            aliases=list(version.aliases),
+            created=created.isoformat(timespec="seconds"),
+            strength=float(tags.get("strength", 1)),
+            headline=json.loads(tags.get("headline", "{}")),
+            qualified={
+                name.removeprefix(QUALIFIED): outcome
+                for name, outcome in tags.items()
+                if name.startswith(QUALIFIED) and not name.endswith(DIGEST)
+            },
+            metrics=dict(sorted(metrics.items())),
+            **{name: tags.get(name, "") for name in (*names, "task", "anatomy", "dose")},
+        )
 
 
 @dataclass(frozen=True)
@@ -82,3 +121,20 @@ class Reference:
         if match is None:
             raise ConfigError(f"{text} names no model; write NAME@alias or NAME/VERSION")
         return cls(match["name"], match["version"], match["alias"])
+
+
+def card_of(version: ModelVersion) -> ModelCard:
+    """The card of a version, without what its training saw. Raises ConfigError where another
+    program registered it."""
+    tags = version.tags
+    if "weights_sha256" not in tags:
+        raise ConfigError(f"{version.name} version {version.version} was not registered by ldct")
+    return ModelCard(
+        name=version.name,
+        version=int(version.version),
+        weights_sha256=tags["weights_sha256"],
+        config_digest=tags["config_digest"],
+        data_digest=tags["data_digest"],
+        parameters=int(tags["parameters"]),
+        strength=float(tags.get("strength", 1)),  # versions of old have none
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from flows.tracking.registry import QUALIFIED, Registry
+from flows.tracking.registry import Registry
+from flows.tracking.versions import QUALIFIED
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.gates import QUALIFIED_AT, READER_STUDY
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 
 SOFTWARE = "ldct"
 
@@ -29,3 +29,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def environment() -> str:
+    """Python and every installed package as `name==version`, a line each: no paths or addresses
+    of where they were installed from."""
+    found = {each.name: each.version for each in distributions() if each.name}
+    packages = sorted((f"{name}=={number}" for name, number in found.items()), key=str.casefold)
+    head = f"# Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return "\n".join([head, *packages, ""])

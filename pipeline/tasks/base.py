@@ -23,6 +23,7 @@ from pipeline.core.types import Json, OpenProgress, Progress
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.real_pairs import RealPairs
 from pipeline.evaluation.requests import EvaluateRequest
+from pipeline.evaluation.stable_metrics import Metrics, plain_metrics
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.ingest.ingest import Progress as IngestProgress
@@ -98,8 +99,13 @@ class Task(ABC, Generic[RunT, ResultT]):
     def training_data(self, store: Store, keys: list[str], config: RunT, length: int) -> Dataset:
         """Items of the training, `length` of them; item i depends on the seed and i alone."""
 
+    def validation_keys(self, store: Store, config: RunT, keys: list[str]) -> list[str]:
+        """Those of the validation series `keys` that a training looks at (`selection`)."""
+        return keys if config.train.validate_every is not None else []
+
     def selection(self, store: Store, config: RunT, keys: list[str]) -> BestWeights | None:
-        """What chooses the weights on validation series; None: the last ones are the result."""
+        """What measures a training on the series of `validation_keys`, and may choose its weights;
+        None: nothing is measured, and the last ones are the result."""
         if config.train.validate_every is not None:
             raise ConfigError(f"train.validate_every: not for the task {config.task}")
         return None
@@ -181,6 +187,11 @@ class Task(ABC, Generic[RunT, ResultT]):
         """
         limit = f"there is none for the task {config.task}: look at it, then --force"
         return [Check("acceptance", None, limit, passed=False)]
+
+    def metrics(self, figures: ResultT) -> Metrics:
+        """The figures over all patients by the stable names that models are ranked by; as long as
+        a task says nothing else, `test.` and each number of `overall` itself."""
+        return plain_metrics(figures.to_dict()["overall"])
 
     @abstractmethod
     def headline(self, figures: ResultT) -> Json:

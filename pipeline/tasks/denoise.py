@@ -19,6 +19,7 @@ from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.phantoms import REPORT_SLICES, measure_on_phantoms
 from pipeline.evaluation.real_pairs import RealPairs
 from pipeline.evaluation.requests import EvaluateRequest, measure_denoiser
+from pipeline.evaluation.stable_metrics import Metrics, denoising_metrics
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import Export, Exported
 from pipeline.inference.traits import seen_by
@@ -34,7 +35,7 @@ from pipeline.report.slice_selection import choose_panels
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
-from pipeline.training.best_weights import BestWeights, best_weights_of
+from pipeline.training.best_weights import BestWeights, best_weights_of, validation_keys
 
 OVERVIEW = "overview.png"
 
@@ -55,7 +56,7 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
     ) -> None:
         """Degraded inputs: each realisation of the training side, one of the others."""
         realisations = {key: config.data.realisations for key in keys.get(TRAIN, [])}
-        looked_at = keys.get(VALIDATION, []) if config.train.validate_every else []
+        looked_at = self.validation_keys(store, config, keys.get(VALIDATION, []))
         realisations |= dict.fromkeys([*keys.get(TEST, []), *looked_at], 1)
         degrade_store(store, realisations, config, progress)
 
@@ -65,8 +66,13 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         """Random patches of pairs, [1, rows, columns] in HU."""
         return PatchPairs(store, keys, config, length)
 
+    def validation_keys(self, store: Store, config: DenoiseRun, keys: list[str]) -> list[str]:
+        """All that choose the weights, else the shortest one."""
+        return validation_keys(store, config, keys)
+
     def selection(self, store: Store, config: DenoiseRun, keys: list[str]) -> BestWeights | None:
-        """The weights of the best SSIM on validation patients, where the run asks for it."""
+        """PSNR and SSIM on validation patients, and the weights of the best SSIM where the run
+        asks for it."""
         return best_weights_of(store, config, keys)
 
     def traits(self, store: Store, keys: list[str], config: DenoiseRun) -> Json:
@@ -135,6 +141,10 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         checks = acceptance_checks(model, card, config)
         checks += phantom_checks(model, rival, config)
         return checks if theirs is None else checks + compare(figures.patients, theirs.patients)
+
+    def metrics(self, figures: DenoisingResult) -> Metrics:
+        """Of the held-back patients, by stable names."""
+        return denoising_metrics(figures.overall)
 
     def headline(self, figures: DenoisingResult) -> Json:
         """The figures of the first window."""

@@ -16,6 +16,7 @@ from pipeline.data.images import ImageItems, jitter
 from pipeline.degradations.base import Degradation
 from pipeline.evaluation.gates import judge_generation
 from pipeline.evaluation.generation import GenerationResult, evaluate_generation, stored_images
+from pipeline.evaluation.stable_metrics import Metrics, generation_metrics
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.ingest import IngestReport
@@ -94,6 +95,10 @@ class Generate(Task[GenerateRun, GenerationResult]):
     def judge(self, figures: GenerationResult, config: GenerateRun) -> Verdict:
         """The run's `generation.limits`."""
         return judge_generation(figures.overall, config)
+
+    def metrics(self, figures: GenerationResult) -> Metrics:
+        """Of the held-back patients, by stable names."""
+        return generation_metrics(figures.overall)
 
     def headline(self, figures: GenerationResult) -> Json:
         """Reconstruction in the first window, and how varied and good samples are."""

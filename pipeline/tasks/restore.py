@@ -20,6 +20,7 @@ from pipeline.data.stored_pictures import StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.gates import judge_restoration
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationResult, evaluate_restoration
+from pipeline.evaluation.stable_metrics import Metrics, restoration_metrics
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport
@@ -134,6 +135,10 @@ class Restore(Task[RestoreRun, RestorationResult]):
     def judge(self, figures: RestorationResult, config: RestoreRun) -> Verdict:
         """The run's `restoration.limits`."""
         return judge_restoration(figures.overall, config)
+
+    def metrics(self, figures: RestorationResult) -> Metrics:
+        """Of the held-back patients, by stable names."""
+        return restoration_metrics(figures.overall)
 
     def headline(self, figures: RestorationResult) -> Json:
         """The figures of the first window."""

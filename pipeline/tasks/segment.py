@@ -20,6 +20,7 @@ from pipeline.dicom.derived.structure_codes import codes_of
 from pipeline.evaluation.gates import judge_segmentation
 from pipeline.evaluation.segmentation import SegmentationResult, evaluate_labels
 from pipeline.evaluation.segmentation_at_dose import DENOISED, FULL_DOSE, LOW_DOSE, low_dose_figures
+from pipeline.evaluation.stable_metrics import Metrics, segmentation_metrics
 from pipeline.export.segmentation import export_segmented
 from pipeline.export.series import Export, Exported
 from pipeline.inference.segment import is_even
@@ -142,6 +143,10 @@ class Segment(Task[SegmentRun, SegmentationResult]):
     def judge(self, figures: SegmentationResult, config: SegmentRun) -> Verdict:
         """Dice, the mean or of each class with a limit."""
         return judge_segmentation(figures.overall, config.register_.gate.min_dice)
+
+    def metrics(self, figures: SegmentationResult) -> Metrics:
+        """Of the held-back patients, by stable names."""
+        return segmentation_metrics(figures.overall)
 
     def headline(self, figures: SegmentationResult) -> Json:
         """Mean Dice over the classes."""

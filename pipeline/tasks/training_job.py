@@ -63,13 +63,15 @@ class TrainingJob:
     ) -> ModelAdapter:
         config, store = parse_config(self.config), Store.existing(Path(self.store))
         task, settings = task_of(config), config.train
+        # What is only looked at is nothing that the result depends on.
+        chosen_by = self.validation if settings.validate_every is not None else []
         items = settings.iterations * settings.batch * settings.accumulate
         return train(
             config,
             task.training_data(store, self.keys, config, items),
             folder=Path(self.folder),
             log=log,
-            data_digest=store.data_digest([*self.keys, *self.validation]),
+            data_digest=store.data_digest([*self.keys, *chosen_by]),
             on_precision=on_precision,
             on_damage=on_damage,
             selection=task.selection(store, config, self.validation),

@@ -60,9 +60,10 @@ def train(
     HU; iterations x accumulate x batch of them are taken. folder: where the checkpoint is kept,
     under the digest of configuration and data, so that another run never resumes from it. log
     gets metrics and the iteration; a resumed training first repeats what was logged before.
-    selection: chooses the weights to return; by default the last ones are. on_precision gets
-    what is computed in, once that is known and where it changes. on_damage is told of a damaged
-    checkpoint whose predecessor the training goes on from; without one ConfigError is raised.
+    selection: validates, and may choose the weights to return; by default the last ones are.
+    on_precision gets what is computed in, once that is known and where it changes. on_damage gets
+    the fault of a damaged checkpoint whose predecessor the training goes on from; without one
+    ConfigError is raised.
 
     Raises NotFiniteError where a loss, a gradient or a weight is not finite; where
     `train.precision: auto` had chosen bf16, the training goes on in fp32 from its last
@@ -110,7 +111,7 @@ class Attempt:
         loop.precision = precision or self._precision(device, loop.precision if done else None)
         self.on_precision(loop.precision)
         loop.run(self.dataset, start=done, log=log)
-        if self.selection is not None:
+        if self.selection is not None and self.selection.chooses:
             model.load_state_dict(self.selection.weights)
         model.strength = strength
         return place(model, "cpu", channels_last=False).eval()
@@ -203,7 +204,9 @@ class Loop:
             self._require_finite(metrics, iteration)
             metrics |= self.step.update()
             is_last = iteration == settings.iterations
+            looked = time.perf_counter()
             validation = self._validate(iteration, is_last)
+            began += time.perf_counter() - looked  # the speed is the training's alone
             if iteration % settings.log_every == 0 or is_last or validation:
                 metrics |= validation
                 seconds = time.perf_counter() - began

@@ -13,6 +13,7 @@ from helpers.fill import CONFIG, DIGITS, waves
 from helpers.fill_series import DISC, series_of, stored, with_metal
 from PIL import Image
 
+from flows.tracking.registration import NewVersion, register
 from flows.tracking.registry import Registry
 from pipeline.config.load import parse_config
 from pipeline.core.verdicts import Verdict
@@ -26,15 +27,9 @@ def registered(config: dict) -> str:
     """The name of a generator with known answers, in the test's own registry."""
     parsed, registry = parse_config(config), Registry.default()
     with registry.run(parsed, data_digest="0" * 64) as run:
-        card = registry.register(
-            waves(config),
-            run,
-            parsed,
-            data_digest="0" * 64,
-            figures=GenerationResult(overall=GenerationOverall(), patients={}),
-            verdict=PASSED,
-        )
-    return card.name
+        figures = GenerationResult(overall=GenerationOverall(), patients={})
+        new = NewVersion(waves(config), parsed, "0" * 64, figures, PASSED)
+        return register(registry, run, new).name
 
 
 def test_metal_of_a_series_is_made_up_and_checked(

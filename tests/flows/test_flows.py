@@ -60,7 +60,8 @@ def test_main_job_goes_the_whole_way(
     ldct: Callable[..., Ended], phantom_patients: Path, tmp_path: Path, require_program
 ) -> None:
     out = tmp_path / "out"
-    ended = ldct("run", CONFIG, "--data", phantom_patients, "--out", out, "--json", *SETTINGS)
+    settings = [*SETTINGS, "--set", "data.split.validation=0.3"]
+    ended = ldct("run", CONFIG, "--data", phantom_patients, "--out", out, "--json", *settings)
     assert ended.code == 0, ended.err
     report = ended.json
     assert report == json.loads((out / "report.json").read_text())
@@ -72,6 +73,7 @@ def test_main_job_goes_the_whole_way(
     experiment = client.get_experiment_by_name(report["name"])
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.tags["precision"] == precision["used"]
+    assert_ranked_by(run, report, client)
 
     sides = set(report["split"].values())
     assert {"train", "test"} <= sides
@@ -90,6 +92,33 @@ def test_main_job_goes_the_whole_way(
     stages = {run.name for run in asyncio.run(task_runs())}
     assert {"ingest", "degrade", "train", "evaluate", "register", "load", "apply"} <= stages
     assert_no_identity(phantom_patients, [out, tmp_path / "mlruns"], ended, except_in=folder.parent)
+
+
+def assert_ranked_by(run: Any, report: dict, client: Any) -> None:
+    overall, metrics = report["metrics"]["overall"], run.data.metrics
+    window = overall["windows"]["soft_tissue"]
+    assert metrics["test.soft_tissue.input.psnr"] == pytest.approx(window["input"]["psnr"])
+    for figure in ("psnr", "ssim", "rmse_hu"):
+        name = f"test.soft_tissue.output.{figure}"
+        assert metrics[name] == pytest.approx(window["output"][figure])
+    for tissue, bias_hu in overall["hu_bias"]["output"].items():
+        assert metrics.get(f"test.bias_hu.{tissue}") == pytest.approx(bias_hu)
+    data = {each.dataset.name: each for each in run.inputs.dataset_inputs}
+    split = report["split"]
+    for side, found in data.items():
+        counts = json.loads(found.dataset.profile)
+        assert counts["patients"] == list(split.values()).count(side.removeprefix("ct."))
+    assert data["ct.train"].dataset.digest == report["data_digest"][:36]
+    assert data.keys() == {"ct.train", "ct.validation", "ct.test"}
+    seen = client.get_metric_history(run.info.run_id, "validation.psnr")
+    assert [point.step for point in seen] == [1, 2, 3, 4, 5, 6]
+    assert all(5 < point.value < 80 for point in seen)
+    tags = {"task": "denoise", "anatomy": "chest", "dose": "0.25", "version": "1"}
+    assert tags.items() <= run.data.tags.items()
+    assert run.info.run_name.startswith(f"{report['name']} 20")
+    files = {each.path for each in client.list_artifacts(run.info.run_id)}
+    shown = {"report.html", "overview.png", "model-card.md", "environment.txt", "config.yaml"}
+    assert shown <= files
 
 
 def assert_exported_as_the_registered_model_says(report: dict, folder: Path, source: Path) -> None:
@@ -324,7 +353,9 @@ def test_a_strength_is_told_wherever_the_result_goes(
 @pytest.mark.parametrize(
     ("arguments", "strength"), [({}, 1.0), ({"kernel": 3, "padding": True}, 0.5)]
 )
-def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength: float) -> None:
+def test_mlflow_s_own_loader_gives_the_same_for_any_size_without_pickle(
+    arguments: dict, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = identity_config().resolved() | {"strength": strength}
     raw["model"] = {
         "target": "pipeline.models.redcnn.REDCNN",
@@ -335,11 +366,16 @@ def test_portable_model_takes_any_size_without_pickle(arguments: dict, strength:
     found = Registry.default().load(card.uri)
     mine, loaded = found.model, found.card
     assert (mine.strength, loaded.strength) == (strength, strength)
-    portable = mlflow.pytorch.load_model(card.uri)
-    for shape in ((1, 1, 64, 64), (3, 1, 100, 75), (2, 1, 41, 512)):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    by_mlflow = mlflow.pyfunc.load_model(card.uri)
+    for shape in ((1, 1, 64, 64), (5, 1, 100, 75), (2, 1, 41, 512)):
         image_hu = torch.randn(shape) * 300
         with torch.inference_mode():
-            torch.testing.assert_close(portable(image_hu), mine(image_hu), atol=0.01, rtol=0)
+            expected = mine(image_hu).numpy()
+        found = by_mlflow.predict(image_hu.numpy())
+        np.testing.assert_allclose(found, expected, atol=0.01, rtol=0)
+    with pytest.raises(ValueError, match=r"expected an array of shape \(-1, 1, -1, -1\)"):
+        by_mlflow.predict(np.zeros((64, 64), np.float32))
 
 
 def test_only_versions_that_pass_their_gate_get_an_alias() -> None:

@@ -343,9 +343,9 @@ def test_the_weights_that_did_best_on_validation_are_kept() -> None:
         logged[iteration] = selection.validate(model, iteration, last=iteration == 33)
     assert selection.weights["hu"].item() == -120, "the best of those looked at"
     assert logged[15] == {}, "not a time to look"
-    assert set(logged[33]) == {"validation_ssim"}, "the last is always looked at"
+    assert set(logged[33]) == {"validation.ssim", "validation.psnr"}, "the last is always looked at"
     expected = np.mean([ssim(body_slice() - 20 + n, body_slice() + n, RANGE_HU) for n in (0, 10)])
-    assert logged[20]["validation_ssim"] == pytest.approx(expected, abs=1e-6)
+    assert logged[20]["validation.ssim"] == pytest.approx(expected, abs=1e-6)
     assert model.training, "left as it was"
     again = BestWeights(Patches(), every=10, batch=2)
     again.load_state_dict(selection.state_dict())
@@ -363,8 +363,8 @@ def trained(folder: Path, store: Store, iterations: int, every: int | None) -> t
     scores: list[float] = []
 
     def log(metrics: dict[str, float], iteration: int) -> None:
-        if "validation_ssim" in metrics:
-            scores.append(metrics["validation_ssim"])
+        if "validation.ssim" in metrics:
+            scores.append(metrics["validation.ssim"])
 
     model = train(
         config,

@@ -69,7 +69,17 @@ def test_no_name_id_date_or_uid_is_kept_outside_the_derived_series(ran):
         content = path.read_bytes()
         told = [text for text in secrets if text.encode() in content or text in str(path)]
         assert told == [], f"{path.relative_to(ran)} tells {len(told)} of the patient's secrets"
-    assert {"out", "mlflow.db", "prefect", "logs.txt"} <= looked_at
+    assert {"out", "mlflow.db", "artifacts", "prefect", "logs.txt"} <= looked_at
+
+
+def test_the_report_in_mlflow_has_no_name_of_a_file_of_the_source(ran):
+    (kept,) = (ran / "artifacts").rglob("report.html")
+    text, own = kept.read_text(), (ran / "out" / "report.html").read_text()
+    assert "broken.dcm" in own, "its user is shown which file"
+    assert "broken.dcm" not in text
+    assert "should have been usable: 1 file<" in text
+    assert text.count("data:image/png") == own.count("data:image/png") > 3
+    assert (kept.parent / "overview.png").exists()
 
 
 def test_the_derived_series_carry_the_patient_back(ran):

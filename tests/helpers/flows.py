@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flows.tracking.registration import NewVersion
+from flows.tracking.registration import register as register_version
 from flows.tracking.registry import Registry
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -11,6 +13,7 @@ from pipeline.core.verdicts import Check, Verdict
 from pipeline.evaluation.aggregate import DenoisingOverall, DenoisingResult
 from pipeline.evaluation.per_patient import WindowFigures
 from pipeline.models.adapters.base import build_model
+from pipeline.models.adapters.card import ModelCard
 
 #: A whole run of a model that changes nothing.
 IDENTITY_RUN: dict[str, Any] = {
@@ -50,22 +53,25 @@ def registry_waiting_for(check: str) -> Registry:
     return found
 
 
-def register(config: RunConfig, *, passed: bool = True, training: str = ""):
+def register(
+    config: RunConfig, *, passed: bool = True, training: str = "", psnr_db: float = 30.0
+) -> ModelCard:
     window = WindowFigures(
         centre_hu=40.0,
         width_hu=400.0,
         input={"psnr": 20.0, "ssim": 0.5, "rmse_hu": 50.0},
-        output={"psnr": 30.0, "ssim": 0.9, "rmse_hu": 10.0},
+        output={"psnr": psnr_db, "ssim": 0.9, "rmse_hu": 10.0},
     )
-    overall = DenoisingOverall(windows={"soft_tissue": window})
+    bias = {"output": {"lung": -0.5, "bone": None}}
+    overall = DenoisingOverall(windows={"soft_tissue": window}, hu_bias=bias, patients=3, slices=9)
     registry = Registry.default()
     with registry.run(config, data_digest="0" * 64) as run:
-        return registry.register(
+        new = NewVersion(
             build_model(config),
-            run,
             config,
             data_digest="0" * 64,
             figures=DenoisingResult(overall=overall, patients={}),
             verdict=Verdict.of([Check("gain", 10.0, ">= 1.0", passed)]),
             training=training,
         )
+        return register_version(registry, run, new)

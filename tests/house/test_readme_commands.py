@@ -17,7 +17,7 @@ PAGES = [
         f"docs/{page}.md"
         for page in (
             *("commands", "promises", "quality", "segmentation", "generative"),
-            *("restoration", "review", "configuration"),
+            *("restoration", "review", "configuration", "tracking"),
         )
     ),
 ]

@@ -14,7 +14,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.tracking.promotion import Wish, audit, promote, rollback
+from flows.tracking.promotion import AUDIT, Wish, altered_acts, audit, promote, rollback
+from flows.tracking.registration import NewVersion, register
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.config.sections import DenoiseGate
 from pipeline.core.errors import ConfigError, LdctError
@@ -215,15 +216,8 @@ def registered(gain_db: float, *, gate: bool = True) -> int:
     )
     verdict = Verdict.of([Check("HU bias in bone", 9.0, "|bias| <= 2", passed=gate)])
     with registry.run(config, data_digest="0" * 64) as run:
-        return registry.register(
-            build_model(config),
-            run,
-            config,
-            data_digest="0" * 64,
-            figures=figures,
-            verdict=verdict,
-            seen=SEEN,
-        ).version
+        new = NewVersion(build_model(config), config, "0" * 64, figures, verdict, SEEN)
+        return register(registry, run, new).version
 
 
 SEEN = {"series": 1, "scanner": {"GE A": 1}, "kernel": {"B": 1}, "tube voltage": {"120": 1}}
@@ -284,7 +278,31 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
         "for a study",
     ]
     shown = CliRunner().invoke(app, ["models", "audit", "identity", "--json"])
-    assert json.loads(shown.stdout)["acts"] == [asdict(act) for act in acts]
+    assert json.loads(shown.stdout) == {
+        "name": "identity",
+        "acts": [asdict(act) for act in acts],
+        "altered": [],
+    }
+
+
+@pytest.mark.usefixtures("own_registry", "phantoms_once")
+def test_the_audit_outlives_its_tags() -> None:
+    registered(0), registered(1)
+    registry = Registry.default()
+    promote(registry, Wish("identity", 2, "better"))
+    rollback(registry, "identity", "worse after all")
+    acts, client = audit(registry, "identity"), registry.client
+    first, second = sorted(
+        tag for tag in client.get_registered_model("identity").tags if tag.startswith(AUDIT)
+    )
+    client.delete_registered_model_tag("identity", first)
+    changed = client.get_registered_model("identity").tags[second].replace("worse", "better")
+    client.set_registered_model_tag("identity", second, changed)
+    assert audit(registry, "identity") == acts
+    assert altered_acts(registry, "identity") == acts
+    lines = CliRunner().invoke(app, ["models", "audit", "identity"]).stdout.splitlines()
+    assert len(lines) == 2
+    assert all("its tag in the registry was changed or removed since" in line for line in lines)
 
 
 @pytest.mark.usefixtures("own_registry", "phantoms_once")

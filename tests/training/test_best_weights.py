@@ -9,7 +9,7 @@ from helpers.images import body_slice
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.metrics.image import ssim
+from pipeline.metrics.image import psnr_db, ssim
 from pipeline.training.best_weights import RANGE_HU, BestWeights
 
 
@@ -49,7 +49,7 @@ def best(every: int = 2) -> BestWeights:
 def test_the_weights_of_the_best_score_are_kept_and_later_steps_do_not_change_them() -> None:
     selection, model = best(every=1), Shift()
     scores = [
-        selection.validate(model.at(shift_hu), iteration)["validation_ssim"]
+        selection.validate(model.at(shift_hu), iteration)["validation.ssim"]
         for iteration, shift_hu in enumerate((900.0, 100.0, 400.0), start=1)
     ]
     assert scores[1] > scores[2] > scores[0]
@@ -59,10 +59,13 @@ def test_the_weights_of_the_best_score_are_kept_and_later_steps_do_not_change_th
 
 def test_the_score_is_the_mean_over_all_patches_of_the_model_as_it_is_used() -> None:
     model = Shift().at(300.0).train()
-    (score,) = best(every=1).validate(model, 1).values()
+    found = best(every=1).validate(model, 1)
+    score = found["validation.ssim"]
     images = [Patches()[item]["target"][0].numpy() for item in range(3)]
     expected = np.mean([ssim(image + np.float32(300), image, RANGE_HU) for image in images])
     assert score == pytest.approx(expected)
+    decibels = [psnr_db(image + np.float32(300), image, RANGE_HU) for image in images]
+    assert found["validation.psnr"] == pytest.approx(np.mean(decibels))
     assert score < 0.999
     assert model.training, "training goes on in its own mode"
 
@@ -86,3 +89,11 @@ def test_a_resumed_training_keeps_the_best_so_far() -> None:
     resumed.load_state_dict(first.state_dict())
     resumed.validate(model.at(400.0), 2)
     assert resumed.weights["shift_hu"].item() == 100
+
+
+def test_one_that_only_looks_keeps_no_weights_and_takes_old_checkpoints() -> None:
+    watch, model = BestWeights(Patches(), 2, batch=2, chooses=False), Shift().at(100.0)
+    assert watch.validate(model, 2).keys() == {"validation.ssim", "validation.psnr"}
+    assert (watch.weights, watch.state_dict()) == ({}, {})
+    watch.load_state_dict({})
+    assert watch.validate(model.at(0.0), 4) == {"validation.ssim": pytest.approx(1)}, "no infinity"

@@ -119,7 +119,7 @@ def test_two_processes_do_what_one_does(done: Path, one: tuple[list, dict], numb
     for (step, metrics), (its_step, its_metrics) in zip(curve, found["curve"], strict=True):
         assert its_step == step
         assert its_metrics.keys() == metrics.keys()
-        for figure in ("loss", "learning_rate", "validation_ssim"):
+        for figure in ("loss", "learning_rate", "validation.ssim"):
             if figure in metrics:
                 assert its_metrics[figure] == pytest.approx(metrics[figure], rel=1e-4)
 

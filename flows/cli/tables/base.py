@@ -12,7 +12,8 @@ from rich.table import Table
 from flows.cli.endings import reason_lines
 from flows.cli.tables.figures import NONE, number, out_console
 from flows.cli.tables.tasks import task_figures
-from flows.tracking.versions import VersionDetails, VersionRow
+from flows.tracking.ranking import Ranking
+from flows.tracking.versions import VersionDetails
 from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
@@ -167,22 +168,27 @@ def deidentified_table(report: Json, out: Path) -> None:
     print_reasons(report)
 
 
-def models_table(rows: list[VersionRow]) -> None:
-    """A row for each version, with its task's headline."""
+def models_table(found: Ranking) -> None:
+    """A row for each version, with the metrics that were asked about, else its task's headline."""
     # Six columns have to fit a terminal of 80.
     table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("name", "v", "alias", "gate", "figures", "date"):
-        table.add_column(column, no_wrap=column != "figures")
-    for row in rows:
+    figures = found.metrics or ["figures"]
+    for column in ("name", "v", "alias", "gate", *figures, "date"):
+        table.add_column(column, no_wrap=column not in figures, overflow="fold")
+    for row in found.rows:
+        measured = [number(row.metrics.get(name), 4) for name in found.metrics]
         table.add_row(
             row.name,
             str(row.version),
             ", ".join(row.aliases),
             row.gate,
-            row.headline.get("text", NONE),
+            *(measured or [row.headline.get("text", NONE)]),
             row.created[:10],
         )
     out_console.print(table)
+    for name, count in found.lacking.items():
+        line = f"{count_of(count, 'version')} without {name}: not recorded, or of another task"
+        out_console.print(line, highlight=False, soft_wrap=True)
 
 
 def model_details(versions: list[VersionDetails]) -> None:

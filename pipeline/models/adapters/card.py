@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # a card alone needs no torch
 
 #: Of a saved model: its complete configuration, beside the weights.
 CONFIG = "config.yaml"
+#: Of a registered one, beside them: what they must be, {"weights_sha256", "config_digest"}.
+DIGESTS = "digests.json"
 
 
 @dataclass(frozen=True)
