@@ -25,7 +25,7 @@ def add_pacs_commands(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Series from a hospital's PACS through a model, and back to it.",
     )
-    for command in (pull, work, receive, release, module):
+    for command in (pull, work, receive, release, alert, module):
         pacs.command()(command)
     app.add_typer(pacs, name="pacs")
     app.command()(status)
@@ -70,6 +70,7 @@ def work(
     May run several times at once, and be killed at any point: a series is done once in effect.
     Exit code 4 where dead letters wait for a person.
     """
+    from flows.hospital.alerts import alerting
     from flows.hospital.pacs import log_step, work_flow
     from flows.hospital.prometheus import WorkerMetrics
     from flows.hospital.watched import watched
@@ -83,7 +84,7 @@ def work(
         part.on_step(work)
         log_step(work)
 
-    with watched(part, metrics):
+    with watched(part, metrics), alerting(settings, part.registry):
         report = work_flow(settings, on_step, forever=forever, on_poll=part.on_poll)
     if json_:
         json_output.print(report)
@@ -96,6 +97,7 @@ def work(
 
 def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     """Take series by C-STORE until interrupted, and note them for `ldct pacs work`."""
+    from flows.hospital.alerts import alerting
     from flows.hospital.pacs import receive as receive_series
     from flows.hospital.receiver_watch import ReceiverWatch
     from flows.hospital.watched import watched
@@ -105,7 +107,7 @@ def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     local = settings.receive
     console.print(f"{local.title} listens on {local.host}:{local.port}", highlight=False)
     part = ReceiverWatch(settings)
-    with watched(part, metrics):
+    with watched(part, metrics), alerting(settings, part.registry):
         receive_series(settings, _log_received, part)
 
 
@@ -122,6 +124,28 @@ def release(
 
     for work in release_work(load_pacs(hospital), names, reason):
         log_step(work)
+
+
+def alert(hospital: Hospital) -> None:
+    """Send a test by every channel of `alerts`. Exit code 1 where one does not take it."""
+    from flows.hospital.alerts import send_test
+    from pipeline.core.sanitise import printable_line
+    from pipeline.pacs.alert_channels import channels
+    from pipeline.pacs.hospital_config import load_pacs
+
+    alerts = load_pacs(hospital).alerts
+    if alerts is None:
+        raise typer.BadParameter("the hospital's YAML has no `alerts`; see docs/operations.md")
+    failed = False
+    for channel in channels(alerts):
+        try:
+            send_test(alerts, channel)
+            print(f"{channel}: sent")
+        except Exception as error:  # whatever a server answers, the other is tried
+            failed = True
+            print(f"{channel}: {type(error).__name__}: {printable_line(str(error))}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def module(

@@ -24,6 +24,7 @@ from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
+from flows.hospital.alerts import alerting
 from flows.hospital.local_server import Api, configured, running, started
 from flows.hospital.schedule_watch import ScheduleWatch
 from flows.hospital.status import TAG
@@ -103,7 +104,8 @@ def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> No
             client.upsert_global_concurrency_limit_by_name(scheduled.GPU, schedule.gpu_slots)
         jobs = deployments(hospital, schedule)
         ids = {job: made.apply() for job, made in zip(schedule.times(), jobs, strict=True)}
-        with watched(ScheduleWatch(settings, api, ids), metrics):
+        watch = ScheduleWatch(settings, api, ids)
+        with watched(watch, metrics), alerting(settings, watch.registry, watch.conditions):
             serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
 
 

@@ -21,6 +21,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.runtime import deployment, flow_run
 
 from flows.commands import ingest_flow, train_flow
+from flows.hospital.alerts import AlertWatch, failed_job, look_once
 from flows.hospital.pacs import log_step, pull_series, work_flow
 from flows.hospital.status import hospital_status, page
 from flows.runtime.json_log import use_json_everywhere
@@ -81,7 +82,7 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
     if reason:
         return State(type=StateType.CANCELLED, name="Skipped", message=reason)
     try:
-        with _logged(flow_run.flow_name):
+        with _reported(settings, flow_run.flow_name):
             job(settings)
     except _NothingToDo as nothing:
         return State(type=StateType.CANCELLED, name="Skipped", message=str(nothing))
@@ -91,8 +92,8 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
 
 
 @contextmanager
-def _logged(name: str) -> Iterator[None]:
-    """Log how a job ended: an error by its type, and the file that has its words."""
+def _reported(settings: Pacs, name: str) -> Iterator[None]:
+    """Log how a job ended, an error by its type and the file that has its words; send alerts."""
     began, outcome = time.monotonic(), "ran"
     why: dict[str, str] = {}
     try:
@@ -108,6 +109,8 @@ def _logged(name: str) -> Iterator[None]:
         seconds = round(time.monotonic() - began, 3)
         line = f"{name}: {outcome} in {seconds:.0f} s {why.get('details', '')}"
         log("job", line, {"job": name, "outcome": outcome, "seconds": seconds, **why})
+        ended = failed_job(name.removeprefix("ldct-"), datetime.now(UTC) if why else None)
+        look_once(AlertWatch(settings, lambda: [ended]))
 
 
 class _NothingToDo(Exception):

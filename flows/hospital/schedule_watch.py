@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from flows.hospital.alerts import Condition, failed_job
 from flows.hospital.local_server import Api
 from flows.hospital.prometheus import LedgerFigures, ledger_fault
 from flows.hospital.watched import Health, Part
@@ -66,6 +67,12 @@ class ScheduleWatch(Part):
         """How each job's last runs ended. Raises httpx.HTTPError and PrefectException."""
         return [self._record(job, own) for job, own in self.deployments.items()]
 
+    def conditions(self) -> list[Condition]:
+        """Of each job, whether its last run failed; none where Prefect does not answer."""
+        with suppress(httpx.HTTPError, PrefectException):
+            return [failed_job(one.job, one.failed) for one in self.records()]
+        return []
+
     def _jobs_not_looked_for(self) -> list[str]:
         with temporary_settings(self.api.settings), get_client(sync_client=True) as client:
             found = {job: client.read_deployment(own) for job, own in self.deployments.items()}
@@ -95,18 +102,21 @@ class ScheduleWatch(Part):
 
 
 class _JobFigures(Collector):
-    """The gauges of jobs; none where Prefect does not answer."""
+    """The gauges of jobs; none where Prefect does not answer.
+
+    Their label is `name`: Prometheus has a label `job` of its own.
+    """
 
     def __init__(self, watch: ScheduleWatch) -> None:
         self.watch = watch
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Ask Prefect (prometheus_client calls this at each scrape)."""
-        failed = GaugeMetricFamily("ldct_job_failed", "1 if its last run failed.", labels=["job"])
+        failed = GaugeMetricFamily("ldct_job_failed", "1 if its last run failed.", labels=["name"])
         succeeded = GaugeMetricFamily(
             "ldct_job_last_success_timestamp_seconds",
             "When a run last ended well, since 1970.",
-            labels=["job"],
+            labels=["name"],
         )
         with suppress(httpx.HTTPError, PrefectException):
             for record in self.watch.records():

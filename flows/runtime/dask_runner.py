@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from prefect.task_runners import TaskRunner
 
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.hospital_config import LOOPBACK
+from pipeline.pacs.connection import LOOPBACK
 
 
 def dask_runner(spread: str) -> TaskRunner:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.hospital_config import Login, Tls
+from pipeline.pacs.connection import Login, Tls
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,22 @@ def credentials(login: Login) -> Credentials:
     return _checked(found, f"the environment: {prefix}USER and {prefix}PASSWORD, or {prefix}TOKEN")
 
 
-def _read_file(path: Path) -> dict[str, str]:
+def read_private(path: Path, what: str) -> str:
+    """The text of a file that holds a secret. Raises ConfigError, which names `what`, where it is
+    not there, or others than its owner can read it."""
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"{path} can be read by others than its owner; `chmod 600 {path}`")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the login {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError):
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigError(f"cannot read {what} {path}: {why}") from None
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    try:
+        found = yaml.safe_load(read_private(path, "the login"))
+    except yaml.YAMLError:
         # The parser's own message would quote the line, and with it the secret.
         raise ConfigError(f"the login {path} is not valid YAML") from None
     if not isinstance(found, dict) or not found.keys() <= {"user", "password", "token"}:

@@ -18,48 +18,13 @@ from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
+from pipeline.pacs.alert_settings import Alerts
+from pipeline.pacs.connection import LOOPBACK, Login, Port, Tls
 from pipeline.pacs.work_item import Priority
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Seconds = Annotated[float, Field(ge=0)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 #: Application entity title: up to 16 characters, no backslash (PS3.5 6.2).
 Title = Annotated[str, Field(pattern=r"^[^\\\s][^\\]{0,15}$")]
-
-
-class Login(Strict):
-    """Where a user and password, or a token, are kept: never in the configuration itself.
-
-    env: HOSPITAL for LDCT_HOSPITAL_USER and LDCT_HOSPITAL_PASSWORD, or LDCT_HOSPITAL_TOKEN.
-    file: YAML with `user` and `password`, or `token`, that its owner alone can read.
-    """
-
-    env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
-    file: Path | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Login:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("name either env or file")
-        return self
-
-
-class Tls(Strict):
-    """Certificates for one connection, as PEM files.
-
-    ca: the authority that signed the other side's certificate (the system's if None).
-    certificate and key: our own, where the other side asks for one.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
-        return self
 
 
 class Dicomweb(Strict):
@@ -227,7 +192,7 @@ class Pacs(DoseKeys):
     owner can read it. settle_s: a series must not have grown for so long before it is retrieved.
     drift: a series unlike those that the model learned from is sent with a note (flag), or held
     back until `ldct pacs release` (hold). release: with `reader`, a reader must accept each result
-    first (`ldct review`).
+    first (`ldct review`). alerts: who hears of what needs a person.
     """
 
     model: str
@@ -238,6 +203,7 @@ class Pacs(DoseKeys):
     receive: Receive = Receive()
     retry: Retry = Retry()
     schedule: Schedule | None = None
+    alerts: Alerts | None = None
     settle_s: Seconds = 60
     drift: Literal["flag", "hold"] = "flag"
     release: Literal["automatic", "reader"] = "automatic"

@@ -14,10 +14,11 @@ import yaml
 from helpers.pacs import free_port, self_signed, settings, write_ct
 
 from pipeline.core.errors import ConfigError
+from pipeline.pacs.connection import Login
 from pipeline.pacs.credentials import Credentials, credentials
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, Login, RoutingRule, load_pacs
+from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule, load_pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.receiver import Receiver

@@ -1,0 +1,48 @@
+"""What connections of every kind need: ports, logins, certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pipeline.config.sections import Strict
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Login(Strict):
+    """Where a user and password, or a token, are kept: never in the configuration itself.
+
+    env: HOSPITAL for LDCT_HOSPITAL_USER and LDCT_HOSPITAL_PASSWORD, or LDCT_HOSPITAL_TOKEN.
+    file: YAML with `user` and `password`, or `token`, that its owner alone can read.
+    """
+
+    env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Login:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("name either env or file")
+        return self
+
+
+class Tls(Strict):
+    """Certificates for one connection, as PEM files.
+
+    ca: the authority that signed the other side's certificate (the system's if None).
+    certificate and key: our own, where the other side asks for one.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
