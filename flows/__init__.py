@@ -3,7 +3,7 @@
 import os
 
 # Both read their settings at import, so these stand here. They speak only when spoken to (the
-# bars and the closing tables say it all), call nobody, and load nothing that can run code.
+# bars and the closing tables say it all), call no server, and load nothing that can run code.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 # A new database on a busy machine takes longer than the 20 s that Prefect gives it.

@@ -36,10 +36,10 @@ from pipeline.io.discover import Source, discover, files_of, source_key
 
 @dataclass
 class Batch:
-    """What became of each item of a source; told to `record`, where it has one, as it goes.
+    """What became of each item of a source; added to `record`, where it has one, as it goes.
 
     root: which refused files are named relative to. items: rows that name each item, by "series"
-    and "folder", or by "file"; those that are left are told as "not_done".
+    and "folder", or by "file"; those that are left are reported as "not_done".
     """
 
     record: OutputRecord | None

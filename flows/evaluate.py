@@ -121,7 +121,7 @@ def _on_store(
 
 
 def _keys(store: Store, config: RunConfig) -> tuple[Sides, list[Json]]:
-    """Series by side, those of the test patients ready to be evaluated on; what is told of all."""
+    """Series by side, those of the test patients ready to be evaluated on; the rows of all."""
     sides = _sides(store, config)
     stages.degrade_stage(store, config, {p: s for p, s in sides.items() if s == TEST})
     keys = keys_by_side(store, config, sides)

@@ -91,8 +91,8 @@ def end_as_typer_did(end: SystemExit) -> NoReturn:
     The exit that typer makes of an error has that error as its context (PEP 3134).
     """
     if json_output.is_due and end.code:
-        told = getattr(end.__context__, "format_message", lambda: "the command ended early")()
-        error = {"code": end.code, "message": " ".join(told.split()), "details": None}
+        line = getattr(end.__context__, "format_message", lambda: "the command ended early")()
+        error = {"code": end.code, "message": " ".join(line.split()), "details": None}
         json_output.print({"error": error})
     raise end
 

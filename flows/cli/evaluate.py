@@ -70,7 +70,7 @@ Photons = Annotated[
     float | None,
     typer.Option(
         help="Photons per ray at full dose of the phantoms' scanner, by default those of the "
-        "model's training. `ldct simulate --photons auto` tells a real scanner's."
+        "model's training. `ldct simulate --photons auto` measures a real scanner's."
     ),
 ]
 Out = Annotated[

@@ -177,9 +177,9 @@ def audit(folder: Folder, json_: Json = False) -> None:
     records, faults, unsigned = journal.records(), journal.faults(), journal.unsigned()
     if json_:
         broken = [fault.line for fault in faults]
-        told = [asdict(fault) for fault in faults]
+        found = [asdict(fault) for fault in faults]
         json_output.print(
-            {"records": records, "broken": broken, "faults": told, "unsigned": unsigned}
+            {"records": records, "broken": broken, "faults": found, "unsigned": unsigned}
         )
     else:
         for record in records:

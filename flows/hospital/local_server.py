@@ -1,7 +1,7 @@
 """The Prefect server that `ldct schedule` starts where none is configured, and who may speak to it.
 
 Whoever may change a deployment runs code as this user. So the server listens on a free port of
-loopback, and asks every request for a secret that is drawn anew at each start. Both stand in a file
+loopback, and asks every request for a secret that is drawn at each start. Both stand in a file
 that only its owner reads, where `ldct status` and a second `ldct schedule` find them.
 """
 

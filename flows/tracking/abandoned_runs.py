@@ -31,7 +31,7 @@ class ProcessMark:
 
     @classmethod
     def here(cls) -> ProcessMark | None:
-        """This process; None where the system does not tell, as without /proc."""
+        """This process; None where the system does not say, as without /proc."""
         pid = os.getpid()
         try:
             boot = _BOOT.read_text(encoding="ascii").strip()

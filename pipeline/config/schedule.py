@@ -16,7 +16,7 @@ Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
 
 
 class Retrain(Strict):
-    """Train anew, evaluate and register, by `config` on what `store` holds.
+    """Train from scratch, evaluate and register, by `config` on what `store` holds.
 
     data: a folder that is ingested first. promote: whether a version that beats the champion
     replaces it without a person (see `ldct models promote`).

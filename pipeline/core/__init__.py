@@ -1,1 +1,1 @@
-"""What every room stands on: units, volumes, label maps, errors, files. Imports nothing of ours."""
+"""What all else stands on: units, volumes, label maps, errors, files. Imports nothing of ours."""

@@ -20,7 +20,7 @@ from pathlib import Path
 #: `.partial-PID-RANDOM-NAME`; versions of before, and some libraries, give no number.
 _PARTIAL = re.compile(r"^\.partial-(?:(?P<pid>\d+)-)?")
 _SCRATCH = re.compile(r"^ldct-scratch-(?P<pid>\d+)-")
-#: What has not changed for so long is nobody's; without a process number, for a day.
+#: What has not changed for so long is no longer used; without a process number, for a day.
 IDLE_S, UNNUMBERED_IDLE_S = 3600.0, 24 * 3600.0
 
 

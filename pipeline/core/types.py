@@ -1,4 +1,4 @@
-"""Names for the arrays that every room passes on."""
+"""Names for the arrays that every folder passes on."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ source.json, where they were read from.
 
 Runs into one folder, also at the same time, add to both. A series is known by its folder, a
 picture by its file: what a later run says of the same one takes the place of what was said
-before; what is no longer there is no longer told.
+before; what is no longer there is no longer listed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OutputRecord:
 
     def __init__(self, out: Path, source: Path | None) -> None:
         self._out = out
-        # Names that this run has told of: one that was refused is on no list in the end.
+        # Names that this run has reported: one that was refused is on no list in the end.
         self._reported: set[str] = set()
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
@@ -43,7 +43,7 @@ class OutputRecord:
                 self._number = _number_of(out, source, has_report=bool(known))
 
     def add(self, report: Json) -> None:
-        """Merge what this run has to tell so far into report.json; may be called again and again.
+        """Merge what this run has to report so far into report.json; may be called again and again.
 
         report: RESULTS, and the refusals by disposition.
         """
@@ -53,7 +53,7 @@ class OutputRecord:
             write_json(self._out / REPORT, {**kept, **report, **self._merged(before, report)})
 
     def replace(self, report: Json) -> None:
-        """As `add`, of a run whose report has more to tell; of other runs the lists alone stay."""
+        """As `add`, of a run whose report has more to say; of other runs the lists alone stay."""
         with locked(self._out):
             before = self._read()
             write_json(self._out / REPORT, {**report, **self._merged(before, report)})
@@ -131,7 +131,7 @@ def _number_of(out: Path, source: Path, *, has_report: bool) -> int:
     sources = _sources(out)
     if has_report and not sources:
         sources = [""]  # a report of another command, or of an older version
-    # Relative: a folder that is passed on does not tell where its patients' images lie, and one
+    # Relative: a folder that is passed on does not reveal where its patients' images lie, and one
     # that is moved with them still finds them.
     relative = [name and _relative(out, _place(out, name)) for name in sources]
     name = _relative(out, source)

@@ -245,8 +245,8 @@ def _marked(volume: Volume, partner: Volume | None = None) -> Volume:
     fault = next(filter(None, faults), "")
     if not fault:
         return volume
-    told = f"held back from training, since its values may be no HU: {fault}; {ANY_VALUES}"
-    facts = {SCALE_FAULT: fault, "warnings": [*volume.provenance["warnings"], told]}
+    warning = f"held back from training, since its values may be no HU: {fault}; {ANY_VALUES}"
+    facts = {SCALE_FAULT: fault, "warnings": [*volume.provenance["warnings"], warning]}
     return replace(volume, provenance={**volume.provenance, **facts})
 
 

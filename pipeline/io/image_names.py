@@ -1,6 +1,6 @@
 """Whose an image file is, and what its result is called: it has neither patient nor UID.
 
-Its name is all that tells it from others. A result keeps it, unless it looks like an identifier;
+Only its name distinguishes it from others. A result keeps it, unless it looks like an identifier;
 patients are distinguished as the user says (IngestOptions.patients).
 """
 

@@ -127,7 +127,7 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
 def unreadable_as(name: str, path: Path) -> Iterator[None]:
     """Turn whatever the block raises into an Unreadable with its last line; name: the format's.
 
-    Of `path` its name alone is told: the names of folders may identify a patient.
+    Of `path` its name alone is shown: the names of folders may identify a patient.
     """
     try:
         yield

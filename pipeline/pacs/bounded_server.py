@@ -26,7 +26,7 @@ P_DATA_TF = 0x04
 #: An A-ASSOCIATE-RQ with its 128 presentation contexts, each with every transfer syntax there is,
 #: takes about 200 KiB; P-DATA-TF keeps to what we said we take, 16 KiB, or to some more.
 MAX_PDU_BYTES = 1024 * 1024
-#: Messages that were sent before the answer to the last one, which nobody negotiated (PS3.7
+#: Messages that were sent before the answer to the last one, which neither side negotiated (PS3.7
 #: D.3.3.3), and are held until their turn.
 MAX_WAITING_MESSAGES = 2
 HANDSHAKE_S = 30.0
@@ -125,7 +125,7 @@ class BoundedServer(ThreadedAssociationServer):
         super().service_actions()
 
     def idle_s(self) -> float:
-        """For how long nobody has looked for connections: a moment, unless that thread hangs."""
+        """For how long no thread has looked for connections: a moment, unless that thread hangs."""
         return time.monotonic() - self._last_looked
 
     def get_request(self) -> tuple[socket.socket, Any]:

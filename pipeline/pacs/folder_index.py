@@ -2,7 +2,7 @@
 been as it is.
 
 A header is read once, and again where the file's size or time of change is another. Whether a file
-is still being written is told by comparing it with what was seen before, so that neither a copied
+is still being written shows by comparing it with what was seen before, so that neither a copied
 time of change nor another computer's clock matters.
 """
 
@@ -185,7 +185,7 @@ def _identity(path: Path) -> tuple[tuple[str, ...], bool]:
 
 
 def _is_gone(path: Path) -> bool:
-    """Whether there is no such file; raises OSError where that cannot be told."""
+    """Whether there is no such file; raises OSError where that cannot be known."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

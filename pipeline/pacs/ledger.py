@@ -60,7 +60,7 @@ class Ledger:
     ) -> WorkItem:
         """Add work for a series and a model version; returns the row there is where it has one.
 
-        Superseded work whose images are what there is again is found anew. origin: how it came,
+        Superseded work whose images are what there is again is found again. origin: how it came,
         dicomweb, folder or c-store. rule: the name of the rule that it matched.
         """
         name, at = work_id(series.digest, model), self.now()

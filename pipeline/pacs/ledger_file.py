@@ -89,7 +89,7 @@ def _add_columns(database: sqlite3.Connection) -> None:
 
 
 def _refuse_emptied(path: Path) -> None:
-    """SQLite would take an empty file for a new ledger, and all work would be found anew."""
+    """SQLite would take an empty file for a new ledger, and all work would be found again."""
     locks = path.with_name(LOCKS)
     worked = locks.is_dir() and any(locks.iterdir())
     if worked and (not path.exists() or not path.stat().st_size):
@@ -105,5 +105,5 @@ def _what_to_do(error: sqlite3.Error) -> str:
 
 _MEND = (
     "restore it from a backup, or move it and the folder `locks` beside it away: series are then "
-    "found and derived anew, and what the destination has is not sent again"
+    "found and derived again, and what the destination has is not sent again"
 )

@@ -1,4 +1,4 @@
-"""The work folder holds patients' images and original UIDs: nobody but its owner may enter it."""
+"""The work folder holds patients' images and original UIDs: only its owner may enter it."""
 
 from __future__ import annotations
 

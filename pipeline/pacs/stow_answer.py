@@ -39,11 +39,11 @@ def require_stored(answer: Dataset) -> None:
     failed = [code for code in failed if code != _DUPLICATE]
     if not failed:
         return
-    told = [
+    reasons = [
         f"{number} for 0x{code:04X}, {meaning(code)}" for code, number in Counter(failed).items()
     ]
     kind = Unreachable if all(code in _TRANSIENT for code in failed) else Refused
-    raise kind(f"the DICOMweb service did not store {len(failed)} images: {'; '.join(told)}")
+    raise kind(f"the DICOMweb service did not store {len(failed)} images: {'; '.join(reasons)}")
 
 
 def require_no_failures(response: requests.Response) -> None:

@@ -93,7 +93,7 @@ class StudyFolderDestination(Peer):
     """Derived series as folders, DIR/STUDY/SERIES/*.dcm, each there whole or not at all.
 
     key: the installation's, for the pseudonyms that studies are named by. The folder itself must
-    be there: one on a drive that is not mounted is not made anew on the disk below.
+    be there: one on a drive that is not mounted is not made again on the disk below.
     """
 
     def __init__(self, root: Path, key: bytes) -> None:

@@ -115,7 +115,7 @@ def dose_equivalence(
     result = DoseSweep(conditions=conditions(sweep, scanner, min_quanta), rods=rods)
     if not thresholds:
         return result
-    # The dose that serves the most demanding rod, in each replicate anew.
+    # The dose that serves the most demanding rod, again in each replicate.
     worst = equivalent_dose(np.max(thresholds, axis=0), sweep.doses, sweep.confidence)
     return result.model_copy(update={"equivalent_dose_all_rods": worst})
 

@@ -84,7 +84,7 @@ class BestWeights:
         return float(psnr), float(score)
 
     def forget(self) -> None:
-        """Begin anew, without a best score."""
+        """Begin again, without a best score."""
         self.score, self.weights = -math.inf, {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Checkpoint:
     def load(self, device: str, on_damage: OnDamage) -> dict[str, Any] | None:
         """The state that was saved last and is whole, None where nothing was saved.
 
-        on_damage: told of a damaged file, which is put aside. Raises ConfigError where no
+        on_damage: gets the fault of a damaged file, which is put aside. Raises ConfigError where no
         predecessor is whole either.
         """
         faults = []
@@ -80,7 +80,7 @@ class Checkpoint:
             return state
         if faults:
             raise ConfigError(
-                f"{'; '.join(faults)}: restore it from a backup, or delete it to train anew"
+                f"{'; '.join(faults)}: restore it from a backup, or delete it to train from scratch"
             )
         return None
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # it reads patches, and so imports MONAI, which takes seconds
     from pipeline.training.best_weights import BestWeights
 
 Log = Callable[[dict[str, float], int], None]
-#: The precision of checkpoints of version 0.1.0, which do not tell.
-UNTOLD = {"used": "fp32", "why": "the checkpoint is of a version that did not tell"}
+#: The precision of checkpoints of version 0.1.0, which do not say it.
+UNRECORDED = {"used": "fp32", "why": "the checkpoint is of a version that did not record it"}
 
 
 def train(
@@ -167,7 +167,7 @@ def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
     """So that another gate, window or strength does not train the same weights once more.
 
     The version of the noise draws (pipeline.degradations.digest) is no part of it: a training
-    that was interrupted over an upgrade goes on, on inputs that are drawn anew.
+    that was interrupted over an upgrade goes on, on inputs that are drawn again.
     """
     judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register", "strength")
     return {key: value for key, value in config.resolved().items() if key not in judged_later}
@@ -285,7 +285,7 @@ class Loop:
         _set_generators(state["generators"])
         if self.selection:
             self.selection.load_state_dict(state["selection"])
-        self.precision = Precision(**state.get("precision", UNTOLD))
+        self.precision = Precision(**state.get("precision", UNRECORDED))
         self.logged = state["logged"]
         for iteration, metrics in self.logged:
             log(metrics, iteration)

@@ -25,9 +25,9 @@ WORTH_IT = 0.9
 #: Taking this many times as long as fp32, bf16 is emulated: no more of it is measured.
 HOPELESS = 3.0
 ROUNDS = 3
-#: No further round after so long: the passes are slow enough to tell them apart.
+#: No further round after so long: the passes are slow enough to be distinguished.
 ENOUGH_S = 10.0
-#: Images of the batch in the first passes, whose times only tell whether bf16 is hopeless.
+#: Images of the batch in the first passes, whose times only show whether bf16 is hopeless.
 FEW = 2
 
 VOLUMES_ON_CPUS = (

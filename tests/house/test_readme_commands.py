@@ -48,6 +48,21 @@ def test_ci_runs_what_the_readme_shows() -> None:
     assert set(commands) <= run
 
 
+def test_ci_runs_every_tutorial_and_every_block_of_it() -> None:
+    """The quick ones in .ci/run, all in .ci/full; a block of another kind would not be run."""
+    runner = (ROOT / ".ci" / "tutorials").read_text("utf-8")
+    order = re.search(r"^ORDER = \((.*)\)$", runner, re.M)
+    assert order is not None
+    pages = {path.stem: path.read_text("utf-8") for path in (DOCS / "tutorials").glob("*.md")}
+    assert set(re.findall(r'"([\w-]+)"', order[1])) == set(pages)
+    for name, text in pages.items():
+        assert set(re.findall(r"^```(.*)$", text, re.M)) <= {"", "bash", "yaml"}, name
+        for before in re.findall(r"(.*)\n\n```yaml$", text, re.M):
+            assert re.search(r"`[\w.-]+\.yaml`:$", before), f"{name}: under which name? {before}"
+    assert re.search(r"^\S+ \.ci/tutorials \w", (ROOT / ".ci" / "run").read_text("utf-8"), re.M)
+    assert re.search(r"^\S+ \.ci/tutorials$", (ROOT / ".ci" / "full").read_text("utf-8"), re.M)
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= README_WORDS
 

@@ -61,7 +61,7 @@ def test_a_damaged_one_is_put_aside_and_its_predecessor_taken(kept, damage):
 def test_where_both_are_damaged_it_says_what_to_do(kept):
     for path in (kept.path, kept.previous):
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ConfigError, match="restore it from a backup, or delete it to train anew"):
+    with pytest.raises(ConfigError, match="or delete it to train from scratch"):
         kept.load("cpu", pytest.fail)
 
 

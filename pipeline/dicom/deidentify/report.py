@@ -89,5 +89,5 @@ def _warnings(images: Sequence[CopiedImage]) -> list[str]:
 
 
 def _remarks(images: Sequence[CopiedImage]) -> list[str]:
-    told = Counter(remark for image in images for remark in image.remarks)
-    return [f"{count_of(count, 'image')}: {remark}" for remark, count in told.items()]
+    counts = Counter(remark for image in images for remark in image.remarks)
+    return [f"{count_of(count, 'image')}: {remark}" for remark, count in counts.items()]

@@ -2,7 +2,8 @@
 
 PS3.3 A.38.1.4 lists the groups, C.7.6.16.2 and C.8.15.3 define them. Those of the acquisition,
 required of original images alone, ask for more than a CT Image holds, and are left out. Values
-are copied as they were read: highdicom's classes for some of the groups write decimals anew.
+are copied as they were read: highdicom's classes for some of the groups write decimals in another
+form.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ class MultiFrame:
             header.set_original_encoding(*encoding, self._dataset.original_character_set)
             _add_ct_image_names(header, found)
             if tag_for_keyword("InstanceNumber") not in found:
-                # Not InStackPositionNumber, which begins anew in each stack.
+                # Not InStackPositionNumber, which begins again in each stack.
                 header.InstanceNumber = self._offset + frame + 1
             for keyword in TYPE_2_KEYWORDS:
                 if keyword not in header:

@@ -50,7 +50,7 @@ def complete(dataset: Dataset) -> tuple[str, ...]:
 
 
 def is_implicit(dataset: Dataset) -> bool | None:
-    """Whether the data set was read in implicit VR; None where nothing tells."""
+    """Whether the data set was read in implicit VR; None where nothing says it."""
     elements = (dataset.get_item(tag) for tag in list(dataset.keys()))
     return next((e.is_implicit_VR for e in elements if isinstance(e, RawDataElement)), None)
 

@@ -81,7 +81,7 @@ def _other_class(header: Dataset, kind: UID, in_meta: str) -> Reason | None:
         return f"not a CT image but {kind.name}", "SOPClassUID", str(kind)
     is_ct = in_meta == CTImageStorage or is_multi_frame_ct(in_meta)
     if is_ct or not kind.is_valid or any(is_empty(header, name) for name in OF_EVERY_OBJECT):
-        return None  # and what else is missing tells the damage
+        return None  # and what else is missing shows the damage
     if kind.is_private:
         return "not a CT image but an object of a private class", "SOPClassUID", str(kind)
     if not _has_what_slices_have(header):
