@@ -50,7 +50,7 @@ def _send_mail(mail: Mail, subject: str, text: str) -> None:
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = subject, mail.sender, ", ".join(mail.to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="ldct.invalid")
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answers it
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answer
     message.set_content(text)
     with _connected(mail) as server:
         if mail.login:
