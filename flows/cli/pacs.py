@@ -12,6 +12,7 @@ import typer
 from flows.cli.endings import PARTIAL, json_output, show
 from flows.cli.options import Hospital, Json, Metrics
 from flows.runtime.progress import console, log
+from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.pacs.query import CandidateSeries
@@ -25,7 +26,7 @@ def add_pacs_commands(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Series from a hospital's PACS through a model, and back to it.",
     )
-    for command in (pull, work, receive, release, alert, module):
+    for command in (pull, work, receive, release, accession, alert, module):
         pacs.command()(command)
     app.add_typer(pacs, name="pacs")
     app.command()(status)
@@ -124,6 +125,46 @@ def release(
 
     for work in release_work(load_pacs(hospital), names, reason):
         log_step(work)
+
+
+def accession(
+    hospital: Hospital,
+    reason: Annotated[str, typer.Option("--reason", help="Why you need to know; it is kept.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Of the work; all that is not done by default.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Which accession number and study work is of, for staff who may know; who asked is kept.
+
+    Only as the account that runs ldct, with the installation's key, and not into a service's log.
+    """
+    from flows.hospital.pacs import open_source
+    from pipeline.pacs.accession import studies_of_work
+    from pipeline.pacs.hospital_config import load_pacs
+
+    _require_no_log()
+    settings = load_pacs(hospital)
+    found = studies_of_work(settings.work, names or [], reason, open_source(settings))
+    if json_:
+        json_output.print({"work": [each.to_dict() for each in found]})
+        return
+    for each in found:
+        number = each.accession_number or "(none)"
+        print(f"{each.work} {each.state}: accession {number}, from {each.found_in}")
+        print(f"  study {each.study_uid}, series {each.series_uid}")
+
+
+def _require_no_log() -> None:
+    """Raises ConfigError where what is printed would be kept: in the journal of systemd, whose
+    services are given its socket (systemd.exec(5)), or as the main process of a container."""
+    stdout = os.fstat(1)
+    if os.environ.get("JOURNAL_STREAM") == f"{stdout.st_dev}:{stdout.st_ino}":
+        raise ConfigError("this would go into the journal: run it at a terminal")
+    if os.getpid() == 1:
+        raise ConfigError(
+            "this would go into the container's log: `docker compose exec work ldct pacs accession`"
+        )
 
 
 def alert(hospital: Hospital) -> None:

@@ -132,6 +132,17 @@ class DicomwebPeer(Peer):
         uids = frozenset(str(header.SOPInstanceUID) for header in found)
         return PacsSeries(study_uid, series_uid, uids)
 
+    def accession_number(self, study_uid: str, series_uid: str) -> str:
+        """The accession number (0008,0050) of a study, by QIDO; "" where it has none."""
+        del series_uid  # a study has one
+        query = {"StudyInstanceUID": study_uid}
+        with _network_errors():
+            found = self._client.search_for_studies(
+                search_filters=query, fields=["AccessionNumber"]
+            )
+            headers = [_dataset(row) for row in found]
+        return str(headers[0].get("AccessionNumber", "") or "") if headers else ""
+
     def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Write every image of a series into a folder as the service has it, one file each."""
         with _network_errors():

@@ -70,6 +70,20 @@ class StudyFolderSource:
             raise StillGrowing("files of this series are still being written", wait_s)
         return _series(study_uid, series_uid, files)
 
+    def accession_number(self, study_uid: str, series_uid: str) -> str:
+        """The accession number (0008,0050) of a series' first file; "" where it has none.
+
+        Raises Unreachable where no file of the series is there.
+        """
+        files = self._index.files(study_uid, series_uid)
+        if not files:
+            self._index.scan()
+            files = self._index.files(study_uid, series_uid)
+        header = _header(files[0].path, "AccessionNumber") if files else None
+        if header is None:
+            raise Unreachable("no file of this series is there now")
+        return str(header.get("AccessionNumber", "") or "")
+
     def retrieve(self, series: PacsSeries, folder: Path) -> None:
         """Copy the images of a series into a folder, one file each.
 
@@ -145,9 +159,10 @@ def _series(study_uid: str, series_uid: str, files: list[IndexedFile]) -> PacsSe
     return PacsSeries(study_uid, series_uid, frozenset(file.instance_uid for file in files))
 
 
-def _header(path: Path) -> Dataset | None:
-    """The header of an image that was read before; None where it is no longer there."""
-    names = [*ATTRIBUTES, "SeriesInstanceUID", "SOPInstanceUID"]
+def _header(path: Path, *more: str) -> Dataset | None:
+    """The header of an image that was read before, with more of its elements than rules ask of;
+    None where it is no longer there."""
+    names = [*ATTRIBUTES, *more, "SeriesInstanceUID", "SOPInstanceUID"]
     try:
         return read_dataset(path, stop_before_pixels=True, specific_tags=names)
     except (OSError, ValueError):
