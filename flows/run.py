@@ -27,7 +27,13 @@ from pipeline.core.errors import attach_report, report_of
 from pipeline.core.refusals import by_disposition, reason_of
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
-from pipeline.export.output_record import REQUEST, OutputRecord
+from pipeline.export.output_record import (
+    HERE,
+    REQUEST,
+    OutputRecord,
+    place_of,
+    relative_to_folder,
+)
 from pipeline.export.series import Export
 from pipeline.ingest.ingest import IngestReport
 from pipeline.io.discover import files_of
@@ -57,15 +63,21 @@ class Request:
     denoiser: str | None = None
 
     def save(self) -> Path:
-        """Write it to OUT/request.json; returns that path."""
-        path = Path(self.out) / REQUEST
-        write_json(path, asdict(self))
-        return path
+        """Write it to OUT/request.json, with paths relative to OUT; returns that path."""
+        out = Path(self.out)
+        data = self.data and relative_to_folder(out, Path(self.data))
+        write_json(out / REQUEST, {**asdict(self), "data": data, "out": HERE})
+        return out / REQUEST
 
     @classmethod
     def read(cls, path: Path) -> Request:
-        """The request that `save` wrote, of this version or an older one."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """The request that `save` wrote, of this version or an older one, which has paths as they
+        were given."""
+        found = cls(**json.loads(path.read_text(encoding="utf-8")))
+        if found.out != HERE:
+            return found
+        data = found.data and str(place_of(path.parent, found.data))
+        return replace(found, data=data, out=str(path.parent))
 
 
 @flow(name="ldct-run")

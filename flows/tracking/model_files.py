@@ -6,7 +6,11 @@ pickle. Versions from before have them in their run, and a traced copy (pt2) tha
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
@@ -78,7 +82,23 @@ def download(version: ModelVersion, name: str = "") -> Path:
     """A version's folder, or one file of it, on this computer."""
     place = f"models:/{version.name}/{version.version}" if FILES in version.tags else ""
     place = f"{place or f'runs:/{version.run_id}'}/{version.tags.get(FILES, FOLDER)}"
-    return Path(mlflow.artifacts.download_artifacts(f"{place}/{name}" if name else place))
+    uri = f"{place}/{name}" if name else place
+    # Of a server: MLflow's own temporary folders outlast the process.
+    there = mlflow.get_tracking_uri().startswith("http")
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=_fetched() if there else None))
+
+
+def _fetched() -> str:
+    """A new temporary folder for what is fetched from a server; it goes with this process, or
+    where that is killed by a later one's sweep."""
+    return tempfile.mkdtemp(dir=_scratch_of_process())
+
+
+@functools.cache
+def _scratch_of_process() -> Path:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch_folder())
 
 
 def recorded(version: ModelVersion) -> Recorded:

@@ -20,6 +20,8 @@ from pipeline.core.types import Json
 
 #: Files that record a run: its request (`ldct run`), its sources, its results.
 REQUEST, SOURCE, REPORT = "request.json", "source.json", "report.json"
+#: As REQUEST names its own folder, where its source is relative to it; older ones say another.
+HERE = "."
 #: A report's lists of results, each row of which has a name: what was written, what could not be,
 #: and what an interrupted run did not come to.
 RESULTS = ("exported", "skipped", "failed", "not_done")
@@ -105,9 +107,12 @@ def record_of(out: Path) -> Json:
 
 def recorded_sources(out: Path) -> list[Path]:
     """The existing folders and files that a folder's results were read from, each once."""
-    asked = _read_object(out / REQUEST).get("data")
-    found = [Path(asked)] if asked and isinstance(asked, str) else []
-    found += [_place(out, source) for source in _sources(out) if source]
+    request = _read_object(out / REQUEST)
+    asked = request.get("data")
+    found = []
+    if asked and isinstance(asked, str):
+        found = [place_of(out, asked) if request.get("out") == HERE else Path(asked)]
+    found += [place_of(out, source) for source in _sources(out) if source]
     return list(dict.fromkeys(source for source in found if source.exists()))
 
 
@@ -133,20 +138,21 @@ def _number_of(out: Path, source: Path, *, has_report: bool) -> int:
         sources = [""]  # a report of another command, or of an older version
     # Relative: a folder that is passed on does not reveal where its patients' images lie, and one
     # that is moved with them still finds them.
-    relative = [name and _relative(out, _place(out, name)) for name in sources]
-    name = _relative(out, source)
+    relative = [name and relative_to_folder(out, place_of(out, name)) for name in sources]
+    name = relative_to_folder(out, source)
     if name not in relative:
         relative.append(name)
     write_json(out / SOURCE, {"data": name, "sources": relative})
     return relative.index(name)
 
 
-def _place(out: Path, name: str) -> Path:
-    """The folder or file that SOURCE of `out` names."""
+def place_of(out: Path, name: str) -> Path:
+    """The folder or file that SOURCE or REQUEST of `out` names."""
     return Path(os.path.normpath(out.resolve() / name))
 
 
-def _relative(out: Path, source: Path) -> str:
+def relative_to_folder(out: Path, source: Path) -> str:
+    """The name of a source in `out`: both may be moved together, and nothing else is said."""
     return os.path.relpath(source.resolve(), out.resolve())
 
 

@@ -20,7 +20,7 @@ from pipeline.core.errors import LdctError
 from pipeline.pacs.credentials import client_context
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
-from pipeline.pacs.peer import Peer, Refused, Unreachable
+from pipeline.pacs.peer import OutOfResources, Peer, Refused, Unreachable
 from pipeline.pacs.work_item import PacsSeries
 
 # pynetdicom's messages hold what is sent: names, dates, UIDs.
@@ -172,5 +172,5 @@ def _no_association(association: Association, whom: str) -> LdctError:
 def _raise_status(request: str, code: int | None) -> None:
     if code is None:
         raise Unreachable(f"no answer to {request}: the association broke or took too long")
-    kind = Unreachable if code in _OUT_OF_RESOURCES else Refused
+    kind = OutOfResources if code in _OUT_OF_RESOURCES else Refused
     raise kind(f"{request} was answered with status 0x{code:04X}")

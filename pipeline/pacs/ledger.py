@@ -143,6 +143,11 @@ class Ledger:
         """A step cannot be done until a person has acted, or the series is whole: no failure."""
         return self._change(work, work.state, note=reason, due=self.now() + pause_s)
 
+    def postpone(self, work: WorkItem, reason: str, *, pause_s: float) -> WorkItem:
+        """A step failed for what will pass: due after a pause, and not counted as an attempt."""
+        due, failures = self.now() + pause_s, max(1, work.failures)
+        return self._change(work, work.state, note=reason, due=due, failures=failures)
+
     def undo_start(self, work: WorkItem) -> None:
         """A step was interrupted in good order: it does not count as a crash."""
         self._db.execute("UPDATE work SET starts = starts - 1 WHERE id = ?", (work.id,))

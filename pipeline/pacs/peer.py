@@ -15,6 +15,10 @@ class Unreachable(LdctError):
     """The network or the PACS failed in a way that another attempt may help against."""
 
 
+class OutOfResources(Unreachable):
+    """The PACS has no space or memory now (0xA700 to 0xA7FF): tried again until it has."""
+
+
 class StillGrowing(LdctError):
     """A series is still being written, to be looked at again after `wait_s`."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 import requests
 from pydicom.dataset import Dataset
 
-from pipeline.pacs.peer import Refused, Unreachable
+from pipeline.pacs.peer import OutOfResources, Refused
 
 #: Failure reasons (PS3.18 table I.2-2, PS3.7 C); those of ranges are below.
 REASONS = {
@@ -32,7 +32,7 @@ _JSON = ("application/dicom+json", "application/json")
 
 
 def require_stored(answer: Dataset) -> None:
-    """Raise Refused, or Unreachable where the service lacks resources, with each reason for which
+    """Raise Refused, or OutOfResources where the service lacks them, with each reason for which
     images were not stored, and of how many."""
     failed = [_reason(item) for item in answer.get("FailedSOPSequence") or ()]
     failed += [_reason(item) for item in answer.get("OtherFailuresSequence") or ()]
@@ -42,7 +42,7 @@ def require_stored(answer: Dataset) -> None:
     reasons = [
         f"{number} for 0x{code:04X}, {meaning(code)}" for code, number in Counter(failed).items()
     ]
-    kind = Unreachable if all(code in _TRANSIENT for code in failed) else Refused
+    kind = OutOfResources if all(code in _TRANSIENT for code in failed) else Refused
     raise kind(f"the DICOMweb service did not store {len(failed)} images: {'; '.join(reasons)}")
 
 

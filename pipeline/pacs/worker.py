@@ -23,7 +23,7 @@ from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import is_no_space
-from pipeline.pacs.peer import Peer, StillGrowing, Unreachable
+from pipeline.pacs.peer import OutOfResources, Peer, StillGrowing, Unreachable
 from pipeline.pacs.work_folder import (
     NoSpace,
     WorkFolder,
@@ -39,6 +39,8 @@ from pipeline.review.decisions import RejectedError, require_sendable
 Derive = Callable[[Path, str, Path], None]
 #: Seconds until a result that waits for a reader is looked at again.
 REVIEW_POLL_S = 300.0
+#: Seconds until a destination that was out of resources is tried again.
+RESOURCES_POLL_S = 300.0
 
 
 class Source(Protocol):
@@ -111,6 +113,8 @@ class Worker:
     def _after_error(self, work: WorkItem, error: Exception) -> WorkItem:
         if isinstance(error, StillGrowing):
             return self.ledger.wait(work, str(error), pause_s=error.wait_s)
+        if isinstance(error, OutOfResources):  # no fault of the series, however long it lasts
+            return self.ledger.postpone(work, str(error), pause_s=RESOURCES_POLL_S)
         if isinstance(error, Unreachable):
             return self._fail(work, str(error))
         if isinstance(error, LdctError | Unreadable):

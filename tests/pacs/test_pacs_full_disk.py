@@ -17,7 +17,7 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Unreachable
+from pipeline.pacs.peer import OutOfResources
 from pipeline.pacs.received_files import move_unless_there
 from pipeline.pacs.receiver import Receiver, Swept
 from pipeline.pacs.work_folder import NoSpace
@@ -117,7 +117,7 @@ def test_a_receiver_without_space_refuses_and_goes_on(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "write_bytes", half)
-            with pytest.raises(Unreachable, match="0xA700"):
+            with pytest.raises(OutOfResources, match="0xA700"):
                 peer.send(paths)
         assert not [path for path in chosen.work.rglob("*.dcm") if path.is_file()]
         peer.send(paths)

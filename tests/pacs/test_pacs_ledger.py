@@ -22,11 +22,11 @@ from helpers.pacs_bench import MODEL, Bench
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Unreachable
+from pipeline.pacs.peer import OutOfResources, Unreachable
 from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, work_id
-from pipeline.pacs.worker import Worker, retry
+from pipeline.pacs.worker import RESOURCES_POLL_S, Worker, retry
 from pipeline.review.decisions import Decision, Policy, decide, set_policy
 
 
@@ -69,6 +69,23 @@ def test_a_digest_is_of_the_images_not_of_their_order_or_transfer_syntax(tmp_pat
     assert series_of(paths).digest == series_of(paths[::-1]).digest
     assert series_of(paths[:2]).digest != series_of(paths).digest
     assert work_id("a", "b") != work_id("a", "c")
+
+
+def test_a_destination_without_space_is_tried_again_however_often(tmp_path):
+    bench = Bench(tmp_path, retry={"attempts": 2, "first_s": 10})
+    work = bench.add()
+    bench.worker.step(), bench.worker.step()
+    full = OutOfResources("C-STORE was answered with status 0xA700")
+    bench.destination.answers = [full] * 5
+    for _ in range(5):
+        waiting = bench.worker.step()
+        assert (waiting.state, waiting.failures) == (State.DERIVED, 1)
+        assert waiting.due - bench.clock.at == RESOURCES_POLL_S
+        assert bench.worker.step() is None  # not before it is due
+        bench.clock.at = waiting.due
+    assert bench.ledger.next_due(failed=True) is None
+    assert bench.worker.step().state is State.SENT
+    assert bench.ledger.get(work.id).failures == 0
 
 
 def test_network_failures_are_retried_after_longer_and_longer_pauses(bench):

@@ -13,7 +13,7 @@ from helpers.pacs import write_ct
 
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.hospital_config import Dicomweb
-from pipeline.pacs.peer import Refused, Unreachable
+from pipeline.pacs.peer import OutOfResources, Refused
 from pipeline.pacs.stow_answer import meaning
 
 
@@ -71,7 +71,7 @@ def test_a_service_without_room_is_asked_again(
 ) -> None:
     monkeypatch.setattr(Service, "status", 409)
     monkeypatch.setattr(Service, "failures", (0xA700, 0xA701))
-    with pytest.raises(Unreachable, match="out of resources"):
+    with pytest.raises(OutOfResources, match="out of resources"):
         peer.send(write_ct(tmp_path))
 
 

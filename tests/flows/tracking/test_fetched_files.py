@@ -1,0 +1,42 @@
+"""What is fetched from an MLflow server lies where a kill's leftovers are swept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+
+from flows.tracking import model_files
+from pipeline.core import leftovers
+
+
+@pytest.mark.parametrize(
+    ("uri", "swept"), [("http://127.0.0.1:5000", True), ("sqlite:///mlruns/mlflow.db", False)]
+)
+def test_files_of_a_server_are_fetched_into_a_folder_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, uri: str, swept: bool
+) -> None:
+    asked: list[str | None] = []
+
+    def download(place: str, dst_path: str | None) -> str:
+        asked.append(dst_path)
+        return "/"
+
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    version: Any = SimpleNamespace(name="m", version=1, run_id="r", tags={})
+    for _ in range(2):
+        model_files.download(version)
+    if not swept:
+        assert asked == [None, None]  # read where they are
+        return
+    places = [Path(place or "") for place in asked]
+    assert places[0] != places[1]
+    (scratch,) = {place.parent for place in places}
+    found = leftovers._SCRATCH.match(scratch.name)
+    assert found
+    assert int(found["pid"]) == os.getpid()
