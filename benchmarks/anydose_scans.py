@@ -36,9 +36,11 @@ Denoise = Callable[[Images, float], Images]
 
 @dataclass(frozen=True)
 class Scan:
-    """Some slices of a series: a name without identity, its vendor, and whether it was seen."""
+    """Some slices of a series: a name without identity, its patient's pseudonym, its vendor, and
+    whether it was seen."""
 
     name: str
+    patient: str
     vendor: str
     kernel: str
     side: str
@@ -104,4 +106,4 @@ def scan_of(store: Store, key: str, side: str) -> Scan:
     vendor = str(header.get("Manufacturer") or "unknown").split()[0].title().replace("Ge", "GE")
     kernel = header.get("ConvolutionKernel") or "kernel unknown"
     name = kernel if isinstance(kernel, str) else kernel[0]
-    return Scan(key, vendor, name.split(".")[-1], side, volume)
+    return Scan(key, store.records()[key].patient, vendor, name.split(".")[-1], side, volume)

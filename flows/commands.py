@@ -28,6 +28,7 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.labels import require_form
 from pipeline.export.series import Export, Exported
 from pipeline.export.simulated import export_simulated
+from pipeline.export.uncertainty import require_uncertainty
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import LoadedModel
 from pipeline.physics.lowdose import LowDoseCT
@@ -86,16 +87,18 @@ def apply_flow(
     all_or_nothing: bool = False,
     enhanced: bool = False,
     skip_unneeded: bool = False,
+    uncertainty: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength,
     dose: None for those of the model's configuration. spread: where series are worked on side by
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
-    one of several series fails, too. skip_unneeded: see Export.
+    one of several series fails, too. skip_unneeded, uncertainty: see Export. Raises ConfigError for
+    a model whose uncertainty is asked for and was not calibrated.
     """
     form = require_form(labels)
-    to = Export(out, compress, difference, form, intake.air, enhanced, skip_unneeded)
+    to = Export(out, compress, difference, form, intake.air, enhanced, skip_unneeded, uncertainty)
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner
@@ -104,6 +107,8 @@ def apply_flow(
 
     def body() -> Json:
         loaded = stages.load_stage(reference, strength, dose)
+        if uncertainty:
+            require_uncertainty(loaded.card)
         if task_of(loaded.config).takes_pictures(loaded.config):
             return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
         return apply_loaded(

@@ -97,6 +97,14 @@ def apply(
     difference: Annotated[
         bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also how far each voxel of a denoiser's result may be off, in HU: a DICOM "
+            "Parametric Map, or an image file.",
+        ),
+    ] = False,
     labels: LabelForm = "seg",
     strength: Strength = None,
     dose_ratio: DoseRatio = None,
@@ -134,6 +142,7 @@ def apply(
         compress=compress,
         enhanced=enhanced,
         difference=difference,
+        uncertainty=uncertainty,
         labels=labels,
         strength=strength,
         dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),

@@ -28,6 +28,7 @@ from pipeline.export.series import (
     publish,
     require_identifiers,
 )
+from pipeline.export.uncertainty import SeriesUncertainty, require_uncertainty
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.dose_choice import choose_dose_of
 from pipeline.inference.drift import NOT_KNOWN, Drift, drift
@@ -67,7 +68,13 @@ def export_denoised(
         details = dict(applied.details)
         if operation is None:
             details["audit"] = SeriesAudit.of_volume(volume, output_hu).to_dict()
-        return Derived(output_hu, applied.operation, details)
+        beside = _uncertainty(card, applied, to)
+        return Derived(
+            output_hu,
+            applied.operation,
+            details,
+            beside.of_volume(volume, output_hu) if beside else None,
+        )
 
     if not isinstance(source, Series):
         return export_image(source, to, compute)
@@ -76,7 +83,8 @@ def export_denoised(
         if to.skip_unneeded and applied.unneeded:
             return Exported(None, [], skipped=applied.unneeded)
         audit = SeriesAudit() if operation is None else None
-        report, reader = _stream_series(source, to, applied, audit, progress)
+        beside = _uncertainty(card, applied, to)
+        report, reader = _stream_series(source, to, applied, audit, beside, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
     warnings = [*reader.series.warnings, *reader.values.remarks()]
@@ -91,13 +99,15 @@ def _sample(series: Series) -> Volume:
 class _Applied(NamedTuple):
     """A model as it is applied to one source, what that is called, and details for the report.
 
-    unneeded: why the source comes out as it goes in, where it does.
+    unneeded: why the source comes out as it goes in, where it does. dose_ratio: None for a model
+    that is not dose-conditioned.
     """
 
     model: nn.Module
     operation: Operation
     details: dict[str, object]
     unneeded: str = ""
+    dose_ratio: float | None = None
 
 
 def _applied(
@@ -116,7 +126,17 @@ def _applied(
     details = {**found.to_dict(), "dose": choice.to_dict()}
     conditioned = at_dose_ratio(model, choice.dose_ratio)
     unneeded = choice.why if choice.leaves_alone else ""
-    return _Applied(conditioned, with_drift(card.operation(choice), found), details, unneeded)
+    described = with_drift(card.operation(choice), found)
+    return _Applied(conditioned, described, details, unneeded, choice.dose_ratio)
+
+
+def _uncertainty(card: ModelCard, applied: _Applied, to: Export) -> SeriesUncertainty | None:
+    """What collects the uncertainty, where it is asked for; ConfigError where it is not known."""
+    if not to.uncertainty:
+        return None
+    calibration = require_uncertainty(card)
+    assert applied.dose_ratio is not None, "only dose-conditioned models are calibrated"
+    return SeriesUncertainty(calibration, applied.dose_ratio)
 
 
 def _drift(card: ModelCard, sample: Callable[[], Volume]) -> Drift:
@@ -141,13 +161,18 @@ def with_drift(operation: Operation, found: Drift) -> Operation:
 
 
 def _stream_series(
-    series: Series, to: Export, applied: _Applied, audit: SeriesAudit | None, progress: Progress
+    series: Series,
+    to: Export,
+    applied: _Applied,
+    audit: SeriesAudit | None,
+    uncertainty: SeriesUncertainty | None,
+    progress: Progress,
 ) -> tuple[ExportReport, SliceReader]:
     """Decode, infer and write in parallel; the reader has then read all slices."""
     require_identifiers(series)
     reader = SliceReader(series)
     denoised = _denoised(applied.model, reader, progress)
-    return publish(denoised, series, applied.operation, to, audit), reader
+    return publish(denoised, series, applied.operation, to, audit, uncertainty), reader
 
 
 def _denoised(model: nn.Module, reader: SliceReader, progress: Progress) -> Iterator[Slice]:

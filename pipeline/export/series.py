@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.errors import ConfigError
 from pipeline.core.hu_scale import values_of
 from pipeline.core.ordered_pool import map_in_order
@@ -30,6 +31,7 @@ from pipeline.dicom.read.pixels import read_slice
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import Slice, read_volume
 from pipeline.export.audit import SeriesAudit
+from pipeline.export.uncertainty import SeriesUncertainty
 from pipeline.io.discover import Source
 from pipeline.io.image_formats import written_suffix
 from pipeline.io.image_names import result_name
@@ -86,7 +88,8 @@ class Export:
     form of labels of a series, one of pipeline.export.labels.FORMS. air: whether image files
     without HU are refused (IngestOptions.air). enhanced: a derived series is one multi-frame
     object, Enhanced CT Image, which has no difference. skip_unneeded: nothing is written of a
-    series in which a dose-conditioned denoiser has nothing to make up for.
+    series in which a dose-conditioned denoiser has nothing to make up for. uncertainty: also write
+    how far each voxel of a denoiser's result may be off, in `folder`-uncertainty.
     """
 
     folder: Path
@@ -96,6 +99,7 @@ class Export:
     air: Air = "require"
     enhanced: bool = False
     skip_unneeded: bool = False
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)
@@ -108,11 +112,13 @@ class Export:
 
 @dataclass(frozen=True)
 class Derived:
-    """A processed volume: image_hu [slices, rows, columns], the operation, and report details."""
+    """A processed volume: image_hu [slices, rows, columns], the operation, report details, and the
+    standard deviation of its voxels, where that was asked for."""
 
     image_hu: NDArray[np.float32]
     operation: Operation
     details: dict[str, object] = field(default_factory=dict)
+    uncertainty_hu: NDArray[np.float32] | None = None
 
 
 Compute = Callable[[Volume], Derived]
@@ -162,7 +168,7 @@ def require_identifiers(series: Series) -> None:
 
 
 def export_image(path: Path, to: Export, compute: Compute) -> Exported:
-    """Process an image file, and write the result in the file's format.
+    """Process an image file, and write the result, and its uncertainty, in the file's format.
 
     Its padding is put back. Raises LdctError as `write_image` does.
     """
@@ -175,6 +181,10 @@ def export_image(path: Path, to: Export, compute: Compute) -> Exported:
     result = replace(volume, image_hu=derived.image_hu)
     name = f"{result_name(path, file_stem(derived.operation))}{written_suffix(path)}"
     write_image(result, to.folder / name, padding=found.padding)
+    if derived.uncertainty_hu is not None:
+        stem = f"{file_stem(derived.operation)}-uncertainty"
+        beside = to.folder / f"{result_name(path, stem)}{written_suffix(path)}"
+        write_image(replace(volume, image_hu=derived.uncertainty_hu), beside)
     details = {"clipped_pixels": 0, "warnings": warnings_of(volume), **derived.details}
     return Exported(ExportReport(to.folder.name, len(volume.image_hu), details), [])
 
@@ -190,11 +200,13 @@ def publish(
     operation: Operation,
     to: Export,
     audit: SeriesAudit | None = None,
+    uncertainty: SeriesUncertainty | None = None,
 ) -> ExportReport:
-    """Write and check the derived series, and its difference, while `processed` is computed.
+    """Write and check the derived series, and what goes with it, while `processed` is computed.
 
-    audit: asked of each slice before it is written, for its header and the report. Raises
-    LdctError as derived_series does; then neither series is written.
+    audit: asked of each slice before it is written, for its header and the report. uncertainty:
+    collects that of each slice, for an object of its own. Raises LdctError as derived_series does;
+    then nothing is written.
     """
     with ExitStack() as stack:
 
@@ -206,7 +218,11 @@ def publish(
                 )
             )
 
-        # Left in reverse: the derived series is in its place before its difference is checked.
+        # Left in reverse: the derived series is in its place before what goes with it.
+        map_name = f"{to.folder.name}-uncertainty"
+        map_folder = uncertainty and stack.enter_context(
+            replacing_folder(to.folder.with_name(map_name))
+        )
         beside = to.folder.with_name(f"{to.folder.name}-difference")
         difference = writer(beside, write_slice_difference) if to.difference else None
         derived = writer(to.folder, write_slice)
@@ -216,12 +232,17 @@ def publish(
             """Write a slice of every series."""
             if audit is not None:
                 one = audit.audited(one)
+            if uncertainty is not None:
+                uncertainty.add(one)
             for series in writers:
                 series.write(one)
 
         for _ in map_in_order(write_all, processed, threads=1, max_ahead=MAX_UNWRITTEN_SLICES):
             pass
-    report = _report_of(derived.published)
+        rows = {}
+        if uncertainty and map_folder:
+            rows["uncertainty"] = uncertainty.write(source, operation, map_folder, map_name)
+    report = _report_of(derived.published).with_details(**rows)
     if audit is not None:
         report = report.with_details(audit=audit.to_dict())
     if difference is None:

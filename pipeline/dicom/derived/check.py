@@ -20,7 +20,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.dicom.deidentify.identity_text import identity_in
 from pipeline.dicom.derived.dicom3tools import Validation, attribute_of, files_of, validate
 from pipeline.dicom.derived.provenance import (
-    STRUCTURES,
+    ABOUT_IMAGES,
     claims_to_be_derived,
     keys_of,
     likeness,
@@ -124,7 +124,7 @@ class SeriesCheck:
 
 
 def check_structures(path: Path, source: Series, *, name: str) -> CheckResult:
-    """Check a SEG or RTSTRUCT object against the series that it is of."""
+    """Check a SEG, RTSTRUCT or Parametric Map object against the series that it is of."""
     problems, validation = examine_structures(path, path.name, source, scratch=path.parent.parent)
     return CheckResult(name, 1, problems, validation)
 
@@ -149,7 +149,7 @@ def check_tree(
     for number, (paths, headers) in enumerate(_derived_below(root), start=1):
         origin = _source_of(headers, candidates)
         name = _name(root, paths[0], number)
-        if headers[0].get("SOPClassUID") in STRUCTURES:
+        if headers[0].get("SOPClassUID") in ABOUT_IMAGES:
             result = _check_objects(paths, origin, name)
         else:
             result = _check(root, paths, origin, name=name, uids=uids)
@@ -186,7 +186,7 @@ def _result(
 
 
 def _check_objects(paths: list[Path], source: Series | None, name: str) -> CheckResult:
-    """SEG or RTSTRUCT objects of one series."""
+    """SEG, RTSTRUCT or Parametric Map objects of one series."""
     problems: list[Problem] = []
     validation = Validation((), 0, 0)
     for number, path in enumerate(paths, start=1):

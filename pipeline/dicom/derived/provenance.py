@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
-from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import ParametricMapStorage, RTStructureSetStorage, SegmentationStorage
 
 from pipeline.core.versions import SOFTWARE
 from pipeline.dicom.derived.write import MADE_UP, PROCESSED_SOURCE, SUBTRACTED
@@ -21,6 +21,8 @@ DIFFERENCE = "DIFFERENCE"
 #: Objects that hold structures of images, by their class.
 SEGMENTATIONS = (SegmentationStorage, LABEL_MAP_SEGMENTATION)
 STRUCTURES = (*SEGMENTATIONS, RTStructureSetStorage)
+#: Objects that are about the images of a series and are none themselves.
+ABOUT_IMAGES = (*STRUCTURES, ParametricMapStorage)
 #: Where these reference their images: the first of these sequences that is there.
 REFERENCE_SEQUENCES = (
     "ReferencedSeriesSequence",
@@ -99,11 +101,11 @@ def likeness(header: Dataset, source: Series) -> int:
 def claims_to_be_derived(header: Dataset) -> bool:
     """Whether a header says that its image is derived.
 
-    Scanners write SourceImageSequence in originals too, but with other purposes. SEG and
-    RTSTRUCT are always derived: for these, whether this software wrote them.
+    Scanners write SourceImageSequence in originals too, but with other purposes. SEG, RTSTRUCT
+    and Parametric Maps are always derived: for these, whether this software wrote them.
     """
     ours = own_equipment(header) or str(header.get("SeriesDescription") or "").startswith(MARKINGS)
-    if header.get("SOPClassUID") in STRUCTURES:
+    if header.get("SOPClassUID") in ABOUT_IMAGES:
         return bool(ours)
     purposes = (
         code_of(purpose)

@@ -1,8 +1,7 @@
 """DICOM Segmentation objects: a label map of a series as one object (PS3.3 A.51, C.8.20).
 
 highdicom builds them, frame by frame at the places of the source's slices and with a reference
-to each. Dates and UIDs that it takes from the clock or at random are replaced, so that the same
-labels of the same source by the same model are the same bytes.
+to each.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -20,50 +18,32 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage
 
 from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.label_map import LabelMap
 from pipeline.core.versions import SOFTWARE, VERSION
+from pipeline.dicom.derived.highdicom_objects import (
+    make_deterministic,
+    reference_frames,
+    series_identity,
+    slice_headers,
+)
 from pipeline.dicom.derived.structure_codes import Anatomy, codes_of
 from pipeline.dicom.derived.structure_objects import (
     WrittenStructures,
-    copy_patient_and_study,
-    date_and_time,
     first_header,
     frame_of_reference_warnings,
-    frames_of_reference,
-    object_uid,
     require_safe_names,
     require_same_shape,
     save_object,
 )
 from pipeline.dicom.derived.write import (
     Operation,
-    derived_uid,
-    equipment_item,
-    series_description,
-    series_number,
-    series_uid,
 )
-from pipeline.dicom.read.enhanced import source_reference
-from pipeline.dicom.read.raw_elements import RawDataset, walk_items
 from pipeline.dicom.read.series import Series
 
 FILE = "SEG.dcm"
 BINARY, LABELMAP = SegmentationTypeValues.BINARY, SegmentationTypeValues.LABELMAP
-#: The attributes that highdicom needs of each slice.
-SLICE_KEYWORDS = (
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "Rows",
-    "Columns",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-)
 
 
 def write_seg(
@@ -124,11 +104,11 @@ def make_seg(
     source = first_header(series)
     require_safe_names(labelmap.names.values(), source.dataset)
     segmentation = Segmentation(
-        source_images=_slices(series),
+        source_images=slice_headers(series),
         pixel_array=_pixels(labelmap),
         segmentation_type=kind,
         segment_descriptions=_segments(labelmap, operation, anatomy or {}),
-        **_series_identity(source, operation, series),
+        **series_identity(source, operation, series),
         manufacturer=SOFTWARE,
         manufacturer_model_name=operation.equipment[:64],
         software_versions=VERSION,
@@ -136,38 +116,9 @@ def make_seg(
         content_label="SEGMENTATION",
         content_description=operation.label[:64],
     )
-    _reference_frames(segmentation, series)
-    _make_deterministic(segmentation, source, operation, series)
+    reference_frames(segmentation, series)
+    make_deterministic(segmentation, source, operation, series)
     return segmentation
-
-
-def _series_identity(source: RawDataset, operation: Operation, series: Series) -> dict[str, Any]:
-    """The object's own UIDs and numbers, as highdicom's keyword arguments."""
-    return {
-        "series_instance_uid": series_uid(series.header, operation, series.exact_part),
-        "series_number": series_number(source.dataset, operation),
-        "sop_instance_uid": object_uid(series, operation),
-        "instance_number": 1,
-    }
-
-
-def _slices(series: Series) -> list[Dataset]:
-    """Each slice's header with what highdicom needs; the patient is copied later."""
-    frame_of_reference = frames_of_reference(series)[0]
-    found = []
-    for instance in series.instances:
-        header = Dataset()
-        for name in SLICE_KEYWORDS:
-            if name in instance.header:
-                setattr(header, name, instance.header[name].value)
-        header.SOPClassUID, header.Modality = CTImageStorage, "CT"
-        header.FrameOfReferenceUID = frame_of_reference
-        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-            setattr(header, name, "")
-        for name in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
-            setattr(header, name, "")
-        found.append(header)
-    return found
 
 
 def _pixels(labelmap: LabelMap) -> NDArray:
@@ -221,45 +172,3 @@ def _segment(
 
 def _item(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme_designator, code.meaning)
-
-
-def _reference_frames(segmentation: Dataset, series: Series) -> None:
-    """Make references to slices of a multi-frame file name the file and frame."""
-    if all(instance.frame is None for instance in series.instances):
-        return
-    real = {
-        str(instance.header.SOPInstanceUID): source_reference(instance.header, instance.frame)
-        for instance in series.instances
-    }
-    for item in walk_items(segmentation):
-        reference = real.get(str(item.get("ReferencedSOPInstanceUID") or ""))
-        if reference is not None:
-            for element in reference:
-                item[element.tag] = element
-    _reference_file_once(segmentation)
-
-
-def _reference_file_once(segmentation: Dataset) -> None:
-    """Keep one reference to a file of many frames, without a frame number."""
-    for referenced in segmentation.ReferencedSeriesSequence:
-        once = {i.ReferencedSOPInstanceUID: i for i in referenced.ReferencedInstanceSequence}
-        for item in once.values():
-            item.pop("ReferencedFrameNumber", None)
-        referenced.ReferencedInstanceSequence = list(once.values())
-
-
-def _make_deterministic(
-    segmentation: Dataset, source: RawDataset, operation: Operation, series: Series
-) -> None:
-    """Replace dates from the clock and random UIDs, and copy patient and study."""
-    segmentation.SeriesDescription = series_description(source.dataset, operation, series.part)
-    segmentation.SoftwareVersions = [VERSION, operation.equipment_version[:64]]
-    segmentation.ContributingEquipmentSequence = [equipment_item(operation)]
-    segmentation.ContentDate, segmentation.ContentTime = date_and_time(source.dataset)
-    for name in ("InstanceCreationDate", "InstanceCreationTime"):
-        delattr(segmentation, name)
-    organisation = derived_uid([segmentation.SOPInstanceUID], operation, "dimensions")
-    for name in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
-        for item in segmentation[name].value:
-            item.DimensionOrganizationUID = organisation
-    copy_patient_and_study(source, segmentation)

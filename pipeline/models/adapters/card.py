@@ -13,6 +13,7 @@ from pipeline.dicom.derived.write import DENOISED, Operation
 
 if TYPE_CHECKING:  # a card alone needs no torch
     from pipeline.models.adapters.base import ModelAdapter
+    from pipeline.quality.uncertainty import Calibration
 
 #: Of a saved model: its complete configuration, beside the weights.
 CONFIG = "config.yaml"
@@ -27,6 +28,7 @@ class ModelCard:
     dose: how much dose it is to make up for; None for a model that is not
     dose-conditioned.
     seen: what its training saw, by pipeline.inference.traits; None where it was not recorded.
+    uncertainty: how far its voxels may be off; None where that was not calibrated.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelCard:
     strength: float = 1.0
     dose: DoseRequest | None = None
     seen: dict[str, Any] | None = field(default=None, repr=False)
+    uncertainty: Calibration | None = field(default=None, repr=False)
 
     @property
     def uri(self) -> str:

@@ -88,10 +88,10 @@ def test_what_the_study_says_besides_is_said_by_its_structures_too(tmp_path, for
 
 
 def test_a_segmentation_that_fails_is_not_handed_over(tmp_path, monkeypatch):
-    import pipeline.dicom.derived.seg
+    import pipeline.dicom.derived.highdicom_objects as common
 
     series = make_series(tmp_path / "in")
-    monkeypatch.setattr(pipeline.dicom.derived.seg, "series_description", lambda *_: "Liver")
+    monkeypatch.setattr(common, "series_description", lambda *_: "Liver")
     with pytest.raises(LdctError, match="rule marking"):
         export_labels(structures(), series, tmp_path / "out", SEGMENTED)
     assert not (tmp_path / "out").exists()
