@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("out/anydose"), help="of anydose.py")
     asked = parser.parse_args()
+    path = find_pretrained(MODEL) / UNCERTAINTY
+    path.unlink(missing_ok=True)  # of other weights the model would not be loaded with it
     weights = load_pretrained(MODEL).card.weights_sha256
     scans = held_scans(asked.data, asked.work)
     measured = {scan.name: measure(scan, asked.work) for scan in scans}
@@ -60,7 +62,6 @@ def main() -> None:
         for scan in scans
     }
     calibration = calibrate(drawn, weights)
-    path = find_pretrained(MODEL) / UNCERTAINTY
     path.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n")
     table = markdown(shares, len({scan.patient for scan in scans}))
     (RESULTS / "uncertainty.md").write_text(table, encoding="utf-8")

@@ -38,9 +38,12 @@ _FLOOR = 0.02
 
 class GroupSpread(JsonRecord):
     """Of one group: the variance's coefficients, and the half widths of the intervals of LEVELS
-    over the spread, one pair for each dose ratio of the calibration."""
+    over the spread, one pair for each dose ratio of the calibration. lowest, highest: of the
+    features that calibration saw; beyond, those at the limit hold."""
 
     coefficients: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
     half_widths: tuple[tuple[float, float], ...]
 
 
@@ -85,11 +88,9 @@ def voxel_traits(input_hu: ImageHU, output_hu: ImageHU, dose_ratio: float) -> Vo
         _log(np.sqrt(_near(noise_hu**2, _WIDE)) / near_hu),
         _log(np.sqrt(_near(_smooth(noise_hu, 3.0) ** 2, 6.0)) / near_hu),
     )
-    squares = (feature**2 for feature in features)
     share = removable * (1 - removable) + _ESTIMATE * removable**2
     group = np.digitize(_smooth(output_hu, _GROUP), BORDERS_HU)
-    stacked = np.stack([np.ones_like(near_hu), *features, *squares], axis=-1)
-    return VoxelTraits(stacked, near_hu * np.float32(np.sqrt(share)), group)
+    return VoxelTraits(np.stack(features, axis=-1), near_hu * np.float32(np.sqrt(share)), group)
 
 
 def half_widths_hu(
@@ -120,7 +121,13 @@ def of_traits(
 
 def spread(features: NDArray[np.float32], group: GroupSpread) -> NDArray[np.float32]:
     """The spread over its base [voxels], of features [voxels, features]."""
-    return np.exp(0.5 * (features @ np.asarray(group.coefficients, np.float32)))
+    within = np.clip(features, np.float32(group.lowest), np.float32(group.highest))
+    return np.exp(0.5 * (design(within) @ np.asarray(group.coefficients, np.float32)))
+
+
+def design(features: NDArray) -> NDArray:
+    """What the coefficients multiply [voxels, 1 + 2 features]: 1, the features, their squares."""
+    return np.concatenate([np.ones_like(features[:, :1]), features, features**2], axis=1)
 
 
 def factor_95(dose_ratio: float, calibration: Calibration) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pipeline.quality.uncertainty import (
     Calibration,
     GroupSpread,
     VoxelTraits,
+    design,
     spread,
 )
 
@@ -24,6 +25,8 @@ VOXELS = 3000
 _LEAST_VOXELS = 300
 #: Added to squared errors over the base before their logarithm.
 _FLOOR = 1e-3
+#: The features' limits leave out so much of each end, in which single voxels lie.
+_RIM = 0.001
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,21 @@ def _group_spread(drawn: list[Drawn], ratios: Sequence[float], name: str) -> Gro
         raise ValueError(f"{name}: in no series at one of the dose ratios {ratios}")
     features = np.concatenate([one.features for one in drawn]).astype(np.float64)
     logs = np.log(np.concatenate([one.error for one in drawn]).astype(np.float64) ** 2 + _FLOOR)
-    coefficients = tuple(float(c) for c in np.linalg.lstsq(features, logs, rcond=None)[0])
-    fitted = GroupSpread(coefficients=coefficients, half_widths=())
+    lowest, highest = np.quantile(features, (_RIM, 1 - _RIM), axis=0)
+    matrix = design(np.clip(features, lowest, highest))
+    fitted = GroupSpread(
+        coefficients=tuple(np.linalg.lstsq(matrix, logs, rcond=None)[0].tolist()),
+        lowest=tuple(lowest.tolist()),
+        highest=tuple(highest.tolist()),
+        half_widths=(),
+    )
     widths = []
     for ratio in ratios:
         at = [one for one in drawn if one.dose_ratio == ratio]
         scores = np.concatenate([one.error / spread(one.features, fitted) for one in at])
         narrow, wide = (float(width) for width in np.quantile(scores, LEVELS))
         widths.append((narrow, wide))
-    return GroupSpread(coefficients=coefficients, half_widths=tuple(widths))
+    return fitted.model_copy(update={"half_widths": tuple(widths)})
 
 
 def held(

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.errors import NothingUsableError
-from pipeline.core.refusals import Disposition
+from pipeline.core.refusals import Disposition, Unreadable
 from pipeline.core.types import Json
 from pipeline.core.volume import Volume
+from pipeline.dicom.derived.parametric_map import FILE as PARAMETRIC_MAP
 from pipeline.dicom.derived.provenance import ImageKey
 from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
+from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, series_key
 from pipeline.export.output_record import REPORT, record_of, recorded_sources
 from pipeline.inference.drift import LINE, UNLIKE
@@ -34,9 +36,10 @@ from pipeline.review.series_index import (
     found_in,
     source_of,
 )
+from pipeline.review.uncertainty import uncertainty_planes
 from pipeline.store.store import INDEX, REAL, Store
 
-FULL_DOSE, LABELS = "full_dose", "labels"
+FULL_DOSE, LABELS, UNCERTAINTY = "full_dose", "labels", "uncertainty"
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ class _CaseBuilder:
         shown |= self._labels_of(source or found)
         is_original = found.kind == ORIGINAL
         shown[ORIGINAL if is_original else found.kind] = self._series(found)
+        shown |= _uncertainty_of(folder, row, series)
         if not is_original and ORIGINAL not in shown:
             flags: tuple[str, ...] = ("the original was not found: name its folder with --source",)
         else:
@@ -225,8 +229,21 @@ class _CaseBuilder:
 
 
 def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
-    order = (ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, LABELS)
+    order = (ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, LABELS, UNCERTAINTY)
     return {role: shown[role] for role in order if role in shown}
+
+
+def _uncertainty_of(folder: Path, row: Json, series: Series) -> dict[str, Shown]:
+    """What was written of it beside the derived series; nothing where it cannot be read, which
+    `ldct check` reports."""
+    beside = (row.get("uncertainty") or {}).get("folder")
+    if not beside:
+        return {}
+    try:
+        planes = uncertainty_planes(folder.with_name(beside) / PARAMETRIC_MAP, series)
+    except Unreadable:
+        return {}
+    return {UNCERTAINTY: Shown(planes, {})}
 
 
 def _place_flags(shown: dict[str, Shown]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from helpers.derived import write_derived
 from helpers.dicom import KEY, OPERATION, ROOT_UID, ct_slice, save
+from pipeline.dicom.derived.parametric_map import uncertainty_of, write_deviation_map
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.server import make_app
@@ -88,6 +90,18 @@ def write_case(root: Path, number: int, **how: object) -> tuple[Path, Path]:
     write_original(original, number, **how)  # type: ignore[arg-type]
     write_denoised(original, derived)
     return original, derived
+
+
+def write_uncertainty(root: Path, number: int) -> None:
+    """The Parametric Map of a case, 10 HU and in the block 40 HU, and the report that names it."""
+    (series,) = find_series(root / "sources" / str(number)).series
+    deviation_hu = np.full((SLICES, ROWS, COLUMNS), 10, np.float32)
+    deviation_hu[:, *BLOCK] = 40
+    folder = root / f"derived-{number}-uncertainty"
+    folder.mkdir()
+    write_deviation_map(deviation_hu, series, uncertainty_of(OPERATION, "Made to order."), folder)
+    row = {"folder": f"derived-{number}", "uncertainty": {"folder": folder.name}}
+    (root / "report.json").write_text(json.dumps({"exported": [row]}))
 
 
 def truncate(path: Path) -> None:

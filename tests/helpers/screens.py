@@ -54,7 +54,7 @@ class Screen:
         """Grey levels that are HU, each image pixel as a block, and nothing written over it."""
         self.tab.ask(
             f"""{VIEWER}.setWindow(...{list(WINDOW)});
-            if ({VIEWER}.state.labelsShown) {VIEWER}.toggleLabels();
+            if ({VIEWER}.state.overlay) {VIEWER}.toggleOverlay({VIEWER}.state.overlay);
             for (const panel of {VIEWER}.panels) {{
               panel.viewport.setProperties({{ interpolationType: 0 }});
               panel.viewport.render();

@@ -119,6 +119,15 @@ def test_groups_have_widths_of_their_own() -> None:
     assert np.median(times[band(0)]) == pytest.approx(1, rel=0.02)
 
 
+def test_what_calibration_never_saw_is_not_extrapolated(calibration: Calibration) -> None:
+    """Beside a place that is not changed at all, such as padding, features are far out."""
+    new = scan(97, 30.0)
+    new.output_hu[:, :60] = new.input_hu[:, :60]
+    narrow_hu, _ = half_widths_hu(new.input_hu, new.output_hu, RATIO, calibration)
+    usual_hu, _ = half_widths_hu(scan(97, 30.0).input_hu, scan(97, 30.0).output_hu, 4, calibration)
+    assert narrow_hu.max() < 2 * usual_hu.max()
+
+
 def test_nothing_is_uncertain_where_nothing_changes(calibration: Calibration) -> None:
     image_hu = scan(3, 20.0).input_hu
     for widths in half_widths_hu(image_hu, image_hu, 1.0, calibration):

@@ -25,6 +25,7 @@ from helpers.review import (
     served,
     truncate,
     write_case,
+    write_uncertainty,
 )
 
 from pipeline.dicom.read.volume import read_volume
@@ -35,7 +36,7 @@ from pipeline.review.worklist import Collection
 from pipeline.store.store import LPS_TO_RAS
 
 AXE = ROOT / "pipeline" / "review" / "page" / "node_modules" / "axe-core" / "axe.min.js"
-PLAIN, PADDED, TILTED, DAMAGED = 1, 2, 3, 4
+PLAIN, PADDED, TILTED, DAMAGED, UNCERTAIN = 1, 2, 3, 4, 5
 SHEAR_MM = 1.2
 
 
@@ -53,6 +54,8 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     write_case(root, TILTED, shear_mm=SHEAR_MM)
     write_labels(root / "sources" / str(TILTED), root / "labels.nii")
     _, derived = write_case(root, DAMAGED)
+    write_case(root, UNCERTAIN)
+    write_uncertainty(root, UNCERTAIN)
     found = collected(root)
     truncate(derived / "CT.0006.dcm")
     return found
@@ -318,6 +321,36 @@ def test_a_segmentation_is_laid_over_and_taken_off(tab: Tab, collection: Collect
     tab.until(f"{VIEWER}.panels.some((panel) => panel.overlay.canvas.hidden)", False)
 
 
+def test_uncertainty_is_laid_over_where_it_is_and_read_under_the_cursor(
+    tab: Tab, collection: Collection
+) -> None:
+    tab.go(f"case/{case_of(collection, collection.root / 'derived-5')}")
+    assert tab.ask(f"{VIEWER}.panels.every((panel) => panel.overlay.canvas.hidden)")
+    tab.key("u")
+    tab.until(f"{VIEWER}.panels.every((panel) => !panel.overlay.canvas.hidden)")
+
+    def alpha(row: float, column: float) -> int:
+        return tab.ask(
+            f"""(() => {{
+              const panel = {VIEWER}.panels[1];
+              const [x, y] = panel.cssOf({position(row, column, 12)}).map(Math.round);
+              return panel.overlay.canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];
+            }})()"""
+        )
+
+    # 150 at 100 HU.
+    for row, column, uncertain_hu in ((40, 30, 40), (64, 58, 40), (27, 30, 10), (40, 17, 10)):
+        assert alpha(row, column) == pytest.approx(150 * uncertain_hu / 100, abs=1)
+        values = tab.ask(f"{VIEWER}.valuesAt({position(row, column, 12)})")
+        assert {each["role"]: each["hu"] for each in values}["uncertainty"] == uncertain_hu
+    tab.key("c")
+    tab.until(f"{VIEWER}.state.direction === 'rows'")
+    values = tab.ask(f"{VIEWER}.valuesAt({position(40, 30, 12)})")
+    assert {each["role"]: each["hu"] for each in values}["uncertainty"] == 40
+    tab.key("u")
+    tab.until(f"{VIEWER}.panels.every((panel) => panel.overlay.canvas.hidden)")
+
+
 def test_a_damaged_slice_says_so(tab: Tab, collection: Collection) -> None:
     tab.go(f"case/{case_of(collection, collection.root / 'derived-4')}")
     tab.ask(f"{VIEWER}.goTo(5)")
@@ -358,7 +391,7 @@ def test_a_case_is_accepted_with_the_keyboard_alone(tab: Tab, collection: Collec
 
 def test_the_worklist_filters_and_puts_flags_first(tab: Tab) -> None:
     tab.go("worklist")
-    tab.until("document.querySelectorAll('#main tbody tr').length", 4)
+    tab.until("document.querySelectorAll('#main tbody tr').length", 5)
     tab.page.fill("#filter", "tilt")
     tab.until("document.querySelectorAll('#main tbody tr').length", 1)
     assert "gantry tilt" in tab.ask("document.querySelector('#main tbody').textContent")

@@ -2,7 +2,8 @@
 
 import { Controls, TOOLS } from "./controls.js";
 import { source } from "./data.js";
-import { $, make, setText, showMessage, showTemplate } from "./dom.js";
+import { $, colourScale, make, setText, showMessage, showTemplate } from "./dom.js";
+import { LAID_OVER } from "./overlay.js";
 import { TITLES } from "./panel.js";
 import { DIFFERENCE_LIMIT_HU, differenceColour } from "./planes.js";
 import { editPresets, presets } from "./presets.js";
@@ -133,7 +134,7 @@ export class CaseView {
   }
 
   #layout() {
-    const names = Object.keys(this.series).filter((role) => role !== "labels");
+    const names = Object.keys(this.series).filter((role) => !LAID_OVER.includes(role));
     const layouts =
       names.length > 1
         ? [
@@ -204,25 +205,10 @@ export class CaseView {
 
   #scale() {
     if (this.blinded || !this.both) return;
-    const canvas = make("canvas", {
-      class: "scale",
-      width: 256,
-      height: 1,
-      role: "img",
-      "aria-label": "colours of the difference",
-    });
-    const context = canvas.getContext("2d");
-    for (let x = 0; x < 256; x++) {
-      context.fillStyle = `rgb(${differenceColour((x / 255 - 0.5) * 2 * DIFFERENCE_LIMIT_HU)})`;
-      context.fillRect(x, 0, 1, 1);
-    }
-    const ends = [`−${DIFFERENCE_LIMIT_HU}`, "0", `+${DIFFERENCE_LIMIT_HU} HU`].map((text) =>
-      make("span", {}, text),
-    );
+    const colour = (share) => differenceColour((2 * share - 1) * DIFFERENCE_LIMIT_HU);
+    const ends = [`−${DIFFERENCE_LIMIT_HU}`, "0", `+${DIFFERENCE_LIMIT_HU} HU`];
     $("#scale").replaceChildren(
-      make("h3", {}, "Denoised − original"),
-      canvas,
-      make("div", { class: "ends" }, ...ends),
+      ...colourScale("Denoised − original", "colours of the difference", colour, ends),
     );
   }
 

@@ -55,3 +55,23 @@ export function keepReader() {
     }
   });
 }
+
+// A heading, a bar of colours and what its ends are. colour: of 0 to 1, red, green, blue and, if
+// any, opacity, 0 to 255.
+export function colourScale(title, label, colour, ends) {
+  const canvas = make("canvas", {
+    class: "scale",
+    width: 256,
+    height: 1,
+    role: "img",
+    "aria-label": label,
+  });
+  const context = canvas.getContext("2d");
+  for (let x = 0; x < 256; x++) {
+    const [red, green, blue, opacity = 255] = colour(x / 255);
+    context.fillStyle = `rgba(${red}, ${green}, ${blue}, ${opacity / 255})`;
+    context.fillRect(x, 0, 1, 1);
+  }
+  const names = ends.map((text) => make("span", {}, text));
+  return [make("h3", {}, title), canvas, make("div", { class: "ends" }, ...names)];
+}

@@ -1,4 +1,5 @@
-// A label map laid over a panel: each label a colour, half transparent, off and on with L.
+// A label map, or the uncertainty of each voxel, laid over a panel, half transparent; off and on
+// with L and U.
 
 import { numbersOf, openSeries, seriesOf } from "./images.js";
 
@@ -16,6 +17,17 @@ const COLOURS = [
   [255, 128, 171],
 ];
 
+// Roles that are laid over panels and have none of their own.
+export const LAID_OVER = ["labels", "uncertainty"];
+// The uncertainty that has the last colour, HU; less is more transparent.
+export const UNCERTAINTY_LIMIT_HU = 100;
+
+// Red, green, blue and opacity, 0 to 255, of a standard deviation in HU.
+export function uncertaintyColour(hu) {
+  const share = Math.min(1, hu / UNCERTAINTY_LIMIT_HU);
+  return [255, Math.round(210 * (1 - share)), 0, Math.round(150 * share)];
+}
+
 export const colourOf = (label) => COLOURS[(label - 1) % COLOURS.length];
 
 export class Overlay {
@@ -27,30 +39,35 @@ export class Overlay {
     this.canvas = canvas;
   }
 
-  // The labels of the panel's plane; drawn again by place() when the picture moves.
-  async show(panel, sid, visible) {
+  // What is laid over the panel's plane: series is the role's, if any is to be seen. Drawn again
+  // by place() when the picture moves.
+  async show(panel, role, series) {
     const { direction, index, stack } = panel.plane;
-    const name = visible ? `${sid}|${direction}|${index}` : "";
+    const sid = series?.sid;
+    const name = sid ? `${sid}|${direction}|${index}` : "";
     if (name && name !== this.#shown) {
       await openSeries(sid);
-      const labels = seriesOf(sid).stacks[direction];
-      const { index: at, off } = labels.nearest(stack.origins_mm[index]);
-      if (off > 0.05 || labels.size !== stack.size) return this.#clear();
+      const { stacks, hu_step } = seriesOf(sid);
+      const over = stacks[direction];
+      const { index: at, off } = over.nearest(stack.origins_mm[index]);
+      if (off > 0.05 || over.size !== stack.size) return this.#clear();
       const { numbers } = await numbersOf(sid, direction, at, { mm: 0, mode: "mip" });
       if (panel.plane.index !== index || panel.plane.direction !== direction) return;
-      this.#colour(numbers, stack);
+      const colour = (number) =>
+        role === "labels" ? [...colourOf(number), OPACITY] : uncertaintyColour(number * hu_step);
+      this.#colour(numbers, stack, colour);
     }
     this.#shown = name;
     this.place(panel);
   }
 
-  #colour(numbers, { rows, columns }) {
+  #colour(numbers, { rows, columns }, colour) {
     this.#picture.width = columns;
     this.#picture.height = rows;
     const context = this.#picture.getContext("2d");
     const image = context.createImageData(columns, rows);
     for (let i = 0; i < numbers.length; i++) {
-      if (numbers[i] > 0) image.data.set([...colourOf(numbers[i]), OPACITY], 4 * i);
+      if (numbers[i] > 0) image.data.set(colour(numbers[i]), 4 * i);
     }
     context.putImageData(image, 0, 0);
   }

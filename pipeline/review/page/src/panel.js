@@ -3,7 +3,7 @@
 import { Enums } from "@cornerstonejs/core";
 import { setText } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
-import { Overlay } from "./overlay.js";
+import { LAID_OVER, Overlay } from "./overlay.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
 import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
 
@@ -17,6 +17,7 @@ export const TITLES = {
   difference: `denoised − original, ±${DIFFERENCE_LIMIT_HU} HU · AI-derived`,
   low_dose: "low dose",
   full_dose: "full dose",
+  uncertainty: "uncertainty, one standard deviation",
   left: "left",
   right: "right",
 };
@@ -116,18 +117,18 @@ export class Panel {
       this.fault = String(error?.message ?? error?.error?.message ?? error);
     }
     this.drawTexts();
-    await this.drawLabels();
+    await this.drawOverlay();
   }
 
-  async drawLabels() {
-    const { series, labelsShown } = this.state;
-    if (series.labels && this.plane) await this.overlay.show(this, series.labels.sid, labelsShown);
+  async drawOverlay() {
+    const { series, overlay } = this.state;
+    if (this.plane) await this.overlay.show(this, overlay, series[overlay]);
   }
 
   // Series whose planes are of one size stay in one stack: a flip between them is then a step
   // in it, in place.
   #alike(stack) {
-    const roles = Object.keys(this.state.series).filter((role) => role !== "labels");
+    const roles = Object.keys(this.state.series).filter((role) => !LAID_OVER.includes(role));
     if (roles.includes("original") && roles.includes("denoised")) roles.push("difference");
     const size = (each) => [each.count, each.rows, each.columns, ...each.spacing_mm].join();
     return roles

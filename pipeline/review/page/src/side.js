@@ -1,8 +1,8 @@
 // Beside the panels: which slices to look at, accept or reject, what is known of series and model.
 
 import { source } from "./data.js";
-import { make, reader, showMessage } from "./dom.js";
-import { colourOf } from "./overlay.js";
+import { colourScale, make, reader, showMessage } from "./dom.js";
+import { colourOf, UNCERTAINTY_LIMIT_HU, uncertaintyColour } from "./overlay.js";
 import { TITLES } from "./panel.js";
 import { decisionText, worstSlices } from "./worklist.js";
 
@@ -35,6 +35,7 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
     each.folder && source.writable ? decisionForm(each, worklist, next) : "",
     modelFacts(each.model),
     each.series.labels ? legend(each.series.labels.facts.names) : "",
+    each.series.uncertainty ? uncertaintyScale() : "",
     ...Object.entries(each.series)
       .filter(([role]) => role !== "labels")
       .map(([role, series]) => seriesFacts(role, series, geometry(series.sid))),
@@ -115,6 +116,13 @@ function legend(names) {
     make("h3", {}, "Segmentation (L: off, on)"),
     make("ul", { class: "legend" }, ...rows),
   );
+}
+
+function uncertaintyScale() {
+  const colour = (share) => uncertaintyColour(share * UNCERTAINTY_LIMIT_HU);
+  const title = "Uncertainty, one standard deviation (U: on, off)";
+  const ends = ["0", `${UNCERTAINTY_LIMIT_HU} HU and more`];
+  return make("section", {}, ...colourScale(title, "colours of the uncertainty", colour, ends));
 }
 
 function modelFacts(model) {

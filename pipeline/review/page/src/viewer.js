@@ -25,7 +25,7 @@ export class Viewer {
       region: null,
       distance: null,
       cursor: null,
-      labelsShown: true,
+      overlay: "labels", // one of LAID_OVER, or ""
     };
     this.roles = roles;
   }
@@ -140,9 +140,10 @@ export class Viewer {
     return this.shown();
   }
 
-  toggleLabels() {
-    this.state.labelsShown = !this.state.labelsShown;
-    return Promise.all(this.panels.map((panel) => panel.drawLabels()));
+  // Lay labels or uncertainty over the panels, in place of what is there, or take them off.
+  toggleOverlay(role) {
+    this.state.overlay = this.state.overlay === role ? "" : role;
+    return Promise.all(this.panels.map((panel) => panel.drawOverlay()));
   }
 
   fit() {
@@ -213,12 +214,13 @@ export class Viewer {
   }
 
   // The planes on the screen as functions from pixel number to HU, one for each role shown, and
-  // always the original and the denoised where there are both.
+  // always the original and the denoised where there are both, and the uncertainty.
   async #planes() {
     const { series, direction, slab, position } = this.state;
     const roles = new Set(this.roles);
     if (series.original && series.denoised)
       ["original", "denoised", "difference"].forEach((role) => roles.add(role));
+    if (series.uncertainty) roles.add("uncertainty");
     const panel = this.panels[0];
     return Promise.all(
       [...roles].map(async (role) => {
