@@ -90,7 +90,8 @@ def voxel_traits(input_hu: ImageHU, output_hu: ImageHU, dose_ratio: float) -> Vo
     )
     share = removable * (1 - removable) + _ESTIMATE * removable**2
     group = np.digitize(_smooth(output_hu, _GROUP), BORDERS_HU)
-    return VoxelTraits(np.stack(features, axis=-1), near_hu * np.float32(np.sqrt(share)), group)
+    base_hu = (near_hu * np.sqrt(share)).astype(np.float32)
+    return VoxelTraits(np.stack(features, axis=-1), base_hu, group)
 
 
 def half_widths_hu(
@@ -121,7 +122,8 @@ def of_traits(
 
 def spread(features: NDArray[np.float32], group: GroupSpread) -> NDArray[np.float32]:
     """The spread over its base [voxels], of features [voxels, features]."""
-    within = np.clip(features, np.float32(group.lowest), np.float32(group.highest))
+    low, high = (np.asarray(limit, np.float32) for limit in (group.lowest, group.highest))
+    within = np.clip(features, low, high)
     return np.exp(0.5 * (design(within) @ np.asarray(group.coefficients, np.float32)))
 
 
