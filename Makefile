@@ -9,8 +9,9 @@ BUILT := pipeline/review/built/app.js
 
 TOOLS := out/tools/.installed
 DOCS := out/docs/.installed
+NOTEBOOKS := out/notebooks/.installed
 
-.PHONY: demo test tests install page page-if-npm docs gallery bench lint format lock audit sbom clean
+.PHONY: demo test tests install page page-if-npm docs notebooks gallery bench lint format lock audit sbom clean
 
 demo: install
 	$(BIN)/ldct demo --out demo
@@ -45,6 +46,19 @@ $(DOCS): requirements-docs.lock
 	out/docs/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 	    --require-hashes --requirement requirements-docs.lock
 	touch $(DOCS)
+
+# Runs notebooks/, or those of NAMES, each from its beginning; outputs are kept nowhere.
+notebooks: install $(NOTEBOOKS)
+	out/notebooks/.venv/bin/python .ci/notebooks $(NAMES)
+
+# Beside the project's packages, which it sees, and not among them.
+$(NOTEBOOKS): requirements-notebooks.lock $(INSTALLED)
+	$(PYTHON) -m venv out/notebooks/.venv || python3 -m venv out/notebooks/.venv
+	out/notebooks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+	    --require-hashes --requirement requirements-notebooks.lock
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$(out/notebooks/.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	touch $(NOTEBOOKS)
 
 # Trains what is not trained yet: about an hour of one core. DATA is for the runs on CT.
 gallery: install

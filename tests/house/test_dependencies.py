@@ -23,8 +23,9 @@ REVIEWED = {
 }
 
 
-#: The lock of the project, of `ldct fetch` and of the documentation's site.
-LOCKS = ("requirements.lock", "requirements-fetch.lock", "requirements-docs.lock")
+#: The lock of the project, and those of extras that are not installed with it.
+EXTRAS = ("fetch", "docs", "notebooks")
+LOCKS = ("requirements.lock", *(f"requirements-{extra}.lock" for extra in EXTRAS))
 
 
 def locked(lock: str = LOCKS[0]) -> dict[str, str]:
