@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from generate.schemas import Schema, schema_of, tables
 
@@ -24,6 +27,31 @@ FIGURES = """
 `metrics` of report.json, by the task of its YAML, and `phantoms`. A figure that was not measured,
 or is infinite (PSNR of an exact image), is `null`.
 """
+#: What other commands print with --json: the keys of the object. Types in brackets have a section.
+OTHERS = {
+    "ingest": "`series` [Stored], `labels`, `quarantined`, `excluded`, `used` [Refusal]",
+    "train": "`model` [Model], `metrics`, `gate` [Verdict], `precision`, digests, `series`",
+    "evaluate": "figures by window, and all of them under `details`; `model`, `config`; "
+    "`baselines`, `dose_sweep`, `phantoms`, `contrast` where they were asked for",
+    "check": "`passed`, and `series`, each with `passed`, `instances` and `problems` [Problem]",
+    "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, `quarantined`, `excluded`",
+    "models": "`models` [VersionRow]",
+    "models show": "`name`, and `versions` [VersionRow], each with `figures`, `gate` and `config`",
+    "models audit": "`name`, `acts`, and those `altered` in the registry since",
+    "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`",
+    "retry": "`retried` (works)",
+    "pacs pull": "`asked`, `matched`, `new`, `unreadable`, and `series` with the rules that match",
+}
+OTHERS_HEAD = """
+# Other commands
+
+The keys of the one object that a command prints with `--json`. Every command has `error` [Error]
+where it fails. A work is `state`, `id`, `model`, `origin`, `rule`, `instances`, `failures`, `note`,
+`due` and `changed` (seconds since 1970): nothing that identifies a patient.
+
+| `ldct` | keys |
+|---|---|
+"""
 
 
 def report_schema() -> Schema:
@@ -35,14 +63,41 @@ def report_schema() -> Schema:
 def report_pages() -> dict[str, str]:
     """The text of the pages and of the schema, by place."""
     schema = report_schema()
+    types = {kind.__name__: kind for kind in _printed_types()}
+    pages = {**schema["$defs"], **{name: described(kind) for name, kind in types.items()}}
+    others = OTHERS_HEAD.lstrip() + "".join(
+        f"| `{command}` | {keys} |\n" for command, keys in OTHERS.items()
+    )
+    others = re.sub(r"\[(\w+)\]", lambda match: _linked(match[1], types), others)
+    sections = "".join(tables(pages[name], title=name, of_output=True) for name in types)
     figures = "".join(
         tables(schema_of(kind), title=title, of_output=True) for title, kind in _figures().items()
     )
     return {
         "reference/report.md": HEAD + tables(schema, title="The object", of_output=True),
+        "reference/json-of-commands.md": others + "\n" + sections,
         "reference/figures.md": FIGURES.lstrip() + "\n" + figures,
         "reference/schemas/report.schema.json": json.dumps(schema, indent=2) + "\n",
     }
+
+
+def _linked(name: str, here: dict[str, Any]) -> str:
+    page = "" if name in here else "report.md"
+    return f"([{name}]({page}#{name.lower()}))"
+
+
+def described(kind: Any) -> Schema:
+    """The schema of a dataclass, with its docstring."""
+    return {**TypeAdapter(kind).json_schema(), "description": inspect.cleandoc(kind.__doc__)}
+
+
+def _printed_types() -> list[Any]:
+    from flows.hospital.status import ScheduledRun
+    from flows.tracking.versions import VersionRow
+    from pipeline.dicom.deidentify.report import DeidentifiedSeries
+    from pipeline.dicom.derived.series_check import Problem
+
+    return [VersionRow, Problem, DeidentifiedSeries, ScheduledRun]
 
 
 def _figures() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from generate.build import generated_pages, written_pages
+from generate.reports import OTHERS
 from generate.results import RESULTS, TITLES
 from generate.schemas import field_comments, tables
 from generate.sources import (
@@ -123,6 +124,16 @@ def test_a_key_is_shown_with_its_bounds_and_what_it_refers_to() -> None:
     assert "| `share` | number, above 0, at most 1 | `0.5` |" in shown
     assert "| `part` | [Part](#part) | must be given |" in shown
     assert "## Part\n\nA part." in shown
+
+
+def test_the_page_of_json_has_commands_that_have_json(pages: dict[str, str]) -> None:
+    text = pages["reference/json-of-commands.md"]
+    with_json = pages["reference/commands.md"].split("\n## ")
+    have = {part.split("`")[1] for part in with_json[1:] if "| `--json` |" in part}
+    assert {f"ldct {command}" for command in OTHERS} <= have
+    assert "[VersionRow](#versionrow)" in text
+    assert "[Refusal](report.md#refusal)" in text
+    assert "| `weights_sha256` | text | yes |" in text
 
 
 def test_exit_codes_are_those_of_the_errors(pages: dict[str, str]) -> None:
