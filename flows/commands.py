@@ -14,7 +14,7 @@ from pathlib import Path
 from flows import stages
 from flows.batch import each_volume
 from flows.pictures import apply_to_pictures
-from flows.runtime.orchestration import in_flow, submit
+from flows.runtime.orchestration import in_flow, name_flow_run, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
 from flows.sides import series_by_side
@@ -58,7 +58,9 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
     def body() -> Json:
         check_run(config)
         store = Store.existing(store_folder)
-        patients = sorted({record.patient for record in store.records().values()})
+        records = store.records()
+        name_flow_run(stages.on_series(config.name, list(records)))
+        patients = sorted({record.patient for record in records.values()})
         sides = stages.split_stage(store, config, patients)
         folder = store_folder / "training"
         clock = StageTimings()

@@ -15,6 +15,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows import stages
 from flows.batch import Batch
+from flows.runtime.orchestration import name_flow_run
 from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
 from flows.sides import UNUSED, keys_by_side
@@ -110,6 +111,7 @@ def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimi
     ingested = clock.run("ingest", stages.run_ingest_stage, source, store, config)
     report |= ingested.to_dict()
     patients = sorted({row.patient for row in ingested.series})
+    name_flow_run(stages.on_series(config.name, [row.series for row in ingested.series]))
     sides = stages.split_stage(store, config, patients)
     config = stages.plan_stage(store, config, sides)
     trained = train_and_register(store, config, sides, folder=out / "training", clock=clock)

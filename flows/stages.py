@@ -7,12 +7,14 @@ task inputs are neither hashed nor persisted here.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
 from flows.runtime.progress import log as progress_log
+from flows.runtime.run_log import log_facts
 from flows.sides import is_usable, keys_by_side, may_be_no_hu
 from flows.tracking.references import load_named
 from pipeline.config.dose import DoseRequest
@@ -22,6 +24,7 @@ from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.pseudonyms import installation_key
+from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
@@ -44,6 +47,11 @@ if TYPE_CHECKING:  # MLflow takes seconds to import: only what writes to it does
 Curve = list[dict[str, float]]
 
 
+def on_series(name: str, keys: list[str]) -> str:
+    """What works on what, such as `denoise_redcnn on 4 series`."""
+    return f"{name} on {len(keys)} series"
+
+
 @stage_task("ingest")
 def ingest_stage(
     source: Path, store: Store, intake: IngestOptions, pairs: Pairs | None = None
@@ -51,19 +59,29 @@ def ingest_stage(
     """CT below a source into the store; `pairs` as in pipeline.ingest.ingest."""
     with StageProgress("ingest", unit="files") as stage:
         key = installation_key()
-        return ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
+        report = ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
+    return _logged(report)
 
 
-@stage_task("ingest")
+@stage_task("ingest", lambda source, store, config: f"for {config.name}")
 def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> IngestReport:
     """What the run's task learns from; a source may be no folder of the user's."""
     with StageProgress("ingest", unit="files") as stage:
-        return task_of(config).ingest(
+        report = task_of(config).ingest(
             source, store, config, key=installation_key(), progress=stage.show
         )
+    return _logged(report)
 
 
-@stage_task("split")
+def _logged(report: IngestReport) -> IngestReport:
+    refused = Counter(str(refusal.disposition) for refusal in report.refusals)
+    patients = {row.patient for row in report.series}
+    counts = {"series": len(report.series), "patients": len(patients), "refused": refused}
+    log_facts("ingest", counts)
+    return report
+
+
+@stage_task("split", lambda store, config, patients: count_of(len(patients), "patient"))
 def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[str, str]:
     """Side by patient, recorded in the store so that no patient changes sides; one without a series
     that the task can use is on none."""
@@ -80,24 +98,25 @@ def split_stage(store: Store, config: RunConfig, patients: list[str]) -> dict[st
         of_test_vendors=patients_of_vendors(records.values(), config.data.split.test_vendors),
     )
     store.record_split(sides)
+    log_facts("split", {"patients": Counter(sides.values())})
     return sides
 
 
-@stage_task("plan")
+@stage_task("plan", lambda store, config, sides: config.name)
 def plan_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> RunConfig:
     """The run with what it leaves to the training data filled in."""
     with StageProgress("plan"):
         return task_of(config).plan(store, keys_by_side(store, config, sides), config)
 
 
-@stage_task("degrade")
+@stage_task("degrade", lambda store, config, sides: f"for {config.name}")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
     """Make and cache what training and evaluation read (Task.prepare)."""
     with StageProgress("degrade", unit="series") as stage:
         task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
 
 
-@stage_task("train")
+@stage_task("train", lambda store, config, keys, **rest: on_series(config.name, keys))
 def train_stage(
     store: Store,
     config: RunConfig,
@@ -132,10 +151,11 @@ def train_stage(
             progress_log("damaged", f"train: {fault}", {"file": "checkpoint"})
 
         model = training.run(log, on_precision, on_damage)
+    log_facts("train", {"precision": precision.used, **(curve[max(curve)] if curve else {})})
     return model, [curve[iteration] for iteration in sorted(curve)], precision
 
 
-@stage_task("evaluate")
+@stage_task("evaluate", lambda model, store, config, keys: on_series(config.name, keys))
 def evaluate_stage(
     model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
 ) -> JsonRecord:
@@ -143,7 +163,9 @@ def evaluate_stage(
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
     with StageProgress("evaluate", unit="slices", total=slices) as stage:
-        return task.evaluate(model, store, keys, config, stage.advance)
+        figures = task.evaluate(model, store, keys, config, stage.advance)
+    log_facts("evaluate", {"series": len(keys), "figures": task.headline(figures)["text"]})
+    return figures
 
 
 def require_denoiser(reference: str, config: RunConfig) -> ModelAdapter:
@@ -198,14 +220,16 @@ def contrast_stage(model: ModelAdapter, config: RunConfig) -> Json | None:
     return None if found is None else found.to_dict()
 
 
-@stage_task("register")
+@stage_task("register", lambda run, new: new.name)
 def register_stage(run: TrackedRun, new: NewVersion) -> ModelCard:
     """Make a new version of the run's model (flows.tracking.registration)."""
     from flows.tracking.registration import register
     from flows.tracking.registry import Registry
 
     with StageProgress("register"):
-        return register(Registry.default(), run, new)
+        card = register(Registry.default(), run, new)
+    log_facts("register", {"model": card.uri, "gate": new.verdict.passed})
+    return card
 
 
 def load(
@@ -218,7 +242,7 @@ def load(
     return loaded if dose is None else loaded.at_dose(dose)
 
 
-load_stage = stage_task("load")(load)
+load_stage = stage_task("load", lambda reference, *rest: reference)(load)
 
 
 def apply(loaded: LoadedModel, source: Source, *, key: str, to: Export) -> Exported:
@@ -226,13 +250,17 @@ def apply(loaded: LoadedModel, source: Source, *, key: str, to: Export) -> Expor
     slices = len(source.instances) if isinstance(source, Series) else 0
     model, card, config = loaded.model, loaded.card, loaded.config
     with StageProgress(f"apply to {key}", unit="slices", total=slices) as stage:
-        return task_of(config).export(model, card, source, to, config, stage.advance)
+        done = task_of(config).export(model, card, source, to, config, stage.advance)
+    log_facts("apply", {"model": card.uri, "series": key, "exported": done[0] is not None})
+    return done
 
 
-apply_stage = stage_task("apply")(apply)
+apply_stage = stage_task(
+    "apply", lambda loaded, source, *, key, to: f"{loaded.card.slug} to {key}"
+)(apply)
 
 
-@stage_task("apply")
+@stage_task("apply", lambda reference, *rest, key, to: f"{reference} to {key}")
 def apply_remote_stage(
     reference: str,
     strength: float,
@@ -252,7 +280,7 @@ def _loaded_once(reference: str, strength: float | None, dose: DoseRequest | Non
     return load(reference, strength, dose)
 
 
-@stage_task("report")
+@stage_task("report", lambda report, model, store, config, **rest: f"of {config.name}")
 def report_stage(
     report: Json,
     model: ModelAdapter,

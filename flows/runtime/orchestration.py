@@ -73,10 +73,13 @@ def in_flow(
     return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
 
 
-def stage_task(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def stage_task(
+    name: str, about: Callable[..., str] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a stage: within a flow run it is a Prefect task, elsewhere a plain function.
 
-    The task is neither cached nor persisted: its work is kept in the store.
+    about: of the stage's arguments, what its run is called by after `name`; it must not identify
+    a patient. The task is neither cached nor persisted: its work is kept in the store.
     """
 
     def decorate(body: Callable[P, R]) -> Callable[P, R]:
@@ -89,18 +92,36 @@ def stage_task(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 redact_errors(name)(body)
             )
 
+        def named_task(*args: P.args, **kwargs: P.kwargs) -> Any:
+            if about is None:
+                return as_task()
+            shown = about(*args, **kwargs).replace("{", "(").replace("}", ")")  # or a template
+            return as_task().with_options(task_run_name=f"{name} {shown}")
+
         @functools.wraps(body)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            stage = as_task() if _in_flow_run() else body
+            stage = named_task(*args, **kwargs) if _in_flow_run() else body
             return stage(*args, **kwargs)
 
         def submit(*args: Any, **kwargs: Any) -> Any:
-            return as_task().submit(*args, **kwargs)
+            return named_task(*args, **kwargs).submit(*args, **kwargs)
 
         run.submit = submit  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def name_flow_run(name: str) -> None:
+    """Call the flow run that this is in by what it works on; nothing elsewhere. The name must not
+    identify a patient."""
+    if not _in_flow_run():
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=name)
 
 
 def submit(stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:

@@ -23,6 +23,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from flows.runtime.run_log import log_facts
+from flows.runtime.run_progress import RunProgress
+
 #: LDCT_LOG=json: a JSON object on each line, for a hospital's log, in place of text.
 JSON_LINES = os.environ.get("LDCT_LOG") == "json"
 #: Everything but results goes to stderr: `--json` owns stdout.
@@ -30,10 +33,12 @@ console = Console(stderr=True, quiet=JSON_LINES)
 
 
 def log(event: str, message: str, facts: dict[str, Any], *, style: str | None = None) -> None:
-    """Report an event: `message` to a terminal, or `facts` as a line of JSON.
+    """Report an event: `message` to a terminal, or `facts` as a line of JSON; in a Prefect run the
+    facts to its log, too.
 
     Facts must not identify a patient. The message may hold a path, and so never goes to the log.
     """
+    log_facts(event, facts)
     if JSON_LINES:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         print(json.dumps({"time": at, "event": event, **facts}), file=sys.stderr, flush=True)
@@ -73,6 +78,7 @@ class StageProgress:
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task(name, total=total, unit=unit, note="")
+        self.in_run = RunProgress(name)
 
     def __enter__(self) -> StageProgress:
         self.progress.start()
@@ -88,24 +94,37 @@ class StageProgress:
         if kind is None:
             total = task.total or task.completed or 1
             self.progress.update(self.task, total=total, completed=total)
+            self.in_run.end()
         self.progress.stop()
-        if not console.is_terminal:
-            outcome, seconds = "done" if kind is None else "failed", task.elapsed or 0
-            facts = {"stage": self.name, "outcome": outcome, "seconds": round(seconds, 3)}
+        outcome, seconds = "done" if kind is None else "failed", task.elapsed or 0
+        facts = {"stage": self.name, "outcome": outcome, "seconds": round(seconds, 3)}
+        if console.is_terminal:
+            log_facts("stage", facts)
+        else:
             log("stage", f"{self.name}: {outcome} in {seconds:.1f} s", facts)
 
     def advance(self, units: int) -> None:
         """So many more units are done."""
         self.progress.advance(self.task, units)
+        self._to_run()
 
     def at(self, done: int, note: str = "") -> None:
         """`done` units are done in all; note: shown behind the bar."""
-        self.progress.update(self.task, completed=done, note=note)
+        self._update(completed=done, note=note)
 
     def count(self, done: int, total: int) -> None:
         """`done` of `total` units are done."""
-        self.progress.update(self.task, completed=done, total=total)
+        self._update(completed=done, total=total)
 
     def show(self, note: str, done: int, total: int) -> None:
         """`done` of `total` units are done, 0 for a total not known yet; note: behind the bar."""
-        self.progress.update(self.task, completed=done, total=total or None, note=note)
+        self._update(completed=done, total=total or None, note=note)
+
+    def _update(self, **changes: Any) -> None:
+        self.progress.update(self.task, **changes)
+        self._to_run()
+
+    def _to_run(self) -> None:
+        """The note stays here: it may be a file's name."""
+        task = self.progress.tasks[0]
+        self.in_run.at(task.completed, task.total)

@@ -12,6 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
 from pipeline.config.run import RunConfig
+from pipeline.core.refusals import count_of
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:  # a look-up needs none
@@ -69,8 +70,8 @@ class SideOfRun:
         """For people, without what only this computer knows."""
         shown = f" ({', '.join(self.anatomies)})" if self.anatomies else ""
         return (
-            f"{self.side}: {self.patients} patients, {self.series} series, {self.slices} slices"
-            f"{shown}, SHA-256 {self.digest[:16]}"
+            f"{self.side}: {count_of(self.patients, 'patient')}, {self.series} series, "
+            f"{count_of(self.slices, 'slice')}{shown}, SHA-256 {self.digest[:16]}"
         )
 
     def to_mlflow(self) -> DatasetInput:

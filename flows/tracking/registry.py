@@ -85,15 +85,13 @@ class Registry:
         """An MLflow run for a training, on the data of `sides`; marked failed where its body
         raises."""
         client = self.client
-        with made_by_another():
-            if client.get_experiment_by_name(config.name) is None:
-                client.create_experiment(config.name, artifact_location=self.artifacts)
-        experiment_id = client.get_experiment_by_name(config.name).experiment_id
+        experiment_id = self._experiment(config.name)
         end_abandoned(client)
         sides = sides or {}
         tags = {**tags_of_run(config, sides.get(TRAIN)), "data_digest": data_digest, **versions()}
         tags[PROCESS] = str(ProcessMark.here() or "")
-        name = f"{config.name} {datetime.now():%Y-%m-%d %H:%M}"
+        # The date first: of a list of runs MLflow's UI shows 20 characters.
+        name = f"{datetime.now():%Y-%m-%d %H:%M} {config.name}"
         run = client.create_run(experiment_id, tags=tags, run_name=name)
         tracked = TrackedRun(client, run.info.run_id, sides)
         try:
@@ -104,6 +102,14 @@ class Registry:
             client.set_terminated(tracked.run_id, "FAILED")
             raise
         client.set_terminated(tracked.run_id)
+
+    def _experiment(self, name: str) -> str:
+        """The ID of the experiment, which is made where there is none."""
+        client = self.client
+        with made_by_another():
+            if client.get_experiment_by_name(name) is None:
+                client.create_experiment(name, artifact_location=self.artifacts)
+        return str(client.get_experiment_by_name(name).experiment_id)
 
     def log_figures(self, reference: str, metrics: Mapping[str, float]) -> None:
         """Figures of a version that were measured after it was registered."""

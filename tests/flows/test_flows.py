@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -89,8 +90,24 @@ def test_main_job_goes_the_whole_way(
     findings = dciodvfy(require_program("dciodvfy"), next(folder.glob("*.dcm")))
     assert not [line for line in findings if line.startswith("Error")], findings
 
-    stages = {run.name for run in asyncio.run(task_runs())}
-    assert {"ingest", "degrade", "train", "evaluate", "register", "load", "apply"} <= stages
+    names = {run.name for run in asyncio.run(task_runs())}
+    (key,) = held_back
+    assert names >= {
+        "ingest for demo",
+        "split 3 patients",
+        "degrade for demo",
+        "train demo on 1 series",
+        "evaluate demo on 1 series",
+        f"register {report['model']['name']}",
+        f"load {report['model']['uri']}",
+        f"apply {report['model']['name']}-v1 to {key}",
+        "report of demo",
+    }
+    assert "demo on 3 series" in {run.name for run in asyncio.run(flow_runs())}
+    logged = "\n".join(asyncio.run(logs()))
+    assert 'split: {"patients": {' in logged
+    assert 'register: {"model": "models:/' in logged
+    assert '"stage": "degrade", "outcome": "done"' in logged
     assert_no_identity(phantom_patients, [out, tmp_path / "mlruns"], ended, except_in=folder.parent)
 
 
@@ -115,7 +132,7 @@ def assert_ranked_by(run: Any, report: dict, client: Any) -> None:
     assert all(5 < point.value < 80 for point in seen)
     tags = {"task": "denoise", "anatomy": "chest", "dose": "0.25", "version": "1"}
     assert tags.items() <= run.data.tags.items()
-    assert run.info.run_name.startswith(f"{report['name']} 20")
+    assert re.fullmatch(rf"20\d\d-\d\d-\d\d \d\d:\d\d {report['name']}", run.info.run_name)
     files = {each.path for each in client.list_artifacts(run.info.run_id)}
     shown = {"report.html", "overview.png", "model-card.md", "environment.txt", "config.yaml"}
     assert shown <= files
@@ -158,6 +175,20 @@ async def task_runs() -> list:
 
     async with get_client() as client:
         return await client.read_task_runs(limit=200)
+
+
+async def flow_runs() -> list:
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return await client.read_flow_runs(limit=200)
+
+
+async def logs() -> list[str]:
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return [each.message for each in await client.read_logs(limit=200)]
 
 
 def dciodvfy(program: str, file: Path) -> list[str]:

@@ -77,6 +77,7 @@ def test_the_report_in_mlflow_has_no_name_of_a_file_of_the_source(ran):
     text, own = kept.read_text(), (ran / "out" / "report.html").read_text()
     assert "broken.dcm" in own, "its user is shown which file"
     assert "broken.dcm" not in text
+    assert ("ldct review ." in own, "ldct review ." in text) == (True, False)
     assert "should have been usable: 1 file<" in text
     assert text.count("data:image/png") == own.count("data:image/png") > 3
     assert (kept.parent / "overview.png").exists()
