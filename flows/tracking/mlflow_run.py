@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from mlflow.utils.validation import (
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+)
 
 from flows.tracking.datasets import SideOfRun
 from pipeline.config.run import RunConfig
@@ -20,6 +25,7 @@ from pipeline.core.versions import environment
 from pipeline.report.shared_page import without_files
 from pipeline.store.published_splits import TEST
 
+RowT = TypeVar("RowT")
 REPORT, ENVIRONMENT, MODEL_CARD = "report.html", "environment.txt", "model-card.md"
 #: Of what the task's page has beside it.
 PICTURES = ("overview.png",)
@@ -42,8 +48,7 @@ class TrackedRun:
         """Every setting as a parameter, sections joined by dots."""
         settings = flat(config.resolved())
         params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in settings.items()]
-        for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):  # a request each
-            some = params[first : first + MAX_PARAMS_TAGS_PER_BATCH]
+        for some in _requests(params, MAX_PARAMS_TAGS_PER_BATCH):
             self.client.log_batch(self.run_id, params=some)
 
     def log_data(self) -> None:
@@ -81,7 +86,8 @@ class TrackedRun:
             )
             for key, value in metrics.items()
         ]
-        self.client.log_batch(self.run_id, metrics=rows)
+        for some in _requests(rows, MAX_METRICS_PER_BATCH):
+            self.client.log_batch(self.run_id, metrics=some)
 
     def log_version(self, version: ModelVersion) -> None:
         """Which version of which model came of it, and whether its gate passed."""
@@ -93,6 +99,12 @@ class TrackedRun:
         """The model card, as a file and as the run's description."""
         self.client.log_text(self.run_id, text, MODEL_CARD)
         self.client.set_tag(self.run_id, DESCRIPTION, text)
+
+
+def _requests(rows: list[RowT], most: int) -> Iterator[list[RowT]]:
+    """The rows, so many at a time: as many as MLflow takes in a request."""
+    for first in range(0, len(rows), most):
+        yield rows[first : first + most]
 
 
 def log_report(client: mlflow.MlflowClient, run_ids: Iterable[str], page: Path) -> None:

@@ -57,6 +57,14 @@ def test_a_version_has_its_figures_its_card_and_one_copy_of_the_weights(tmp_path
     assert not [line for line in packages if "/" in line or "@" in line]
 
 
+def test_figures_of_a_hundred_classes_are_all_kept() -> None:
+    registry = Registry.default()
+    with registry.run(identity_config(), data_digest="0" * 64) as run:
+        metrics = {f"test.class.organ_{number}.dice": number / 2000 for number in range(1500)}
+        run.log_test(metrics, None)
+    assert registry.client.get_run(run.run_id).data.metrics == metrics
+
+
 def test_models_are_sorted_and_chosen_by_any_metric(ldct: Callable[..., Ended]) -> None:
     for figure in (31.0, 33.0, 32.0):
         register(identity_config(), psnr_db=figure)
