@@ -1,4 +1,4 @@
-"""Facts of the stages in the log of the Prefect run that they belong to, and how far they are.
+"""Facts of the stages in the log of the Prefect run that they belong to.
 
 Prefect's own loggers stay silent here, since what they write could name a path (flows/__init__.py);
 these lines go to the API alone, and hold nothing but facts that identify no patient.
@@ -21,7 +21,9 @@ def log_facts(event: str, facts: dict[str, Any]) -> None:
 
     adapter = get_run_logger()
     name = adapter.logger.name
-    _own_logger(name).info("%s: %s", event, json.dumps(facts), extra=dict(adapter.extra or {}))
+    _own_logger(name).info(
+        "%s: %s", event, json.dumps(facts, default=str), extra=dict(adapter.extra or {})
+    )
 
 
 def in_run() -> bool:
