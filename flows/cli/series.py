@@ -35,6 +35,17 @@ Enhanced = Annotated[
     bool,
     typer.Option("--enhanced", help="A series as one multi-frame object: Enhanced CT Image."),
 ]
+Difference = Annotated[
+    bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
+]
+Uncertainty = Annotated[
+    bool,
+    typer.Option(
+        "--uncertainty",
+        help="Also how far each voxel of a denoiser's result may be off, in HU: a DICOM "
+        "Parametric Map, or an image file.",
+    ),
+]
 UNCOMPRESSED = "none"
 AUTO = "auto"
 LabelForm = Annotated[
@@ -94,17 +105,8 @@ def apply(
     out: Out,
     compress: Compress = UNCOMPRESSED,
     enhanced: Enhanced = False,
-    difference: Annotated[
-        bool, typer.Option("--difference", help="Also a series of what the model changed, in HU.")
-    ] = False,
-    uncertainty: Annotated[
-        bool,
-        typer.Option(
-            "--uncertainty",
-            help="Also how far each voxel of a denoiser's result may be off, in HU: a DICOM "
-            "Parametric Map, or an image file.",
-        ),
-    ] = False,
+    difference: Difference = False,
+    uncertainty: Uncertainty = False,
     labels: LabelForm = "seg",
     strength: Strength = None,
     dose_ratio: DoseRatio = None,

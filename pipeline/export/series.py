@@ -227,29 +227,40 @@ def publish(
         difference = writer(beside, write_slice_difference) if to.difference else None
         derived = writer(to.folder, write_slice)
         writers = [derived] if difference is None else [derived, difference]
-
-        def write_all(one: Slice) -> None:
-            """Write a slice of every series."""
-            if audit is not None:
-                one = audit.audited(one)
-            if uncertainty is not None:
-                uncertainty.add(one)
-            for series in writers:
-                series.write(one)
-
-        for _ in map_in_order(write_all, processed, threads=1, max_ahead=MAX_UNWRITTEN_SLICES):
-            pass
-        rows = {}
+        _write_slices(processed, writers, audit, uncertainty)
+        rows: dict[str, object] = {}
         if uncertainty and map_folder:
             rows["uncertainty"] = uncertainty.write(source, operation, map_folder, map_name)
-    report = _report_of(derived.published).with_details(**rows)
     if audit is not None:
-        report = report.with_details(audit=audit.to_dict())
-    if difference is None:
-        return report
-    written = difference.published
-    checked = ExportReport(written.folder, written.instances, {"check": written.check.to_dict()})
-    return report.with_details(difference=checked.to_dict())
+        rows["audit"] = audit.to_dict()
+    if difference is not None:
+        rows["difference"] = _checked(difference.published).to_dict()
+    return _report_of(derived.published).with_details(**rows)
+
+
+def _write_slices(
+    processed: Iterable[Slice],
+    writers: list[SeriesWriter],
+    audit: SeriesAudit | None,
+    uncertainty: SeriesUncertainty | None,
+) -> None:
+    """Write each slice of every series while the next ones are computed."""
+
+    def write_all(one: Slice) -> None:
+        """Write a slice of every series."""
+        if audit is not None:
+            one = audit.audited(one)
+        if uncertainty is not None:
+            uncertainty.add(one)
+        for series in writers:
+            series.write(one)
+
+    for _ in map_in_order(write_all, processed, threads=1, max_ahead=MAX_UNWRITTEN_SLICES):
+        pass
+
+
+def _checked(series: PublishedSeries) -> ExportReport:
+    return ExportReport(series.folder, series.instances, {"check": series.check.to_dict()})
 
 
 def _report_of(series: PublishedSeries) -> ExportReport:
