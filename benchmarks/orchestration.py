@@ -102,9 +102,9 @@ def run(command: list[str], work: Path) -> None:
         "LDCT_KEY_FILE": str(work / KEY_FILE),
         "PYTHONPATH": str(ROOT),
     }
-    # The demo's gate may fail a short training: what it costs is the same.
+    # The demo's gate may fail a short training (5): what it costs is the same.
     ended = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **own})
-    if ended.returncode != 0:
+    if ended.returncode not in (0, 5):
         raise SystemExit(f"{command}: {ended.returncode}\n{ended.stderr.decode()[-2000:]}")
 
 

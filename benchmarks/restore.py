@@ -4,8 +4,10 @@ Trains each configuration of the task restore as it is in configs/, one after th
 measures it on the pictures that its split holds back beside the classical answers, each tuned on
 training pictures, and BM3D with the noise's own sigma. Runs on CT take SLICES slices of each
 series of DATA/ct, with HELD_BACK as the test. Writes results/restore.json and restore.md beside
-this file, and docs/gallery.md with a strip of pictures for each run. BM3D is measured where it is
-installed (benchmarks/requirements.txt). What was measured before, in --work, is not measured again.
+this file, and docs/gallery.md with a strip of pictures for each run. Ends with exit code 5, as
+`ldct run` does, where one of them does not pass its gate: the tables say which and why. BM3D is
+measured where it is installed (benchmarks/requirements.txt). What was measured before, in --work,
+is not measured again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +26,7 @@ import numpy as np
 import yaml
 from PIL import Image
 from pydicom import dcmread
-from restore_tables import write_tables
+from restore_tables import gate_of, write_tables
 
 from pipeline.config.load import load_config
 from pipeline.config.names import digest
@@ -47,10 +50,11 @@ ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "docs" / "gallery"
 #: Consecutive slices of each CT series, of its middle, and the series that is the test.
 SLICES, HELD_BACK = 16, "abdomen-ge-crlm1006"
+GATE_FAILED = 5
 FIGURES, STRIPS = "figures.json", "strips.jpg"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="configurations; all of the task restore if none")
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
@@ -61,7 +65,10 @@ def main() -> None:
             measure(name, arguments.data, arguments.work / name)
         except LdctError as fault:
             print(f"{name}: {fault}", flush=True)
-    collect(arguments.work)
+    failed = collect(arguments.work)
+    for line in failed:
+        print(f"gate failed: {line}", flush=True)
+    return GATE_FAILED if failed else 0
 
 
 def measure(name: str, data: Path, work: Path) -> None:
@@ -76,14 +83,17 @@ def measure(name: str, data: Path, work: Path) -> None:
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def collect(work: Path) -> None:
-    """Tables and gallery of all that was measured in `work`."""
+def collect(work: Path) -> list[str]:
+    """Tables and gallery of all that was measured in `work`; returns the runs that did not pass
+    their gates, with the limits that they missed."""
     found = [name for name in restoring() if (work / name / FIGURES).exists()]
     runs = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
     write_tables({"machine": machine.facts("auto"), "runs": runs})
     GALLERY.mkdir(parents=True, exist_ok=True)
     for name in found:
         shutil.copyfile(work / name / STRIPS, GALLERY / f"{name}.jpg")
+    gates = {name: gate_of(name, run) for name, run in runs.items()}
+    return [f"{name}: {gate.reasons}" for name, gate in gates.items() if not gate.passed]
 
 
 def restoring() -> list[str]:
@@ -211,4 +221,4 @@ def as_one(strips: dict[str, np.ndarray]) -> Image.Image:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    main()
+    sys.exit(main())

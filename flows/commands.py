@@ -21,6 +21,7 @@ from flows.sides import series_by_side
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
+from pipeline.core.errors import GateFailedError
 from pipeline.core.pseudonyms import read_key
 from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
@@ -30,7 +31,7 @@ from pipeline.export.series import Export, Exported
 from pipeline.export.simulated import export_simulated
 from pipeline.export.uncertainty import require_uncertainty
 from pipeline.io.discover import Source
-from pipeline.models.adapters.card import LoadedModel
+from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -90,14 +91,16 @@ def apply_flow(
     enhanced: bool = False,
     skip_unneeded: bool = False,
     uncertainty: bool = False,
+    hold_on_failed_gate: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
     A restorer of pictures writes each picture under its own name in OUT instead. strength,
     dose: None for those of the model's configuration. spread: where series are worked on side by
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
-    one of several series fails, too. skip_unneeded, uncertainty: see Export. Raises ConfigError for
-    a model whose uncertainty is asked for and was not calibrated.
+    one of several series fails, too. skip_unneeded, uncertainty: see Export. hold_on_failed_gate:
+    raise GateFailedError, and write nothing, where the model did not pass its gate. Raises
+    ConfigError for a model whose uncertainty is asked for and was not calibrated.
     """
     form = require_form(labels)
     to = Export(out, compress, difference, form, intake.air, enhanced, skip_unneeded, uncertainty)
@@ -109,10 +112,14 @@ def apply_flow(
 
     def body() -> Json:
         loaded = stages.load_stage(reference, strength, dose)
+        card = loaded.card
         if uncertainty:
-            require_uncertainty(loaded.card)
+            require_uncertainty(card)
+        if hold_on_failed_gate:
+            _require_passed(card)
         if task_of(loaded.config).takes_pictures(loaded.config):
-            return {"model": loaded.card.uri, **apply_to_pictures(loaded.model, source, out)}
+            done = apply_to_pictures(loaded.model, source, out, missed=card.missed)
+            return {"model": card.uri, **card.gate_facts(), **done}
         return apply_loaded(
             loaded,
             source,
@@ -123,6 +130,12 @@ def apply_flow(
         )
 
     return in_flow("ldct-apply", body, runner)
+
+
+def _require_passed(card: ModelCard) -> None:
+    if card.missed:
+        line = f"{card.uri} did not pass its gate, nothing is exported: {card.missed}"
+        raise GateFailedError(line, card.gate_facts())
 
 
 def apply_loaded(
@@ -159,7 +172,7 @@ def apply_loaded(
         all_or_nothing=all_or_nothing,
     )
     facts = {"weights_sha256": card.weights_sha256, "strength": card.strength}
-    return {"model": card.uri, **facts} | done
+    return {"model": card.uri, **facts} | card.gate_facts() | done
 
 
 def simulate_flow(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.batch import each_volume
 from flows.latent import load_generator
-from flows.pictures import item_of, pictures_batch, pictures_report
+from flows.pictures import item_of, marked_rows, pictures_batch, pictures_report
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import ConfigError
@@ -54,12 +54,14 @@ def fill_flow(
             masks = Masks(Path(asked.region), source if source.is_dir() else source.parent)
 
             def work(pairs: Pairs, progress: Progress) -> Rows:
-                return fill_pictures(
+                rows = fill_pictures(
                     model, pairs, masks, asked.fill, white=white, progress=progress
                 )
+                return marked_rows(rows, card.missed)
 
             done = fill_folder(source, out, work, whole=sequence)
-        return {"model": card.uri, "weights_sha256": card.weights_sha256, **done}
+        facts = {"model": card.uri, "weights_sha256": card.weights_sha256}
+        return facts | card.gate_facts() | done
 
     return in_flow("ldct-fill", body)
 
@@ -82,7 +84,8 @@ def fill_volumes(
 
         def fill() -> Exported:
             with StageProgress(f"fill {key}", unit="slices") as stage:
-                return export_filled(model, card, item, own, wanted, stage.advance)
+                exported = export_filled(model, card, item, own, wanted, stage.advance)
+            return exported.marked(card.missed)
 
         return fill
 

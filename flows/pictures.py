@@ -12,13 +12,15 @@ from pipeline.core.refusals import Disposition, Refusal
 from pipeline.core.types import Json
 from pipeline.export.output_record import OutputRecord
 from pipeline.export.pictures import export_picture, targets
+from pipeline.export.series import FAILED
 
 
-def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
+def apply_to_pictures(model: Any, source: Path, out: Path, *, missed: str = "") -> Json:
     """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
 
-    Writes OUT/report.json. Raises NothingUsableError where no picture could be used, and
-    LdctError where none could be exported.
+    missed: the limits of its gate that the model misses, as people read them. Writes
+    OUT/report.json. Raises NothingUsableError where no picture could be used, and LdctError where
+    none could be exported.
     """
     left_out: list[Refusal] = []
     pairs = targets(source, out, left_out)
@@ -27,10 +29,17 @@ def apply_to_pictures(model: Any, source: Path, out: Path) -> Json:
         for path, to in pairs:
             item = item_of(to, out)
             with batch.together([item], [path]):
-                batch.exported.append({**item, **export_picture(model, path, to)})
+                rows = [{**item, **export_picture(model, path, to)}]
+                batch.exported += marked_rows(rows, missed)
             stage.advance(1)
     batch.refusals += left_out
     return pictures_report(batch, source)
+
+
+def marked_rows(rows: list[Json], missed: str) -> list[Json]:
+    """Rows of report.json, marked where the model misses limits of its gate; a picture has no
+    header to say it."""
+    return [{**row, "gate": FAILED} for row in rows] if missed else rows
 
 
 def pictures_batch(pairs: list[tuple[Path, Path]], source: Path, out: Path) -> Batch:

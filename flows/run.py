@@ -15,6 +15,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows import stages
 from flows.batch import Batch
+from flows.low_dose import export_low_dose_series
 from flows.runtime.orchestration import name_flow_run
 from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
@@ -54,7 +55,8 @@ class Request:
 
     data: None for a run that brings its own. compare: other models to measure on the same
     held-back patients. denoiser: of a segmenter's run, the model that the low-dose images are
-    denoised with before they are segmented, too.
+    denoised with before they are segmented, too. hold_on_failed_gate: export nothing where the
+    model does not pass its gate. low_dose: also export what the figures rest on.
     """
 
     config: Json
@@ -62,6 +64,8 @@ class Request:
     out: str
     compare: list[str] = field(default_factory=list)
     denoiser: str | None = None
+    hold_on_failed_gate: bool = False
+    low_dose: bool = True
 
     def save(self) -> Path:
         """Write it to OUT/request.json, with paths relative to OUT; returns that path."""
@@ -121,9 +125,10 @@ def _whole_way(asked: Request, config: RunConfig, report: Json, clock: StageTimi
     trained = _behind_denoiser(asked, loaded.model, trained, store, config, held_back, clock)
     report |= trained.facts() | _measured(asked, loaded.model, store, config, held_back, clock)
     applied_to = held_back if task_of(config).takes_series else []
-    report |= clock.run(
-        "apply and export", _apply_all, loaded, ingested, applied_to, out / "derived"
-    )
+    if asked.hold_on_failed_gate and not trained.verdict.passed:
+        report |= _held(applied_to, trained)
+    else:
+        report |= _exported(asked, loaded, ingested, store, config, applied_to, clock)
     report |= {
         **clock.facts(),
         "versions": versions(),
@@ -202,14 +207,47 @@ def _compare(references: list[str], store: Store, config: RunConfig, keys: list[
     return found
 
 
+def _held(keys: list[str], trained: Trained) -> Json:
+    """Each held-back series as "held", with the reason: nothing is exported."""
+    card = trained.card
+    reason = (
+        f"{card.uri} did not pass its gate ({trained.verdict.reasons}); `ldct apply "
+        f"{card.name}/{card.version}` exports it all the same"
+    )
+    held = [{"series": key, "reason": reason} for key in keys]
+    return {"exported": [], "failed": [], "held": held}
+
+
+def _exported(
+    asked: Request,
+    loaded: LoadedModel,
+    ingested: IngestReport,
+    store: Store,
+    config: RunConfig,
+    keys: list[str],
+    clock: StageTimings,
+) -> Json:
+    """The held-back series through the model, as "exported", "failed" and "low_dose"."""
+    out = Path(asked.out)
+    batch = clock.run("apply and export", _apply_all, loaded, ingested, keys, out / "derived")
+    found: Json = {"exported": batch.exported, "failed": batch.failed}
+    if asked.low_dose:
+        done = [row["series"] for row in batch.exported]
+        export = export_low_dose_series
+        found["low_dose"] = clock.run(
+            "low dose", export, loaded, ingested, store, config, done, out, batch
+        )
+    return found
+
+
 def _apply_all(
     loaded: LoadedModel,
     ingested: IngestReport,
     keys: list[str],
     out: Path,
-) -> Json:
-    """Each held-back series of this run's source through the registered model, as "exported" and
-    "failed"; what fails stays with its series, and its files are quarantined."""
+) -> Batch:
+    """Each held-back series of this run's source through the registered model; what fails stays
+    with its series, and its files are quarantined."""
     patients = {row.series: row.patient for row in ingested.series}
     folders = {key: f"{key}-{loaded.card.slug}" for key in keys if key in ingested.sources}
     items = {key: {"series": key, "folder": f"derived/{name}"} for key, name in folders.items()}
@@ -224,7 +262,7 @@ def _apply_all(
                 batch.uids.add(to.folder)
                 row = {**done.to_dict(), "folder": f"derived/{done.folder}"}
                 batch.exported.append({"series": key, "patient": patients[key], **row})
-    return {"exported": batch.exported, "failed": batch.failed}
+    return batch
 
 
 def _with_sides(ingested: Json, keys: Sides) -> Json:

@@ -20,6 +20,7 @@ from flows.tracking.references import load_named
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.library_warnings import catch_library_warnings
@@ -29,6 +30,7 @@ from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
+from pipeline.export.low_dose import LowDoseSeries, export_low_dose
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.ingest import IngestReport, ingest
 from pipeline.io.discover import Source
@@ -251,13 +253,29 @@ def apply(loaded: LoadedModel, source: Source, *, key: str, to: Export) -> Expor
     model, card, config = loaded.model, loaded.card, loaded.config
     with StageProgress(f"apply to {key}", unit="slices", total=slices) as stage:
         done = task_of(config).export(model, card, source, to, config, stage.advance)
-    log_facts("apply", {"model": card.uri, "series": key, "exported": done[0] is not None})
-    return done
+    facts = {"model": card.uri, "series": key, "exported": done.report is not None}
+    log_facts("apply", facts | ({"gate": "failed"} if card.missed else {}))
+    return done.marked(card.missed)
 
 
 apply_stage = stage_task(
     "apply", lambda loaded, source, *, key, to: f"{loaded.card.slug} to {key}"
 )(apply)
+
+
+@stage_task(
+    "apply",
+    lambda loaded, source, store, key, *rest: f"{loaded.card.slug} to low dose of {key}",
+)
+def low_dose_stage(
+    loaded: LoadedModel, source: Source, store: Store, key: str, config: DenoiseRun, folder: Path
+) -> LowDoseSeries:
+    """What the figures of a series rest on, as series beside it (pipeline.export.low_dose)."""
+    slices = store.record(key).shape[0]
+    with StageProgress(f"low dose of {key}", unit="slices", total=slices) as stage:
+        return export_low_dose(
+            loaded.model, loaded.card, source, store, key, config, folder, stage.advance
+        )
 
 
 @stage_task("apply", lambda reference, *rest, key, to: f"{reference} to {key}")

@@ -10,13 +10,15 @@ import atexit
 import gc
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from flows.cli.endings import end, end_as_typer_did, fail, json_output
+from flows.cli.endings import HELP, end, end_as_typer_did, fail, json_output
 from flows.cli.evaluate import add_evaluate_command
 from flows.cli.fetch import fetch
 from flows.cli.latent import add_latent_commands
@@ -25,7 +27,9 @@ from flows.cli.models_export import add_deploy_command
 from flows.cli.options import (
     Config,
     Denoiser,
+    HoldOnFailedGate,
     Json,
+    LowDose,
     Out,
     Settings,
     StoreFolder,
@@ -39,20 +43,37 @@ from flows.cli.review import add_review_commands
 from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
 from flows.runtime.json_log import use_json_everywhere
+from flows.runtime.progress import JSON_LINES, verbosity
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import LdctError, is_disk_full, report_of
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.versions import SOFTWARE, VERSION
 
+#: Options of every command, anywhere on the line.
+QUIET, VERBOSE = ("-q", "--quiet"), ("-v", "--verbose")
 #: What typer exits with after Ctrl+C.
 INTERRUPTED = 128 + signal.SIGINT
 
+
+class _Commands(TyperGroup):
+    """Options that hold for every command may stand anywhere on the line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Those options first, where they are looked for; what follows `--` is left alone."""
+        end = args.index("--") if "--" in args else len(args)
+        early = [word for word in args[:end] if word in (*QUIET, *VERBOSE)]
+        others = [word for word in args[:end] if word not in (*QUIET, *VERBOSE)]
+        return super().parse_args(ctx, [*early, *others, *args[end:]])
+
+
 app = typer.Typer(
     name="ldct",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": list(HELP)},
 )
 
 
@@ -70,8 +91,15 @@ def ldct(
             "--version", callback=_show_version, is_eager=True, help="Print the version and end."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option(*QUIET, help="Of progress and messages only what went wrong.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE, help="The traceback of a failure too; it may hold names.")
+    ] = False,
 ) -> None:
     """Low-dose CT: DICOM series in, denoised DICOM series out, in physical units."""
+    verbosity.quiet, verbosity.verbose = quiet, verbose
 
 
 models_app = typer.Typer(help="The registry of models.", invoke_without_command=True)
@@ -93,25 +121,39 @@ def run(
         typer.Option("--compare", help="Measure this model too on the held-back patients."),
     ] = None,
     denoiser: Denoiser = None,
+    hold_on_failed_gate: HoldOnFailedGate = False,
+    low_dose: LowDose = True,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
     """The whole way on your data: ingest, degrade, train, evaluate, register, apply, export.
 
     Ends with report.json, report.html and the derived series in OUT, and the model in the
-    registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 4 when some input was quarantined.
+    registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 5 when the model did not pass its gate:
+    its series are marked; 4 when some input was quarantined.
     """
     from pipeline.config.load import load_config
 
     settings = load_config(config, set_)
     if data is not None:
         require_source(data)
-    _finish_run(settings, data, out, json_, compare or [], denoiser)
+    _finish_run(
+        settings,
+        data,
+        out,
+        json_,
+        compare=compare or [],
+        denoiser=denoiser,
+        hold_on_failed_gate=hold_on_failed_gate,
+        low_dose=low_dose,
+    )
 
 
 @app.command()
 def demo(
     out: Out = Path("demo"),
+    hold_on_failed_gate: HoldOnFailedGate = False,
+    low_dose: LowDose = True,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
@@ -124,17 +166,19 @@ def demo(
     settings = demo_config(set_)
     writable(out)
     write_patients(out / "patients")
-    _finish_run(settings, out / "patients", out, json_, [PRETRAINED])
+    _finish_run(
+        settings,
+        out / "patients",
+        out,
+        json_,
+        compare=[PRETRAINED],
+        hold_on_failed_gate=hold_on_failed_gate,
+        low_dose=low_dose,
+    )
 
 
-def _finish_run(
-    settings: Any,
-    data: Path | None,
-    out: Path,
-    json_: bool,
-    compare: list[str],
-    denoiser: str | None = None,
-) -> None:
+def _finish_run(settings: Any, data: Path | None, out: Path, json_: bool, **asked: Any) -> None:
+    """asked: what else the request says (flows.run.Request)."""
     from pipeline.training.start_check import check_run
 
     check_run(settings)  # before the imports below, which take longer than most mistakes deserve
@@ -146,7 +190,7 @@ def _finish_run(
         from flows.tracking.registry import Registry
 
     source = str(data) if data else None
-    request = str(Request(settings.resolved(), source, str(out), compare, denoiser).save())
+    request = str(Request(settings.resolved(), source, str(out), **asked).save())
     report = run_flow(lambda: main_job(request))
     if json_:
         json_output.print(report)
@@ -159,6 +203,7 @@ def _finish_run(
 def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
     """Train on a store, evaluate on its held-back patients, and register the model.
 
+    Exit code 5 when it did not pass its gate.
     A training that was interrupted goes on from its last checkpoint in the store. Over several
     GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli.app train CONFIG --store DIR.
     """
@@ -184,6 +229,7 @@ def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json
         ingest_table(result)
         task_figures(result["task"], result["metrics"])
         model_line(result["model"], result["gate"])
+    end(result)
 
 
 @models_app.callback()
@@ -271,6 +317,8 @@ def _end(error: BaseException) -> NoReturn:
         end_as_typer_did(error)
     if is_disk_full(error):
         fail("the disk is full; what was being written has been removed", 1, report=report)
+    if verbosity.verbose and not JSON_LINES:  # a traceback may hold names: it stays off the log
+        traceback.print_exception(error)
     fail(f"{type(error).__name__}: {error}", 1, details=crash_file(error), report=report)
 
 

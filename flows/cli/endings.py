@@ -16,9 +16,16 @@ from flows.runtime.progress import JSON_LINES, log
 from pipeline.core.crash_file import private_file
 from pipeline.core.refusals import shown_name
 from pipeline.core.types import Json
+from pipeline.core.verdicts import Verdict
 
 #: Exit code: done, but some input was quarantined or not exported.
 PARTIAL = 4
+#: Exit code: done, but the model did not pass its gate, which the last line says with each figure
+#: and the limit that it missed; this goes before 4, and the report lists both. What was exported is
+#: marked, or with `--hold-on-failed-gate` nothing was exported.
+GATE_FAILED = 5
+#: The options that print a command's help and end it.
+HELP = ("-h", "--help")
 #: Reasons of refusal that the end of a failed command lists, at most.
 MAX_REASONS = 40
 
@@ -36,7 +43,7 @@ class JsonOutput:
         stderr, so that a library cannot add to the object."""
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
         self._stream = sys.stdout
-        self.is_due = "--json" in options and "--help" not in options
+        self.is_due = "--json" in options and not {*HELP} & {*options}
         kept = contextlib.redirect_stdout(sys.stderr) if self.is_due else contextlib.nullcontext()
         with kept:
             yield
@@ -58,8 +65,17 @@ def show(report: Json, as_json: bool, table: Callable[[], None]) -> None:
         table()
 
 
-def end(report: Json) -> None:
-    """End the command: exit code PARTIAL where some input was quarantined or not exported."""
+def end(report: Json, gate: Json | None = None) -> None:
+    """End the command: exit code GATE_FAILED where the model did not pass its gate, with a line of
+    the limits that it missed; else PARTIAL where some input was quarantined or not exported.
+
+    gate: the verdict (Verdict.to_dict); by default that of the report, if it has one.
+    """
+    verdict = gate or report.get("gate")
+    if verdict and not verdict["passed"]:
+        missed = [check.outcome for check in Verdict.from_dict(verdict).failed]
+        log("gate", f"ldct: gate failed: {'; '.join(missed)}", {"missed": missed}, style="red")
+        raise typer.Exit(GATE_FAILED)
     if report.get("quarantined") or report.get("failed"):
         raise typer.Exit(PARTIAL)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, json_output
-from flows.cli.options import Denoiser, Json, Strength, quick_imports, writable
+from flows.cli.options import Denoiser, Json, Model, Strength, quick_imports, writable
 from flows.tracking.references import require_model
 from pipeline.core.types import Json as JsonObject
 
@@ -75,7 +75,7 @@ Photons = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for evaluation.html, evaluation.json and curves."),
+    typer.Option("--out", "-o", help="Folder for evaluation.html, evaluation.json and curves."),
 ]
 
 
@@ -85,7 +85,7 @@ def add_evaluate_command(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
+    model: Model,
     store: StoreOption = None,
     input_: Input = None,
     target: Target = None,

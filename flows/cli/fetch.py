@@ -28,7 +28,7 @@ Kernels = Annotated[
 AnyLicence = Annotated[
     bool, typer.Option("--any-licence", help="Others than CC BY too, such as non-commercial ones.")
 ]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Where the series are laid.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Where the series are laid.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show series, size and licences alone.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Fetch without asking.")]
 CtIndex = Annotated[
@@ -49,7 +49,7 @@ def fetch(
     ct_index: CtIndex = False,
     json_: Json = False,
 ) -> None:
-    """Fetch public CT series of the Imaging Data Commons (pip install 'ldct[fetch]').
+    """Fetch public CT series of the Imaging Data Commons (pip install 'ldct\\[fetch]').
 
     Series, size and licences are shown first. Real pairs for training and the benchmark:
     --collection LDCT-and-Projection-data --vendor siemens --word "dose images". Options may be

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, json_output
-from flows.cli.options import IngestChoices, Json, Out, writable
+from flows.cli.options import IngestChoices, Json, Model, Out, writable
 from pipeline.core.types import Json as JsonObject
 
 latent_app = typer.Typer(
@@ -16,7 +16,6 @@ latent_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
 Store = Annotated[
     Path | None,
     typer.Option("--store", help="Start from this data set's images; else from random codes."),

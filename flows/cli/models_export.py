@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import json_output
-from flows.cli.options import Json, writable
+from flows.cli.options import Json, Model, writable
 
 
 def add_deploy_command(models_app: typer.Typer) -> None:
@@ -17,13 +17,13 @@ def add_deploy_command(models_app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
-    out: Annotated[Path, typer.Option("--out", help="A folder for the files.")],
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the files.")],
     json_: Json = False,
 ) -> None:
     """Write a model as ONNX and as torch.export's pt2, and check that both give what it gives.
 
-    HU in and HU out: normalisation and strength are in the files. Needs `pip install ldct[onnx]`.
+    HU in and HU out: normalisation and strength are in the files. Needs `pip install ldct\\[onnx]`.
     """
     writable(out)
     from flows.cli.tables.base import deployed_table

@@ -11,17 +11,23 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.completion import complete_config, complete_model
 from pipeline.core.errors import ConfigError, NothingUsableError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if need be.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the data set on disk.")]
 Config = Annotated[
     Path,
     typer.Argument(
         help="One complete run: a YAML file, or the name of one that comes with the software, such "
-        "as denoise_redcnn."
+        "as denoise_redcnn.",
+        autocompletion=complete_config,
     ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(help="NAME, NAME@alias or NAME/VERSION.", autocompletion=complete_model),
 ]
 Denoiser = Annotated[
     str | None,
@@ -85,6 +91,22 @@ SkipUnneeded = Annotated[
     typer.Option(
         "--skip-unneeded",
         help="Write nothing of a series that a dose-conditioned model would leave as it is.",
+    ),
+]
+HoldOnFailedGate = Annotated[
+    bool,
+    typer.Option(
+        "--hold-on-failed-gate",
+        help="Export nothing by a model that did not pass its gate; by default it is exported and "
+        "marked.",
+    ),
+]
+LowDose = Annotated[
+    bool,
+    typer.Option(
+        "--low-dose/--no-low-dose",
+        help="Of the held-back series also what the figures rest on: the simulated low dose, and "
+        "the model's result on it.",
     ),
 ]
 Hospital = Annotated[

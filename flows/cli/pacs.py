@@ -194,7 +194,8 @@ def module(
         Path | None, typer.Option("--in", help="By default MERCURE_IN_DIR of the environment.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="By default MERCURE_OUT_DIR of the environment.")
+        Path | None,
+        typer.Option("--out", "-o", help="By default MERCURE_OUT_DIR of the environment."),
     ] = None,
 ) -> None:
     """One task of a router such as mercure: images and task.json in, images and result.json out."""

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, show
-from flows.cli.options import IngestChoices, Json, Out, quick_imports, require_source, writable
+from flows.cli.options import (
+    IngestChoices,
+    Json,
+    Model,
+    Out,
+    quick_imports,
+    require_source,
+    writable,
+)
 from flows.tracking.references import require_model
 
 Doses = Annotated[
@@ -31,7 +39,7 @@ def add_qualify_command(app: typer.Typer) -> None:
 
 
 def qualify(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")],
+    model: Model,
     source: Annotated[Path, typer.Argument(help="Full-dose CT series of one protocol.")],
     out: Out,
     doses: Doses = "0.1,0.25,0.5,1",
@@ -61,4 +69,4 @@ def qualify(
     request = QualifyRequest(parsed, site)
     report = qualify_flow(model, source, out, request, intake=parse_intake(intake))
     show(report, json_, lambda: qualification_tables(report, out))
-    end(report)
+    end(report, gate=report)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.endings import json_output, show
+from flows.cli.endings import HELP, json_output, show
 from flows.cli.options import Json, Metrics
 from flows.runtime.progress import JSON_LINES, console
 from pipeline.core.errors import ConfigError
@@ -36,7 +36,7 @@ class _OpensByDefault(TyperGroup):
     """`ldct review DIR` is `ldct review open DIR`: the first word is a folder or a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] not in HELP:
             args = [OPEN, *args]
         return super().parse_args(ctx, args)
 

@@ -10,9 +10,11 @@ import typer
 from flows.cli.endings import end, show
 from flows.cli.options import (
     DoseRatio,
+    HoldOnFailedGate,
     IngestChoices,
     Json,
     Level,
+    Model,
     Out,
     SkipUnneeded,
     Source,
@@ -26,7 +28,6 @@ from flows.cli.options import (
 from flows.tracking.references import require_model
 from pipeline.core.errors import ConfigError
 
-Model = Annotated[str, typer.Argument(help="NAME, NAME@alias or NAME/VERSION.")]
 Compress = Annotated[
     str,
     typer.Option("--compress", help="Of the derived pixels, without loss: none, j2k, jpegls, rle."),
@@ -114,6 +115,7 @@ def apply(
     level: Level = None,
     skip_unneeded: SkipUnneeded = False,
     spread: Spread = None,
+    hold_on_failed_gate: HoldOnFailedGate = False,
     intake: IngestChoices = None,
     json_: Json = False,
 ) -> None:
@@ -150,6 +152,7 @@ def apply(
         dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),
         skip_unneeded=skip_unneeded,
         spread=spread,
+        hold_on_failed_gate=hold_on_failed_gate,
     )
     shown = pictures_table if report.get("pictures") else applied_table
     show(report, json_, lambda: shown(report, out))

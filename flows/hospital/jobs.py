@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
+from pipeline.core.verdicts import Verdict
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.pacs.hospital_config import Pacs, load_pacs
 
@@ -86,6 +87,8 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
             job(settings)
     except _NothingToDo as nothing:
         return State(type=StateType.CANCELLED, name="Skipped", message=str(nothing))
+    except _GateFailed as missed:
+        return State(type=StateType.COMPLETED, name="Gate failed", message=str(missed))
     finally:
         create_markdown_artifact(page(hospital_status(settings)), key=PAGE)
     return None
@@ -115,6 +118,10 @@ def _reported(settings: Pacs, name: str) -> Iterator[None]:
 
 class _NothingToDo(Exception):
     """There was nothing to do."""
+
+
+class _GateFailed(Exception):
+    """All was done, but the new version did not pass its gate: which limits it missed."""
 
 
 def _reason_to_skip(schedule: Schedule) -> str:
@@ -160,10 +167,11 @@ def _retrain(settings: Pacs) -> None:
         )
     if retraining.promote:
         model = trained["model"]
-        try:
+        with suppress(LdctError):  # refused; the reasons are kept with the version
             promote(Registry.default(), Wish(model["name"], model["version"], "scheduled training"))
-        except LdctError:
-            return  # refused; the reasons are kept with the version
+    gate = Verdict.from_dict(trained["gate"])
+    if not gate.passed:
+        raise _GateFailed(gate.reasons)
 
 
 @contextmanager

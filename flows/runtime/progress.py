@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,33 @@ from flows.runtime.run_progress import RunProgress
 JSON_LINES = os.environ.get("LDCT_LOG") == "json"
 #: Everything but results goes to stderr: `--json` owns stdout.
 console = Console(stderr=True, quiet=JSON_LINES)
+#: Events that --quiet leaves: what went wrong.
+FAULTS = frozenset(
+    [
+        "failed",
+        "reason",
+        "contained",
+        "gate",
+        "damaged",
+        "background",
+        "refused",
+        "closed",
+        "request",
+        "alert_failed",
+    ]
+)
+
+
+@dataclass
+class Verbosity:
+    """How much goes to a terminal; of JSON all lines are written in any case. quiet: nothing but
+    faults. verbose: a traceback too."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+verbosity = Verbosity()
 
 
 def log(event: str, message: str, facts: dict[str, Any], *, style: str | None = None) -> None:
@@ -42,7 +70,7 @@ def log(event: str, message: str, facts: dict[str, Any], *, style: str | None = 
     if JSON_LINES:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         print(json.dumps({"time": at, "event": event, **facts}), file=sys.stderr, flush=True)
-    else:
+    elif not verbosity.quiet or event in FAULTS:
         console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -75,7 +103,7 @@ class StageProgress:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=verbosity.quiet or not console.is_terminal,
         )
         self.task = self.progress.add_task(name, total=total, unit=unit, note="")
         self.in_run = RunProgress(name)

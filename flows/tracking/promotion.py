@@ -20,7 +20,6 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.registry import CHALLENGER, CHAMPION, Registry
-from flows.tracking.waiting_gate import settled
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
@@ -159,7 +158,7 @@ def judge_promotion(
     """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
     loaded, recorded = registry.load(name), registry.recorded(version)
-    checks = settled(recorded.verdict.checks, version.tags)
+    checks = list(recorded.verdict_by(version.tags).checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))
     task, rival = task_of(loaded.config), None

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from flows.tracking.registry import Registry
-from flows.tracking.waiting_gate import READERS, settle_gate
+from flows.tracking.versions import READERS
+from flows.tracking.waiting_gate import settle_gate
 from pipeline.core.types import Json
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import Reading, open_study, unblinded

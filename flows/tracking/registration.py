@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +74,10 @@ def register(registry: Registry, run: TrackedRun, new: NewVersion) -> ModelCard:
             version = _new_version(registry, run, new, model_id, weights_sha256)
         elif version.aliases:
             run.log_version(version)
-            return card_of(version)
+            return replace(card_of(version), gate=new.verdict)
     run.log_version(version)
     registry.give_alias(registry.client, version, passed=new.verdict.passed)
-    return card_of(version)
+    return replace(card_of(version), gate=new.verdict)
 
 
 def _registered(registry: Registry, new: NewVersion, weights_sha256: str) -> ModelVersion | None:

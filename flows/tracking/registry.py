@@ -177,7 +177,8 @@ class Registry:
 
         version = self.find(reference)
         folder = download(version)
-        card = replace(card_of(version), seen=seen_in(folder))
+        gate = recorded(version).verdict_by(version.tags) if version.tags.get("gate") else None
+        card = replace(card_of(version), seen=seen_in(folder), gate=gate)
         model, config = load_model(
             folder, weights_sha256=card.weights_sha256, config_digest=card.config_digest
         )

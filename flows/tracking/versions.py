@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
-from pipeline.core.verdicts import Verdict
+from pipeline.core.verdicts import QUALIFIED_AT, READER_STUDY, Check, Verdict
 from pipeline.models.adapters.card import ModelCard
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-#: Tags of a version: with a site's name, the outcome of its qualification; and with DIGEST, which.
-QUALIFIED, DIGEST = "qualified.", ".digest"
+#: Tags of a version: what a reader study found; with a site's name, the outcome of its
+#: qualification, and with DIGEST, which.
+READERS, QUALIFIED, DIGEST = "reader_study", "qualified.", ".digest"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,13 @@ class Recorded:
         """The figures by patient; empty for a task that has none."""
         return self.figures.get("patients", {})
 
+    def verdict_by(self, tags: Mapping[str, str]) -> Verdict:
+        """The gate's verdict as it is now: checks that wait pass once their tag says so."""
+        return Verdict.of(
+            replace(check, passed=tags.get(tag) == "passed") if (tag := waits_for(check)) else check
+            for check in self.verdict.checks
+        )
+
     def to_dict(self) -> Json:
         """{"figures", "gate"}, as figures.json beside the weights holds them."""
         return {"figures": self.figures, "gate": self.verdict.to_dict()}
@@ -100,6 +108,16 @@ class VersionDetails:
     def to_dict(self) -> Json:
         """As `ldct models show --json` prints it."""
         return {**asdict(self.row), **self.recorded.to_dict(), "config": self.config.resolved()}
+
+
+def waits_for(check: Check) -> str:
+    """The tag that a check waits for, since readers or a hospital settle it after registration; ""
+    for one that does not wait."""
+    if check.name == READER_STUDY:
+        return READERS
+    if check.name.startswith(QUALIFIED_AT):
+        return f"{QUALIFIED}{check.name.removeprefix(QUALIFIED_AT)}"
+    return ""
 
 
 _REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?$")

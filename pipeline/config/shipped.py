@@ -17,7 +17,7 @@ def find_config(named: Path) -> Path:
     if named.is_file() or len(named.parts) != 1 or named.suffix:
         return named
     folder = Path(str(resources.files("configs")))
-    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    shipped = {name: folder / f"{name}.yaml" for name in shipped_configs()}
     if named.name in shipped:
         return shipped[named.name]
     near = difflib.get_close_matches(named.name, shipped, n=1)
@@ -29,6 +29,17 @@ def find_pretrained(name: str) -> Path:
     """The folder of a model that comes with the software; ConfigError where there is none."""
     root = Path(str(resources.files("pretrained")))
     if not (root / name / "card.json").exists():
-        shipped = ", ".join(sorted(path.parent.name for path in root.glob("*/card.json")))
+        shipped = ", ".join(pretrained_models())
         raise ConfigError(f"no pretrained model {name}; there are: {shipped}")
     return root / name
+
+
+def shipped_configs() -> list[str]:
+    """The names of the configurations that come with the software."""
+    return sorted(path.stem for path in Path(str(resources.files("configs"))).glob("*.yaml"))
+
+
+def pretrained_models() -> list[str]:
+    """The names of the models that come with the software."""
+    root = Path(str(resources.files("pretrained")))
+    return sorted(path.parent.name for path in root.glob("*/card.json"))

@@ -32,6 +32,12 @@ class NothingUsableError(LdctError):
     exit_code = 3
 
 
+class GateFailedError(LdctError):
+    """A model did not pass its gate, and what it made is held back."""
+
+    exit_code = 5
+
+
 def attach_report(error: BaseException, report: Json) -> None:
     """Let an error that ends a run carry what had been done until then."""
     error.report = report  # type: ignore[attr-defined]

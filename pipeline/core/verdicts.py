@@ -6,6 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+#: The check that `ldct review stats --model` settles.
+READER_STUDY = "reader study"
+#: How the check begins that `ldct qualify --site` settles; the site follows.
+QUALIFIED_AT = "qualified at "
+#: Of a figure, unless its check says otherwise.
+DECIMALS = 2
+
 
 @dataclass(frozen=True)
 class Check:
@@ -51,6 +58,14 @@ class Check:
         """|bias_hu| <= limit_hu, which `spec` formats; what was not measured fails."""
         passed = bias_hu is not None and abs(bias_hu) <= limit_hu
         return cls(name, bias_hu, f"|bias| <= {limit_hu:{spec}}", passed)
+
+    @property
+    def outcome(self) -> str:
+        """The figure beside its limit, for people; of what has no figure, the limit alone."""
+        if self.figure is None:
+            return f"{self.name}: {self.limit}"
+        digits = DECIMALS if self.decimals is None else self.decimals
+        return f"{self.name}: {self.figure:.{digits}f}, {self.limit}"
 
     def to_dict(self) -> dict[str, Any]:
         """As report.json and the registry hold it: "check" is the name."""
@@ -106,8 +121,8 @@ class Verdict:
 
     @property
     def reasons(self) -> str:
-        """The failed checks with their limits, or how many passed."""
-        failed = "; ".join(f"{check.name}: {check.limit}" for check in self.failed)
+        """The failed checks, each figure beside the limit that it missed, or how many passed."""
+        failed = "; ".join(check.outcome for check in self.failed)
         return failed or f"all {len(self.checks)} checks passed"
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,17 +9,12 @@ from __future__ import annotations
 from pipeline.config.sections import DenoiseGate
 from pipeline.config.task_runs import GenerateRun, RestoreRun
 from pipeline.core.json_numbers import Figures
-from pipeline.core.verdicts import Check, Verdict
+from pipeline.core.verdicts import QUALIFIED_AT, READER_STUDY, Check, Verdict
 from pipeline.evaluation.aggregate import DenoisingOverall
 from pipeline.evaluation.generation import GenerationOverall
 from pipeline.evaluation.per_patient import difference
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationOverall
 from pipeline.evaluation.segmentation import SegmentationOverall
-
-#: The check that `ldct review stats --model` settles.
-READER_STUDY = "reader study"
-#: How the check begins that `ldct qualify --site` settles; the site follows.
-QUALIFIED_AT = "qualified at "
 
 
 def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:

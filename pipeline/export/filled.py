@@ -115,7 +115,7 @@ class FillRequest:
     def operation(self, card: ModelCard, region: LabelMap) -> Operation:
         """The operation for derived headers; another region, or search, is another operation."""
         request = {**self.to_dict(), **self.fill.facts(), "where": region.digest}
-        return Operation(
+        operation = Operation(
             label=f"{MADE_UP} {self.name} {card.name} v{card.version}",
             description=(
                 f"The region '{self.name}' was MADE UP by a generative neural network (latent "
@@ -129,6 +129,7 @@ class FillRequest:
             equipment_version=f"{card.version} sha256:{card.weights_sha256[:16]}",
             identity=f"{card.name}/{card.version}/{card.weights_sha256}/fill/{digest(request)}",
         )
+        return card.marked(operation)
 
 
 def _marked(path: Path, grid: LabelGrid) -> NDArray[np.bool_]:

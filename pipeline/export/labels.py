@@ -30,7 +30,7 @@ SEGMENTED = ("113076", "DCM", "Segmentation")
 
 def segmentation_by(card: ModelCard) -> Operation:
     """The operation of a segmentation model, as its DICOM objects state it."""
-    return Operation(
+    operation = Operation(
         label=f"AI SEGMENTED {card.name} v{card.version}",
         description=(
             f"Segmentation by neural network. Model {card.name} version {card.version}, weights "
@@ -42,6 +42,7 @@ def segmentation_by(card: ModelCard) -> Operation:
         equipment_version=f"{card.version} sha256:{card.weights_sha256[:16]}",
         identity=f"{card.name}/{card.version}/{card.weights_sha256}",
     )
+    return card.marked(operation)
 
 
 def require_form(form: str) -> str:

@@ -38,6 +38,8 @@ from pipeline.io.image_names import result_name
 from pipeline.io.volume_files import Air, read_padded
 from pipeline.io.volume_writer import write_image
 
+#: Of a row of report.json, "gate": the model did not pass it.
+FAILED = "failed"
 #: Slices that wait to be written while the next ones are computed: two batches.
 MAX_UNWRITTEN_SLICES = 8
 
@@ -77,6 +79,14 @@ class Exported(NamedTuple):
     report: ExportReport | None
     refusals: list[Refusal]
     skipped: str = ""
+
+    def marked(self, missed: str) -> Exported:
+        """The same, marked as by a model that did not pass its gate. missed: the limits that it
+        misses; "" where it passed."""
+        if self.report is None or not missed:
+            return self
+        report = self.report.warned([f"the model did not pass its gate: {missed}"])
+        return self._replace(report=report.with_details(gate=FAILED))
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,23 @@ def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:
     if physics.photons_per_ray is None:
         noise += f" ({scan.photons_per_ray:.3g} measured, {scan.measured_noise_hu:.1f} HU of noise)"
     return Operation(
-        label=f"SIMULATED {physics.dose_fraction:.0%} DOSE",
-        description=(
-            f"Simulated at dose fraction {physics.dose_fraction:g} by noise insertion (Yu et al. "
-            f"2012), {noise}, seed {seed}. Not for diagnosis."
-        ),
+        label=low_dose_label(physics),
+        description=f"{low_dose_description(physics, noise)}, seed {seed}. Not for diagnosis.",
         code=DOSE_SIMULATED,
         equipment="dose simulation",
         equipment_version=VERSION,
         identity=f"{physics!r}/{seed}",
+    )
+
+
+def low_dose_label(physics: LowDoseCT) -> str:
+    """How the series description of a simulated image begins."""
+    return f"SIMULATED {physics.dose_fraction:.0%} DOSE"
+
+
+def low_dose_description(physics: LowDoseCT, noise: str) -> str:
+    """What was done, as text for a header, to which the draw is added. noise: how it was set."""
+    return (
+        f"Simulated at dose fraction {physics.dose_fraction:g} by noise insertion (Yu et al. "
+        f"2012), {noise}"
     )

@@ -36,7 +36,7 @@ def test_what_a_registry_holds_is_read_and_written_without_a_change() -> None:
     verdict = Verdict.from_dict(RECORDED)
     assert not verdict.passed
     assert [check.name for check in verdict.failed] == ["HU bias in bone"]
-    assert verdict.reasons == "HU bias in bone: |bias| <= 2.0"
+    assert verdict.reasons == "HU bias in bone: -3.00, |bias| <= 2.0"
     assert verdict.checks[3].interval == (0.05, 0.15)
     assert verdict.to_dict() == RECORDED
 

@@ -20,11 +20,11 @@ from flows.cli.app import app
 from flows.runtime.progress import StageProgress
 from flows.tracking.qualification import record_qualification
 from flows.tracking.registry import Registry
-from flows.tracking.waiting_gate import settled
 from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.core.verdicts import QUALIFIED_AT, READER_STUDY
 from pipeline.core.volume import Volume
 from pipeline.evaluation.contrast_table import TableRequest
-from pipeline.evaluation.gates import QUALIFIED_AT, READER_STUDY, judge_denoising
+from pipeline.evaluation.gates import judge_denoising
 from pipeline.evaluation.qualification import Qualification, QualifyRequest, qualify
 from pipeline.models.adapters.base import Identity
 from pipeline.models.adapters.card import LoadedModel, ModelCard
@@ -205,8 +205,8 @@ def test_a_gate_that_waits_for_a_site_lets_serve_once_it_passed(
     assert row.qualified == {site: outcome}
     local = registry.client.download_artifacts(version.run_id, f"qualification-{site}.json")
     assert json.loads(Path(local).read_text())["digest"] == unchanged.digest
-    checks = settled(registry.recorded(version).verdict.checks, version.tags)
-    assert [check.passed for check in checks] == [True, serves]
+    verdict = registry.recorded(version).verdict_by(version.tags)
+    assert [check.passed for check in verdict.checks] == [True, serves]
 
 
 def test_a_run_that_asks_for_a_site_waits_for_it():

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from conftest import Ended
+from helpers.figures_again import bias_hu, psnr_db, source_of, volume_hu
 from helpers.flows import identity_config, register
 from helpers.reports import assert_as_documented
 
@@ -63,7 +64,7 @@ def test_main_job_goes_the_whole_way(
     out = tmp_path / "out"
     settings = [*SETTINGS, "--set", "data.split.validation=0.3"]
     ended = ldct("run", CONFIG, "--data", phantom_patients, "--out", out, "--json", *settings)
-    assert ended.code == 0, ended.err
+    assert ended.code == endings.GATE_FAILED, ended.err  # so short a training passes no gate
     report = ended.json
     assert report == json.loads((out / "report.json").read_text())
     assert_as_documented(report)
@@ -100,7 +101,7 @@ def test_main_job_goes_the_whole_way(
         "evaluate demo on 1 series",
         f"register {report['model']['name']}",
         f"load {report['model']['uri']}",
-        f"apply {report['model']['name']}-v1 to {key}",
+        f"apply {report['model']['name']}-v1-gate-failed to {key}",
         "report of demo",
     }
     assert "demo on 3 series" in {run.name for run in asyncio.run(flow_runs())}
@@ -108,7 +109,10 @@ def test_main_job_goes_the_whole_way(
     assert 'split: {"patients": {' in logged
     assert 'register: {"model": "models:/' in logged
     assert '"stage": "degrade", "outcome": "done"' in logged
-    assert_no_identity(phantom_patients, [out, tmp_path / "mlruns"], ended, except_in=folder.parent)
+    assert_marked_as_failed(report, ended, folder)
+    assert_figures_are_those_of_the_files(report, out, phantom_patients)
+    for_the_pacs = [folder.parent, out / "low-dose"]
+    assert_no_identity(phantom_patients, [out, tmp_path / "mlruns"], ended, except_in=for_the_pacs)
 
 
 def assert_ranked_by(run: Any, report: dict, client: Any) -> None:
@@ -118,8 +122,8 @@ def assert_ranked_by(run: Any, report: dict, client: Any) -> None:
     for figure in ("psnr", "ssim", "rmse_hu"):
         name = f"test.soft_tissue.output.{figure}"
         assert metrics[name] == pytest.approx(window["output"][figure])
-    for tissue, bias_hu in overall["hu_bias"]["output"].items():
-        assert metrics.get(f"test.bias_hu.{tissue}") == pytest.approx(bias_hu)
+    for tissue, bias in overall["hu_bias"]["output"].items():
+        assert metrics.get(f"test.bias_hu.{tissue}") == pytest.approx(bias)
     data = {each.dataset.name: each for each in run.inputs.dataset_inputs}
     split = report["split"]
     for side, found in data.items():
@@ -136,6 +140,44 @@ def assert_ranked_by(run: Any, report: dict, client: Any) -> None:
     files = {each.path for each in client.list_artifacts(run.info.run_id)}
     shown = {"report.html", "overview.png", "model-card.md", "environment.txt", "config.yaml"}
     assert shown <= files
+
+
+def assert_marked_as_failed(report: dict, ended: Ended, folder: Path) -> None:
+    """The terminal's last line, the report, the folder and every header say the same."""
+    last = ended.err.strip().splitlines()[-1]
+    failed = [check for check in report["gate"]["checks"] if not check["passed"]]
+    assert failed
+    for check in failed:
+        assert f"{check['check']}: {check['figure']:.2f}, {check['limit']}" in last
+    assert last.startswith("ldct: gate failed: ")
+    (row,) = report["exported"]
+    assert row["gate"] == "failed"
+    assert any("did not pass its gate" in warning for warning in row["warnings"])
+    assert folder.name.endswith("-gate-failed")
+    header = pydicom.dcmread(next(folder.glob("*.dcm")))
+    assert "GATE FAILED" in header.SeriesDescription
+    assert f"did not pass its gate ({failed[0]['check']}" in header.DerivationDescription
+
+
+def assert_figures_are_those_of_the_files(report: dict, out: Path, source: Path) -> None:
+    """PSNR and bias of input and output, as pydicom reads them; stored values are whole HU."""
+    (row,) = report["low_dose"]
+    patient = report["metrics"]["patients"][report["exported"][0]["patient"]]
+    assert patient["slices"] == len(list((out / row["input"]["folder"]).glob("*.dcm")))
+    first = pydicom.dcmread(next((out / row["input"]["folder"]).glob("*.dcm")))
+    assert first.SeriesDescription.startswith("SIMULATED 25% DOSE")
+    target_hu = volume_hu(source_of(out / row["input"]["folder"], source))
+    for kind in ("input", "output"):
+        image_hu = volume_hu(out / row[kind]["folder"])
+        for window in patient["windows"].values():
+            again = psnr_db(image_hu, target_hu, window["centre_hu"], window["width_hu"])
+            assert again == pytest.approx(window[kind]["psnr"], abs=0.02)
+        for tissue, reported in patient["hu_bias"][kind].items():
+            if reported is not None:
+                assert bias_hu(image_hu, target_hu, tissue) == pytest.approx(reported, abs=0.1)
+    output = pydicom.dcmread(next((out / row["output"]["folder"]).glob("*.dcm")))
+    assert output.SeriesDescription.startswith("SIMULATED 25% DOSE AI DENOISED redcnn-demo v1")
+    assert report["model"]["weights_sha256"] in output.DerivationDescription
 
 
 def assert_exported_as_the_registered_model_says(report: dict, folder: Path, source: Path) -> None:
@@ -196,7 +238,9 @@ def dciodvfy(program: str, file: Path) -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
-def assert_no_identity(source: Path, folders: list[Path], ended: Ended, *, except_in: Path) -> None:
+def assert_no_identity(
+    source: Path, folders: list[Path], ended: Ended, *, except_in: list[Path]
+) -> None:
     """No name, ID, birth date or UID of the source anywhere but in the series for the PACS."""
     words = set()
     for file in source.rglob("*.dcm"):
@@ -208,7 +252,7 @@ def assert_no_identity(source: Path, folders: list[Path], ended: Ended, *, excep
         path
         for folder in folders
         for path in folder.rglob("*")
-        if path.is_file() and except_in not in path.parents
+        if path.is_file() and not {*except_in} & {*path.parents}
     ]
     assert kept
     for path in kept:
@@ -222,12 +266,17 @@ def test_a_run_with_the_same_out_goes_on_from_its_checkpoint(
 ) -> None:
     arguments = ("run", CONFIG, "--data", phantom_patients, "--out", tmp_path / "out", "--json")
     first = ldct(*arguments, *SETTINGS).json
-    again = ldct(*arguments, *SETTINGS).json
+    held = ldct(*arguments, *SETTINGS, "--hold-on-failed-gate")
+    assert held.code == endings.GATE_FAILED
+    again = held.json
     # The same weights are no second version.
     assert again["model"]["version"] == first["model"]["version"]
     assert again["model"]["weights_sha256"] == first["model"]["weights_sha256"]
     assert again["metrics"] == first["metrics"]
     assert not [row for row in again["series"] if row["new"]]
+    assert [row["series"] for row in again["held"]] == [row["series"] for row in first["exported"]]
+    assert "`ldct apply redcnn-demo/1` exports it" in again["held"][0]["reason"]
+    assert (again["exported"], "low_dose" in again) == ([], False)
 
 
 def test_stages_by_their_own_commands(
@@ -236,7 +285,7 @@ def test_stages_by_their_own_commands(
     store = tmp_path / "store"
     assert len(ldct("ingest", phantom_patients, "--store", store, "--json").json["series"]) == 3
     trained = ldct("train", CONFIG, "--store", store, "--json", *SETTINGS)
-    assert trained.code == 0, trained.err
+    assert trained.code == endings.GATE_FAILED, trained.err
     name = trained.json["model"]["name"]
 
     figures = ldct("evaluate", f"{name}/1", "--store", store, "--json").json
@@ -361,6 +410,27 @@ def test_identity_model_leaves_a_real_series_unchanged(
     assert np.abs(after.image_hu - before.image_hu).max() <= 0.5
     np.testing.assert_array_equal(after.valid, before.valid)
     np.testing.assert_array_equal(after.affine_lps, before.affine_lps)
+
+
+def test_a_version_that_did_not_pass_its_gate_is_marked_or_held(
+    ldct: Callable[..., Ended], test_data: Path, tmp_path: Path
+) -> None:
+    some_slices(test_data / "ct" / "chest-ge-lidc0001", tmp_path / "in", 2)
+    (tmp_path / "in" / "broken.dcm").write_bytes(b"no DICOM")
+    uri = register(identity_config(), passed=False).uri
+    apply = ("apply", uri, tmp_path / "in", "--out", tmp_path / "out")
+    held = ldct(*apply, "--hold-on-failed-gate", "--json")
+    assert (held.code, held.json["error"]["code"]) == (5, 5)
+    assert "gain: 10.00, >= 1.0" in held.err
+    assert not list((tmp_path / "out").rglob("*.dcm"))
+    marked = ldct(*apply)
+    assert marked.code == 5, "before 4, a file in quarantine"
+    assert marked.err.strip().splitlines()[-1] == "ldct: gate failed: gain: 10.00, >= 1.0"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [row["gate"] for row in report["exported"]] == ["failed"]
+    assert [row["file"] for row in report["quarantined"]] == ["broken.dcm"]
+    folder = tmp_path / "out" / report["exported"][0]["folder"]
+    assert ldct("check", folder, "--source", tmp_path / "in").code == 0
 
 
 def test_a_strength_is_told_wherever_the_result_goes(

@@ -281,14 +281,15 @@ SETTINGS = [
 @pytest.mark.slow
 def test_ldct_run_in_the_middle_of_training(phantom_patients: Path, tmp_path: Path) -> None:
     unbroken = run(phantom_patients, tmp_path / "unbroken")
-    unbroken.wait(300)
+    code = unbroken.wait(300)
+    assert code in (0, 5)  # so short a training may fail its gate
     killed = run(phantom_patients, tmp_path / "killed")
     wait_for_checkpoint(tmp_path / "killed")
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "report.json").exists()
     resumed = run(phantom_patients, tmp_path / "killed")
-    assert resumed.wait(300) == 0
+    assert resumed.wait(300) == code
     models = [
         json.loads((tmp_path / name / "report.json").read_text())["model"]
         for name in ("unbroken", "killed")

@@ -439,11 +439,11 @@ def quarantining(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 
-    def run(*command: object) -> dict[str, Any]:
+    def run(*command: object, code: int = 4) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["ldct", *map(str, command), "--json"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        assert ended.value.code == 4
+        assert ended.value.code == code
         return json.loads(capfd.readouterr().out)
 
     return run
@@ -463,7 +463,7 @@ def test_one_command_goes_the_published_way(
     mayo_tree: Path, tmp_path: Path, quarantining: Callable[..., dict[str, Any]]
 ) -> None:
     settings = [part for setting in TINY for part in ("--set", setting)]
-    report = quarantining("run", CONFIG, "--data", mayo_tree, "--out", "out", *settings)
+    report = quarantining("run", CONFIG, "--data", mayo_tree, "--out", "out", *settings, code=5)
 
     assert {r["reason"] for r in report["quarantined"]} == {
         "no low-dose partner: the patient has no such series"

@@ -18,8 +18,8 @@ from flows.cli.app import app
 from flows.tracking.reader_study import ARTIFACT, record_study
 from flows.tracking.registry import Registry
 from pipeline.core.errors import ConfigError
+from pipeline.core.verdicts import READER_STUDY
 from pipeline.dicom.read.volume import read_volume
-from pipeline.evaluation.gates import READER_STUDY
 from pipeline.review.planes_geometry import ROWS as CORONAL
 from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
 from pipeline.review.worklist import LABELS, collect

@@ -41,6 +41,12 @@ def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
         table.add_column(overflow="fold")  # a path cut short is no path
     for row in report["exported"]:
         table.add_row("derived", str(out / row["folder"]), "open the folder in a viewer")
+    for row in report.get("low_dose", ()):
+        for kind in ("input", "output"):
+            if kind in row:
+                table.add_row(f"low dose, {kind}", str(out / row[kind]["folder"]), "")
+    for row in report.get("held", ())[:1]:
+        table.add_row("held", f"{len(report['held'])} series", row["reason"])
     table.add_row("report", str(out / "report.html"), "open it in a browser")
     table.add_row("figures", str(out / "report.json"), "")
     table.add_row(
@@ -93,7 +99,7 @@ def model_line(model: Json, gate: Json) -> None:
     partly = "" if strength == 1 else f" at strength {strength:g}"
     out_console.print(f"Model {model['name']} version {model['version']}{partly}{alias} {outcome}.")
     for check in verdict.failed:
-        out_console.print(f"  {check.name}: {_figure(check)}, {check.limit}")
+        out_console.print(f"  {check.outcome}", markup=False)
 
 
 def applied_table(report: Json, out: Path) -> None:

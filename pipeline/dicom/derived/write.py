@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
@@ -77,6 +77,26 @@ class Operation:
     equipment_version: str
     identity: str
     product: str = ""
+
+
+#: How the label ends, and file names, where the model did not pass its gate.
+GATE_FAILED = "GATE FAILED"
+#: Of the description, for the limits that it missed.
+MAX_MISSED_CHARACTERS = 160
+
+
+def gate_failed(operation: Operation, missed: str) -> Operation:
+    """The same by a model that did not pass its gate: another operation, whose label and
+    description say so. missed: the limits, as people read them."""
+    if len(missed) > MAX_MISSED_CHARACTERS:
+        missed = f"{missed[: MAX_MISSED_CHARACTERS - 3]}..."
+    missed = missed.encode("ascii", "replace").decode("ascii")
+    return replace(
+        operation,
+        label=f"{operation.label} {GATE_FAILED}",
+        description=f"The model did not pass its gate ({missed}). {operation.description}",
+        identity=f"{operation.identity}/{GATE_FAILED}",
+    )
 
 
 #: How the label begins where a generative model filled in a part, which may have been padding.

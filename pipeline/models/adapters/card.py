@@ -9,7 +9,8 @@ from pipeline.config.dose import DoseChoice, DoseRequest
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
-from pipeline.dicom.derived.write import DENOISED, Operation
+from pipeline.core.verdicts import Verdict
+from pipeline.dicom.derived.write import DENOISED, Operation, gate_failed
 
 if TYPE_CHECKING:  # a card alone needs no torch
     from pipeline.models.adapters.base import ModelAdapter
@@ -25,10 +26,10 @@ DIGESTS = "digests.json"
 class ModelCard:
     """Which model, at which strength: what a derived series records.
 
-    dose: how much dose it is to make up for; None for a model that is not
-    dose-conditioned.
-    seen: what its training saw, by pipeline.inference.traits; None where it was not recorded.
-    uncertainty: how far its voxels may be off; None where that was not calibrated.
+    dose: how much dose it is to make up for; None for a model that is not dose-conditioned. seen:
+    what its training saw, by pipeline.inference.traits; None where it was not recorded.
+    uncertainty: how far its voxels may be off; None where that was not calibrated. gate: the
+    verdict on the version as it is now; None for one that comes with the software.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelCard:
     dose: DoseRequest | None = None
     seen: dict[str, Any] | None = field(default=None, repr=False)
     uncertainty: Calibration | None = field(default=None, repr=False)
+    gate: Verdict | None = field(default=None, repr=False)
 
     @property
     def uri(self) -> str:
@@ -49,9 +51,24 @@ class ModelCard:
 
     @property
     def slug(self) -> str:
-        """A folder's name that differs between models and strengths."""
+        """A folder's name that differs between models and strengths, and says where the model did
+        not pass its gate."""
         asked = self.dose.slug if self.dose else ""
-        return f"{self.name}-v{self.version}{asked}{self._partly('-strength{:g}')}"
+        passed = "-gate-failed" if self.missed else ""
+        return f"{self.name}-v{self.version}{asked}{self._partly('-strength{:g}')}{passed}"
+
+    @property
+    def missed(self) -> str:
+        """The limits of its gate that the version misses, with its figures; "" where it passed."""
+        return "" if self.gate is None or self.gate.passed else self.gate.reasons
+
+    def gate_facts(self) -> dict[str, Any]:
+        """The verdict as reports have it; {} where there is none."""
+        return {} if self.gate is None else {"gate": self.gate.to_dict()}
+
+    def marked(self, operation: Operation) -> Operation:
+        """What this model did; marked where the version did not pass its gate."""
+        return gate_failed(operation, self.missed) if self.missed else operation
 
     def operation(self, choice: DoseChoice | None = None) -> Operation:
         """What a derived series' header says was done to it, and by which model.
@@ -65,7 +82,7 @@ class ModelCard:
         ratio = f"{choice.dose_ratio:g}" if choice else ""
         mixed += f" As if scanned at {ratio} times the dose ({choice.why})." if choice else ""
         at = f" DOSE X{ratio}" if choice else ""
-        return Operation(
+        operation = Operation(
             label=f"AI DENOISED {self.name} v{self.version}{at}{self._partly(' STRENGTH {:g}')}",
             description=(
                 f"Noise reduction by neural network. Model {self.name} version {self.version}, "
@@ -78,6 +95,7 @@ class ModelCard:
             identity=f"{self.name}/{self.version}/{self.weights_sha256}"
             f"{f'/dose{ratio}' if choice else ''}{self._partly('/{:g}')}",
         )
+        return self.marked(operation)
 
     def _partly(self, text: str) -> str:
         """`text` with the strength filled in; empty at full strength."""

@@ -201,7 +201,9 @@ def test_retraining_evaluates_registers_and_skips_what_it_knows(tmp_path):
     path = hospital(tmp_path, retrain=retrain)
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
-    assert scheduled.retrain(str(path), return_state=True).is_completed()
+    first = scheduled.retrain(str(path), return_state=True)
+    assert (first.type, first.name) == (StateType.COMPLETED, "Gate failed")
+    assert "PSNR gain in window" in first.message
     (version,) = Registry.default().list()
     assert version.gate == "failed"  # one iteration denoises nothing: no champion of it
     assert version.aliases == []
