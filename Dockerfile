@@ -12,7 +12,7 @@ ARG TORCH_INDEX=cpu
 # Volumes take their owner from these folders: the user that the programs run as.
 RUN useradd --create-home --uid 1000 ldct \
     && install --directory --owner ldct --group ldct --mode 700 \
-        /home/ldct/.config /home/ldct/.config/ldct /home/ldct/artifacts /var/lib/ldct
+        /home/ldct/.config /home/ldct/.config/ldct /home/ldct/.prefect /home/ldct/artifacts /var/lib/ldct
 WORKDIR /opt/ldct
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --no-deps --require-hashes \

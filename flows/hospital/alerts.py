@@ -35,7 +35,7 @@ _WHAT = {
     "dead": "series failed for good: `ldct status`, then `ldct retry`",
     "held": "series are unlike the model's training data and held: `ldct pacs release`",
     "unmatched": "received series match no rule: look at `unmatched` in the work folder",
-    "failed": "day on which the job failed: see `ldct status` and the log's event `job`",
+    "failed": "day on which the job failed, or none ended well: `ldct status`, and the log's `job`",
 }
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import anyio
 from prefect import serve
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.server.schemas.schedules import CronSchedule
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
@@ -99,14 +102,38 @@ def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> No
     metrics: where /metrics and /health are answered, see flows.hospital.watched.
     """
     schedule = required(settings.schedule)
+    forgotten = configured() is None and running() is None and not _leases().exists()
     with prefect_server() as api:
         with get_client(sync_client=True) as client:
             client.upsert_global_concurrency_limit_by_name(scheduled.GPU, schedule.gpu_slots)
         jobs = deployments(hospital, schedule)
         ids = {job: made.apply() for job, made in zip(schedule.times(), jobs, strict=True)}
-        watch = ScheduleWatch(settings, api, ids)
+        if forgotten:
+            _free_slots(ids.values())
+        watch = ScheduleWatch(settings, api, ids, _nightly_every(schedule))
         with watched(watch, metrics), alerting(settings, watch.registry, watch.conditions):
             serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
+
+
+def _leases() -> Path:
+    return Path(PREFECT_HOME.value()) / "concurrency_leases"
+
+
+def _free_slots(deployments: Iterable[UUID]) -> None:
+    """Give back what runs held when a server of ours was killed that kept in memory who holds what,
+    as before LEASES: nobody else would, and the jobs would be skipped for ever."""
+    with get_client(sync_client=True) as client:
+        limits = [client.read_deployment(each).global_concurrency_limit for each in deployments]
+        for name in (scheduled.GPU, *(limit.name for limit in limits if limit)):
+            client.update_global_concurrency_limit(
+                name, GlobalConcurrencyLimitUpdate(active_slots=0)
+            )
+
+
+def _nightly_every(schedule: Schedule) -> timedelta:
+    """The longest time between the next nights, a day without any."""
+    nights = [datetime.fromisoformat(at) for at in next_run_times(schedule).get("nightly", [])]
+    return max((later - one for one, later in pairwise(nights)), default=timedelta(days=1))
 
 
 @contextmanager

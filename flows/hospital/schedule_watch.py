@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
@@ -26,6 +26,7 @@ from pipeline.pacs.hospital_config import Pacs
 
 #: As Prefect has it while a process asks for a deployment's runs: within the last minute.
 READY = "READY"
+NIGHTLY = "nightly"
 _SUCCEEDED = (StateType.COMPLETED,)
 _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED)
 
@@ -41,15 +42,20 @@ class JobRecord:
 
 @dataclass
 class ScheduleWatch(Part):
-    """Asks Prefect of the jobs of one hospital. deployments: their ids by job."""
+    """Asks Prefect of the jobs of one hospital. deployments: their ids by job.
+
+    nightly_every: the longest time between two nights.
+    """
 
     settings: Pacs
     api: Api
     deployments: Mapping[str, UUID]
+    nightly_every: timedelta = timedelta(days=1)
     name: str = "schedule"
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
+        self.began = datetime.now(UTC)
         self.registry.register(LedgerFigures(self.settings.work))
         self.registry.register(_JobFigures(self))
 
@@ -68,10 +74,22 @@ class ScheduleWatch(Part):
         return [self._record(job, own) for job, own in self.deployments.items()]
 
     def conditions(self) -> list[Condition]:
-        """Of each job, whether its last run failed; none where Prefect does not answer."""
+        """Of each job, whether its last run failed, and of the night whether it is missing.
+
+        None where Prefect does not answer.
+        """
         with suppress(httpx.HTTPError, PrefectException):
-            return [failed_job(one.job, one.failed) for one in self.records()]
+            return [
+                failed_job(one.job, one.failed or self._missing_since(one))
+                for one in self.records()
+            ]
         return []
+
+    def _missing_since(self, record: JobRecord) -> datetime | None:
+        """Now, where no night has ended well for two nights, as when one hangs; else None."""
+        now = datetime.now(UTC)
+        is_late = now - (record.succeeded or self.began) > 2 * self.nightly_every
+        return now if record.job == NIGHTLY and is_late else None
 
     def _jobs_not_looked_for(self) -> list[str]:
         with temporary_settings(self.api.settings), get_client(sync_client=True) as client:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from flows.runtime import run_with_parent
 
+#: Keeps who holds which concurrency slot, and until when, in `concurrency_leases` of PREFECT_HOME.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+
 
 @dataclass(frozen=True)
 class PrefectServer:
@@ -42,6 +45,8 @@ class PrefectServer:
         asked = {
             "PREFECT_SERVER_API_AUTH_STRING": auth,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{host}:{port}",
+            # In memory, who holds what is forgotten at the end, and a slot is held for ever.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         }
         script = str(Path(run_with_parent.__file__).absolute())
         process = subprocess.Popen(

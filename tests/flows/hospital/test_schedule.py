@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from helpers.images import run_data, tiny_store, tiny_train
 from helpers.pacs import series_of, write_ct
+from helpers.schedule import DAILY, hospital, nightly_job, pending, slots_held
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Deployment, StateType
 from prefect.deployments.runner import RunnerDeployment
@@ -40,20 +41,6 @@ from pipeline.pacs.hospital_config import load_pacs
 from pipeline.pacs.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
-DAILY = "30 2 * * *"
-
-
-def hospital(folder: Path, **schedule: Any) -> Path:
-    path = folder / "hospital.yaml"
-    described = {
-        "model": "identity@champion",
-        "work": str(folder / "work"),
-        "rules": [{"name": "any"}],
-        "send": {"dimse": {"host": "127.0.0.1", "port": 1, "called": "X"}},
-        "schedule": {"time_zone": "Europe/Zurich", **schedule},
-    }
-    path.write_text(yaml.safe_dump(described, sort_keys=False))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -96,15 +83,6 @@ def test_the_command_shows_the_times(ldct, tmp_path):
         (tmp_path / "hospital.yaml").read_text().partition("schedule:")[0]
     )
     assert "does not say when" in ldct("schedule", tmp_path / "hospital.yaml").err
-
-
-def nightly_job(path: Path) -> tuple[RunnerDeployment, Deployment]:
-    """The nightly job of a hospital, without its times: the test says when."""
-    (job,) = deployments(path, Schedule(time_zone="UTC", retry=None))
-    job.schedules = []
-    with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(scheduled.GPU, 1)
-        return job, client.read_deployment(job.apply())
 
 
 def missed(deployment: Deployment, hours: list[int]) -> None:
@@ -261,6 +239,21 @@ def test_a_server_of_its_own_runs_jobs_and_takes_them_from_nobody_else(tmp_path,
                 assert PREFECT_API_URL.value() == api.url
     assert not api.answers()
     assert not list(tmp_path.glob("prefect/*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_configured", "own_registry")
+def test_a_slot_of_a_run_that_died_with_the_server_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION", "30")
+    with prefect_server():
+        _, deployment = nightly_job(hospital(tmp_path, nightly=DAILY))
+        pending(deployment)
+    with prefect_server():
+        assert slots_held(deployment) == 1
+        until = time.monotonic() + 120
+        while slots_held(deployment):
+            assert time.monotonic() < until, "the job is skipped for ever"
+            time.sleep(1)
 
 
 @pytest.mark.usefixtures("nothing_configured")
