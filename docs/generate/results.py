@@ -51,14 +51,19 @@ def result_pages(folder: Path = RESULTS) -> dict[str, str]:
 
 def _titled(table: Path) -> str:
     text = table.read_text(encoding="utf-8")
-    return text if text.startswith("# ") else f"# {TITLES[table.stem]}\n\n{text}"
+    return text if text.startswith("# ") else f"# {_title(table)}\n\n{text}"
+
+
+def _title(table: Path) -> str:
+    """As TITLES has it; of a table that it lacks, its file's name."""
+    return TITLES.get(table.stem, table.stem.replace("_", " ").capitalize())
 
 
 def _row(table: Path) -> str:
     machine = _machine(table.with_suffix(".json"))
     shown = [str(machine.get(key, "")) for key in ("processor", "precision")]
     script = SCRIPTS.get(table.stem, table.stem)
-    title = f"[{TITLES[table.stem]}]({table.name})"
+    title = f"[{_title(table)}]({table.name})"
     return f"| {title} | `benchmarks/{script}.py` | {shown[0]} | {shown[1]} |\n"
 
 
