@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.datasets import tags_of_run
 from flows.tracking.mlflow_run import TrackedRun
-from flows.tracking.model_files import FILES, FOLDER, log_model, write_files
+from flows.tracking.model_files import FILES, FOLDER, log_model, model_id_of, write_files
 from flows.tracking.registry import Registry, made_by_another
 from flows.tracking.versions import Recorded, card_of
 from pipeline.config.names import digest
@@ -25,6 +25,7 @@ from pipeline.report.model_card import CardFacts, model_card
 from pipeline.store.published_splits import TRAIN
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.stable_metrics import Metrics
     from pipeline.models.adapters.base import ModelAdapter
 
 #: On a version: which training made it, by a name drawn for its folder.
@@ -72,12 +73,18 @@ def register(registry: Registry, run: TrackedRun, new: NewVersion) -> ModelCard:
         if version is None:
             model_id = _store(run, new, folder, weights_sha256)
             version = _new_version(registry, run, new, model_id, weights_sha256)
-        elif version.aliases:
-            run.log_version(version)
-            return replace(card_of(version), gate=new.verdict)
+        else:
+            run.log_test(_metrics(new), model_id_of(version))
     run.log_version(version)
-    registry.give_alias(registry.client, version, passed=new.verdict.passed)
+    if not version.aliases:  # a version that was there already may have its own
+        registry.give_alias(registry.client, version, passed=new.verdict.passed)
     return replace(card_of(version), gate=new.verdict)
+
+
+def _metrics(new: NewVersion) -> Metrics:
+    from pipeline.tasks.base import task_of  # all stages: a look-up needs them not
+
+    return task_of(new.config).metrics(new.figures)
 
 
 def _registered(registry: Registry, new: NewVersion, weights_sha256: str) -> ModelVersion | None:
@@ -95,15 +102,13 @@ def _registered(registry: Registry, new: NewVersion, weights_sha256: str) -> Mod
 
 def _store(run: TrackedRun, new: NewVersion, folder: Path, weights_sha256: str) -> str:
     """The files and figures of a model; returns its ID in MLflow."""
-    from pipeline.tasks.base import task_of  # all stages: a look-up needs them not
-
     digests = {"weights_sha256": weights_sha256, "config_digest": new.config_digest}
     recorded = Recorded(new.figures.to_dict(), new.verdict)
     write_files(folder, digests=digests, recorded=recorded, seen=new.seen)
     model, task = new.model, new.config.task
     shapes = {"input": list(model.input_shape), "output": list(model.output_shape)}
     model_id = log_model(run, folder, new.name, {"task": task, **shapes})
-    run.log_test(task_of(new.config).metrics(new.figures), model_id)
+    run.log_test(_metrics(new), model_id)
     run.client.log_artifact(run.run_id, str(folder / CONFIG))
     run.log_environment()
     return model_id
@@ -115,8 +120,7 @@ def _new_version(
     """A version of the model, which is made where it is the first, of a stored MLflow model."""
     from pipeline.tasks.base import task_of
 
-    task, client = task_of(new.config), registry.client
-    headline = task.headline(new.figures)
+    client, headline = registry.client, task_of(new.config).headline(new.figures)
     about = {
         **tags_of_run(new.config, run.sides.get(TRAIN)),
         "parameters": str(sum(p.numel() for p in new.model.network.parameters())),
@@ -125,8 +129,9 @@ def _new_version(
         "config_digest": new.config_digest,
         "data_digest": new.data_digest,
     }
-    data, metrics = [side.line for side in run.sides.values()], task.metrics(new.figures)
-    card = model_card(CardFacts(new.name, headline["text"], about, data, metrics, new.verdict))
+    data = [side.line for side in run.sides.values()]
+    facts = CardFacts(new.name, headline["text"], about, data, _metrics(new), new.verdict)
+    card = model_card(facts)
     run.log_card(card)
     tags = {
         **about,

@@ -63,6 +63,11 @@ def test_what_a_killed_run_registered_is_taken_by_the_run_that_goes_on():
     config = identity_config()
     made = [register(config, training=name).version for name in ("one", "one", "one")]
     assert made == [1, 1, 1]
+    client = Registry.default().client
+    runs = client.search_runs([client.get_experiment_by_name(config.name).experiment_id])
+    assert len(runs) == 3
+    assert {run.data.metrics["test.soft_tissue.output.psnr"] for run in runs} == {30}
+    assert {run.data.tags["version"] for run in runs} == {"1"}
     # The same weights, and not by the same training.
     assert register(config, training="another").version == 2
     rows = sorted(Registry.default().list(), key=lambda row: row.version)
