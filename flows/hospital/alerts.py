@@ -32,10 +32,10 @@ from pipeline.pacs.work_item import State
 #: How many ids a message lists.
 MAX_IDS = 20
 _WHAT = {
-    "dead": "series failed for good: `ldct status`, then `ldct retry`",
-    "held": "series are unlike the model's training data and held: `ldct pacs release`",
-    "unmatched": "received series match no rule: look at `unmatched` in the work folder",
-    "failed": "day on which the job failed, or none ended well: `ldct status`, and the log's `job`",
+    "dead": "{} series failed for good: `ldct status`, then `ldct retry`",
+    "held": "{} series are unlike the model's training data and held: `ldct pacs release`",
+    "unmatched": "{} received series match no rule: look at `unmatched` in the work folder",
+    "failed": "a run failed, or none ended well: `ldct status`, and the log's event `job`",
 }
 
 
@@ -67,7 +67,7 @@ class Condition:
         """What a message says of it."""
         if not self.items:
             return f"{self.name}: over"
-        return f"{self.name}: {len(self.items)} {_WHAT[self.kind]}"
+        return f"{self.name}: {_WHAT[self.kind].format(len(self.items))}"
 
 
 def failed_job(job: str, failed: datetime | None) -> Condition:

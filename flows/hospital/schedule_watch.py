@@ -27,6 +27,8 @@ from pipeline.pacs.hospital_config import Pacs
 #: As Prefect has it while a process asks for a deployment's runs: within the last minute.
 READY = "READY"
 NIGHTLY = "nightly"
+#: How much longer than two nights none may have ended well.
+GRACE = timedelta(hours=1)
 _SUCCEEDED = (StateType.COMPLETED,)
 _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED)
 
@@ -88,7 +90,7 @@ class ScheduleWatch(Part):
     def _missing_since(self, record: JobRecord) -> datetime | None:
         """Now, where no night has ended well for two nights, as when one hangs; else None."""
         now = datetime.now(UTC)
-        is_late = now - (record.succeeded or self.began) > 2 * self.nightly_every
+        is_late = now - (record.succeeded or self.began) > 2 * self.nightly_every + GRACE
         return now if record.job == NIGHTLY and is_late else None
 
     def _jobs_not_looked_for(self) -> list[str]:

@@ -94,7 +94,8 @@ def test_a_night_that_failed_is_news_once_a_day(tmp_path):
         ended[0] = datetime(2026, 11, 28, 2, tzinfo=UTC)  # another run of the day
         watch.look()
         assert len(server.taken) == 1
-        assert "failed nightly: 1 day" in server.taken[0][2]["text"]
+        assert "failed nightly: a run failed" in server.taken[0][2]["text"]
+        assert "2026-11-28" in server.taken[0][2]["text"]
         ended[0] = datetime(2026, 11, 29, 1, tzinfo=UTC)
         watch.look()
         ended[0] = None  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from flows.hospital import deployments as served
 from flows.hospital import local_server
 from flows.hospital.alerts import failed_job
-from flows.hospital.schedule_watch import ScheduleWatch
+from flows.hospital.schedule_watch import GRACE, ScheduleWatch
 from flows.hospital.watched import Health
 from pipeline.config.schedule import Schedule
 from pipeline.pacs.hospital_config import load_pacs
@@ -51,7 +51,7 @@ def test_what_became_of_jobs_is_seen_by_health_metrics_and_alerts(tmp_path):
         text = generate_latest(watch.registry).decode()
         assert f'ldct_job_failed{{name="nightly"}} {float(failed)}' in text
         assert 'ldct_job_last_success_timestamp_seconds{name="nightly"}' in text
-    late = replace(watch, nightly_every=timedelta(), registry=CollectorRegistry())
+    late = replace(watch, nightly_every=-GRACE / 2, registry=CollectorRegistry())
     assert late.conditions()[0].name == "failed nightly"
     assert late.conditions()[0].items
 
