@@ -302,6 +302,8 @@ def main() -> None:
     atexit.register(gc.freeze)
     with json_output.only(sys.argv[1:]):
         try:
+            if JSON_LINES:  # typer would draw a wrong use of the command line as a box
+                sys.exit(app(standalone_mode=False))
             app()
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             _end(error)
@@ -315,6 +317,8 @@ def _end(error: BaseException) -> NoReturn:
         fail("interrupted; a training goes on from its last checkpoint", 1, report=report)
     if isinstance(error, SystemExit):
         end_as_typer_did(error)
+    if wrong_use := getattr(error, "format_message", None):  # typer's own errors
+        fail(wrong_use(), getattr(error, "exit_code", 1), report=report)
     if is_disk_full(error):
         fail("the disk is full; what was being written has been removed", 1, report=report)
     if verbosity.verbose and not JSON_LINES:  # a traceback may hold names: it stays off the log

@@ -136,6 +136,21 @@ def test_a_log_of_json_lines_has_facts_and_no_names(tmp_path):
     assert not any(secret in text for secret in SECRETS)
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_wrong_use_of_the_command_line_is_a_line_too(tmp_path, more):
+    command = [sys.executable, "-m", "flows.cli.app", "status", "Geheim.yaml", "--bogus", *more]
+    paths = os.pathsep.join(sys.path)
+    environment = {**os.environ, "LDCT_LOG": "json", "PYTHONPATH": paths, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (line["event"], line["code"]) == ("failed", 2)
+    assert "Geheim" not in ended.stderr
+    assert "--bogus" in Path(line["details"]).read_text()
+    if more:
+        assert json.loads(ended.stdout)["error"]["code"] == 2
+
+
 def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> list[dict]:
     until = time.monotonic() + 300
     while (lines := path.read_text().splitlines())[count - 1 :] == []:
