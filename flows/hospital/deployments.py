@@ -121,7 +121,7 @@ def _leases() -> Path:
 
 def _free_slots(deployments: Iterable[UUID]) -> None:
     """Give back what runs held when a server of ours was killed that kept in memory who holds what,
-    as before LEASES: nobody else would, and the jobs would be skipped for ever."""
+    as before LEASES: no other process would, and the jobs would be skipped for ever."""
     with get_client(sync_client=True) as client:
         limits = [client.read_deployment(each).global_concurrency_limit for each in deployments]
         for name in (scheduled.GPU, *(limit.name for limit in limits if limit)):
