@@ -35,7 +35,7 @@ OTHERS = {
     "`baselines`, `dose_sweep`, `phantoms`, `contrast` where they were asked for",
     "check": "`passed`, and `series`, each with `passed`, `instances` and `problems` [Problem]",
     "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, `quarantined`, `excluded`",
-    "models": "`models` [VersionRow]",
+    "models": "`models` [VersionRow]; `without_metric`: versions that lack one asked for, by name",
     "models show": "`name`, and `versions` [VersionRow], each with `figures`, `gate` and `config`",
     "models audit": "`name`, `acts`, and those `altered` in the registry since",
     "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`",
