@@ -43,7 +43,7 @@ OTHERS = {
     "pacs pull": "`asked`, `matched`, `new`, `unreadable`, and `series` with the rules that match",
 }
 OTHERS_HEAD = """
-# Other commands
+# --json of other commands
 
 The keys of the one object that a command prints with `--json`. Every command has `error` [Error]
 where it fails. A work is `state`, `id`, `model`, `origin`, `rule`, `instances`, `failures`, `note`,
