@@ -254,7 +254,7 @@ def test_promote_refuse_force_roll_back_and_read_it_all(tmp_path: Path):
     assert serving() == 2
     tags = registry.find("identity/4").tags
     assert tags["promotion"] == "failed"
-    assert tags["promotion_reasons"].startswith("HU bias in bone: |bias| <= 2")
+    assert tags["promotion_reasons"].startswith("HU bias in bone: 9.00, |bias| <= 2")
     with pytest.raises(ConfigError, match="--force needs a --reason"):
         Wish("identity", 4, force=True)
     assert promote(registry, Wish("identity", 4, "for a study", force=True)).record.forced is True
