@@ -85,7 +85,7 @@ class Request:
         return replace(found, data=data, out=str(path.parent))
 
 
-@flow(name="ldct-run")
+@flow(name="ldct-run", flow_run_name="ldct-run")
 @redact_errors("ldct-run")
 def main_job(request: str) -> Json:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.

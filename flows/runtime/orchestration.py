@@ -70,7 +70,9 @@ def in_flow(
 
     from flows.runtime.private_errors import run_flow
 
-    return run_flow(flow(name=name, task_runner=runner)(redact_errors(name)(body)))
+    # name_flow_run calls a run by what it works on, once that is known.
+    as_flow = flow(name=name, flow_run_name=name, task_runner=runner)
+    return run_flow(as_flow(redact_errors(name)(body)))
 
 
 def stage_task(

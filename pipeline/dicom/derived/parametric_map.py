@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from highdicom import VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -69,8 +70,7 @@ def write_deviation_map(
         device_serial_number=SOFTWARE,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_in_hu(largest_hu)],
-        window_center=largest_hu / 2,
-        window_width=largest_hu,
+        voi_lut_transformations=[VOILUTTransformation(largest_hu / 2, largest_hu)],
         derived_pixel_contrast="STD_DEVIATION",
         content_label="UNCERTAINTY",
         content_description=operation.label[:64],
