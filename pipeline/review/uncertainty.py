@@ -52,7 +52,9 @@ def _frames(path: Path) -> tuple[NDArray[np.float32], dict[tuple[float, ...], in
         values = np.memmap(path, "<f4", "r", offset=start + _HEADER_BYTES, shape=shape)
         groups = header.PerFrameFunctionalGroupsSequence
         places = [_place(frame.PlanePositionSequence[0]) for frame in groups]
-    except (OSError, AttributeError, IndexError, ValueError) as error:
+    except Unreadable:
+        raise
+    except Exception as error:  # damaged files raise many kinds
         raise Unreadable(f"no Parametric Map that can be read ({type(error).__name__})") from error
     return values, {place: number for number, place in enumerate(places)}
 

@@ -170,7 +170,8 @@ class _CaseBuilder:
         shown |= self._labels_of(source or found)
         is_original = found.kind == ORIGINAL
         shown[ORIGINAL if is_original else found.kind] = self._series(found)
-        shown |= _uncertainty_of(folder, row, series)
+        uncertainty, fault = _uncertainty_of(folder, row, series)
+        shown |= uncertainty
         if not is_original and ORIGINAL not in shown:
             flags: tuple[str, ...] = ("the original was not found: name its folder with --source",)
         else:
@@ -181,7 +182,13 @@ class _CaseBuilder:
             shown=_in_order(shown),
             model=DerivedBy.of(found.header),
             folder=None if is_original else folder,
-            flags=(*_drift_of(row), *flags, *_flags_of(row), *(source or found).series.warnings),
+            flags=(
+                *_drift_of(row),
+                *flags,
+                *fault,
+                *_flags_of(row),
+                *(source or found).series.warnings,
+            ),
         )
 
     def _labels_of(self, original: IndexedSeries) -> dict[str, Shown]:
@@ -233,17 +240,16 @@ def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
     return {role: shown[role] for role in order if role in shown}
 
 
-def _uncertainty_of(folder: Path, row: Json, series: Series) -> dict[str, Shown]:
-    """What was written of it beside the derived series; nothing where it cannot be read, which
-    `ldct check` reports."""
+def _uncertainty_of(folder: Path, row: Json, series: Series) -> tuple[dict[str, Shown], list[str]]:
+    """What was written of it beside the derived series, and a flag where that cannot be read."""
     beside = (row.get("uncertainty") or {}).get("folder")
     if not beside:
-        return {}
+        return {}, []
     try:
         planes = uncertainty_planes(folder.with_name(beside) / PARAMETRIC_MAP, series)
-    except Unreadable:
-        return {}
-    return {UNCERTAINTY: Shown(planes, {})}
+    except Unreadable as unreadable:
+        return {}, [f"uncertainty cannot be shown: {unreadable.reason}"]
+    return {UNCERTAINTY: Shown(planes, {})}, []
 
 
 def _place_flags(shown: dict[str, Shown]) -> tuple[str, ...]:

@@ -11,7 +11,14 @@ import pydicom
 import pytest
 from helpers.dicom import KEY, only_series
 from helpers.flows import registry_waiting_for
-from helpers.review import SLICES, body_hu, write_case, write_denoised, write_original
+from helpers.review import (
+    SLICES,
+    body_hu,
+    write_case,
+    write_denoised,
+    write_original,
+    write_uncertainty,
+)
 from typer.testing import CliRunner
 
 from flows.cli.app import app
@@ -22,7 +29,7 @@ from pipeline.core.verdicts import READER_STUDY
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.planes_geometry import ROWS as CORONAL
 from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
-from pipeline.review.worklist import LABELS, collect
+from pipeline.review.worklist import LABELS, UNCERTAINTY, collect
 from pipeline.store.store import LPS_TO_RAS, Store
 
 RUNNER = CliRunner()
@@ -118,6 +125,18 @@ def test_a_stores_series_are_reviewed_too(tmp_path: Path) -> None:
         planes = case.shown[role].planes
         shown = planes.chunk("slices", 0).planes[4] * planes.hu_step
         assert np.array_equal(shown, body_hu(4) + shift)
+
+
+def test_an_uncertainty_that_cannot_be_read_is_a_flag(tmp_path: Path) -> None:
+    write_case(tmp_path, 1)
+    write_uncertainty(tmp_path, 1)
+    (case,) = collect(tmp_path, key=KEY).cases.values()
+    assert UNCERTAINTY in case.shown
+    assert not any("uncertainty" in flag for flag in case.flags)
+    (tmp_path / "derived-1-uncertainty" / "PM.dcm").write_bytes(b"damaged")
+    (case,) = collect(tmp_path, key=KEY).cases.values()
+    assert UNCERTAINTY not in case.shown
+    assert any(flag.startswith("uncertainty cannot be shown: ") for flag in case.flags)
 
 
 def test_labels_lie_on_the_series_they_are_of(tmp_path: Path) -> None:
