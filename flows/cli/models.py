@@ -57,7 +57,7 @@ def rollback(name: Name, reason: Reason = "", json_: Json = False) -> None:
 
 def audit(name: Name, json_: Json = False) -> None:
     """Every promotion, refusal and rollback of a model."""
-    from flows.tracking.promotion import altered_acts, audit
+    from flows.tracking.promotion import altered_acts, audit, champion_of
     from flows.tracking.registry import Registry
 
     acts, altered = audit(Registry.default(), name), altered_acts(Registry.default(), name)
@@ -65,6 +65,10 @@ def audit(name: Name, json_: Json = False) -> None:
         lists = {"acts": acts, "altered": altered}
         json_output.print({"name": name, **{k: [asdict(a) for a in v] for k, v in lists.items()}})
         return
+    if not acts:
+        champion = champion_of(Registry.default(), name)
+        serves = f"version {champion.version}, by its gate" if champion else "none"
+        print(f"{name}: no promotion, refusal or rollback yet; champion: {serves}")
     for act in acts:
         note = " (its tag in the registry was changed or removed since)" if act in altered else ""
         print(f"{act.time} {act.act} version {act.version} by {act.by}{note}", act.reason)

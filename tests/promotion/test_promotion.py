@@ -311,6 +311,10 @@ def test_by_the_commands(tmp_path: Path):
     assert CHALLENGER in Registry.default().find("identity/2").aliases
     assert Registry.default().load("identity/2").card.seen == SEEN
     runner = CliRunner()
+    before = runner.invoke(app, ["models", "audit", "identity"]).stdout
+    assert before == (
+        "identity: no promotion, refusal or rollback yet; champion: version 1, by its gate\n"
+    )
     promoted = runner.invoke(app, ["models", "promote", "identity", "2", "--reason", "better"])
     assert promoted.exit_code == 0, promoted.output
     assert "identity version 2 is the champion; before it: 1" in promoted.stdout
