@@ -143,6 +143,7 @@ ADDED: dict[str, Any] = {
     "data.intake.air": "require",
     "data.intake.patients": "file",
     "data.nested": None,
+    "data.nested.noise_sharpened": 0.0,
     "data.split.test_vendors": [],
     "register.gate.qualified": None,
 }

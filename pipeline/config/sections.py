@@ -102,6 +102,8 @@ class Nested(Strict):
     #: together, and in which part the noise alone: more kernels than the scanners' own.
     both_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
     noise_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
+    #: In which part the noise gets the spectrum and the level of a sharper kernel drawn at random.
+    noise_sharpened: Annotated[float, Field(ge=0, le=1)] = 0.0
     #: Discs of low contrast that are put into each item's image.
     lesions: Annotated[int, Field(ge=0)] = 8
 
@@ -109,8 +111,10 @@ class Nested(Strict):
     def _in_order(self) -> Nested:
         if not self.dose[0] < self.dose[1]:
             raise ValueError(f"dose: expected lowest < highest, got {self.dose}")
-        if self.both_filtered + self.noise_filtered > 1:
-            raise ValueError("both_filtered and noise_filtered are parts of one whole")
+        if self.both_filtered + self.noise_filtered + self.noise_sharpened > 1:
+            raise ValueError(
+                "both_filtered, noise_filtered and noise_sharpened are parts of one whole"
+            )
         return self
 
 

@@ -13,7 +13,17 @@ from pipeline.config.dose import MAX_RATIO
 from pipeline.config.load import load_config, parse_config
 from pipeline.config.sections import Nested
 from pipeline.core.errors import ConfigError
-from pipeline.data.nested import MARGIN, NestedPair, NestedPairs, lesions, random_kernel, through
+from pipeline.data.nested import (
+    MARGIN,
+    MAX_ADDED_HU,
+    MAX_GAIN,
+    NestedPair,
+    NestedPairs,
+    lesions,
+    random_kernel,
+    sharpened,
+    through,
+)
 from pipeline.data.patches import PatchPairs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -81,6 +91,64 @@ def test_noise_alone_filtered_keeps_its_level() -> None:
         assert getattr(filtered, name).std() == pytest.approx(level, rel=0.25)
 
 
+def soft_noise(seed: int, count: int = 2) -> np.ndarray:
+    """As a soft kernel shows it: a ramp's noise, whose amplitude goes as the root of the frequency,
+    under a Gaussian."""
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    soft = np.sqrt(frequency) * np.exp(-((frequency / 0.15) ** 2))
+    white = np.random.default_rng(seed).normal(0, 50, (count, SIDE, SIDE)).astype(np.float32)
+    return through(soft.astype(np.float32), white)
+
+
+def band(noise_hu: np.ndarray, low: float, high: float) -> float:
+    """The root of the mean power of noise between two frequencies, in cycles per pixel."""
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    power = np.abs(np.fft.rfft2(noise_hu)) ** 2
+    return float(np.sqrt(power[:, (frequency >= low) & (frequency < high)].mean()))
+
+
+def test_sharpened_noise_is_finer_stronger_and_as_strong_where_it_is_coarse() -> None:
+    gains = []
+    for seed in range(20):
+        noise = soft_noise(seed)
+        sharp, gain = sharpened(noise, np.random.default_rng(seed))
+        assert sharp.std() / noise.std() == pytest.approx(gain, rel=1e-3)
+        fine, coarse = (band(sharp, *b) / band(noise, *b) for b in ((0.25, 0.35), (0.03, 0.1)))
+        assert fine > 3
+        assert coarse == pytest.approx(1, rel=0.15) or gain == MAX_GAIN
+        gains.append(gain)
+    assert 1.5 < min(gains) < max(gains) <= MAX_GAIN
+
+
+def test_a_ramp_s_own_noise_is_hardly_sharpened() -> None:
+    """The gain is what the kernel took: noise that went through none has little to gain."""
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    white = np.random.default_rng(0).normal(0, 50, (2, SIDE, SIDE)).astype(np.float32)
+    bare = through(np.sqrt(frequency).astype(np.float32), white)
+    gains = [sharpened(bare, np.random.default_rng(seed))[1] for seed in range(20)]
+    assert max(gains) < 3.5  # a kernel that lifts fine detail threefold
+    assert np.median(gains) == pytest.approx(1, abs=0.4)
+
+
+def test_a_sharpened_pair_keeps_what_its_ratio_says() -> None:
+    """The image's own, soft noise included: variances of input and target are as the ratio."""
+    settings = PLAIN.model_copy(update={"noise_sharpened": 1.0})
+    pairs, inputs, targets = NestedPairs(settings, DRAWN_AT), [], []
+    for seed in range(60):
+        own, first, second = soft_noise(100 + seed, 3) * 3
+        drawn = np.float32(np.sqrt(1 / DRAWN_AT - 1))
+        image = 40 + own
+        draws = (image + drawn * first, image + drawn * second)
+        pair = pairs.pair(image, draws, np.random.default_rng(seed))
+        assert (pair.input - pair.target).std() < MAX_ADDED_HU * 1.1
+        inputs.append(pair.input.var() / pair.dose_ratio)
+        targets.append(pair.target.var())
+        assert pair.target.std() > own.std()  # as of a scan with the sharper kernel
+    ratios = np.array(inputs) / np.array(targets)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.05)
+    assert ratios.std() < 0.15
+
+
 def test_lesions_are_in_both_images() -> None:
     added = lesions((SIDE, SIDE), 8, np.random.default_rng(1))
     assert 5 <= np.abs(added).max() <= 8 * 100
@@ -116,6 +184,7 @@ def test_items_have_the_patch_and_their_ratio(tmp_path: Path) -> None:
         ({"noise_scale": [0.5, 1.0]}, "noise_scale"),
         ({"nested": {"dose": [1.0, 0.5]}}, "lowest < highest"),
         ({"nested": {"both_filtered": 0.7, "noise_filtered": 0.7}}, "parts of one whole"),
+        ({"nested": {"noise_sharpened": 0.1}}, "parts of one whole"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], named: str) -> None:
