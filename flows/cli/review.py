@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import ssl
 import sys
 import webbrowser
 from dataclasses import asdict
@@ -63,13 +64,21 @@ def open_page(
         typer.Option("--static", help="Write the page with its data here, for a disk, and end."),
     ] = None,
     port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one.")] = 0,
+    access: Annotated[
+        Path | None,
+        typer.Option(
+            "--access",
+            metavar="YAML",
+            help="Readers log in, from their own workstations, over TLS: see docs/review.md.",
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
     metrics: Metrics = None,
 ) -> None:
-    """Serve the review page of DIR on this computer only, until Ctrl+C.
+    """Serve the review page of DIR, until Ctrl+C: on this computer only, or with --access.
 
     Original and denoised side by side, worklist, accept or reject, reader study. The link that
-    is printed works once: who opens it has the page.
+    is printed works once: who opens it has the page. With --access readers log in instead.
     """
     from pipeline.core.pseudonyms import installation_key
     from pipeline.review.worklist import collect
@@ -83,34 +92,74 @@ def open_page(
             written = write_disk(collection, static, progress=stage.advance)
         print(static / written)
         return
-    _serve(collection, port, metrics, browser=browser and sys.stdout.isatty())
+    if access is None:
+        _serve_here(collection, port, metrics, browser=browser and sys.stdout.isatty())
+    elif port:
+        raise ConfigError("--port goes without --access: give listen.port in its YAML")
+    else:
+        _serve_readers(collection, access, metrics)
 
 
-def _serve(collection: Any, port: int, metrics: str | None, *, browser: bool) -> None:
-    import uvicorn
-
-    from flows.hospital.review_watch import ReviewWatch
-    from flows.hospital.watched import watched
+def _serve_here(collection: Any, port: int, metrics: str | None, *, browser: bool) -> None:
+    """For one person on this computer, by a link that works once."""
+    from pipeline.review.access.own_computer import OwnComputer
     from pipeline.review.server import make_app
 
     token = secrets.token_urlsafe(32)
-    app = make_app(collection, token=token)
-    try:
-        listening = socket.create_server((LOOPBACK, port))
-    except OSError as error:
-        raise ConfigError(f"port {port} cannot be used: {error.strerror}") from error
-    taken = listening.getsockname()[1]
-    address = f"http://{LOOPBACK}:{taken}/?token={token}"
+    app = make_app(collection, access=OwnComputer(token))
+    listening = _listening(LOOPBACK, port)
+    address = f"http://{LOOPBACK}:{listening.getsockname()[1]}/?token={token}"
     print(address, flush=True)
     console.print("This link works once and on this computer only. Ctrl+C ends.", highlight=False)
     if browser:
         webbrowser.open(address)
-    # No access log: an address holds pseudonyms, and the first one the token.
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
-    if JSON_LINES:  # as all libraries: see flows.runtime.json_log
-        config = uvicorn.Config(app, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    with watched(ReviewWatch(LOOPBACK, taken), metrics):
+    _serve(app, listening, metrics)
+
+
+def _serve_readers(collection: Any, settings: Path, metrics: str | None) -> None:
+    """For readers who log in, by the address of the YAML."""
+    from pipeline.config.credentials import server_context
+    from pipeline.review.access.readers import Readers
+    from pipeline.review.access.settings import load_access
+    from pipeline.review.decisions import audit_of
+    from pipeline.review.server import make_app
+
+    access = load_access(settings)
+    context = server_context(access.tls) if access.tls.certificate else None
+    app = make_app(collection, access=Readers(access, audit_of(collection.root).append))
+    listening = _listening(access.listen.host, access.listen.port)
+    print(f"{access.origin}/", flush=True)
+    console.print("Readers open this address and log in. Ctrl+C ends.", highlight=False)
+    _serve(app, listening, metrics, context)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(f"{host}, port {port} cannot be used: {error.strerror}") from error
+
+
+def _serve(
+    app: Any, listening: socket.socket, metrics: str | None, tls: ssl.SSLContext | None = None
+) -> None:
+    import uvicorn
+
+    from flows.hospital.review_watch import ReviewWatch
+    from flows.hospital.watched import watched
+
+    # No access log: an address holds pseudonyms, and the first one the token. No proxy's headers
+    # are believed: who asks is known by a signature alone.
+    options: dict[str, Any] = {"access_log": False, "proxy_headers": False, "server_header": False}
+    if tls is not None:
+        options["ssl_context_factory"] = lambda config, default: tls
+    # As all libraries: see flows.runtime.json_log.
+    options |= {"log_config": None} if JSON_LINES else {"log_level": "warning"}
+    server = uvicorn.Server(uvicorn.Config(app, **options))
+    host, port = listening.getsockname()[:2]
+    here = LOOPBACK if host == "0.0.0.0" else "::1" if host == "::" else host
+    with watched(ReviewWatch(here, port, tls), metrics):
         server.run(sockets=[listening])
 
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from prefect.task_runners import TaskRunner
 
+from pipeline.config.connection import LOOPBACK
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.connection import LOOPBACK
 
 
 def dask_runner(spread: str) -> TaskRunner:

@@ -11,10 +11,10 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
+from pipeline.config.connection import Login
+from pipeline.config.credentials import client_context, credentials, read_private
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.alert_settings import Alerts, Mail, Webhook, require_private_url
-from pipeline.pacs.connection import Login
-from pipeline.pacs.credentials import client_context, credentials, read_private
 
 #: More of an answer is not read.
 _MAX_ANSWER_BYTES = 64 * 1024

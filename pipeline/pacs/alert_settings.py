@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from pipeline.config.connection import LOOPBACK, Login, Port, Tls
 from pipeline.config.sections import Strict
-from pipeline.pacs.connection import LOOPBACK, Login, Port, Tls
 
 #: Without line ends, which would begin another header.
 Address = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]

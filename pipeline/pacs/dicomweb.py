@@ -19,8 +19,8 @@ from pydicom.dataset import Dataset
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
 
+from pipeline.config.credentials import Credentials, client_context, credentials
 from pipeline.dicom.read.deflated import require_bounded
-from pipeline.pacs.credentials import Credentials, client_context, credentials
 from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.rules import SeriesFacts, first_future, study_dates

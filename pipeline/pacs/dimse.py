@@ -16,8 +16,8 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from pipeline.config.credentials import client_context
 from pipeline.core.errors import LdctError
-from pipeline.pacs.credentials import client_context
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
 from pipeline.pacs.peer import OutOfResources, Peer, Refused, Unreachable

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from pipeline.config.connection import LOOPBACK, Login, Port, Tls
 from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.alert_settings import Alerts
-from pipeline.pacs.connection import LOOPBACK, Login, Port, Tls
 from pipeline.pacs.work_item import Priority
 
 Seconds = Annotated[float, Field(ge=0)]

@@ -31,13 +31,13 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
+from pipeline.config.credentials import server_context
 from pipeline.core.atomic_files import sync
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.bounded_server import BoundedServer, OnRefusal
-from pipeline.pacs.credentials import server_context
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, join_earlier, put_away, remove_sent
 from pipeline.pacs.ledger import Ledger, private_folder

@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,10 +50,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: Json) -> Json:
+    def append(
+        self, record: Json, require: Callable[[list[Json]], None] = lambda records: None
+    ) -> Json:
         """Write a record with the time, the chain's digest and a signature; returns it as written.
 
-        Raises ConfigError where the key or the anchor cannot be used.
+        require: gets all records before this one, and raises where it must not follow them; between
+        its look and the record nothing else is written. Raises ConfigError where the key or the
+        anchor cannot be used.
         """
         key = installation_key()
         anchor = Anchor.of(self.path, key)
@@ -62,6 +67,7 @@ class Journal:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)
             lines = stream.read().splitlines(keepends=True)
+            require([found for line in lines if (found := _record(line)) is not None])
             if lines and not lines[-1].endswith(b"\n"):  # a kill left half a line: it stays
                 stream.write(b"\n")
             before = [line.rstrip(b"\n") for line in lines]

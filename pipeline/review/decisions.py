@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -14,16 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Json
+from pipeline.review.access.roles import READER
 from pipeline.review.audit_log import FOLDER, Journal
 
 AUDIT, POLICY = "audit.jsonl", "policy.json"
 ACCEPT, REJECT = "accept", "reject"
-#: The names that readers may choose: each is also a file's name.
-READER = re.compile(r"^[A-Za-z0-9_-]{1,32}$")
 
 
 class RejectedError(LdctError):
     """A reader rejected the series."""
+
+
+class ConflictError(LdctError):
+    """Somebody else decided meanwhile: report holds the case as it is now."""
 
 
 class Policy(BaseModel):
@@ -35,13 +37,18 @@ class Policy(BaseModel):
 
 
 class Decision(BaseModel):
-    """A reader's decision on one case, as the page sends it."""
+    """A reader's decision on one case, as the page sends it.
+
+    seen: the time of the decision that the reader saw it having, "" for none: another one that was
+    recorded meanwhile, in another tab or by another reader, is not overwritten unseen.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reader: str = Field(pattern=READER.pattern)
     verdict: Literal["accept", "reject"]
     reason: str = Field(default="", max_length=500)
+    seen: str = Field(default="", max_length=40)
 
 
 @dataclass(frozen=True)
@@ -71,30 +78,49 @@ def audit_of(root: Path) -> Journal:
     return Journal(root / FOLDER / AUDIT)
 
 
-def decide(root: Path, case: str, folder: Path, decision: Decision) -> RecordedDecision:
+def decide(
+    root: Path, case: str, folder: Path, decision: Decision, login: str = "own computer"
+) -> RecordedDecision:
     """Record a decision on the files that a series' folder holds now.
 
-    Raises ConfigError for a rejection without a reason.
+    login: how the reader was recognised. Raises ConfigError for a rejection without a reason,
+    ConflictError where the last decision is not the one that the reader saw.
     """
     if decision.verdict == REJECT and not decision.reason.strip():
         raise ConfigError("a rejection needs a reason")
+    name = folder.relative_to(root).as_posix()
+
+    def require_seen(records: list[Json]) -> None:
+        last = _last(records).get(name)
+        if last is not None and last.time != decision.seen:
+            raise ConflictError(
+                f"{last.reader} {last.act}ed it meanwhile{': ' if last.reason else ''}"
+                f"{last.reason}; look at it, then decide again if you still want to"
+            )
+
     record = audit_of(root).append(
         {
             "act": decision.verdict,
             "case": case,
-            "folder": folder.relative_to(root).as_posix(),
+            "folder": name,
             "files_sha256": files_digest(folder),
             "reader": decision.reader,
             "reason": decision.reason.strip(),
-        }
+            "login": login,
+        },
+        require=require_seen,
     )
     return RecordedDecision.of(record)
 
 
 def decisions(root: Path) -> dict[str, RecordedDecision]:
     """The last decision on each series, by its folder's path below `root`."""
-    records = (record for record in audit_of(root).records() if record["act"] in (ACCEPT, REJECT))
-    return {record["folder"]: RecordedDecision.of(record) for record in records}
+    return _last(audit_of(root).records())
+
+
+def _last(records: list[Json]) -> dict[str, RecordedDecision]:
+    decided = (record for record in records if record["act"] in (ACCEPT, REJECT))
+    return {record["folder"]: RecordedDecision.of(record) for record in decided}
 
 
 def read_policy(root: Path) -> Policy:

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
+from pipeline.review.access.roles import READER
 from pipeline.review.audit_log import FOLDER, Journal
-from pipeline.review.decisions import READER
 from pipeline.review.series_index import DENOISED, ORIGINAL
 
 STUDY, READINGS = "study.json", "readings"

@@ -1,132 +1,93 @@
-"""The server of the review page: on loopback only, with a one-time token.
+"""The server of the review page: what it answers, and which role each answer needs.
 
 No path is built from a request: series, planes and files are looked up by name in what was found
-at the start.
+at the start. Who is let in is in pipeline.review.access.
 """
 
 from __future__ import annotations
 
-import hmac
-import secrets
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from pipeline.core.errors import LdctError
 from pipeline.core.types import Json
+from pipeline.review.access.control import HEALTH, Access, AccessControl
+from pipeline.review.access.roles import Identity, NotAllowedError, Role
 from pipeline.review.assets import REPORT, REPORT_POLICY, load_assets, report_page
+from pipeline.review.decisions import ConflictError
 from pipeline.review.service import Review
 from pipeline.review.worklist import Collection
 
-COOKIE = "ldct-review"
-#: Asked by a watchdog on this computer, which has no cookie; the answer says nothing else.
-HEALTH = "/health"
-#: The page may load from its own server and from nowhere else.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 MAX_BODY_BYTES = 64 * 1024
 
 
-class AccessControl(BaseHTTPMiddleware):
-    """Admits the first request with the token, and then those with the cookie that it got."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        super().__init__(app)
-        self.token: str | None = token
-        self.session = secrets.token_urlsafe(32)
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Answer 403, redirect with the cookie, or pass the request on; add the headers."""
-        response = self._refusal(request)
-        if response is None and "token" in request.query_params:
-            response = self._admit(request.query_params["token"])
-        if response is None:
-            response = await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    def _refusal(self, request: Request) -> Response | None:
-        """403 for another host name (DNS rebinding), another page's request, or no cookie."""
-        port = request.url.port or 80
-        hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        host = request.headers.get("host", "")
-        if host not in hosts:
-            return PlainTextResponse("refused: not this computer's own address", 403)
-        origin = request.headers.get("origin")
-        if origin is not None and origin != f"http://{host}":
-            return PlainTextResponse("refused: asked for by another page", 403)
-        if request.url.path == HEALTH:
-            return None
-        cookie = request.cookies.get(COOKIE, "")
-        if "token" in request.query_params or _same(cookie, self.session):
-            return None
-        return PlainTextResponse("refused: open the link that `ldct review` printed", 403)
-
-    def _admit(self, token: str) -> Response:
-        if self.token is None or not _same(token, self.token):
-            return PlainTextResponse(
-                "refused: this link is wrong or was used already; start `ldct review` again", 403
-            )
-        self.token = None
-        response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, self.session, httponly=True, samesite="strict", path="/")
-        return response
-
-
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
-
-
-def make_app(collection: Collection, *, token: str, assets: Path | None = None) -> Starlette:
+def make_app(collection: Collection, *, access: Access, assets: Path | None = None) -> Starlette:
     """The application; assets: the built page's folder. Raises ConfigError if it is not built."""
     files = load_assets(assets)
-    review = Review(collection)
-    api = _Api(review)
+    api = _Api(Review(collection), can_log_out=access.can_log_out)
     routes = [
-        Route(f"/{name}" if name != "index.html" else "/", _asset(content, kind))
+        _route(f"/{name}" if name != "index.html" else "/", _asset(content, kind), Role.READER)
         for name, (content, kind) in files.items()
     ]
     routes += [
-        Route(f"/{REPORT}", api.report),
+        *access.routes,
         Route(HEALTH, api.health),
-        Route("/api/worklist", api.worklist),
-        Route("/api/changes/{cid}", api.changes),
-        Route("/api/geometry/{sid}", api.geometry),
-        Route("/api/planes/{sid}/{direction}/{number:int}", api.planes),
-        Route("/api/decision/{cid}", api.decide, methods=["POST"]),
-        Route("/api/opened/{cid}", api.opened, methods=["POST"]),
-        Route("/api/reading/{reader}", api.reading),
-        Route("/api/reading/{reader}", api.score, methods=["POST"]),
-        Route("/api/readings.csv", api.csv),
+        _route(f"/{REPORT}", api.report, Role.READER),
+        _route("/api/worklist", api.worklist, Role.READER),
+        _route("/api/decisions", api.decisions, Role.READER),
+        _route("/api/changes/{cid}", api.changes, Role.READER),
+        _route("/api/geometry/{sid}", api.geometry, Role.READER),
+        _route("/api/planes/{sid}/{direction}/{number:int}", api.planes, Role.READER),
+        _route("/api/opened/{cid}", api.opened, Role.READER, method="POST"),
+        _route("/api/reading/{reader}", api.reading, Role.READER),
+        _route("/api/reading/{reader}", api.score, Role.READER, method="POST"),
+        _route("/api/decision/{cid}", api.decide, Role.RELEASER, method="POST"),
+        _route("/api/readings.csv", api.csv, Role.ADMIN),
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(AccessControl, token=token)],
+        middleware=[*getattr(access, "middleware", []), Middleware(AccessControl, access=access)],
         exception_handlers={
+            NotAllowedError: _forbidden,
+            ConflictError: _conflict,
             LdctError: _unprocessable,
             ValidationError: _unprocessable,
             LookupError: _not_found,
         },
     )
+
+
+def _route(
+    path: str,
+    endpoint: Callable[[Request], Response] | Callable[[Request], Awaitable[Response]],
+    role: Role,
+    *,
+    method: str = "GET",
+) -> Route:
+    """A route that needs a role: there is no way to write one that forgets to ask."""
+
+    async def asked(request: Request) -> Response:
+        who(request).require(role)
+        if inspect.iscoroutinefunction(endpoint):
+            return await endpoint(request)
+        return await run_in_threadpool(endpoint, request)  # type: ignore[arg-type]
+
+    return Route(path, asked, methods=[method])
+
+
+def who(request: Request) -> Identity:
+    """Who asks, as AccessControl found them."""
+    return request.state.identity
 
 
 def _asset(content: bytes, kind: str) -> Callable[[Request], Response]:
@@ -140,6 +101,16 @@ def _unprocessable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": " ".join(str(error).split())}, 422)
 
 
+def _forbidden(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 403)
+
+
+def _conflict(request: Request, error: Exception) -> Response:
+    """409, with the case as it is now."""
+    assert isinstance(error, ConflictError)
+    return JSONResponse({"error": str(error), "case": error.report}, 409)
+
+
 def _not_found(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "not found"}, 404)
 
@@ -150,8 +121,8 @@ class _Api:
     Each passes a request on to the method of Review that has the same name.
     """
 
-    def __init__(self, review: Review) -> None:
-        self.review = review
+    def __init__(self, review: Review, *, can_log_out: bool) -> None:
+        self.review, self.can_log_out = review, can_log_out
 
     def health(self, request: Request) -> Response:
         """Whether the reviewed folder is there; no answer at all where every thread hangs."""
@@ -167,8 +138,18 @@ class _Api:
         return Response(page, media_type="text/html; charset=utf-8", headers=policy)
 
     def worklist(self, request: Request) -> Response:
-        """All cases."""
-        return JSONResponse(self.review.worklist())
+        """All cases, and who asks."""
+        identity = who(request)
+        me = {
+            "reader": identity.reader,
+            "roles": identity.rights,
+            "can_log_out": self.can_log_out,
+        }
+        return JSONResponse({**self.review.worklist(), "me": me})
+
+    def decisions(self, request: Request) -> Response:
+        """What was decided on each case, by whomever, in any tab."""
+        return JSONResponse(self.review.decisions())
 
     def changes(self, request: Request) -> Response:
         """What denoising changed in a case, as far as it is measured."""
@@ -188,7 +169,8 @@ class _Api:
 
     def reading(self, request: Request) -> Response:
         """A reader's items and scores."""
-        return JSONResponse(self.review.reading(request.path_params["reader"]))
+        reader = who(request).name(request.path_params["reader"])
+        return JSONResponse(self.review.reading(reader))
 
     def csv(self, request: Request) -> Response:
         """All complete readings."""
@@ -196,18 +178,26 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Accept or reject a derived series."""
-        body = await _body(request)
-        return JSONResponse(self.review.decide(request.path_params["cid"], body))
+        body = _named(request, await _body(request))
+        cid, login = request.path_params["cid"], who(request).login
+        return JSONResponse(await run_in_threadpool(self.review.decide, cid, body, login))
 
     async def opened(self, request: Request) -> Response:
         """Record that a reader opened a case."""
-        self.review.opened(request.path_params["cid"], await _body(request))
+        body = _named(request, await _body(request))
+        await run_in_threadpool(self.review.opened, request.path_params["cid"], body)
         return JSONResponse({})
 
     async def score(self, request: Request) -> Response:
         """Save a reader's scores of an item."""
-        self.review.score(request.path_params["reader"], await _body(request))
+        reader, body = who(request).name(request.path_params["reader"]), await _body(request)
+        await run_in_threadpool(self.review.score, reader, body)
         return JSONResponse({})
+
+
+def _named(request: Request, body: Json) -> Json:
+    """What was sent, in the name of who is logged in, if anybody is."""
+    return {**body, "reader": who(request).name(str(body.get("reader", "")))}
 
 
 async def _body(request: Request) -> Json:

@@ -16,6 +16,7 @@ from pipeline.core.versions import VERSION
 from pipeline.review import reader_study
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
+    ConflictError,
     Decision,
     RecordedDecision,
     audit_of,
@@ -97,8 +98,16 @@ class Review:
                 role: shown.to_dict(f"{case.cid}.{role}") for role, shown in case.shown.items()
             },
             "slices": next(iter(case.shown.values())).planes.geometry.shape[0],
-            "decision": record
-            and {name: getattr(record, name) for name in ("act", "reader", "reason", "time")},
+            "decision": _shown(record),
+        }
+
+    def decisions(self) -> Json:
+        """The last decision on each derived series, by its case; None where there is none."""
+        decided = decisions(self.root)
+        return {
+            case.cid: _shown(decided.get(case.folder.relative_to(self.root).as_posix()))
+            for case in self.collection.cases.values()
+            if case.folder
         }
 
     def geometry(self, sid: str) -> Json:
@@ -164,15 +173,20 @@ class Review:
             {"act": "opened", "case": self.collection.cases[cid].cid, "reader": reader}
         )
 
-    def decide(self, cid: str, body: Json) -> Json:
+    def decide(self, cid: str, body: Json, login: str) -> Json:
         """Record a Decision; returns the case as the worklist has it.
 
-        Raises ConfigError for an original and for a rejection without a reason.
+        Raises ConfigError for an original and for a rejection without a reason, ConflictError,
+        which carries the case, where another decision came between.
         """
         case = self.collection.cases[cid]
         if case.folder is None:
             raise ConfigError("only a derived series is accepted or rejected")
-        decide(self.root, cid, case.folder, Decision(**body))
+        try:
+            decide(self.root, cid, case.folder, Decision(**body), login)
+        except ConflictError as error:
+            error.report = self._case(case, decisions(self.root))
+            raise
         return self._case(case, decisions(self.root))
 
     def _study(self) -> reader_study.Study:
@@ -223,3 +237,10 @@ class Review:
         readings = reader_study.unblinded(self.root, self._study())
         audit_of(self.root).append({"act": "readings exported", "rows": len(readings)})
         return reader_study.as_csv(readings)
+
+
+def _shown(record: RecordedDecision | None) -> Json | None:
+    """What the page shows of a decision."""
+    if record is None:
+        return None
+    return {name: getattr(record, name) for name in ("act", "reader", "reason", "time")}

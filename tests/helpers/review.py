@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -18,6 +19,7 @@ from helpers.dicom import KEY, OPERATION, ROOT_UID, ct_slice, save
 from pipeline.dicom.derived.parametric_map import uncertainty_of, write_deviation_map
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
+from pipeline.review.access.own_computer import OwnComputer
 from pipeline.review.server import make_app
 from pipeline.review.worklist import Collection, collect
 
@@ -121,15 +123,20 @@ def case_of(collection: Collection, folder: Path) -> str:
 @contextmanager
 def served(collection: Collection) -> Iterator[str]:
     """The address of a running server; the token is TOKEN."""
-    config = uvicorn.Config(
-        make_app(collection, token=TOKEN), port=0, log_level="error", access_log=False
-    )
+    with running(make_app(collection, access=OwnComputer(TOKEN))) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(app: Any, **options: Any) -> Iterator[int]:
+    """The port of a running application."""
+    config = uvicorn.Config(app, **{"port": 0, "log_level": "error", "access_log": False} | options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
+    yield port
     server.should_exit = True
     thread.join(timeout=10)

@@ -228,7 +228,7 @@ def test_a_rejected_series_is_done_until_the_reader_thinks_better_of_it(bench):
     bench.worker.run_due()
     folder = bench.places.result(work.id) / "s-1-test-v1"
     no = Decision(reader="r1", verdict="reject", reason="smeared vessels")
-    decide(bench.places.results, "case", folder, no)
+    decided = decide(bench.places.results, "case", folder, no)
     bench.clock.at = bench.ledger.get(work.id).due
     bench.worker.run_due()
     rejected = bench.ledger.get(work.id)
@@ -238,7 +238,8 @@ def test_a_rejected_series_is_done_until_the_reader_thinks_better_of_it(bench):
     assert bench.worker.run_due() == 0
     assert bench.ledger.next_due(failed=True) is None  # nothing is waited for
     assert bench.destination.stored == []
-    decide(bench.places.results, "case", folder, Decision(reader="r1", verdict="accept"))
+    yes = Decision(reader="r1", verdict="accept", seen=decided.time)
+    decide(bench.places.results, "case", folder, yes)
     retry(bench.ledger, bench.places, rejected)
     bench.worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT

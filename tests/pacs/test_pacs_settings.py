@@ -13,9 +13,9 @@ import pytest
 import yaml
 from helpers.pacs import free_port, self_signed, settings, write_ct
 
+from pipeline.config.connection import Login
+from pipeline.config.credentials import Credentials, credentials
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.connection import Login
-from pipeline.pacs.credentials import Credentials, credentials
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule, load_pacs

@@ -34,10 +34,10 @@ def site(tmp_path: Path) -> Path:
 def test_the_audit_is_whole_and_goes_on(site: Path) -> None:
     journal = audit_of(site / "applied")
     assert (len(journal.records()), journal.broken()) == (15, [])
-    decide(
-        site / "applied", "case", site / "applied" / ACCEPTED,
-        Decision(reader="cy", verdict="reject", reason="a second look"),
-    )  # fmt: skip
+    root = site / "applied"
+    seen = decisions(root)[ACCEPTED].time
+    again = Decision(reader="cy", verdict="reject", reason="a second look", seen=seen)
+    decide(root, "case", root / ACCEPTED, again)
     assert (len(journal.records()), journal.broken()) == (16, [])
 
 

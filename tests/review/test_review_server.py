@@ -69,6 +69,10 @@ def address(collection: Collection, page: Path) -> Iterator[str]:
         yield found
 
 
+def cookie_of(address: str) -> str:
+    return f"ldct-review-{urlsplit(address).port}"
+
+
 @pytest.fixture
 def client(address: str) -> Iterator[httpx.Client]:
     """A browser that came in with the token."""
@@ -89,7 +93,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_works_once(address: str) -> 
         assert reader.get("/").status_code == 200
     with httpx.Client(base_url=address) as second:
         assert second.get("/", params={"token": TOKEN}).status_code == 403
-        assert second.get("/api/worklist", cookies={"ldct-review": TOKEN}).status_code == 403
+        assert second.get("/api/worklist", cookies={cookie_of(address): TOKEN}).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -108,12 +112,12 @@ def test_a_wrong_token_is_refused_and_the_right_one_works_once(address: str) -> 
 )
 def test_paths_lead_nowhere(client: httpx.Client, address: str, path: str) -> None:
     """As it is typed: clients like httpx would tidy the dots away."""
-    cookie = client.cookies["ldct-review"]
     parts = urlsplit(address)
+    cookie = client.cookies[cookie_of(address)]
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {parts.netloc}",
-        f"Cookie: ldct-review={cookie}",
+        f"Cookie: {cookie_of(address)}={cookie}",
         "Connection: close",
     ]
     request = "\r\n".join([*lines, "", ""])
@@ -198,8 +202,10 @@ def test_accepting_and_rejecting_is_recorded_permanently(client: httpx.Client, r
     assert bare.status_code == 422
     assert "reason" in bare.json()["error"]
     sent = {"reader": "anna", "verdict": "reject", "reason": "smeared vessels"}
-    assert client.post(f"/api/decision/{cid}", json=sent).json()["decision"]["act"] == "reject"
-    client.post(f"/api/decision/{cid}", json={"reader": "ben", "verdict": "accept"})
+    decided = client.post(f"/api/decision/{cid}", json=sent).json()["decision"]
+    assert decided["act"] == "reject"
+    seen = {"reader": "ben", "verdict": "accept", "seen": decided["time"]}
+    assert client.post(f"/api/decision/{cid}", json=seen).status_code == 200
     records = audit_of(root).records()
     acts = [(record["act"], record.get("reader")) for record in records]
     assert acts[-2:] == [("reject", "anna"), ("accept", "ben")]
@@ -236,10 +242,10 @@ def test_the_policy_lets_only_accepted_files_through(root: Path) -> None:
     set_policy(root, Policy(send="accepted"))
     with pytest.raises(LdctError, match="no reader has accepted"):
         require_sendable(root, folder)
-    decide(root, "c", folder, Decision(reader="anna", verdict="reject", reason="blurred"))
+    no = decide(root, "c", folder, Decision(reader="anna", verdict="reject", reason="blurred"))
     with pytest.raises(LdctError, match="rejected by anna: blurred"):
         require_sendable(root, folder)
-    decide(root, "c", folder, Decision(reader="anna", verdict="accept"))
+    decide(root, "c", folder, Decision(reader="anna", verdict="accept", seen=no.time))
     require_sendable(root, folder)
     truncate(sorted(folder.iterdir())[0])
     with pytest.raises(LdctError, match="changed since"):

@@ -83,7 +83,7 @@ def test_scores_go_on_where_they_stopped(tmp_path: Path) -> None:
     assert open_study(tmp_path, ["another"]) == study  # fixed at its first use
     with pytest.raises(ConfigError, match="no item"):
         save(tmp_path, study, "ben", half)
-    for name in ("../anna", "", "a" * 33, "anna/ben"):
+    for name in ("../anna", "", "a" * 65, "anna/ben", ".anna", ".."):
         with pytest.raises(ConfigError, match="reader's name"):
             save(tmp_path, study, name, half)
 

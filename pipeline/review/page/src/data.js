@@ -9,9 +9,17 @@ class ServerSource {
   }
 
   async post(path, body) {
+    return this.#send(`/api/${path}`, body);
+  }
+
+  async logOut() {
+    return this.#send("/logout", {});
+  }
+
+  async #send(address, body) {
     const headers = { "Content-Type": "application/json" };
     return this.#checked(
-      await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }),
+      await fetch(address, { method: "POST", headers, body: JSON.stringify(body) }),
     );
   }
 
@@ -29,23 +37,25 @@ class ServerSource {
 
   async chunk(sid, direction, number) {
     const response = await fetch(`/api/planes/${sid}/${direction}/${number}`);
-    if (!response.ok) throw new Error(await told(response));
+    if (!response.ok) throw await failure(response);
     const numbers = new Int16Array(await response.arrayBuffer());
     return { numbers, faults: JSON.parse(response.headers.get("X-Faults")) };
   }
 
   async #checked(response) {
-    if (!response.ok) throw new Error(await told(response));
+    if (!response.ok) throw await failure(response);
     return response.json();
   }
 }
 
-async function told(response) {
+// What a refusal says; with `case`, the case as it is now, where another decision came between.
+async function failure(response) {
   const text = await response.text();
   try {
-    return JSON.parse(text).error;
+    const said = JSON.parse(text);
+    return Object.assign(new Error(said.error), { case: said.case });
   } catch {
-    return text || `the server answered ${response.status}`;
+    return new Error(text || `the server answered ${response.status}`);
   }
 }
 

@@ -39,9 +39,24 @@ export function reader() {
   return input.checkValidity() ? input.value : "";
 }
 
-// Fill in the name that was used last in this browser, and remember a new one.
-export function keepReader() {
+// Who is logged in; null on one's own computer, where readers name themselves.
+let me = null;
+
+// Whether the server would let this reader do what needs a role: reader, releaser or admin.
+export function may(role) {
+  return me?.roles.includes(role) ?? true;
+}
+
+// Show who is logged in, or else the name that was used last in this browser, and remember a new one.
+export function keepReader(known) {
+  me = known ?? null;
   const input = $("#reader");
+  if (me?.reader) {
+    input.value = me.reader;
+    input.readOnly = true;
+    $("#log-out").hidden = !me.can_log_out;
+    return;
+  }
   try {
     input.value = localStorage.getItem(KEPT) ?? "";
   } catch {

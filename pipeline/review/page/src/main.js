@@ -13,10 +13,12 @@ const worklist = new Worklist();
 let open = null; // the view that must be closed before another opens
 
 async function start() {
-  keepReader();
   // Drawn by the library's own CPU path: the same pixels everywhere, a graphics card or none.
   init({ rendering: { useCPURendering: true } });
   startImages(await worklist.load());
+  keepReader(worklist.me);
+  $("#log-out").addEventListener("click", logOut);
+  if (source.writable) worklist.watch();
   $("#label").textContent = worklist.label;
   $("#to-report").hidden = !worklist.report || !source.writable;
   $("#to-study").hidden = !source.writable;
@@ -25,6 +27,15 @@ async function start() {
     .forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
   addEventListener("hashchange", route);
   await route();
+}
+
+async function logOut() {
+  try {
+    await source.logOut();
+    location.reload();
+  } catch (error) {
+    showMessage(`still logged in: ${error.message}`);
+  }
 }
 
 async function route() {

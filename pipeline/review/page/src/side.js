@@ -1,10 +1,10 @@
 // Beside the panels: which slices to look at, accept or reject, what is known of series and model.
 
 import { source } from "./data.js";
-import { colourScale, make, reader, showMessage } from "./dom.js";
+import { colourScale, make, may, reader, showMessage } from "./dom.js";
 import { colourOf, UNCERTAINTY_LIMIT_HU, uncertaintyColour } from "./overlay.js";
 import { TITLES } from "./panel.js";
-import { decisionText, worstSlices } from "./worklist.js";
+import { DECIDED, decisionText, worstSlices } from "./worklist.js";
 
 const SHOWN = 8;
 const NAMES = {
@@ -71,34 +71,43 @@ function decisionForm(each, worklist, next) {
     "aria-label": "Reason",
     placeholder: "reason (a rejection needs one)",
   });
-  const told = make("p", { class: each.decision?.act }, decisionText(each.decision));
+  const shown = make("p");
+  const show = ({ decision }) => {
+    shown.className = decision?.act ?? "";
+    shown.textContent = decisionText(decision);
+  };
+  show(worklist.case(each.case) ?? each);
+  const decided = ({ detail }) => {
+    if (!shown.isConnected) document.removeEventListener(DECIDED, decided);
+    else if (detail.case === each.case) show(detail);
+  };
+  document.addEventListener(DECIDED, decided);
   const decide = async (verdict) => {
     if (!reader()) return showMessage("write your name first, top right");
+    // What is on the screen: the server takes no decision over one that was not seen.
+    const seen = worklist.case(each.case)?.decision?.time ?? "";
     try {
-      const row = await source.post(`decision/${each.case}`, {
-        reader: reader(),
-        verdict,
-        reason: reason.value,
-      });
-      worklist.replace(row);
-      told.className = row.decision.act;
-      told.textContent = decisionText(row.decision);
+      const body = { reader: reader(), verdict, reason: reason.value, seen };
+      worklist.replace(await source.post(`decision/${each.case}`, body));
       showMessage(`${verdict}ed`);
     } catch (error) {
-      showMessage(error.message);
+      if (error.case) worklist.replace(error.case);
+      showMessage(`NOT ${verdict}ed: ${error.message}`);
     }
   };
+  const button = (verdict, text) =>
+    make("button", { type: "button", id: verdict, onclick: () => decide(verdict) }, text);
+  const mayDecide = may("releaser");
   return make(
     "section",
     { "aria-label": "Decision" },
     make("h3", {}, "Decision"),
-    told,
-    reason,
+    shown,
+    mayDecide ? reason : make("p", { class: "told" }, "Accepting and rejecting needs the role releaser."),
     make(
       "div",
       { class: "buttons" },
-      make("button", { type: "button", id: "accept", onclick: () => decide("accept") }, "Accept"),
-      make("button", { type: "button", id: "reject", onclick: () => decide("reject") }, "Reject"),
+      ...(mayDecide ? [button("accept", "Accept"), button("reject", "Reject")] : []),
       make("button", { type: "button", onclick: () => next(1) }, "Next case"),
     ),
   );

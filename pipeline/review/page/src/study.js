@@ -3,7 +3,7 @@
 
 import { CaseView } from "./case.js";
 import { source } from "./data.js";
-import { $, make, reader, showMessage } from "./dom.js";
+import { $, make, may, reader, showMessage } from "./dom.js";
 
 const MEANS = ["unusable", "poor", "fair", "good", "excellent"];
 
@@ -79,7 +79,9 @@ export class Study {
         { class: "buttons" },
         make("button", { type: "button", onclick: () => this.#go(-1) }, "Previous"),
         make("button", { type: "button", onclick: () => this.#go(1) }, "Next"),
-        make("a", { href: "/api/readings.csv", download: "readings.csv" }, "CSV of all readings"),
+        may("admin")
+          ? make("a", { href: "/api/readings.csv", download: "readings.csv" }, "CSV of all readings")
+          : "",
       ),
     );
   }

@@ -2,11 +2,18 @@
 // come first; within a case the viewer goes to the slices that changed most.
 
 import { source } from "./data.js";
-import { $, make, showTemplate } from "./dom.js";
+import { $, make, showMessage, showTemplate } from "./dom.js";
+
+// How often decisions of other readers and tabs are asked for, in ms.
+const LOOK_MS = 4000;
+// Said to whatever shows a case when another decision on it is known; detail is the case.
+export const DECIDED = "ldct-decided";
+const NO_ANSWER = "The server does not answer: decisions shown here may be out of date.";
 
 export class Worklist {
   cases = [];
   #changes = new Map();
+  #silent = false;
 
   async load() {
     const told = await source.worklist();
@@ -41,6 +48,31 @@ export class Worklist {
 
   replace(row) {
     this.cases = this.cases.map((each) => (each.case === row.case ? row : each));
+    document.dispatchEvent(new CustomEvent(DECIDED, { detail: row }));
+  }
+
+  case(cid) {
+    return this.cases.find((each) => each.case === cid);
+  }
+
+  // Decisions that other readers, or other tabs, make while this page is open.
+  watch() {
+    setInterval(() => document.hidden || this.#look(), LOOK_MS);
+    document.addEventListener("visibilitychange", () => document.hidden || this.#look());
+  }
+
+  async #look() {
+    try {
+      for (const [cid, decision] of Object.entries(await source.json("decisions"))) {
+        const row = this.case(cid);
+        if (row && row.decision?.time !== decision?.time) this.replace({ ...row, decision });
+      }
+      if (this.#silent) showMessage("");
+      this.#silent = false;
+    } catch {
+      this.#silent = true;
+      showMessage(NO_ANSWER);
+    }
   }
 
   show() {
@@ -60,6 +92,12 @@ export class Worklist {
     }
     $("#filter").addEventListener("input", choose);
     $("#show").addEventListener("change", choose);
+    const list = $("#main > .list");
+    const again = () => {
+      if (list.isConnected) this.#rows(main);
+      else document.removeEventListener(DECIDED, again);
+    };
+    document.addEventListener(DECIDED, again);
     this.#rows(main);
     this.#refused();
   }

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.config.connection import Login, Tls
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.connection import Login, Tls
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Who may use the review page, and what each of them may do."""
