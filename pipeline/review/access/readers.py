@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from authlib.integrations.base_client import OAuthError
-from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -113,6 +111,8 @@ class Readers:
 
     async def log_in(self, request: Request) -> Response:
         """Send the browser to the provider."""
+        from authlib.integrations.base_client import OAuthError
+
         provider = self._provider()
         try:
             await self._require_sound(provider)
@@ -123,6 +123,8 @@ class Readers:
 
     async def come_back(self, request: Request) -> Response:
         """The provider sent the browser back: look at what it says, and begin a session."""
+        from authlib.integrations.base_client import OAuthError
+
         provider, oidc = self._provider(), self.access.oidc
         assert oidc is not None
         try:
@@ -190,8 +192,11 @@ class Readers:
         ] or ["RS256"]
 
 
-def _client(oidc: OpenIdConnect) -> OAuth:
-    """Authlib's client. Raises ConfigError where the secret cannot be read."""
+def _client(oidc: OpenIdConnect) -> Any:
+    """Authlib's OAuth. Raises ConfigError where the secret cannot be read."""
+    # Here and not above: importing it changes which warnings the process shows.
+    from authlib.integrations.starlette_client import OAuth
+
     secret = credentials(oidc.secret).token
     if not secret:
         raise ConfigError("oidc.secret: expected a token, the client's secret")

@@ -26,7 +26,7 @@ class _Login:
 class Sessions:
     """Who is behind which cookie. The server restarted, everybody logs in again.
 
-    Only digests of the cookies are kept, so that a copy of the memory lets nobody in.
+    Only digests of the cookies are kept, so that a copy of the memory lets no one in.
     """
 
     def __init__(self, settings: Session, now: Callable[[], float] = time.monotonic) -> None:
