@@ -1,7 +1,7 @@
 """Errors without their messages inside Prefect, which records every exception.
 
 A message may hold a path, and a path a patient's name. So what runs inside Prefect fails with the
-stage and the type of error only; the error itself is carried along, and raised outside Prefect.
+stage and a sentence without values; the error itself is carried along, and raised outside Prefect.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from flows.runtime.redacted_sentence import redacted_sentence
+
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class StageFailedError(Exception):
-    """What Prefect records: the stage and the type of error. original: the error itself."""
+    """What Prefect records: the stage and a redacted sentence. original: the error itself."""
 
     def __init__(self, stage: str, original: Exception) -> None:
-        super().__init__(f"{stage}: {type(original).__name__}")
+        super().__init__(f"{stage}: {redacted_sentence(original)}")
         self.stage, self.original = stage, original
 
     def __reduce__(self) -> tuple[type, tuple[str, Exception]]:
