@@ -1,7 +1,7 @@
 """The jobs of `ldct schedule`, which Prefect runs at their times.
 
-Their only parameter is the path of the hospital's YAML. Each ends with the page of `ldct status`
-as an artifact.
+Their only parameter is the hospital: the name or path of its YAML (flows.hospital.named). Each ends
+with the page of `ldct status` as an artifact.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from prefect.runtime import deployment, flow_run
 
 from flows.commands import ingest_flow, train_flow
 from flows.hospital.alerts import AlertWatch, failed_job, look_once
+from flows.hospital.named import hospital_file
 from flows.hospital.pacs import log_step, pull_series, work_flow
 from flows.hospital.status import hospital_status, page
 from flows.runtime.json_log import use_json_everywhere
@@ -30,6 +31,7 @@ from flows.runtime.progress import log
 from flows.tracking.promotion import Wish, promote
 from flows.tracking.registry import Registry
 from pipeline.config.load import load_config
+from pipeline.config.run import RunConfig
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError
@@ -75,22 +77,37 @@ def retrain(hospital: str) -> State | None:
 
 
 def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
-    keep_freed_memory()  # a worker of Prefect's starts here, not at the command line
-    catch_library_warnings()
-    use_json_everywhere()
-    settings = load_pacs(Path(hospital))
+    prepare_process()
+    settings = load_pacs(hospital_file(hospital))
     reason = _reason_to_skip(required(settings.schedule))
     if reason:
         return State(type=StateType.CANCELLED, name="Skipped", message=reason)
-    try:
+
+    def reported() -> None:
         with _reported(settings, flow_run.flow_name):
             job(settings)
+
+    try:
+        return state_of(reported)
+    finally:
+        create_markdown_artifact(page(hospital_status(settings)), key=PAGE)
+
+
+def prepare_process() -> None:
+    """What the command line does at its start: a worker of Prefect's starts here."""
+    keep_freed_memory()
+    catch_library_warnings()
+    use_json_everywhere()
+
+
+def state_of(job: Callable[[], None]) -> State | None:
+    """Do a job; the state that its run ends in, None for Prefect's own."""
+    try:
+        job()
     except _NothingToDo as nothing:
         return State(type=StateType.CANCELLED, name="Skipped", message=str(nothing))
     except _GateFailed as missed:
         return State(type=StateType.COMPLETED, name="Gate failed", message=str(missed))
-    finally:
-        create_markdown_artifact(page(hospital_status(settings)), key=PAGE)
     return None
 
 
@@ -150,7 +167,7 @@ def _reason_to_skip(schedule: Schedule) -> str:
 
 
 def _do_due_work(settings: Pacs, *, retries: bool = False) -> None:
-    work_flow(settings, log_step, forever=False, retries=retries, slot=_gpu)
+    work_flow(settings, log_step, forever=False, retries=retries, slot=gpu_slot)
 
 
 def _retrain(settings: Pacs) -> None:
@@ -159,23 +176,31 @@ def _retrain(settings: Pacs) -> None:
         raise ConfigError("schedule.retrain: not in the hospital's YAML")
     if retraining.data:
         ingest_flow(retraining.data, retraining.store, IngestOptions())
-    with _gpu():
-        trained = train_flow(load_config(retraining.config), retraining.store, unless_known=True)
+    promote_as = "scheduled training" if retraining.promote else None
+    train_new(load_config(retraining.config), retraining.store, promote_as)
+
+
+def train_new(config: RunConfig, store: Path, promote_as: str | None) -> None:
+    """Train, evaluate and register; promote_as: for which reason it is promoted where it beats the
+    champion. A job of `state_of`, which says where the version was known already, or did not pass
+    its gate."""
+    with gpu_slot():
+        trained = train_flow(config, store, unless_known=True)
     if "known" in trained:
         raise _NothingToDo(
             f"{trained['known']} was trained on the same data by the same configuration"
         )
-    if retraining.promote:
+    if promote_as:
         model = trained["model"]
         with suppress(LdctError):  # refused; the reasons are kept with the version
-            promote(Registry.default(), Wish(model["name"], model["version"], "scheduled training"))
+            promote(Registry.default(), Wish(model["name"], model["version"], promote_as))
     gate = Verdict.from_dict(trained["gate"])
     if not gate.passed:
         raise _GateFailed(gate.reasons)
 
 
 @contextmanager
-def _gpu() -> Iterator[None]:
+def gpu_slot() -> Iterator[None]:
     """Wait for a slot and hold it. A training goes on while the server does not answer."""
     with concurrency(GPU, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
         yield

@@ -75,7 +75,8 @@ def python(servers: Servers, *arguments: object, **more: Any) -> subprocess.Pope
     env = environment(**servers.client, PREFECT_HOME=str(servers.folder / "prefect-client"))
     env["PYTHONPATH"] = f"{env['PYTHONPATH']}:{ROOT / 'tests'}"
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, env=env, cwd=servers.folder, text=True, **more)
+    env |= more.pop("env", {})
+    return subprocess.Popen(command, env=env, text=True, **{"cwd": servers.folder, **more})
 
 
 def versions_of(client: mlflow.MlflowClient) -> tuple[dict[int, list[str]], dict[str, str]]:
@@ -115,11 +116,64 @@ def test_two_processes_register_at_once_and_a_copy_brings_both_back(servers, tmp
     assert len(weights) == 2
 
 
+def prefect_api(servers: Servers) -> httpx.Client:
+    return httpx.Client(
+        base_url=servers.client["PREFECT_API_URL"],
+        auth=tuple(servers.secrets["PREFECT_API_AUTH_STRING"].split(":")),
+        timeout=60,
+    )
+
+
+def deploy_all(servers: Servers) -> None:
+    """As docs/servers.md says under "Work pools"."""
+    pool = ["work-pool", "create", "ldct", "--type", "process", "--overwrite"]
+    assert python(servers, "-m", "prefect", *pool).wait() == 0
+    deploy = ["-m", "prefect", "--no-prompt", "deploy", "--all"]
+    named = {"HOSPITAL": "hospital"}
+    assert python(servers, *deploy, cwd=ROOT, env=named, stdout=subprocess.PIPE).wait() == 0
+
+
+def test_the_flows_of_the_ui_take_names_and_no_path(servers):
+    deploy_all(servers)
+    api = prefect_api(servers)
+    found = {row["entrypoint"]: row for row in api.post("/deployments/filter", json={}).json()}
+    asked = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {row["entrypoint"] for row in asked} <= set(found)
+    train = found["flows/hospital/on_request.py:train"]
+    assert set(train["parameter_openapi_schema"]["properties"]) == {"store", "config", "promote"}
+    assert train["work_pool_name"] == "ldct"
+    for wrong in ({"store": "/data/doe"}, {"store": ".."}, {"config": "../secret.yaml"}):
+        parameters = {"store": "store", "config": "denoise_redcnn", **wrong}
+        start = f"/deployments/{train['id']}/create_flow_run"
+        assert api.post(start, json={"parameters": parameters}).status_code == 409
+    ingest = found["flows/hospital/on_request.py:ingest"]
+    assert ingest["parameters"] == {"hospital": "hospital"}
+
+
+@pytest.mark.slow
+def test_a_worker_runs_what_was_deployed_and_a_failure_says_what(servers, tmp_path):
+    """Without a store of that name: the sentence, and no path."""
+    deploy_all(servers)
+    api, start = prefect_api(servers), ["worker", "start", "--pool", "ldct", "--run-once"]
+    deployment = api.get("/deployments/name/ldct-evaluate-store/on-request").json()["id"]
+    asked = {"parameters": {"store": "none", "model": "identity/1"}}
+    begun = api.post(f"/deployments/{deployment}/create_flow_run", json=asked).json()["id"]
+    named = {"LDCT_STORES": str(tmp_path / "doe")}
+    assert python(servers, "-m", "prefect", *start, cwd=ROOT, env=named).wait(timeout=900) == 0
+    ended = api.get(f"/flow_runs/{begun}").json()
+    assert (ended["state_type"], ended["name"]) == ("FAILED", "evaluate identity/1 on none")
+    said = ended["state"]["message"]
+    assert "ConfigError: the request or its configuration is wrong" in said
+    assert "flows.hospital.named" in said or "named:" in said
+    assert "doe" not in said
+
+
 def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
     """Each of two jobs waits for the other: one worker alone, with a limit of one, would not do."""
     (servers.folder / "job.py").write_text(FLOW)
     prefect = ["-m", "prefect"]
-    assert python(servers, *prefect, "work-pool", "create", "ldct", "--type", "process").wait() == 0
+    pool = ["work-pool", "create", "ldct", "--type", "process", "--overwrite"]
+    assert python(servers, *prefect, *pool).wait() == 0
     deploy = ["--no-prompt", "deploy", "job.py:job", "--name", "test", "--pool", "ldct"]
     assert python(servers, *prefect, *deploy).wait() == 0
     met = tmp_path / "met"
@@ -127,18 +181,15 @@ def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
     start = ["worker", "start", "--pool", "ldct", "--limit", "1", "--name"]
     workers = [python(servers, *prefect, *start, name) for name in ("one", "two")]
     try:
-        api = httpx.Client(
-            base_url=servers.client["PREFECT_API_URL"],
-            auth=tuple(servers.secrets["PREFECT_API_AUTH_STRING"].split(":")),
-            timeout=60,
-        )
+        api = prefect_api(servers)
         deployment = api.get("/deployments/name/job/test").json()["id"]
         for _ in range(2):
             asked = {"parameters": {"folder": str(met)}}
             api.post(f"/deployments/{deployment}/create_flow_run", json=asked).raise_for_status()
         until = time.monotonic() + 900
         while time.monotonic() < until:
-            runs = api.post("/flow_runs/filter", json={}).json()
+            only = {"deployments": {"id": {"any_": [deployment]}}}
+            runs = api.post("/flow_runs/filter", json=only).json()
             if {row["state_name"] for row in runs} == {"Completed"}:
                 break
             time.sleep(1)
@@ -151,7 +202,8 @@ def test_two_workers_share_the_jobs_of_a_pool(servers, tmp_path):
 
 
 def test_the_deployments_for_workers_are_those_of_ldct_schedule():
-    told = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    asked = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    told = [row for row in asked if "ldct-schedule" in row["tags"]]
     assert [(row["entrypoint"], row["tags"][1]) for row in told] == [
         (f"flows/hospital/jobs.py:{job}", job) for job in ("nightly", "retry", "retrain")
     ]
