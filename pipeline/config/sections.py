@@ -125,6 +125,7 @@ class Data(Strict):
     intake: IngestOptions = IngestOptions()
     #: In place of a degradation.
     pairs: Pairs | None = None
+    #: Rows and columns of what the network sees at a time in training.
     patch: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] = (64, 64)
     #: Where patches are cut: within the body's bounding box, or anywhere in the slice.
     region: Literal["body", "slice"] = "body"
@@ -173,24 +174,37 @@ class Normalize(Strict):
 class Train(Strict):
     """How long, how precisely and where to train."""
 
+    #: Updates of the weights.
     iterations: Annotated[int, Field(ge=1)]
+    #: Patches in a pass, of all processes together.
     batch: Annotated[int, Field(ge=1)] = 16
+    #: The highest learning rate of Adam; a cosine lowers it to the end.
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    #: Iterations in which the learning rate rises to `lr`.
     warmup: Annotated[int, Field(ge=0)] = 0
     #: `auto` is whichever trains this network faster here, measured at the start, and fp32 where
     #: bf16 is wrong or fails (pipeline.training.precision).
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    #: `auto` is CUDA where there is one.
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: The order of images in memory; the same results.
     channels_last: bool = True
+    #: torch.compile.
     compile: bool = False
+    #: Batches whose gradients make one update.
     accumulate: Annotated[int, Field(ge=1)] = 1
+    #: Gradients of a larger norm are scaled down to it.
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    #: Iterations between checkpoints, from which a training that was stopped goes on.
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
     #: Iterations between looks at the validation patients; the weights that did best there are
     #: the result. None: the last ones are (pipeline.training.best_weights).
     validate_every: Annotated[int, Field(ge=1)] | None = None
+    #: Iterations between points of the training curve.
     log_every: Annotated[int, Field(ge=1)] = 20
+    #: Processes that cut patches beside the training; 0: the training does.
     workers: Annotated[int, Field(ge=0)] = 0
+    #: Of the first weights, the patches and the noise.
     seed: int = 0
     #: A folder with the weights.safetensors of the same network, from which the training starts.
     start_from: str | None = None
@@ -212,6 +226,7 @@ class NoGate(Strict):
 class DenoiseGate(Strict):
     """What a denoiser must reach to get an alias; the bias for every tissue, or by tissue."""
 
+    #: The least gain over the undenoised input in every window.
     psnr_gain_db: float = 1.0
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
     #: No alias before readers found its images not inferior (`ldct review stats`).

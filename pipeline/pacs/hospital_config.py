@@ -195,19 +195,29 @@ class Pacs(DoseKeys):
     first (`ldct review`). alerts: who hears of what needs a person.
     """
 
+    #: As `ldct apply` takes it; a name alone is the version in use when a series is found.
     model: str
+    #: Private to its owner: the ledger, and patients' images while they are worked on.
     work: Path
+    #: Where series are asked for; none where a sender brings all of them (`receive`).
     source: Source | None = None
     rules: Annotated[list[RoutingRule], Field(min_length=1)]
+    #: Where derived series go.
     send: Destination
+    #: Of `ldct pacs receive`.
     receive: Receive = Receive()
     retry: Retry = Retry()
     schedule: Schedule | None = None
     alerts: Alerts | None = None
+    #: Seconds for which a series must not have grown.
     settle_s: Seconds = 60
+    #: What is unlike the model's training is sent with a note, or held for a person.
     drift: Literal["flag", "hold"] = "flag"
+    #: `reader`: a reader accepts each result before it is sent.
     release: Literal["automatic", "reader"] = "automatic"
+    #: Lossless compression of the derived images.
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
+    #: The share of the model's correction; none: the model's own.
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
