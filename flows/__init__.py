@@ -6,6 +6,8 @@ import os
 # bars and the closing tables say it all), call no server, and load nothing that can run code.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# The setting above is the server's; Prefect's client, on a terminal, asks for this one.
+os.environ.setdefault("DO_NOT_TRACK", "1")
 # A new database on a busy machine takes longer than the 20 s that Prefect gives it.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")

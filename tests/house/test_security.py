@@ -17,6 +17,7 @@ import torch
 from helpers.dicom import KEY, ct_slice, save
 from helpers.kill import TINY, Noise
 from helpers.pacs import free_port, series_of, settings, write_ct
+from prefect._internal.analytics import enabled
 from safetensors import SafetensorError
 
 from pipeline.config.load import parse_config
@@ -209,6 +210,11 @@ def test_a_service_that_refuses_is_told_without_its_words_or_the_url() -> None:
     assert str(refused.value) == "the DICOMweb service answered 403"
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
+
+
+def test_prefect_sends_no_usage_data_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enabled, "is_ci_environment", lambda: False)
+    assert not enabled.is_telemetry_enabled()
 
 
 def test_loggers_that_would_tell_uids_are_silent() -> None:
