@@ -33,7 +33,7 @@ def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
     """
     kind = named(component, key=key, base=base)
     arguments = {**component.args, **given}
-    _require_arguments(kind, arguments, component, key)
+    require_arguments(kind, arguments, component, key)
     try:
         return kind(**arguments)
     except (TypeError, ValueError, ConfigError) as error:
@@ -42,9 +42,7 @@ def build(component: Component, *, key: str, base: type, **given: Any) -> Any:
         raise ConfigError(f"{key}.args: {component.target}: {error}") from error
 
 
-def _require_arguments(
-    kind: Any, arguments: dict[str, Any], component: Component, key: str
-) -> None:
+def require_arguments(kind: Any, arguments: dict[str, Any], component: Component, key: str) -> None:
     """Raises ConfigError for arguments that a class does not take, with the likely one, and for
     one that it needs and does not get."""
     signature = inspect.signature(kind)

@@ -146,6 +146,7 @@ ADDED: dict[str, Any] = {
     "data.nested.noise_sharpened": 0.0,
     "data.split.test_vendors": [],
     "register.gate.qualified": None,
+    "transforms": None,
 }
 
 

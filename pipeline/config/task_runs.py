@@ -18,6 +18,7 @@ from pipeline.config.sections import (
     SegmentGate,
 )
 from pipeline.config.segmentation import Planned, Segmentation, planned_or_complete
+from pipeline.config.transforms import Transforms
 from pipeline.core.errors import ConfigError
 
 LOSS = "say what to minimise"
@@ -30,6 +31,8 @@ class DenoiseRun(RunConfig):
 
     task: Literal["denoise"]
     loss: Component = Field(description=LOSS)
+    #: MONAI's transforms of the training pairs, beside those of `data`.
+    transforms: Transforms | None = None
     normalize_hu: Normalize = Normalize()
     #: The share of the network's correction that the trained model applies; the rest of the noise
     #: stays, and with it the texture that readers know. Training and its loss know only the whole.
@@ -55,6 +58,8 @@ class DenoiseRun(RunConfig):
             raise ValueError("name a degradation, or data.pairs: one of them makes the inputs")
         if data.pairs and (data.realisations > 1 or data.partner == "draw"):
             raise ValueError("data.pairs: a real series is one draw: no realisations, no partner")
+        if data.nested and self.transforms:
+            raise ValueError("transforms: not with data.nested, whose noise must stay as measured")
         return self
 
 

@@ -11,8 +11,10 @@ from torch.utils.data import Dataset
 
 from pipeline.config.component import build
 from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
+from pipeline.data.monai_transforms import named_transforms
 from pipeline.data.nested import NestedPairs
 from pipeline.data.transforms import draw_seed, training_transforms, transformed
 from pipeline.degradations.digest import degradation_digest
@@ -49,7 +51,9 @@ class PatchPairs(Dataset):
         # An item of two doses needs two draws, cut and turned alike.
         self.partner = "draw" if self.nested else config.data.partner
         self.size = _size_cut(config.data.patch, self.nested)
-        self.transforms = training_transforms(config.data.model_copy(update={"patch": self.size}))
+        named = named_transforms(config.transforms) if isinstance(config, DenoiseRun) else []
+        cut = config.data.model_copy(update={"patch": self.size})
+        self.transforms = training_transforms(cut, named)
         self.slices = [found for key in keys for found in _slices(store, key, config, self.size)]
         if self.slices and self.partner == "neighbour":
             self.slices = [found for found in self.slices if found.beside]

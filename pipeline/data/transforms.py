@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,12 @@ from monai.transforms import (
 )
 
 from pipeline.config.sections import Data
+from pipeline.config.transforms import PAIR
 
-PAIR = ("input", "target")
 
-
-def training_transforms(settings: Data) -> Compose:
-    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns].
+def training_transforms(settings: Data, named: Sequence[MapTransform] = ()) -> Compose:
+    """Crop, turn, flip and vary the noise of {"input", "target"}, each [1, rows, columns]; then
+    the transforms that the run names (pipeline.data.monai_transforms).
 
     Patches that are not square are flipped but not turned, so that they keep their shape.
     """
@@ -39,6 +39,7 @@ def training_transforms(settings: Data) -> Compose:
             RandSpatialCropd(PAIR, settings.patch, random_size=False),
             *(turns if settings.augment else []),
             RandScaleNoised(settings.noise_scale),
+            *named,
         ]
     )
 

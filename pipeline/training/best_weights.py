@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import finite
 from pipeline.core.units import Window
@@ -104,6 +105,7 @@ def best_weights_of(store: Store, config: RunConfig, keys: list[str]) -> BestWei
     nothing; None where there is no validation series. Raises ConfigError where the weights are to
     be chosen and no patient is on the validation side.
     """
+    config = _without_named_transforms(config)
     train, every = config.train, config.train.validate_every
     if every is None:
         if not keys:
@@ -124,6 +126,13 @@ def validation_keys(store: Store, config: RunConfig, keys: list[str]) -> list[st
     if config.train.validate_every is not None:
         return keys
     return sorted(keys, key=lambda key: (store.record(key).shape[0], key))[:1]
+
+
+def _without_named_transforms(config: RunConfig) -> RunConfig:
+    """The run without the random transforms that are for its training pairs alone."""
+    if not isinstance(config, DenoiseRun):
+        return config
+    return config.model_copy(update={"transforms": None})
 
 
 def _as_tested(config: RunConfig) -> RunConfig:

@@ -10,6 +10,8 @@ import torch
 
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import DenoiseRun
+from pipeline.data.monai_transforms import named_transforms
 from pipeline.models.adapters.base import build_loss
 from pipeline.training.device import choose_device
 from pipeline.training.distributed import process_group
@@ -21,15 +23,17 @@ from pipeline.training.steps.base import Step
 def check_run(config: RunConfig) -> None:
     """Raises ConfigError for what training would stumble over, with the key and the likely one.
 
-    Device and precision, degradation, model, loss and step are resolved and built, as training
-    will build them; where a segmentation is still to be planned, what does not depend on the
-    plan. Leaves torch's generators as they were.
+    Device and precision, degradation, transforms, model, loss and step are resolved and built, as
+    training will build them; where a segmentation is still to be planned, what does not depend on
+    the plan. Leaves torch's generators as they were.
     """
     device = choose_device(config.train)
     named(config.model, key="model", base=torch.nn.Module)
     require_step_for(process_group(), config)
     if config.degradation is not None:
         build(config.degradation, key="degradation", base=object)
+    if isinstance(config, DenoiseRun):
+        named_transforms(config.transforms)
     if not config.is_complete:
         if config.loss is not None:
             build_loss(config.loss)

@@ -1,0 +1,168 @@
+"""`transforms:` of a run: MONAI's, from a closed list, on pairs that stay pairs in HU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.images import add_inputs, run_config, tiny_store, tiny_train
+
+from pipeline.config.run import RunConfig
+from pipeline.config.transforms import INTENSITY, SPATIAL
+from pipeline.core.errors import ConfigError
+from pipeline.data.monai_transforms import named_transforms
+from pipeline.data.patches import PatchPairs
+from pipeline.data.transforms import transformed
+from pipeline.training.best_weights import best_weights_of
+from pipeline.training.start_check import check_run
+
+#: What MONAI asks for beside prob, by transform.
+NEEDED: dict[str, dict[str, Any]] = {
+    "Rand2DElasticd": {"spacing": [8, 8], "magnitude_range": [1, 2]},
+    "RandAffined": {"rotate_range": 0.5, "scale_range": 0.2},
+    "RandRotated": {"range_x": 0.4},
+    "RandFlipd": {"spatial_axis": 0},
+    "GaussianSmoothd": {"sigma": 1.0},
+    "MedianSmoothd": {"radius": 1},
+    "RandGaussianNoised": {"std": 20},
+    "RandScaleIntensityd": {"factors": 0.1},
+    "RandShiftIntensityd": {"offsets": 30},
+    "ShiftIntensityd": {"offset": 30},
+}
+
+
+def entry(name: str, **changes: Any) -> dict[str, Any]:
+    chance = {"prob": 1.0} if name.startswith("Rand") else {}
+    return {"_target_": name, **chance, **NEEDED.get(name, {}), **changes}
+
+
+def run_with(*entries: Any, **sections: Any) -> RunConfig:
+    return run_config(transforms={"training": list(entries)}, **sections)
+
+
+def of_pair(*entries: Any, seed: int = 1) -> dict[str, torch.Tensor]:
+    """A textured pair, the input 50 HU above the target, after the named transforms."""
+    config: Any = run_with(*entries)
+    target = 400 * torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    pair = {"input": target + 50, "target": target.clone()}
+    for transform in named_transforms(config.transforms):
+        pair = transformed(_Only(transform), pair, seed=seed)
+    return pair
+
+
+class _Only:
+    """A single transform, as `transformed` takes them."""
+
+    def __init__(self, transform: Any) -> None:
+        self.transforms = [transform]
+
+    def __call__(self, data: Any) -> Any:
+        return self.transforms[0](data)
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_input_and_target_are_moved_alike(name: str) -> None:
+    seeds = range(1, 9)  # RandRotate90d and RandZoomd may draw hardly any move
+    moved = [of_pair(entry(name), seed=seed) for seed in seeds]
+    still = of_pair()["target"]
+    assert any(not torch.allclose(pair["target"], still, atol=1) for pair in moved)
+    for pair in moved:
+        assert pair["target"].shape == (1, 32, 32)
+        # Also at the edges, where zeros would be water.
+        torch.testing.assert_close(
+            pair["input"] - pair["target"], torch.full((1, 32, 32), 50.0), atol=1e-2, rtol=0
+        )
+
+
+@pytest.mark.parametrize("name", INTENSITY)
+def test_an_intensity_transform_changes_what_it_names_in_hu(name: str) -> None:
+    still, changed = of_pair(), of_pair(entry(name, keys="input"))
+    assert torch.equal(changed["target"], still["target"])
+    assert not torch.allclose(changed["input"], still["input"], atol=1)
+    assert changed["input"].dtype == torch.float32
+
+
+def test_a_shift_is_one_of_hu() -> None:
+    shifted = of_pair(
+        {"_target_": "monai.transforms.ShiftIntensityd", "keys": "input", "offset": 9}
+    )
+    torch.testing.assert_close(shifted["input"] - shifted["target"], torch.full((1, 32, 32), 59.0))
+
+
+def test_items_follow_from_the_seed_and_their_number(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path)
+    named = [entry("RandAffined"), entry("RandGaussianNoised", keys=["input"])]
+
+    def items(*entries: Any, seed: int) -> list[dict[str, torch.Tensor]]:
+        config = run_with(*entries, train=tiny_train(seed=seed))
+        add_inputs(store, config)
+        data = PatchPairs(store, sorted(store.records()), config, 4)
+        return [data[number] for number in (3, 0)]
+
+    torch.manual_seed(0)
+    first = items(*named, seed=3)
+    torch.manual_seed(1)
+    again = items(*named, seed=3)
+    for one, same in zip(first, again, strict=True):
+        assert torch.equal(one["input"], same["input"])
+        assert torch.equal(one["target"], same["target"])
+    plain, other = items(seed=3), items(*named, seed=4)
+    assert not torch.equal(first[0]["input"], plain[0]["input"])
+    assert not torch.equal(first[0]["input"], other[0]["input"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"_target_": "Lambdad", "keys": "input", "func": "print"}, "'Lambdad' is not allowed"),
+        ({"_target_": "LoadImaged", "keys": "input"}, "'LoadImaged' is not allowed"),
+        ({"_target_": "SaveImaged", "keys": "input"}, "'SaveImaged' is not allowed"),
+        ({"_target_": "os.system", "command": "true"}, r"'os.system' is not allowed"),
+        ({"_target_": "RandAffine"}, "did you mean 'RandAffined'"),
+        ({"_target_": "$print(1)"}, "is not allowed"),
+        (entry("RandAffined", prob="$0.5"), r"prob: '\$0.5' is an expression"),
+        (
+            entry("RandAffined", rotate_range=["@x", [1, "$2"]]),
+            "rotate_range: '@x' is an expression",
+        ),
+        (entry("RandAffined", rotate_range=[1, ["$2"]]), r"rotate_range: '\$2' is an expression"),
+        (entry("RandAffined", mode={"_target_": "x"}), "mode: expected a number"),
+        (entry("RandAffined", _requires_="$import os"), "_requires_: of MONAI's special keys"),
+        (entry("RandAffined", _disabled_=True), "_disabled_: of MONAI's special keys"),
+        (entry("RandAffined", _mode_="debug"), "_mode_: of MONAI's special keys"),
+        (entry("RandAffined", spatial_size=[16, 16]), "spatial_size: cannot be set"),
+        (entry("RandAffined", padding_mode="zeros"), "padding_mode: zeros puts 0 HU"),
+        (entry("RandAffined", keys=["input"]), "moves pixels"),
+        (entry("RandAffined", scale_range=float("nan")), "scale_range: expected a finite"),
+        (entry("RandGaussianSmoothd"), "keys: name input, target or both"),
+        (entry("RandGaussianSmoothd", keys=["label"]), "keys: name input, target or both"),
+        ("RandAffined", "write it as"),
+    ],
+)
+def test_what_is_refused_is_named_with_its_place(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"transforms\.training\.1: .*{message}"):
+        run_with(entry("RandFlipd"), given)
+
+
+def test_arguments_are_looked_at_before_ingest() -> None:
+    with pytest.raises(ConfigError, match=r"training\.0\.args\.rotate_rang.*'rotate_range'"):
+        check_run(run_with(entry("RandAffined", rotate_rang=0.1)))
+
+
+@pytest.mark.parametrize("validate_every", [None, 1])
+def test_validation_is_measured_without_them(tmp_path: Path, validate_every: int | None) -> None:
+    store, kept = tiny_store(tmp_path), []
+    for named in ([], [entry("RandShiftIntensityd", keys="input")]):
+        config = run_with(*named, train=tiny_train(validate_every=validate_every))
+        add_inputs(store, config)
+        selection = best_weights_of(store, config, ["s-0"])
+        assert selection is not None
+        kept.append(selection.patches[0]["input"])
+    assert torch.equal(*kept)
+
+
+def test_nested_pairs_do_without() -> None:
+    with pytest.raises(ConfigError, match=r"transforms: not with data\.nested"):
+        run_with(entry("RandFlipd"), data={"patch": [32, 32], "nested": {}, "realisations": 2})
