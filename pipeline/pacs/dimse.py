@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 from pipeline.config.credentials import client_context
 from pipeline.core.errors import LdctError
+from pipeline.pacs.commitment import Commitment, take_report
 from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
 from pipeline.pacs.peer import OutOfResources, Peer, Refused, Unreachable
@@ -33,6 +40,10 @@ _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 #: A-ASSOCIATE-RJ (PS3.8 9.3.4): a transient result; temporary congestion and local limit
 #: exceeded, of the service provider's presentation layer.
 _TRANSIENT, _PRESENTATION, _BUSY = 2, 3, (1, 2)
+#: N-ACTION statuses that may pass (PS3.7 C): processing failure, resource limitation.
+_MAY_PASS = (0x0110, 0x0213)
+#: Seconds for which a report may come on the association of its request.
+_REPORT_S = 2.0
 _META = ("MediaStorageSOPClassUID", "TransferSyntaxUID")
 
 
@@ -94,6 +105,28 @@ class DimsePeer(Peer):
                 if code not in _STORED:
                     _raise_status("C-STORE", code)
 
+    def ask_commitment(self, commitment: Commitment, information: Dataset) -> None:
+        """Ask by N-ACTION; a report that comes at once, here or at the receiver, is awaited."""
+        self.disconnect()  # an archive may commit only to what has come to its end
+        root = commitment.folder.parent
+        handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (take_report(root, event), None))]
+        # Beside Verification: an association of which every context is refused is only aborted.
+        contexts = [build_context(StorageCommitmentPushModel), build_context(Verification)]
+        association = self._associate(contexts, handlers)
+        try:
+            _request_commitment(association, information)
+            commitment.confirm()
+            end = time.monotonic() + _REPORT_S
+            while (
+                commitment.report() is None
+                and association.is_established
+                and time.monotonic() < end
+            ):
+                time.sleep(0.02)
+        finally:
+            if association.is_established:
+                association.release()
+
     @contextmanager
     def _associated(self, contexts: list[PresentationContext]) -> Iterator[Association]:
         if self._in_block:
@@ -107,7 +140,9 @@ class DimsePeer(Peer):
             raise
         association.release()
 
-    def _associate(self, contexts: list[PresentationContext]) -> Association:
+    def _associate(
+        self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType] = ()
+    ) -> Association:
         """Raises Refused and Unreachable where there is no association (PS3.8 9.3.4)."""
         settings = self.settings
         entity = AE(ae_title=settings.calling)
@@ -119,6 +154,7 @@ class DimsePeer(Peer):
             contexts=contexts,
             ae_title=settings.called,
             tls_args=self._tls(),
+            evt_handlers=list(handlers),
         )
         if not association.is_established:
             whom = f"no association with {settings.called} at {settings.host}:{settings.port}"
@@ -156,6 +192,22 @@ def _find(
         raise Refused("the PACS does not answer C-FIND") from error
     except RuntimeError:
         raise Unreachable("the association ended before C-FIND") from None
+
+
+def _request_commitment(association: Association, information: Dataset) -> None:
+    """N-ACTION of the Push Model, action type 1 (PS3.4 J.3.2)."""
+    model, instance = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    try:
+        status, _ = association.send_n_action(information, 1, model, instance)
+    except ValueError as error:  # no context for it was accepted
+        raise Refused("the PACS does not take storage commitment; see send.dimse.commit") from error
+    except RuntimeError:
+        raise Unreachable("the association ended before N-ACTION") from None
+    code = status.get("Status")
+    if code in _MAY_PASS:
+        raise Unreachable(f"N-ACTION was answered with status 0x{code:04X}")
+    if code != 0:
+        _raise_status("N-ACTION", code)
 
 
 def _no_association(association: Association, whom: str) -> LdctError:

@@ -56,7 +56,8 @@ class Dicomweb(Strict):
 class Dimse(Strict):
     """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C).
 
-    called and calling: the AE titles of the entity and of this software.
+    called and calling: the AE titles of the entity and of this software. commit: an item is done
+    when the entity has committed to its storage (PS3.4 J), asked again after commit_patience_s.
     """
 
     host: str
@@ -65,6 +66,8 @@ class Dimse(Strict):
     calling: Title = "LDCT"
     tls: Tls | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 60
+    commit: bool = False
+    commit_patience_s: Annotated[float, Field(gt=0)] = 3600
 
 
 class StudyFolder(Strict):

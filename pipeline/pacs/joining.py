@@ -57,7 +57,13 @@ def put_away(parts: list[EarlierPart], ledger: Ledger, places: WorkFolder) -> No
         if part.work is None:
             shutil.rmtree(part.folder, ignore_errors=True)
         elif ledger.supersede(part.work, "the rest of the series came"):
-            for done in (part.folder, places.dead(part.work.id), places.result(part.work.id)):
+            name = part.work.id
+            for done in (
+                part.folder,
+                places.dead(name),
+                places.result(name),
+                places.commitment(name),
+            ):
                 shutil.rmtree(done, ignore_errors=True)
 
 

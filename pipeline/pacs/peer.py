@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.core.errors import LdctError
 from pipeline.pacs.work_item import PacsSeries
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from pipeline.pacs.commitment import Commitment
 
 
 class Unreachable(LdctError):
@@ -48,6 +53,10 @@ class Peer(Protocol):
         """Requests of this thread in the block, on files of one study, share a connection where
         the protocol has one, and so may blocks that follow."""
         yield
+
+    def ask_commitment(self, commitment: Commitment, information: Dataset) -> None:
+        """Ask for storage commitment (PS3.4 J), where the protocol has it, and confirm it."""
+        raise Refused("storage commitment is of DIMSE alone")
 
     def disconnect(self) -> None:
         """End a connection that was kept for the next block."""

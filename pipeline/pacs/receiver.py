@@ -28,8 +28,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
-from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from pipeline.config.credentials import server_context
 from pipeline.core.atomic_files import sync
@@ -38,6 +38,7 @@ from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.bounded_server import BoundedServer, OnRefusal
+from pipeline.pacs.commitment import take_report
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, join_earlier, put_away, remove_sent
 from pipeline.pacs.ledger import Ledger, private_folder
@@ -140,8 +141,10 @@ class Receiver:
         entity.require_called_aet = True
         entity.require_calling_aet = list(receive.callers)
         contexts = [build_context(kind, _TRANSFER_SYNTAXES) for kind in _SOP_CLASSES]
+        contexts += [_reports_context(), build_context(Verification)]
         handlers = [
             (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_EVENT_REPORT, self._on_report),
             (evt.EVT_ESTABLISHED, partial(self._on_event, self._associations.established)),
             (evt.EVT_RELEASED, partial(self._on_event, self._associations.released)),
             (evt.EVT_CONN_CLOSE, partial(self._on_event, self._associations.closed)),
@@ -150,7 +153,7 @@ class Receiver:
             server: BoundedServer = entity.make_server(
                 (receive.host, receive.port),
                 server_class=BoundedServer,
-                contexts=[*contexts, build_context(Verification)],
+                contexts=contexts,
                 evt_handlers=handlers,
                 ssl_context=server_context(receive.tls) if receive.tls else None,
                 max_message_bytes=receive.max_image_mib * 1024**2,
@@ -180,6 +183,9 @@ class Receiver:
         answer = self._stored(event)
         self.on_answer(answer if isinstance(answer, int) else int(answer.Status))
         return answer
+
+    def _on_report(self, event: Event) -> tuple[int, None]:
+        return take_report(self.places.commitments, event), None
 
     def _stored(self, event: Event) -> int | Dataset:
         try:
@@ -290,6 +296,13 @@ class Receiver:
 
     def _rule(self, facts: SeriesFacts) -> str | None:
         return first_match(match_rules(facts, self.settings.rules, today=self.today()))
+
+
+def _reports_context() -> PresentationContext:
+    """Storage commitment's, in which the peer that opens the association is the SCP (PS3.4 J)."""
+    context = build_context(StorageCommitmentPushModel)
+    context.scu_role, context.scp_role = False, True
+    return context
 
 
 def _refused(status: int, comment: str) -> Dataset:

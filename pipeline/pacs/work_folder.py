@@ -38,6 +38,15 @@ class WorkFolder:
         """The dead-letter folder of a piece of work, by its id."""
         return self.root / "dead" / name
 
+    def commitment(self, name: str) -> Path:
+        """The storage commitment request and report of a piece of work, by its id."""
+        return self.commitments / name
+
+    @property
+    def commitments(self) -> Path:
+        """All storage commitments that are under way."""
+        return self.root / "commitment"
+
     @property
     def results(self) -> Path:
         """All results: the folder that `ldct review` opens, where readers accept them."""

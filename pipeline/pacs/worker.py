@@ -19,6 +19,7 @@ from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import record_of
+from pipeline.pacs.commitment import WAITS, Commitment
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
@@ -41,6 +42,8 @@ Derive = Callable[[Path, str, Path], None]
 REVIEW_POLL_S = 300.0
 #: Seconds until a destination that was out of resources is tried again.
 RESOURCES_POLL_S = 300.0
+#: Seconds until it is looked again whether the destination has committed to what was sent.
+COMMIT_POLL_S = 10.0
 
 
 class Source(Protocol):
@@ -184,7 +187,16 @@ class Worker:
             return self.ledger.advance(work, State.HELD, "; ".join(notes.drift))
         return self.ledger.advance(work, State.DERIVED, "; ".join([*notes.other, *notes.drift]))
 
+    def _commitment(self, work: WorkItem) -> Commitment | None:
+        dimse = self.settings.send.dimse
+        if dimse is None or not dimse.commit:
+            return None
+        return Commitment(self.places.commitment(work.id), dimse.commit_patience_s)
+
     def _send(self, work: WorkItem) -> WorkItem:
+        commitment = self._commitment(work)
+        if commitment and commitment.is_waiting(self.ledger.now()):
+            return self.ledger.postpone(work, WAITS, pause_s=COMMIT_POLL_S)
         folders = derived_folders(self.places.result(work.id))
         for folder in folders:
             try:
@@ -195,7 +207,15 @@ class Worker:
             except LdctError as reason:
                 return self.ledger.wait(work, str(reason), pause_s=REVIEW_POLL_S)
         sent = sum(send_series(folder, self.destination) for folder in folders)
-        done = self.ledger.advance(work, State.SENT, f"{sent} images counted at the destination")
+        note = f"{sent} images counted at the destination"
+        if commitment:
+            images = [path for folder in folders for path in dicom_files(folder)]
+            if not commitment.settle(images, self.destination, self.ledger.now()):
+                return self.ledger.postpone(work, WAITS, pause_s=COMMIT_POLL_S)
+            note += ", which has committed to them"
+        done = self.ledger.advance(work, State.SENT, note)
+        if commitment:
+            commitment.forget()
         if work.origin != RECEIVED:  # else kept for a while, for what comes late
             shutil.rmtree(self.places.series(work.id), ignore_errors=True)
         return done
