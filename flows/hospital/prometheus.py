@@ -24,7 +24,7 @@ from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import FILE
 from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import OPEN, State, WorkItem
+from pipeline.pacs.work_item import AWAITS_COMMITMENT, OPEN, State, WorkItem
 
 #: A worker that has neither polled the ledger nor ended a step for so long is taken to hang.
 MAX_SILENCE_S = 3600.0
@@ -124,7 +124,8 @@ class WorkerMetrics(Part):
         now = time.monotonic()
         if work.state in _STEPS and not work.failures:
             self.seconds.labels(_STEPS[work.state]).observe(now - self._step_began)
-        if work.failures or work.state is State.DEAD:
+        failed = work.failures and work.note != AWAITS_COMMITMENT
+        if failed or work.state is State.DEAD:
             self.failures.labels(str(work.state)).inc()
         self._step_began = self._last_alive = now
 

@@ -24,8 +24,6 @@ from pipeline.pacs.peer import Peer, Unreachable
 
 #: Status of N-EVENT-REPORT (PS3.7 C): taken; no such transaction; damaged; no space to write it.
 TAKEN, UNKNOWN, DAMAGED, NO_RESOURCES = 0x0000, 0x0115, 0x0110, 0x0213
-#: What a person reads of an item that waits for the report.
-WAITS = "sent; the destination has not committed to it yet"
 #: Failure Reason (0008,1197), PS3.3 C.14.1.1.
 _REASONS = {
     0x0110: "processing failure",

@@ -22,7 +22,15 @@ from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger_file import LOCKS, open_ledger
 from pipeline.pacs.private_work import close_to_others
-from pipeline.pacs.work_item import OPEN, PacsSeries, Priority, State, WorkItem, work_id
+from pipeline.pacs.work_item import (
+    AWAITS_COMMITMENT,
+    OPEN,
+    PacsSeries,
+    Priority,
+    State,
+    WorkItem,
+    work_id,
+)
 
 _PAGE = 50
 #: Depth first: what is furthest is done before another series is begun.
@@ -139,9 +147,11 @@ class Ledger:
         due = self.now() + retry.pause_s(failures)
         return self._change(work, work.state, note=reason, due=due, failures=failures)
 
-    def wait(self, work: WorkItem, reason: str, *, pause_s: float) -> WorkItem:
-        """A step cannot be done until a person has acted, or the series is whole: no failure."""
-        return self._change(work, work.state, note=reason, due=self.now() + pause_s)
+    def wait(self, work: WorkItem, reason: str, *, pause_s: float, failures: int = 0) -> WorkItem:
+        """A step cannot be done until a person has acted, the series is whole, or the destination
+        has committed to it: no failure. failures: those before, where they still count."""
+        due = self.now() + pause_s
+        return self._change(work, work.state, note=reason, due=due, failures=failures)
 
     def postpone(self, work: WorkItem, reason: str, *, pause_s: float) -> WorkItem:
         """A step failed for what will pass: due after a pause, and not counted as an attempt."""
@@ -197,12 +207,13 @@ class Ledger:
         """When the next step will be due that waits for nothing but time; None without any.
 
         That is a series which may still grow, and with `failed` another attempt after a failure.
-        Derived work without failures waits for a reader.
+        Derived work without failures waits for a reader, or for storage commitment.
         """
         row = self._db.execute(
             "SELECT min(due) FROM work WHERE due > ? AND (state = 'found' AND failures = 0"
+            " OR state = 'derived' AND note = ?"
             f" OR ? AND state IN ({', '.join('?' * len(OPEN))}) AND failures > 0)",
-            (self.now(), failed, *OPEN),
+            (self.now(), AWAITS_COMMITMENT, failed, *OPEN),
         ).fetchone()
         return None if row is None else row[0]
 

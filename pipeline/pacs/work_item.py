@@ -35,6 +35,9 @@ class Priority(IntEnum):
 
 OPEN = (State.FOUND, State.HERE, State.DERIVED)
 
+#: The note of derived work that was sent and waits for storage commitment (PS3.4 J).
+AWAITS_COMMITMENT = "sent; the destination has not committed to it yet"
+
 
 @dataclass(frozen=True)
 class PacsSeries:

@@ -19,7 +19,7 @@ from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import record_of
-from pipeline.pacs.commitment import WAITS, Commitment
+from pipeline.pacs.commitment import Commitment
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
@@ -32,7 +32,7 @@ from pipeline.pacs.work_folder import (
     from_dead_letter,
     to_dead_letter,
 )
-from pipeline.pacs.work_item import PacsSeries, State, WorkItem
+from pipeline.pacs.work_item import AWAITS_COMMITMENT, PacsSeries, State, WorkItem
 from pipeline.review.decisions import RejectedError, require_sendable
 
 #: Called with (series folder, model version, folder to fill): writes derived series into it, a
@@ -43,7 +43,7 @@ REVIEW_POLL_S = 300.0
 #: Seconds until a destination that was out of resources is tried again.
 RESOURCES_POLL_S = 300.0
 #: Seconds until it is looked again whether the destination has committed to what was sent.
-COMMIT_POLL_S = 10.0
+COMMIT_POLL_S = 30.0
 
 
 class Source(Protocol):
@@ -193,10 +193,15 @@ class Worker:
             return None
         return Commitment(self.places.commitment(work.id), dimse.commit_patience_s)
 
+    def _await_commitment(self, work: WorkItem) -> WorkItem:
+        """No failure, and no end of those before: an archive that commits to nothing is found."""
+        pause_s, failures = COMMIT_POLL_S, work.failures
+        return self.ledger.wait(work, AWAITS_COMMITMENT, pause_s=pause_s, failures=failures)
+
     def _send(self, work: WorkItem) -> WorkItem:
         commitment = self._commitment(work)
         if commitment and commitment.is_waiting(self.ledger.now()):
-            return self.ledger.postpone(work, WAITS, pause_s=COMMIT_POLL_S)
+            return self._await_commitment(work)
         folders = derived_folders(self.places.result(work.id))
         for folder in folders:
             try:
@@ -211,7 +216,7 @@ class Worker:
         if commitment:
             images = [path for folder in folders for path in dicom_files(folder)]
             if not commitment.settle(images, self.destination, self.ledger.now()):
-                return self.ledger.postpone(work, WAITS, pause_s=COMMIT_POLL_S)
+                return self._await_commitment(work)
             note += ", which has committed to them"
         done = self.ledger.advance(work, State.SENT, note)
         if commitment:

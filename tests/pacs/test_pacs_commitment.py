@@ -24,7 +24,6 @@ from pipeline.pacs.commitment import (
     DAMAGED,
     TAKEN,
     UNKNOWN,
-    WAITS,
     Commitment,
     action_information,
     take_report,
@@ -34,7 +33,7 @@ from pipeline.pacs.hospital_config import Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.work_item import State
+from pipeline.pacs.work_item import AWAITS_COMMITMENT, State
 from pipeline.pacs.worker import Worker
 
 SEND = {"dimse": {"host": "127.0.0.1", "port": 1, "called": "X", "commit": True}}
@@ -113,7 +112,9 @@ def test_an_item_is_done_once_the_destination_has_committed(bench):
     archive.answers_later = True
     bench.worker.run_due()
     waiting = bench.ledger.get(work.id)
-    assert (waiting.state, waiting.note) == (State.DERIVED, WAITS)
+    assert (waiting.state, waiting.note) == (State.DERIVED, AWAITS_COMMITMENT)
+    assert waiting.failures == 0
+    assert bench.ledger.next_due(failed=False) == waiting.due, "waited for in the same run"
     bench.clock.at += 60
     bench.worker.run_due()
     assert len(archive.asked) == 1, "not asked again"
