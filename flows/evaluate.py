@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from flows import stages
 from flows.runtime.orchestration import in_flow
-from flows.runtime.progress import StageProgress
+from flows.runtime.progress import StageProgress, log
 from flows.sides import keys_by_side, series_by_side
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
@@ -21,10 +22,12 @@ from pipeline.dicom.read.series import find_series
 from pipeline.evaluation.real_pairs import RealPairs
 from pipeline.evaluation.requests import EvaluateRequest
 from pipeline.ingest.dose_pairs import Pair, find_pairs, pair_folders
-from pipeline.models.adapters.base import ModelAdapter
+from pipeline.models.adapters.card import LoadedModel
+from pipeline.store.kept_figures import KeptFigures
 from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, task_of
+from pipeline.training.device import choose_device
 
 REPORT = "evaluation.json"
 PAGE = "evaluation.html"
@@ -54,7 +57,7 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
         if request.store:
             store = Store.existing(request.store)
             keys, report["series"] = _keys(store, asked)
-            report["figures"] = _on_store(model, store, keys[TEST], asked, request.denoiser)
+            report["figures"] = _on_store(loaded, store, keys[TEST], asked, request.denoiser)
         try:
             report |= task.measure(
                 model, asked, request, store=store, keys=keys, pairs=pairs, progress=StageProgress
@@ -111,13 +114,29 @@ def _refused(request: EvaluateRequest, pairs: RealPairs | None) -> Json:
 
 
 def _on_store(
-    model: ModelAdapter, store: Store, keys: list[str], config: RunConfig, denoiser: str | None
+    loaded: LoadedModel, store: Store, keys: list[str], config: RunConfig, denoiser: str | None
 ) -> Json:
-    """Figures of the test patients, and of what a denoiser does for them."""
-    figures = stages.evaluate_stage(model, store, config, keys)
+    """Figures of the test patients, and of what a denoiser does for them; those without one are
+    kept in the store, and not measured a second time."""
+    model, card = loaded.model, loaded.card
     if denoiser:
-        figures = stages.downstream_stage(model, denoiser, store, config, keys, figures)
-    return figures.to_dict()
+        figures = stages.evaluate_stage(model, store, config, keys)
+        return stages.downstream_stage(model, denoiser, store, config, keys, figures).to_dict()
+    asked: Json = {
+        "weights_sha256": card.weights_sha256,
+        "strength": card.strength,
+        "config": config.resolved(),
+        "device": choose_device(config.train),
+    }
+    kept = KeptFigures(store, keys, asked)
+    if (known := kept.read()) is not None:
+        line = "evaluate: skipped, the same was measured before (figures/ of the store)"
+        log("stage", line, {"stage": "evaluate", "outcome": "skipped"})
+        return known
+    measured = stages.evaluate_stage(model, store, config, keys).to_dict()
+    with suppress(OSError):  # figures that cannot be kept are measured again
+        kept.write(measured)
+    return measured
 
 
 def _keys(store: Store, config: RunConfig) -> tuple[Sides, list[Json]]:

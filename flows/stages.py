@@ -78,8 +78,9 @@ def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> In
 def _logged(report: IngestReport) -> IngestReport:
     refused = Counter(str(refusal.disposition) for refusal in report.refusals)
     patients = {row.patient for row in report.series}
-    counts = {"series": len(report.series), "patients": len(patients), "refused": refused}
-    log_facts("ingest", counts)
+    new = sum(row.new for row in report.series)
+    counts = {"series": len(report.series), "new": new, "patients": len(patients)}
+    log_facts("ingest", {**counts, "refused": refused})
     return report
 
 
@@ -113,9 +114,17 @@ def plan_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> RunCon
 
 @stage_task("degrade", lambda store, config, sides: f"for {config.name}")
 def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> None:
-    """Make and cache what training and evaluation read (Task.prepare)."""
+    """Make and cache what training and evaluation read (Task.prepare); what is there already, of
+    the same series, degradation and seed, is not made again."""
+    before = _cached_inputs(store)
     with StageProgress("degrade", unit="series") as stage:
         task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
+    made = _cached_inputs(store) - before
+    log_facts("degrade", {"made": made, "there_already": before})
+
+
+def _cached_inputs(store: Store) -> int:
+    return len(list((store.path / "degraded").glob("*.npy")))
 
 
 @stage_task("train", lambda store, config, keys, **rest: on_series(config.name, keys))

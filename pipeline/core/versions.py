@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 
 SOFTWARE = "ldct"
 
@@ -29,6 +32,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of every module of this package: a checkout changes without a new version."""
+    root = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def environment() -> str:

@@ -4,9 +4,10 @@ A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KE
 (where the scanner measured), `volumes/KEY.json` (its SeriesRecord),
 `labels/KEY.NAME.npy` and `.json` (label maps on the volume's grid) and
 `degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
-a lower dose). Patients and series appear under keyed hashes; no name, ID, date or UID of the
-source is kept. Every file is written whole or not at all, a series' record last, so a kill
-leaves either the series or nothing; storing the same series again changes nothing.
+a lower dose); pipeline.store.kept_figures has its own folder there. Patients and series appear
+under keyed hashes; no name, ID, date or UID of the source is kept. Every file is written whole or
+not at all, a series' record last, so a kill leaves either the series or nothing; storing the same
+series again changes nothing.
 """
 
 from __future__ import annotations
