@@ -253,7 +253,7 @@ def load(
     return loaded if dose is None else loaded.at_dose(dose)
 
 
-load_stage = stage_task("load", lambda reference, *rest: reference)(load)
+load_stage = stage_task("load", lambda reference, *rest: reference, over_network=True)(load)
 
 
 def apply(loaded: LoadedModel, source: Source, *, key: str, to: Export) -> Exported:

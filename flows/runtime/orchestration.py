@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from flows.runtime.private_errors import redact_errors
+from flows.runtime.private_errors import is_unreachable, redact_errors
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Seconds before each further attempt of a stage that needs a server.
+RETRY_AFTER_S = [5.0, 30.0, 120.0]
 #: Where Prefect reads settings from besides the environment, relative to the working folder.
 _SETTINGS_FILES = ("prefect.toml", "pyproject.toml", ".env")
 
@@ -76,12 +78,14 @@ def in_flow(
 
 
 def stage_task(
-    name: str, about: Callable[..., str] | None = None
+    name: str, about: Callable[..., str] | None = None, *, over_network: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a stage: within a flow run it is a Prefect task, elsewhere a plain function.
 
     about: of the stage's arguments, what its run is called by after `name`; it must not identify
     a patient. The task is neither cached nor persisted: its work is kept in the store.
+    over_network: where a server cannot be reached it is tried again, after RETRY_AFTER_S; every
+    other failure would be the same again.
     """
 
     def decorate(body: Callable[P, R]) -> Callable[P, R]:
@@ -90,9 +94,20 @@ def stage_task(
             from prefect import task
             from prefect.cache_policies import NO_CACHE
 
-            return task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(
-                redact_errors(name)(body)
-            )
+            options: dict[str, Any] = {}
+            if over_network:
+                options = {
+                    "retries": len(RETRY_AFTER_S),
+                    "retry_delay_seconds": RETRY_AFTER_S,
+                    "retry_condition_fn": _may_pass,
+                }
+            return task(
+                name=name,
+                task_run_name=name,
+                cache_policy=NO_CACHE,
+                persist_result=False,
+                **options,
+            )(redact_errors(name)(body))
 
         def named_task(*args: P.args, **kwargs: P.kwargs) -> Any:
             if about is None:
@@ -112,6 +127,11 @@ def stage_task(
         return run
 
     return decorate
+
+
+def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether the failure of a task may pass (Prefect's retry_condition_fn)."""
+    return is_unreachable(state.result(raise_on_failure=False))
 
 
 def name_flow_run(name: str) -> None:

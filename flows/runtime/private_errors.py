@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 
 from flows.runtime.redacted_sentence import redacted_sentence
 
+#: By name: Python's, and those of requests and httpx, which need not be imported.
+_UNREACHABLE = frozenset(
+    ["ConnectionError", "ConnectError", "Timeout", "TimeoutError", "TimeoutException"]
+)
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
@@ -30,6 +34,17 @@ class StageFailedError(Exception):
 def original_of(error: ErrorT) -> ErrorT | Exception:
     """The error that one from inside Prefect stands for; any other as it is."""
     return error.original if isinstance(error, StageFailedError) else error
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether a server could not be reached, or did not answer in time: that may pass. Looks
+    through what an error stands for, and what it was raised in answer to."""
+    while error is not None:
+        error = original_of(error)
+        if any(kind.__name__ in _UNREACHABLE for kind in type(error).__mro__):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def redact_errors(stage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
