@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from flows import stages
-from flows.batch import each_volume
 from flows.pictures import apply_to_pictures
+from flows.runtime.batch import each_volume
 from flows.runtime.orchestration import in_flow, name_flow_run, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
-from flows.sides import series_by_side
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
@@ -35,6 +34,7 @@ from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.tasks.sides import series_by_side
 from pipeline.training.start_check import check_run
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from flows import stages
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress, log
-from flows.sides import keys_by_side, series_by_side
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs, Split
@@ -27,6 +26,7 @@ from pipeline.store.kept_figures import KeptFigures
 from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, task_of
+from pipeline.tasks.sides import keys_by_side, series_by_side
 from pipeline.training.device import choose_device
 
 REPORT = "evaluation.json"

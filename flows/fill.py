@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.batch import each_volume
 from flows.latent import load_generator
 from flows.pictures import item_of, marked_rows, pictures_batch, pictures_report
+from flows.runtime.batch import each_volume
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows import stages
-from flows.batch import Batch
+from flows.runtime.batch import Batch
 from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.types import Json

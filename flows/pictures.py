@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.batch import Batch
+from flows.runtime.batch import Batch
 from flows.runtime.progress import StageProgress
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal

@@ -14,12 +14,11 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows import stages
-from flows.batch import Batch
 from flows.low_dose import export_low_dose_series
+from flows.runtime.batch import Batch
 from flows.runtime.orchestration import name_flow_run
 from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
-from flows.sides import UNUSED, keys_by_side
 from flows.tracking.registry import Registry
 from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
@@ -44,6 +43,7 @@ from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TEST, coverage
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, task_of
+from pipeline.tasks.sides import UNUSED, keys_by_side
 from pipeline.training.start_check import check_run
 
 REPORT_HTML = "report.html"

@@ -15,7 +15,6 @@ from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
 from flows.runtime.progress import log as progress_log
 from flows.runtime.run_log import log_facts
-from flows.sides import is_usable, keys_by_side, may_be_no_hu
 from flows.tracking.references import load_named
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
@@ -39,6 +38,7 @@ from pipeline.models.adapters.card import LoadedModel, ModelCard
 from pipeline.store.splits import patients_of_vendors, split_patients
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.tasks.sides import is_usable, keys_by_side, may_be_no_hu
 from pipeline.tasks.training_job import TrainingJob
 from pipeline.training.precision import Precision
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from flows import stages
 from flows.runtime.timings import StageTimings
-from flows.sides import keys_by_side
 from flows.tracking.datasets import sides_of_run
 from flows.tracking.registration import NewVersion
 from flows.tracking.registry import Registry
@@ -22,6 +21,7 @@ from pipeline.models.adapters.card import ModelCard
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
+from pipeline.tasks.sides import keys_by_side
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import require_step_for
 from pipeline.training.precision import Precision

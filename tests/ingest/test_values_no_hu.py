@@ -10,7 +10,6 @@ from helpers.dicom import KEY, ct_slice, only_series, save
 from helpers.images import run_config
 from torch import nn
 
-from flows.sides import keys_by_side
 from flows.stages import split_stage
 from pipeline.core.errors import NothingUsableError
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -20,6 +19,7 @@ from pipeline.ingest.ingest import ingest
 from pipeline.io.volume_files import read_image
 from pipeline.models.adapters.card import ModelCard
 from pipeline.store.store import Store
+from pipeline.tasks.sides import keys_by_side
 
 CARD = ModelCard("redcnn", 2, "0123456789abcdef" * 4, "c", "d", 1)
 ACCEPT = IngestOptions(air="accept")

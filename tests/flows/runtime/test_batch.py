@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers.dicom import write_series
 
-from flows.batch import each_volume
+from flows.runtime.batch import each_volume
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Exported, ExportReport
 from pipeline.io.discover import Source
