@@ -35,6 +35,7 @@ class Provider:
     user: dict[str, Any]
     issuer: str = ""
     key: RSAKey | OctKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1"}))
+    kid: str = "k1"
     algorithm: str = "RS256"
     algorithms: list[str] = field(default_factory=lambda: ["RS256"])
     changed: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +107,7 @@ class Provider:
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": CLIENT, "sub": "1", "iat": now, "exp": now + 300}
         claims |= {**self.user, **more, **self.changed}
-        header = {"alg": self.algorithm, "kid": "k1"}
+        header = {"alg": self.algorithm, "kid": self.kid}
         return jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
 
 

@@ -3,7 +3,9 @@ it may do and nothing else; who forges a login is refused."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from flows.hospital.review_watch import ReviewWatch
 from pipeline.config.credentials import server_context
 from pipeline.core.errors import ConfigError
 from pipeline.review.access.claims import LoginError, SignedTokens
+from pipeline.review.access.login_record import REFUSED_EVERY_S, LoginRecord
 from pipeline.review.access.readers import Readers
 from pipeline.review.access.roles import OWN_COMPUTER, Identity, NotAllowedError, Role
 from pipeline.review.access.sessions import MOST, Sessions
@@ -50,6 +53,11 @@ def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LDCT_REVIEW_TOKEN", SECRET)
 
 
+def oidc_access(address: str, issuer: str) -> Access:
+    oidc = {"issuer": issuer, "client": CLIENT, "secret": {"env": "REVIEW"}}
+    return Access.model_validate({"address": address, "oidc": oidc, "roles": ROLES})
+
+
 def app_of(root: Path, access: Access) -> Starlette:
     readers = Readers(access, audit_of(root).append)
     return make_app(collected(root), access=readers)
@@ -64,13 +72,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture
 def address(root: Path, provider: Provider) -> Iterator[str]:
     port = free_port()
-    access = Access.model_validate(
-        {
-            "address": f"http://127.0.0.1:{port}",
-            "oidc": {"issuer": provider.issuer, "client": CLIENT, "secret": {"env": "REVIEW"}},
-            "roles": ROLES,
-        }
-    )
+    access = oidc_access(f"http://127.0.0.1:{port}", provider.issuer)
     with running(app_of(root, access), port=port):
         yield access.origin
 
@@ -160,6 +162,90 @@ def test_every_route_asks_for_a_role(address: str) -> None:
         assert stranger.get("/health").json() == {"folder": "ok"}
 
 
+def test_no_route_is_open_but_health_and_the_login(root: Path, address: str) -> None:
+    """Every route that the application has, those that are yet to be written too."""
+    routes = app_of(root, oidc_access(address, "https://id.example")).routes
+    paths = {route.path: sorted(route.methods) for route in routes}
+    opened = {"/health", "/login", "/login/callback", "/logout"}
+    assert opened < paths.keys()
+    with httpx.Client(base_url=address) as stranger:
+        for path, methods in paths.items():
+            if path in opened:
+                continue
+            asked = re.sub("{.*?}", "0", path)
+            for method in methods:
+                assert stranger.request(method, asked).status_code in (303, 401), (method, path)
+
+
+def test_strangers_do_not_fill_the_audit_log(address: str, root: Path) -> None:
+    with httpx.Client(base_url=address) as stranger:
+        for number in range(30):
+            answer = stranger.get(f"/login/callback?code={number}&state={number}")
+            assert answer.status_code == 403
+    refusals = [r for r in audit_of(root).records() if r["act"] == "login refused"]
+    assert [r["times"] for r in refusals] == [1]
+
+
+def test_refusals_are_counted_and_written_once_a_minute_for_a_reason() -> None:
+    clock, written = [0.0], []
+    record = LoginRecord(written.append, now=lambda: clock[0])
+    for _ in range(5):
+        record.refused("one")
+    record.refused("another")
+    clock[0] = REFUSED_EVERY_S
+    record.refused("one")
+    found = [(each["reason"], each["times"]) for each in written]
+    assert found == [("one", 1), ("another", 1), ("one", 5)]
+
+
+def test_keys_that_the_provider_changed_are_asked_for_again(
+    browser: httpx.Client, provider: Provider
+) -> None:
+    assert browser.get("/").status_code == 200
+    browser.post("/logout", json={})
+    provider.key = provider.published = RSAKey.generate_key(2048, {"kid": "k2"})
+    provider.kid = "k2"
+    assert browser.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"preferred_username": "anna\n"}, {"groups": "radiology it"}, {"groups": {"it": True}}],
+)
+def test_claims_that_only_look_like_a_name_or_a_role_let_no_one_in(
+    browser: httpx.Client, provider: Provider, claims: dict[str, Any]
+) -> None:
+    provider.user |= claims
+    assert browser.get("/").status_code == 403
+
+
+def test_a_second_login_in_a_browser_ends_the_first(browser: httpx.Client, address: str) -> None:
+    browser.get("/")
+    first = dict(browser.cookies)
+    assert browser.get("/login").status_code == 200
+    assert dict(browser.cookies) != first
+    assert httpx.get(f"{address}/api/worklist", cookies=first).status_code == 401
+    assert browser.get("/api/worklist").status_code == 200
+
+
+def test_behind_a_proxy_that_ends_tls_the_address_is_that_of_readers(
+    root: Path, provider: Provider
+) -> None:
+    """As deploy/nginx has it: http on this computer alone, and the Host that the browser sent."""
+    access = oidc_access("https://review.example.org", provider.issuer)
+    with running(app_of(root, access)) as port:
+        here = f"http://127.0.0.1:{port}"
+        assert httpx.get(f"{here}/").status_code == 403  # not by another name, but for /health
+        headers = {"Host": "review.example.org", "X-Forwarded-For": "192.0.2.1"}
+        sent = httpx.get(f"{here}/login", headers=headers)
+    back = "redirect_uri=https%3A%2F%2Freview.example.org%2Flogin%2Fcallback"
+    assert back in sent.headers["location"]
+    cookie = sent.headers["set-cookie"].lower()
+    assert cookie.startswith("__host-ldct-login-443=")
+    assert all(f"; {each}" in cookie for each in ("secure", "httponly", "samesite=lax", "path=/"))
+    assert "domain=" not in cookie
+
+
 def test_without_a_role_here_a_login_is_refused_and_recorded(
     browser: httpx.Client, provider: Provider, root: Path
 ) -> None:
@@ -201,8 +287,6 @@ def test_a_forged_id_token_lets_no_one_in(
 def test_an_unsigned_token_lets_no_one_in(
     browser: httpx.Client, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import base64
-
     def unsigned(**more: Any) -> str:
         now = int(time.time())
         claims = {"iss": provider.issuer, "aud": CLIENT, "sub": "1", "iat": now, "exp": now + 60}
@@ -323,10 +407,10 @@ def test_names_and_roles() -> None:
 ISSUER, AUDIENCE = "https://proxy.example", "review"
 
 
-def token(key: RSAKey | OctKey, algorithm: str = "RS256", **changes: Any) -> str:
+def token(key: RSAKey | OctKey, algorithm: str = "RS256", kid: str = "k1", **changes: Any) -> str:
     claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 60, **ANNA} | changes
     claims = {name: value for name, value in claims.items() if value is not None}
-    return jwt.encode({"alg": algorithm, "kid": "k1"}, claims, key, algorithms=[algorithm])
+    return jwt.encode({"alg": algorithm, "kid": kid}, claims, key, algorithms=[algorithm])
 
 
 @pytest.fixture
@@ -391,6 +475,56 @@ def test_a_token_for_somewhere_else_or_another_time_is_refused(
     secret = OctKey.import_key((tmp_path / "keys.json").read_text())
     with pytest.raises(LoginError):
         tokens.claims(token(secret, "HS256"))
+
+
+def test_keys_that_cannot_be_read_for_a_while_leave_those_from_before(
+    tmp_path: Path, proxy_key: RSAKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a stranger's bad token keeps every reader out while the provider is away."""
+    monkeypatch.setattr("pipeline.review.access.claims.ASK_AGAIN_S", 0)
+    path = tmp_path / "keys.json"
+    settings = SignedHeader(header="X-T", issuer=ISSUER, audience=AUDIENCE, keys=str(path))
+    tokens = SignedTokens(settings)
+    assert tokens.claims(token(proxy_key))["iss"] == ISSUER
+    path.rename(tmp_path / "away")
+    with pytest.raises(ConfigError, match="cannot read the keys"):
+        tokens.claims("not.a.token")
+    assert tokens.claims(token(proxy_key))["iss"] == ISSUER
+    new = RSAKey.generate_key(2048, {"kid": "k2"})
+    path.write_text(json.dumps({"keys": [new.as_dict(private=False)]}))
+    assert tokens.claims(token(new, kid="k2"))["iss"] == ISSUER
+    with pytest.raises(LoginError):
+        tokens.claims(token(proxy_key))  # no longer published
+
+
+def odd(header: object, payload: object = None) -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()) for part in (header, payload)]
+    return b".".join([*(part.rstrip(b"=") for part in parts), b"AAAA"]).decode()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        odd([]),
+        odd({}),
+        odd({"alg": ["RS256"]}),
+        odd({"alg": "RS256", "kid": {"k": 1}}),
+        odd({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": False}),
+        odd({"alg": "none"}, {"iss": ISSUER}),
+        odd({"alg": "RS256", "kid": "../../etc/passwd"}),
+        "a.b",
+        "." * 5,
+        "\u00e9." * 3,
+        "x" * 100_000,
+    ],
+)
+def test_whatever_stands_in_the_header_is_refused_in_words(
+    tmp_path: Path, proxy_key: RSAKey, bad: str
+) -> None:
+    keys = str(tmp_path / "keys.json")
+    tokens = SignedTokens(SignedHeader(header="X-T", issuer=ISSUER, audience=AUDIENCE, keys=keys))
+    with pytest.raises(LoginError, match="refused"):
+        tokens.claims(bad)
 
 
 def test_over_tls_only_browsers_with_a_certificate_get_in_and_health_is_known(

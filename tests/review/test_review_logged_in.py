@@ -99,6 +99,23 @@ def test_a_decision_that_was_not_seen_is_not_overwritten(
     other.wait_for_selector("section[aria-label=Decision] p.accept")
 
 
+def test_a_decision_shown_just_before_the_button_is_pressed_is_not_overwritten(
+    context: Any, address: str, root: Path
+) -> None:
+    one, other = case(context, address), case(context, address)
+    one.bring_to_front()
+    one.fill("textarea", "vessels are smeared")
+    one.click("#reject")
+    other.bring_to_front()
+    other.wait_for_selector("section[aria-label=Decision] p.reject")
+    assert other.inner_text("#said") == "Meanwhile rejected by anna: vessels are smeared"
+    other.click("#accept")
+    Tab(other).until("document.querySelector('#said').textContent.startsWith('NOT')")
+    assert audit_of(root).records()[-1]["act"] != "accept"
+    other.click("#accept")
+    other.wait_for_selector("section[aria-label=Decision] p.accept")
+
+
 def test_a_server_that_is_gone_is_said(context: Any, address: str) -> None:
     page = case(context, address)
     page.route("**/api/decisions", lambda route: route.abort())

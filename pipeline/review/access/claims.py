@@ -36,14 +36,14 @@ def identity_of(claims: Mapping[str, Any], access: Access, login: str) -> Identi
     Raises LoginError where they hold no usable name, or no group that has a role here.
     """
     name = _claim(claims, access.name_claim)
-    if not isinstance(name, str) or not READER.match(name):
+    if not isinstance(name, str) or not READER.fullmatch(name):
         raise LoginError(
             f"the login's claim {access.name_claim} is no name that records can hold (letters, "
             "digits and . _ @ -, at most 64): choose another claim as name_claim"
         )
     groups = _claim(claims, access.roles_claim)
-    if isinstance(groups, str):
-        groups = groups.split()
+    if isinstance(groups, str):  # one group, of several words maybe
+        groups = [groups]
     found = {str(group) for group in groups} if isinstance(groups, list) else set()
     roles = frozenset(role for role, names in access.roles.items() if found & set(names))
     if not roles:
@@ -91,13 +91,15 @@ class SignedTokens:
             # Of a key that was changed since: asked for again, but not by every request.
             if time.monotonic() - self._asked_s < ASK_AGAIN_S:
                 raise
-            self._keys = None
-            return jwt.decode(token, self._known(), algorithms=ALGORITHMS)
+            return jwt.decode(token, self._renewed(), algorithms=ALGORITHMS)
 
     def _known(self) -> KeySet:
-        if self._keys is None:
-            self._asked_s = time.monotonic()
-            self._keys = self._read()
+        return self._keys or self._renewed()
+
+    def _renewed(self) -> KeySet:
+        """The keys as they are now; those from before stay where they cannot be read."""
+        self._asked_s = time.monotonic()
+        self._keys = self._read()
         return self._keys
 
     def _read(self) -> KeySet:

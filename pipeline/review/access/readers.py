@@ -8,7 +8,6 @@ each request brings a token that a proxy signed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +22,6 @@ from starlette.routing import Route
 
 from pipeline.config.credentials import credentials
 from pipeline.core.errors import ConfigError
-from pipeline.core.types import Json
 from pipeline.review.access.claims import (
     ALGORITHMS,
     LEEWAY_S,
@@ -32,6 +30,7 @@ from pipeline.review.access.claims import (
     SignedTokens,
     identity_of,
 )
+from pipeline.review.access.login_record import LoginRecord, Record
 from pipeline.review.access.roles import Identity
 from pipeline.review.access.sessions import Sessions
 from pipeline.review.access.settings import Access, OpenIdConnect
@@ -42,14 +41,12 @@ LOGIN, CALLBACK, LOGOUT = "/login", "/login/callback", "/logout"
 LOGIN_S = 600
 _PROVIDER = "provider"
 
-Record = Callable[[Json], Any]
-
 
 class Readers:
     """Lets in who logged in. record: writes an act (logged in, logged out, refused) to the log."""
 
     def __init__(self, access: Access, record: Record) -> None:
-        self.access, self._record = access, record
+        self.access, self._record = access, LoginRecord(record)
         self.sessions = Sessions(access.session)
         self.tokens = SignedTokens(access.proxy) if access.proxy else None
         self.oauth = _client(access.oidc) if access.oidc else None
@@ -64,14 +61,14 @@ class Readers:
 
     @property
     def cookie(self) -> str:
-        """By port, since browsers send cookies to every port of a host; `__Host-` ties it to this
-        host and to TLS (RFC 6265bis)."""
-        prefix = "__Host-" if self.access.is_secure else ""
-        return f"{prefix}{COOKIE}-{self._port}"
+        """The cookie of a login that was accepted."""
+        return self._named(COOKIE)
 
-    @property
-    def _port(self) -> int:
-        return urlsplit(self.access.origin).port or (443 if self.access.is_secure else 80)
+    def _named(self, cookie: str) -> str:
+        """By port, since browsers send cookies to every port of a host; `__Host-` ties it to this
+        host and to TLS (RFC 6265bis): no other host of the domain can set it."""
+        port = urlsplit(self.access.origin).port or (443 if self.access.is_secure else 80)
+        return f"{'__Host-' if self.access.is_secure else ''}{cookie}-{port}"
 
     @property
     def middleware(self) -> list[Middleware]:
@@ -80,7 +77,7 @@ class Readers:
             Middleware(
                 SessionMiddleware,
                 secret_key=secrets.token_urlsafe(32),
-                session_cookie=f"{STATE_COOKIE}-{self._port}",
+                session_cookie=self._named(STATE_COOKIE),
                 max_age=LOGIN_S,
                 same_site="lax",  # the provider's page sends the browser back
                 https_only=self.access.is_secure,
@@ -141,12 +138,12 @@ class Readers:
                 raise LoginError("the provider sent no ID token")
             identity = identity_of(token["userinfo"], self.access, "oidc")
         except (OAuthError, JoseError, LoginError) as error:
-            return self._refused(error)
+            return await self._refused(error)
         except (httpx.HTTPError, ValueError, RuntimeError) as error:
             return _unreachable(error)
         request.session.clear()
-        roles = sorted(identity.roles)
-        self._record({"act": "logged in", "reader": identity.reader, "roles": roles})
+        await self._end(request)  # of who was logged in here before
+        await run_in_threadpool(self._record.logged_in, identity, token["userinfo"])
         response = RedirectResponse("/", 303)
         response.set_cookie(
             self.cookie,
@@ -162,17 +159,20 @@ class Readers:
         """End the session here; the provider's own goes on."""
         if request.headers.get("content-type") != "application/json":
             return PlainTextResponse("refused: asked for by another page", 403)
-        identity = self.sessions.end(request.cookies.get(self.cookie, ""))
-        if identity is not None:
-            self._record({"act": "logged out", "reader": identity.reader})
+        await self._end(request)
         response = JSONResponse({})
         response.delete_cookie(self.cookie, path="/", secure=self.access.is_secure, httponly=True)
         return response
 
-    def _refused(self, error: Exception) -> Response:
+    async def _end(self, request: Request) -> None:
+        identity = self.sessions.end(request.cookies.get(self.cookie, ""))
+        if identity is not None:
+            await run_in_threadpool(self._record.logged_out, identity)
+
+    async def _refused(self, error: Exception) -> Response:
         """403 with what is wrong, in words of our own: a provider's may hold anything."""
         why = str(error) if isinstance(error, LoginError) else type(error).__name__
-        self._record({"act": "login refused", "reason": why})
+        await run_in_threadpool(self._record.refused, why)
         return PlainTextResponse(f"refused: {why}. Begin again at {self.access.origin}/", 403)
 
     def _provider(self) -> Any:

@@ -76,22 +76,31 @@ function decisionForm(each, worklist, next) {
     shown.className = decision?.act ?? "";
     shown.textContent = decisionText(decision);
   };
-  show(worklist.case(each.case) ?? each);
+  const timeOf = ({ decision }) => decision?.time ?? "";
+  const now = worklist.case(each.case) ?? each;
+  show(now);
+  // The decision that the reader saw. Another one that comes while the case is open is shown, but
+  // may come just before a button is pressed: the server refuses then, and the next press counts.
+  let seen = timeOf(now);
   const decided = ({ detail }) => {
-    if (!shown.isConnected) document.removeEventListener(DECIDED, decided);
-    else if (detail.case === each.case) show(detail);
+    if (!shown.isConnected) return document.removeEventListener(DECIDED, decided);
+    if (detail.case !== each.case) return;
+    show(detail);
+    if (timeOf(detail) !== seen) showMessage(`Meanwhile ${decisionText(detail.decision)}`);
   };
   document.addEventListener(DECIDED, decided);
   const decide = async (verdict) => {
     if (!reader()) return showMessage("write your name first, top right");
-    // What is on the screen: the server takes no decision over one that was not seen.
-    const seen = worklist.case(each.case)?.decision?.time ?? "";
+    const known = (row) => {
+      seen = timeOf(row);
+      worklist.replace(row);
+    };
     try {
       const body = { reader: reader(), verdict, reason: reason.value, seen };
-      worklist.replace(await source.post(`decision/${each.case}`, body));
+      known(await source.post(`decision/${each.case}`, body));
       showMessage(`${verdict}ed`);
     } catch (error) {
-      if (error.case) worklist.replace(error.case);
+      if (error.case) known(error.case);
       showMessage(`NOT ${verdict}ed: ${error.message}`);
     }
   };
