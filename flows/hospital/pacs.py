@@ -117,6 +117,7 @@ def work_flow(
             derive_with_models(settings),
             peer(settings.send),
             open_source(settings),
+            _log_deleted,
         )
         ledger, steps, until = worker.ledger, 0, time.time() + MAX_WAIT_S
         pauses, space = _Pauses(ledger, retries), WaitForSpace()
@@ -190,6 +191,10 @@ def receive(settings: Pacs, on_series: Callable[[Swept], None], watch: ReceiverW
             time.sleep(POLL_S)
     finally:
         server.shutdown()
+
+
+def _log_deleted(work: WorkItem) -> None:
+    log("deleted", f"{work.id}: its result is kept no longer", {"id": work.id})
 
 
 def log_step(work: WorkItem) -> None:

@@ -121,7 +121,9 @@ class RoutingRule(Strict):
 
     description: a regular expression, searched for anywhere in Series Description, in any case.
     body_part and kernel: one of these values of Body Part Examined and Convolution Kernel, in any
-    case. instances: the least number of images. priority: of its series, by DICOM's words
+    case. station and institution: one of these values of Station Name and Institution Name, in any
+    case. calling: one of these AE titles sent it by C-STORE; a series that was asked for has none.
+    instances: the least number of images. priority: of its series, by DICOM's words
     (PS3.3 C.30.1); a higher one is done first.
     """
 
@@ -130,6 +132,9 @@ class RoutingRule(Strict):
     description: str | None = None
     body_part: tuple[str, ...] | None = None
     kernel: tuple[str, ...] | None = None
+    station: tuple[str, ...] | None = None
+    institution: tuple[str, ...] | None = None
+    calling: tuple[Title, ...] | None = None
     date: Dates | None = None
     instances: Annotated[int, Field(ge=1)] = 1
     priority: Literal["high", "medium", "low"] = "medium"
@@ -195,7 +200,8 @@ class Pacs(DoseKeys):
     owner can read it. settle_s: a series must not have grown for so long before it is retrieved.
     drift: a series unlike those that the model learned from is sent with a note (flag), or held
     back until `ldct pacs release` (hold). release: with `reader`, a reader must accept each result
-    first (`ldct review`). alerts: who hears of what needs a person.
+    first (`ldct review`). keep_results_days: a result is deleted so long after it was sent; None:
+    never. alerts: who hears of what needs a person.
     """
 
     #: As `ldct apply` takes it; a name alone is the version in use when a series is found.
@@ -219,6 +225,7 @@ class Pacs(DoseKeys):
     #: `reader`: a reader accepts each result before it is sent.
     release: Literal["automatic", "reader"] = "automatic"
     #: Lossless compression of the derived images.
+    keep_results_days: Annotated[float, Field(ge=0)] | None = None
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     #: The share of the model's correction; none: the model's own.
     strength: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -168,6 +168,11 @@ class Ledger:
             work, State.DEAD, note=reason, due=self.now(), stopped_in=str(work.state)
         )
 
+    def record(self, work: WorkItem, note: str) -> None:
+        """Something happened to work that is in no other state for it."""
+        with self._transaction():
+            self._record_event(work.id, work.state, printable_line(note))
+
     def supersede(self, work: WorkItem, reason: str) -> bool:
         """End work on a part of a series; False where it is done, or a worker holds it."""
         with self._lock(work.id) as locked:

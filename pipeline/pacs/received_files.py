@@ -22,9 +22,26 @@ def read_header(source: Path | BytesIO, names: tuple[str, ...]) -> pydicom.Datas
 
 
 def facts_of(folder: Path) -> SeriesFacts:
-    """What rules ask of a series, from its first image."""
+    """What rules ask of a series in its study's folder, from its first image and its callers."""
     paths = images_in(folder)
-    return SeriesFacts.of(read_header(paths[0], ATTRIBUTES), len(paths))
+    return SeriesFacts.of(read_header(paths[0], ATTRIBUTES), len(paths), callers_of(folder))
+
+
+def note_caller(folder: Path, title: str) -> None:
+    """Note beside a series' folder which AE title sent images of it."""
+    name = f"{_caller_prefix(folder)}{title.encode().hex()}"
+    (folder.parent / name).touch(mode=0o600)
+
+
+def callers_of(folder: Path) -> tuple[str, ...]:
+    """The AE titles that sent images of a series, sorted."""
+    prefix = _caller_prefix(folder)
+    found = (path.name.removeprefix(prefix) for path in folder.parent.glob(f"{prefix}*"))
+    return tuple(sorted(bytes.fromhex(name).decode() for name in found))
+
+
+def _caller_prefix(folder: Path) -> str:
+    return f".from-{folder.name}-"
 
 
 def series_uid_of(folder: Path) -> str:

@@ -49,6 +49,7 @@ from pipeline.pacs.received_files import (
     facts_of,
     folders_in,
     move_unless_there,
+    note_caller,
     read_header,
     series_folders,
     series_in,
@@ -202,6 +203,8 @@ class Receiver:
         try:
             with self._lock:
                 self._associations.sends(id(event.assoc), names[0])
+                series = self.places.incoming / names[0] / names[1]
+                note_caller(series, event.assoc.requestor.ae_title.strip())
                 self._save(content, *names)
         except OSError:
             return OUT_OF_RESOURCES

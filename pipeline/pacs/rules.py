@@ -18,6 +18,8 @@ ATTRIBUTES = (
     "SeriesDescription",
     "BodyPartExamined",
     "ConvolutionKernel",
+    "StationName",
+    "InstitutionName",
     "StudyDate",
     "ContributingEquipmentSequence",
 )
@@ -33,7 +35,8 @@ class SeriesFacts:
     """What is known of a series before it is retrieved.
 
     study_date: None where it is absent or no date. instances: how many images the series has.
-    ours: made by this software, so never its input.
+    ours: made by this software, so never its input. callers: the AE titles that sent it by
+    C-STORE; none where it was asked for.
     """
 
     modality: str
@@ -43,9 +46,12 @@ class SeriesFacts:
     study_date: date | None
     instances: int
     ours: bool
+    station: str = ""
+    institution: str = ""
+    callers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, header: Dataset, instances: int) -> SeriesFacts:
+    def of(cls, header: Dataset, instances: int, callers: tuple[str, ...] = ()) -> SeriesFacts:
         """From the header of one image, with at least ATTRIBUTES where it has them."""
         description = printable_line(str(header.get("SeriesDescription") or ""))
         return cls(
@@ -56,6 +62,9 @@ class SeriesFacts:
             study_date=_date(str(header.get("StudyDate") or "")),
             instances=instances,
             ours=bool(own_equipment(header)) or description.startswith(MARKINGS),
+            station=printable_line(str(header.get("StationName") or "")),
+            institution=printable_line(str(header.get("InstitutionName") or "")),
+            callers=callers,
         )
 
 
@@ -123,10 +132,17 @@ def _reasons(facts: SeriesFacts, rule: RoutingRule, today: date) -> list[Reason]
         ),
         _one_of("modality", rule.modality, facts.modality),
     ]
-    if rule.body_part is not None:
-        reasons.append(_one_of("body part", rule.body_part, facts.body_part))
-    if rule.kernel is not None:
-        reasons.append(_one_of("kernel", rule.kernel, facts.kernel))
+    reasons += [
+        _one_of(name, allowed, found)
+        for name, allowed, found in (
+            ("body part", rule.body_part, facts.body_part),
+            ("kernel", rule.kernel, facts.kernel),
+            ("station", rule.station, facts.station),
+            ("institution", rule.institution, facts.institution),
+            ("calling AE title", rule.calling, "\\".join(facts.callers)),
+        )
+        if allowed is not None
+    ]
     if rule.description is not None:
         met = re.search(rule.description, facts.description, re.IGNORECASE) is not None
         reasons.append(Reason(f"description like {rule.description}", facts.description, met))
@@ -136,7 +152,7 @@ def _reasons(facts: SeriesFacts, rule: RoutingRule, today: date) -> list[Reason]
 
 
 def _one_of(name: str, allowed: tuple[str, ...], found: str) -> Reason:
-    # A kernel may have several values, such as Br40f\\3.
+    # A kernel may have several values, such as Br40f\\3; several may have sent a series.
     values = {found.casefold(), *found.casefold().split("\\")}
     met = not values.isdisjoint(word.casefold() for word in allowed)
     return Reason(f"{name} one of {', '.join(allowed)}", found, met)

@@ -25,6 +25,7 @@ from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import is_no_space
 from pipeline.pacs.peer import OutOfResources, Peer, StillGrowing, Unreachable
+from pipeline.pacs.retention import remove_results
 from pipeline.pacs.work_folder import (
     NoSpace,
     WorkFolder,
@@ -58,13 +59,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Worker:
-    """Does the steps that are due in the ledger. source: None where everything is received."""
+    """Does the steps that are due in the ledger. source: None where everything is received.
+
+    on_deleted: called with work whose result is kept no longer.
+    """
 
     settings: Pacs
     ledger: Ledger
     derive: Derive
     destination: Peer
     source: Source | None = None
+    on_deleted: Callable[[WorkItem], None] = lambda work: None
 
     @property
     def places(self) -> WorkFolder:
@@ -78,6 +83,8 @@ class Worker:
         """
         steps = 0
         remove_sent(self.ledger, self.places, keep_s=self.settings.receive.keep_s)
+        keep_days = self.settings.keep_results_days
+        remove_results(self.ledger, self.places, keep_days, self.on_deleted)
         try:
             while (work := self.step()) is not None:
                 on_step(work)

@@ -43,8 +43,8 @@ class Site:
         self.receiver = Receiver(self.settings, self.ledger, MODEL, KEY)
         self.server = self.receiver.start()
 
-    def send(self, paths: list[Path], *, aborted: bool = False) -> None:
-        association = self.connect()
+    def send(self, paths: list[Path], *, aborted: bool = False, title: str = "PYNETDICOM") -> None:
+        association = self.connect(title)
         for path in paths:
             assert association.send_c_store(path).Status == 0
         association.abort() if aborted else association.release()
@@ -53,8 +53,8 @@ class Site:
             assert time.monotonic() < until
             time.sleep(0.02)
 
-    def connect(self) -> Association:
-        entity = AE()
+    def connect(self, title: str = "PYNETDICOM") -> Association:
+        entity = AE(ae_title=title)
         entity.add_requested_context(CTImageStorage)
         return entity.associate("127.0.0.1", self.port, ae_title="LDCT")
 
@@ -192,3 +192,22 @@ def test_joining_again_after_a_kill_changes_nothing(site, tmp_path):
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_series_is_matched_by_who_sent_it(tmp_path):
+    """By the calling AE title of its own association, also where another sends the same study."""
+    rules = [{"name": "scanner", "calling": ["CT1"], "station": ["ROOM1"]}]
+    site = Site(tmp_path, rules=rules)
+    try:
+        one = write_ct(tmp_path / "a", 1, StationName="room1")
+        other = write_ct(tmp_path / "b", 2, StationName="room1", StudyInstanceUID="1.2.826.0.1.9")
+        third = write_ct(tmp_path / "c", 3, StationName="room2", StudyInstanceUID="1.2.826.0.1.9")
+        site.send(one, title="CT1")
+        site.send(other, title="GATE")
+        site.send(third, title="CT1")
+        assert site.receiver.sweep() == Swept(added=1, unmatched=2)
+    finally:
+        site.server.shutdown()
+    (work,) = site.ledger.all()
+    assert (work.rule, work.series_uid.endswith(".1.2")) == ("scanner", True)
+    assert not list(site.worker.places.root.rglob(".from-*")), "nothing is left of the notes"

@@ -73,7 +73,7 @@ def test_the_yaml_of_the_documentation_is_one(tmp_path):
 
 def test_the_defaults_of_the_documentation_are_those(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text()
-    table = text.partition("What is left out:\n\n")[2].partition("\n\n")[0]
+    table = text.partition("Keys that are left out have these values:\n\n")[2].partition("\n\n")[0]
     rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
     read = load_pacs(written(tmp_path, schedule={"time_zone": "UTC"}))
     for key, default in rows:
@@ -149,6 +149,14 @@ def facts(**changes) -> SeriesFacts:
         ({"description": r"thorax .* br\d+"}, {}, True),
         ({"description": "^br40"}, {}, False),
         ({"instances": 301}, {}, False),
+        ({"station": ["ct1"]}, {"station": "CT1"}, True),
+        ({"station": ["CT1"]}, {"station": "CT10"}, False),
+        ({"station": ["CT1"]}, {}, False),
+        ({"institution": ["City Hospital"]}, {"institution": "City hospital"}, True),
+        ({"institution": ["City Hospital"]}, {"institution": "Other"}, False),
+        ({"calling": ["CT1", "GATE"]}, {"callers": ("CT2", "GATE")}, True),
+        ({"calling": ["CT1"]}, {"callers": ("CT2",)}, False),
+        ({"calling": ["CT1"]}, {}, False),
         ({"date": {"within_days": 1}}, {}, True),
         ({"date": {"within_days": 0}}, {}, False),
         ({"date": {"since": "2026-11-20"}}, {}, True),
