@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from anydose_scans import Denoise, Images, ingested, scan_of
 
-from pipeline.physics.calibration import calibrate
+from pipeline.core.volume import Volume
+from pipeline.physics.calibration import Calibration, calibrate
+from pipeline.physics.fan_beam_geometry import FanBeam
 from pipeline.physics.image_noise import FlatTissue
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.quality.nps import noise_power
@@ -56,7 +59,7 @@ def two_kernels(folder: Path, work: Path) -> list[dict[str, Any]]:
     """The noise of a scan with a sharp kernel, predicted from the photons of the smooth series.
 
     Both series are of one scan, so the photons are the same; the kernel's spectrum is the sharp
-    series' own.
+    series' own. gain: see there; it is what the spectrum above 0.1 per mm does not show.
     """
     rows = []
     for name, smooth, sharp in TWO_KERNELS:
@@ -80,6 +83,18 @@ def two_kernels(folder: Path, work: Path) -> list[dict[str, Any]]:
                 "predicted_sharp_hu": added.noise_hu,
                 "measured_sharp_hu": own.noise_hu,
                 "fineness": {"predicted": added.fineness, "measured": own.fineness},
+                "gain": gain(tissue, volumes, scans[0]),
             }
         )
     return rows
+
+
+def gain(tissue: FlatTissue, volumes: list[Volume], smooth: Calibration) -> dict[str, float]:
+    """What the sharp kernel does to the lowest frequency that flat patches show, over what no
+    kernel at all would do; the smooth kernel's part is that of its calibrated window."""
+    found = [texture(tissue, volume.image_hu) for volume in volumes]
+    at_per_mm = found[0]["frequency_per_mm"][0]
+    powers = [each["power_hu2_mm2"][0] for each in found]
+    end_per_mm = smooth.cutoff * FanBeam().nyquist_per_mm
+    window = 0.5 + 0.5 * math.cos(math.pi * min(1.0, at_per_mm / end_per_mm))
+    return {"at_per_mm": at_per_mm, "gain": math.sqrt(powers[1] / powers[0]) * window}

@@ -103,7 +103,8 @@ def noisy(found: dict[str, Any]) -> str:
 
 def kernels(rows: list[Row]) -> str:
     """Predicted beside measured."""
-    lines = [header(["scan", "smooth, HU", "sharp, HU", "predicted", "fineness", "predicted"])]
+    names = ["scan", "smooth, HU", "sharp, HU", "predicted", "fineness", "predicted"]
+    lines = [header([*names, "the kernel's gain at its lowest frequency", "predicted x gain"])]
     for row in rows:
         numbers = (
             row["measured_hu"][0],
@@ -112,7 +113,10 @@ def kernels(rows: list[Row]) -> str:
             row["fineness"]["measured"],
             row["fineness"]["predicted"],
         )
-        lines.append(line([row["scan"], *(f"{number:.2f}" for number in numbers)]))
+        found = row["gain"]
+        lifted = f"{row['predicted_sharp_hu'] * found['gain']:.2f}"
+        shown = f"{found['gain']:.2f} at {found['at_per_mm']:.2f} per mm"
+        lines.append(line([row["scan"], *(f"{number:.2f}" for number in numbers), shown, lifted]))
     return "\n".join(lines)
 
 

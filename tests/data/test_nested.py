@@ -83,12 +83,21 @@ def test_a_kernel_leaves_the_mean_and_takes_image_and_noise_alike() -> None:
 
 
 def test_noise_alone_filtered_keeps_its_level() -> None:
+    """Of another texture than the image's own noise, it is all there: at the full dose too."""
     plain = made(PLAIN, 5)
     filtered = made(PLAIN.model_copy(update={"noise_filtered": 1.0}), 5)
     inside = slice(MARGIN, -MARGIN)
+    own = 10.0**2  # what the image of dose 1 has, which the even one here has not
     for name in ("input", "target"):
-        level = getattr(plain, name)[inside, inside].std()
+        level = np.sqrt(getattr(plain, name)[inside, inside].var() + own)
         assert getattr(filtered, name).std() == pytest.approx(level, rel=0.25)
+
+
+def test_of_noise_of_another_texture_a_target_has_what_its_ratio_says() -> None:
+    """What is best taken of the input's noise is then 1 - 1 / ratio of it, as at any other."""
+    pairs = [made(PLAIN.model_copy(update={"noise_filtered": 1.0}), seed) for seed in range(60)]
+    ratios = [pair.input.var() / pair.target.var() / pair.dose_ratio for pair in pairs]
+    assert np.mean(ratios) == pytest.approx(1, abs=0.05)
 
 
 def soft_noise(seed: int, count: int = 2) -> np.ndarray:
