@@ -24,6 +24,7 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY pipeline pipeline
 COPY --from=page /review/built pipeline/review/built
 COPY flows flows
+COPY ldct ldct
 COPY configs configs
 COPY pretrained pretrained
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .

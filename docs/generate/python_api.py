@@ -5,11 +5,23 @@ from __future__ import annotations
 
 HEAD = """# Python functions
 
-What other programs may build on; [from Python](../python.md) has examples that run. The rest of
-`pipeline` and `flows` may change from one version to the next.
+What other programs may build on; [from Python](../python.md) has examples that run. Those of the
+first section are called by `import ldct`: `ldct.read`. The rest of `pipeline` and `flows` may
+change from one version to the next.
 """
 #: Functions and types by what they are for.
 PUBLIC = {
+    "The package ldct": (
+        "ldct.series.read",
+        "ldct.series.find",
+        "ldct.series.CTSeries",
+        "ldct.processing.simulate",
+        "ldct.processing.denoise",
+        "ldct.processing.evaluate",
+        "ldct.processing.load_model",
+        "ldct.files.write_derived",
+        "ldct.files.ingest",
+    ),
     "Reading": (
         "pipeline.io.discover.discover",
         "pipeline.io.discover.Discovered",

@@ -91,6 +91,32 @@ def export_denoised(
     return Exported(report.warned(warnings).with_details(**applied.details), reader.refusals)
 
 
+def denoised_volume(
+    model: nn.Module,
+    card: ModelCard,
+    volume: Volume,
+    progress: Progress = lambda slices: None,
+    *,
+    sampled: bool,
+) -> Derived:
+    """A volume in memory denoised, with the operation and details of export_denoised.
+
+    sampled: the dose and the drift are measured on some slices, as of a DICOM series; else on all,
+    as of an image file. Raises LdctError where the noise has to be measured and cannot be.
+    """
+
+    def sample() -> Volume:
+        """What is measured."""
+        if not sampled:
+            return volume
+        return volume.slices(measured_slices(len(volume.image_hu)))
+
+    applied = _applied(model, card, sample, None)
+    output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
+    audit = SeriesAudit.of_volume(volume, output_hu).to_dict()
+    return Derived(output_hu, applied.operation, {**applied.details, "audit": audit})
+
+
 def _sample(series: Series) -> Volume:
     """Some slices, on which a series is measured."""
     return read_slices(series, measured_slices(len(series.instances)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +76,7 @@ def export_low_dose(
         ratio = dose_ratio_measured(config)
         measured, choice = at_dose_ratio(model, ratio), DoseChoice(ratio, "as it was measured")
     output_hu = apply_to_slices(measured, input_hu, progress=progress)
-    denoised = _after(simulated, card.operation(choice))
+    denoised = card.operation(choice).after(simulated)
     beside = folder.with_name(f"{folder.name}-{card.slug}")
     return LowDoseSeries(
         _export(input_hu, source, stored, simulated, folder),
@@ -108,16 +107,6 @@ def simulation(config: DenoiseRun, *, identity: str) -> Operation:
 def _described(asked: Component) -> str:
     text = f"Simulated by {asked.target} {json.dumps(asked.args)}"
     return text[:MAX_DEGRADATION_CHARACTERS]
-
-
-def _after(first: Operation, then: Operation) -> Operation:
-    """Two operations as one; it is marked as the first is, since no scanner saw its input."""
-    return replace(
-        then,
-        label=f"{first.label} {then.label}",
-        description=f"{first.description} {then.description}",
-        identity=f"{first.identity}/{then.identity}",
-    )
 
 
 def _export(

@@ -134,26 +134,32 @@ class Derived:
 Compute = Callable[[Volume], Derived]
 
 
-def export_whole(source: Source, to: Export, compute: Compute) -> Exported:
+def export_whole(
+    source: Source, to: Export, compute: Compute, *, audited: bool = False
+) -> Exported:
     """Process a source with what needs all of its volume at once, and write the result.
+
+    audited: what a denoiser changed beyond noise in a slice stands in its header (export.audit).
 
     Raises LdctError as `publish` and `write_image` do.
     """
     if not isinstance(source, Series):
         return export_image(source, to, compute)
     try:
-        return _export_series(source, to, compute)
+        return _export_series(source, to, compute, SeriesAudit() if audited else None)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
 
 
-def _export_series(series: Series, to: Export, compute: Compute) -> Exported:
+def _export_series(
+    series: Series, to: Export, compute: Compute, audit: SeriesAudit | None
+) -> Exported:
     require_identifiers(series)
     reading = read_volume(series)
     derived = compute(reading.volume)
     pairs = zip(reading.series.instances, derived.image_hu, strict=True)
     processed = (Slice(instance, read_slice(instance), image_hu) for instance, image_hu in pairs)
-    report = publish(processed, reading.series, derived.operation, to)
+    report = publish(processed, reading.series, derived.operation, to, audit)
     warnings = warnings_of(reading.volume)
     return Exported(report.warned(warnings).with_details(**derived.details), reading.refusals)
 

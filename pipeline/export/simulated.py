@@ -21,14 +21,15 @@ def export_simulated(physics: LowDoseCT, source: Source, to: Export, *, seed: in
     export_denoised does.
     """
 
-    def compute(volume: Volume) -> Derived:
-        """The volume with noise inserted."""
-        scan = physics.calibration(volume)
-        image_hu = physics(volume, np.random.default_rng(seed), scan)
-        operation = _simulation(physics, scan, seed)
-        return Derived(image_hu, operation, {"calibration": scan.facts()})
+    return export_whole(source, to, lambda volume: simulated_volume(physics, volume, seed=seed))
 
-    return export_whole(source, to, compute)
+
+def simulated_volume(physics: LowDoseCT, volume: Volume, *, seed: int) -> Derived:
+    """The volume with noise inserted. Raises CalibrationError as export_simulated does."""
+    scan = physics.calibration(volume)
+    image_hu = physics(volume, np.random.default_rng(seed), scan)
+    operation = _simulation(physics, scan, seed)
+    return Derived(image_hu, operation, {"calibration": scan.facts()})
 
 
 def _simulation(physics: LowDoseCT, scan: Calibration, seed: int) -> Operation:

@@ -130,7 +130,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 def test_the_context_is_without_what_no_image_needs(image: Replay) -> None:
     files = [path for path in image.context.rglob("*") if path.is_file()]
     there = {path.relative_to(image.context).parts[0] for path in files}
-    assert {"pipeline", "flows", "configs", "pretrained", "setup.py", "containers"} <= there
+    assert {"ldct", "pipeline", "flows", "configs", "pretrained", "setup.py", "containers"} <= there
     assert there.isdisjoint({".git", ".venv", "tests", "mlruns", "out", "demo"})
     for name in ("pipeline/core/__pycache__/x.pyc", "pipeline/review/built/app.js"):
         assert ignored(PurePosixPath(name))

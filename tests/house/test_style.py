@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHEET = ROOT / "docs" / "style.md"
 PAGES = ["*.md", "docs/**/*.md", "pretrained/*/MODEL_CARD.md", "configs/*.yaml"]
-SOURCES = ["pipeline/**/*.py", "flows/**/*.py", "docs/generate/*.py"]
+SOURCES = ["ldct/**/*.py", "pipeline/**/*.py", "flows/**/*.py", "docs/generate/*.py"]
 TEMPLATES = ["pipeline/report/*.html"]
 #: Keys, and a name in a DICOM header, which stay as they are.
 KEYS = {"told", "told_apart", "SYNTHETIC^Nobody"}

@@ -15,7 +15,7 @@ from helpers.clean_copy import clean_copy
 
 from pipeline.review.assets import FILES
 
-PACKAGES = ("pipeline/", "flows/", "configs/", "pretrained/")
+PACKAGES = ("ldct/", "pipeline/", "flows/", "configs/", "pretrained/")
 BUILT = "pipeline/review/built"
 
 

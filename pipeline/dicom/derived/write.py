@@ -78,6 +78,15 @@ class Operation:
     identity: str
     product: str = ""
 
+    def after(self, first: Operation) -> Operation:
+        """Both as one operation; marked as the first is, which changed what this one was given."""
+        return replace(
+            self,
+            label=f"{first.label} {self.label}",
+            description=f"{first.description} {self.description}",
+            identity=f"{first.identity}/{self.identity}",
+        )
+
 
 #: How the label ends, and file names, where the model did not pass its gate.
 GATE_FAILED = "GATE FAILED"
