@@ -174,7 +174,7 @@ class _Api:
 
     def csv(self, request: Request) -> Response:
         """All complete readings."""
-        return Response(self.review.csv(), media_type="text/csv")
+        return Response(self.review.csv(who(request)), media_type="text/csv")
 
     async def decide(self, request: Request) -> Response:
         """Accept or reject a derived series."""

@@ -14,6 +14,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
 from pipeline.review import reader_study
+from pipeline.review.access.roles import Identity
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
     ConflictError,
@@ -232,10 +233,12 @@ class Review:
         if score.complete:
             audit_of(self.root).append({"act": "read", "item": score.item, "reader": reader})
 
-    def csv(self) -> str:
-        """All complete readings, unblinded, as CSV; the export is recorded in the audit log."""
+    def csv(self, who: Identity) -> str:
+        """All complete readings, unblinded, as CSV; the export and who asked for it, where that is
+        known, are recorded in the audit log."""
         readings = reader_study.unblinded(self.root, self._study())
-        audit_of(self.root).append({"act": "readings exported", "rows": len(readings)})
+        by = {"reader": who.reader or "", "login": who.login}
+        audit_of(self.root).append({"act": "readings exported", "rows": len(readings), **by})
         return reader_study.as_csv(readings)
 
 

@@ -177,6 +177,17 @@ def test_no_route_is_open_but_health_and_the_login(root: Path, address: str) -> 
                 assert stranger.request(method, asked).status_code in (303, 401), (method, path)
 
 
+def test_an_export_of_readings_is_recorded_with_who_asked(
+    browser: httpx.Client, provider: Provider, root: Path
+) -> None:
+    provider.user["groups"] = ["it"]
+    browser.get("/")
+    assert browser.get("/api/readings.csv").status_code == 200
+    last = audit_of(root).records()[-1]
+    assert last["act"] == "readings exported"
+    assert (last["reader"], last["login"]) == ("anna.b@hospital.example", "oidc")
+
+
 def test_strangers_do_not_fill_the_audit_log(address: str, root: Path) -> None:
     with httpx.Client(base_url=address) as stranger:
         for number in range(30):
