@@ -298,7 +298,7 @@ def test_after_a_kill_between_ledger_and_move_the_next_sweep_moves_the_files(
     reception.wait_closed()
     reception.receiver._move_complete()
     (study,) = reception.places.arrived.iterdir()
-    (folder,) = study.iterdir()
+    (folder,) = [path for path in study.iterdir() if path.is_dir()]  # beside who sent it
     series = series_of(sorted(folder.glob("*.dcm")))
     work = reception.ledger.add(series, MODEL, origin="c-store", rule="chest", due=0)
     worker = Worker(reception.settings, reception.ledger, derive, DimsePeer)  # type: ignore[arg-type]
