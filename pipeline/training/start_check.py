@@ -11,7 +11,6 @@ import torch
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
-from pipeline.data.monai_transforms import named_transforms
 from pipeline.models.adapters.base import build_loss
 from pipeline.training.device import choose_device
 from pipeline.training.distributed import process_group
@@ -32,7 +31,9 @@ def check_run(config: RunConfig) -> None:
     require_step_for(process_group(), config)
     if config.degradation is not None:
         build(config.degradation, key="degradation", base=object)
-    if isinstance(config, DenoiseRun):
+    if isinstance(config, DenoiseRun) and config.transforms is not None:
+        from pipeline.data.monai_transforms import named_transforms  # MONAI takes seconds
+
         named_transforms(config.transforms)
     if not config.is_complete:
         if config.loss is not None:
