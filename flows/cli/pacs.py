@@ -213,7 +213,7 @@ def status(hospital: Hospital, json_: Json = False) -> None:
     from flows.hospital.status import hospital_status, page
     from pipeline.pacs.hospital_config import load_pacs
 
-    report = hospital_status(load_pacs(hospital))
+    report = hospital_status(hospital, load_pacs(hospital))
     show(report.to_dict(), json_, lambda: print(page(report)))
 
 

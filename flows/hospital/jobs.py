@@ -78,7 +78,8 @@ def retrain(hospital: str) -> State | None:
 
 def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
     prepare_process()
-    settings = load_pacs(hospital_file(hospital))
+    path = hospital_file(hospital)
+    settings = load_pacs(path)
     reason = _reason_to_skip(required(settings.schedule))
     if reason:
         return State(type=StateType.CANCELLED, name="Skipped", message=reason)
@@ -90,7 +91,7 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
     try:
         return state_of(reported)
     finally:
-        create_markdown_artifact(page(hospital_status(settings)), key=PAGE)
+        create_markdown_artifact(page(hospital_status(path, settings)), key=PAGE)
 
 
 def prepare_process() -> None:

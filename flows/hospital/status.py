@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,9 @@ from prefect.client.schemas import FlowRun, filters, sorting
 from prefect.settings import temporary_settings
 
 from flows.hospital.local_server import configured, running
+from flows.hospital.named import hospital_file
 from flows.hospital.pacs import LedgerStatus, status
+from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.work_item import State, WorkItem
 
@@ -73,21 +76,30 @@ class HospitalStatus:
         return {"runs": runs, **self.ledger.to_dict()}
 
 
-def hospital_status(settings: Pacs) -> HospitalStatus:
-    """The latest scheduled runs, and what the ledger says."""
+def hospital_status(hospital: Path, settings: Pacs) -> HospitalStatus:
+    """The latest scheduled runs of a hospital's YAML, and what its ledger says."""
     zone = settings.schedule.time_zone if settings.schedule else "UTC"
-    return HospitalStatus(scheduled_runs(zone), status(settings))
+    return HospitalStatus(scheduled_runs(hospital, zone), status(settings))
 
 
-def scheduled_runs(time_zone: str) -> list[ScheduledRun] | None:
-    """The latest RUNS runs of the jobs of `ldct schedule`, newest first; None without a server."""
+def scheduled_runs(hospital: Path, time_zone: str) -> list[ScheduledRun] | None:
+    """The latest RUNS runs of the jobs of `ldct schedule HOSPITAL`, newest first; None without a
+    server. Other hospitals' jobs on the same server are not among them."""
     api = running()
     if api is None:
         return None
     with temporary_settings(api.settings), get_client(sync_client=True) as client:
+        scheduled = client.read_deployments(
+            deployment_filter=filters.DeploymentFilter(
+                tags=filters.DeploymentFilterTags(all_=[TAG])
+            )
+        )
+        own = [row.id for row in scheduled if _is_of(row.parameters, hospital)]
+        if not own:
+            return []
         runs = client.read_flow_runs(
+            deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=own)),
             flow_run_filter=filters.FlowRunFilter(
-                tags=filters.FlowRunFilterTags(all_=[TAG]),
                 state=filters.FlowRunFilterState(
                     name=filters.FlowRunFilterStateName(not_any_=["Scheduled"])
                 ),
@@ -96,6 +108,14 @@ def scheduled_runs(time_zone: str) -> list[ScheduledRun] | None:
             limit=RUNS,
         )
     return [ScheduledRun.of(run, ZoneInfo(time_zone)) for run in runs]
+
+
+def _is_of(parameters: dict[str, Any], hospital: Path) -> bool:
+    """Whether a job with these parameters, which hold a hospital's path or name, is this one's."""
+    try:
+        return hospital_file(str(parameters.get("hospital"))).absolute() == hospital.absolute()
+    except ConfigError:
+        return False
 
 
 def page(report: HospitalStatus) -> str:

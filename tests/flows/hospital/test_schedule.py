@@ -137,9 +137,11 @@ def test_missed_runs_are_made_up_for_once(tmp_path, monkeypatch):
     ledger.add(series_of(paths), "models:/none/1", origin="test", rule="any", due=0)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
     job, deployment = nightly_job(path)
+    (tmp_path / "other").mkdir()
+    missed(nightly_job(hospital(tmp_path / "other"))[1], [24])  # on the same server
     missed(deployment, [72, 48, 24])
     anyio.run(serve_once, job)
-    runs = scheduled_runs("UTC")
+    runs = scheduled_runs(path, "UTC")
     assert sorted((run.outcome, run.message) for run in runs) == [
         ("ran", ""),
         ("skipped", "the previous run had not ended"),
@@ -212,7 +214,7 @@ def test_a_server_of_its_own_runs_jobs_and_takes_them_from_nobody_else(tmp_path,
         job, deployment = nightly_job(path)
         missed(deployment, [1])
         anyio.run(serve_once, job)
-        runs = scheduled_runs("UTC")
+        runs = scheduled_runs(path, "UTC")
         assert [(run.outcome, run.message) for run in runs] == [("ran", "")]
 
         changed = {"entrypoint": "somebody.else:job", "pull_steps": []}
