@@ -61,25 +61,30 @@ class Scan:
 
 def held_scans(data: Path, work: Path) -> list[Scan]:
     """The validation and test sides of the training's data, and the others."""
-    config = load_config(ROOT / "configs" / "denoise_any_dose.yaml")
     store = ingested(data / "train", work / "train")
-    records = store.records()
-    sides = split_patients(
-        sorted({record.patient for record in records.values()}),
-        config.data.split,
-        key=KEY,
-        recorded={},
-        of_test_vendors=patients_of_vendors(records.values(), config.data.split.test_vendors),
-    )
     found = [
-        scan_of(store, key, sides[record.patient])
-        for key, record in records.items()
-        if sides[record.patient] in (TEST, VALIDATION)
+        scan_of(store, key, side)
+        for key, side in sides_of(store).items()
+        if side in (TEST, VALIDATION)
     ]
     for name in OTHERS:
         other = ingested(data / "ct" / name, work / name)
         found += [scan_of(other, key, "other data") for key in other.records()]
     return found
+
+
+def sides_of(store: Store) -> dict[str, str]:
+    """On which side of the training's split each series of its data is."""
+    split = load_config(ROOT / "configs" / "denoise_any_dose.yaml").data.split
+    records = store.records()
+    sides = split_patients(
+        sorted({record.patient for record in records.values()}),
+        split,
+        key=KEY,
+        recorded={},
+        of_test_vendors=patients_of_vendors(records.values(), split.test_vendors),
+    )
+    return {key: sides[record.patient] for key, record in records.items()}
 
 
 def ingested(folder: Path, work: Path) -> Store:

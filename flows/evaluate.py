@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from flows import stages
@@ -134,8 +133,11 @@ def _on_store(
         log("stage", line, {"stage": "evaluate", "outcome": "skipped"})
         return known
     measured = stages.evaluate_stage(model, store, config, keys).to_dict()
-    with suppress(OSError):  # figures that cannot be kept are measured again
+    try:
         kept.write(measured)
+    except OSError as error:
+        line = f"evaluate: the figures are not kept for the next time: {error.strerror}"
+        log("stage", line, {"stage": "evaluate", "kept": False})
     return measured
 
 

@@ -120,7 +120,7 @@ def degrade_stage(store: Store, config: RunConfig, sides: dict[str, str]) -> Non
     with StageProgress("degrade", unit="series") as stage:
         task_of(config).prepare(store, keys_by_side(store, config, sides), config, stage.count)
     made = _cached_inputs(store) - before
-    log_facts("degrade", {"made": made, "there_already": before})
+    log_facts("degrade", {"made": made, "present before": before})
 
 
 def _cached_inputs(store: Store) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ldct.series import CTSeries
 from pipeline.config.dose import DoseRequest
+from pipeline.config.shipped import PRETRAINED
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from pipeline.evaluation.per_patient import PatientFigures
     from pipeline.models.adapters.card import LoadedModel
 
-#: How a model that comes with the software is named: NAME@pretrained.
-PRETRAINED = "@pretrained"
-DENOISER = f"anydose{PRETRAINED}"
+#: What comes with the software.
+DENOISER = "anydose@pretrained"
 #: Centre and width in HU.
 SOFT_TISSUE = {"soft_tissue": (40.0, 400.0)}
 
@@ -35,10 +35,11 @@ def load_model(
     that of its configuration. device: where PyTorch computes, "cpu" or "cuda". Raises ConfigError
     for a model that is not there, or of which the weights are not those that were registered.
     """
-    if reference.endswith(PRETRAINED):
+    name, _, alias = reference.partition("@")
+    if alias == PRETRAINED:
         from pipeline.models.adapters.pretrained import load_pretrained
 
-        loaded = load_pretrained(reference.removesuffix(PRETRAINED))
+        loaded = load_pretrained(name)
     else:
         from flows.tracking.references import load_named
 

@@ -15,12 +15,15 @@ from pydantic import Field
 from pipeline.core.errors import ConfigError
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+#: Without dots: NAME.yaml is a path.
+_HOSPITAL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 HOSPITALS, STORES = "LDCT_HOSPITALS", "LDCT_STORES"
 #: Where both are looked for without these variables.
 _FOLDERS = {HOSPITALS: Path("/etc/ldct"), STORES: Path("/var/lib/ldct")}
 
 HospitalName = Annotated[
-    str, Field(pattern=_NAME, description="NAME of the hospital's NAME.yaml in LDCT_HOSPITALS")
+    str,
+    Field(pattern=_HOSPITAL_NAME, description="NAME of the hospital's NAME.yaml in LDCT_HOSPITALS"),
 ]
 StoreName = Annotated[str, Field(pattern=_NAME, description="NAME of a store in LDCT_STORES")]
 ConfigName = Annotated[

@@ -22,6 +22,7 @@ from flows.hospital.space import WaitForSpace
 from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import log
 from flows.tracking.registry import Registry
+from pipeline.config.shipped import PRETRAINED
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -265,7 +266,7 @@ def pin_version(reference: str) -> str:
 
     Work is added with a version, so that it keeps it when the alias moves.
     """
-    if reference.endswith("@pretrained"):
+    if reference.endswith(f"@{PRETRAINED}"):
         return reference
     version = Registry.default().find(reference)
     return f"models:/{version.name}/{version.version}"

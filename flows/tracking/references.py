@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.tracking.versions import Reference
-from pipeline.config.shipped import find_pretrained
+from pipeline.config.shipped import PRETRAINED, find_pretrained
 
 if TYPE_CHECKING:
     from pipeline.models.adapters.card import LoadedModel
-
-#: The alias of models that come with the software.
-PRETRAINED = "pretrained"
 
 
 def load_named(text: str) -> LoadedModel:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.sections import Strict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def require_https(url: str) -> str:
+    """The URL. Raises ValueError for one that is not https, but for http to this computer: a
+    login's code, a cookie or a message would be read on the way."""
+    parts = urlsplit(url)
+    to_itself = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not parts.hostname or not (parts.scheme == "https" or to_itself):
+        raise ValueError(f"expected https://HOST, or http to this computer alone, got {url}")
+    return url
+
+
+HttpsUrl = Annotated[str, AfterValidator(require_https)]
 
 
 class Login(Strict):

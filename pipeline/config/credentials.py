@@ -80,8 +80,8 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     Raises ConfigError for a certificate that cannot be used.
     """
     context = _with_identity(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), tls)
-    if tls.ca:
-        context.load_verify_locations(tls.ca)
+    if ca := _existing(tls.ca):
+        context.load_verify_locations(ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

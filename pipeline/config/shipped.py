@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError
 
+#: The alias of models that come with the software: NAME@pretrained.
+PRETRAINED = "pretrained"
+
 
 def find_config(named: Path) -> Path:
     """The file at a path, or else the shipped configuration of that name (`denoise_redcnn`).

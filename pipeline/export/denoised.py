@@ -64,17 +64,12 @@ def export_denoised(
     def compute(volume: Volume) -> Derived:
         """The denoised volume."""
         applied = _applied(model, card, lambda: volume, operation)
-        output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
-        details = dict(applied.details)
-        if operation is None:
-            details["audit"] = SeriesAudit.of_volume(volume, output_hu).to_dict()
+        derived = _derived(applied, volume, progress, audited=operation is None)
         beside = _uncertainty(card, applied, to)
-        return Derived(
-            output_hu,
-            applied.operation,
-            details,
-            beside.of_volume(volume, output_hu) if beside else None,
-        )
+        if beside is None:
+            return derived
+        uncertainty_hu = beside.of_volume(volume, derived.image_hu)
+        return replace(derived, uncertainty_hu=uncertainty_hu)
 
     if not isinstance(source, Series):
         return export_image(source, to, compute)
@@ -111,10 +106,16 @@ def denoised_volume(
             return volume
         return volume.slices(measured_slices(len(volume.image_hu)))
 
-    applied = _applied(model, card, sample, None)
+    return _derived(_applied(model, card, sample, None), volume, progress, audited=True)
+
+
+def _derived(applied: _Applied, volume: Volume, progress: Progress, *, audited: bool) -> Derived:
+    """The volume after the model, with what it changed beyond noise if `audited`."""
     output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
-    audit = SeriesAudit.of_volume(volume, output_hu).to_dict()
-    return Derived(output_hu, applied.operation, {**applied.details, "audit": audit})
+    audit: dict[str, object] = {}
+    if audited:
+        audit = {"audit": SeriesAudit.of_volume(volume, output_hu).to_dict()}
+    return Derived(output_hu, applied.operation, {**applied.details, **audit})
 
 
 def _sample(series: Series) -> Volume:

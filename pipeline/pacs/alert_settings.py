@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from pipeline.config.connection import LOOPBACK, Login, Port, Tls
+from pipeline.config.connection import LOOPBACK, Login, Port, Tls, require_https
 from pipeline.config.sections import Strict
 
 #: Without line ends, which would begin another header.
@@ -87,8 +87,5 @@ class Alerts(Strict):
 
 def require_private_url(url: str) -> None:
     """Raises ValueError for what is no https URL, but http to this computer, or has a login."""
-    parts = urlsplit(url)
-    if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)):
-        raise ValueError("expected https://HOST/PATH; http only to this computer")
-    if not parts.hostname or "@" in parts.netloc:
+    if "@" in urlsplit(require_https(url)).netloc:
         raise ValueError("no user or password in a URL; see login")

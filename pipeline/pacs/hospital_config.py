@@ -224,8 +224,9 @@ class Pacs(DoseKeys):
     drift: Literal["flag", "hold"] = "flag"
     #: `reader`: a reader accepts each result before it is sent.
     release: Literal["automatic", "reader"] = "automatic"
-    #: Lossless compression of the derived images.
+    #: Days from sending to deletion of a result; none: it stays.
     keep_results_days: Annotated[float, Field(ge=0)] | None = None
+    #: Lossless compression of the derived images.
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     #: The share of the model's correction; none: the model's own.
     strength: Annotated[float, Field(gt=0, le=1)] | None = None

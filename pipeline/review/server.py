@@ -56,7 +56,7 @@ def make_app(collection: Collection, *, access: Access, assets: Path | None = No
     ]
     return Starlette(
         routes=routes,
-        middleware=[*getattr(access, "middleware", []), Middleware(AccessControl, access=access)],
+        middleware=[*access.middleware, Middleware(AccessControl, access=access)],
         exception_handlers={
             NotAllowedError: _forbidden,
             ConflictError: _conflict,

@@ -29,7 +29,7 @@ from pipeline.review.access.login_record import REFUSED_EVERY_S, LoginRecord
 from pipeline.review.access.readers import Readers
 from pipeline.review.access.roles import OWN_COMPUTER, Identity, NotAllowedError, Role
 from pipeline.review.access.sessions import MOST, Sessions
-from pipeline.review.access.settings import Access, Session, SignedHeader, load_access
+from pipeline.review.access.settings import AccessSettings, Session, SignedHeader, load_access
 from pipeline.review.decisions import audit_of
 from pipeline.review.server import make_app
 
@@ -53,12 +53,12 @@ def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LDCT_REVIEW_TOKEN", SECRET)
 
 
-def oidc_access(address: str, issuer: str) -> Access:
+def oidc_access(address: str, issuer: str) -> AccessSettings:
     oidc = {"issuer": issuer, "client": CLIENT, "secret": {"env": "REVIEW"}}
-    return Access.model_validate({"address": address, "oidc": oidc, "roles": ROLES})
+    return AccessSettings.model_validate({"address": address, "oidc": oidc, "roles": ROLES})
 
 
-def app_of(root: Path, access: Access) -> Starlette:
+def app_of(root: Path, access: AccessSettings) -> Starlette:
     readers = Readers(access, audit_of(root).append)
     return make_app(collected(root), access=readers)
 
@@ -437,7 +437,7 @@ def test_a_proxy_s_signed_token_is_read_and_a_plain_header_is_not(
 ) -> None:
     port = free_port()
     header = "X-Forwarded-Access-Token"
-    access = Access.model_validate(
+    access = AccessSettings.model_validate(
         {
             "address": f"http://127.0.0.1:{port}",
             "proxy": {
@@ -543,7 +543,7 @@ def test_over_tls_only_browsers_with_a_certificate_get_in_and_health_is_known(
 ) -> None:
     own = self_signed(tmp_path)
     port = free_port()
-    access = Access.model_validate(
+    access = AccessSettings.model_validate(
         {
             "address": f"https://127.0.0.1:{port}",
             "tls": {**own, "ca": own["certificate"]},

@@ -14,7 +14,7 @@ from helpers.pacs import free_port
 from helpers.review import collected, running, write_case
 
 from pipeline.review.access.readers import Readers
-from pipeline.review.access.settings import Access
+from pipeline.review.access.settings import AccessSettings
 from pipeline.review.decisions import audit_of
 from pipeline.review.server import make_app
 
@@ -46,7 +46,7 @@ def address(root: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> 
     oidc = {"issuer": provider.issuer, "client": CLIENT, "secret": {"env": "REVIEW"}}
     roles = {"reader": ["radiology"], "releaser": ["seniors"]}
     address = f"http://127.0.0.1:{port}"
-    access = Access.model_validate({"address": address, "oidc": oidc, "roles": roles})
+    access = AccessSettings.model_validate({"address": address, "oidc": oidc, "roles": roles})
     readers = Readers(access, audit_of(root).append)
     with running(make_app(collected(root), access=readers), port=port):
         yield access.origin

@@ -11,6 +11,9 @@ from pipeline.models.adapters.base import ModelAdapter
 
 #: The ratio where none is given: the input is taken for a quarter of the dose.
 DOSE_RATIO = 4.0
+#: The lowest ratio that the network is shown. N does not hang on the ratio, and pairs of nearly the
+#: same dose say next to nothing of it: left to them, it came out a tenth too strong.
+LEAST_RATIO_SHOWN = 2.0
 
 
 class AnyDoseModel(ModelAdapter):
@@ -20,7 +23,8 @@ class AnyDoseModel(ModelAdapter):
     input's noise. The noise of k times the dose is a part of the input's, of which N / k is the
     best estimate: so much stays (pipeline.data.nested). At k = 1 nothing changes, bit for bit, and
     from there on what goes grows with k. The network sees the normalised image and, as a second
-    image, 1 - 1/k everywhere. Above HIGHEST_CT_HU as in HUModel.
+    image, 1 - 1/k everywhere, k taken as LEAST_RATIO_SHOWN at least. Above HIGHEST_CT_HU as in
+    HUModel.
     """
 
     def __init__(
@@ -46,7 +50,8 @@ class AnyDoseModel(ModelAdapter):
             dose_ratio = image_hu.new_full((len(image_hu),), self.dose_ratio)
         removable = (1 - 1 / dose_ratio.float()).view(-1, 1, 1, 1)
         normalised = (image_hu.clamp(max=HIGHEST_CT_HU) - self.centre) / self.scale
-        seen = torch.cat((normalised, removable.expand_as(normalised)), dim=1)
+        shown = removable.clamp(min=1 - 1 / LEAST_RATIO_SHOWN).expand_as(normalised)
+        seen = torch.cat((normalised, shown), dim=1)
         noise_hu = self.network(seen)[:, :1].float() * self.scale
         output_hu = image_hu - self.strength * removable * noise_hu
         return torch.where(image_hu > HIGHEST_CT_HU, image_hu, output_hu)

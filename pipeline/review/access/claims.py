@@ -15,7 +15,7 @@ from joserfc.jwk import KeySet
 
 from pipeline.core.errors import ConfigError
 from pipeline.review.access.roles import READER, Identity, NotAllowedError
-from pipeline.review.access.settings import Access, SignedHeader
+from pipeline.review.access.settings import AccessSettings, SignedHeader
 
 #: Signatures that the holder of a public key cannot make: no `none`, no HMAC.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
@@ -30,7 +30,7 @@ class LoginError(NotAllowedError):
     """A login that cannot be accepted."""
 
 
-def identity_of(claims: Mapping[str, Any], access: Access, login: str) -> Identity:
+def identity_of(claims: Mapping[str, Any], access: AccessSettings, login: str) -> Identity:
     """The reader whom verified claims describe.
 
     Raises LoginError where they hold no usable name, or no group that has a role here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -35,6 +36,10 @@ class Access(Protocol):
     routes: list[Route]
     #: Whether somebody who is logged in can log out here.
     can_log_out: bool
+
+    @property
+    def middleware(self) -> list[Middleware]:
+        """What its own routes need around them."""
 
     def origins(self, request: Request) -> set[str]:
         """The addresses, scheme and host and port, under which this server may be asked."""

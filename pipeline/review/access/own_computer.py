@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -24,6 +25,7 @@ class OwnComputer:
         self.token: str | None = token
         self.session = secrets.token_urlsafe(32)
         self.routes: list[Route] = []
+        self.middleware: list[Middleware] = []
 
     def origins(self, request: Request) -> set[str]:
         """Loopback, at the port that was asked."""

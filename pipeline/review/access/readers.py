@@ -33,7 +33,7 @@ from pipeline.review.access.claims import (
 from pipeline.review.access.login_record import LoginRecord, Record
 from pipeline.review.access.roles import Identity
 from pipeline.review.access.sessions import Sessions
-from pipeline.review.access.settings import Access, OpenIdConnect
+from pipeline.review.access.settings import AccessSettings, OpenIdConnect
 
 COOKIE, STATE_COOKIE = "ldct-review", "ldct-login"
 LOGIN, CALLBACK, LOGOUT = "/login", "/login/callback", "/logout"
@@ -45,7 +45,7 @@ _PROVIDER = "provider"
 class Readers:
     """Lets in who logged in. record: writes an act (logged in, logged out, refused) to the log."""
 
-    def __init__(self, access: Access, record: Record) -> None:
+    def __init__(self, access: AccessSettings, record: Record) -> None:
         self.access, self._record = access, LoginRecord(record)
         self.sessions = Sessions(access.session)
         self.tokens = SignedTokens(access.proxy) if access.proxy else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.config.connection import LOOPBACK, Login, Port, Tls
+from pipeline.config.connection import LOOPBACK, HttpsUrl, Login, Port, Tls, require_https
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
 from pipeline.review.access.roles import Role
@@ -32,16 +32,10 @@ class OpenIdConnect(Strict):
     certificate, the system's if None.
     """
 
-    kind: Literal["oidc"] = "oidc"
-    issuer: Word
+    issuer: HttpsUrl
     client: Word
     secret: Login
     ca: Path | None = None
-
-    @model_validator(mode="after")
-    def _over_tls(self) -> OpenIdConnect:
-        _require_https(self.issuer, "issuer")
-        return self
 
 
 class SignedHeader(Strict):
@@ -51,7 +45,6 @@ class SignedHeader(Strict):
     name in a header could come from anybody. keys: the URL or file of the public keys (JWKS).
     """
 
-    kind: Literal["header"] = "header"
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
     issuer: Word
     audience: Word
@@ -61,7 +54,7 @@ class SignedHeader(Strict):
     @model_validator(mode="after")
     def _over_tls(self) -> SignedHeader:
         if "://" in self.keys:
-            _require_https(self.keys, "keys")
+            require_https(self.keys)
         return self
 
 
@@ -72,7 +65,7 @@ class Session(Strict):
     longest_s: Seconds = 36000
 
 
-class Access(Strict):
+class AccessSettings(Strict):
     """Who may use the page, from where, and as what.
 
     address: what readers type, such as https://review.example.org:8443. name_claim and
@@ -80,7 +73,7 @@ class Access(Strict):
     claims). roles: which groups have which role.
     """
 
-    address: Word
+    address: HttpsUrl
     listen: Listen = Listen()
     tls: Tls = Tls()
     oidc: OpenIdConnect | None = None
@@ -91,7 +84,7 @@ class Access(Strict):
     session: Session = Session()
 
     @model_validator(mode="after")
-    def _one_login(self) -> Access:
+    def _one_login(self) -> AccessSettings:
         if (self.oidc is None) == (self.proxy is None):
             raise ValueError("name either oidc or proxy: readers log in")
         if not self.roles:
@@ -99,11 +92,10 @@ class Access(Strict):
         return self
 
     @model_validator(mode="after")
-    def _over_tls(self) -> Access:
+    def _over_tls(self) -> AccessSettings:
         parts = urlsplit(self.address)
         if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("address: expected https://HOST[:PORT] and nothing behind it")
-        _require_https(self.address, "address")
         if self.listen.host not in LOOPBACK and self.tls.certificate is None:
             raise ValueError(
                 f"listen.host {self.listen.host}: others than this computer reach it, so tls needs "
@@ -114,7 +106,11 @@ class Access(Strict):
     @property
     def origin(self) -> str:
         """As a browser writes it: scheme, host and, if it is not the usual one, port."""
-        return self.address.rstrip("/").lower()
+        parts = urlsplit(self.address.lower())
+        usual = 443 if parts.scheme == "https" else 80
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}{port}"
 
     @property
     def is_secure(self) -> bool:
@@ -122,7 +118,7 @@ class Access(Strict):
         return self.origin.startswith("https://")
 
 
-def load_access(path: Path) -> Access:
+def load_access(path: Path) -> AccessSettings:
     """The settings of a YAML. Raises ConfigError that names the key."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -131,17 +127,8 @@ def load_access(path: Path) -> Access:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML") from error
     try:
-        return Access.model_validate(found)
+        return AccessSettings.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
-
-
-def _require_https(url: str, key: str) -> None:
-    """http is for this computer alone: a login's code or a cookie would be read on the way."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError(f"{key}: expected https://HOST..., got {url}")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise ValueError(f"{key}: {url} is not https")

@@ -69,6 +69,8 @@ def test_the_network_sees_the_ratio() -> None:
     model(network)(image(), ratios(2, 4))
     assert network.plane[0].unique().tolist() == [0.5]
     assert network.plane[1].unique().tolist() == [0.75]
+    model(network)(image(), ratios(1.05, 2))
+    assert network.plane[0].unique().tolist() == [0.5]  # what goes is then scaled to 1.05
 
 
 def test_without_a_ratio_the_model_s_own_is_taken() -> None:
