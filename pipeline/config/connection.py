@@ -20,7 +20,9 @@ def require_https(url: str) -> str:
     parts = urlsplit(url)
     to_itself = parts.scheme == "http" and parts.hostname in LOOPBACK
     if not parts.hostname or not (parts.scheme == "https" or to_itself):
-        raise ValueError(f"expected https://HOST, or http to this computer alone, got {url}")
+        # What follows the host may be a secret, as of a chat's webhook.
+        given = f"{parts.scheme}://{parts.hostname or ''}"
+        raise ValueError(f"expected https://HOST, or http to this computer alone, got {given}")
     return url
 
 
