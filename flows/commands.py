@@ -17,6 +17,7 @@ from flows.runtime.batch import each_volume
 from flows.runtime.orchestration import in_flow, name_flow_run, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
+from pipeline.config.computing import require_compute
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs
@@ -92,6 +93,7 @@ def apply_flow(
     skip_unneeded: bool = False,
     uncertainty: bool = False,
     hold_on_failed_gate: bool = False,
+    compute: str = "fp32",
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
@@ -99,11 +101,22 @@ def apply_flow(
     dose: None for those of the model's configuration. spread: where series are worked on side by
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
     one of several series fails, too. skip_unneeded, uncertainty: see Export. hold_on_failed_gate:
-    raise GateFailedError, and write nothing, where the model did not pass its gate. Raises
+    raise GateFailedError, and write nothing, where the model did not pass its gate. compute: how a
+    denoiser is computed. Raises
     ConfigError for a model whose uncertainty is asked for and was not calibrated.
     """
     form = require_form(labels)
-    to = Export(out, compress, difference, form, intake.air, enhanced, skip_unneeded, uncertainty)
+    to = Export(
+        out,
+        compress,
+        difference,
+        form,
+        intake.air,
+        enhanced,
+        skip_unneeded,
+        uncertainty,
+        require_compute(compute),
+    )
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner

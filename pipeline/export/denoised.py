@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.config.names import digest
 from pipeline.core.refusals import SeriesRefusedError
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
@@ -35,7 +36,10 @@ from pipeline.inference.drift import NOT_KNOWN, Drift, drift
 from pipeline.inference.traits import TrainingTraits, measured_slices, traits
 from pipeline.io.discover import Source
 from pipeline.models.adapters.any_dose import AnyDoseModel, at_dose_ratio
+from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import ModelCard
+from pipeline.models.computing.choice import checked, choose
+from pipeline.models.computing.ways import FP32, computed_by
 
 #: Of the 1,024 characters of DerivationDescription (PS3.5, VR ST), those for the drift.
 MAX_DRIFT_CHARACTERS = 400
@@ -57,13 +61,15 @@ def export_denoised(
     The report's details "drift" and "drift_line" hold what is unlike the series that the model
     learned from (inference.drift), with which the derived header's description begins; "dose"
     what a dose-conditioned model made up for, and why (inference.dose_choice); "audit", of a
-    denoiser, where it changed more than noise (export.audit). Raises
-    LdctError for a derived series that fails its check, which is then not written.
+    denoiser, where it changed more than noise (export.audit); "computing", unless `to` asks for
+    fp32, in which way it was computed and why (models.computing.choice), which the header says too.
+    Raises LdctError for a derived series that fails its check, which is then not written.
     """
 
     def compute(volume: Volume) -> Derived:
         """The denoised volume."""
         applied = _applied(model, card, lambda: volume, operation)
+        applied = _computed(applied, model, card, lambda: volume, volume.image_hu.shape, to)
         derived = _derived(applied, volume, progress, audited=operation is None)
         beside = _uncertainty(card, applied, to)
         if beside is None:
@@ -74,9 +80,13 @@ def export_denoised(
     if not isinstance(source, Series):
         return export_image(source, to, compute)
     try:
-        applied = _applied(model, card, cache(lambda: _sample(source)), operation)
+        sample = cache(lambda: _sample(source))
+        applied = _applied(model, card, sample, operation)
         if to.skip_unneeded and applied.unneeded:
             return Exported(None, [], skipped=applied.unneeded)
+        header = source.header
+        shape = (len(source.instances), int(header.Rows), int(header.Columns))
+        applied = _computed(applied, model, card, sample, shape, to)
         audit = SeriesAudit() if operation is None else None
         beside = _uncertainty(card, applied, to)
         report, reader = _stream_series(source, to, applied, audit, beside, progress)
@@ -155,6 +165,42 @@ def _applied(
     unneeded = choice.why if choice.leaves_alone else ""
     described = with_drift(card.operation(choice), found)
     return _Applied(conditioned, described, details, unneeded, choice.dose_ratio)
+
+
+def _computed(
+    applied: _Applied,
+    model: nn.Module,
+    card: ModelCard,
+    sample: Callable[[], Volume],
+    shape: tuple[int, ...],
+    to: Export,
+) -> _Applied:
+    """The same, computed as it is asked for, of a source [slices, rows, columns]."""
+    if to.compute == "fp32":
+        return applied
+    slices, *size = shape
+    choice = choose(
+        model,
+        network=digest([card.weights_sha256, card.config_digest]),
+        shape=(size[0], size[1]),
+        slices=slices,
+        asked="fp32" if applied.unneeded else to.compute,
+    )
+
+    def conditioned(model: nn.Module) -> nn.Module:
+        """The model at the dose of this source."""
+        return model if applied.dose_ratio is None else at_dose_ratio(model, applied.dose_ratio)
+
+    used = applied.model
+    if isinstance(model, ModelAdapter) and choice.way != FP32:
+        seen_hu = sample().image_hu
+        choice = checked(choice, model, seen_hu[len(seen_hu) // 2], conditioned)
+        used = conditioned(computed_by(model, choice.way))
+    return applied._replace(
+        model=used,
+        operation=applied.operation.computed(choice.sentence, choice.way.identity),
+        details={**applied.details, "computing": choice.to_dict()},
+    )
 
 
 def _uncertainty(card: ModelCard, applied: _Applied, to: Export) -> SeriesUncertainty | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import computing
 from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.errors import ConfigError
 from pipeline.core.hu_scale import values_of
@@ -99,7 +100,8 @@ class Export:
     without HU are refused (IngestOptions.air). enhanced: a derived series is one multi-frame
     object, Enhanced CT Image, which has no difference. skip_unneeded: nothing is written of a
     series in which a dose-conditioned denoiser has nothing to make up for. uncertainty: also write
-    how far each voxel of a denoiser's result may be off, in `folder`-uncertainty.
+    how far each voxel of a denoiser's result may be off, in `folder`-uncertainty. compute: how a
+    denoiser is computed (pipeline.models.computing.choice).
     """
 
     folder: Path
@@ -110,6 +112,7 @@ class Export:
     enhanced: bool = False
     skip_unneeded: bool = False
     uncertainty: bool = False
+    compute: computing.Compute = "fp32"
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
+from pipeline.models.computing.processor import has_bf16
 
 
 def choose_device(settings: Train) -> str:
@@ -20,13 +21,3 @@ def choose_device(settings: Train) -> str:
             f"train.precision: bf16, but this {kind} has no bf16 arithmetic; set it to auto"
         )
     return kind
-
-
-def has_bf16(kind: str) -> bool:
-    """Whether "cpu" or "cuda" computes in bf16 here, rather than emulating it."""
-    return torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_has_fast_bf16()
-
-
-def _cpu_has_fast_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -23,8 +23,9 @@ from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model, place
 from pipeline.models.adapters.weights import load_weights
+from pipeline.models.computing.processor import has_bf16
 from pipeline.training.checkpoint import Checkpoint, OnDamage
-from pipeline.training.device import choose_device, has_bf16
+from pipeline.training.device import choose_device
 from pipeline.training.distributed import ProcessGroup, process_group
 from pipeline.training.finite import (
     NotFiniteError,

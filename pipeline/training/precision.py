@@ -6,10 +6,10 @@ by the network (docs/performance.md), and where it is emulated 14 times as much.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,24 +17,19 @@ from torch import nn
 
 from pipeline.config.names import digest
 from pipeline.core.errors import ConfigError
+from pipeline.core.measured_choices import measured_once, place_for
+from pipeline.models.computing.processor import computing_facts
+from pipeline.models.computing.timing import HOPELESS, best_in_turns, faster
 from pipeline.training.finite import faults_of
 from pipeline.training.steps.base import Batch, Step
 
-#: bf16 must take less than this share of fp32's time: an equal time is no reason to round more.
-WORTH_IT = 0.9
-#: Taking this many times as long as fp32, bf16 is emulated: no more of it is measured.
-HOPELESS = 3.0
 ROUNDS = 3
-#: No further round after so long: the passes are slow enough to be distinguished.
-ENOUGH_S = 10.0
 #: Images of the batch in the first passes, whose times only show whether bf16 is hopeless.
 FEW = 2
 
 VOLUMES_ON_CPUS = (
     "oneDNN's bf16 gradients of 3-D convolutions are wrong on a CPU where a volume has few slices"
 )
-
-_measured: dict[str, Precision] = {}
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,16 @@ class Precision:
         return self.used == "bf16"
 
     def to_dict(self) -> dict[str, Any]:
-        """As report.json and a checkpoint have it."""
+        """As report.json, a checkpoint and the cache have it."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> Precision:
+        """From to_dict; raises TypeError or ValueError for anything else."""
+        found = cls(**kept)
+        if found.used not in ("fp32", "bf16"):
+            raise ValueError(f"there is no precision {found.used}")
+        return found
 
 
 def require_sound(step: Step, device: str, precision: str) -> None:
@@ -67,7 +70,8 @@ def require_sound(step: Step, device: str, precision: str) -> None:
 
 
 def faster_precision(step: Step, batch: Batch, device: str) -> Precision:
-    """Times the step's own passes over a batch, in fp32 and bf16; once a process for its like.
+    """Times the step's own passes over a batch, in fp32 and bf16; once on this machine for its
+    like, where the cache folder can be written to (pipeline.core.measured_choices).
 
     step: one that is thrown away afterwards, since passes change it. batch: of the training, on
     the device.
@@ -76,37 +80,35 @@ def faster_precision(step: Step, batch: Batch, device: str) -> Precision:
         return Precision("fp32", VOLUMES_ON_CPUS)
     networks = {name: str(network) for name, network in step.networks().items()}
     shapes = {name: list(values.shape) for name, values in batch.items()}
-    key = digest([type(step).__name__, networks, shapes, device, torch.get_num_threads()])
-    if key not in _measured:
-        _measured[key] = _measure(step, batch, device)
-    return _measured[key]
+    facts = {
+        "of": "training",
+        "step": type(step).__name__,
+        "networks": digest(networks),
+        "shapes": shapes,
+        **computing_facts(device),
+    }
+    measure = partial(_measure, step, batch, device)
+    place = place_for(facts)
+    return measure() if place is None else measured_once(place, facts, measure, Precision.from_dict)
 
 
 def _measure(step: Step, batch: Batch, device: str) -> Precision:
     few = {name: values[:FEW] for name, values in batch.items()}
-    fp32_s = bf16_s = 0.0
+    seconds: dict[str, float] = {}
     for images, rounds in ((few, 2), (batch, ROUNDS)):
-        fp32_s, bf16_s = _best_of(rounds, step, images, device)
+        passes = {
+            "fp32": partial(_pass_s, step, images, device, bf16=False),
+            "bf16": partial(_pass_s, step, images, device, bf16=True),
+        }
+        seconds = best_in_turns(passes, rounds)
         if faults_of(step, {}):  # of the last pass
             return Precision("fp32", "bf16 gradients of the first batch are not finite")
-        if bf16_s > HOPELESS * fp32_s:
+        if seconds["bf16"] > HOPELESS * seconds["fp32"]:
             break
-    if bf16_s < WORTH_IT * fp32_s:
-        return Precision("bf16", "measured: faster than fp32 here", fp32_s, bf16_s)
-    return Precision("fp32", "measured: bf16 gains nothing here", fp32_s, bf16_s)
-
-
-def _best_of(rounds: int, step: Step, batch: Batch, device: str) -> tuple[float, float]:
-    """Seconds of a pass in fp32 and in bf16: in turns, since others work on this machine too, and
-    the best of each, since the first also makes kernels."""
-    fp32_s = bf16_s = math.inf
-    began = time.perf_counter()
-    for _ in range(rounds):
-        fp32_s = min(fp32_s, _pass_s(step, batch, device, bf16=False))
-        bf16_s = min(bf16_s, _pass_s(step, batch, device, bf16=True))
-        if time.perf_counter() - began > ENOUGH_S:
-            break
-    return fp32_s, bf16_s
+    times = seconds["fp32"], seconds["bf16"]
+    if faster(seconds, "fp32") == "bf16":
+        return Precision("bf16", "measured: faster than fp32 here", *times)
+    return Precision("fp32", "measured: bf16 gains nothing here", *times)
 
 
 def _pass_s(step: Step, batch: Batch, device: str, *, bf16: bool) -> float:

@@ -16,7 +16,7 @@ from pipeline.config.load import load_config
 from pipeline.config.run import RunConfig
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.restorer import Restorer
-from pipeline.training import device
+from pipeline.models.computing import processor
 from pipeline.training.loop import train
 from pipeline.training.precision import Precision
 from pipeline.training.steps.base import Step
@@ -140,7 +140,7 @@ def trained(
 @pytest.fixture(autouse=True)
 def any_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 may be asked for, though it is emulated where the processor has none."""
-    monkeypatch.setattr(device, "_cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: True)
 
 
 PLANNED = [path for path in CONFIGS if load_config(path).is_complete]

@@ -17,8 +17,10 @@ from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
+from pipeline.core.measured_choices import CHOICE
 from pipeline.models.adapters.base import ModelAdapter
-from pipeline.training import device, loop, precision
+from pipeline.models.computing import processor, timing
+from pipeline.training import loop, precision
 from pipeline.training.device import choose_device
 from pipeline.training.finite import NotFiniteError, require_finite_weights
 from pipeline.training.loop import train
@@ -90,13 +92,14 @@ class Trial(Step):
 
 
 @pytest.fixture(autouse=True)
-def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_measured", {})
+def nothing_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LDCT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "time", CLOCK)
+    monkeypatch.setattr(timing, "time", CLOCK)
 
 
 def batch() -> Batch:
@@ -121,14 +124,33 @@ def test_emulated_bf16_is_found_out_on_a_few_images() -> None:
     assert len(trial.passes) <= 4
 
 
-def test_a_process_measures_the_same_network_once() -> None:
+def test_a_machine_measures_the_same_network_once() -> None:
     trial = Trial(0.3)
     first = faster_precision(trial, batch(), "cpu")
     assert len(trial.passes) == 2 * (2 + ROUNDS)
-    assert faster_precision(trial, batch(), "cpu") is first
+    assert faster_precision(trial, batch(), "cpu") == first
     assert len(trial.passes) == 2 * (2 + ROUNDS)
     faster_precision(trial, {"input": torch.zeros(6, 1)}, "cpu")
     assert len(trial.passes) > 2 * (2 + ROUNDS), "another batch is measured on its own"
+
+
+def test_a_damaged_choice_is_measured_again(tmp_path: Path) -> None:
+    first = faster_precision(Trial(0.3), batch(), "cpu")
+    (kept,) = (tmp_path / "cache").rglob(CHOICE)
+    for text in ("", "{}", kept.read_text().replace('"used": "bf16"', '"used": "fp8"')):
+        kept.write_text(text)
+        trial = Trial(0.3)
+        assert faster_precision(trial, batch(), "cpu") == first
+        assert trial.passes
+
+
+def test_where_nothing_can_be_kept_it_is_measured_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LDCT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    for times, chosen in ((0.3, "bf16"), (2.0, "fp32")):
+        assert faster_precision(Trial(times), batch(), "cpu").used == chosen
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -146,7 +168,7 @@ def test_volumes_train_in_fp32_on_a_cpu_whatever_is_faster() -> None:
 
 
 def test_bf16_asked_for_volumes_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: True)
     raw = run_data(
         task="segment",
         segmentation={
@@ -172,7 +194,7 @@ def test_bf16_asked_for_volumes_is_refused_at_the_start(monkeypatch: pytest.Monk
 def test_bf16_asked_for_needs_hardware_that_has_it(
     monkeypatch: pytest.MonkeyPatch, has_bf16: bool
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_has_fast_bf16", lambda: has_bf16)
+    monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: has_bf16)
     for open_to in ("auto", "fp32"):
         settings = Train.model_validate(tiny_train(precision=open_to))
         assert choose_device(settings) == "cpu"
@@ -187,7 +209,7 @@ def test_bf16_asked_for_needs_hardware_that_has_it(
 def test_the_choice_leaves_the_training_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(precision, "WORTH_IT", 0.0)  # measured, and fp32 whatever comes out
+    monkeypatch.setattr(timing, "WORTH_IT", 0.0)  # measured, and fp32 whatever comes out
     measured, drawn = told_training(tmp_path / "a", "auto"), torch.get_rng_state()
     asked = told_training(tmp_path / "b", "fp32")
     assert torch.equal(drawn, torch.get_rng_state()), "a network with dropout would draw others"
@@ -199,7 +221,7 @@ def test_the_choice_leaves_the_training_alone(
 def test_a_resumed_training_computes_as_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: True)
     monkeypatch.setattr(loop, "faster_precision", lambda *_: Precision("bf16", "measured"))
     whole = told_training(tmp_path / "whole", "auto")
     with pytest.raises(KeyboardInterrupt):
@@ -292,7 +314,7 @@ def test_the_error_says_what_when_and_in_which_precision(
 def test_bf16_that_was_asked_for_stops_and_says_what_to_do(
     spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: True)
     spoil("network.encoder.1.weight", at=3)
     with pytest.raises(NotFiniteError, match=r"iteration 3, in bf16.*train.precision to auto"):
         told_training(tmp_path, "bf16")

@@ -112,7 +112,10 @@ def applied_table(report: Json, out: Path) -> None:
         folder = str(out / row["folder"])
         dose = row.get("dose")
         made_up = [f"dose x {dose['dose_ratio']:g}, {dose['why']}"] if dose else []
-        remarks = "; ".join([*made_up, *row["warnings"]])
+        computing = row.get("computing")
+        other = computing is not None and computing["way"]["name"] != "fp32"
+        way = [f"computed in {computing['description']}"] if other else []
+        remarks = "; ".join([*made_up, *way, *row["warnings"]])
         counts = [str(row.get(name, NONE)) for name in ("clipped_pixels", "structures")]
         table.add_row(folder, str(row["instances"]), *counts, remarks)
     out_console.print(table)

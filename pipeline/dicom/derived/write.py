@@ -78,6 +78,15 @@ class Operation:
     identity: str
     product: str = ""
 
+    def computed(self, sentence: str, identity: str) -> Operation:
+        """The same, with a sentence on how it was computed. identity: of a way whose results differ
+        from those of the usual one; "" for that one, whose UIDs stay."""
+        return replace(
+            self,
+            description=f"{self.description} {sentence}",
+            identity=f"{self.identity}/{identity}" if identity else self.identity,
+        )
+
     def after(self, first: Operation) -> Operation:
         """Both as one operation; marked as the first is, which changed what this one was given."""
         return replace(

@@ -28,7 +28,12 @@ MIN_CHANNELS, MIN_PIXELS = 64, 64 * 64
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's, by Winograd's algorithm where that is faster: see the module."""
+    """PyTorch's, by Winograd's algorithm where that is faster: see the module.
+
+    direct: PyTorch's own in any case.
+    """
+
+    direct = False
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As torch.nn.Conv2d's, [batch, channels, rows, columns]."""
@@ -40,7 +45,9 @@ class Conv2d(nn.Conv2d):
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """PyTorch's, by Winograd's algorithm where that is faster: a convolution with the kernel
-    rotated."""
+    rotated; direct: as of Conv2d."""
+
+    direct = False
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         """As torch.nn.ConvTranspose2d's, [batch, channels, rows, columns]."""
@@ -51,8 +58,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return _Winograd.apply(input, _turned(self.weight), self.bias, rest)
 
 
-def _padding_if_faster(layer: nn.Conv2d | nn.ConvTranspose2d, input: torch.Tensor) -> int | None:
+def _padding_if_faster(layer: Conv2d | ConvTranspose2d, input: torch.Tensor) -> int | None:
     """The layer's padding on every side, where Winograd's algorithm applies and is faster."""
+    if layer.direct:
+        return None
     padding, kernel = layer.padding[0], layer.kernel_size[0]
     possible = (
         isinstance(padding, int)

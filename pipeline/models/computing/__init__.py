@@ -1,0 +1,1 @@
+"""How a network is computed on the processor at hand: chosen by measuring, once."""
