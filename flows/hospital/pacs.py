@@ -10,7 +10,7 @@ import getpass
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
 from pipeline.models.adapters.card import LoadedModel
+from pipeline.pacs.deliveries import Delivery
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
+from pipeline.pacs.endpoints import Destination, StudyFolder
 from pipeline.pacs.folder_index import FolderIndex
-from pipeline.pacs.hospital_config import Destination, Pacs, StudyFolder
+from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.private_work import close_to_others
@@ -116,7 +118,7 @@ def work_flow(
             settings,
             Ledger(settings.work),
             derive_with_models(settings),
-            peer(settings.send),
+            peers(settings),
             open_source(settings),
             _log_deleted,
         )
@@ -217,24 +219,31 @@ def keep_private(settings: Pacs) -> None:
 class LedgerStatus:
     """counts: rows of the ledger by state. open: the work that is not done, oldest change first.
 
-    unmatched: received series that match no rule; kept in the folder of that name.
+    unmatched: received series that match no rule; kept in the folder of that name. deliveries: of
+    open work that has several destinations, by its id.
     """
 
     counts: dict[str, int]
     open: list[WorkItem]
     unmatched: int = 0
+    deliveries: dict[str, list[Delivery]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As `ldct status --json` has it."""
         works = [work.to_dict() for work in self.open]
-        return {"counts": self.counts, "open": works, "unmatched": self.unmatched}
+        sent = {id_: [each.to_dict() for each in rows] for id_, rows in self.deliveries.items()}
+        unmatched = self.unmatched
+        return {"counts": self.counts, "open": works, "unmatched": unmatched, "deliveries": sent}
 
 
 def status(settings: Pacs) -> LedgerStatus:
     """What the ledger says of work that is done, due, held and failed."""
     ledger = Ledger(settings.work)
     works = ledger.all(*OPEN, State.HELD, State.REJECTED, State.DEAD)
-    return LedgerStatus(ledger.counts(), works, WorkFolder(settings.work).unmatched_count())
+    rows = {work.id: ledger.deliveries.known(work.id) for work in works}
+    several = {name: found for name, found in rows.items() if any(d.destination for d in found)}
+    unmatched = WorkFolder(settings.work).unmatched_count()
+    return LedgerStatus(ledger.counts(), works, unmatched, several)
 
 
 def retry_work(settings: Pacs, names: list[str]) -> list[WorkItem]:
@@ -297,8 +306,12 @@ def derive_with_models(settings: Pacs) -> Derive:
     return derive
 
 
-def peer(destination: Destination) -> Peer:
-    """The client for a configured destination."""
+def peers(settings: Pacs) -> dict[str, Peer]:
+    """The client of each configured destination, by its name."""
+    return {each.name or "": _peer(each) for each in settings.destinations}
+
+
+def _peer(destination: Destination) -> Peer:
     if destination.dicomweb:
         return DicomwebPeer(destination.dicomweb)
     if destination.folder:

@@ -52,6 +52,7 @@ class LedgerFigures(Collector):
         for state, number in counts.items():
             series.add_metric([state], number)
         yield series
+        yield self._undelivered()
         gauges = {
             **self._gauges(now),
             "ldct_unmatched": (
@@ -65,6 +66,21 @@ class LedgerFigures(Collector):
         }
         for name, (description, value) in gauges.items():
             yield GaugeMetricFamily(name, description, value=value)
+
+    def _undelivered(self) -> GaugeMetricFamily:
+        """Of each destination with a name: results that it has not, and is to have."""
+        gauge = GaugeMetricFamily(
+            "ldct_undelivered", "Results that a destination lacks.", labels=["destination"]
+        )
+        with closing(sqlite3.connect(f"file:{self.work / FILE}?mode=ro", uri=True)) as database:
+            rows = database.execute(
+                "SELECT destination, sum(delivery.state != 'sent' AND work.state IN"
+                " ('derived', 'dead')) FROM delivery JOIN work ON work.id = delivery.work"
+                " WHERE destination != '' GROUP BY destination"
+            ).fetchall()
+        for destination, number in rows:
+            gauge.add_metric([destination], number)
+        return gauge
 
     def _gauges(self, now: float) -> dict[str, tuple[str, float]]:
         is_open = f"state IN ({', '.join(repr(str(state)) for state in OPEN)})"
@@ -124,7 +140,7 @@ class WorkerMetrics(Part):
         now = time.monotonic()
         if work.state in _STEPS and not work.failures:
             self.seconds.labels(_STEPS[work.state]).observe(now - self._step_began)
-        failed = work.failures and work.note != AWAITS_COMMITMENT
+        failed = work.failures and AWAITS_COMMITMENT not in work.note
         if failed or work.state is State.DEAD:
             self.failures.labels(str(work.state)).inc()
         self._step_began = self._last_alive = now

@@ -21,7 +21,8 @@ from urllib3.util import Retry
 
 from pipeline.config.credentials import Credentials, client_context, credentials
 from pipeline.dicom.read.deflated import require_bounded
-from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
+from pipeline.pacs.endpoints import Dicomweb
+from pipeline.pacs.hospital_config import RoutingRule
 from pipeline.pacs.peer import Peer, Refused, Unreachable
 from pipeline.pacs.rules import SeriesFacts, first_future, study_dates
 from pipeline.pacs.stow_answer import require_no_failures, require_stored

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (
 from pipeline.config.credentials import client_context
 from pipeline.core.errors import LdctError
 from pipeline.pacs.commitment import Commitment, take_report
-from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
 from pipeline.pacs.peer import OutOfResources, Peer, Refused, Unreachable
 from pipeline.pacs.work_item import PacsSeries

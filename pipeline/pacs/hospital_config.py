@@ -9,97 +9,28 @@ import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from pipeline.config.connection import LOOPBACK, Login, Port, Tls
+from pipeline.config.connection import Port, Tls
 from pipeline.config.dose import DoseKeys
 from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.alert_settings import Alerts
+from pipeline.pacs.endpoints import (
+    TAGS,
+    Destination,
+    Destinations,
+    Name,
+    Source,
+    StudyFolder,
+    Title,
+)
 from pipeline.pacs.work_item import Priority
 
 Seconds = Annotated[float, Field(ge=0)]
-#: Application entity title: up to 16 characters, no backslash (PS3.5 6.2).
-Title = Annotated[str, Field(pattern=r"^[^\\\s][^\\]{0,15}$")]
-
-
-class Dicomweb(Strict):
-    """A DICOMweb service (PS3.18), by the URL that /studies is added to."""
-
-    url: str
-    login: Login | None = None
-    tls: Tls = Tls()
-    timeout_s: Annotated[float, Field(gt=0)] = 60
-
-    @field_validator("url")
-    @classmethod
-    def _plain(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected http://HOST/PATH or https://HOST/PATH")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("no user, password, query or fragment in a URL; see login")
-        return url.rstrip("/")
-
-    @model_validator(mode="after")
-    def _not_in_the_clear(self) -> Dicomweb:
-        parts = urlsplit(self.url)
-        if self.login and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            raise ValueError("a login over http can be read by others on the network; use https")
-        return self
-
-
-class Dimse(Strict):
-    """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C).
-
-    called and calling: the AE titles of the entity and of this software. commit: an item is done
-    when the entity has committed to its storage (PS3.4 J), asked again after commit_patience_s.
-    """
-
-    host: str
-    port: Port
-    called: Title
-    calling: Title = "LDCT"
-    tls: Tls | None = None
-    timeout_s: Annotated[float, Field(gt=0)] = 60
-    commit: bool = False
-    commit_patience_s: Annotated[float, Field(gt=0)] = 3600
-
-
-class StudyFolder(Strict):
-    """A folder of studies in place of a PACS: nothing in it is moved, changed or deleted."""
-
-    folder: Path
-
-
-def _kind_of_source(value: object) -> str:
-    is_folder = isinstance(value, StudyFolder) or (isinstance(value, dict) and "folder" in value)
-    return _FOLDER if is_folder else _SERVICE
-
-
-_FOLDER, _SERVICE = "<folder>", "<dicomweb>"
-Source = Annotated[
-    Annotated[StudyFolder, Tag(_FOLDER)] | Annotated[Dicomweb, Tag(_SERVICE)],
-    Discriminator(_kind_of_source),
-]
-
-
-class Destination(Strict):
-    """Where derived series are sent: exactly one of the three."""
-
-    dicomweb: Dicomweb | None = None
-    dimse: Dimse | None = None
-    folder: Path | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Destination:
-        if [self.dicomweb, self.dimse, self.folder].count(None) != 2:
-            raise ValueError("name either dicomweb or dimse or folder")
-        return self
 
 
 class Dates(Strict):
@@ -124,7 +55,8 @@ class RoutingRule(Strict):
     case. station and institution: one of these values of Station Name and Institution Name, in any
     case. calling: one of these AE titles sent it by C-STORE; a series that was asked for has none.
     instances: the least number of images. priority: of its series, by DICOM's words
-    (PS3.3 C.30.1); a higher one is done first.
+    (PS3.3 C.30.1); a higher one is done first. send: the names of the destinations of its results;
+    None: all of them.
     """
 
     name: str
@@ -138,6 +70,7 @@ class RoutingRule(Strict):
     date: Dates | None = None
     instances: Annotated[int, Field(ge=1)] = 1
     priority: Literal["high", "medium", "low"] = "medium"
+    send: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
 
     @field_validator("description")
     @classmethod
@@ -211,8 +144,8 @@ class Pacs(DoseKeys):
     #: Where series are asked for; none where a sender brings all of them (`receive`).
     source: Source | None = None
     rules: Annotated[list[RoutingRule], Field(min_length=1)]
-    #: Where derived series go.
-    send: Destination
+    #: Where derived series go: one destination, or a list of several with names.
+    send: Destinations
     #: Of `ldct pacs receive`.
     receive: Receive = Receive()
     retry: Retry = Retry()
@@ -237,11 +170,42 @@ class Pacs(DoseKeys):
         if not isinstance(self.source, StudyFolder):
             return self
         source = self.source.folder.resolve()
-        for key, folder in (("work", self.work), ("send.folder", self.send.folder)):
+        results = [("send.folder", each.folder) for each in self.destinations]
+        for key, folder in [("work", self.work), *results]:
             place = folder.resolve() if folder else None
             if place and (place.is_relative_to(source) or source.is_relative_to(place)):
                 raise ValueError(f"{key} and source.folder must not lie in each other")
         return self
+
+    @model_validator(mode="after")
+    def _named_destinations(self) -> Pacs:
+        names = [each.name for each in self.destinations]
+        if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+            raise ValueError("send: each of several destinations needs a name of its own")
+        for rule in self.rules:
+            if unknown := set(rule.send or ()).difference(names):
+                raise ValueError(f"rule {rule.name}: send: no destination {sorted(unknown)[0]}")
+        return self
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Where derived series go, one or several."""
+        return (self.send,) if isinstance(self.send, Destination) else self.send
+
+    def destinations_of(self, rule: str) -> tuple[Destination, ...]:
+        """Where the results of a rule's series go.
+
+        Raises ConfigError where that rule is there no more and others name their destinations: no
+        result goes where it was not meant to.
+        """
+        named = [each for each in self.rules if each.name == rule]
+        if not named and any(each.send is not None for each in self.rules):
+            raise ConfigError(
+                f"rule {rule} is in the YAML no more: where its results go is not known; put it "
+                "back, with `send`, then `ldct retry`"
+            )
+        chosen = named[0].send if named else None
+        return tuple(each for each in self.destinations if chosen is None or each.name in chosen)
 
     def priority_of(self, rule: str) -> Priority:
         """The priority of the rule of that name; medium where it is there no more."""
@@ -259,5 +223,5 @@ def load_pacs(path: Path) -> Pacs:
         return Pacs.model_validate(raw)
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
-        key = ".".join(str(part) for part in fault["loc"] if part not in (_FOLDER, _SERVICE))
+        key = ".".join(str(part) for part in fault["loc"] if part not in TAGS)
         raise ConfigError(f"{path}: {key}: {fault['msg']}") from error

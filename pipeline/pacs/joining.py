@@ -62,7 +62,7 @@ def put_away(parts: list[EarlierPart], ledger: Ledger, places: WorkFolder) -> No
                 part.folder,
                 places.dead(name),
                 places.result(name),
-                places.commitment(name),
+                *places.commitments_of(name),
             ):
                 shutil.rmtree(done, ignore_errors=True)
 

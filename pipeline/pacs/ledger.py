@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.core.atomic_files import sync
 from pipeline.core.errors import ConfigError, is_disk_full
 from pipeline.core.sanitise import printable_line
+from pipeline.pacs.deliveries import Deliveries
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger_file import LOCKS, open_ledger
 from pipeline.pacs.private_work import close_to_others
@@ -51,6 +52,7 @@ class Ledger:
         private_folder(folder / LOCKS)
         # Autocommit: each change below is one statement, or in _transaction.
         self._db = open_ledger(folder)
+        self.deliveries = Deliveries(self._db, now)
 
     def close(self) -> None:
         """Close the database; locks are not affected."""
@@ -83,6 +85,7 @@ class Ledger:
                  len(series.instance_uids), State.FOUND, due, at, priority),
             )  # fmt: skip
             if added.rowcount:
+                self.deliveries.forget(name)
                 self._record_event(name, State.FOUND, f"by {origin}, rule {rule}")
         return self.get(name)
 
@@ -197,11 +200,13 @@ class Ledger:
         """
         if work.state not in (State.DEAD, State.REJECTED):
             raise ConfigError(f"{work.id} is not dead but {work.state}: there is nothing to retry")
+        self.deliveries.restart(work.id)
         step = State.DERIVED if work.state is State.REJECTED else State(work.stopped_in)
         return self._change(work, step, note="retried", due=self.now())
 
     def make_due(self, work: WorkItem) -> None:
-        """Work that waits for its next attempt is due now."""
+        """Work that waits for its next attempt is due now, at every destination."""
+        self.deliveries.make_due(work.id)
         self._db.execute("UPDATE work SET due = ? WHERE id = ?", (self.now(), work.id))
 
     def is_anything_due(self) -> bool:
@@ -216,7 +221,7 @@ class Ledger:
         """
         row = self._db.execute(
             "SELECT min(due) FROM work WHERE due > ? AND (state = 'found' AND failures = 0"
-            " OR state = 'derived' AND note = ?"
+            " OR state = 'derived' AND instr(note, ?)"
             f" OR ? AND state IN ({', '.join('?' * len(OPEN))}) AND failures > 0)",
             (self.now(), AWAITS_COMMITMENT, failed, *OPEN),
         ).fetchone()

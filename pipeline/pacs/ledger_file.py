@@ -38,6 +38,15 @@ CREATE TABLE IF NOT EXISTS event (
     state TEXT NOT NULL,
     note TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS delivery (
+    work TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    state TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    due REAL NOT NULL,
+    note TEXT NOT NULL,
+    PRIMARY KEY (work, destination)
+);
 """
 #: After the columns that version 0.1.0 lacks were added.
 _INDEXES = """

@@ -8,7 +8,8 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.pacs.hospital_config import Pacs, RoutingRule, StudyFolder
+from pipeline.pacs.endpoints import StudyFolder
+from pipeline.pacs.hospital_config import Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, has_wrong_clock, match_rules
 from pipeline.pacs.work_item import PacsSeries

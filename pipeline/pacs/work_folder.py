@@ -38,9 +38,13 @@ class WorkFolder:
         """The dead-letter folder of a piece of work, by its id."""
         return self.root / "dead" / name
 
-    def commitment(self, name: str) -> Path:
+    def commitment(self, name: str, destination: str = "") -> Path:
         """The storage commitment request and report of a piece of work, by its id."""
-        return self.commitments / name
+        return self.commitments / (f"{name}.{destination}" if destination else name)
+
+    def commitments_of(self, name: str) -> list[Path]:
+        """Those of a piece of work with every destination."""
+        return [self.commitment(name), *self.commitments.glob(f"{name}.*")]
 
     @property
     def commitments(self) -> Path:

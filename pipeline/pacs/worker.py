@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import record_of
-from pipeline.pacs.commitment import Commitment
+from pipeline.pacs.deliveries import Delivery, summary
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import is_no_space
 from pipeline.pacs.peer import OutOfResources, Peer, StillGrowing, Unreachable
 from pipeline.pacs.retention import remove_results
+from pipeline.pacs.sending import RESOURCES_POLL_S, Sender, derived_folders, dicom_files
 from pipeline.pacs.work_folder import (
     NoSpace,
     WorkFolder,
@@ -33,7 +34,7 @@ from pipeline.pacs.work_folder import (
     from_dead_letter,
     to_dead_letter,
 )
-from pipeline.pacs.work_item import AWAITS_COMMITMENT, PacsSeries, State, WorkItem
+from pipeline.pacs.work_item import PacsSeries, State, WorkItem
 from pipeline.review.decisions import RejectedError, require_sendable
 
 #: Called with (series folder, model version, folder to fill): writes derived series into it, a
@@ -41,10 +42,6 @@ from pipeline.review.decisions import RejectedError, require_sendable
 Derive = Callable[[Path, str, Path], None]
 #: Seconds until a result that waits for a reader is looked at again.
 REVIEW_POLL_S = 300.0
-#: Seconds until a destination that was out of resources is tried again.
-RESOURCES_POLL_S = 300.0
-#: Seconds until it is looked again whether the destination has committed to what was sent.
-COMMIT_POLL_S = 30.0
 
 
 class Source(Protocol):
@@ -57,19 +54,23 @@ class Source(Protocol):
         """Write every image of a series into a folder, one file each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """Does the steps that are due in the ledger. source: None where everything is received.
 
-    on_deleted: called with work whose result is kept no longer.
+    destinations: by name, "" for one without. on_deleted: called with work whose result is kept no
+    longer.
     """
 
     settings: Pacs
     ledger: Ledger
     derive: Derive
-    destination: Peer
+    destinations: Mapping[str, Peer]
     source: Source | None = None
     on_deleted: Callable[[WorkItem], None] = lambda work: None
+
+    def __post_init__(self) -> None:
+        self.sender = Sender(self.settings, self.ledger, self.destinations)
 
     @property
     def places(self) -> WorkFolder:
@@ -90,7 +91,7 @@ class Worker:
                 on_step(work)
                 steps += 1
         finally:
-            self.destination.disconnect()
+            self.sender.disconnect()
         return steps
 
     def step(self) -> WorkItem | None:
@@ -194,21 +195,7 @@ class Worker:
             return self.ledger.advance(work, State.HELD, "; ".join(notes.drift))
         return self.ledger.advance(work, State.DERIVED, "; ".join([*notes.other, *notes.drift]))
 
-    def _commitment(self, work: WorkItem) -> Commitment | None:
-        dimse = self.settings.send.dimse
-        if dimse is None or not dimse.commit:
-            return None
-        return Commitment(self.places.commitment(work.id), dimse.commit_patience_s)
-
-    def _await_commitment(self, work: WorkItem) -> WorkItem:
-        """No failure, and no end of those before: an archive that commits to nothing is found."""
-        pause_s, failures = COMMIT_POLL_S, work.failures
-        return self.ledger.wait(work, AWAITS_COMMITMENT, pause_s=pause_s, failures=failures)
-
     def _send(self, work: WorkItem) -> WorkItem:
-        commitment = self._commitment(work)
-        if commitment and commitment.is_waiting(self.ledger.now()):
-            return self._await_commitment(work)
         folders = derived_folders(self.places.result(work.id))
         for folder in folders:
             try:
@@ -218,48 +205,22 @@ class Worker:
                 return self.ledger.advance(work, State.REJECTED, str(rejected))
             except LdctError as reason:
                 return self.ledger.wait(work, str(reason), pause_s=REVIEW_POLL_S)
-        sent = sum(send_series(folder, self.destination) for folder in folders)
-        note = f"{sent} images counted at the destination"
-        if commitment:
-            images = [path for folder in folders for path in dicom_files(folder)]
-            if not commitment.settle(images, self.destination, self.ledger.now()):
-                return self._await_commitment(work)
-            note += ", which has committed to them"
+        return self._conclude(work, self.sender.deliver(work, folders))
+
+    def _conclude(self, work: WorkItem, deliveries: list[Delivery]) -> WorkItem:
+        """Sent once every destination has it, dead once all that is left failed for good."""
+        note = summary(deliveries)
+        waiting = [each for each in deliveries if each.state is State.DERIVED]
+        if waiting:
+            pause_s = min(each.due for each in waiting) - self.ledger.now()
+            failures = max(each.failures for each in waiting)
+            return self.ledger.wait(work, note, pause_s=pause_s, failures=failures)
+        if any(each.state is State.DEAD for each in deliveries):
+            return self._mark_dead(work, note)
         done = self.ledger.advance(work, State.SENT, note)
-        if commitment:
-            commitment.forget()
         if work.origin != RECEIVED:  # else kept for a while, for what comes late
             shutil.rmtree(self.places.series(work.id), ignore_errors=True)
         return done
-
-
-def send_series(folder: Path, destination: Peer) -> int:
-    """Send the images of a derived series that the destination lacks; returns how many it has.
-
-    The destination is asked before, so that what a killed worker sent is not sent again, and
-    after, since a service may answer that it stored and not have done so.
-
-    Raises Unreachable where images are still missing, and what the destination raises.
-    """
-    paths = dicom_files(folder)
-    headers = {path: read_dataset(path, stop_before_pixels=True) for path in paths}
-    uids = {path: str(header.SOPInstanceUID) for path, header in headers.items()}
-    first = headers[paths[0]]
-    series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
-    with destination.one_connection(paths):
-        present = destination.list_instances(*series).instance_uids
-        missing = [path for path in paths if uids[path] not in present]
-        if missing:
-            destination.send(missing)
-            present = destination.list_instances(*series).instance_uids
-    if not present.issuperset(uids.values()):
-        # Some PACS show what they stored once the association has ended.
-        destination.disconnect()
-        present = destination.list_instances(*series).instance_uids
-    still_missing = sum(uid not in present for uid in uids.values())
-    if still_missing:
-        raise Unreachable(f"{still_missing} of {len(paths)} images did not arrive")
-    return len(paths)
 
 
 def retry(ledger: Ledger, places: WorkFolder, work: WorkItem) -> WorkItem:
@@ -293,16 +254,6 @@ def read_notes(result: Path) -> ResultNotes:
     audits = [row["audit"] for row in report.get("exported", ()) if "audit" in row]
     other += [audit["summary"] for audit in audits if audit["flagged"]]
     return ResultNotes(list(found), other)
-
-
-def derived_folders(result: Path) -> list[Path]:
-    """The folders below a result that hold DICOM files, a derived series each."""
-    return sorted(path for path in result.iterdir() if path.is_dir() and dicom_files(path))
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files in a folder, sorted by name."""
-    return sorted(folder.glob("*.dcm"))
 
 
 def require_all(instance_uids: frozenset[str], folder: Path) -> None:

@@ -231,8 +231,8 @@ def work_in_a_child(root: str, begun: Any) -> None:
             made, *_ = export_denoised(model, card, found, Export(out / f"s-{number}"))
             assert made is not None
 
-    peers = FolderPeer(here / "pacs"), FolderPeer(here / "source")
-    worker = Worker(chosen, Ledger(chosen.work), derive, *peers)
+    pacs, source = FolderPeer(here / "pacs"), FolderPeer(here / "source")
+    worker = Worker(chosen, Ledger(chosen.work), derive, {"": pacs}, source)
     begun.release()
     worker.run_due()
 

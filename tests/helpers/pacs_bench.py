@@ -38,7 +38,9 @@ class Bench:
         self.settings: Pacs = settings(root / "work", **more)
         self.ledger = Ledger(self.settings.work, now=self.clock)
         self.source, self.destination = FolderPeer(root / "source"), FolderPeer(root / "pacs")
-        self.worker = Worker(self.settings, self.ledger, derive, self.destination, self.source)
+        self.worker = Worker(
+            self.settings, self.ledger, derive, {"": self.destination}, self.source
+        )
 
     @property
     def places(self) -> WorkFolder:

@@ -31,7 +31,8 @@ from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.weights import file_sha256, load_model, save_model
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule
+from pipeline.pacs.endpoints import Dicomweb, Dimse
+from pipeline.pacs.hospital_config import RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver

@@ -210,7 +210,7 @@ def drifting(series: Path, model: str, out: Path) -> None:
 def test_by_policy_what_is_unlike_the_training_data_is_held_until_somebody_lets_it_go(tmp_path):
     bench = Bench(tmp_path, drift="hold")
     work = bench.add()
-    worker = Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source)
+    worker = Worker(bench.settings, bench.ledger, drifting, {"": bench.destination}, bench.source)
     assert worker.run_due() == 2
     held = bench.ledger.get(work.id)
     assert (held.state, held.note) == (State.HELD, "kernel BONE; training saw STANDARD")
@@ -230,7 +230,9 @@ def test_by_policy_what_is_unlike_the_training_data_is_held_until_somebody_lets_
 def test_a_kill_before_it_is_held_does_not_send_it(tmp_path):
     bench = Bench(tmp_path, drift="hold")
     work = bench.add()
-    drifting_twice = Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source)
+    drifting_twice = Worker(
+        bench.settings, bench.ledger, drifting, {"": bench.destination}, bench.source
+    )
     drifting_twice.step()
     bench.places.result(work.id).parent.mkdir()
     drifting(bench.places.series(work.id), "m", bench.places.result(work.id))  # and killed here
@@ -240,7 +242,7 @@ def test_a_kill_before_it_is_held_does_not_send_it(tmp_path):
 def test_without_the_policy_it_is_sent_with_a_remark(tmp_path):
     bench = Bench(tmp_path)
     work = bench.add()
-    Worker(bench.settings, bench.ledger, drifting, bench.destination, bench.source).run_due()
+    Worker(bench.settings, bench.ledger, drifting, {"": bench.destination}, bench.source).run_due()
     assert bench.ledger.get(work.id).state is State.SENT
     assert ("derived", "1 files quarantined; kernel BONE; training saw STANDARD") in (
         bench.ledger.events(work.id)

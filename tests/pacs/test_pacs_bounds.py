@@ -26,7 +26,7 @@ from pipeline.dicom.read.series import find_series
 from pipeline.pacs import bounded_server
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse
+from pipeline.pacs.endpoints import Dicomweb, Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.receiver import Receiver
 

@@ -29,7 +29,7 @@ from pipeline.pacs.commitment import (
     take_report,
 )
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver
@@ -103,7 +103,9 @@ def bench(tmp_path: Path) -> Bench:
 def _bench(root: Path, killed_at: str = "", **more) -> Bench:
     bench = Bench(root, send=SEND, **more)
     bench.destination = Archive(root / "archive", killed_at)
-    bench.worker = Worker(bench.settings, bench.ledger, derive, bench.destination, bench.source)
+    bench.worker = Worker(
+        bench.settings, bench.ledger, derive, {"": bench.destination}, bench.source
+    )
     return bench
 
 
@@ -190,7 +192,7 @@ def test_a_kill_at_any_step_ends_right(tmp_path, step, later):
     archive.answers_later = later
     with pytest.raises(Killed):
         bench.worker.run_due()
-    again = Worker(bench.settings, bench.ledger, derive, archive, bench.source)
+    again = Worker(bench.settings, bench.ledger, derive, {"": archive}, bench.source)
     for _ in range(3):
         again.run_due()
         if later and bench.places.commitment(work.id).exists():
@@ -294,7 +296,7 @@ def test_orthanc_reports_to_the_receiver(orthanc: Orthanc, tmp_path):
     destination.orthanc = orthanc
     server = Receiver(chosen, ledger, MODEL, b"key").start()
     try:
-        _work_until_sent(Worker(chosen, ledger, derive, destination, source), work.id)
+        _work_until_sent(Worker(chosen, ledger, derive, {"": destination}, source), work.id)
     finally:
         server.shutdown()
     notes = [note for _, note in ledger.events(work.id)]

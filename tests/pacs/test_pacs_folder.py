@@ -44,7 +44,9 @@ class Site:
         self.settings = settings(root / "work", settle_s=SETTLE_S, **folders, **more)
         self.clock = Clock()
         self.ledger = Ledger(self.settings.work, now=self.clock)
-        self.worker = Worker(self.settings, self.ledger, derive, self.destination(), self.source())
+        self.worker = Worker(
+            self.settings, self.ledger, derive, {"": self.destination()}, self.source()
+        )
 
     def destination(self) -> StudyFolderDestination:
         return StudyFolderDestination(self.results, KEY)

@@ -15,7 +15,7 @@ from helpers.pacs_bench import MODEL, Bench
 from flows.hospital.space import WaitForSpace
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import OutOfResources
 from pipeline.pacs.received_files import move_unless_there
@@ -58,7 +58,7 @@ def test_a_worker_that_finds_the_disk_full_has_not_begun(bench, wrapped):
         error = LdctError("pydicom failed")
         error.__cause__ = FULL
     filled = full_for(20, error)
-    worker = Worker(bench.settings, bench.ledger, filled, bench.destination, bench.source)
+    worker = Worker(bench.settings, bench.ledger, filled, {"": bench.destination}, bench.source)
     for _ in range(20):  # more than attempts and crashes
         with pytest.raises(NoSpace):
             worker.run_due()
@@ -88,7 +88,7 @@ def test_a_ledger_without_space_loses_no_step(bench):
 def test_it_is_said_once_and_again_when_it_is_over(bench, capsys):
     bench.add()
     filled = full_for(2)
-    worker = Worker(bench.settings, bench.ledger, filled, bench.destination, bench.source)
+    worker = Worker(bench.settings, bench.ledger, filled, {"": bench.destination}, bench.source)
     space = WaitForSpace()
     said = []
     for _ in range(4):

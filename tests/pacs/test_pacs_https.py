@@ -20,9 +20,9 @@ from helpers.pacs import (
 )
 
 from pipeline.pacs.dicomweb import DicomwebPeer
-from pipeline.pacs.hospital_config import Dicomweb
+from pipeline.pacs.endpoints import Dicomweb
 from pipeline.pacs.peer import Refused, Unreachable
-from pipeline.pacs.worker import send_series
+from pipeline.pacs.sending import send_series
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Site:
         self.later_s = 0.0
         self.ledger = Ledger(self.settings.work, now=lambda: time.time() + self.later_s)
         self.destination = FolderPeer(root / "pacs")
-        self.worker = Worker(self.settings, self.ledger, derive, self.destination)
+        self.worker = Worker(self.settings, self.ledger, derive, {"": self.destination})
         self.start()
 
     def start(self) -> None:

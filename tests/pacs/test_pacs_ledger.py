@@ -24,9 +24,10 @@ from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import OutOfResources, Unreachable
 from pipeline.pacs.receiver import Receiver
+from pipeline.pacs.sending import RESOURCES_POLL_S
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State, work_id
-from pipeline.pacs.worker import RESOURCES_POLL_S, Worker, retry
+from pipeline.pacs.worker import Worker, retry
 from pipeline.review.decisions import Decision, Policy, decide, set_policy
 
 
@@ -133,7 +134,7 @@ def test_after_a_final_error_work_is_dead_at_once_and_other_work_goes_on(tmp_pat
             raise LdctError("the model gave NaN")
         derive(series, model, out)
 
-    Worker(bench.settings, bench.ledger, picky, bench.destination, bench.source).run_due()
+    Worker(bench.settings, bench.ledger, picky, {"": bench.destination}, bench.source).run_due()
     assert bench.ledger.get(bad.id).note == "the model gave NaN"
     assert bench.ledger.get(bad.id).state is State.DEAD
     assert bench.ledger.get(good.id).state is State.SENT
@@ -200,7 +201,9 @@ def test_an_interrupted_worker_is_no_crash(bench):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    worker = Worker(bench.settings, bench.ledger, interrupted, bench.destination, bench.source)
+    worker = Worker(
+        bench.settings, bench.ledger, interrupted, {"": bench.destination}, bench.source
+    )
     worker.step()
     with pytest.raises(KeyboardInterrupt):
         worker.step()
@@ -256,7 +259,7 @@ def test_two_workers_at_once_never_hold_the_same_work(tmp_path):
             bench.settings,
             Ledger(bench.settings.work, now=bench.clock),
             derive,
-            FolderPeer(tmp_path / "pacs"),
+            {"": FolderPeer(tmp_path / "pacs")},
             bench.source,
         )
         worker.run_due(lambda work: done.append(f"{work.id} {work.state}"))

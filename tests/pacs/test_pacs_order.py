@@ -14,11 +14,11 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from pipeline.pacs import dimse
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
 from pipeline.pacs.peer import Refused, Unreachable
+from pipeline.pacs.sending import send_series
 from pipeline.pacs.work_item import Priority, State
-from pipeline.pacs.worker import send_series
 
 
 @pytest.fixture

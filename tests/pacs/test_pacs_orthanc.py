@@ -23,14 +23,16 @@ from helpers.pacs import (
 
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, Pacs, RoutingRule
+from pipeline.pacs.endpoints import Dicomweb, Dimse
+from pipeline.pacs.hospital_config import Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.query import PullCounts, add_to_ledger, count_matches, find_candidates
 from pipeline.pacs.receiver import Receiver
+from pipeline.pacs.sending import send_series
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker, send_series
+from pipeline.pacs.worker import Worker
 
 MODEL = "models:/test/1"
 KEY = b"a key for tests, of 32 bytes and more"
@@ -94,7 +96,7 @@ def test_the_loop_over_dicomweb(orthanc, service, entity, tmp_path, way):
     chosen: Pacs = settings(tmp_path / "work", rules=[{"name": "c", "body_part": ["CHEST"]}])
     ledger, source = Ledger(chosen.work), DicomwebPeer(service)
     destination = source if way == "stow" else DimsePeer(entity)
-    worker = Worker(chosen, ledger, derive, destination, source)
+    worker = Worker(chosen, ledger, derive, {"": destination}, source)
 
     def pull() -> PullCounts:
         candidates = find_candidates(source, list(chosen.rules), today=TODAY)
@@ -226,7 +228,7 @@ def test_a_received_study_goes_the_whole_way(orthanc, entity, reception, tmp_pat
     assert (work.origin, work.instances, work.rule) == ("c-store", 5, "chest")
     received = reception.places.series(work.id)
     assert images(received) == images(tmp_path / "in")
-    worker = Worker(reception.settings, reception.ledger, derive, DimsePeer(entity))
+    worker = Worker(reception.settings, reception.ledger, derive, {"": DimsePeer(entity)})
     assert worker.run_due() == 3
     assert orthanc.series()["AI DENOISED test v1 | Chest 1"] == 5
     # What no rule wants was acknowledged, so it is kept for a person.
@@ -301,7 +303,7 @@ def test_after_a_kill_between_ledger_and_move_the_next_sweep_moves_the_files(
     (folder,) = [path for path in study.iterdir() if path.is_dir()]  # beside who sent it
     series = series_of(sorted(folder.glob("*.dcm")))
     work = reception.ledger.add(series, MODEL, origin="c-store", rule="chest", due=0)
-    worker = Worker(reception.settings, reception.ledger, derive, DimsePeer)  # type: ignore[arg-type]
+    worker = Worker(reception.settings, reception.ledger, derive, {})
     assert "not moved its files" in worker.step().note
     assert reception.sweep() == 1
     assert len(list(reception.places.series(work.id).glob("*.dcm"))) == 3

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pipeline.pacs.dicomweb import DicomwebPeer
-from pipeline.pacs.hospital_config import Dicomweb, RoutingRule
+from pipeline.pacs.endpoints import Dicomweb
+from pipeline.pacs.hospital_config import RoutingRule
 
 SERIES = [f"1.2.3.{number}" for number in range(7)]
 

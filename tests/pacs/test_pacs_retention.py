@@ -26,7 +26,7 @@ class Kept(Bench):
             self.settings,
             self.ledger,
             derive,
-            self.destination,
+            {"": self.destination},
             self.source,
             lambda work: self.deleted.append(work.id),
         )

@@ -18,7 +18,8 @@ from pipeline.config.credentials import Credentials, credentials
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dicomweb, Dimse, RoutingRule, load_pacs
+from pipeline.pacs.endpoints import Dicomweb, Dimse
+from pipeline.pacs.hospital_config import RoutingRule, load_pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
 from pipeline.pacs.receiver import Receiver

@@ -12,7 +12,7 @@ import pytest
 from helpers.pacs import write_ct
 
 from pipeline.pacs.dicomweb import DicomwebPeer
-from pipeline.pacs.hospital_config import Dicomweb
+from pipeline.pacs.endpoints import Dicomweb
 from pipeline.pacs.peer import OutOfResources, Refused
 from pipeline.pacs.stow_answer import meaning
 

@@ -46,7 +46,7 @@ def test_its_yaml_is_read(settings, site):
 
 def test_its_work_goes_on_to_the_destination(settings, ledger, site):
     destination = FolderPeer(site / "pacs-destination")
-    worker = Worker(settings, ledger, derive, destination, FolderPeer(site / "pacs-source"))
+    worker = Worker(settings, ledger, derive, {"": destination}, FolderPeer(site / "pacs-source"))
 
     def states() -> dict[str, str]:
         return {name: str(ledger.get(work).state) for name, work in IDS.items()}

@@ -53,7 +53,7 @@ def test_a_worker_is_scraped_before_and_after_its_work(tmp_path):
         paths = write_ct(tmp_path / "in", number)
         source.send(paths)
         ledger.add(series_of(paths), "m", origin="test", rule="any", due=ledger.now() - 50)
-    worker = Worker(chosen, ledger, derive, destination, source)
+    worker = Worker(chosen, ledger, derive, {"": destination}, source)
     worker_metrics = WorkerMetrics(chosen)
     with serve_part(worker_metrics, "0") as server:
         port = server.server_port

@@ -24,7 +24,7 @@ from flows.hospital.review_watch import ReviewWatch
 from flows.hospital.watched import Health, Part, serve_part, watched
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.hospital_config import Dimse
+from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused
 from pipeline.pacs.receiver import Receiver

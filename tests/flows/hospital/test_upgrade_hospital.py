@@ -44,7 +44,7 @@ def worker(hospital: Path, ledger: Ledger, settings: Pacs) -> Worker:
     source, destination = (
         FolderPeer(hospital.parent / f"pacs-{name}") for name in ("source", "destination")
     )
-    return Worker(settings, ledger, derive_with_models(settings), destination, source)
+    return Worker(settings, ledger, derive_with_models(settings), {"": destination}, source)
 
 
 def test_the_ledger_says_what_it_said(

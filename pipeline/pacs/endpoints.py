@@ -1,0 +1,110 @@
+"""Where series come from and where results go, in a hospital's YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from pipeline.config.connection import LOOPBACK, Login, Port, Tls
+from pipeline.config.sections import Strict
+
+#: Application entity title: up to 16 characters, no backslash (PS3.5 6.2).
+Title = Annotated[str, Field(pattern=r"^[^\\\s][^\\]{0,15}$")]
+#: Of a destination, in the ledger, in messages and in names of files.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+
+
+class Dicomweb(Strict):
+    """A DICOMweb service (PS3.18), by the URL that /studies is added to."""
+
+    url: str
+    login: Login | None = None
+    tls: Tls = Tls()
+    timeout_s: Annotated[float, Field(gt=0)] = 60
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected http://HOST/PATH or https://HOST/PATH")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("no user, password, query or fragment in a URL; see login")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Dicomweb:
+        parts = urlsplit(self.url)
+        if self.login and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise ValueError("a login over http can be read by others on the network; use https")
+        return self
+
+
+class Dimse(Strict):
+    """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C).
+
+    called and calling: the AE titles of the entity and of this software. commit: an item is done
+    when the entity has committed to its storage (PS3.4 J), asked again after commit_patience_s.
+    """
+
+    host: str
+    port: Port
+    called: Title
+    calling: Title = "LDCT"
+    tls: Tls | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 60
+    commit: bool = False
+    commit_patience_s: Annotated[float, Field(gt=0)] = 3600
+
+
+class StudyFolder(Strict):
+    """A folder of studies in place of a PACS: nothing in it is moved, changed or deleted."""
+
+    folder: Path
+
+
+def _kind_of_source(value: object) -> str:
+    is_folder = isinstance(value, StudyFolder) or (isinstance(value, dict) and "folder" in value)
+    return _FOLDER if is_folder else _SERVICE
+
+
+_FOLDER, _SERVICE = "<folder>", "<dicomweb>"
+Source = Annotated[
+    Annotated[StudyFolder, Tag(_FOLDER)] | Annotated[Dicomweb, Tag(_SERVICE)],
+    Discriminator(_kind_of_source),
+]
+
+
+class Destination(Strict):
+    """Where derived series are sent: exactly one of the three ways.
+
+    name: which one it is, where there are several.
+    """
+
+    name: Name | None = None
+    dicomweb: Dicomweb | None = None
+    dimse: Dimse | None = None
+    folder: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Destination:
+        if [self.dicomweb, self.dimse, self.folder].count(None) != 2:
+            raise ValueError("name either dicomweb or dimse or folder")
+        return self
+
+
+def _how_many(value: object) -> str:
+    return _SEVERAL if isinstance(value, list | tuple) else _ONE
+
+
+_ONE, _SEVERAL = "<one>", "<several>"
+Destinations = Annotated[
+    Annotated[Destination, Tag(_ONE)]
+    | Annotated[tuple[Destination, ...], Field(min_length=1), Tag(_SEVERAL)],
+    Discriminator(_how_many),
+]
+#: Parts of a key in pydantic's errors that no YAML has.
+TAGS = (_FOLDER, _SERVICE, _ONE, _SEVERAL)

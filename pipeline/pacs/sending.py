@@ -1,0 +1,156 @@
+"""Results to their destinations, each tried, counted and recorded for itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.core.errors import LdctError
+from pipeline.core.refusals import Unreadable
+from pipeline.dicom.read.files import read_dataset
+from pipeline.pacs.commitment import Commitment
+from pipeline.pacs.deliveries import Delivery
+from pipeline.pacs.endpoints import Destination
+from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.ledger_file import is_no_space
+from pipeline.pacs.peer import OutOfResources, Peer, Unreachable
+from pipeline.pacs.work_folder import WorkFolder
+from pipeline.pacs.work_item import AWAITS_COMMITMENT, State, WorkItem
+
+#: Seconds until a destination that was out of resources is tried again.
+RESOURCES_POLL_S = 300.0
+#: Seconds until it is looked again whether the destination has committed to what was sent.
+COMMIT_POLL_S = 30.0
+#: A destination that let us wait for so many seconds, in vain, is not tried for the next series for
+#: ten times as long: those go to the others meanwhile.
+SLOW_FAILURE_S, SLOW_PAUSE = 5.0, 10.0
+_NO_ANSWER = "it did not answer when another series was sent to it"
+
+
+class Sender:
+    """Sends results to the destinations of their rules. peers: by the destinations' names."""
+
+    def __init__(self, settings: Pacs, ledger: Ledger, peers: Mapping[str, Peer]) -> None:
+        self._settings, self._ledger, self._peers = settings, ledger, peers
+        self._places = WorkFolder(settings.work)
+        self._silent_until: dict[str, float] = {}
+
+    def deliver(self, work: WorkItem, folders: list[Path]) -> list[Delivery]:
+        """Try each destination that is due, those without failures first; what each has then.
+
+        folders: the derived series. Raises ConfigError where the work's destinations are not
+        known, and for want of space in the work folder as the system does.
+        """
+        places = {each.name or "": each for each in self._settings.destinations_of(work.rule)}
+        deliveries, now = self._ledger.deliveries.of(work, places), self._ledger.now()
+        due = [each for each in deliveries if each.state is State.DERIVED and each.due <= now]
+        for delivery in sorted(due, key=lambda each: each.failures):
+            alone = len(places) == 1
+            self._attempt(delivery, folders, places[delivery.destination], alone=alone)
+        return self._ledger.deliveries.of(work, places)
+
+    def disconnect(self) -> None:
+        """End connections that were kept for the next series."""
+        for peer in self._peers.values():
+            peer.disconnect()
+
+    def _attempt(
+        self, delivery: Delivery, folders: list[Path], place: Destination, *, alone: bool
+    ) -> None:
+        rows = self._ledger.deliveries
+        silent_s = self._silent_until.get(delivery.destination, 0.0) - self._ledger.now()
+        if silent_s > 0 and not alone:
+            rows.postpone(delivery, _NO_ANSWER, pause_s=silent_s)
+            return
+        began = time.monotonic()
+        try:
+            note = self._send(delivery, folders, place)
+        except Exception as error:
+            if is_no_space(error) and alone:  # the worker waits for space
+                raise
+            self._record_failure(delivery, error, time.monotonic() - began)
+            return
+        if note is None:
+            rows.wait(delivery, AWAITS_COMMITMENT, pause_s=COMMIT_POLL_S)
+            return
+        rows.sent(delivery, note)
+        if commitment := self._commitment(delivery, place):
+            commitment.forget()
+
+    def _record_failure(self, delivery: Delivery, error: Exception, seconds: float) -> None:
+        rows, retry = self._ledger.deliveries, self._settings.retry
+        if isinstance(error, OutOfResources):  # no fault of the series, however long it lasts
+            rows.postpone(delivery, str(error), pause_s=RESOURCES_POLL_S)
+        elif is_no_space(error):
+            rows.postpone(delivery, "no space left there", pause_s=RESOURCES_POLL_S)
+        elif isinstance(error, Unreachable):
+            if seconds >= SLOW_FAILURE_S:
+                until = self._ledger.now() + SLOW_PAUSE * seconds
+                self._silent_until[delivery.destination] = until
+            rows.fail(delivery, str(error), retry)
+        elif isinstance(error, LdctError | Unreadable):
+            rows.mark_dead(delivery, str(error))
+        else:
+            rows.fail(delivery, type(error).__name__, retry)
+
+    def _send(self, delivery: Delivery, folders: list[Path], place: Destination) -> str | None:
+        """Send to one destination and count; the note on it, None where it has yet to commit."""
+        peer = self._peers[delivery.destination]
+        commitment = self._commitment(delivery, place)
+        if commitment and commitment.is_waiting(self._ledger.now()):
+            return None
+        sent = sum(send_series(folder, peer) for folder in folders)
+        note = f"{sent} images counted at the destination"
+        if commitment:
+            images = [path for folder in folders for path in dicom_files(folder)]
+            if not commitment.settle(images, peer, self._ledger.now()):
+                return None
+            note += ", which has committed to them"
+        return note
+
+    def _commitment(self, delivery: Delivery, place: Destination) -> Commitment | None:
+        if place.dimse is None or not place.dimse.commit:
+            return None
+        folder = self._places.commitment(delivery.work, delivery.destination)
+        return Commitment(folder, place.dimse.commit_patience_s)
+
+
+def send_series(folder: Path, destination: Peer) -> int:
+    """Send the images of a derived series that the destination lacks; returns how many it has.
+
+    The destination is asked before, so that what a killed worker sent is not sent again, and
+    after, since a service may answer that it stored and not have done so.
+
+    Raises Unreachable where images are still missing, and what the destination raises.
+    """
+    paths = dicom_files(folder)
+    headers = {path: read_dataset(path, stop_before_pixels=True) for path in paths}
+    uids = {path: str(header.SOPInstanceUID) for path, header in headers.items()}
+    first = headers[paths[0]]
+    series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
+    with destination.one_connection(paths):
+        present = destination.list_instances(*series).instance_uids
+        missing = [path for path in paths if uids[path] not in present]
+        if missing:
+            destination.send(missing)
+            present = destination.list_instances(*series).instance_uids
+    if not present.issuperset(uids.values()):
+        # Some PACS show what they stored once the association has ended.
+        destination.disconnect()
+        present = destination.list_instances(*series).instance_uids
+    still_missing = sum(uid not in present for uid in uids.values())
+    if still_missing:
+        raise Unreachable(f"{still_missing} of {len(paths)} images did not arrive")
+    return len(paths)
+
+
+def derived_folders(result: Path) -> list[Path]:
+    """The folders below a result that hold DICOM files, a derived series each."""
+    return sorted(path for path in result.iterdir() if path.is_dir() and dicom_files(path))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files in a folder, sorted by name."""
+    return sorted(folder.glob("*.dcm"))
