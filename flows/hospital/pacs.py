@@ -293,7 +293,7 @@ def derive_with_models(settings: Pacs) -> Derive:
             apply_loaded(
                 load(model),
                 series,
-                Export(out, settings.compress),
+                Export(out, settings.compress, structured_report=settings.structured_report),
                 intake=IngestOptions(),
                 all_or_nothing=True,
             )

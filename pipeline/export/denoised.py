@@ -29,6 +29,7 @@ from pipeline.export.series import (
     publish,
     require_identifiers,
 )
+from pipeline.export.structured_report import write_series_report
 from pipeline.export.uncertainty import SeriesUncertainty, require_uncertainty
 from pipeline.inference.denoise import apply_model, apply_to_slices
 from pipeline.inference.dose_choice import choose_dose_of
@@ -93,7 +94,11 @@ def export_denoised(
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
     warnings = [*reader.series.warnings, *reader.values.remarks()]
-    return Exported(report.warned(warnings).with_details(**applied.details), reader.refusals)
+    report = report.warned(warnings).with_details(**applied.details)
+    if to.structured_report and operation is None:
+        row = write_series_report(reader.series, to.folder, applied.operation, report.details)
+        report = report.with_details(structured_report=row)
+    return Exported(report, reader.refusals)
 
 
 def denoised_volume(

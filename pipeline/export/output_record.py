@@ -22,6 +22,8 @@ from pipeline.core.types import Json
 REQUEST, SOURCE, REPORT = "request.json", "source.json", "report.json"
 #: As REQUEST names its own folder, where its source is relative to it; older ones say another.
 HERE = "."
+#: Ends the name of the folder of an SR, beside that of the derived series which it is about.
+STRUCTURED_REPORT = "-report"
 #: A report's lists of results, each row of which has a name: what was written, what could not be,
 #: and what an interrupted run did not come to.
 RESULTS = ("exported", "skipped", "failed", "not_done")
@@ -98,6 +100,12 @@ class OutputRecord:
     def _marked(self, row: Json) -> Json:
         """Of a file of the first source, which most folders have alone, the row as it is."""
         return {**row, "source": self._number} if self._number else row
+
+
+def derived_folder(folder: Path) -> Path:
+    """The folder of the derived series that an SR's is about; any other folder itself."""
+    about = folder.with_name(folder.name.removesuffix(STRUCTURED_REPORT))
+    return about if about.is_dir() else folder
 
 
 def record_of(out: Path) -> Json:

@@ -102,6 +102,7 @@ class Export:
     series in which a dose-conditioned denoiser has nothing to make up for. uncertainty: also write
     how far each voxel of a denoiser's result may be off, in `folder`-uncertainty. compute: how a
     denoiser is computed (pipeline.models.computing.choice).
+    structured_report: also write an SR with the figures of a denoised series, in `folder`-report.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Export:
     skip_unneeded: bool = False
     uncertainty: bool = False
     compute: computing.Compute = "fp32"
+    structured_report: bool = False
 
     def __post_init__(self) -> None:
         require_syntax(self.syntax)

@@ -159,6 +159,8 @@ class Pacs(DoseKeys):
     release: Literal["automatic", "reader"] = "automatic"
     #: Days from sending to deletion of a result; none: it stays.
     keep_results_days: Annotated[float, Field(ge=0)] | None = None
+    #: Whether a DICOM SR with figures goes with each denoised series.
+    structured_report: bool = False
     #: Lossless compression of the derived images.
     compress: Literal["none", "j2k", "jpegls", "rle"] = "none"
     #: The share of the model's correction; none: the model's own.

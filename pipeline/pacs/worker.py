@@ -18,7 +18,7 @@ from typing import Protocol
 from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
-from pipeline.export.output_record import record_of
+from pipeline.export.output_record import derived_folder, record_of
 from pipeline.pacs.deliveries import Delivery, summary
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
@@ -200,7 +200,8 @@ class Worker:
         for folder in folders:
             try:
                 by_reader = self.settings.release == "reader"
-                require_sendable(self.places.results, folder, accepted=by_reader)
+                judged = derived_folder(folder)  # an SR goes with its series
+                require_sendable(self.places.results, judged, accepted=by_reader)
             except RejectedError as rejected:
                 return self.ledger.advance(work, State.REJECTED, str(rejected))
             except LdctError as reason:

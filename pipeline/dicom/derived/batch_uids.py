@@ -17,12 +17,13 @@ class BatchUids:
         self._seen: set[str] = set()
 
     def add(self, folder: Path) -> None:
-        """Take in what was written for one source: `folder`, and `folder`-difference.
+        """Take in what was written for one source: `folder`, and what lies beside it.
 
-        Raises LdctError, and removes both, where an object has the UID of another of the
+        Raises LdctError, and removes all, where an object has the UID of another of the
         run: one archive would keep only one of them.
         """
-        folders = [folder, folder.with_name(f"{folder.name}-difference")]
+        beside = [folder.with_name(f"{folder.name}-{name}") for name in ("difference", "report")]
+        folders = [folder, *beside]
         paths = [path for one in folders for path in sorted(one.glob("*.dcm"))]
         uids = [_uid_of(path) for path in paths]
         shared = len(uids) - len(set(uids) - self._seen)

@@ -61,6 +61,25 @@ def test_a_series_from_the_pacs_and_back_by_the_commands(ldct, orthanc, tmp_path
         assert secret not in shown
 
 
+def test_a_structured_report_goes_with_the_series_where_it_is_asked_for(ldct, orthanc, tmp_path):
+    register(identity_config())
+    orthanc.fill(write_ct(tmp_path / "in", 1, count=4))
+    described = hospital(tmp_path, orthanc, structured_report=True)
+    assert ldct("pacs", "pull", described, "--json").json["new"] == 1
+    worked = ldct("pacs", "work", described, "--json")
+    assert worked.json["counts"]["sent"] == 1, worked.err
+    derived = "AI DENOISED identity v1 | Chest 1"
+    report = "AI REPORT identity v1 | Chest 1"
+    assert orthanc.series() == {"Chest 1": 4, derived: 4, report: 1}
+    (found,) = [row for row in map(tags_of(orthanc), orthanc.call("GET", "/instances"))
+                if row["SOPClassUID"] == "1.2.840.10008.5.1.4.1.1.88.34"]  # fmt: skip
+    assert found["SeriesDescription"] == report
+
+
+def tags_of(orthanc: Orthanc):
+    return lambda name: orthanc.call("GET", f"/instances/{name}/simplified-tags")
+
+
 def test_what_may_still_grow_is_waited_for_within_the_same_command(ldct, orthanc, tmp_path):
     """As a first day in docs/pacs.md: `pull`, then `work` at once."""
     register(identity_config())
