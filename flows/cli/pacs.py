@@ -72,6 +72,7 @@ def work(
     Exit code 4 where dead letters wait for a person.
     """
     from flows.hospital.alerts import alerting
+    from flows.hospital.auditing import auditing
     from flows.hospital.pacs import log_step, work_flow
     from flows.hospital.prometheus import WorkerMetrics
     from flows.hospital.watched import watched
@@ -85,7 +86,11 @@ def work(
         part.on_step(work)
         log_step(work)
 
-    with watched(part, metrics), alerting(settings, part.registry):
+    with (
+        watched(part, metrics),
+        alerting(settings, part.registry),
+        auditing(settings, part.registry),
+    ):
         report = work_flow(settings, on_step, forever=forever, on_poll=part.on_poll)
     if json_:
         json_output.print(report)
@@ -99,6 +104,7 @@ def work(
 def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     """Take series by C-STORE until interrupted, and note them for `ldct pacs work`."""
     from flows.hospital.alerts import alerting
+    from flows.hospital.auditing import auditing
     from flows.hospital.pacs import receive as receive_series
     from flows.hospital.receiver_watch import ReceiverWatch
     from flows.hospital.watched import watched
@@ -108,7 +114,11 @@ def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     local = settings.receive
     console.print(f"{local.title} listens on {local.host}:{local.port}", highlight=False)
     part = ReceiverWatch(settings)
-    with watched(part, metrics), alerting(settings, part.registry):
+    with (
+        watched(part, metrics),
+        alerting(settings, part.registry),
+        auditing(settings, part.registry),
+    ):
         receive_series(settings, _log_received, part)
 
 
@@ -120,11 +130,14 @@ def release(
     reason: Annotated[str, typer.Option("--reason", help="Why it may be sent; it is kept.")],
 ) -> None:
     """Let go what was held back for being unlike the model's training data."""
+    from flows.hospital.auditing import auditing
     from flows.hospital.pacs import log_step, release_work
     from pipeline.pacs.hospital_config import load_pacs
 
-    for work in release_work(load_pacs(hospital), names, reason):
-        log_step(work)
+    settings = load_pacs(hospital)
+    with auditing(settings):
+        for work in release_work(settings, names, reason):
+            log_step(work)
 
 
 def accession(

@@ -28,6 +28,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.hospital import jobs as scheduled
 from flows.hospital.alerts import alerting
+from flows.hospital.auditing import auditing
 from flows.hospital.local_server import Api, configured, running, started
 from flows.hospital.schedule_watch import ScheduleWatch
 from flows.hospital.status import TAG
@@ -111,7 +112,11 @@ def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> No
         if forgotten:
             _free_slots(ids.values())
         watch = ScheduleWatch(settings, api, ids, _nightly_every(schedule))
-        with watched(watch, metrics), alerting(settings, watch.registry, watch.conditions):
+        with (
+            watched(watch, metrics),
+            alerting(settings, watch.registry, watch.conditions),
+            auditing(settings, watch.registry),
+        ):
             serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
 
 

@@ -22,6 +22,7 @@ from prefect.runtime import deployment, flow_run
 
 from flows.commands import ingest_flow, train_flow
 from flows.hospital.alerts import AlertWatch, failed_job, look_once
+from flows.hospital.auditing import auditing
 from flows.hospital.named import hospital_file
 from flows.hospital.pacs import log_step, pull_series, work_flow
 from flows.hospital.status import hospital_status, page
@@ -85,7 +86,7 @@ def _run(hospital: str, job: Callable[[Pacs], None]) -> State | None:
         return State(type=StateType.CANCELLED, name="Skipped", message=reason)
 
     def reported() -> None:
-        with _reported(settings, flow_run.flow_name):
+        with _reported(settings, flow_run.flow_name), auditing(settings):
             job(settings)
 
     try:

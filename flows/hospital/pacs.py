@@ -28,6 +28,7 @@ from pipeline.core.pseudonyms import installation_key
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.series import Export
 from pipeline.models.adapters.card import LoadedModel
+from pipeline.pacs.atna_trail import AtnaTrail
 from pipeline.pacs.deliveries import Delivery
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
@@ -266,8 +267,14 @@ def release_work(settings: Pacs, names: list[str], reason: str) -> list[WorkItem
         raise ConfigError("--reason: say why it may be sent; it is kept")
     ledger = Ledger(settings.work)
     selected = [ledger.get(name) for name in names]
-    note = f"released by {getpass.getuser()}: {reason.strip()}"
-    return [ledger.release(work, note) for work in selected]
+    user, trail = getpass.getuser(), AtnaTrail(settings)
+    note = f"released by {user}: {reason.strip()}"
+    released = []
+    for work in selected:
+        ledger.require_held(work)
+        trail.released(work, user)
+        released.append(ledger.release(work, note))
+    return released
 
 
 def pin_version(reference: str) -> str:

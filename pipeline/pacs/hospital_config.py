@@ -19,6 +19,7 @@ from pipeline.config.schedule import Schedule
 from pipeline.config.sections import Strict
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.alert_settings import Alerts
+from pipeline.pacs.atna_settings import Atna
 from pipeline.pacs.endpoints import (
     TAGS,
     Destination,
@@ -151,6 +152,8 @@ class Pacs(DoseKeys):
     retry: Retry = Retry()
     schedule: Schedule | None = None
     alerts: Alerts | None = None
+    #: Where audit messages (PS3.15 A.5) go; none unless set.
+    atna: Atna | None = None
     #: Seconds for which a series must not have grown.
     settle_s: Seconds = 60
     #: What is unlike the model's training is sent with a note, or held for a person.

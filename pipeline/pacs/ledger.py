@@ -185,12 +185,16 @@ class Ledger:
             self._change(now, State.SUPERSEDED, note=reason, due=self.now())
             return True
 
-    def release(self, work: WorkItem, reason: str) -> WorkItem:
-        """Held work is due to be sent; the reason is kept. Raises ConfigError for other states."""
+    def require_held(self, work: WorkItem) -> None:
+        """Raises ConfigError for work that is not held."""
         if work.state is not State.HELD:
             raise ConfigError(
                 f"{work.id} is not held but {work.state}: there is nothing to release"
             )
+
+    def release(self, work: WorkItem, reason: str) -> WorkItem:
+        """Held work is due to be sent; the reason is kept. Raises ConfigError for other states."""
+        self.require_held(work)
         return self._change(work, State.DERIVED, note=reason, due=self.now())
 
     def restart(self, work: WorkItem) -> WorkItem:

@@ -37,6 +37,7 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.pseudonyms import pseudonym
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.deflated import require_bounded
+from pipeline.pacs.atna_trail import AtnaTrail
 from pipeline.pacs.bounded_server import BoundedServer, OnRefusal
 from pipeline.pacs.commitment import take_report
 from pipeline.pacs.hospital_config import Pacs
@@ -46,8 +47,10 @@ from pipeline.pacs.open_associations import OpenAssociations, marks
 from pipeline.pacs.peer import Peer
 from pipeline.pacs.received_files import (
     UID_NAMES,
+    callers_of,
     facts_of,
     folders_in,
+    images_in,
     move_unless_there,
     note_caller,
     read_header,
@@ -126,6 +129,7 @@ class Receiver:
 
     def __post_init__(self) -> None:
         self._associations = OpenAssociations(self.places.incoming)
+        self._trail = AtnaTrail(self.settings)
 
     @property
     def places(self) -> WorkFolder:
@@ -270,6 +274,7 @@ class Receiver:
         added = unmatched = wrong_clock = 0
         cut = bool(marks(study))
         for folder in series_folders(study):
+            self._trail.received(images_in(folder), callers_of(folder))
             parts = join_earlier(folder, series_uid_of(folder), self.ledger, self.places)
             received, facts = series_in(folder), facts_of(folder)
             rule = self._rule(facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
+from pipeline.pacs.atna_trail import AtnaTrail
 from pipeline.pacs.commitment import Commitment
 from pipeline.pacs.deliveries import Delivery
 from pipeline.pacs.endpoints import Destination
@@ -32,8 +33,11 @@ _NO_ANSWER = "it did not answer when another series was sent to it"
 class Sender:
     """Sends results to the destinations of their rules. peers: by the destinations' names."""
 
-    def __init__(self, settings: Pacs, ledger: Ledger, peers: Mapping[str, Peer]) -> None:
+    def __init__(
+        self, settings: Pacs, ledger: Ledger, peers: Mapping[str, Peer], trail: AtnaTrail
+    ) -> None:
         self._settings, self._ledger, self._peers = settings, ledger, peers
+        self._trail = trail
         self._places = WorkFolder(settings.work)
         self._silent_until: dict[str, float] = {}
 
@@ -47,9 +51,16 @@ class Sender:
         deliveries, now = self._ledger.deliveries.of(work, places), self._ledger.now()
         due = [each for each in deliveries if each.state is State.DERIVED and each.due <= now]
         for delivery in sorted(due, key=lambda each: each.failures):
-            alone = len(places) == 1
-            self._attempt(delivery, folders, places[delivery.destination], alone=alone)
-        return self._ledger.deliveries.of(work, places)
+            place, alone = places[delivery.destination], len(places) == 1
+            note = self._attempt(delivery, folders, place, alone=alone)
+            if note is not None:
+                self._trail.sent(work, place, folders, well=True)
+                self._record_sent(delivery, note, place)
+        found = self._ledger.deliveries.of(work, places)
+        failed = {each.destination for each in found if each.state is State.DEAD}
+        for name in failed.intersection(each.destination for each in due):
+            self._trail.sent(work, places[name], folders, well=False)
+        return found
 
     def disconnect(self) -> None:
         """End connections that were kept for the next series."""
@@ -58,12 +69,14 @@ class Sender:
 
     def _attempt(
         self, delivery: Delivery, folders: list[Path], place: Destination, *, alone: bool
-    ) -> None:
+    ) -> str | None:
+        """The note on a destination that has every image; None where it has not, which is
+        recorded."""
         rows = self._ledger.deliveries
         silent_s = self._silent_until.get(delivery.destination, 0.0) - self._ledger.now()
         if silent_s > 0 and not alone:
             rows.postpone(delivery, _NO_ANSWER, pause_s=silent_s)
-            return
+            return None
         began = time.monotonic()
         try:
             note = self._send(delivery, folders, place)
@@ -71,11 +84,13 @@ class Sender:
             if is_no_space(error) and alone:  # the worker waits for space
                 raise
             self._record_failure(delivery, error, time.monotonic() - began)
-            return
+            return None
         if note is None:
             rows.wait(delivery, AWAITS_COMMITMENT, pause_s=COMMIT_POLL_S)
-            return
-        rows.sent(delivery, note)
+        return note
+
+    def _record_sent(self, delivery: Delivery, note: str, place: Destination) -> None:
+        self._ledger.deliveries.sent(delivery, note)
         if commitment := self._commitment(delivery, place):
             commitment.forget()
 

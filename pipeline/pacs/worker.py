@@ -19,6 +19,7 @@ from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.dicom.read.files import read_dataset
 from pipeline.export.output_record import derived_folder, record_of
+from pipeline.pacs.atna_trail import AtnaTrail
 from pipeline.pacs.deliveries import Delivery, summary
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
@@ -70,7 +71,8 @@ class Worker:
     on_deleted: Callable[[WorkItem], None] = lambda work: None
 
     def __post_init__(self) -> None:
-        self.sender = Sender(self.settings, self.ledger, self.destinations)
+        self.trail = AtnaTrail(self.settings)
+        self.sender = Sender(self.settings, self.ledger, self.destinations, self.trail)
 
     @property
     def places(self) -> WorkFolder:
@@ -166,6 +168,7 @@ class Worker:
             with atomic_folder(folder) as partial:
                 self.source.retrieve(present, partial)
                 require_all(present.instance_uids, partial)
+                self.trail.retrieved(work, dicom_files(partial))
         return self.ledger.advance(work, State.HERE)
 
     def _supersede(self, work: WorkItem, present: PacsSeries) -> WorkItem:
