@@ -22,7 +22,8 @@ from typing import Any
 import machine
 import numpy as np
 
-from flows.commands import apply_flow, ingest_flow
+from flows.commands import apply_flow
+from flows.ingest import ingest_flow
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
 from pipeline.physics.phantoms.patient import Phantom

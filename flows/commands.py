@@ -1,4 +1,4 @@
-"""The stages one by one: what `ldct ingest`, `train`, `apply`, `simulate`, `deidentify` run.
+"""The stages one by one: what `ldct train`, `apply`, `simulate`, `deidentify` run.
 
 Each is a Prefect flow without parameters: paths, which may name a patient, stay out of
 Prefect's database.
@@ -17,10 +17,9 @@ from flows.runtime.batch import each_volume
 from flows.runtime.orchestration import in_flow, name_flow_run, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
-from pipeline.config.computing import require_compute
+from pipeline.config.computing import Compute
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
-from pipeline.config.sections import Pairs
 from pipeline.core.errors import GateFailedError
 from pipeline.core.pseudonyms import read_key
 from pipeline.core.types import Json
@@ -37,16 +36,6 @@ from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 from pipeline.tasks.sides import series_by_side
 from pipeline.training.start_check import check_run
-
-
-def ingest_flow(
-    source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
-) -> Json:
-    """Ingest into a store; returns the report."""
-    store = Store(store_folder)
-    return in_flow(
-        "ldct-ingest", lambda: stages.ingest_stage(source, store, intake, pairs).to_dict()
-    )
 
 
 def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = False) -> Json:
@@ -93,7 +82,7 @@ def apply_flow(
     skip_unneeded: bool = False,
     uncertainty: bool = False,
     hold_on_failed_gate: bool = False,
-    compute: str = "fp32",
+    compute: Compute = "fp32",
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
@@ -115,7 +104,7 @@ def apply_flow(
         enhanced,
         skip_unneeded,
         uncertainty,
-        require_compute(compute),
+        compute,
     )
     runner = None
     if spread:

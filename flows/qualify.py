@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from flows import stages
+from flows.ingest import ingest_stage
 from flows.runtime.orchestration import in_flow
 from flows.runtime.progress import StageProgress
 from flows.tracking.qualification import record_qualification
@@ -34,7 +35,7 @@ def qualify_flow(
         loaded = stages.load_stage(reference)
         with tempfile.TemporaryDirectory(dir=out) as scratch:
             store = Store(Path(scratch))
-            ingested = stages.ingest_stage(source, store, intake)
+            ingested = ingest_stage(source, store, intake)
             found = qualify(loaded, store, request, StageProgress)
         report = found.to_dict()
         write_json(out / REPORT, report)

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.ingest import logged
 from flows.runtime.orchestration import stage_task
 from flows.runtime.progress import StageProgress
 from flows.runtime.progress import log as progress_log
@@ -18,7 +19,6 @@ from flows.runtime.run_log import log_facts
 from flows.tracking.references import load_named
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
-from pipeline.config.sections import Pairs
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
@@ -26,12 +26,11 @@ from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
-from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.evaluation.phantoms import REPORT_SLICES, images_on_phantoms
 from pipeline.export.low_dose import LowDoseSeries, export_low_dose
 from pipeline.export.series import Export, Exported
-from pipeline.ingest.ingest import IngestReport, ingest
+from pipeline.ingest.ingest import IngestReport
 from pipeline.io.discover import Source
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
@@ -54,17 +53,6 @@ def on_series(name: str, keys: list[str]) -> str:
     return f"{name} on {len(keys)} series"
 
 
-@stage_task("ingest")
-def ingest_stage(
-    source: Path, store: Store, intake: IngestOptions, pairs: Pairs | None = None
-) -> IngestReport:
-    """CT below a source into the store; `pairs` as in pipeline.ingest.ingest."""
-    with StageProgress("ingest", unit="files") as stage:
-        key = installation_key()
-        report = ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
-    return _logged(report)
-
-
 @stage_task("ingest", lambda source, store, config: f"for {config.name}")
 def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> IngestReport:
     """What the run's task learns from; a source may be no folder of the user's."""
@@ -72,16 +60,7 @@ def run_ingest_stage(source: Path | None, store: Store, config: RunConfig) -> In
         report = task_of(config).ingest(
             source, store, config, key=installation_key(), progress=stage.show
         )
-    return _logged(report)
-
-
-def _logged(report: IngestReport) -> IngestReport:
-    refused = Counter(str(refusal.disposition) for refusal in report.refusals)
-    patients = {row.patient for row in report.series}
-    new = sum(row.new for row in report.series)
-    counts = {"series": len(report.series), "new": new, "patients": len(patients)}
-    log_facts("ingest", {**counts, "refused": refused})
-    return report
+    return logged(report)
 
 
 @stage_task("split", lambda store, config, patients: count_of(len(patients), "patient"))

@@ -26,6 +26,7 @@ from flows.cli.options import (
     writable,
 )
 from flows.tracking.references import require_model
+from pipeline.config.computing import require_compute
 from pipeline.core.errors import ConfigError
 
 Compress = Annotated[
@@ -99,7 +100,7 @@ def ingest(
     require_source(source)
     with quick_imports():
         from flows.cli.tables.base import ingest_table
-        from flows.commands import ingest_flow
+        from flows.ingest import ingest_flow
         from pipeline.config.load import parse_intake
         from pipeline.config.sections import Pairs
 
@@ -138,6 +139,7 @@ def apply(
     series is checked before it is exported; one that fails is not written.
     """
     require_source(source)
+    how = require_compute(compute)
     require_model(model)
     writable(out)
     with quick_imports():
@@ -162,7 +164,7 @@ def apply(
         skip_unneeded=skip_unneeded,
         spread=spread,
         hold_on_failed_gate=hold_on_failed_gate,
-        compute=compute,
+        compute=how,
     )
     shown = pictures_table if report.get("pictures") else applied_table
     show(report, json_, lambda: shown(report, out))

@@ -20,12 +20,13 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import deployment, flow_run
 
-from flows.commands import ingest_flow, train_flow
+from flows.commands import train_flow
 from flows.hospital.alerts import AlertWatch, failed_job, look_once
 from flows.hospital.auditing import auditing
 from flows.hospital.named import hospital_file
 from flows.hospital.pacs import log_step, pull_series, work_flow
 from flows.hospital.status import hospital_status, page
+from flows.ingest import ingest_flow
 from flows.runtime.json_log import use_json_everywhere
 from flows.runtime.private_errors import redact_errors
 from flows.runtime.progress import log

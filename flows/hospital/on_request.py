@@ -10,7 +10,6 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
-from flows.commands import ingest_flow
 from flows.evaluate import evaluate_flow
 from flows.hospital.jobs import gpu_slot, prepare_process, state_of, train_new
 from flows.hospital.named import (
@@ -21,6 +20,7 @@ from flows.hospital.named import (
     hospital_file,
     store_folder,
 )
+from flows.ingest import ingest_flow
 from flows.runtime.private_errors import redact_errors
 from flows.tracking.mlflow_run import flat
 from pipeline.config.load import load_config

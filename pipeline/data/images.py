@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from monai.transforms import Compose, RandAffine, RandFlip, Randomizable
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
@@ -21,6 +20,9 @@ from pipeline.core.units import TISSUE_RANGES_HU, Window
 from pipeline.data.transforms import draw_seed, transformed
 from pipeline.degradations.base import Degradation
 from pipeline.store.store import Store
+
+if TYPE_CHECKING:  # MONAI takes seconds to import
+    from monai.transforms import Compose, Randomizable
 
 #: A slice shows lungs where so large a part of the body is lung by its HU.
 LUNG_SHARE = 0.05
@@ -137,6 +139,8 @@ def jitter(settings: Jitter) -> Compose | None:
     A few hundred slices of a few patients then become many, of many builds; beyond the image its
     rim is repeated.
     """
+    from monai.transforms import Compose, RandAffine, RandFlip  # MONAI takes seconds to import
+
     moves: list[Randomizable] = []
     if settings.mirror:
         moves.append(RandFlip(prob=0.5, spatial_axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
-from pipeline.data.monai_transforms import named_transforms
 from pipeline.data.nested import NestedPairs
 from pipeline.data.transforms import draw_seed, training_transforms, transformed
 from pipeline.degradations.digest import degradation_digest
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
+
+if TYPE_CHECKING:  # MONAI takes seconds to import
+    from monai.transforms import MapTransform
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class PatchPairs(Dataset):
         # An item of two doses needs two draws, cut and turned alike.
         self.partner = "draw" if self.nested else config.data.partner
         self.size = _size_cut(config.data.patch, self.nested)
-        named = named_transforms(config.transforms) if isinstance(config, DenoiseRun) else []
+        named = _named(config)
         cut = config.data.model_copy(update={"patch": self.size})
         self.transforms = training_transforms(cut, named)
         self.slices = [found for key in keys for found in _slices(store, key, config, self.size)]
@@ -104,6 +107,15 @@ class PatchPairs(Dataset):
             return others[generator.integers(len(others))], chosen.target
         beside = chosen.beside[generator.integers(len(chosen.beside))]
         return beside.inputs[draw], beside.target
+
+
+def _named(config: RunConfig) -> list[MapTransform]:
+    """The transforms that a run names."""
+    if not isinstance(config, DenoiseRun):
+        return []
+    from pipeline.data.monai_transforms import named_transforms  # MONAI takes seconds to import
+
+    return named_transforms(config.transforms)
 
 
 def _nested(config: RunConfig) -> NestedPairs | None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from monai.data import get_track_meta, set_track_meta
-from monai.transforms import (
-    Compose,
-    MapTransform,
-    RandFlipd,
-    Randomizable,
-    RandomizableTransform,
-    RandRotate90d,
-    RandSpatialCropd,
-)
 
 from pipeline.config.sections import Data
 from pipeline.config.transforms import PAIR
+
+if TYPE_CHECKING:  # MONAI takes seconds to import
+    from monai.transforms import Compose, MapTransform
 
 
 def training_transforms(settings: Data, named: Sequence[MapTransform] = ()) -> Compose:
@@ -28,6 +21,11 @@ def training_transforms(settings: Data, named: Sequence[MapTransform] = ()) -> C
 
     Patches that are not square are flipped but not turned, so that they keep their shape.
     """
+    # MONAI takes seconds to import
+    from monai.transforms import Compose, RandFlipd, RandRotate90d, RandSpatialCropd
+
+    from pipeline.data.noise_scale_transform import RandScaleNoised
+
     square = settings.patch[0] == settings.patch[1]
     turns = [
         RandRotate90d(PAIR, prob=0.75 if square else 0.0),
@@ -51,6 +49,8 @@ def transformed(transforms: Compose, data: Any, *, seed: int) -> Any:
     take it. They share one random state: MONAI would seed one for each, which takes longer than
     to crop and rotate a patch.
     """
+    from monai.transforms import Randomizable  # MONAI takes seconds to import
+
     state = np.random.RandomState(np.random.PCG64(seed))
     for transform in transforms.transforms:
         if isinstance(transform, Randomizable):
@@ -71,28 +71,11 @@ def plain_tensors() -> Iterator[None]:
     The position of a voxel is kept by Volume and WorkingGrid; MONAI's copy of it would take
     longer than the crop. The switch (`set_track_meta`) is global to the process: it is put back.
     """
+    from monai.data import get_track_meta, set_track_meta  # MONAI takes seconds to import
+
     before = get_track_meta()
     set_track_meta(False)
     try:
         yield
     finally:
         set_track_meta(before)
-
-
-class RandScaleNoised(RandomizableTransform, MapTransform):
-    """Scale what the degradation added, input - target, by a random factor of a range.
-
-    One model then meets more than one noise level. Noise varies within a patient too, so a
-    range also covers thinner and thicker bodies than the training set has.
-    """
-
-    def __init__(self, factor_range: tuple[float, float]) -> None:
-        RandomizableTransform.__init__(self, prob=1.0)
-        MapTransform.__init__(self, PAIR)
-        self.factor_range = factor_range
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        self.randomize(None)
-        factor = self.R.uniform(*self.factor_range)
-        target = data["target"]
-        return {**data, "input": target + (data["input"] - target) * factor}

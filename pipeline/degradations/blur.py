@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # scipy.signal, half a second, is loaded at its first use
 from numpy.typing import NDArray
-from scipy import signal
 
 from pipeline.core.types import Picture
 from pipeline.degradations.base import Linear, Operator, Shape
@@ -47,7 +47,7 @@ class Blur(Linear):
 
     def _convolved(self, image: Picture, kernel: Picture, mode: str) -> Picture:
         shaped = kernel.reshape((1,) * (image.ndim - 2) + kernel.shape)
-        return signal.oaconvolve(image, shaped, mode=mode, axes=(-2, -1)).astype(np.float32)
+        return scipy.signal.oaconvolve(image, shaped, mode=mode, axes=(-2, -1)).astype(np.float32)
 
 
 class GaussianBlur(Blur):

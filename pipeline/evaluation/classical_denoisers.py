@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
-from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
+from skimage import restoration  # loaded at its first use
 
 from pipeline.core.json_numbers import Figures, JsonRecord
 from pipeline.core.types import ImageHU
@@ -89,7 +89,7 @@ def _gaussian(image_hu: ImageHU, sigma_pixels: float) -> NDArray:
 def _bilateral(image_hu: ImageHU, sigma_hu: float) -> NDArray:
     # scikit-image takes no negative values.
     offset_hu = min(LOWEST_CT_HU, float(image_hu.min()))
-    filtered = denoise_bilateral(
+    filtered = restoration.denoise_bilateral(
         image_hu - offset_hu,
         win_size=BILATERAL_WINDOW_PIXELS,
         sigma_color=sigma_hu,
@@ -100,14 +100,14 @@ def _bilateral(image_hu: ImageHU, sigma_hu: float) -> NDArray:
 
 
 def _non_local_means(image_hu: ImageHU, cutoff_hu: float) -> NDArray:
-    return denoise_nl_means(
+    return restoration.denoise_nl_means(
         image_hu, patch_size=NLM_PATCH_PIXELS, patch_distance=NLM_REACH_PIXELS, h=cutoff_hu
     )
 
 
 def _total_variation(image_hu: ImageHU, weight_hu: float) -> NDArray:
     # Its own stopping rule ends so early that more weight does not always smooth more.
-    return denoise_tv_chambolle(image_hu, weight=weight_hu, eps=1e-6, max_num_iter=100)
+    return restoration.denoise_tv_chambolle(image_hu, weight=weight_hu, eps=1e-6, max_num_iter=100)
 
 
 GAUSSIAN = Baseline("gaussian", "sigma in pixels", (0.5, 0.7, 1.0, 1.4, 2.0), _gaussian)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.restoration import inpaint_biharmonic, richardson_lucy, wiener
+from skimage import restoration  # loaded at its first use
 
 from pipeline.config.restoration import CHANNELS, Colour, ReferenceName
 from pipeline.config.task_runs import RestoreRun
@@ -72,7 +72,7 @@ def biharmonic(degraded: Picture) -> Picture:
     """Holes filled with the smoothest surface (Damelin & Hoang 2018, as scikit-image has it)."""
     holes = np.isnan(degraded[0])
     filled = np.where(holes, 0, degraded)
-    return inpaint_biharmonic(filled, holes, channel_axis=0).astype(np.float32)
+    return restoration.inpaint_biharmonic(filled, holes, channel_axis=0).astype(np.float32)
 
 
 def _baseline(name: ReferenceName, degradation: Degradation) -> Baseline:
@@ -86,7 +86,9 @@ def _baseline(name: ReferenceName, degradation: Degradation) -> Baseline:
             "balance",
             (1e-4, 1e-3, 1e-2, 1e-1),
             lambda image, balance: _mirrored(
-                image, kernel, lambda padded: wiener(padded, kernel, balance, clip=False)
+                image,
+                kernel,
+                lambda padded: restoration.wiener(padded, kernel, balance, clip=False),
             ),
         )
     return Baseline(
@@ -96,7 +98,9 @@ def _baseline(name: ReferenceName, degradation: Degradation) -> Baseline:
         lambda image, count: _mirrored(
             image,
             kernel,
-            lambda padded: richardson_lucy(padded, kernel, num_iter=round(count), clip=False),
+            lambda padded: restoration.richardson_lucy(
+                padded, kernel, num_iter=round(count), clip=False
+            ),
         ),
     )
 

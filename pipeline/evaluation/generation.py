@@ -31,7 +31,6 @@ from pipeline.inference.denoise import apply_model
 from pipeline.metrics.perceptual import ms_ssim
 from pipeline.models.adapters.generative import Generative
 from pipeline.models.vae import VAE
-from pipeline.models.vqvae import VQVAE
 from pipeline.store.published_splits import TRAIN
 from pipeline.store.store import Store
 
@@ -147,6 +146,8 @@ def evaluate_generation(
             patients[patient] = GenerationPatient(slices=found.slices, windows=windows)
     training, their_labels = _training_images(store, config)
     overall |= _of_codes(model, truth, labels, training, config)
+    from pipeline.models.vqvae import VQVAE  # MONAI takes seconds to import
+
     if isinstance(model.network, VQVAE):
         overall["files"] = file_figures(model, truth, config.first_window[1])
     if model.has_prior:

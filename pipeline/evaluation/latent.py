@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from pipeline.core.json_numbers import Figure, JsonRecord
 from pipeline.core.types import ImageHU
@@ -93,6 +92,8 @@ def pca_reconstruction(
 
     What a linear autoencoder could reach at best: the reference for any other bottleneck.
     """
+    from sklearn.decomposition import PCA  # scikit-learn takes a second to import
+
     pca = PCA(components, svd_solver="randomized", random_state=0)
     pca.fit(training.reshape(len(training), -1))
     flat = pca.inverse_transform(pca.transform(test.reshape(len(test), -1)))

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.neural_network import MLPClassifier
 
 from pipeline.config.task_runs import GenerateRun
 from pipeline.core.json_numbers import Figure, JsonRecord
@@ -144,6 +143,8 @@ def _by_class(
     classes = np.unique(labels)
     if len(classes) < 2:
         return {}
+    from sklearn.neural_network import MLPClassifier  # scikit-learn takes a second to import
+
     classifier = MLPClassifier((HIDDEN,), early_stopping=True, max_iter=500, random_state=0).fit(
         known, labels
     )

@@ -19,7 +19,6 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.generative import entropy_coder
 from pipeline.generative.entropy_coder import Table
 from pipeline.models.adapters.base import HUModel
-from pipeline.models.vqvae import VQVAE
 
 #: Sign, first bytes of the model's digest, rows, columns, CRC-32 of the codes that follow.
 HEADER = struct.Struct("<4s4sHHI")
@@ -41,6 +40,8 @@ class Codec:
     """
 
     def __init__(self, model: HUModel) -> None:
+        from pipeline.models.vqvae import VQVAE  # MONAI takes seconds to import
+
         if not isinstance(model.network, VQVAE):
             raise ConfigError("a codec needs a model of pipeline.models.vqvae")
         self.model, self.network = model.eval(), model.network

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from sklearn.mixture import GaussianMixture
 
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.distributions import Posterior
@@ -68,6 +67,8 @@ def codes_like(codes: torch.Tensor, count: int, *, components: int, seed: int) -
     fitting a density afterwards (Ghosh et al., ICLR 2020) samples where images are. It is also
     the way to draw from a plain autoencoder.
     """
+    from sklearn.mixture import GaussianMixture  # scikit-learn takes a second to import
+
     mixture = GaussianMixture(components, random_state=seed).fit(codes.cpu().double().numpy())
     # Drawn one component after the other; sklearn repeats itself by random_state alone.
     drawn = torch.from_numpy(mixture.sample(count)[0])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 
 from pipeline.config.restoration import CHANNELS
@@ -31,6 +30,9 @@ def restored(model: Restorer, picture: Picture) -> Picture:
         if image.shape[-2] * image.shape[-1] <= MAX_PIXELS:
             output = model(image)
         else:
+            # MONAI takes seconds to import
+            from monai.inferers import sliding_window_inference
+
             output = sliding_window_inference(
                 image, (PIECE, PIECE), 1, model, overlap=OVERLAP, mode="gaussian"
             )

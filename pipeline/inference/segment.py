@@ -14,8 +14,6 @@ from itertools import chain, combinations
 
 import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import nn
 
@@ -130,6 +128,8 @@ def _probabilities(
 
 def _gaussian(length: int) -> NDArray[np.float32]:
     """MONAI's blending weights of one axis."""
+    from monai.data.utils import compute_importance_map  # MONAI takes seconds to import
+
     return compute_importance_map((length,), mode="gaussian").numpy()
 
 
@@ -143,6 +143,8 @@ def _of_slab(
     model: nn.Module, image_hu: torch.Tensor, settings: Segmentation
 ) -> NDArray[np.float32]:
     """Probabilities [classes, slices, rows, columns] of a slab as deep as the windows."""
+    from monai.inferers import sliding_window_inference  # MONAI takes seconds to import
+
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     in_slices = settings.dimensions == 2
     windows = image_hu[:, None] if in_slices else image_hu[None, None]

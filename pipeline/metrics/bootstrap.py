@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import scipy  # scipy.stats, half a second, is loaded at its first use
 from numpy.typing import NDArray
-from scipy import stats
 
 RESAMPLINGS, LEVEL = 2000, 0.95
 
@@ -42,8 +42,8 @@ def bootstrap_distribution(
 
     with warnings.catch_warnings():
         # Cases may be equal, and a resampling may lack the figure: the caller sees it.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        return stats.bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        return scipy.stats.bootstrap(
             [np.arange(count) for count in counts],
             of_indices,
             n_resamples=resamplings,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.metrics import compute_ms_ssim
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist, pdist
@@ -127,6 +126,8 @@ def ms_ssim_diversity(
     """
     if images.ndim != 3 or len(images) < 2:
         raise LdctError(f"diversity needs two images [images, rows, columns], got {images.shape}")
+    from monai.metrics import compute_ms_ssim  # MONAI takes seconds to import
+
     side = min(images.shape[1:])
     scales = sum(side // fits >= _GAUSSIAN_PIXELS for fits in _SCALES.values())
     if scales == 0:

@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from monai.metrics import compute_ms_ssim
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -177,6 +176,8 @@ def ms_ssim(image_hu: ImageHU, target_hu: ImageHU, window: Window) -> float:
     windows of sigma 1.5, range = the window's width. NaN for slices under 176 pixels, which
     the coarsest scale does not fit into.
     """
+    from monai.metrics import compute_ms_ssim  # MONAI takes seconds to import
+
     if min(image_hu.shape) < MS_SSIM_SMALLEST_PIXELS:
         return float("nan")
     image, target = (

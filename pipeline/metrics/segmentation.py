@@ -12,7 +12,6 @@ import math
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
@@ -68,6 +67,9 @@ def structure_figures(
 def _surfaces(
     found: Mask, truth: Mask, spacing_mm: tuple[float, float, float], tolerance_mm: float
 ) -> tuple[float, float]:
+    # MONAI takes seconds to import
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
     masks = [torch.from_numpy(mask)[None, None] for mask in (found, truth)]
     settings = {"include_background": True, "spacing": list(spacing_mm)}
     surface_dice = compute_surface_dice(*masks, class_thresholds=[tolerance_mm], **settings)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from monai.networks.nets import AutoencoderKL, FullyConnectedNet, VarAutoEncoder
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -120,6 +119,8 @@ class DenseVAE(VAE):
             sigma=sigma,
             learn_sigma=learn_sigma,
         )
+        from monai.networks.nets import FullyConnectedNet  # MONAI takes seconds to import
+
         pixels = prod(image_size)
         self.encoder = FullyConnectedNet(pixels + labels, 2 * latents, hidden)
         self.decoder = FullyConnectedNet(latents + labels, pixels, hidden[::-1])
@@ -161,6 +162,8 @@ class ConvVAE(VAE):
             sigma=sigma,
             learn_sigma=learn_sigma,
         )
+        from monai.networks.nets import VarAutoEncoder  # MONAI takes seconds to import
+
         _require_multiples(image_size, 2 ** len(channels))
         self.body = VarAutoEncoder(
             spatial_dims=2,
@@ -214,6 +217,8 @@ class SpatialVAE(VAE):
             sigma=sigma,
             learn_sigma=learn_sigma,
         )
+        from monai.networks.nets import AutoencoderKL  # MONAI takes seconds to import
+
         _require_multiples(image_size, reduction)
         self.body = AutoencoderKL(
             spatial_dims=2,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import scipy  # scipy.stats, half a second, is loaded at its first use
 from numpy.typing import NDArray
-from scipy import stats
 
 from pipeline.core.json_numbers import Figure, Interval, JsonRecord
 from pipeline.physics.phantoms.image_quality import (
@@ -133,7 +133,7 @@ def _disc_kept(kind: RodKind, values: NDArray[np.float64]) -> DiscKept:
     half = math.nan
     if len(values) > 1:
         error = float(values.std(ddof=1)) / math.sqrt(len(values))
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+        half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
     return DiscKept(
         diameter_mm=kind.diameter_mm,
         contrast_hu=kind.contrast_hu,

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # scipy.stats, half a second, is loaded at its first use
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from pipeline.core.errors import LdctError
 from pipeline.core.json_numbers import JsonRecord
@@ -61,7 +62,7 @@ def detectability(present: Outputs, absent: Outputs, *, confidence: float = 0.95
 
 def auc_of(d_prime: float) -> float:
     """AUC = Phi(d' / sqrt(2)), for ratings normal with equal variance."""
-    return float(stats.norm.cdf(d_prime / math.sqrt(2)))
+    return float(scipy.stats.norm.cdf(d_prime / math.sqrt(2)))
 
 
 def with_internal_noise(

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # scipy.signal, half a second, is loaded at its first use
 from numpy.typing import NDArray
-from scipy import signal, special
+from scipy import special
 
 from pipeline.core.errors import LdctError
 from pipeline.core.json_numbers import Figure, JsonRecord
@@ -200,7 +201,7 @@ def _edge_transfer(
     spread = np.diff(profile) / bin_mm
     place = (np.arange(spread.size) - (spread.size - 1) / 2) * bin_mm
     # Flat over the middle half, so that it takes noise off the tails and no width off the peak.
-    spread = spread * signal.windows.tukey(spread.size, 0.5)
+    spread = spread * scipy.signal.windows.tukey(spread.size, 0.5)
     frequency = _frequencies(pixel_mm, reach_mm)
     wave = np.exp(-2j * np.pi * frequency[:, None] * place) @ spread
     # The mean over a bin and the difference of two bins each cost one sinc.

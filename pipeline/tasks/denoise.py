@@ -29,9 +29,6 @@ from pipeline.promotion.acceptance import acceptance_checks, phantom_checks
 from pipeline.promotion.compare import compare
 from pipeline.quality.phantom_metrics import PhantomFigures
 from pipeline.report.formatting import fixed
-from pipeline.report.pages import write_evaluation, write_report
-from pipeline.report.slice_images import save_overview
-from pipeline.report.slice_selection import choose_panels
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
@@ -117,6 +114,10 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         path: Path,
     ) -> None:
         """Figures, curves, and slices of the stored series where there are any."""
+        # matplotlib is of no use to what writes no page
+        from pipeline.report.pages import write_evaluation
+        from pipeline.report.slice_selection import choose_panels
+
         panels = []
         if store is not None:
             figures = DenoisingResult.from_dict(report["figures"])
@@ -199,6 +200,10 @@ class Denoise(Task[DenoiseRun, DenoisingResult]):
         path: Path,
     ) -> None:
         """report.html with slices before and after, and overview.png beside it."""
+        from pipeline.report.pages import write_report
+        from pipeline.report.slice_images import save_overview
+        from pipeline.report.slice_selection import choose_panels
+
         figures = DenoisingResult.from_dict(report["metrics"])
         panels = choose_panels(model, store, keys, config, figures.overall)
         write_report(report, panels=panels, curve=curve, path=path)

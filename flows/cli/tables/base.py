@@ -17,8 +17,6 @@ from flows.tracking.versions import VersionDetails
 from pipeline.core.refusals import count_of
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
-from pipeline.inference.drift import first_lines
-from pipeline.quality.summary import rounded
 
 
 def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
@@ -59,6 +57,8 @@ def run_table(report: Json, out: Path, registry: tuple[str, str]) -> None:
 
 def _drift_lines(report: Json) -> None:
     """Whether the exported series are like those that the model learned from."""
+    from pipeline.inference.drift import first_lines  # reads stores: not for every table
+
     for line in first_lines(report["exported"]):
         out_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -128,6 +128,8 @@ def applied_table(report: Json, out: Path) -> None:
 
 def simulated_table(report: Json, out: Path) -> None:
     """As applied_table, and how the noise was set for each."""
+    from pipeline.quality.summary import rounded  # compiles: not for every table
+
     table = Table(title=f"Derived series at dose {report['dose_fraction']:g}: {report['noise']}")
     for column in ("folder", "instances", "photons per ray", "noise HU", "kernel", "remarks"):
         table.add_column(column, overflow="fold")

@@ -1,0 +1,45 @@
+"""`ldct ingest`: CT into a store. Apart from the other commands, since it needs no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from flows.runtime.orchestration import in_flow, stage_task
+from flows.runtime.progress import StageProgress
+from flows.runtime.run_log import log_facts
+from pipeline.config.sections import Pairs
+from pipeline.core.pseudonyms import installation_key
+from pipeline.core.types import Json
+from pipeline.dicom.read.ingest_options import IngestOptions
+from pipeline.ingest.ingest import IngestReport, ingest
+from pipeline.store.store import Store
+
+
+def ingest_flow(
+    source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
+) -> Json:
+    """Ingest into a store; returns the report."""
+    store = Store(store_folder)
+    return in_flow("ldct-ingest", lambda: ingest_stage(source, store, intake, pairs).to_dict())
+
+
+@stage_task("ingest")
+def ingest_stage(
+    source: Path, store: Store, intake: IngestOptions, pairs: Pairs | None = None
+) -> IngestReport:
+    """CT below a source into the store; `pairs` as in pipeline.ingest.ingest."""
+    with StageProgress("ingest", unit="files") as stage:
+        key = installation_key()
+        report = ingest(source, store, key=key, intake=intake, pairs=pairs, progress=stage.show)
+    return logged(report)
+
+
+def logged(report: IngestReport) -> IngestReport:
+    """The report, with its counts in the log."""
+    refused = Counter(str(refusal.disposition) for refusal in report.refusals)
+    patients = {row.patient for row in report.series}
+    new = sum(row.new for row in report.series)
+    counts = {"series": len(report.series), "new": new, "patients": len(patients)}
+    log_facts("ingest", {**counts, "refused": refused})
+    return report
