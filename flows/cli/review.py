@@ -50,6 +50,7 @@ def add_review_commands(app: typer.Typer) -> None:
         help="The review page: `ldct review DIR`. Statistics of a reader study, and the policy.",
     )
     review.command(OPEN)(open_page)
+    review.command("plan")(plan)
     review.command("stats")(stats)
     review.command("policy")(policy)
     review.command("audit")(audit)
@@ -163,25 +164,55 @@ def _serve(
         server.run(sockets=[listening])
 
 
+def plan(
+    folder: Folder,
+    readers: Annotated[int | None, typer.Option(help="How many will each read all cases.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Largest loss taken for none, points of 1 to 5.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="Chance to show it where no image is worse.")
+    ] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option("--pilot", metavar="DIR", help="How much readings vary is taken from here."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show or set how many readers and cases DIR's reader study needs, before its first reading.
+
+    Below them `ldct review stats` gives no verdict. Without options the plan is only shown.
+    """
+    from flows.cli.tables.reader_study import READERS, plan_table
+    from flows.tracking.reader_study import planned
+
+    given = {"readers": readers, "margin": margin, "power": power}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    found = planned(folder.resolve(), chosen, pilot and pilot.resolve())
+    cases = {str(number): found.cases_needed(number) for number in READERS}
+    answer = {**found.model_dump(), "cases_needed": found.cases_needed(), "cases_by_readers": cases}
+    show(answer, json_, lambda: plan_table(found))
+
+
 def stats(
     folder: Folder,
-    margin: Annotated[float, typer.Option(help="Largest loss in points taken for none.")] = 0.5,
     model: Annotated[
         str | None, typer.Option("--model", help="Write the result to this model version.")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also all readings, here.")] = None,
     json_: Json = False,
 ) -> None:
-    """Statistics of DIR's reader study: weighted kappa, Wilcoxon, non-inferiority.
+    """Statistics of DIR's reader study: non-inferiority over readers and cases, weighted kappa.
 
-    --model NAME/VERSION writes the result to the registry, where the promotion gate sees it.
+    No verdict below the readers and cases of its plan (`ldct review plan`). --model NAME/VERSION
+    writes the result to the registry, where the promotion gate sees it.
     """
     from flows.cli.tables.reader_study import study_table
     from flows.tracking.reader_study import study_result
     from pipeline.core.atomic_files import write_text
     from pipeline.review.reader_study import as_csv
 
-    result, readings = study_result(folder.resolve(), margin=margin)
+    result, readings = study_result(folder.resolve())
     if csv is not None:
         write_text(csv, as_csv(readings))
     if model is not None:

@@ -187,11 +187,25 @@ class Reading:
         return row
 
 
+def readers_of(root: Path) -> list[str]:
+    """Who has marked anything."""
+    return sorted(path.stem for path in (root / FOLDER / READINGS).glob("*.jsonl"))
+
+
+def progress(root: Path, study: Study) -> dict[str, tuple[int, int]]:
+    """How many items each reader who began has completed, and of how many."""
+    found = {}
+    for reader in readers_of(root):
+        last_scores, items = scores(root, reader), plan(study, reader)
+        done = sum(score.complete for score in last_scores.values())
+        found[reader] = done, len(items)
+    return found
+
+
 def unblinded(root: Path, study: Study) -> list[Reading]:
     """Every complete reading of every reader of a study."""
     readings = []
-    folder = root / FOLDER / READINGS
-    for reader in sorted(path.stem for path in folder.glob("*.jsonl")):
+    for reader in readers_of(root):
         last_scores = scores(root, reader)
         for item in plan(study, reader):
             score = last_scores.get(item.item)

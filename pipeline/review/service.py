@@ -29,6 +29,7 @@ from pipeline.review.planes import CHUNK, PADDING
 from pipeline.review.planes_geometry import DIRECTIONS
 from pipeline.review.series_index import DENOISED, ORIGINAL
 from pipeline.review.slice_changes import SliceChange, flags_of, slice_change
+from pipeline.review.study_power import read_plan
 from pipeline.review.worklist import Case, Collection, Shown
 
 #: Changes are measured only so long after planes were last asked for: scrolling goes first.
@@ -212,7 +213,18 @@ class Review:
                     "complete": bool(score and score.complete),
                 }
             )
-        return {"reader": reader, "items": items}
+        return {"reader": reader, "items": items, "note": self._too_few_cases()}
+
+    def _too_few_cases(self) -> str:
+        """That the study has fewer cases than its plan needs, shown before it is read; or ""."""
+        plan, cases = read_plan(self.root), len(self._study().cases)
+        needed = plan.cases_needed()
+        if needed is not None and cases >= needed:
+            return ""
+        return (
+            f"{cases} cases are here; {plan.readers} readers need {needed}: "
+            "this study can give no verdict"
+        )
 
     def _sides(self, item: reader_study.Item) -> dict[str, str]:
         """Random names for both sides, which only this server can resolve."""
@@ -235,7 +247,13 @@ class Review:
 
     def csv(self, who: Identity) -> str:
         """All complete readings, unblinded, as CSV; the export and who asked for it, where that is
-        known, are recorded in the audit log."""
+        known, are recorded in the audit log. Raises ConfigError while a reader has begun and not
+        ended: marks and sides stay unseen until then."""
+        for reader, (done, of) in reader_study.progress(self.root, self._study()).items():
+            if done < of:
+                raise ConfigError(
+                    f"{reader} has read {done} of {of}: readings are given at the end"
+                )
         readings = reader_study.unblinded(self.root, self._study())
         by = {"reader": who.reader or "", "login": who.login}
         audit_of(self.root).append({"act": "readings exported", "rows": len(readings), **by})

@@ -1,59 +1,51 @@
 """The statistics of a reader study: agreement, differences, and non-inferiority of denoised.
 
-Weighted kappa with quadratic weights (Cohen 1968), Wilcoxon's signed-rank test with Pratt's
-treatment of zeros (1959) on one difference per case, and non-inferiority by the lower end of a
-95 % interval above minus the margin (CONSORT extension, Piaggio et al. 2012). Intervals are
-percentile bootstraps over cases, the unit that was sampled.
+Differences by the method of Obuchowski and Rockette, readers and cases random, and
+non-inferiority by the lower end of their 95 % interval above minus the margin (CONSORT extension,
+Piaggio et al. 2012), once the study has the readers and cases of its plan. Weighted kappa with
+quadratic weights (Cohen 1968), with percentile bootstraps over cases, and Wilcoxon's signed-rank
+test with Pratt's treatment of zeros (1959) on one difference per case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import cohen_kappa_score
 
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Json
-from pipeline.metrics.bootstrap import LEVEL, bootstrap_distribution, percentile_interval
+from pipeline.metrics.bootstrap import LEVEL
+from pipeline.review.agreement import Interval, Kappa, kappa_of, pairs_of_readers, repeats
+from pipeline.review.reader_comparison import Comparison, compare_scores
 from pipeline.review.reader_study import CRITERIA, Reading
+from pipeline.review.study_power import StudyPlan
 
-#: Half a point of five: a smaller loss counts as none.
-MARGIN = 0.5
-#: The Likert scale.
-SCORES = (1, 2, 3, 4, 5)
 #: The exact test enumerates all signs of so many cases at most: 65536.
 MAX_EXACT_CASES = 16
-
-#: The ends of a 95 % interval; None of fewer than two cases.
-Interval = tuple[float | None, float | None]
-
-
-@dataclass(frozen=True)
-class Kappa:
-    """Quadratic-weighted kappa of `pairs` scores given twice; None where all are one value."""
-
-    kappa: float | None
-    interval: Interval
-    pairs: int
 
 
 @dataclass(frozen=True)
 class CriterionStatistics:
     """One criterion, in points of the Likert scale.
 
-    original, denoised: mean scores. difference: denoised minus original, the mean over cases, with
-    its interval. non_inferior: the interval lies above minus the margin; None without interval.
+    original, denoised: mean scores of all first readings. The others are of the cases that all
+    readers read: difference: denoised minus original, with its interval over readers and cases,
+    standard error, Hillis' degrees of freedom and p of no difference; None for fewer than two
+    readers or cases. non_inferior: the interval lies above minus the margin; None below the
+    readers and cases of the study's plan.
     """
 
     original: float
     denoised: float
-    difference: float
+    difference: float | None
     interval: Interval
+    standard_error: float | None
+    degrees_of_freedom: float | None
+    p: float | None
     non_inferior: bool | None
     wilcoxon_p: float | None
     intra_reader_kappa: Kappa | None
@@ -78,12 +70,21 @@ class Preference:
 
 @dataclass(frozen=True)
 class StudyStatistics:
-    """A reader study: its readers, counts of cases and readings, and the results by criterion."""
+    """A reader study: its readers, counts of cases and readings, and the results by criterion.
+
+    common_cases: read by all readers. readers_needed, cases_needed: of the plan, which all readers
+    must have read. no_verdict: what lacks of that, "" where nothing does.
+    """
 
     readers: list[str]
     cases: int
     readings: int
+    common_cases: int
     margin: float
+    power: float
+    readers_needed: int
+    cases_needed: int | None
+    no_verdict: str
     criteria: dict[str, CriterionStatistics]
     preference: Preference
 
@@ -93,44 +94,118 @@ class StudyStatistics:
 
 
 def study_statistics(
-    readings: list[Reading], *, margin: float = MARGIN, seed: int = 0
+    readings: list[Reading], plan: StudyPlan | None = None, *, seed: int = 0
 ) -> StudyStatistics:
     """Compute all statistics; repeats count for agreement within readers only.
 
-    margin: of non-inferiority, in points. seed: of the bootstraps. Raises NothingUsableError where
-    there is no reading.
+    plan: what the study was to show; the usual one by default. seed: of the bootstraps. Raises
+    NothingUsableError where there is no reading.
     """
     if not readings:
         raise NothingUsableError("no complete reading: nothing to compute statistics from")
+    plan = plan or StudyPlan()
     first = [reading for reading in readings if not reading.repeat]
+    common = common_cases(first)
+    no_verdict = _lacking(first, common, plan)
     return StudyStatistics(
         readers=sorted({reading.reader for reading in readings}),
         cases=len({reading.case for reading in readings}),
         readings=len(readings),
-        margin=margin,
+        common_cases=len(common),
+        margin=plan.margin,
+        power=plan.power,
+        readers_needed=plan.readers,
+        cases_needed=plan.cases_needed(),
+        no_verdict=no_verdict,
         criteria={
-            name: _criterion(readings, first, name, margin=margin, seed=seed) for name in CRITERIA
+            name: _criterion(
+                readings,
+                name,
+                compared=_compared(first, common, name),
+                margin=None if no_verdict else plan.margin,
+                seed=seed,
+            )
+            for name in CRITERIA
         },
         preference=_preference(first),
     )
 
 
+def common_cases(first: list[Reading]) -> list[str]:
+    """The cases that every reader read."""
+    by_reader: dict[str, set[str]] = {}
+    for reading in first:
+        by_reader.setdefault(reading.reader, set()).add(reading.case)
+    return sorted(set.intersection(*by_reader.values())) if by_reader else []
+
+
+def common_scores(first: list[Reading], common: list[str], name: str) -> NDArray[np.float64]:
+    """A criterion's scores of the common cases, [original and denoised, readers, cases]."""
+    readers = sorted({reading.reader for reading in first})
+    found = {(reading.reader, reading.case): reading for reading in first}
+    rows = [[found[reader, case] for case in common] for reader in readers]
+    return np.array(
+        [
+            [[reading.original[name] for reading in row] for row in rows],
+            [[reading.denoised[name] for reading in row] for row in rows],
+        ],
+        float,
+    )
+
+
+def _lacking(first: list[Reading], common: list[str], plan: StudyPlan) -> str:
+    """What the plan asks for that is not there yet, "" where all is."""
+    readers = len({reading.reader for reading in first})
+    needed = plan.cases_needed()
+    if needed is not None and readers >= plan.readers and len(common) >= needed:
+        return ""
+    cases = f"the same {needed} cases" if needed is not None else "more cases than can be read"
+    return (
+        f"no verdict: the plan needs {plan.readers} readers who each read {cases}; "
+        f"{readers} read the same {len(common)}"
+    )
+
+
+def _compared(first: list[Reading], common: list[str], name: str) -> Comparison | None:
+    scores = common_scores(first, common, name)
+    return compare_scores(scores) if min(scores.shape[1:]) >= 2 else None
+
+
 def _criterion(
-    readings: list[Reading], first: list[Reading], name: str, *, margin: float, seed: int
+    readings: list[Reading],
+    name: str,
+    *,
+    compared: Comparison | None,
+    margin: float | None,
+    seed: int,
 ) -> CriterionStatistics:
-    differences = _by_case(first, lambda reading: reading.denoised[name] - reading.original[name])
-    counted = np.column_stack([np.ones_like(differences), differences])
-    low, high = _interval(counted, lambda sums: sums[:, 1] / sums[:, 0], seed)
+    """margin: of non-inferiority; None where there is no verdict."""
+    first = [reading for reading in readings if not reading.repeat]
+    low, high = compared.interval if compared else (None, None)
     return CriterionStatistics(
         original=round(float(np.mean([reading.original[name] for reading in first])), 3),
         denoised=round(float(np.mean([reading.denoised[name] for reading in first])), 3),
-        difference=round(float(differences.mean()), 3),
-        interval=(low, high),
-        non_inferior=None if low is None else bool(low > -margin),
-        wilcoxon_p=wilcoxon_p(differences),
-        intra_reader_kappa=_kappa(_repeats(readings, name), seed),
-        inter_reader_kappa=_kappa(_pairs_of_readers(first, name), seed),
+        difference=_rounded(compared and compared.difference),
+        interval=(_rounded(low), _rounded(high)),
+        standard_error=_rounded(compared and compared.standard_error),
+        degrees_of_freedom=_finite(compared and compared.degrees_of_freedom),
+        p=compared.p if compared else None,
+        non_inferior=None if low is None or margin is None else low > -margin,
+        wilcoxon_p=wilcoxon_p(
+            _by_case(first, lambda reading: reading.denoised[name] - reading.original[name])
+        ),
+        intra_reader_kappa=kappa_of(repeats(readings, name), seed),
+        inter_reader_kappa=kappa_of(pairs_of_readers(first, name), seed),
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 3)
+
+
+def _finite(value: float | None) -> float | None:
+    """None for infinite degrees of freedom, which JSON has no number for."""
+    return _rounded(value) if value is not None and np.isfinite(value) else None
 
 
 def _by_case(readings: list[Reading], value: Callable[[Reading], float]) -> NDArray[np.float64]:
@@ -139,27 +214,6 @@ def _by_case(readings: list[Reading], value: Callable[[Reading], float]) -> NDAr
     for reading in readings:
         cases.setdefault(reading.case, []).append(value(reading))
     return np.array([np.mean(values) for _, values in sorted(cases.items())])
-
-
-def _interval(
-    sums: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray], seed: int
-) -> Interval:
-    """A percentile bootstrap over cases; (None, None) of fewer than two.
-
-    sums: [cases, sums]. statistic: of [draws, sums], the sums over the cases drawn.
-    """
-    if len(sums) < 2:
-        return None, None
-    found = bootstrap_distribution(
-        lambda drawn: statistic(sums[drawn].sum(axis=1)),
-        len(sums),
-        generator=np.random.default_rng(seed),
-    )
-    finite = found[np.isfinite(found)]
-    if not len(finite):
-        return None, None
-    low, high = percentile_interval(finite)
-    return round(float(low), 3), round(float(high), 3)
 
 
 def wilcoxon_p(differences: NDArray[np.float64]) -> float | None:
@@ -181,75 +235,6 @@ def wilcoxon_p(differences: NDArray[np.float64]) -> float | None:
     middle = ranks.sum() / 2
     seen = abs(ranks[differences[measured] > 0].sum() - middle)
     return float(np.mean(np.abs(signs @ ranks - middle) >= seen - 1e-9))
-
-
-#: Scores given twice, by case: the pairs of one case are drawn together.
-Pairs = dict[str, list[tuple[int, int]]]
-
-
-def _repeats(readings: list[Reading], name: str) -> Pairs:
-    """The same reader's scores of the same image, first and again."""
-    firsts = {(each.reader, each.case): each for each in readings if not each.repeat}
-    pairs: Pairs = {}
-    for reading in readings:
-        first = firsts.get((reading.reader, reading.case))
-        if reading.repeat and first:
-            pairs.setdefault(reading.case, []).extend(_score_pairs(first, reading, name))
-    return pairs
-
-
-def _pairs_of_readers(first: list[Reading], name: str) -> Pairs:
-    """Two readers' scores of the same image, for every two readers."""
-    pairs: Pairs = {}
-    for one, other in combinations(sorted(first, key=lambda reading: reading.reader), 2):
-        if one.case == other.case:
-            pairs.setdefault(one.case, []).extend(_score_pairs(one, other, name))
-    return pairs
-
-
-def _score_pairs(one: Reading, other: Reading, name: str) -> list[tuple[int, int]]:
-    """(one, other) of the original, and of the denoised series."""
-    return [(one.original[name], other.original[name]), (one.denoised[name], other.denoised[name])]
-
-
-def _kappa(pairs: Pairs, seed: int) -> Kappa | None:
-    """Quadratic-weighted kappa of scores given twice; None without pairs."""
-    if not pairs:
-        return None
-    every = np.array([pair for _, of_case in sorted(pairs.items()) for pair in of_case])
-    sums = np.array([_moments(np.array(of_case, float)) for _, of_case in sorted(pairs.items())])
-    low, high = _interval(sums, resampled_kappa, seed)
-    # Where all scores are one value chance alone explains them.
-    defined = len(np.unique(every)) > 1
-    value = cohen_kappa_score(*every.T, weights="quadratic", labels=SCORES) if defined else None
-    return Kappa(
-        kappa=None if value is None else round(value, 3),
-        interval=(low, high),
-        pairs=sum(map(len, pairs.values())),
-    )
-
-
-def _moments(pairs: NDArray[np.float64]) -> list[float]:
-    """Of [pairs, 2]: count, sums, sums of squares, and of squared differences."""
-    one, other = pairs.T
-    disagreement = (one - other) ** 2
-    parts = (np.ones_like(one), one, other, one**2, other**2, disagreement)
-    return [float(part.sum()) for part in parts]
-
-
-def resampled_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cohen's kappa with quadratic weights, [draws], from [draws, 6] sums as _moments gives them.
-
-    scikit-learn's cohen_kappa_score of each resampling, which would take minutes for all of them.
-    1 - D / E: D the mean squared difference of the pairs, E that of independent scores, which is
-    both variances and the squared difference of both means. Not a number where all scores are
-    one value: chance alone explains them.
-    """
-    count = sums[:, 0]
-    one, other, one_squared, other_squared, seen = (sums[:, k] / count for k in range(1, 6))
-    chance = one_squared - one**2 + other_squared - other**2 + (one - other) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(chance > 1e-12, 1 - seen / chance, np.nan)
 
 
 def _preference(first: list[Reading]) -> Preference:

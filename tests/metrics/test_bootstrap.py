@@ -12,7 +12,7 @@ from pipeline.evaluation.per_patient import PatientFigures, WindowFigures
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval, times_drawn
 from pipeline.promotion.compare import paired_interval
 from pipeline.quality.model_observer import bootstrap_d_prime
-from pipeline.review.statistics import _interval, _moments, resampled_kappa
+from pipeline.review.agreement import interval_over_cases, moments, resampled_kappa
 
 KINDS = ("input", "output", "change")
 TAILS = [0.025, 0.975]
@@ -70,7 +70,7 @@ def multinomial_interval(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_a_reader_study_s_interval_differs_by_the_draws_alone() -> None:
     differences = gains_db(40)
     sums = np.column_stack([np.ones(40), differences])
-    found = _interval(sums, lambda drawn: drawn[:, 1] / drawn[:, 0], seed=0)
+    found = interval_over_cases(sums, lambda drawn: drawn[:, 1] / drawn[:, 0], seed=0)
     # The bounds of 2000 resamplings vary by about 0.03 standard errors of the mean.
     error = differences.std() / np.sqrt(40)
     assert found == pytest.approx(tuple(multinomial_interval(sums)), abs=0.15 * error)
@@ -97,7 +97,7 @@ def test_the_kappa_of_each_resampling_is_scikit_learn_s() -> None:
     """Cases of two to five pairs of scores each, drawn together."""
     generator = np.random.default_rng(1)
     cases = [generator.integers(1, 6, (count, 2)) for count in (2, 3, 4, 5, 2, 3)]
-    sums = np.array([_moments(case.astype(float)) for case in cases])
+    sums = np.array([moments(case.astype(float)) for case in cases])
     drawn = generator.integers(6, size=(50, 6))
     found = resampled_kappa(sums[drawn].sum(axis=1))
     for kappa, indices in zip(found, drawn, strict=True):

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.tracking.reader_study import ARTIFACT, record_study
 from flows.tracking.registry import Registry
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.verdicts import READER_STUDY
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.planes_geometry import ROWS as CORONAL
@@ -33,6 +33,8 @@ from pipeline.review.worklist import LABELS, UNCERTAINTY, collect
 from pipeline.store.store import LPS_TO_RAS, Store
 
 RUNNER = CliRunner()
+#: As many as a plan for 8 readers and a margin of one point asks for.
+READERS, CASES = [f"reader-{number}" for number in range(8)], 8
 
 
 def invoked(*words: str | Path) -> str:
@@ -66,7 +68,7 @@ def test_a_folder_without_series_ends_with_code_3(tmp_path: Path) -> None:
 
 
 def read_by(root: Path, reader: str, *, original: int, denoised: int) -> None:
-    study = open_study(root, [f"case-{number}" for number in range(8)])
+    study = open_study(root, [f"case-{number}" for number in range(CASES)])
     for item in plan(study, reader):
         left, right = (denoised, original) if item.left == "denoised" else (original, denoised)
         score = Score(
@@ -80,13 +82,32 @@ def read_by(root: Path, reader: str, *, original: int, denoised: int) -> None:
 
 def test_statistics_are_printed_and_written_as_csv(tmp_path: Path) -> None:
     read_by(tmp_path, "anna", original=3, denoised=4)
+    read_by(tmp_path, "ben", original=3, denoised=4)
     table = tmp_path / "readings.csv"
     found = json.loads(invoked("stats", tmp_path, "--json", "--csv", table))
-    assert found["cases"] == 8
+    assert found["cases"] == CASES
     assert found["criteria"]["texture"]["difference"] == 1
-    assert found["criteria"]["texture"]["non_inferior"] is True
-    assert len(table.read_text().splitlines()) == 1 + 8 + 2
-    assert "non-inferior" in invoked("stats", tmp_path)
+    assert found["criteria"]["texture"]["non_inferior"] is None
+    assert len(table.read_text().splitlines()) == 1 + 2 * (CASES + CASES // 4)
+    assert "no verdict" in invoked("stats", tmp_path)
+
+
+def test_a_study_is_planned_by_command_and_a_pilot(tmp_path: Path) -> None:
+    shown = json.loads(invoked("plan", tmp_path, "--json"))
+    assert (shown["readers"], shown["margin"]) == (5, 0.5)
+    planned = json.loads(invoked("plan", tmp_path, "--readers", "8", "--margin", "0.75", "--json"))
+    assert planned["cases_needed"] == planned["cases_by_readers"]["8"] < shown["cases_needed"]
+    assert json.loads(invoked("plan", tmp_path, "--json")) == planned
+    assert "8 (planned)" in invoked("plan", tmp_path)
+    refused = RUNNER.invoke(app, ["review", "plan", str(tmp_path), "--readers", "1"])
+    assert isinstance(refused.exception, ConfigError)
+    pilot = tmp_path / "pilot"
+    read_by(pilot, "anna", original=3, denoised=4)
+    read_by(pilot, "ben", original=3, denoised=3)
+    found = json.loads(invoked("plan", tmp_path, "--pilot", pilot, "--margin", "3", "--json"))
+    # Two readers who differ by a point: 1 / sqrt(2).
+    assert found["reader_sd"] == pytest.approx(0.707, abs=0.001)
+    assert (found["case_sd"], found["readers"]) == (0, 8)
 
 
 @pytest.fixture
@@ -100,7 +121,10 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_a_study_settles_the_gate_that_waits_for_it(
     registry: Registry, tmp_path: Path, denoised: int, verdict: str
 ) -> None:
-    read_by(tmp_path, "anna", original=3, denoised=denoised)
+    needed = json.loads(invoked("plan", tmp_path, "--readers", "8", "--margin", "1", "--json"))
+    assert needed["cases_needed"] <= CASES
+    for reader in READERS:
+        read_by(tmp_path, reader, original=3, denoised=denoised)
     result = json.loads(invoked("stats", tmp_path, "--json", "--model", "m/1"))
     assert result["model"]["reader_study"] == verdict
     version = registry.client.get_model_version("m", "1")
@@ -111,6 +135,16 @@ def test_a_study_settles_the_gate_that_waits_for_it(
     assert kept["criteria"] == result["criteria"]
     record_study(registry, "m/1", result)  # again: nothing more
     assert len(registry.client.get_registered_model("m").aliases) == (verdict == "passed")
+
+
+def test_a_study_smaller_than_its_plan_writes_nothing(registry: Registry, tmp_path: Path) -> None:
+    read_by(tmp_path, "anna", original=3, denoised=3)
+    refused = RUNNER.invoke(app, ["review", "stats", str(tmp_path), "--model", "m/1"])
+    assert isinstance(refused.exception, NothingUsableError)
+    assert "no verdict" in str(refused.exception)
+    version = registry.client.get_model_version("m", "1")
+    assert "reader_study" not in version.tags
+    assert list(version.aliases) == []
 
 
 def test_a_stores_series_are_reviewed_too(tmp_path: Path) -> None:

@@ -406,6 +406,10 @@ def test_a_reading_is_blind_saved_at_once_and_taken_up(tab: Tab, collection: Col
     text = tab.ask("document.querySelector('#main').innerText").lower()
     assert "denoised" not in text
     assert "original" not in text
+    assert "this study can give no verdict" in tab.ask(
+        "document.querySelector('#study-note').innerText"
+    )
+    assert tab.ask("document.querySelector('a[download]')") is None  # others' marks, until the end
     asked = [url for url in tab.requests if "/api/planes/" in url][-4:]
     assert not any(items[0].case in url or "original" in url for url in asked)
     for side, value in (("left", 2), ("right", 5)):

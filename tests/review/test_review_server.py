@@ -38,6 +38,7 @@ from pipeline.review.decisions import (
     require_sendable,
     set_policy,
 )
+from pipeline.review.reader_study import CRITERIA
 from pipeline.review.static_export import write_disk
 from pipeline.review.worklist import Collection, collect
 
@@ -212,6 +213,18 @@ def test_accepting_and_rejecting_is_recorded_permanently(client: httpx.Client, r
     assert client.get("/api/worklist").json()["cases"][0]["decision"]["reader"] == "ben"
     assert client.post(f"/api/decision/{cid}", json={**sent, "reader": "../x"}).status_code == 422
     assert client.post(f"/api/decision/{cid}", content="verdict=accept").status_code == 415
+
+
+def test_marks_of_others_are_unseen_until_all_who_began_have_ended(client: httpx.Client) -> None:
+    for number, item in enumerate(client.get("/api/reading/anna").json()["items"], start=1):
+        left = dict.fromkeys(CRITERIA, 3)
+        score = {"item": item["item"], "left": left, "right": left, "preference": "neither"}
+        assert client.post("/api/reading/anna", json={**score, "right": {}}).status_code == 200
+        refused = client.get("/api/readings.csv")
+        assert refused.status_code == 422
+        assert f"anna has read {number - 1} of 2" in refused.json()["error"]
+        client.post("/api/reading/anna", json=score)
+    assert len(client.get("/api/readings.csv").text.splitlines()) == 1 + 2
 
 
 def test_a_changed_record_is_found(root: Path) -> None:

@@ -15,6 +15,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.core.errors import ConfigError, NothingUsableError
+from pipeline.review.agreement import moments, resampled_kappa
 from pipeline.review.reader_study import (
     CRITERIA,
     Reading,
@@ -27,7 +28,8 @@ from pipeline.review.reader_study import (
     scores,
     unblinded,
 )
-from pipeline.review.statistics import _moments, resampled_kappa, study_statistics, wilcoxon_p
+from pipeline.review.statistics import study_statistics, wilcoxon_p
+from pipeline.review.study_power import StudyPlan
 
 CASES = [f"case-{number:02d}" for number in range(20)]
 
@@ -114,7 +116,7 @@ def test_unblinding_puts_each_side_where_it_belongs(tmp_path: Path) -> None:
 
 
 def kappa(pairs: NDArray) -> float:
-    return float(resampled_kappa(np.array([_moments(np.array(pairs, float))]))[0])
+    return float(resampled_kappa(np.array([moments(np.array(pairs, float))]))[0])
 
 
 def test_weighted_kappa_is_cohens() -> None:
@@ -127,14 +129,44 @@ def test_weighted_kappa_is_cohens() -> None:
     assert kappa(drawn) == pytest.approx(truth)
 
 
+#: Of the size that the usual plan asks for.
+READERS = StudyPlan().readers
+ENOUGH = StudyPlan().cases_needed() or 0
+
+
 def test_the_same_scores_are_not_inferior_and_much_worse_ones_are() -> None:
-    equal = study_statistics(readings_of([0] * 12)).criteria["noise"]
-    assert (equal.difference, equal.interval, equal.non_inferior) == (0, (0, 0), True)
+    equal = study_statistics(readings_of([0] * ENOUGH, readers=READERS)).criteria["noise"]
+    low, high = equal.interval
+    assert (equal.difference, equal.non_inferior) == (0, True)
+    assert low < 0 < high
     assert equal.wilcoxon_p is None
-    worse = study_statistics(readings_of([-1] * 12)).criteria["noise"]
+    worse = study_statistics(readings_of([-1] * ENOUGH, readers=READERS)).criteria["noise"]
     assert (worse.difference, worse.non_inferior) == (-1, False)
-    # All twelve one way: p = 2 / 2^12.
-    assert worse.wilcoxon_p == pytest.approx(2 / 2**12)
+
+
+def test_one_reader_with_two_cases_and_equal_marks_shows_nothing() -> None:
+    found = study_statistics(readings_of([0, 0]))
+    assert "5 readers who each read the same" in found.no_verdict
+    assert "1 read the same 2" in found.no_verdict
+    for criterion in found.criteria.values():
+        assert criterion.non_inferior is None
+        assert criterion.interval == (None, None)
+
+
+@pytest.mark.parametrize(("readers", "cases"), [(READERS - 1, ENOUGH), (READERS, ENOUGH - 1)])
+def test_below_the_plan_there_is_an_interval_and_no_verdict(readers: int, cases: int) -> None:
+    found = study_statistics(readings_of([0] * cases, readers=readers))
+    assert found.no_verdict
+    assert found.criteria["noise"].interval[0] < 0
+    assert found.criteria["noise"].non_inferior is None
+
+
+def test_only_cases_that_all_readers_read_are_compared() -> None:
+    every = readings_of([0] * ENOUGH + [-4] * 3, readers=READERS)
+    read = [each for each in every if each.reader != "reader-0" or each.denoised["noise"] == 3]
+    found = study_statistics(read)
+    assert (found.common_cases, found.cases) == (ENOUGH, ENOUGH + 3)
+    assert found.criteria["noise"].difference == 0
 
 
 def test_wilcoxon_is_scipys() -> None:
@@ -147,21 +179,23 @@ def test_wilcoxon_is_scipys() -> None:
 
 
 def test_the_margin_decides() -> None:
-    found = readings_of([0, -1, 0, -1, 0, 0, -1, 0, 0, -1])
-    assert study_statistics(found, margin=1.0).criteria["noise"].non_inferior is True
-    assert study_statistics(found, margin=0.1).criteria["noise"].non_inferior is False
+    differences = [0, -1, 0, -1, 0, 0, -1, 0, 0, -1] * 10
+    found = readings_of(differences, readers=10)
+    for margin, verdict in ((1.0, True), (0.45, False)):
+        plan = StudyPlan(readers=10, margin=margin)
+        assert study_statistics(found, plan).criteria["noise"].non_inferior is verdict
 
 
-def test_readings_of_one_case_count_as_one() -> None:
-    """Five readers who agree do not make five times the cases: the interval stays."""
+def test_readers_who_agree_do_not_make_more_cases() -> None:
     differences = [0, 1, -1, 1, 0, 0, 1, -1, 0, 1]
-    one = study_statistics(readings_of(differences)).criteria["noise"].interval
-    five = study_statistics(readings_of(differences, readers=5)).criteria["noise"].interval
-    assert one == five
+    two = study_statistics(readings_of(differences, readers=2)).criteria["noise"]
+    five = study_statistics(readings_of(differences, readers=5)).criteria["noise"]
+    assert two.interval == five.interval
+    assert two.degrees_of_freedom is None  # by cases alone: no reader differs
 
 
 def test_one_case_gives_no_interval_and_no_verdict() -> None:
-    found = study_statistics(readings_of([0])).criteria["noise"]
+    found = study_statistics(readings_of([0], readers=3)).criteria["noise"]
     assert found.interval == (None, None)
     assert found.non_inferior is None
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The results of a reader study, and what one needs, for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console
 from pipeline.core.types import Json
+from pipeline.review.study_power import MOST_CASES, StudyPlan
+
+#: For which numbers of readers the plan's table has a row.
+READERS = range(2, 13)
 
 
 def study_table(result: Json) -> None:
@@ -22,11 +26,13 @@ def study_table(result: Json) -> None:
         "denoised",
         "difference, 95 % interval",
         "non-inferior",
+        "p",
         "Wilcoxon p",
         "kappa within readers",
         "kappa between readers",
     ):
         table.add_column(column, overflow="fold")
+    table.caption = result["no_verdict"] or "readers and cases random (Obuchowski-Rockette, Hillis)"
     for name, row in result["criteria"].items():
         verdict = {True: "yes", False: "not shown", None: NONE}[row["non_inferior"]]
         table.add_row(
@@ -35,6 +41,7 @@ def study_table(result: Json) -> None:
             number(row["denoised"], 2),
             f"{number(row['difference'], 2)} {_interval(row['interval'])}",
             verdict,
+            number(row["p"], 3),
             number(row["wilcoxon_p"], 3),
             _kappa(row["intra_reader_kappa"]),
             _kappa(row["inter_reader_kappa"]),
@@ -47,6 +54,24 @@ def study_table(result: Json) -> None:
         f"{_interval(liked['interval'])}",
         highlight=False,
     )
+
+
+def plan_table(plan: StudyPlan) -> None:
+    """How many cases each number of readers needs, and which is planned."""
+    table = Table(
+        title=f"Not inferior above -{plan.margin:g} in every criterion, power {plan.power:g}",
+        caption=f"denoised minus original varies by {plan.reader_sd:g} points between readers, "
+        f"{plan.case_sd:g} between cases, {plan.residual_sd:g} beyond (standard deviations)",
+    )
+    table.add_column("readers", justify="right")
+    table.add_column("cases that each reads", justify="right")
+    for readers in sorted({*READERS, plan.readers}):
+        cases = plan.cases_needed(readers)
+        planned = " (planned)" if readers == plan.readers else ""
+        table.add_row(
+            f"{readers}{planned}", f"more than {MOST_CASES}" if cases is None else str(cases)
+        )
+    out_console.print(table)
 
 
 def _kappa(found: Json | None) -> str:

@@ -16,7 +16,9 @@ export class Study {
     if (!reader())
       return this.#told("Write your name, top right, then open the reader study again.");
     try {
-      this.items = (await source.json(`reading/${reader()}`)).items;
+      const reading = await source.json(`reading/${reader()}`);
+      this.items = reading.items;
+      this.note = reading.note;
     } catch (error) {
       return this.#told(error.message);
     }
@@ -71,6 +73,7 @@ export class Study {
         { class: "told" },
         `One side is AI-derived. ${MEANS.map((meaning, k) => `${k + 1} ${meaning}`).join(", ")}.`,
       ),
+      this.note ? make("p", { class: "flags", id: "study-note" }, this.note) : "",
       ...this.criteria.map((name) => this.#likert(name)),
       this.#preference(),
       this.progress,
@@ -79,7 +82,7 @@ export class Study {
         { class: "buttons" },
         make("button", { type: "button", onclick: () => this.#go(-1) }, "Previous"),
         make("button", { type: "button", onclick: () => this.#go(1) }, "Next"),
-        may("admin")
+        may("admin") && done === this.items.length
           ? make("a", { href: "/api/readings.csv", download: "readings.csv" }, "CSV of all readings")
           : "",
       ),

@@ -1,0 +1,119 @@
+"""Two modalities compared over readers and cases that both stand for others: Obuchowski-Rockette.
+
+Obuchowski & Rockette, Commun Stat Simul 24 (1995) 285, for the model; Hillis, Stat Med 26 (2007)
+596, for the degrees of freedom. Here a reader's figure of merit is the mean score of a modality's
+images, whose covariances over cases are the sample's own (for a mean, so is the jackknife).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+#: Of the intervals, two-sided: non-inferiority is then tested at 2.5 %.
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class ErrorCovariances:
+    """What the drawing of the cases does to the readers' figures of merit.
+
+    variance: of one figure. cov1: one reader, two modalities. cov2: two readers, one modality.
+    cov3: two readers, two modalities. The names are those of Obuchowski and Rockette.
+    """
+
+    variance: float
+    cov1: float
+    cov2: float
+    cov3: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second modality minus the first.
+
+    degrees_of_freedom: Hillis'. p: two-sided, of no difference; None where nothing varies.
+    reader_variance: MS(T*R), the mean square of modality by reader.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    standard_error: float
+    degrees_of_freedom: float
+    p: float | None
+    reader_variance: float
+
+
+def score_covariances(scores: NDArray[np.float64]) -> ErrorCovariances:
+    """Covariances of the mean scores, of [2, readers, cases] with 2 readers and 2 cases or more."""
+    _, readers, cases = scores.shape
+    found = np.cov(scores.reshape(2 * readers, cases)).reshape(2, readers, 2, readers) / cases
+    same, other = (found[0, :, 0] + found[1, :, 1]) / 2, (found[0, :, 1] + found[1, :, 0]) / 2
+    apart = ~np.eye(readers, dtype=bool)
+    return ErrorCovariances(
+        variance=float(np.diag(same).mean()),
+        cov1=float(np.diag(other).mean()),
+        cov2=float(same[apart].mean()),
+        cov3=float(other[apart].mean()),
+    )
+
+
+def compare(
+    merits: NDArray[np.float64], errors: ErrorCovariances, *, narrowest: float = 0.0
+) -> Comparison:
+    """Compare modalities, readers and cases random, of [2, readers] figures of merit.
+
+    narrowest: the interval reaches at least so far from the difference. Raises ValueError for
+    fewer than 2 readers.
+    """
+    readers = merits.shape[1]
+    if readers < 2:
+        raise ValueError("readers are random: 2 or more are needed")
+    differences = merits[1] - merits[0]
+    difference = float(differences.mean())
+    by_reader = float(differences.var(ddof=1) / 2)
+    by_case = readers * max(errors.cov2 - errors.cov3, 0.0)
+    error = float(np.sqrt(2 / readers * (by_reader + by_case)))
+    freedom = hillis_degrees_of_freedom(by_reader, by_case, readers)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    half = max(half, narrowest)
+    return Comparison(
+        difference=difference,
+        interval=(difference - half, difference + half),
+        standard_error=error,
+        degrees_of_freedom=freedom,
+        p=float(2 * stats.t.sf(abs(difference) / error, freedom)) if error > 0 else None,
+        reader_variance=by_reader,
+    )
+
+
+def hillis_degrees_of_freedom(by_reader: float, by_case: float, readers: int) -> float:
+    """Of the mean square of two modalities: readers - 1 where cases add nothing, more where they
+    do, infinite where only they do. by_reader: MS(T*R). by_case: readers * (cov2 - cov3)."""
+    if by_reader <= 0:
+        return float("inf") if by_case > 0 else float(readers - 1)
+    return (by_reader + by_case) ** 2 / by_reader**2 * (readers - 1)
+
+
+def unseen_share(cases: int) -> float:
+    """The share of cases that may be of a kind that none of `cases` was: the upper end of Clopper
+    and Pearson's interval (1934). No interval over cases can be narrower than that many points:
+    that all scores were equal does not show that all others would be."""
+    return float(1 - ((1 - LEVEL) / 2) ** (1 / cases))
+
+
+def compare_scores(scores: NDArray[np.float64]) -> Comparison:
+    """Compare mean scores, of [2, readers, cases]; the interval cannot collapse.
+
+    Raises ValueError for fewer than 2 readers or 2 cases.
+    """
+    if scores.shape[2] < 2:
+        raise ValueError("cases are random: 2 or more are needed")
+    return compare(
+        scores.mean(axis=2),
+        score_covariances(scores),
+        narrowest=unseen_share(scores.shape[2]),
+    )
