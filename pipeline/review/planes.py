@@ -20,6 +20,7 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.volume import Volume
 from pipeline.dicom.read.pixels import coding_of, read_slice
 from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.slice_requirements import optional_number
 from pipeline.dicom.read.volume import READER_THREADS, geometry_volume
 from pipeline.review.planes_geometry import ROWS, SLICES, Geometry
 
@@ -49,13 +50,21 @@ class Planes:
     """The planes of a series.
 
     read: reads one slice. hu_step: HU = value x hu_step, except PADDING. labels: a label map, cut
-    by the nearest voxel in place of interpolation.
+    by the nearest voxel in place of interpolation. instance_numbers: Instance Number of each slice,
+    None where it has none; empty where the series has no such numbers at all.
     """
 
     def __init__(
-        self, geometry: Geometry, read: ReadSlice, *, hu_step: float, labels: bool = False
+        self,
+        geometry: Geometry,
+        read: ReadSlice,
+        *,
+        hu_step: float,
+        labels: bool = False,
+        instance_numbers: tuple[int | None, ...] = (),
     ) -> None:
         self.geometry = geometry
+        self.instance_numbers = instance_numbers
         self.hu_step = hu_step
         self.labels = labels
         self._read = read
@@ -198,7 +207,13 @@ def planes_of_series(series: Series) -> Planes:
         pixels = read_slice(series.instances[number])
         return to_numbers(pixels.image_hu, pixels.valid, hu_step)
 
-    return Planes(Geometry.of(geometry_volume(series)), read, hu_step=hu_step)
+    numbers = (optional_number(each.header, "InstanceNumber") for each in series.instances)
+    return Planes(
+        Geometry.of(geometry_volume(series)),
+        read,
+        hu_step=hu_step,
+        instance_numbers=tuple(None if number is None else int(number) for number in numbers),
+    )
 
 
 def planes_of_volume(volume: Volume, *, labels: bool = False) -> Planes:

@@ -25,6 +25,9 @@ from pipeline.dicom.read.series import Series, find_series
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
 SIMULATED = "SIMULATED "
+STUDY_DESCRIPTION = "StudyDescription"
+#: Of a series, for readers: free text too, which goes into no file, log or other folder.
+SHOWN_KEYWORDS = (STUDY_DESCRIPTION, *DESCRIPTIVE_KEYWORDS, "CTDIvol")
 #: Missing slices are a warning here: a reader must see what there is.
 LENIENT = IngestOptions(gaps="slices", rescale_type="hu")
 
@@ -121,8 +124,8 @@ class DerivedBy:
 
 
 def facts_of(header: Dataset) -> dict[str, str]:
-    """The DESCRIPTIVE attributes that a header has, by name: none identifies a patient."""
-    found = {name: header.get(name) for name in DESCRIPTIVE_KEYWORDS}
+    """The attributes to show that a header has, by name."""
+    found = {name: header.get(name) for name in SHOWN_KEYWORDS}
     return {
         name: str(value) if isinstance(value, str | int | float) else "\\".join(map(str, value))
         for name, value in found.items()

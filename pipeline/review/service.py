@@ -92,6 +92,8 @@ class Review:
         measured = self._changes[case.cid].flags if case.cid in self._changes else []
         return {
             "case": case.cid,
+            "name": folder or case.cid,
+            "source": case.source,
             "patient": case.patient,
             "model": case.model.to_dict(),
             "flags": [*case.flags, *measured],
@@ -113,9 +115,17 @@ class Review:
         }
 
     def geometry(self, sid: str) -> Json:
-        """Where a series' planes lie; raises KeyError for an unknown name."""
+        """Where a series' planes lie; raises KeyError for an unknown name.
+
+        Without Instance Numbers in a reader study: they may differ between the sides.
+        """
         planes = self.shown(sid).planes
-        return {"hu_step": planes.hu_step, **planes.geometry.to_dict()}
+        numbers = [] if sid in self._blinded else planes.instance_numbers
+        return {
+            "hu_step": planes.hu_step,
+            "instance_numbers": numbers,
+            **planes.geometry.to_dict(),
+        }
 
     def chunk(self, sid: str, direction: str, number: int) -> tuple[bytes, str]:
         """Consecutive planes as little-endian int16, and as JSON why some cannot be shown.

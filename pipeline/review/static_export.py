@@ -19,6 +19,7 @@ from pipeline.review.assets import load_assets
 from pipeline.review.decisions import audit_of
 from pipeline.review.planes import CHUNK
 from pipeline.review.planes_geometry import DIRECTIONS
+from pipeline.review.series_index import STUDY_DESCRIPTION
 from pipeline.review.service import Review
 from pipeline.review.worklist import Collection
 
@@ -63,10 +64,14 @@ def _series_of(collection: Collection) -> list[str]:
 
 
 def _index(review: Review) -> Json:
+    worklist = review.worklist()
+    for case in worklist["cases"]:
+        for series in case["series"].values():
+            series["facts"].pop(STUDY_DESCRIPTION, None)  # free text stays here
     changes = {cid: review.measured(cid).to_dict() for cid in review.collection.cases}
     return {
         "changes": changes,
-        "worklist": review.worklist(),
+        "worklist": worklist,
         "geometry": {sid: review.geometry(sid) for sid in _series_of(review.collection)},
     }
 

@@ -66,14 +66,16 @@ class Shown:
 class Case:
     """Series that are looked at together.
 
-    cid: its name. patient: a pseudonym. shown: by role, such as ORIGINAL. model: what made the
-    derived series. folder: of the series that is accepted or rejected; None for an original.
-    flags: warnings for the reader.
+    cid: by which the page asks for it. patient: a pseudonym. source: the source series' key, as
+    reports and stores have it; "" where it is not known. shown: by role, such as ORIGINAL.
+    model: what made the derived series. folder: of the series that is accepted or rejected; None
+    for an original. flags: warnings for the reader.
     """
 
     cid: str
     patient: str
     shown: dict[str, Shown]
+    source: str = ""
     model: DerivedBy = field(default_factory=DerivedBy)
     folder: Path | None = None
     flags: tuple[str, ...] = ()
@@ -180,6 +182,7 @@ class _CaseBuilder:
             cid=name,
             patient=patient_key(series, self.key),
             shown=_in_order(shown),
+            source=series_key(source.series, self.key) if source else str(row.get("series", "")),
             model=DerivedBy.of(found.header),
             folder=None if is_original else folder,
             flags=(

@@ -26,6 +26,7 @@ from pipeline.review.worklist import Collection, collect
 SLICES, ROWS, COLUMNS = 24, 96, 80
 ROW_MM, COLUMN_MM, STEP_MM = 0.8, 0.7, 2.5
 PADDING_STORED = -2000
+STUDY, CTDI_VOL_MGY = "Thorax routine, ward 7", 5.25
 #: What the model adds: the difference between both series is known everywhere.
 SHIFT_HU = 7
 #: A block of one value, where a window's grey level can be read off the screen.
@@ -70,6 +71,9 @@ def write_original(
             SeriesInstanceUID=f"{ROOT_UID}.{number}.2",
             FrameOfReferenceUID=f"{ROOT_UID}.{number}.4",
             PatientID=f"SECRET-{number}",
+            StudyDescription=STUDY,
+            CTDIvol=CTDI_VOL_MGY,
+            InstanceNumber=len(places_mm) - index,  # from the head down, as scanners count
             PixelSpacing=[str(ROW_MM), str(COLUMN_MM)],
             ImagePositionPatient=["-28", f"{-38 + shear_mm * index:.3f}", f"{place_mm:.3f}"],
             **extra,

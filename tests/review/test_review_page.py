@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, missing
 from helpers.browser import VIEWER, Tab, chromium, opened
-from helpers.dicom import only_series
+from helpers.dicom import KEY, only_series
 from helpers.review import (
     BLOCK_HU,
     COLUMN_MM,
+    CTDI_VOL_MGY,
     ROW_MM,
     SHIFT_HU,
     SLICES,
+    STUDY,
     TOKEN,
     body_hu,
     case_of,
@@ -28,7 +30,7 @@ from helpers.review import (
     write_uncertainty,
 )
 
-from pipeline.dicom.read.volume import read_volume
+from pipeline.dicom.read.volume import read_volume, series_key
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, plan, unblinded
 from pipeline.review.static_export import write_disk
@@ -38,6 +40,7 @@ from pipeline.store.store import LPS_TO_RAS
 AXE = ROOT / "pipeline" / "review" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 PLAIN, PADDED, TILTED, DAMAGED, UNCERTAIN = 1, 2, 3, 4, 5
 SHEAR_MM = 1.2
+DIRECTION = {"a": "axial", "c": "coronal", "s": "sagittal"}
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +105,64 @@ def position(row: float, column: float, index: float) -> list[float]:
 
 def test_both_panels_open_in_the_middle_and_scroll_together(plain: Tab) -> None:
     assert plain.indices == [SLICES // 2] * 2
-    for key, index in (("ArrowDown", 13), ("ArrowUp", 12), ("PageUp", 2), ("PageDown", 12)):
+    for key, index in (("ArrowDown", 11), ("ArrowUp", 12), ("PageUp", 22), ("PageDown", 12)):
         plain.key(key)
         plain.shown(index)
     plain.key("Home")
-    plain.shown(0)
-    plain.key("End")
     plain.shown(SLICES - 1)
+    plain.key("End")
+    plain.shown(0)
     plain.page.mouse.move(300, 400)
     plain.page.mouse.wheel(0, -100)
-    plain.shown(SLICES - 2)
+    plain.shown(1)
+
+
+def test_down_is_caudal_to_the_back_and_to_the_left_or_turned(plain: Tab) -> None:
+    """LPS: z grows to the head, y to the back, x to the patient's left."""
+    place = f"{VIEWER}.state.position"
+    plain.page.mouse.move(300, 400)
+    for usual in (True, False):
+        if not usual:
+            plain.key("?")
+            plain.page.select_option("#wheel", "turned")
+            plain.page.click("#help .close")
+        for key, axis, down in (("a", 2, -1), ("c", 1, 1), ("s", 0, 1)):
+            plain.key(key)
+            plain.until(f"{VIEWER}.panels[0].plane?.stack.name === {DIRECTION[key]!r}")
+            before = plain.ask(place)[axis]
+            plain.page.mouse.wheel(0, 100)
+            plain.until(f"{place}[{axis}] !== {before}")
+            moved = plain.ask(place)[axis] - before
+            assert (moved * down > 0) == usual
+    assert plain.ask("localStorage.getItem('ldct-wheel')") == "turned"
+    plain.key("?")
+    plain.page.select_option("#wheel", "usual")
+    plain.page.click("#help .close")
+
+
+def test_a_slice_has_the_number_and_the_place_that_other_viewers_show(plain: Tab) -> None:
+    where = f"{VIEWER}.panels[1].element.querySelector('.where').textContent"
+    for index in (0, 12):
+        plain.ask(f"{VIEWER}.goTo({index})")
+        shown = f"axial {index + 1} / {SLICES} · image {SLICES - index} · {index * 2.5:.1f} mm"
+        plain.until(where, shown)
+    plain.key("c")
+    plain.until(f"{VIEWER}.panels[0].plane?.stack.name", "coronal")
+    assert "image" not in plain.ask(where)
+
+
+def test_a_case_is_named_as_in_the_report_and_the_folder(
+    plain: Tab, collection: Collection
+) -> None:
+    text = plain.ask("document.querySelector('#panel-side').innerText")
+    cid = case_of(collection, collection.root / "derived-1")
+    source = series_key(only_series(collection.root / "sources" / "1"), KEY)
+    assert f"Case derived-1, patient {collection.cases[cid].patient}" in text
+    assert f"{STUDY} · kernel " in text
+    assert f"CTDIvol {CTDI_VOL_MGY} mGy · source series {source}" in text
+    plain.go("worklist")
+    links = plain.ask("[...document.querySelectorAll('tbody a')].map((a) => a.textContent)")
+    assert sorted(links) == [f"derived-{number}" for number in range(1, 6)]
 
 
 def test_presets_change_pixels_as_computed(plain: Tab) -> None:
@@ -456,7 +507,7 @@ def test_touch_scrolls_and_two_fingers_enlarge(
     send("touchStart", (300, 400))
     send("touchMove", (300, 430))
     send("touchEnd")
-    tab.shown(SLICES // 2 + 5)
+    tab.shown(SLICES // 2 - 5)
     before = tab.ask(f"{VIEWER}.state.camera.zoom")
     send("touchStart", (250, 400), (350, 400))
     send("touchMove", (240, 400), (360, 400))

@@ -14,9 +14,11 @@ import pytest
 from helpers.dicom import KEY
 from helpers.review import (
     COLUMNS,
+    CTDI_VOL_MGY,
     ROWS,
     SHIFT_HU,
     SLICES,
+    STUDY,
     TOKEN,
     body_hu,
     case_of,
@@ -39,6 +41,7 @@ from pipeline.review.decisions import (
     set_policy,
 )
 from pipeline.review.reader_study import CRITERIA
+from pipeline.review.service import Review
 from pipeline.review.static_export import write_disk
 from pipeline.review.worklist import Collection, collect
 
@@ -176,6 +179,9 @@ def test_planes_are_served_in_exact_hu(client: httpx.Client) -> None:
         assert json.loads(answer.headers["x-faults"]) == {}
         assert np.array_equal(numbers[2], body_hu(10) + shift)
     geometry = client.get(f"/api/geometry/{sid}").json()
+    assert geometry["instance_numbers"] == list(range(SLICES, 0, -1))
+    blinded = client.get("/api/reading/anna").json()["items"][0]["left"]
+    assert client.get(f"/api/geometry/{blinded}").json()["instance_numbers"] == []
     assert geometry["planes"]["slices"]["count"] == SLICES
     assert client.get(f"/api/planes/{sid}/slices/99").status_code == 404
 
@@ -324,7 +330,12 @@ def test_a_disk_holds_page_and_data_and_asks_for_nothing(
     cid = case_of(collection, collection.root / "derived-1")
     scripts = list((out / "data" / f"{cid}.original").glob("*.js"))
     assert len(scripts) == SLICES // 8 + ROWS // 8 + COLUMNS // 8
+    worklist = json.dumps(Review(collection).worklist())
+    assert STUDY in worklist
+    assert str(CTDI_VOL_MGY) in worklist
     held = "".join(path.read_text() for path in out.rglob("*") if path.is_file())
+    assert STUDY not in held  # free text
+    assert str(CTDI_VOL_MGY) in held
     assert "SECRET" not in held
     assert "http:" not in held
     assert "https:" not in held

@@ -1,5 +1,7 @@
 // Mouse, touch, wheel and keys on the panels.
 
+import { downwards } from "./wheel.js";
+
 const RADIUS_MM = 10;
 const PAGE = 10;
 const DIRECTIONS = { a: "axial", c: "coronal", s: "sagittal" };
@@ -80,7 +82,7 @@ export class Controls {
     const here = panel.positionAt(event.clientX, event.clientY);
     const { viewer } = this;
     if (tool === "window") viewer.setWindow(window.centre + dy, window.width + 2 * dx);
-    if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6));
+    if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6) * downwards(viewer.stack));
     if (tool === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
     if (tool === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
     if (tool === "region") viewer.setRegion(position, Math.max(1, distance(position, here)));
@@ -117,7 +119,9 @@ export class Controls {
     this.#wheel += event.deltaMode === 1 ? event.deltaY * 33 : event.deltaY;
     const steps = Math.trunc(this.#wheel / 50);
     this.#wheel -= steps * 50;
-    if (steps) this.viewer.scroll(Math.abs(steps) <= 2 ? Math.sign(steps) : steps);
+    if (!steps) return;
+    const planes = Math.abs(steps) <= 2 ? Math.sign(steps) : steps;
+    this.viewer.scroll(planes * downwards(this.viewer.stack));
   }
 
   #key(event) {
@@ -148,7 +152,7 @@ export class Controls {
       Home: -Infinity,
       End: Infinity,
     }[event.key];
-    if (steps) return () => viewer.goTo(viewer.index + steps);
+    if (steps) return () => viewer.goTo(viewer.index + steps * downwards(viewer.stack));
     return {
       " ": actions.flip,
       o: actions.original,

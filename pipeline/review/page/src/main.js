@@ -7,6 +7,7 @@ import { $, keepReader, make, reader, showMessage } from "./dom.js";
 import { seriesOf, startImages } from "./images.js";
 import { caseSide } from "./side.js";
 import { Study } from "./study.js";
+import { startWheelSetting } from "./wheel.js";
 import { Worklist, worstSlices } from "./worklist.js";
 
 const worklist = new Worklist();
@@ -25,6 +26,7 @@ async function start() {
   document
     .querySelectorAll("dialog .close")
     .forEach((button) => button.addEventListener("click", () => button.closest("dialog").close()));
+  startWheelSetting();
   addEventListener("hashchange", route);
   await route();
 }

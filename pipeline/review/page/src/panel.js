@@ -217,7 +217,7 @@ export class Panel {
         ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}`
         : "";
     const text = (name, value) => setText(this.element.querySelector(`.${name}`), value);
-    text("where", `${stack.name} ${index + 1} / ${stack.count}${thick} · ${place} mm`);
+    text("where", `${stack.name} ${index + 1} / ${stack.count}${thick}${this.#image()} · ${place} mm`);
     text(
       "level",
       this.role === "difference"
@@ -234,6 +234,13 @@ export class Panel {
     this.element.dataset.index = index;
     // The scale bar stays as it is; marks move with a tilted series' slices.
     if (this.state.region || this.state.distance) this.drawMarks();
+  }
+
+  // The number that other viewers and reports call the image by.
+  #image() {
+    const { direction, index } = this.plane;
+    const number = direction === "slices" ? this.opened.instance_numbers[index] : null;
+    return number === null || number === undefined ? "" : ` · image ${number}`;
   }
 
   // The region, the distance and a scale bar.

@@ -8,6 +8,8 @@ import { DECIDED, decisionText, worstSlices } from "./worklist.js";
 
 const SHOWN = 8;
 const NAMES = {
+  StudyDescription: "study",
+  CTDIvol: "CTDIvol mGy",
   ImageType: "image type",
   ConvolutionKernel: "kernel",
   KVP: "kVp",
@@ -27,7 +29,8 @@ const NAMES = {
 export function caseSide(host, each, { worklist, viewer, geometry, next }) {
   const worst = make("div", { class: "worst" });
   host.replaceChildren(
-    make("h3", {}, `Case ${each.case}, patient ${each.patient}`),
+    make("h3", {}, `Case ${each.name}, patient ${each.patient}`),
+    make("p", { id: "essentials" }, essentials(each)),
     each.flags.length
       ? make("ul", { class: "flags" }, ...each.flags.map((flag) => make("li", {}, flag)))
       : "",
@@ -41,6 +44,21 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
       .map(([role, series]) => seriesFacts(role, series, geometry(series.sid))),
   );
   fillWorst(worst, each, worklist, viewer);
+}
+
+// What a reader looks for first: of the original, or of what there is.
+function essentials({ source: from, series }) {
+  const { StudyDescription, ConvolutionKernel, SliceThickness, CTDIvol } =
+    Object.values(series)[0].facts;
+  return [
+    StudyDescription,
+    ConvolutionKernel && `kernel ${ConvolutionKernel}`,
+    SliceThickness && `${Number(SliceThickness)} mm`,
+    CTDIvol && `CTDIvol ${Number(Number(CTDIvol).toFixed(2))} mGy`,
+    from && `source series ${from}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 async function fillWorst(host, each, worklist, viewer) {

@@ -28,7 +28,7 @@ export class Worklist {
     const rank = (each) => (each.decision ? 1000 : 0) - each.flags.length;
     return this.cases
       .filter((each) =>
-        JSON.stringify([each.case, each.patient, each.model, each.flags])
+        JSON.stringify([each.name, each.source, each.case, each.patient, each.model, each.flags])
           .toLowerCase()
           .includes(text),
       )
@@ -115,7 +115,7 @@ export class Worklist {
     return make(
       "tr",
       {},
-      make("td", {}, make("a", { href: `#case/${each.case}` }, each.case)),
+      make("td", {}, make("a", { href: `#case/${each.case}` }, each.name)),
       make("td", {}, each.patient),
       make("td", { class: "n" }, String(each.slices)),
       make(
