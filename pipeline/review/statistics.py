@@ -181,21 +181,34 @@ def _criterion(
 ) -> CriterionStatistics:
     """margin: of non-inferiority; None where there is no verdict."""
     first = [reading for reading in readings if not reading.repeat]
-    low, high = compared.interval if compared else (None, None)
+    low, high, difference, error, freedom, p = _numbers(compared)
     return CriterionStatistics(
         original=round(float(np.mean([reading.original[name] for reading in first])), 3),
         denoised=round(float(np.mean([reading.denoised[name] for reading in first])), 3),
-        difference=_rounded(compared and compared.difference),
+        difference=_rounded(difference),
         interval=(_rounded(low), _rounded(high)),
-        standard_error=_rounded(compared and compared.standard_error),
-        degrees_of_freedom=_finite(compared and compared.degrees_of_freedom),
-        p=compared.p if compared else None,
+        standard_error=_rounded(error),
+        degrees_of_freedom=_finite(freedom),
+        p=p,
         non_inferior=None if low is None or margin is None else low > -margin,
         wilcoxon_p=wilcoxon_p(
             _by_case(first, lambda reading: reading.denoised[name] - reading.original[name])
         ),
         intra_reader_kappa=kappa_of(repeats(readings, name), seed),
         inter_reader_kappa=kappa_of(pairs_of_readers(first, name), seed),
+    )
+
+
+def _numbers(compared: Comparison | None) -> tuple[float | None, ...]:
+    """Interval, difference, standard error, degrees of freedom and p of a comparison."""
+    if compared is None:
+        return (None,) * 6
+    return (
+        *compared.interval,
+        compared.difference,
+        compared.standard_error,
+        compared.degrees_of_freedom,
+        compared.p,
     )
 
 
