@@ -51,6 +51,8 @@ def make_app(collection: Collection, *, access: Access, assets: Path | None = No
         _route("/api/opened/{cid}", api.opened, Role.READER, method="POST"),
         _route("/api/reading/{reader}", api.reading, Role.READER),
         _route("/api/reading/{reader}", api.score, Role.READER, method="POST"),
+        _route("/api/marks/{cid}", api.marks, Role.READER),
+        _route("/api/marks/{cid}", api.save_marks, Role.READER, method="POST"),
         _route("/api/decision/{cid}", api.decide, Role.RELEASER, method="POST"),
         _route("/api/readings.csv", api.csv, Role.ADMIN),
     ]
@@ -181,6 +183,16 @@ class _Api:
         body = _named(request, await _body(request))
         cid, login = request.path_params["cid"], who(request).login
         return JSONResponse(await run_in_threadpool(self.review.decide, cid, body, login))
+
+    def marks(self, request: Request) -> Response:
+        """The measurements on a case that were saved last."""
+        return JSONResponse(self.review.marks(request.path_params["cid"]))
+
+    async def save_marks(self, request: Request) -> Response:
+        """Save measurements on a case as a DICOM SR."""
+        body = _named(request, await _body(request))
+        cid, login = request.path_params["cid"], who(request).login
+        return JSONResponse(await run_in_threadpool(self.review.save_marks, cid, body, login))
 
     async def opened(self, request: Request) -> Response:
         """Record that a reader opened a case."""

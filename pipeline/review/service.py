@@ -13,7 +13,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
-from pipeline.review import reader_study
+from pipeline.review import measurements, reader_study
 from pipeline.review.access.roles import Identity
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
@@ -185,6 +185,27 @@ class Review:
             {"act": "opened", "case": self.collection.cases[cid].cid, "reader": reader}
         )
 
+    def marks(self, cid: str) -> Json:
+        """The marks of the case that were saved last, in LPS mm."""
+        found = measurements.saved(self.root, self.collection.cases[cid])
+        return {"marks": [json.loads(mark.model_dump_json()) for mark in found]}
+
+    def save_marks(self, cid: str, body: Json, login: str) -> Json:
+        """Save marks as a DICOM SR; returns the name of its file. Raises ConfigError for marks
+        that lie on no slice."""
+        case = self.collection.cases[cid]
+        path = measurements.save(self.root, case, body)
+        audit_of(self.root).append(
+            {
+                "act": "measured",
+                "case": cid,
+                "file": path.relative_to(self.root).as_posix(),
+                "reader": body["reader"],
+                "login": login,
+            }
+        )
+        return {"file": path.relative_to(self.root).as_posix()}
+
     def decide(self, cid: str, body: Json, login: str) -> Json:
         """Record a Decision; returns the case as the worklist has it.
 
@@ -231,10 +252,8 @@ class Review:
         needed = plan.cases_needed()
         if needed is not None and cases >= needed:
             return ""
-        return (
-            f"{cases} cases are here; {plan.readers} readers need {needed}: "
-            "this study can give no verdict"
-        )
+        here = "1 case is here" if cases == 1 else f"{cases} cases are here"
+        return f"{here}; {plan.readers} readers need {needed}: this study can give no verdict"
 
     def _sides(self, item: reader_study.Item) -> dict[str, str]:
         """Random names for both sides, which only this server can resolve."""

@@ -46,13 +46,15 @@ FULL_DOSE, LABELS, UNCERTAINTY = "full_dose", "labels", "uncertainty"
 class Shown:
     """A series as the page shows it.
 
-    facts: attributes without identity, by name. label_names: of a label map, by value.
+    facts: attributes without identity, by name. label_names: of a label map, by value. series:
+    where it is one of DICOM files.
     """
 
     planes: Planes
     facts: Mapping[str, object]
     warnings: tuple[str, ...] = ()
     label_names: Mapping[int, str] | None = None
+    series: Series | None = None
 
     def to_dict(self, sid: str) -> Json:
         """As the page reads it. sid: the name by which the page asks for its planes."""
@@ -216,7 +218,10 @@ class _CaseBuilder:
         name = series_key(found.series, self.key)
         if name not in self.opened:
             self.opened[name] = Shown(
-                planes_of_series(found.series), facts_of(found.header), found.series.warnings
+                planes_of_series(found.series),
+                facts_of(found.header),
+                found.series.warnings,
+                series=found.series,
             )
         return self.opened[name]
 

@@ -23,6 +23,11 @@ ARGUMENTS = (
 )
 PATIENCE_S = 20
 VIEWER = "globalThis.ldctView.viewer"
+#: The length of the last mark, in mm.
+LAST_MM = (
+    "(([a, b]) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]))"
+    f"({VIEWER}.state.marks.last.points)"
+)
 
 
 # Not for a whole session: while Playwright runs, no other test's event loop can.

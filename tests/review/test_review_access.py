@@ -139,6 +139,7 @@ def test_a_role_may_do_what_it_may_do_and_nothing_else(
         ("GET", f"/api/geometry/{sid}"): looks,
         ("GET", f"/api/planes/{sid}/slices/0"): looks,
         ("POST", f"/api/opened/{cid}"): looks,
+        ("GET", f"/api/marks/{cid}"): looks,
         ("GET", f"/api/reading/{name}"): reads,
         ("POST", f"/api/decision/{cid}"): decides,
         ("GET", "/api/readings.csv"): exports,

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, missing
-from helpers.browser import VIEWER, Tab, chromium, opened
+from helpers.browser import LAST_MM, VIEWER, Tab, chromium, opened
 from helpers.dicom import KEY, only_series
 from helpers.review import (
     BLOCK_HU,
@@ -241,10 +241,10 @@ def test_region_figures_equal_numpys(plain: Tab) -> None:
         )"""
     )
     for role, shift in (("original", 0), ("denoised", SHIFT_HU)):
-        assert figures[role] == pytest.approx(
-            [values.mean() + shift, values.std(), len(values)], rel=1e-9
-        )
-    assert figures["difference"] == pytest.approx([SHIFT_HU, 0, len(values)])
+        expected = [values.mean(), values.std(), values.min(), values.max(), len(values)]
+        moved = np.array(expected) + np.array([shift, 0, shift, shift, 0])
+        assert figures[role] == pytest.approx(list(moved), rel=1e-9)
+    assert figures["difference"] == pytest.approx([SHIFT_HU, 0, SHIFT_HU, SHIFT_HU, len(values)])
 
 
 def test_hu_under_the_cursor_and_a_distance(plain: Tab) -> None:
@@ -263,7 +263,7 @@ def test_hu_under_the_cursor_and_a_distance(plain: Tab) -> None:
     plain.page.mouse.down()
     plain.page.mouse.move(x + 60, y + 45)
     plain.page.mouse.up()
-    measured = plain.ask(f"{VIEWER}.state.distance.mm")
+    measured = plain.ask(LAST_MM)
     scale = plain.ask(
         f"{at}.cssOf({position(33, 26, 12)})[0] - {at}.cssOf({position(33, 25, 12)})[0]"
     )

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from helpers.browser import ARGUMENTS, VIEWER, Tab, chromium, opened
+from helpers.browser import ARGUMENTS, LAST_MM, VIEWER, Tab, chromium, opened
 from helpers.derived import write_derived
 from helpers.dicom import OPERATION, only_series
 from helpers.review import (
@@ -230,12 +230,14 @@ def test_marks_lie_where_they_were_drawn(screen: Screen) -> None:
 
     tab.page.click("#tools [data-value=distance]")
     drag(tab, begin, begin + across)
-    assert drawn("line.mark") == pytest.approx([*begin, *across], abs=1.5 / screen.ratio)
+    assert drawn("[data-kind=distance]") == pytest.approx([*begin, *across], abs=1.5 / screen.ratio)
     css_per_mm = min(box["width"] / (COLUMNS * COLUMN_MM), box["height"] / (ROWS * ROW_MM))
-    assert tab.ask(f"{VIEWER}.state.distance.mm") == pytest.approx(75 / css_per_mm, rel=0.01)
+    assert tab.ask(LAST_MM) == pytest.approx(75 / css_per_mm, rel=0.01)
     tab.page.click("#tools [data-value=region]")
     drag(tab, begin, begin + across)
-    assert drawn("circle") == pytest.approx([*(begin - 75), 150, 150], abs=2.5 / screen.ratio)
+    assert drawn("[data-kind=region]") == pytest.approx(
+        [*(begin - 75), 150, 150], abs=2.5 / screen.ratio
+    )
     tab.key("Escape")
 
 

@@ -4,18 +4,22 @@ import { Controls, TOOLS } from "./controls.js";
 import { source } from "./data.js";
 import { $, colourScale, make, setText, showMessage, showTemplate } from "./dom.js";
 import { LAID_OVER } from "./overlay.js";
-import { TITLES } from "./panel.js";
+import { named } from "./panel.js";
+import { Measurements } from "./measurements.js";
 import { DIFFERENCE_LIMIT_HU, differenceColour } from "./planes.js";
 import { editPresets, presets } from "./presets.js";
 import { Viewer } from "./viewer.js";
+import { downwards } from "./wheel.js";
 
 const SLAB_MM = 10;
+const CINE_MS = 100; // from plane to plane
 const USUAL_WINDOW = { HEAD: 5, BRAIN: 5, CHEST: 2, LUNG: 1 };
 
 export class CaseView {
-  // series: by role; side: fills what stands below the figures; go: to the next case.
-  constructor(series, { side, go, changes, roles, blinded = false }) {
-    Object.assign(this, { series, side, go, changes, blinded });
+  // series: by role; side: fills what stands below the figures; go: to the next case; cid: of the
+  // case that measurements are saved with, if they can be.
+  constructor(series, { side, go, changes, roles, cid, blinded = false }) {
+    Object.assign(this, { series, side, go, changes, cid, blinded });
     this.both = Boolean(series.original && series.denoised);
     this.firstRoles = roles ?? (this.both ? ["original", "denoised"] : [Object.keys(series)[0]]);
   }
@@ -30,15 +34,18 @@ export class CaseView {
     this.#scale();
     await this.viewer.open();
     this.#layout();
+    this.measurements = new Measurements(this.viewer, this.cid);
     this.controls = new Controls(this.viewer, this.#actions());
     this.#pressed("#tools", "window");
     this.#directions();
     this.#preset(this.#usual());
     this.side($("#panel-side"));
+    await this.measurements.load();
     $("#main").focus();
   }
 
   close() {
+    clearInterval(this.cine);
     this.controls?.close();
     this.viewer?.close();
   }
@@ -60,6 +67,11 @@ export class CaseView {
       previous: () => this.go(-1),
       worst: () => this.#worst(),
       help: () => $("#help").showModal(),
+      undo: () => this.measurements.undo(),
+      invert: () => this.#invert(),
+      cine: () => this.#toggleCine(),
+      accept: () => $("#accept")?.click(),
+      reject: () => this.#reject(),
     };
   }
 
@@ -77,7 +89,40 @@ export class CaseView {
     $("#tools").replaceChildren(
       ...TOOLS.map((tool) => this.#button(tool, () => this.#tool(tool), tool)),
     );
+    $("#cine").addEventListener("click", () => this.#toggleCine());
+    $("#invert").addEventListener("click", () => this.#invert());
+    $("#undo").addEventListener("click", () => this.measurements.undo());
     $("#help-button").addEventListener("click", () => $("#help").showModal());
+  }
+
+  #invert() {
+    this.viewer.toggleInvert();
+    $("#invert").setAttribute("aria-pressed", String(this.viewer.state.invert));
+  }
+
+  // Through all planes, downwards, and from the last to the first again.
+  #toggleCine() {
+    clearInterval(this.cine);
+    this.cine = this.cine ? null : setInterval(() => this.#playOn(), CINE_MS);
+    $("#cine").setAttribute("aria-pressed", String(Boolean(this.cine)));
+  }
+
+  async #playOn() {
+    if (this.playing) return; // planes come slower than they are asked for
+    this.playing = true;
+    const { viewer } = this;
+    const { count } = viewer.stack;
+    const next = viewer.index + downwards(viewer.stack);
+    await viewer.goTo((next + count) % count).finally(() => (this.playing = false));
+  }
+
+  // A rejection needs a reason: without one the key leads to where it is written.
+  #reject() {
+    const reason = $("aside textarea");
+    if (!reason) return;
+    if (reason.value.trim()) return $("#reject").click();
+    reason.focus();
+    showMessage("write a reason, then press Reject");
   }
 
   #button(text, act, value) {
@@ -213,7 +258,7 @@ export class CaseView {
   }
 
   #changed() {
-    const { window, cursor, region } = this.viewer.state;
+    const { window, cursor } = this.viewer.state;
     this.#typed("#centre", window.centre);
     this.#typed("#width", window.width);
     const k = presets().findIndex(
@@ -221,7 +266,7 @@ export class CaseView {
     );
     this.#pressed("#presets", k + 1);
     this.#latest("cursor", () => this.#cursor(cursor));
-    this.#latest("figures", () => this.#figures(region));
+    this.#latest("figures", async () => this.measurements?.show($("#figures")));
   }
 
   #typed(name, value) {
@@ -259,35 +304,6 @@ export class CaseView {
     setText(out, [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n"));
   }
 
-  async #figures(region) {
-    const out = $("#figures");
-    if (!out) return;
-    if (!region) return out.firstChild && out.replaceChildren();
-    const rows = await this.viewer.regionFigures();
-    const head = ["", "mean", "SD", "pixels"].map((text) => make("th", {}, text));
-    const cells = (row) => [
-      make("th", {}, named(row.role)),
-      make("td", { class: "n", "data-mean": row.mean }, row.count ? row.mean.toFixed(2) : "–"),
-      make("td", { class: "n", "data-sd": row.sd }, row.count ? row.sd.toFixed(2) : "–"),
-      make("td", { class: "n", "data-count": row.count }, String(row.count)),
-    ];
-    const excluded = Math.max(...rows.map((row) => row.excluded ?? 0));
-    out.replaceChildren(
-      make("h3", {}, `Region, radius ${region.radius.toFixed(1)} mm, HU`),
-      make(
-        "table",
-        {},
-        make("tr", {}, ...head),
-        ...rows.map((row) => make("tr", { "data-role": row.role }, ...cells(row))),
-      ),
-      make(
-        "p",
-        { class: "told" },
-        excluded ? `${excluded} pixels without measurement left out` : "",
-      ),
-    );
-  }
 }
 
-const named = (role) => (TITLES[role] ?? role).split(" · ")[0].split(",")[0];
 const signed = (hu, role) => (role === "difference" && hu > 0 ? "+" : "") + Number(hu.toFixed(2));

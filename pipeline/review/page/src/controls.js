@@ -1,12 +1,14 @@
 // Mouse, touch, wheel and keys on the panels.
 
+import { ellipsePoints, stepsOf } from "./marks.js";
 import { downwards } from "./wheel.js";
 
 const RADIUS_MM = 10;
 const PAGE = 10;
 const DIRECTIONS = { a: "axial", c: "coronal", s: "sagittal" };
 
-export const TOOLS = ["window", "scroll", "pan", "region", "distance"];
+export const TOOLS = ["window", "scroll", "pan", "region", "ellipse", "distance", "angle"];
+const DRAWING = TOOLS.slice(3);
 
 export class Controls {
   tool = "window";
@@ -85,9 +87,37 @@ export class Controls {
     if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6) * downwards(viewer.stack));
     if (tool === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
     if (tool === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
-    if (tool === "region") viewer.setRegion(position, Math.max(1, distance(position, here)));
-    if (tool === "distance") viewer.setDistance(position, here);
+    if (DRAWING.includes(tool)) this.#drawn(position, here);
     this.#began.last = [event.clientX, event.clientY];
+  }
+
+  // The first movement makes a mark, the others change it. An angle takes two drags: one leg to
+  // its apex, then the end of the other leg.
+  #drawn(from, to) {
+    const { viewer } = this;
+    const { marks } = viewer.state;
+    const { tool } = this.#began;
+    const points = () => this.#pointsOf(tool, from, to);
+    if (!this.#began.drawing) {
+      this.#began.drawing = true;
+      this.#began.second = tool === "angle" && Boolean(marks.last) && marks.last === this.#openAngle;
+      if (!this.#began.second) viewer.addMark(tool === "ellipse" ? "region" : tool, points());
+    }
+    viewer.redrawMark(this.#began.second ? [...marks.last.points.slice(0, 2), to] : points());
+    this.#openAngle = tool === "angle" ? marks.last : null;
+  }
+
+  #openAngle = null; // the last mark, while its second leg is not drawn
+
+  #pointsOf(tool, from, to) {
+    if (tool === "distance") return [from, to];
+    if (tool === "angle") return [from, to, to];
+    const { stack } = this.viewer;
+    const [across, down] = stepsOf(from, to, stack);
+    const radius = Math.hypot(across, down);
+    return tool === "region"
+      ? ellipsePoints(from, stack, radius, radius)
+      : ellipsePoints(from, stack, across, down);
   }
 
   // Where two fingers are: the point between them, and how far they are apart, in CSS pixels.
@@ -108,6 +138,7 @@ export class Controls {
 
   #up(event) {
     this.#fingers.delete(event.pointerId);
+    if (this.#began?.second) this.#openAngle = null;
     if (!this.#fingers.size) this.#began = null;
   }
 
@@ -125,15 +156,17 @@ export class Controls {
   }
 
   #key(event) {
-    if (event.target.closest?.("input, select, textarea, dialog") || event.ctrlKey || event.metaKey)
-      return;
-    const act = this.#actionOf(event);
+    if (event.target.closest?.("input, select, textarea, dialog")) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key; // Caps Lock or not
+    const commanded = event.ctrlKey || event.metaKey;
+    if (commanded && key !== "z") return;
+    const act = commanded ? this.actions.undo : this.#actionOf(event, key);
     if (!act) return;
     event.preventDefault();
     act();
   }
 
-  #actionOf(event) {
+  #actionOf(event, key) {
     const { viewer, actions } = this;
     if (event.altKey || event.shiftKey) {
       const moved = this.#shifted(event);
@@ -141,7 +174,7 @@ export class Controls {
     }
     if (event.key === " " && event.target.closest?.("button, a, summary")) return null;
     if (/^[1-9]$/.test(event.key)) return () => actions.preset(Number(event.key));
-    if (event.key in DIRECTIONS) return () => actions.direction(DIRECTIONS[event.key]);
+    if (key in DIRECTIONS) return () => actions.direction(DIRECTIONS[key]);
     const steps = {
       ArrowUp: -1,
       ArrowLeft: -1,
@@ -169,8 +202,14 @@ export class Controls {
       "=": () => viewer.zoom(1.25),
       "-": () => viewer.zoom(0.8),
       r: () => this.#regionHere(),
+      i: actions.invert,
+      k: actions.cine,
+      y: actions.accept,
+      x: actions.reject,
+      Backspace: actions.undo,
+      Delete: () => this.#removeLast(),
       Escape: () => this.#clear(),
-    }[event.key];
+    }[key];
   }
 
   // Shift and an arrow move the picture, Alt and an arrow the region.
@@ -181,11 +220,9 @@ export class Controls {
     if (dx === undefined) return null;
     const { viewer } = this;
     if (event.shiftKey) return () => viewer.pan(viewer.panels[0], -40 * dx, -40 * dy);
-    const { region } = viewer.state;
-    if (!region) return null;
+    if (!viewer.state.marks.last) return null;
     const { row_axis, column_axis } = viewer.stack;
-    const moved = region.centre.map((v, k) => v + 2 * (dx * row_axis[k] + dy * column_axis[k]));
-    return () => viewer.setRegion(moved, region.radius);
+    return () => viewer.moveMark([0, 1, 2].map((k) => 2 * (dx * row_axis[k] + dy * column_axis[k])));
   }
 
   #regionHere() {
@@ -197,9 +234,13 @@ export class Controls {
   }
 
   #clear() {
-    this.viewer.setRegion(null);
-    this.viewer.setDistance(null);
+    this.viewer.state.marks.replace([]);
+    this.viewer.marksChanged();
+  }
+
+  #removeLast() {
+    const { marks } = this.viewer.state;
+    marks.remove(marks.list.length - 1);
+    this.viewer.marksChanged();
   }
 }
-
-const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);

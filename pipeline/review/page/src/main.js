@@ -63,6 +63,7 @@ async function openCase(each) {
   };
   const view = new CaseView(each.series, {
     go,
+    cid: each.case,
     changes: async () => worstSlices(await worklist.changes(each.case)),
     side: (host) =>
       caseSide(host, each, { worklist, viewer: () => view.viewer, geometry: seriesOf, next: go }),

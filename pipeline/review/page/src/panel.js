@@ -3,9 +3,10 @@
 import { Enums } from "@cornerstonejs/core";
 import { setText } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
+import { outline, sizeText } from "./marks.js";
 import { LAID_OVER, Overlay } from "./overlay.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
-import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
+import { DIFFERENCE_LIMIT_HU, dot, minus, sideOf } from "./planes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 // A colour image is drawn as it is through this window.
@@ -21,6 +22,9 @@ export const TITLES = {
   left: "left",
   right: "right",
 };
+
+// A role's name in a line of figures.
+export const named = (role) => (TITLES[role] ?? role).split(" · ")[0].split(",")[0];
 
 export class Panel {
   #stacked = "";
@@ -94,19 +98,19 @@ export class Panel {
     const at = alike.indexOf(sid) * stack.count + index;
     const apart = off > stack.widest / 2 + 0.05;
     try {
-      const voi = this.role === "difference" ? AS_IT_IS : this.#voi();
+      const look = this.#look();
       if (name !== this.#stacked) {
         const ids = alike.flatMap((each) =>
           stack.origins_mm.map((_, i) => imageId(each, direction, i, slab)),
         );
         this.#stacked = "";
         await this.viewport.setStack(ids, at);
-        this.viewport.setProperties({ voiRange: voi });
+        this.viewport.setProperties(look);
         this.plane = { sid, direction, index, stack };
         this.#stacked = name;
         this.applyCamera();
       } else {
-        this.viewport.setProperties({ voiRange: voi });
+        this.viewport.setProperties(look);
         await this.viewport.setImageIdIndex(at);
         this.plane = { sid, direction, index, stack };
       }
@@ -139,14 +143,17 @@ export class Panel {
       );
   }
 
-  #voi() {
-    const { centre, width } = this.state.window;
-    return { lower: centre - width / 2, upper: centre + width / 2 };
+  // A difference has colours of its own, which no window and no inversion changes.
+  #look() {
+    if (this.role === "difference") return { voiRange: AS_IT_IS, invert: false };
+    const { window, invert } = this.state;
+    const [lower, upper] = [window.centre - window.width / 2, window.centre + window.width / 2];
+    return { voiRange: { lower, upper }, invert };
   }
 
   applyWindow() {
-    if (!this.plane || this.role === "difference") return;
-    this.viewport.setProperties({ voiRange: this.#voi() });
+    if (!this.plane) return;
+    this.viewport.setProperties(this.#look());
     this.viewport.render();
   }
 
@@ -222,7 +229,7 @@ export class Panel {
       "level",
       this.role === "difference"
         ? "blue darker · orange brighter"
-        : `C ${window.centre} W ${window.width}`,
+        : `C ${window.centre} W ${window.width}${this.state.invert ? " inverted" : ""}`,
     );
     text("side-left", sideOf(stack.row_axis.map((v) => -v)));
     text("side-right", sideOf(stack.row_axis));
@@ -232,8 +239,8 @@ export class Panel {
     if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
     setText(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
     this.element.dataset.index = index;
-    // The scale bar stays as it is; marks move with a tilted series' slices.
-    if (this.state.region || this.state.distance) this.drawMarks();
+    // The scale bar stays as it is; each mark is on one plane alone.
+    if (this.state.marks.list.length) this.drawMarks();
   }
 
   // The number that other viewers and reports call the image by.
@@ -243,13 +250,12 @@ export class Panel {
     return number === null || number === undefined ? "" : ` · image ${number}`;
   }
 
-  // The region, the distance and a scale bar.
+  // The marks of this plane and a scale bar.
   drawMarks() {
     if (!this.plane) return;
-    const { region, distance } = this.state;
-    const marks = [];
-    if (region) marks.push(...this.#circle(region));
-    if (distance) marks.push(...this.#line(distance));
+    const marks = this.state.marks.list.flatMap((mark, k) =>
+      this.#isHere(mark) ? this.#mark(mark, k + 1) : [],
+    );
     this.svg.replaceChildren(...marks, ...this.#bar());
     this.overlay.place(this);
   }
@@ -258,17 +264,20 @@ export class Panel {
     return this.#canvasPixelsPerMm / this.pixels.canvasPixelsPerCssPixel;
   }
 
-  #circle({ centre, radius }) {
-    const [cx, cy] = this.cssOf(centre);
-    return [shape("circle", { cx, cy, r: radius * this.#cssPixelsPerMm, class: "mark" })];
+  #isHere({ direction, points }) {
+    const { stack, index } = this.plane;
+    if (direction !== this.plane.direction) return false;
+    const off = dot(minus(points[0], stack.origins_mm[index]), stack.normal);
+    return Math.abs(off) < stack.step / 2;
   }
 
-  #line({ from, to, mm }) {
-    const [x1, y1] = this.cssOf(from);
-    const [x2, y2] = this.cssOf(to);
-    const label = shape("text", { x: x2 + 8, y: y2, class: "mark-text" });
-    label.textContent = `${mm.toFixed(1)} mm`;
-    return [shape("line", { x1, y1, x2, y2, class: "mark" }), label];
+  #mark(mark, number) {
+    const places = outline(mark).map((point) => this.cssOf(point));
+    const [x, y] = places.at(mark.kind === "region" ? 0 : -1);
+    const label = shape("text", { x: x + 8, y, class: "mark-text" });
+    label.textContent = `${number}: ${sizeText(mark)}`;
+    const line = places.map((place) => place.join()).join(" ");
+    return [shape("polyline", { points: line, class: "mark", "data-kind": mark.kind }), label];
   }
 
   #bar() {

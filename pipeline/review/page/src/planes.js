@@ -145,40 +145,49 @@ export function coloured(differenceHu) {
   return rgb;
 }
 
-// Mean and standard deviation (of the population, as numpy.std) over the pixels whose centres
-// lie within the radius; padding is left out and counted. values: HU, NaN for padding.
-export function regionFigures(hu, stack, centre, radius) {
-  const [column, row] = centre;
+// Edges of a region may fall on a pixel's centre: it counts, whatever the last digit says.
+const ON_EDGE = 1 + 1e-9;
+
+// Figures of the pixels whose centres lie within an ellipse: mean, standard deviation (of the
+// population, as numpy.std), least and most; padding is left out and counted. hu: from pixel number,
+// NaN for padding. points: centre and ends of both half axes, LPS mm.
+export function regionFigures(hu, stack, index, points) {
+  const origin = stack.origins_mm[index];
+  const [centre, ...ends] = points.map((point) => {
+    const from = minus(point, origin);
+    return [dot(from, stack.row_axis), dot(from, stack.column_axis)];
+  });
+  const axes = ends.map((end) => [end[0] - centre[0], end[1] - centre[1]]);
+  const [a, b] = axes.map(([x, y]) => [x / (x * x + y * y), y / (x * x + y * y)]);
   const [rowMm, columnMm] = stack.spacing_mm;
-  const reach = [Math.ceil(radius / columnMm), Math.ceil(radius / rowMm)];
-  let count = 0,
-    excluded = 0,
-    sum = 0,
-    squares = 0;
+  const reach = [0, 1].map((k) => Math.abs(axes[0][k]) + Math.abs(axes[1][k]));
+  const span = (middle, far, step, count) => [
+    Math.max(0, Math.floor((middle - far) / step)),
+    Math.min(count - 1, Math.ceil((middle + far) / step)),
+  ];
+  const [firstRow, lastRow] = span(centre[1], reach[1], rowMm, stack.rows);
+  const [firstColumn, lastColumn] = span(centre[0], reach[0], columnMm, stack.columns);
   const inside = [];
-  for (
-    let r = Math.max(0, Math.floor(row - reach[1]));
-    r <= Math.min(stack.rows - 1, row + reach[1] + 1);
-    r++
-  ) {
-    for (
-      let c = Math.max(0, Math.floor(column - reach[0]));
-      c <= Math.min(stack.columns - 1, column + reach[0] + 1);
-      c++
-    ) {
-      if (Math.hypot((c - column) * columnMm, (r - row) * rowMm) > radius) continue;
+  let excluded = 0;
+  for (let r = firstRow; r <= lastRow; r++) {
+    for (let c = firstColumn; c <= lastColumn; c++) {
+      const [x, y] = [c * columnMm - centre[0], r * rowMm - centre[1]];
+      if (Math.hypot(x * a[0] + y * a[1], x * b[0] + y * b[1]) > ON_EDGE) continue;
       const value = hu(r * stack.columns + c);
       if (Number.isNaN(value)) excluded++;
-      else {
-        inside.push(value);
-        sum += value;
-        count++;
-      }
+      else inside.push(value);
     }
   }
-  const mean = sum / count;
-  for (const value of inside) squares += (value - mean) ** 2;
-  return { mean, sd: Math.sqrt(squares / count), count, excluded };
+  return { ...summary(inside), excluded };
+}
+
+function summary(values) {
+  const count = values.length;
+  const mean = values.reduce((sum, value) => sum + value, 0) / count;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  const least = values.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = values.reduce((a, b) => Math.max(a, b), -Infinity);
+  return { mean, sd: Math.sqrt(squares / count), least, most, count };
 }
 
 const LETTERS = [

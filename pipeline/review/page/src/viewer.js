@@ -3,7 +3,8 @@
 import { RenderingEngine } from "@cornerstonejs/core";
 import { differenceOf, numbersOf, openSeries, prefetch, seriesOf } from "./images.js";
 import { Panel, TITLES } from "./panel.js";
-import { dot, isPadding, minus, norm, regionFigures } from "./planes.js";
+import { ellipsePoints, Marks, moved } from "./marks.js";
+import { dot, isPadding, regionFigures } from "./planes.js";
 
 const AHEAD = 12; // planes fetched before they are asked for
 
@@ -22,8 +23,8 @@ export class Viewer {
       window: { centre: 40, width: 400 },
       camera: { zoom: 1, focus: null },
       slab: { mm: 0, mode: "mip" },
-      region: null,
-      distance: null,
+      invert: false,
+      marks: new Marks(),
       cursor: null,
       overlay: "labels", // one of LAID_OVER, or ""
     };
@@ -121,6 +122,10 @@ export class Viewer {
 
   setWindow(centre, width) {
     this.state.window = { centre: Math.round(centre), width: Math.max(1, Math.round(width)) };
+    this.#looksChanged();
+  }
+
+  #looksChanged() {
     this.panels.forEach((panel) => {
       panel.applyWindow();
       if (panel.plane) panel.drawTexts();
@@ -131,8 +136,12 @@ export class Viewer {
   setDirection(direction) {
     this.state.direction = direction;
     this.state.camera = { zoom: 1, focus: null };
-    this.state.region = this.state.distance = null;
     return this.shown();
+  }
+
+  toggleInvert() {
+    this.state.invert = !this.state.invert;
+    this.#looksChanged();
   }
 
   setSlab(mm, mode) {
@@ -173,14 +182,29 @@ export class Viewer {
     this.pan(panel, to[0] - left - x, to[1] - top - y);
   }
 
-  setRegion(centre, radius) {
-    this.state.region = centre && { centre, radius };
-    this.panels.forEach((panel) => panel.drawMarks());
-    this.onChange();
+  // A mark on the plane that is shown, which can be undone.
+  addMark(kind, points) {
+    this.state.marks.add({ kind, direction: this.state.direction, points });
+    this.marksChanged();
   }
 
-  setDistance(from, to) {
-    this.state.distance = from && { from, to, mm: norm(minus(to, from)) };
+  // A round region of so many mm.
+  setRegion(centre, radius) {
+    this.addMark("region", ellipsePoints(centre, this.stack, radius, radius));
+  }
+
+  // Draw the last mark so in place of how it is.
+  redrawMark(points) {
+    this.state.marks.redraw(points);
+    this.marksChanged();
+  }
+
+  moveMark(by) {
+    const { last } = this.state.marks;
+    if (last) this.redrawMark(moved(last, by));
+  }
+
+  marksChanged() {
     this.panels.forEach((panel) => panel.drawMarks());
     this.onChange();
   }
@@ -192,7 +216,7 @@ export class Viewer {
 
   // HU of each panel's image at a position: by role; null beside it or where nothing was measured.
   async valuesAt(position) {
-    const found = await this.#planes();
+    const found = await this.#planes(this.state.direction, this.state.position);
     return found.map(({ role, hu, stack, index }) => {
       const [column, row] = stack.pixel(index, position).map(Math.round);
       const inside = column >= 0 && row >= 0 && column < stack.columns && row < stack.rows;
@@ -201,22 +225,18 @@ export class Viewer {
     });
   }
 
-  async regionFigures() {
-    const { region } = this.state;
-    const found = await this.#planes();
-    return found.map(({ role, hu, stack, index }) => {
-      if (!hu) return { role, count: 0 };
-      return {
-        role,
-        ...regionFigures(hu, stack, stack.pixel(index, region.centre), region.radius),
-      };
-    });
+  // What a region holds in each series, on its own plane whatever is shown.
+  async regionFigures({ direction, points }) {
+    const found = await this.#planes(direction, points[0]);
+    return found.map(({ role, hu, stack, index }) =>
+      hu ? { role, ...regionFigures(hu, stack, index, points) } : { role, count: 0 },
+    );
   }
 
-  // The planes on the screen as functions from pixel number to HU, one for each role shown, and
+  // The planes at a position as functions from pixel number to HU, one for each role shown, and
   // always the original and the denoised where there are both, and the uncertainty.
-  async #planes() {
-    const { series, direction, slab, position } = this.state;
+  async #planes(direction, position) {
+    const { series, slab } = this.state;
     const roles = new Set(this.roles);
     if (series.original && series.denoised)
       ["original", "denoised", "difference"].forEach((role) => roles.add(role));
