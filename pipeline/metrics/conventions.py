@@ -16,7 +16,18 @@ import numpy as np
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import ImageHU
 from pipeline.core.units import Window
-from pipeline.metrics.image import Mask, psnr_db, rmse_hu, ssim, ssim_padded
+from pipeline.metrics.image import (
+    SSIM_GAUSSIAN_RADIUS,
+    SSIM_K1,
+    SSIM_K2,
+    SSIM_SIGMA_PIXELS,
+    SSIM_WINDOW_PIXELS,
+    Mask,
+    psnr_db,
+    rmse_hu,
+    ssim,
+    ssim_padded,
+)
 from pipeline.metrics.perceptual import EIGHT_BIT_PEAK, gmsd, ms_ssim, vif
 
 #: Computed at every evaluation, and those that a run's `metrics:` asks for.
@@ -28,6 +39,12 @@ AGGREGATIONS = {
     "slices": "mean over all slices, so that a patient counts by their number",
 }
 REGIONS = {"slice": "whole slice", "body": "within the body"}
+_GAUSSIAN_PIXELS = 2 * SSIM_GAUSSIAN_RADIUS + 1
+SSIM_WINDOWS = {
+    "uniform": f"a uniform window of {SSIM_WINDOW_PIXELS} x {SSIM_WINDOW_PIXELS} pixels",
+    "padded": f"a Gaussian window of {_GAUSSIAN_PIXELS} x {_GAUSSIAN_PIXELS} pixels, "
+    f"sigma {SSIM_SIGMA_PIXELS:g}, zeros around the slice and its rim counted",
+}
 
 
 @dataclass(frozen=True)
@@ -102,8 +119,7 @@ class Convention:
             "convention": self.name,
             "aggregation": AGGREGATIONS[self.aggregation],
             "psnr_and_ssim": f"{REGIONS[self.region]}, clipped to the window; data range = the "
-            "window's width"
-            + ("" if self.ssim == "uniform" else "; SSIM with a Gaussian window, rim and all"),
+            f"window's width; SSIM in {SSIM_WINDOWS[self.ssim]}, K1 {SSIM_K1:g}, K2 {SSIM_K2:g}",
             "rmse": "within the body, HU not clipped"
             if clipped is None
             else f"whole slice, clipped to [{clipped.low_hu:g}, {clipped.high_hu:g}] HU",

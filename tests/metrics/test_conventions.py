@@ -135,6 +135,12 @@ def test_each_says_what_its_figures_are() -> None:
     stated = {name: tuple(c.stated().values()) for name, c in CONVENTIONS.items()}
     assert len(set(stated.values())) == len(CONVENTIONS)
     assert "[-1024, 1900] HU" in CONVENTIONS["eulig2024"].stated()["rmse"]
+
+
+def test_a_report_says_ssim_s_window_and_constants() -> None:
+    said = {c.ssim: c.stated()["psnr_and_ssim"] for c in CONVENTIONS.values()}
+    assert said["uniform"].endswith("SSIM in a uniform window of 7 x 7 pixels, K1 0.01, K2 0.03")
+    assert "a Gaussian window of 11 x 11 pixels, sigma 1.5" in said["padded"]
     assert all(c.name == name and c.source for name, c in CONVENTIONS.items())
 
 
