@@ -17,7 +17,7 @@ from pipeline.config.sections import Normalize, Train
 from pipeline.data.images import ImageItems
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import VAE
-from pipeline.training.device import choose_device
+from pipeline.training.device import training_device
 from pipeline.training.loop import Checkpoint, Loop
 from pipeline.training.steps.variational import Variational
 
@@ -65,7 +65,7 @@ def fit(
     loop = Loop(
         model,
         Variational(model, settings, **step),
-        choose_device(settings),
+        training_device(settings),
         settings,
         Checkpoint(arguments.work, identity),
     )

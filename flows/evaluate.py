@@ -12,6 +12,7 @@ from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Pairs, Split
 from pipeline.core.atomic_files import write_json
+from pipeline.core.device import choose_device
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.refusals import Refusal, SeriesRefusedError, by_disposition, nothing_usable
@@ -26,7 +27,6 @@ from pipeline.store.published_splits import TEST, listed_sides
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, task_of
 from pipeline.tasks.sides import keys_by_side, series_by_side
-from pipeline.training.device import choose_device
 
 REPORT = "evaluation.json"
 PAGE = "evaluation.html"
@@ -125,7 +125,7 @@ def _on_store(
         "weights_sha256": card.weights_sha256,
         "strength": card.strength,
         "config": config.resolved(),
-        "device": choose_device(config.train),
+        "device": choose_device(),
     }
     kept = KeptFigures(store, keys, asked)
     if (known := kept.read()) is not None:

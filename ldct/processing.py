@@ -9,6 +9,7 @@ from ldct.series import CTSeries
 from pipeline.config.dose import DoseRequest
 from pipeline.config.shipped import PRETRAINED
 from pipeline.config.task_runs import DenoiseRun
+from pipeline.core.device import resolved
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Progress
 from pipeline.core.units import Window
@@ -32,8 +33,9 @@ def load_model(
     reference: `NAME@pretrained` for one that comes with the software; `NAME`, `NAME@champion` or
     `NAME/VERSION` for one of the MLflow registry (MLFLOW_TRACKING_URI), which alone imports
     mlflow. strength: the share of the correction that is applied, above 0 and at most 1; None for
-    that of its configuration. device: where PyTorch computes, "cpu" or "cuda". Raises ConfigError
-    for a model that is not there, or of which the weights are not those that were registered.
+    that of its configuration. device: where PyTorch computes: cpu, cuda, cuda:N or auto. Raises
+    ConfigError for a GPU or a model that is not there, or a model of which the weights are not
+    those that were registered.
     """
     name, _, alias = reference.partition("@")
     if alias == PRETRAINED:
@@ -44,7 +46,7 @@ def load_model(
         from flows.tracking.references import load_named
 
         loaded = load_named(reference)
-    loaded.model.to(device)
+    loaded.model.to(resolved(device, asked_by="device"))
     return loaded if strength is None else loaded.at_strength(strength)
 
 

@@ -27,6 +27,7 @@ from flows.cli.models_export import add_deploy_command
 from flows.cli.options import (
     Config,
     Denoiser,
+    Device,
     HoldOnFailedGate,
     Json,
     LowDose,
@@ -45,6 +46,7 @@ from flows.cli.series import add_series_commands
 from flows.runtime.json_log import use_json_everywhere
 from flows.runtime.progress import JSON_LINES, verbosity
 from pipeline.core.crash_file import crash_file
+from pipeline.core.device import compute_on
 from pipeline.core.errors import LdctError, is_disk_full, report_of
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
@@ -124,6 +126,7 @@ def run(
     hold_on_failed_gate: HoldOnFailedGate = False,
     low_dose: LowDose = True,
     set_: Settings = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """The whole way on your data: ingest, degrade, train, evaluate, register, apply, export.
@@ -132,6 +135,7 @@ def run(
     registry (./mlruns, or MLFLOW_TRACKING_URI). Exit code 5 when the model did not pass its gate:
     its series are marked; 4 when some input was quarantined.
     """
+    compute_on(device)
     from pipeline.config.load import load_config
 
     settings = load_config(config, set_)
@@ -155,12 +159,14 @@ def demo(
     hold_on_failed_gate: HoldOnFailedGate = False,
     low_dose: LowDose = True,
     set_: Settings = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """The whole way on synthetic patients, in under 5 minutes on 2 cores; needs no data.
 
     Writes CT series of an anthropomorphic phantom to OUT/patients and runs the main job.
     """
+    compute_on(device)
     from flows.demo import PRETRAINED, demo_config, write_patients
 
     settings = demo_config(set_)
@@ -200,13 +206,20 @@ def _finish_run(settings: Any, data: Path | None, out: Path, json_: bool, **aske
 
 
 @app.command()
-def train(config: Config, store: StoreFolder, set_: Settings = None, json_: Json = False) -> None:
+def train(
+    config: Config,
+    store: StoreFolder,
+    set_: Settings = None,
+    device: Device = None,
+    json_: Json = False,
+) -> None:
     """Train on a store, evaluate on its held-back patients, and register the model.
 
     Exit code 5 when it did not pass its gate.
     A training that was interrupted goes on from its last checkpoint in the store. Over several
     GPUs or computers: torchrun --nproc-per-node 2 -m flows.cli.app train CONFIG --store DIR.
     """
+    compute_on(device)
     from pipeline.config.load import load_config
     from pipeline.tasks.training_job import join_as_worker
 

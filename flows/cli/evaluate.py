@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, json_output
-from flows.cli.options import Denoiser, Json, Model, Strength, quick_imports, writable
+from flows.cli.options import Denoiser, Device, Json, Model, Strength, quick_imports, writable
 from flows.tracking.references import require_model
+from pipeline.core.device import compute_on
 from pipeline.core.types import Json as JsonObject
 
 CONVENTIONS = """How figures are taken, by default as in the model's training. ldct: the model's
@@ -98,6 +99,7 @@ def evaluate(
     denoiser: Denoiser = None,
     strength: Strength = None,
     out: Out = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """How well a registered model does: on patients of a store, a pair of series, phantoms.
@@ -105,6 +107,7 @@ def evaluate(
     On phantoms no data is needed: --dose-sweep 0.1,0.25,0.5,1 --phantoms. PSNR and SSIM do not
     say whether lesions stay visible; detectability on phantoms says it for simple objects.
     """
+    compute_on(device)
     from pipeline.quality.dose_sweep import Sweep, parse_doses
 
     sweep = None if dose_sweep is None else Sweep(doses=parse_doses(dose_sweep))

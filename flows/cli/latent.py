@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, json_output
-from flows.cli.options import IngestChoices, Json, Model, Out, writable
+from flows.cli.options import Device, IngestChoices, Json, Model, Out, writable
+from pipeline.core.device import compute_on
 from pipeline.core.types import Json as JsonObject
 
 latent_app = typer.Typer(
@@ -51,9 +52,11 @@ def sample(
     seed: Seed = 0,
     dicom: Dicom = False,
     nifti: Nifti = False,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Synthetic images, from random codes."""
+    compute_on(device)
     asked = {"count": count, "label": label, "seed": seed}
     _show("sample", model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 
@@ -64,9 +67,11 @@ def reconstruct(
     out: Out,
     store: Images,
     count: Annotated[int, typer.Option(help="How many images.")] = 8,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Stored images, and below them what is left after the way through the code."""
+    compute_on(device)
     _show("reconstruct", model, out, {"count": count}, store=store, json_=json_)
 
 
@@ -84,8 +89,10 @@ def _add_walk(name: str, help_text: str, *, default_rows: int) -> None:
         seed: Seed = 0,
         dicom: Dicom = False,
         nifti: Nifti = False,
+        device: Device = None,
         json_: Json = False,
     ) -> None:
+        compute_on(device)
         asked = {"count": rows, "steps": steps, "label": label, "seed": seed}
         _show(name, model, out, asked, store=store, dicom=dicom, nifti=nifti, json_=json_)
 
@@ -108,9 +115,11 @@ def arithmetic(
         typer.Option(help="lungs, label=N, or a CSV file whose lines series,slice have it."),
     ],
     rows: Rows = 6,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Give images an attribute: add to their codes what sets those that have it apart."""
+    compute_on(device)
     asked = {"count": rows, "attribute": attribute}
     _show("arithmetic", model, out, asked, store=store, json_=json_)
 
@@ -141,6 +150,7 @@ def fill(
     ] = 384,
     seed: Seed = 0,
     intake: IngestChoices = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Make up what was not measured: search the code whose image fits what is known around it.
@@ -149,6 +159,7 @@ def fill(
     with a DICOM SEG of where; slices made up are never DICOM but NIfTI marked SYNTHETIC. Nothing
     of it is for diagnosis.
     """
+    compute_on(device)
     writable(out)
     from flows.fill import fill_flow
     from pipeline.config.load import parse_intake
@@ -172,8 +183,9 @@ def _filled(row: JsonObject, out: Path) -> str:
 
 
 @latent_app.command()
-def plot(model: Model, out: Out, store: Images, json_: Json = False) -> None:
+def plot(model: Model, out: Out, store: Images, device: Device = None, json_: Json = False) -> None:
     """The codes of stored images in the two latents that vary most, coloured by label."""
+    compute_on(device)
     writable(out)
     from flows.latent import plot_latents
 

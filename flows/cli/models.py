@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import json_output, show
-from flows.cli.options import Json
+from flows.cli.options import Device, Json
+from pipeline.core.device import compute_on
 
 Name = Annotated[str, typer.Argument(help="A registered model's name.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.")]
@@ -27,12 +28,14 @@ def promote(
     force: Annotated[
         bool, typer.Option("--force", help="Although checks fail; needs a --reason.")
     ] = False,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Make a version the champion, if it beats the present one on the same test patients.
 
     Its gate, odd sizes, padding, an export that conforms, and a paired bootstrap over patients.
     """
+    compute_on(device)
     from flows.tracking.promotion import Wish, promote
     from flows.tracking.registry import Registry
 

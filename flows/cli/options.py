@@ -67,6 +67,15 @@ Strength = Annotated[
         "strength * (denoised - input). By default that of its configuration.",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where to compute; by default on a GPU where there is one. It goes before a "
+        "configuration's train.device.",
+    ),
+]
 DoseRatio = Annotated[
     float | None,
     typer.Option(

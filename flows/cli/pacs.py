@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.endings import PARTIAL, json_output, show
-from flows.cli.options import Hospital, Json, Metrics
+from flows.cli.options import Device, Hospital, Json, Metrics
 from flows.runtime.progress import console, log
+from pipeline.core.device import compute_on
 from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def work(
         bool, typer.Option("--forever", help="Go on looking for work until interrupted.")
     ] = False,
     metrics: Metrics = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Retrieve, denoise, check, send back and count whatever is due.
@@ -71,6 +73,7 @@ def work(
     May run several times at once, and be killed at any point: a series is done once in effect.
     Exit code 4 where dead letters wait for a person.
     """
+    compute_on(device)
     from flows.hospital.alerts import alerting
     from flows.hospital.auditing import auditing
     from flows.hospital.pacs import log_step, work_flow
@@ -210,8 +213,10 @@ def module(
         Path | None,
         typer.Option("--out", "-o", help="By default MERCURE_OUT_DIR of the environment."),
     ] = None,
+    device: Device = None,
 ) -> None:
     """One task of a router such as mercure: images and task.json in, images and result.json out."""
+    compute_on(device)
     from flows.hospital.mercure_module import run_task
 
     folders = in_ or os.environ.get("MERCURE_IN_DIR"), out or os.environ.get("MERCURE_OUT_DIR")

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.endings import end, show
 from flows.cli.options import (
+    Device,
     IngestChoices,
     Json,
     Model,
@@ -18,6 +19,7 @@ from flows.cli.options import (
     writable,
 )
 from flows.tracking.references import require_model
+from pipeline.core.device import compute_on
 
 Doses = Annotated[
     str, typer.Option("--doses", help="Fractions of the series' own dose to simulate.")
@@ -45,6 +47,7 @@ def qualify(
     doses: Doses = "0.1,0.25,0.5,1",
     site: SiteName = "",
     intake: IngestChoices = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """What a denoiser does on your own protocol, from your own full-dose series. Minutes.
@@ -54,6 +57,7 @@ def qualify(
     and without the model, the dose at which denoised equals full dose, what is unlike the model's
     training, and the worst slices.
     """
+    compute_on(device)
     from pipeline.quality.dose_sweep import parse_doses
 
     require_source(source)

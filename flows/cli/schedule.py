@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import json_output
-from flows.cli.options import Hospital, Json, Metrics
+from flows.cli.options import Device, Hospital, Json, Metrics
 from flows.runtime.progress import console
+from pipeline.core.device import compute_on
 
 
 def schedule(
@@ -17,12 +18,14 @@ def schedule(
         bool, typer.Option("--dry-run", help="Show the next times; run nothing.")
     ] = False,
     metrics: Metrics = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """Run the nightly work, the retries and the training at their times, until interrupted.
 
     On the Prefect server of PREFECT_API_URL, or one that is started on this computer.
     """
+    compute_on(device)
     from flows.hospital.deployments import next_run_times, serve_jobs
     from pipeline.config.schedule import required
     from pipeline.pacs.hospital_config import load_pacs

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.endings import end, show
 from flows.cli.options import (
+    Device,
     DoseRatio,
     HoldOnFailedGate,
     IngestChoices,
@@ -27,6 +28,7 @@ from flows.cli.options import (
 )
 from flows.tracking.references import require_model
 from pipeline.config.computing import require_compute
+from pipeline.core.device import CPU, choose_device, compute_on
 from pipeline.core.errors import ConfigError
 
 Compress = Annotated[
@@ -69,6 +71,16 @@ Spread = Annotated[
         metavar="N|ADDRESS",
         help="Series side by side: in N processes of this computer, or on the Dask cluster whose "
         "scheduler is at tls://HOST:PORT.",
+    ),
+]
+
+
+ProjectionDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where to project; by default on the CPU. The drawn noise is the same everywhere.",
     ),
 ]
 
@@ -127,6 +139,7 @@ def apply(
     hold_on_failed_gate: HoldOnFailedGate = False,
     compute: Compute = AUTO,
     intake: IngestChoices = None,
+    device: Device = None,
     json_: Json = False,
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
@@ -138,6 +151,7 @@ def apply(
     own name in OUT, with its bit depth and EXIF orientation; it overwrites nothing. A derived
     series is checked before it is exported; one that fails is not written.
     """
+    compute_on(device)
     require_source(source)
     how = require_compute(compute)
     require_model(model)
@@ -187,9 +201,11 @@ def simulate(
     compress: Compress = UNCOMPRESSED,
     enhanced: Enhanced = False,
     intake: IngestChoices = None,
+    device: ProjectionDevice = None,
     json_: Json = False,
 ) -> None:
     """A low-dose copy of every CT below SOURCE; derived DICOM series in OUT."""
+    compute_on(device)
     photons_per_ray = _photons(photons)
     require_source(source)
     writable(out)
@@ -202,7 +218,9 @@ def simulate(
     report = simulate_flow(
         source,
         out,
-        physics=LowDoseCT(dose_fraction=dose, photons_per_ray=photons_per_ray),
+        physics=LowDoseCT(
+            dose_fraction=dose, photons_per_ray=photons_per_ray, device=choose_device(CPU)
+        ),
         seed=seed,
         intake=parse_intake(intake),
         compress=compress,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.core.device import FORM as DEVICE_FORM
 from pipeline.dicom.read.ingest_options import IngestOptions
 
 TissueName = Literal["lung", "fat", "soft_tissue", "bone"]
@@ -185,8 +186,9 @@ class Train(Strict):
     #: `auto` is whichever trains this network faster here, measured at the start, and fp32 where
     #: bf16 is wrong or fails (pipeline.training.precision).
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    #: `auto` is CUDA where there is one.
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: auto, cpu, cuda or cuda:N, the GPU of that number. `auto` is CUDA where there is one. A
+    #: command's --device goes before it.
+    device: Annotated[str, Field(pattern=f"^({DEVICE_FORM})$")] = "auto"
     #: The order of images in memory; the same results.
     channels_last: bool = True
     #: torch.compile.

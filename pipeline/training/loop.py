@@ -25,7 +25,7 @@ from pipeline.models.adapters.base import ModelAdapter, build_loss, build_model,
 from pipeline.models.adapters.weights import load_weights
 from pipeline.models.computing.processor import has_bf16
 from pipeline.training.checkpoint import Checkpoint, OnDamage
-from pipeline.training.device import choose_device
+from pipeline.training.device import training_device
 from pipeline.training.distributed import ProcessGroup, process_group
 from pipeline.training.finite import (
     NotFiniteError,
@@ -98,7 +98,7 @@ class Attempt:
     def run(self, log: Log, precision: Precision | None = None) -> ModelAdapter:
         """precision: what to compute in whatever the configuration says, after another failed."""
         settings, own = self.config.train, process_group()
-        device = choose_device(settings)
+        device = training_device(settings)
         torch.manual_seed(settings.seed)
         model, step = build_training(self.config, device)
         require_sound(step, device, settings.precision)

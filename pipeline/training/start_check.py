@@ -12,7 +12,7 @@ from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.models.adapters.base import build_loss
-from pipeline.training.device import choose_device
+from pipeline.training.device import training_device
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import build_training, require_step_for
 from pipeline.training.precision import require_sound
@@ -26,7 +26,7 @@ def check_run(config: RunConfig) -> None:
     training will build them; where a segmentation is still to be planned, what does not depend on
     the plan. Leaves torch's generators as they were.
     """
-    device = choose_device(config.train)
+    device = training_device(config.train)
     named(config.model, key="model", base=torch.nn.Module)
     require_step_for(process_group(), config)
     if config.degradation is not None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import arguments_of
 from typer.main import get_command
 
 from flows.cli import app as cli
@@ -51,6 +52,40 @@ def test_o_is_out_wherever_there_is_one():
     ]
     assert len(outs) > 8
     assert all("-o" in options for options in outs)
+
+
+def named_commands(group, path=()):
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*path, name), command
+        yield from named_commands(command, (*path, name))
+
+
+COMPUTES = [
+    path
+    for path, command in named_commands(get_command(cli.app))
+    if any("--device" in parameter.opts for parameter in command.params)
+]
+
+
+def test_every_command_that_computes_takes_a_device():
+    assert {" ".join(path) for path in COMPUTES} == {
+        "run", "demo", "train", "evaluate", "qualify", "apply", "simulate", "schedule",
+        "latent sample", "latent reconstruct", "latent interpolate", "latent traverse",
+        "latent arithmetic", "latent fill", "latent plot", "models promote", "pacs work",
+        "pacs module",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMPUTES, ids=" ".join)
+def test_a_device_that_is_not_there_ends_the_command(path, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    command = dict(named_commands(get_command(cli.app)))[path]
+    words = arguments_of(command, tmp_path / "none")
+    assert ended(monkeypatch, *path, *words, "--device", "cuda:1") == 2
+    said = capsys.readouterr().err
+    assert said == "ldct: --device cuda:1: PyTorch finds no GPU here; take auto or cpu\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import Ended
+from helpers.commands import arguments_of
 from helpers.dicom import ct_slice, save, write_series
 from helpers.flows import identity_config, register
 from pydicom.dataset import Dataset
@@ -67,17 +68,6 @@ def test_these_commands_have_json() -> None:
         "status", "retry", "schedule", "models", "models show", "models promote", "pacs pull",
         "pacs work", "latent fill", "review stats",
     }  # fmt: skip
-
-
-def arguments_of(command: Any, folder: Path) -> list[str]:
-    """Words for what a command asks for: a folder, unless it must be a number."""
-    numbers = {"version": "1", "dose": "0.5"}
-    words: list[str] = []
-    for parameter in command.params:
-        if parameter.required:
-            words += [parameter.opts[0]] if parameter.opts[0].startswith("--") else []
-            words.append(numbers.get(parameter.name, str(folder)))
-    return words
 
 
 def ended_by(

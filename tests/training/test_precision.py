@@ -21,7 +21,7 @@ from pipeline.core.measured_choices import CHOICE
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.computing import processor, timing
 from pipeline.training import loop, precision
-from pipeline.training.device import choose_device
+from pipeline.training.device import training_device
 from pipeline.training.finite import NotFiniteError, require_finite_weights
 from pipeline.training.loop import train
 from pipeline.training.precision import FEW, ROUNDS, Precision, faster_precision
@@ -197,13 +197,13 @@ def test_bf16_asked_for_needs_hardware_that_has_it(
     monkeypatch.setattr(processor, "_cpu_has_fast_bf16", lambda: has_bf16)
     for open_to in ("auto", "fp32"):
         settings = Train.model_validate(tiny_train(precision=open_to))
-        assert choose_device(settings) == "cpu"
+        assert training_device(settings) == "cpu"
     wanted = Train.model_validate(tiny_train(precision="bf16"))
     if has_bf16:
-        assert choose_device(wanted) == "cpu"
+        assert training_device(wanted) == "cpu"
     else:
         with pytest.raises(ConfigError, match="bf16"):
-            choose_device(wanted)
+            training_device(wanted)
 
 
 def test_the_choice_leaves_the_training_alone(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.config.load import parse_config
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
+from pipeline.core.device import choose_device
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.models.adapters.base import ModelAdapter, build_model, place
 from pipeline.models.adapters.card import CONFIG
@@ -31,7 +31,8 @@ def save_model(model: ModelAdapter, config: dict, folder: Path) -> str:
 def load_model(
     folder: Path, *, weights_sha256: str, config_digest: str
 ) -> tuple[ModelAdapter, RunConfig]:
-    """Rebuild the model of a folder, on the GPU where there is one, in eval mode; and its run.
+    """Rebuild the model of a folder, where to compute (pipeline.core.device), in eval mode;
+    and its run.
 
     Raises LdctError where weights or configuration are not the ones that were registered: another
     normalisation would shift HU as surely as other weights.
@@ -51,8 +52,7 @@ def load_model(
     config = parse_config(raw, source=str(folder / CONFIG))
     model = build_model(config)
     model.load_state_dict(load_file(folder / WEIGHTS))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return place(model, device, channels_last=True).eval(), config
+    return place(model, choose_device(), channels_last=True).eval(), config
 
 
 def load_weights(model: ModelAdapter, folder: Path) -> None:
