@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.table import Table
 
 from flows.cli.endings import end, json_output
@@ -109,13 +110,12 @@ def _summary(selection: Selection) -> dict[str, object]:
 
 
 def _show(selection: Selection) -> None:
-    from flows.cli.tables.figures import out_console
+    from flows.cli.tables.figures import figure_columns, out_console, word_columns
 
-    table = Table(title=f"{len(selection.series)} series, {selection.megabytes / 1000:.1f} GB")
-    for column in ("collection", "vendor", "body part", "description", "licence"):
-        table.add_column(column)
-    for column in ("series", "GB"):
-        table.add_column(column, justify="right")
+    title = f"{len(selection.series)} series, {selection.megabytes / 1000:.1f} GB"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    word_columns(table, "collection", "vendor", "body part", "description", "licence")
+    figure_columns(table, "series", "GB")
     gigabytes: dict[tuple[str, ...], list[float]] = {}
     for one in selection.series:
         kind = (one.collection, one.vendor, one.body_part, one.description, one.licence)

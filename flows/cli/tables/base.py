@@ -10,7 +10,13 @@ from rich import box
 from rich.table import Table
 
 from flows.cli.endings import reason_lines
-from flows.cli.tables.figures import NONE, number, out_console
+from flows.cli.tables.figures import (
+    NONE,
+    figure_columns,
+    number,
+    out_console,
+    word_columns,
+)
 from flows.cli.tables.tasks import task_figures
 from flows.tracking.ranking import Ranking
 from flows.tracking.versions import VersionDetails
@@ -65,9 +71,11 @@ def _drift_lines(report: Json) -> None:
 
 def ingest_table(report: Json) -> None:
     """A row for each series, and a line for each reason of refusal."""
-    table = Table(title="What went where")
-    for column in ("series", "patient", "side", "slices", "remarks"):
-        table.add_column(column, justify="right" if column == "slices" else "left")
+    table = Table(title="What went where", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("series", "patient", "side"):
+        table.add_column(column, no_wrap=True)
+    figure_columns(table, "slices")
+    word_columns(table, "remarks")
     for row in report["series"]:
         remarks = "; ".join(row["warnings"])
         side = row.get("side", NONE)
@@ -106,8 +114,7 @@ def applied_table(report: Json, out: Path) -> None:
     """What is unlike the model's training, a row for each derived series, what was refused."""
     _drift_lines(report)
     table = Table(title=f"Derived series, model {report['model']}, strength {report['strength']:g}")
-    for column in ("folder", "instances", "clipped pixels", "structures", "remarks"):
-        table.add_column(column, overflow="fold")
+    word_columns(table, "folder", "instances", "clipped pixels", "structures", "remarks")
     for row in report["exported"]:
         folder = str(out / row["folder"])
         dose = row.get("dose")
@@ -131,8 +138,7 @@ def simulated_table(report: Json, out: Path) -> None:
     from pipeline.quality.summary import rounded  # compiles: not for every table
 
     table = Table(title=f"Derived series at dose {report['dose_fraction']:g}: {report['noise']}")
-    for column in ("folder", "instances", "photons per ray", "noise HU", "kernel", "remarks"):
-        table.add_column(column, overflow="fold")
+    word_columns(table, "folder", "instances", "photons per ray", "noise HU", "kernel", "remarks")
     for row in report["exported"]:
         set_to = row["calibration"]
         cutoff = set_to["kernel_cutoff"]
@@ -151,8 +157,7 @@ def simulated_table(report: Json, out: Path) -> None:
 def checked_table(report: Json) -> None:
     """A row for each series, and a line for each thing that is wrong."""
     table = Table(title="Derived series, checked")
-    for column in ("series", "instances", "verdict", "also by"):
-        table.add_column(column, overflow="fold")
+    word_columns(table, "series", "instances", "verdict", "also by")
     for row in report["series"]:
         verdict = "passed" if not row["problems"] else f"{len(row['problems'])} problems"
         programs = f"{', '.join(row['programs'])} on {row['files']} files" if row["files"] else NONE
@@ -169,8 +174,7 @@ def checked_table(report: Json) -> None:
 def deidentified_table(report: Json, out: Path) -> None:
     """A row for each copied series, then warnings and what was refused."""
     table = Table(title=f"Without identity, in {out}")
-    for column in ("series", "patient", "images"):
-        table.add_column(column, overflow="fold")
+    word_columns(table, "series", "patient", "images")
     for row in report["series"]:
         table.add_row(row["series"], row["patient"], str(row["images"]))
     out_console.print(table)
@@ -184,8 +188,12 @@ def models_table(found: Ranking) -> None:
     # Six columns have to fit a terminal of 80.
     table = Table(title="Registered models", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     figures = found.metrics or ["figures"]
-    for column in ("name", "v", "alias", "gate", *figures, "date"):
-        table.add_column(column, no_wrap=column not in figures, overflow="fold")
+    word_columns(table, "name")
+    figure_columns(table, "v")
+    word_columns(table, "alias", "gate")
+    for column in figures:  # a metric's name is folded, and its figure is not
+        table.add_column(column, overflow="fold", min_width=9)
+    figure_columns(table, "date")
     for row in found.rows:
         measured = [number(row.metrics.get(name), 4) for name in found.metrics]
         table.add_row(
@@ -234,8 +242,8 @@ def _figure(check: Check) -> str:
 def deployed_table(report: Json, out: Path) -> None:
     """What each engine's output differs by, in the output's units."""
     table = Table(title=f"{report['model']} for other programs", box=box.SIMPLE_HEAD)
-    table.add_column("run by")
-    table.add_column("largest difference", justify="right")
+    word_columns(table, "run by")
+    figure_columns(table, "largest difference")
     for engine, difference in report["largest_difference"].items():
         table.add_row(engine, f"{difference:.2g}")
     out_console.print(table)

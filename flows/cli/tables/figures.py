@@ -45,6 +45,18 @@ def figures_table(figures: Json, baselines: dict[str, Json] | None = None) -> No
     _worst_table(overall)
 
 
+def word_columns(table: Table, *names: str) -> None:
+    """Columns of words: on a narrow terminal their cells go on in the next line."""
+    for name in names:
+        table.add_column(name, overflow="fold")
+
+
+def figure_columns(table: Table, *names: str) -> None:
+    """Columns of figures, which stay on one line on any terminal."""
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+
+
 def number(value: float | None, digits: int) -> str:
     """A figure with so many decimals; NONE where it was not measured."""
     return NONE if value is None else f"{value:.{digits}f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from flows.cli.tables.figures import NONE, number, out_console
+from flows.cli.tables.figures import NONE, number, out_console, word_columns
 from pipeline.core.types import Json
 from pipeline.review.study_power import MOST_CASES, StudyPlan
 
@@ -20,7 +20,8 @@ def study_table(result: Json) -> None:
         title=f"{len(result['readers'])} readers, {result['cases']} cases, "
         f"{result['readings']} readings; non-inferior above -{result['margin']:g}"
     )
-    for column in (
+    word_columns(
+        table,
         "criterion",
         "original",
         "denoised",
@@ -30,8 +31,7 @@ def study_table(result: Json) -> None:
         "Wilcoxon p",
         "kappa within readers",
         "kappa between readers",
-    ):
-        table.add_column(column, overflow="fold")
+    )
     table.caption = result["no_verdict"] or "readers and cases random (Obuchowski-Rockette, Hillis)"
     for name, row in result["criteria"].items():
         verdict = {True: "yes", False: "not shown", None: NONE}[row["non_inferior"]]

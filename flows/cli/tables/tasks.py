@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
-from flows.cli.tables.figures import figures_table, number, out_console
+from flows.cli.tables.figures import (
+    figure_columns,
+    figures_table,
+    number,
+    out_console,
+    word_columns,
+)
 from flows.cli.tables.generation import generation_table
 from flows.cli.tables.restoration import restoration_table
 from pipeline.core.types import Json
@@ -18,6 +25,7 @@ def task_figures(task: str, figures: Json) -> None:
 def plain_table(figures: Json) -> None:
     """The numbers and texts of `overall`, a row each: for a task without a table of its own."""
     table = Table(title="Held-back patients", show_header=False)
+    word_columns(table, "", "")
     for name, value in figures["overall"].items():
         if isinstance(value, int | float | str):
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -28,9 +36,13 @@ def plain_table(figures: Json) -> None:
 def classes_table(figures: Json) -> None:
     """A row for each class; then what dose and denoising do to the mean."""
     overall = figures["overall"]
-    table = Table(title=f"{overall['patients']} held-back patient(s), mean over patients")
-    for column in ("class", "Dice", "IoU", "surface Dice", "HD95 mm", "volume ml", "missed"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table = Table(
+        title=f"{overall['patients']} held-back patient(s), mean over patients",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    word_columns(table, "class")
+    figure_columns(table, "Dice", "IoU", "surface Dice", "HD95 mm", "volume ml", "missed")
     for name, row in overall["classes"].items():
         cells = [number(row[figure], 3) for figure in ("dice", "iou", "surface_dice")]
         distance, volume = number(row["hd95_mm"], 1), number(row["volume_error_ml"], 0)
