@@ -1,4 +1,4 @@
-"""Low-dose CT from Python: read, simulate, denoise, evaluate and write series, in HU.
+"""Low-dose CT from Python: read, simulate, denoise, segment, evaluate and write series, in HU.
 
     import ldct
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from ldct.processing import evaluate as evaluate
     from ldct.processing import load_model as load_model
     from ldct.processing import simulate as simulate
+    from ldct.segmentation import Segmentation as Segmentation
+    from ldct.segmentation import segment as segment
     from ldct.series import CTSeries as CTSeries
     from ldct.series import find as find
+    from ldct.series import from_array as from_array
     from ldct.series import read as read
     from pipeline.core.errors import LdctError as LdctError
 
@@ -33,13 +36,16 @@ if TYPE_CHECKING:
 _DEFINED = {
     "CTSeries": ("ldct.series", "CTSeries"),
     "LdctError": ("pipeline.core.errors", "LdctError"),
+    "Segmentation": ("ldct.segmentation", "Segmentation"),
     "__version__": ("pipeline.core.versions", "VERSION"),
     "denoise": ("ldct.processing", "denoise"),
     "evaluate": ("ldct.processing", "evaluate"),
     "find": ("ldct.series", "find"),
+    "from_array": ("ldct.series", "from_array"),
     "ingest": ("ldct.files", "ingest"),
     "load_model": ("ldct.processing", "load_model"),
     "read": ("ldct.series", "read"),
+    "segment": ("ldct.segmentation", "segment"),
     "simulate": ("ldct.processing", "simulate"),
     "write_derived": ("ldct.files", "write_derived"),
 }
@@ -47,13 +53,16 @@ _DEFINED = {
 __all__ = [
     "CTSeries",
     "LdctError",
+    "Segmentation",
     "__version__",
     "denoise",
     "evaluate",
     "find",
+    "from_array",
     "ingest",
     "load_model",
     "read",
+    "segment",
     "simulate",
     "write_derived",
 ]

@@ -28,7 +28,7 @@ SOFT_TISSUE = {"soft_tissue": (40.0, 400.0)}
 def load_model(
     reference: str, *, strength: float | None = None, device: str = "cpu"
 ) -> LoadedModel:
-    """A model with its card and configuration, ready for `denoise`.
+    """A model with its card and configuration, ready for `denoise` or `segment`.
 
     reference: `NAME@pretrained` for one that comes with the software; `NAME`, `NAME@champion` or
     `NAME/VERSION` for one of the MLflow registry (MLFLOW_TRACKING_URI), which alone imports
@@ -83,6 +83,7 @@ def denoise(
     model: str | LoadedModel = DENOISER,
     *,
     dose_ratio: float | None = None,
+    uncertainty: bool = False,
     progress: Progress = lambda slices: None,
 ) -> CTSeries:
     """The series denoised, as `ldct apply` does it; HU in, HU out.
@@ -90,10 +91,12 @@ def denoise(
     model: a reference, see `load_model`, or what load_model returned, which saves loading it again.
     dose_ratio: as if scanned with so many times the dose, at least 1, by a dose-conditioned model
     such as anydose; None makes up for what the series' noise lacks to that of a full dose.
-    progress: called with the number of slices that are done since the last call. `.details` of the
-    result says which ratio was taken and why, and what is unlike the series that the model learned
-    from. Raises ConfigError for a model that is no denoiser, or takes no dose_ratio, and LdctError
-    where the noise has to be measured and cannot be.
+    uncertainty: also `.uncertainty_hu` of the result, how far each voxel may be off, by a model
+    that was calibrated for it, such as anydose. progress: called with the number of slices that are
+    done since the last call. `.details` of the result says which ratio was taken and why, and what
+    is unlike the series that the model learned from. Raises ConfigError for a model that is no
+    denoiser, takes no dose_ratio, or was not calibrated, and LdctError where the noise has to be
+    measured and cannot be.
     """
     from pipeline.export.denoised import denoised_volume
 
@@ -108,8 +111,9 @@ def denoise(
         series.volume,
         progress,
         sampled=isinstance(series.source, Series),
+        uncertainty=uncertainty,
     )
-    return series.processed(made.image_hu, made.operation, made.details)
+    return series.processed(made.image_hu, made.operation, made.details, made.uncertainty)
 
 
 def evaluate(

@@ -14,9 +14,12 @@ PUBLIC = {
     "The package ldct": (
         "ldct.series.read",
         "ldct.series.find",
+        "ldct.series.from_array",
         "ldct.series.CTSeries",
         "ldct.processing.simulate",
         "ldct.processing.denoise",
+        "ldct.segmentation.segment",
+        "ldct.segmentation.Segmentation",
         "ldct.processing.evaluate",
         "ldct.processing.load_model",
         "ldct.files.write_derived",

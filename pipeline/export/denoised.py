@@ -71,12 +71,8 @@ def export_denoised(
         """The denoised volume."""
         applied = _applied(model, card, lambda: volume, operation)
         applied = _computed(applied, model, card, lambda: volume, volume.image_hu.shape, to)
-        derived = _derived(applied, volume, progress, audited=operation is None)
-        beside = _uncertainty(card, applied, to)
-        if beside is None:
-            return derived
-        uncertainty_hu = beside.of_volume(volume, derived.image_hu)
-        return replace(derived, uncertainty_hu=uncertainty_hu)
+        beside = _uncertainty(card, applied) if to.uncertainty else None
+        return _derived(applied, volume, progress, beside, audited=operation is None)
 
     if not isinstance(source, Series):
         return export_image(source, to, compute)
@@ -89,7 +85,7 @@ def export_denoised(
         shape = (len(source.instances), int(header.Rows), int(header.Columns))
         applied = _computed(applied, model, card, sample, shape, to)
         audit = SeriesAudit() if operation is None else None
-        beside = _uncertainty(card, applied, to)
+        beside = _uncertainty(card, applied) if to.uncertainty else None
         report, reader = _stream_series(source, to, applied, audit, beside, progress)
     except SeriesRefusedError as refused:
         return Exported(None, refused.refusals)
@@ -108,12 +104,17 @@ def denoised_volume(
     progress: Progress = lambda slices: None,
     *,
     sampled: bool,
+    uncertainty: bool = False,
 ) -> Derived:
     """A volume in memory denoised, with the operation and details of export_denoised.
 
     sampled: the dose and the drift are measured on some slices, as of a DICOM series; else on all,
-    as of an image file. Raises LdctError where the noise has to be measured and cannot be.
+    as of an image file. uncertainty: how far each voxel may be off, too. Raises LdctError where the
+    noise has to be measured and cannot be, and ConfigError for a model whose uncertainty is asked
+    for and was not calibrated.
     """
+    if uncertainty:
+        require_uncertainty(card)
 
     def sample() -> Volume:
         """What is measured."""
@@ -121,16 +122,27 @@ def denoised_volume(
             return volume
         return volume.slices(measured_slices(len(volume.image_hu)))
 
-    return _derived(_applied(model, card, sample, None), volume, progress, audited=True)
+    applied = _applied(model, card, sample, None)
+    beside = _uncertainty(card, applied) if uncertainty else None
+    return _derived(applied, volume, progress, beside, audited=True)
 
 
-def _derived(applied: _Applied, volume: Volume, progress: Progress, *, audited: bool) -> Derived:
+def _derived(
+    applied: _Applied,
+    volume: Volume,
+    progress: Progress,
+    uncertainty: SeriesUncertainty | None,
+    *,
+    audited: bool,
+) -> Derived:
     """The volume after the model, with what it changed beyond noise if `audited`."""
     output_hu = apply_model(applied.model, volume.image_hu, progress=progress)
     audit: dict[str, object] = {}
     if audited:
         audit = {"audit": SeriesAudit.of_volume(volume, output_hu).to_dict()}
-    return Derived(output_hu, applied.operation, {**applied.details, **audit})
+    if uncertainty is not None:
+        uncertainty.add_volume(volume, output_hu)
+    return Derived(output_hu, applied.operation, {**applied.details, **audit}, uncertainty)
 
 
 def _sample(series: Series) -> Volume:
@@ -208,10 +220,8 @@ def _computed(
     )
 
 
-def _uncertainty(card: ModelCard, applied: _Applied, to: Export) -> SeriesUncertainty | None:
-    """What collects the uncertainty, where it is asked for; ConfigError where it is not known."""
-    if not to.uncertainty:
-        return None
+def _uncertainty(card: ModelCard, applied: _Applied) -> SeriesUncertainty:
+    """What collects the uncertainty; ConfigError where it is not known."""
     calibration = require_uncertainty(card)
     assert applied.dose_ratio is not None, "only dose-conditioned models are calibrated"
     return SeriesUncertainty(calibration, applied.dose_ratio)

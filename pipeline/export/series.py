@@ -127,13 +127,13 @@ class Export:
 
 @dataclass(frozen=True)
 class Derived:
-    """A processed volume: image_hu [slices, rows, columns], the operation, report details, and the
-    standard deviation of its voxels, where that was asked for."""
+    """A processed volume: image_hu [slices, rows, columns], the operation, report details, and how
+    far its voxels may be off, where that was asked for."""
 
     image_hu: NDArray[np.float32]
     operation: Operation
     details: dict[str, object] = field(default_factory=dict)
-    uncertainty_hu: NDArray[np.float32] | None = None
+    uncertainty: SeriesUncertainty | None = None
 
 
 Compute = Callable[[Volume], Derived]
@@ -202,10 +202,10 @@ def export_image(path: Path, to: Export, compute: Compute) -> Exported:
     result = replace(volume, image_hu=derived.image_hu)
     name = f"{result_name(path, file_stem(derived.operation))}{written_suffix(path)}"
     write_image(result, to.folder / name, padding=found.padding)
-    if derived.uncertainty_hu is not None:
+    if derived.uncertainty is not None:
         stem = f"{file_stem(derived.operation)}-uncertainty"
         beside = to.folder / f"{result_name(path, stem)}{written_suffix(path)}"
-        write_image(replace(volume, image_hu=derived.uncertainty_hu), beside)
+        write_image(replace(volume, image_hu=derived.uncertainty.deviation_hu), beside)
     details = {"clipped_pixels": 0, "warnings": warnings_of(volume), **derived.details}
     return Exported(ExportReport(to.folder.name, len(volume.image_hu), details), [])
 

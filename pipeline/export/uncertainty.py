@@ -48,10 +48,14 @@ class SeriesUncertainty:
         pixels = processed.pixels
         self._add(pixels.image_hu, processed.image_hu, pixels.valid)
 
-    def of_volume(self, source: Volume, result_hu: ImageHU) -> ImageHU:
+    def add_volume(self, source: Volume, result_hu: ImageHU) -> None:
         """All slices of a volume and its result [slices, rows, columns]."""
         for one in zip(source.image_hu, result_hu, source.valid, strict=True):
             self._add(*one)
+
+    @property
+    def deviation_hu(self) -> ImageHU:
+        """Of all slices so far, [slices, rows, columns]."""
         return np.stack(self.slices)
 
     def _add(self, source_hu: ImageHU, result_hu: ImageHU, valid: NDArray[np.bool_]) -> None:
@@ -63,7 +67,7 @@ class SeriesUncertainty:
         """Write a DICOM Parametric Map into `folder`, which is to be called `name`, and check it;
         returns its row of the report. Raises LdctError for one that fails its check."""
         made_by = uncertainty_of(operation, self.explanation())
-        write_deviation_map(np.stack(self.slices), series, made_by, folder)
+        write_deviation_map(self.deviation_hu, series, made_by, folder)
         result = check_structures(folder / FILE, series, name=name)
         result.require()
         return {"folder": name, "instances": 1, "check": result.summary().to_dict()}

@@ -131,6 +131,16 @@ def test_ldct_check_finds_the_map_sound_and_a_moved_one_not(
     assert [problem.rule for problem in moved.problems] == ["place"]
 
 
+@pytest.mark.parametrize("known", [{}, {"BodyPartExamined": "CHEST"}, {"Laterality": "L"}])
+def test_the_map_is_of_the_source_s_body_part(known: dict[str, str], tmp_path: Path) -> None:
+    """dciodvfy asks for a laterality where no body part is known: the map has the source's."""
+    folder = noisy_tissue(tmp_path / "in", **known)
+    assert exported(only_series(folder), tmp_path / "out" / "s").report is not None
+    made = pydicom.dcmread(tmp_path / "out" / "s-uncertainty" / "PM.dcm")
+    found = {name: made[name].value for name in ("BodyPartExamined", "Laterality") if name in made}
+    assert found == known
+
+
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
     source = only_series(noisy_tissue(tmp_path / "in"))
     made = []

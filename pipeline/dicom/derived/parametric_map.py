@@ -77,9 +77,18 @@ def write_deviation_map(
         derivation=Code(*DEVIATION),
     )
     _describe(made, operation)
+    _body_part(made, source.dataset)
     reference_frames(made, series)
     make_deterministic(made, source, operation, series)
     save_object(made, folder, FILE)
+
+
+def _body_part(made: Dataset, source: Dataset) -> None:
+    """What the source says of it: of a body part that is known no laterality is needed (PS3.3
+    C.7.3.1)."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if keyword in source:
+            setattr(made, keyword, source[keyword].value)
 
 
 def _in_hu(largest_hu: float) -> RealWorldValueMapping:
