@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from flows.runtime.orchestration import in_flow, stage_task
-from flows.runtime.progress import StageProgress
+from flows.runtime.progress import StageProgress, log
 from flows.runtime.run_log import log_facts
 from pipeline.config.sections import Pairs
 from pipeline.core.pseudonyms import installation_key
@@ -41,5 +41,9 @@ def logged(report: IngestReport) -> IngestReport:
     patients = {row.patient for row in report.series}
     new = sum(row.new for row in report.series)
     counts = {"series": len(report.series), "new": new, "patients": len(patients)}
-    log_facts("ingest", {**counts, "refused": refused})
+    if report.skipped:
+        of = f"{report.skipped} of {len(report.series)} series"
+        line = f"ingest: skipped {of}: the store has them from the same files"
+        log("stage", line, {"stage": "ingest", "skipped": report.skipped})
+    log_facts("ingest", {**counts, "skipped": report.skipped, "refused": refused})
     return report

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.sections import Pairs
 from pipeline.core.crash_file import crash_file
@@ -17,7 +16,6 @@ from pipeline.core.refusals import (
     Refusal,
     SeriesRefusedError,
     Unreadable,
-    by_disposition,
     name_below,
     nothing_usable,
     reason_of,
@@ -27,7 +25,9 @@ from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
 from pipeline.dicom.read.volume import patient_key, read_volume
 from pipeline.ingest.dose_pairs import Pair, find_pairs, read_pair
+from pipeline.ingest.known_sources import KnownSources
 from pipeline.ingest.regrid import apply_intake
+from pipeline.ingest.report import IngestedLabels, IngestedSeries, IngestReport, PairedInput
 from pipeline.io.discover import Discovered, Source, discover, files_of, source_key
 from pipeline.io.image_names import BY_FILE, EACH_ITS_OWN, ImagePatients
 from pipeline.io.volume_files import ANY_VALUES, read_image
@@ -39,77 +39,6 @@ from pipeline.store.store import Store
 Progress = Callable[[str, int, int], None]
 #: The attributes that a report lists of a series' acquisition.
 DESCRIPTION = ("Manufacturer", "ConvolutionKernel", "KVP", "SliceThickness")
-
-
-@dataclass(frozen=True)
-class PairedInput:
-    """The low-dose partner of a stored full-dose series: its key, and the first voxel [x, y, z]
-    in mm of each slice that only one of the two series has."""
-
-    input: str
-    unmatched_input_mm: list[list[float]]
-    unmatched_target_mm: list[list[float]]
-
-
-@dataclass(frozen=True)
-class IngestedSeries:
-    """A series of the store, by the pseudonyms of series and patient.
-
-    new: whether the store did not have it before. description: attributes of DESCRIPTION.
-    warnings: what a user should know of it. source_file: of an image file, its path below the
-    source. pair: its low-dose partner, if it has one.
-    """
-
-    series: str
-    patient: str
-    slices: int
-    new: bool
-    description: dict[str, object]
-    warnings: list[str] = field(default_factory=list)
-    source_file: str = ""
-    pair: PairedInput | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """As a report has it, in JSON's types."""
-        empty = {name for name in ("pair", "source_file") if not getattr(self, name)}
-        return {name: value for name, value in asdict(self).items() if name not in empty}
-
-
-@dataclass(frozen=True)
-class IngestedLabels:
-    """The label map of a stored series: the series' key, the kind of its files (one of
-    pipeline.labels.read's), its structures, and whether the store did not have it before."""
-
-    series: str
-    labels: str
-    structures: list[str]
-    new: bool
-    warnings: list[str]
-
-
-@dataclass
-class IngestReport:
-    """What was stored, and which files of `root` were refused.
-
-    sources: each series' source, in memory only, since the store and the report have keys and
-    no paths; of a pair it is the low-dose series, which a model is applied to. stored: likewise,
-    but of a pair the full-dose series, which labels belong to.
-    """
-
-    root: Path
-    series: list[IngestedSeries] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    sources: dict[str, Source] = field(default_factory=dict)
-    stored: dict[str, Source] = field(default_factory=dict)
-    labels: list[IngestedLabels] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As report.json has it; refusals by what became of the file."""
-        return {
-            "series": [series.to_dict() for series in self.series],
-            "labels": [asdict(labels) for labels in self.labels],
-            **by_disposition(self.refusals, self.root),
-        }
 
 
 def ingest(
@@ -135,9 +64,10 @@ def ingest(
     sources: list[Source | Pair] = [*found.sources]
     if pairs is not None:
         sources = _find_pairs(found, pairs, report)
+    known = KnownSources(store, key, intake)
     for done, source in enumerate(sources, start=1):
         try:
-            _store(_item(source, key, intake, patients), store, intake, report)
+            _keep(source, store, intake, patients, known, report)
         except SeriesRefusedError as refused:
             report.refusals.extend(refused.refusals)
         except Exception as error:  # of this series alone: the others go on
@@ -149,6 +79,41 @@ def ingest(
         raise nothing_usable(report.root, report.refusals, report.to_dict())
     _store_labels(store, intake, report)
     return report
+
+
+def _keep(
+    source: Source | Pair,
+    store: Store,
+    intake: IngestOptions,
+    patients: ImagePatients,
+    known: KnownSources,
+    report: IngestReport,
+) -> None:
+    """Store a volume, unless the store has it from the same files; pairs are always read."""
+    if isinstance(source, Pair):
+        _store(_item(source, known.key, intake, patients), store, intake, report)
+        return
+    patient = _patient(source, known.key, patients)
+    same = known.of(source, patient)
+    if (row := same.read()) is not None:
+        report.skipped += 1
+        report.series.append(replace(row, source_file=_file_name(source, report)))
+        report.sources[row.series] = report.stored[row.series] = source
+        return
+    item = _item(source, known.key, intake, patients)
+    _store(item, store, intake, report)
+    if not item.refusals:  # or what was refused would not be named again
+        same.write(report.series[-1])
+
+
+def _patient(source: Source, key: bytes, patients: ImagePatients) -> str:
+    """The patient's pseudonym; raises SeriesRefusedError for an image file that has none."""
+    if isinstance(source, Series):
+        return patient_key(source, key)
+    try:
+        return patients.key_of(source, key)
+    except Unreadable as fault:
+        raise SeriesRefusedError([fault.refusal(source)]) from fault
 
 
 def _each_its_own(row: IngestedSeries) -> IngestedSeries:
@@ -219,10 +184,10 @@ def _item(
         )
     if isinstance(source, Series):
         reading = read_volume(source).without_drawn()
-        names = source_key(reading.series, key), patient_key(source, key)
+        names = source_key(reading.series, key), _patient(source, key, patients)
         return _Item(_marked(reading.volume), *names, reading.series, reading.refusals)
+    patient = _patient(source, key, patients)
     try:
-        patient = patients.key_of(source, key)
         volume = read_image(source, air=intake.air)
     except Unreadable as fault:
         raise SeriesRefusedError([fault.refusal(source)]) from fault
@@ -265,12 +230,15 @@ def _store(item: _Item, store: Store, intake: IngestOptions, report: IngestRepor
             new=is_new,
             description={k: v for k, v in volume.provenance.items() if k in DESCRIPTION},
             warnings=[*volume.provenance["warnings"], *volume.provenance.get("geometry", [])],
-            source_file=name_below(item.source, report.root)
-            if isinstance(item.source, Path)
-            else "",
+            source_file=_file_name(item.source, report),
             pair=item.pair,
         )
     )
+
+
+def _file_name(source: Source, report: IngestReport) -> str:
+    """Of an image file, its path below the source."""
+    return name_below(source, report.root) if isinstance(source, Path) else ""
 
 
 def _store_labels(store: Store, intake: IngestOptions, report: IngestReport) -> None:

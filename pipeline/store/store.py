@@ -4,10 +4,10 @@ A folder with `index.json` (version, split), `volumes/KEY.nii` (HU), `volumes/KE
 (where the scanner measured), `volumes/KEY.json` (its SeriesRecord),
 `labels/KEY.NAME.npy` and `.json` (label maps on the volume's grid) and
 `degraded/KEY.DIGEST.npy` (cached inputs; `degraded/KEY.real.npy` is the scanner's own image at
-a lower dose); pipeline.store.kept_figures has its own folder there. Patients and series appear
-under keyed hashes; no name, ID, date or UID of the source is kept. Every file is written whole or
-not at all, a series' record last, so a kill leaves either the series or nothing; storing the same
-series again changes nothing.
+a lower dose); pipeline.store.kept_figures and pipeline.ingest.known_sources have folders of their
+own there. Patients and series appear under keyed hashes; no name, ID, date or UID of the source is
+kept. Every file is written whole or not at all, a series' record last, so a kill leaves either the
+series or nothing; storing the same series again changes nothing.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Store:
             input_digest = volume_digest(real_input)
         with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
             digest = pool.submit(volume_digest, volume)
-            known = self._whole_record(key) if all(path.exists() for path in paths) else None
+            known = self.whole_record(key) if all(path.exists() for path in paths) else None
             if known is not None:
                 same_input = real_input is None or known.input_digest == input_digest
                 if same_input and known.digest == digest.result():
@@ -143,11 +143,12 @@ class Store:
                 f"cannot use {path}, which is damaged ({error}): {INGEST_AGAIN}"
             ) from error
 
-    def _whole_record(self, key: str) -> SeriesRecord | None:
-        """The record of a series whose files are all long enough; None where it is damaged."""
+    def whole_record(self, key: str) -> SeriesRecord | None:
+        """The record of a series whose files are all long enough; None where it is damaged, or
+        there is none."""
         try:
             record = self.record(key)
-        except ConfigError:
+        except (ConfigError, FileNotFoundError):
             return None
         paths = [self._volume_path(key), self._valid_path(key)]
         paths += [self.degraded_path(key, REAL)] if record.input_digest else []
