@@ -83,6 +83,7 @@ def apply_flow(
     uncertainty: bool = False,
     hold_on_failed_gate: bool = False,
     compute: Compute = "fp32",
+    as_flow: bool = False,
 ) -> Json:
     """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
 
@@ -91,8 +92,8 @@ def apply_flow(
     side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
     one of several series fails, too. skip_unneeded, uncertainty: see Export. hold_on_failed_gate:
     raise GateFailedError, and write nothing, where the model did not pass its gate. compute: how a
-    denoiser is computed. Raises
-    ConfigError for a model whose uncertainty is asked for and was not calibrated.
+    denoiser is computed. as_flow: also where no Prefect API is configured. Raises ConfigError for a
+    model whose uncertainty is asked for and was not calibrated.
     """
     form = require_form(labels)
     to = Export(
@@ -131,7 +132,7 @@ def apply_flow(
             all_or_nothing=all_or_nothing,
         )
 
-    return in_flow("ldct-apply", body, runner)
+    return in_flow("ldct-apply", body, runner, always=as_flow)
 
 
 def _require_passed(card: ModelCard) -> None:

@@ -32,11 +32,12 @@ REPORT = "evaluation.json"
 PAGE = "evaluation.html"
 
 
-def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
+def evaluate_flow(request: EvaluateRequest, out: Path | None, *, as_flow: bool = False) -> Json:
     """{"model", "config", "figures", "baselines", "dose_sweep", "phantoms", "contrast"}, where
     asked for.
 
     Written to OUT as evaluation.json, evaluation.html, PNG and contrast.md, if there is an OUT.
+    as_flow: see flows.runtime.orchestration.in_flow.
     """
 
     def body() -> Json:
@@ -72,7 +73,7 @@ def evaluate_flow(request: EvaluateRequest, out: Path | None) -> Json:
             task.write_evaluation(report, model, store, keys.get(TEST, []), asked, path=out / PAGE)
         return report
 
-    return in_flow("ldct-evaluate", body)
+    return in_flow("ldct-evaluate", body, always=as_flow)
 
 
 def _pairs(request: EvaluateRequest) -> RealPairs | None:

@@ -17,11 +17,20 @@ from pipeline.store.store import Store
 
 
 def ingest_flow(
-    source: Path, store_folder: Path, intake: IngestOptions, pairs: Pairs | None = None
+    source: Path,
+    store_folder: Path,
+    intake: IngestOptions,
+    pairs: Pairs | None = None,
+    *,
+    as_flow: bool = False,
 ) -> Json:
-    """Ingest into a store; returns the report."""
+    """Ingest into a store; returns the report. as_flow: see flows.runtime.orchestration.in_flow."""
     store = Store(store_folder)
-    return in_flow("ldct-ingest", lambda: ingest_stage(source, store, intake, pairs).to_dict())
+
+    def body() -> Json:
+        return ingest_stage(source, store, intake, pairs).to_dict()
+
+    return in_flow("ldct-ingest", body, always=as_flow)
 
 
 @stage_task("ingest")

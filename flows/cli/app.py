@@ -28,6 +28,7 @@ from flows.cli.options import (
     Config,
     Denoiser,
     Device,
+    Flow,
     HoldOnFailedGate,
     Json,
     LowDose,
@@ -35,6 +36,7 @@ from flows.cli.options import (
     Settings,
     StoreFolder,
     import_with_server_warmup,
+    imports_of,
     require_source,
     writable,
 )
@@ -259,16 +261,24 @@ def models(
         typer.Option(help="Only versions such as 'test.soft_tissue.output.psnr > 38', 'task = x'."),
     ] = None,
     ascending: Annotated[bool, typer.Option("--ascending", help="The smallest first.")] = False,
+    flow: Flow = False,
     json_: Json = False,
 ) -> None:
     """List the registered models: version, alias, figures and date; by any metric."""
     if context.invoked_subcommand is not None:
         return
-    from flows.cli.tables.base import models_table
-    from flows.tracking.ranking import rank
-    from flows.tracking.registry import Registry
+    with imports_of(flow):
+        from flows.cli.tables.base import models_table
+        from flows.runtime.orchestration import in_flow
+        from flows.tracking.ranking import Ranking, rank
+        from flows.tracking.registry import Registry
 
-    found = rank(Registry.default().list(), sort=sort, where=where or [], ascending=ascending)
+    def listed() -> Ranking:
+        rows = Registry.default().list()
+        return rank(rows, sort=sort, where=where or [], ascending=ascending)
+
+    # A list alone is no flow of the server's, unless it is asked to be.
+    found = in_flow("ldct-models", listed, always=True) if flow else listed()
     if json_:
         rows = [asdict(row) for row in found.rows]
         json_output.print({"models": rows, "without_metric": found.lacking})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.endings import end, json_output
-from flows.cli.options import Denoiser, Device, Json, Model, Strength, quick_imports, writable
+from flows.cli.options import Denoiser, Device, Flow, Json, Model, Strength, imports_of, writable
 from flows.tracking.references import require_model
 from pipeline.core.device import compute_on
 from pipeline.core.types import Json as JsonObject
@@ -100,6 +100,7 @@ def evaluate(
     strength: Strength = None,
     out: Out = None,
     device: Device = None,
+    flow: Flow = False,
     json_: Json = False,
 ) -> None:
     """How well a registered model does: on patients of a store, a pair of series, phantoms.
@@ -130,10 +131,10 @@ def evaluate(
         strength=strength,
     )
     require_model(model)
-    with quick_imports():
+    with imports_of(flow):
         from flows.evaluate import evaluate_flow
 
-    report = evaluate_flow(request, out)
+    report = evaluate_flow(request, out, as_flow=flow)
     if json_:
         json_output.print(_as_json(report))
     else:

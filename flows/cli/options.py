@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +74,14 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N",
         help="Where to compute; by default on a GPU where there is one. It goes before a "
         "configuration's train.device.",
+    ),
+]
+Flow = Annotated[
+    bool,
+    typer.Option(
+        "--flow",
+        help="As a Prefect flow, also where PREFECT_API_URL names no server: then on one that "
+        "ends with the command.",
     ),
 ]
 DoseRatio = Annotated[
@@ -169,3 +177,8 @@ def import_with_server_warmup() -> Iterator[None]:
     ephemeral_server.start()
     with quick_imports():
         yield
+
+
+def imports_of(flow: bool) -> AbstractContextManager[None]:
+    """Around the imports of a command that is a flow only where it is asked to be."""
+    return import_with_server_warmup() if flow else quick_imports()

@@ -11,6 +11,7 @@ from flows.cli.endings import end, show
 from flows.cli.options import (
     Device,
     DoseRatio,
+    Flow,
     HoldOnFailedGate,
     IngestChoices,
     Json,
@@ -22,6 +23,7 @@ from flows.cli.options import (
     StoreFolder,
     Strength,
     TargetNoise,
+    imports_of,
     quick_imports,
     require_source,
     writable,
@@ -103,6 +105,7 @@ def ingest(
             "their input. SeriesDescription or a folder says 'full dose', 'low dose'.",
         ),
     ] = False,
+    flow: Flow = False,
     json_: Json = False,
 ) -> None:
     """Find the CT volumes below SOURCE, check them, and store them in HU.
@@ -110,13 +113,14 @@ def ingest(
     What cannot be trusted is refused and named: lost slices, copies that differ, damaged files.
     """
     require_source(source)
-    with quick_imports():
+    with imports_of(flow):
         from flows.cli.tables.base import ingest_table
         from flows.ingest import ingest_flow
         from pipeline.config.load import parse_intake
         from pipeline.config.sections import Pairs
 
-    report = ingest_flow(source, store, parse_intake(intake), Pairs() if pairs else None)
+    partners = Pairs() if pairs else None
+    report = ingest_flow(source, store, parse_intake(intake), partners, as_flow=flow)
     show(report, json_, lambda: ingest_table(report))
     end(report)
 
@@ -140,6 +144,7 @@ def apply(
     compute: Compute = AUTO,
     intake: IngestChoices = None,
     device: Device = None,
+    flow: Flow = False,
     json_: Json = False,
 ) -> None:
     """A registered model over every CT below SOURCE; derived DICOM series in OUT.
@@ -156,7 +161,7 @@ def apply(
     how = require_compute(compute)
     require_model(model)
     writable(out)
-    with quick_imports():
+    with imports_of(flow):
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
         from flows.commands import apply_flow
@@ -179,6 +184,7 @@ def apply(
         spread=spread,
         hold_on_failed_gate=hold_on_failed_gate,
         compute=how,
+        as_flow=flow,
     )
     shown = pictures_table if report.get("pictures") else applied_table
     show(report, json_, lambda: shown(report, out))

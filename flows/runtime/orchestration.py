@@ -1,4 +1,4 @@
-"""Whether Prefect takes part: in a flow run, and where an API is configured.
+"""Whether Prefect takes part: in a flow run, where an API is configured, or a user asks for it.
 
 A command of one shot, such as `ldct apply`, needs no server of its own: without a configured API
 its stages run as plain functions, and Prefect, whose import and temporary server take seconds, is

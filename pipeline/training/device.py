@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from pipeline.config.sections import Train
 from pipeline.core.device import choose_device
 from pipeline.core.errors import ConfigError
