@@ -33,13 +33,34 @@ OTHERS = {
     "train": "`model` [Model], `metrics`, `gate` [Verdict], `precision`, digests, `series`",
     "evaluate": "figures by window, and all of them under `details`; `model`, `config`; "
     "`baselines`, `dose_sweep`, `phantoms`, `contrast` where they were asked for",
+    "qualify": "what `qualification.json` has: `digest`, `model`, `site`, `doses`, `series`, "
+    "`refused`, `worst`, `phantoms`, `contrast`, `passed`, `checks` [Check]; `registered` where it "
+    "was kept; `quarantined`, `excluded` [Refusal]",
+    "latent sample": "`model`, and `files`: where the images are; so have `latent reconstruct`, "
+    "`interpolate`, `traverse`, `arithmetic` and `plot`",
+    "fetch": "`count`, `megabytes`, `licences`, `left_out_by_licence`, `series`; once fetched "
+    "`new`, `already_there`, `failed`; with `--ct-index` alone `ct_index`",
     "check": "`passed`, and `series`, each with `passed`, `instances` and `problems` [Problem]",
-    "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, `quarantined`, `excluded`",
+    "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, `quarantined`, `excluded`, "
+    "`used` [Refusal]",
     "models": "`models` [VersionRow]; `without_metric`: versions that lack one asked for, by name",
     "models show": "`name`, and `versions` [VersionRow], each with `figures`, `gate` and `config`",
+    "models promote": "the act (`time`, `act`, `by`, `version`, `reason`, `before`, `forced`), "
+    "`against`: the champion of before, `passed` and `checks` [Check]",
+    "models rollback": "the act, as of a promotion",
     "models audit": "`name`, `acts`, and those `altered` in the registry since",
+    "models export": "what `card.json` in OUT has: `model`, `largest_difference` of each engine "
+    "from the model's own output, and what goes in and comes out",
     "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`",
     "retry": "`retried` (works)",
+    "schedule": "`time_zone`, and `next`: the next times of each job",
+    "pacs work": "`steps` that were done, and what `status` has of works",
+    "pacs accession": "`work`, each with accession number, study and series, which identify a "
+    "patient",
+    "review stats": "`readers`, `cases`, `readings`, `margin`, `criteria`, `preference`; `model` "
+    "where it was written there",
+    "review policy": "`send`: which series may go to the PACS",
+    "review audit": "`records`, `broken`: the lines at fault, `faults`, `unsigned`",
     "pacs pull": "`asked`, `matched`, `new`, `unreadable`, and `series` with the rules that match",
 }
 OTHERS_HEAD = """

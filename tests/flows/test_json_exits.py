@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import Ended
-from helpers.commands import arguments_of
+from helpers.commands import arguments_of, with_json
 from helpers.dicom import ct_slice, save, write_series
 from helpers.flows import identity_config, register
 from pydicom.dataset import Dataset
@@ -43,16 +43,7 @@ REASONS = {
 }
 
 
-def commands_with_json(
-    command: Any, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if any("--json" in option.opts for option in command.params):
-        yield path, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from commands_with_json(below, (*path, name))
-
-
-COMMANDS = dict(commands_with_json(typer.main.get_command(cli.app)))
+COMMANDS = dict(with_json(typer.main.get_command(cli.app)))
 each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 
 
@@ -80,7 +71,7 @@ def ended_by(
         raise error
 
     group = typer.main.get_command(cli.app)
-    command = dict(commands_with_json(group))[path]
+    command = dict(with_json(group))[path]
     monkeypatch.setattr(command, "callback", fail)
     monkeypatch.setattr(cli, "app", group)
     return [*path, *arguments_of(command, folder), "--json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,3 +16,11 @@ def arguments_of(command: Any, folder: Path) -> list[str]:
             words += [parameter.opts[0]] if parameter.opts[0].startswith("--") else []
             words.append(numbers.get(parameter.name, str(folder)))
     return words
+
+
+def with_json(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each command that has --json, with the words it is called by."""
+    if any("--json" in option.opts for option in command.params):
+        yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from with_json(below, (*path, name))
