@@ -41,8 +41,8 @@ OTHERS = {
     "fetch": "`count`, `megabytes`, `licences`, `left_out_by_licence`, `series`; once fetched "
     "`new`, `already_there`, `failed`; with `--ct-index` alone `ct_index`",
     "check": "`passed`, and `series`, each with `passed`, `instances` and `problems` [Problem]",
-    "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, `quarantined`, `excluded`, "
-    "`used` [Refusal]",
+    "deidentify": "`written`, `series` [DeidentifiedSeries], `warnings`, "
+    "`quarantined`, `excluded`, `used` [Refusal]",
     "models": "`models` [VersionRow]; `without_metric`: versions that lack one asked for, by name",
     "models show": "`name`, and `versions` [VersionRow], each with `figures`, `gate` and `config`",
     "models promote": "the act (`time`, `act`, `by`, `version`, `reason`, `before`, `forced`), "
