@@ -25,6 +25,7 @@ from pipeline.store.damage import read_json_or_none
 from pipeline.store.store import Store
 
 FOLDER = "ingested"
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ def _content(source: Source) -> list[str]:
         return [source.name]
     digests: dict[Path, str] = {}
     for path in dict.fromkeys(instance.path for instance in source.instances):
-        with opened(path) as stream:
-            digests[path] = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest_of_file = hashlib.sha256()
+        with opened(path) as stream:  # an archive's member too, which file_digest does not take
+            while block := stream.read(BLOCK_BYTES):
+                digest_of_file.update(block)
+        digests[path] = digest_of_file.hexdigest()
     slices = [f"{digests[each.path]} {each.frame}" for each in source.instances]
     return [*slices, *source.warnings, source.part, source.exact_part, str(source.evenly_spaced)]
