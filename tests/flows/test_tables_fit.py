@@ -140,7 +140,7 @@ def generated() -> Json:
 def study() -> Json:
     kappa = {"kappa": 0.71, "interval": [0.51, 0.88], "pairs": 128}
     row = {"original": 3.41, "denoised": 3.62, "difference": 0.21, "interval": [-0.11, 0.42],
-           "non_inferior": False, "wilcoxon_p": 0.031, "intra_reader_kappa": kappa,
+           "non_inferior": False, "p": 0.03, "wilcoxon_p": 0.031, "intra_reader_kappa": kappa,
            "inter_reader_kappa": kappa}  # fmt: skip
     liked = {"denoised": 31, "original": 12, "neither": 5, "share": 0.72, "interval": [0.57, 0.84]}
     return {
