@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console, word_columns
@@ -18,7 +19,9 @@ def study_table(result: Json) -> None:
     """A row for each criterion that readers scored, then which images they preferred."""
     table = Table(
         title=f"{len(result['readers'])} readers, {result['cases']} cases, "
-        f"{result['readings']} readings; non-inferior above -{result['margin']:g}"
+        f"{result['readings']} readings; non-inferior above -{result['margin']:g}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     word_columns(
         table,
