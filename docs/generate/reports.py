@@ -51,7 +51,8 @@ OTHERS = {
     "models audit": "`name`, `acts`, and those `altered` in the registry since",
     "models export": "what `card.json` in OUT has: `model`, `largest_difference` of each engine "
     "from the model's own output, and what goes in and comes out",
-    "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`",
+    "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`, "
+    "`deliveries` of open works with several destinations",
     "retry": "`retried` (works)",
     "schedule": "`time_zone`, and `next`: the next times of each job",
     "pacs work": "`steps` that were done, and what `status` has of works",

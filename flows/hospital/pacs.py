@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -32,7 +33,8 @@ from pipeline.pacs.atna_trail import AtnaTrail
 from pipeline.pacs.deliveries import Delivery
 from pipeline.pacs.dicomweb import DicomwebPeer
 from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.endpoints import Destination, StudyFolder
+from pipeline.pacs.dimse_source import DimseSourcePeer
+from pipeline.pacs.endpoints import Destination, DimseSource, StudyFolder
 from pipeline.pacs.folder_index import FolderIndex
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
@@ -85,7 +87,7 @@ def pull_series(settings: Pacs, *, dry_run: bool) -> tuple[list[CandidateSeries]
 
 def open_source(
     settings: Pacs, *, dry_run: bool = False
-) -> DicomwebPeer | StudyFolderSource | None:
+) -> DicomwebPeer | DimseSourcePeer | StudyFolderSource | None:
     """The configured source, None without one. dry_run: it is to leave no file behind."""
     source = settings.source
     if isinstance(source, StudyFolder):
@@ -93,6 +95,10 @@ def open_source(
             private_folder(settings.work)
         index = FolderIndex(source.folder.absolute(), None if dry_run else settings.work)
         return StudyFolderSource(index, settle_s=settings.settle_s)
+    if isinstance(source, DimseSource):
+        # A dry run leaves no work folder behind.
+        scratch = Path(tempfile.gettempdir()) if dry_run else settings.work / "retrieving"
+        return DimseSourcePeer(source, scratch, max_image_mib=settings.receive.max_image_mib)
     return DicomwebPeer(source) if source else None
 
 
@@ -166,7 +172,7 @@ def receive(settings: Pacs, on_series: Callable[[Swept], None], watch: ReceiverW
     on_series: called with what became of series. watch: learns what was answered, and when.
     """
     source = open_source(settings)
-    asked = source if isinstance(source, DicomwebPeer) else None  # a folder knows no more
+    asked = None if isinstance(source, StudyFolderSource) else source  # a folder knows no more
     keep_private(settings)
     ledger, model = Ledger(settings.work), pin_version(settings.model)
 

@@ -28,7 +28,7 @@ from pipeline.pacs.atna_message import (
     Participant,
 )
 from pipeline.pacs.atna_spool import AtnaSpool
-from pipeline.pacs.endpoints import Destination, Dicomweb, StudyFolder
+from pipeline.pacs.endpoints import Destination, Dicomweb, DimseSource, StudyFolder
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger, private_folder
 from pipeline.pacs.received_files import read_header
@@ -166,10 +166,14 @@ def _name_of(place: object) -> tuple[str, bool]:
     """How a service or folder is called, and that it asks for nothing."""
     if isinstance(place, Dicomweb):
         return urlsplit(place.url).hostname or "unknown", False
+    if isinstance(place, DimseSource):
+        return place.dimse.called, False
     return "folder", False
 
 
 def _host_of(place: object) -> str:
     if isinstance(place, Dicomweb):
         return urlsplit(place.url).hostname or ""
+    if isinstance(place, DimseSource):
+        return place.dimse.host
     return "" if isinstance(place, StudyFolder) else str(getattr(place, "host", ""))

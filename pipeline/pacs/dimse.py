@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -34,7 +35,7 @@ from pipeline.pacs.work_item import PacsSeries
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 #: Status of C-FIND for a match, and of C-STORE for stored, with or without a warning (PS3.7 C).
-_PENDING = (0xFF00, 0xFF01)
+PENDING = (0xFF00, 0xFF01)
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 #: A-ASSOCIATE-RJ (PS3.8 9.3.4): a transient result; temporary congestion and local limit
@@ -84,12 +85,12 @@ class DimsePeer(Peer):
         model = StudyRootQueryRetrieveInformationModelFind
         found = set()
         with self._associated([build_context(model)]) as association:
-            for status, identifier in _find(association, query, model):
+            for status, identifier in find_answers(association, query, model):
                 code = status.get("Status")
-                if code in _PENDING and identifier is not None:
+                if code in PENDING and identifier is not None:
                     found.add(str(identifier.SOPInstanceUID))
                 elif code != 0:
-                    _raise_status("C-FIND", code)
+                    raise_status("C-FIND", code)
         return PacsSeries(study_uid, series_uid, frozenset(found))
 
     def send(self, paths: list[Path]) -> None:
@@ -103,7 +104,7 @@ class DimsePeer(Peer):
                 except RuntimeError:
                     raise Unreachable("the association ended while images were sent") from None
                 if code not in _STORED:
-                    _raise_status("C-STORE", code)
+                    raise_status("C-STORE", code)
 
     def ask_commitment(self, commitment: Commitment, information: Dataset) -> None:
         """Ask by N-ACTION; a report that comes at once, here or at the receiver, is awaited."""
@@ -141,7 +142,10 @@ class DimsePeer(Peer):
         association.release()
 
     def _associate(
-        self, contexts: list[PresentationContext], handlers: Sequence[evt.EventHandlerType] = ()
+        self,
+        contexts: list[PresentationContext],
+        handlers: Sequence[evt.EventHandlerType] = (),
+        roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     ) -> Association:
         """Raises Refused and Unreachable where there is no association (PS3.8 9.3.4)."""
         settings = self.settings
@@ -155,6 +159,7 @@ class DimsePeer(Peer):
             ae_title=settings.called,
             tls_args=self._tls(),
             evt_handlers=list(handlers),
+            ext_neg=list(roles),
         )
         if not association.is_established:
             whom = f"no association with {settings.called} at {settings.host}:{settings.port}"
@@ -182,7 +187,7 @@ def _contexts(paths: Iterable[Path]) -> list[PresentationContext]:
     ]
 
 
-def _find(
+def find_answers(
     association: Association, query: Dataset, model: UID
 ) -> Iterator[tuple[Dataset, Dataset | None]]:
     """The answers to a C-FIND; raises Refused and Unreachable where it cannot be asked."""
@@ -207,7 +212,7 @@ def _request_commitment(association: Association, information: Dataset) -> None:
     if code in _MAY_PASS:
         raise Unreachable(f"N-ACTION was answered with status 0x{code:04X}")
     if code != 0:
-        _raise_status("N-ACTION", code)
+        raise_status("N-ACTION", code)
 
 
 def _no_association(association: Association, whom: str) -> LdctError:
@@ -221,7 +226,8 @@ def _no_association(association: Association, whom: str) -> LdctError:
     return kind(f"{whom}: {answer.reason_str.lower()}")
 
 
-def _raise_status(request: str, code: int | None) -> None:
+def raise_status(request: str, code: int | None) -> None:
+    """Raises what a status means that is neither success nor pending; None for no answer."""
     if code is None:
         raise Unreachable(f"no answer to {request}: the association broke or took too long")
     kind = OutOfResources if code in _OUT_OF_RESOURCES else Refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -60,6 +60,40 @@ class Dimse(Strict):
     commit_patience_s: Annotated[float, Field(gt=0)] = 3600
 
 
+class MoveDestination(Strict):
+    """Where a source sends what it is asked for by C-MOVE: title, host and port are known to it.
+
+    While a series is retrieved, and only then, this is listened on.
+    """
+
+    title: Title = "LDCT"
+    host: str = "127.0.0.1"
+    port: Port = 11113
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _server_certificate(self) -> MoveDestination:
+        if self.tls and self.tls.certificate is None:
+            raise ValueError("tls: what listens needs a certificate and its key")
+        return self
+
+
+class DimseSource(Strict):
+    """A PACS that is searched by C-FIND and retrieved from by C-GET, or by C-MOVE to `move`."""
+
+    dimse: Dimse
+    retrieve: Literal["get", "move"] = "get"
+    move: MoveDestination | None = None
+
+    @model_validator(mode="after")
+    def _where_to(self) -> DimseSource:
+        if (self.retrieve == "move") != (self.move is not None):
+            raise ValueError("retrieve: move and move: {title, host, port} go together")
+        if self.dimse.commit:
+            raise ValueError("dimse.commit is of a destination")
+        return self
+
+
 class StudyFolder(Strict):
     """A folder of studies in place of a PACS: nothing in it is moved, changed or deleted."""
 
@@ -67,13 +101,18 @@ class StudyFolder(Strict):
 
 
 def _kind_of_source(value: object) -> str:
-    is_folder = isinstance(value, StudyFolder) or (isinstance(value, dict) and "folder" in value)
-    return _FOLDER if is_folder else _SERVICE
+    kinds = ((StudyFolder, "folder", _FOLDER), (DimseSource, "dimse", _ENTITY))
+    for kind, key, tag in kinds:
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return tag
+    return _SERVICE
 
 
-_FOLDER, _SERVICE = "<folder>", "<dicomweb>"
+_FOLDER, _SERVICE, _ENTITY = "<folder>", "<dicomweb>", "<dimse>"
 Source = Annotated[
-    Annotated[StudyFolder, Tag(_FOLDER)] | Annotated[Dicomweb, Tag(_SERVICE)],
+    Annotated[StudyFolder, Tag(_FOLDER)]
+    | Annotated[DimseSource, Tag(_ENTITY)]
+    | Annotated[Dicomweb, Tag(_SERVICE)],
     Discriminator(_kind_of_source),
 ]
 
@@ -107,4 +146,4 @@ Destinations = Annotated[
     Discriminator(_how_many),
 ]
 #: Parts of a key in pydantic's errors that no YAML has.
-TAGS = (_FOLDER, _SERVICE, _ONE, _SEVERAL)
+TAGS = (_FOLDER, _SERVICE, _ENTITY, _ONE, _SEVERAL)

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline.core.pseudonyms import pseudonym
-from pipeline.pacs.endpoints import StudyFolder
+from pipeline.pacs.endpoints import DimseSource, StudyFolder
 from pipeline.pacs.hospital_config import Pacs, RoutingRule
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.rules import RuleMatch, SeriesFacts, first_match, has_wrong_clock, match_rules
@@ -107,10 +107,16 @@ def add_to_ledger(
             ledger.add(
                 candidate.series,
                 model,
-                origin="folder" if isinstance(settings.source, StudyFolder) else "dicomweb",
+                origin=_origin(settings),
                 rule=candidate.rule,
                 due=ledger.now() + settings.settle_s,
                 priority=settings.priority_of(candidate.rule),
             )
     counts = count_matches(candidates)
     return replace(counts, new=sum(ledger.counts().values()) - before)
+
+
+def _origin(settings: Pacs) -> str:
+    if isinstance(settings.source, StudyFolder):
+        return "folder"
+    return "dimse" if isinstance(settings.source, DimseSource) else "dicomweb"

@@ -21,11 +21,6 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-)
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
@@ -59,28 +54,12 @@ from pipeline.pacs.received_files import (
     series_uid_of,
 )
 from pipeline.pacs.rules import SeriesFacts, first_match, has_wrong_clock, match_rules
+from pipeline.pacs.storage_classes import SOP_CLASSES, TRANSFER_SYNTAXES
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import State
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
-_SOP_CLASSES = (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-)
-#: Every transfer syntax that the reader decodes; images are kept in the one they came in.
-_TRANSFER_SYNTAXES = [
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.90",
-    "1.2.840.10008.1.2.5",
-]
 #: C-STORE status (PS3.4 B.2.3).
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
@@ -145,7 +124,7 @@ class Receiver:
         entity = AE(ae_title=receive.title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(receive.callers)
-        contexts = [build_context(kind, _TRANSFER_SYNTAXES) for kind in _SOP_CLASSES]
+        contexts = [build_context(kind, TRANSFER_SYNTAXES) for kind in SOP_CLASSES]
         contexts += [_reports_context(), build_context(Verification)]
         handlers = [
             (evt.EVT_C_STORE, self._on_store),
