@@ -78,8 +78,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _contents(folder: Path) -> dict[str, bytes]:
     """Digest by name: folders are compared without holding a whole series in memory."""
     return {
-        file.name: hashlib.sha256(file.read_bytes()).digest()
-        for file in folder.iterdir()
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).digest()
+        for file in folder.rglob("*")
         if file.is_file()
     }
 

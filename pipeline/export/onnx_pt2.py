@@ -47,7 +47,7 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{package} is not installed: pip install 'ldct[onnx]'")
     model = model.eval()
-    with replacing_folder(folder) as partial, _quiet():
+    with replacing_folder(folder) as partial, quiet():
         program = _traced(model)
         torch.export.save(program, partial / PT2)
         _save_onnx(model, program, partial / ONNX)
@@ -59,7 +59,7 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
             "input": {"name": INPUT, "shape": model.input_shape, "type": "float32"},
             "output": {"name": OUTPUT, "shape": model.output_shape, "type": "float32"},
             "largest_difference": {
-                name: _largest_difference(name, model, run) for name, run in engines.items()
+                name: largest_difference(name, model, run) for name, run in engines.items()
             },
             "not_for": "primary diagnosis: label what is made with it as derived",
         }
@@ -69,7 +69,7 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
 
 def _traced(model: ModelAdapter) -> torch.export.ExportedProgram:
     """The traced model, for any batch, and any side that the model leaves open."""
-    *_, example = _test_inputs(model)
+    *_, example = test_inputs(model)
     free = {n: torch.export.Dim.AUTO for n, size in enumerate(model.input_shape) if size == -1}
     with torch.inference_mode():
         return torch.export.export(model, (torch.from_numpy(example),), dynamic_shapes=(free,))
@@ -95,13 +95,13 @@ def _by_pt2(path: Path) -> Run:
     return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
-def _largest_difference(name: str, model: ModelAdapter, run: Run) -> float:
+def largest_difference(name: str, model: ModelAdapter, run: Run) -> float:
     """The largest difference of an engine's output from the model's, in the output's units.
 
     Raises LdctError for a difference beyond TOLERANCE, and for an output of another shape.
     """
     worst = 0.0
-    for images in _test_inputs(model):
+    for images in test_inputs(model):
         with torch.inference_mode():
             expected = model(torch.from_numpy(images)).numpy()
         found = run(images)
@@ -114,7 +114,7 @@ def _largest_difference(name: str, model: ModelAdapter, run: Run) -> float:
     return worst
 
 
-def _test_inputs(model: ModelAdapter) -> Iterator[Images]:
+def test_inputs(model: ModelAdapter) -> Iterator[Images]:
     """Uniform noise over the range of HU, or for a generator normal codes [batch, codes]."""
     generator = np.random.default_rng(0)
     for batch, *sides in _TEST_SHAPES:
@@ -128,7 +128,7 @@ def _test_inputs(model: ModelAdapter) -> Iterator[Images]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's warnings of missing packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -47,7 +47,7 @@ class AnyDoseModel(ModelAdapter):
         dose_ratio: [batch], at least 1; by default `self.dose_ratio` for all.
         """
         if dose_ratio is None:
-            dose_ratio = image_hu.new_full((len(image_hu),), self.dose_ratio)
+            dose_ratio = image_hu.new_full((image_hu.shape[0],), self.dose_ratio)
         removable = (1 - 1 / dose_ratio.float()).view(-1, 1, 1, 1)
         normalised = (image_hu.clamp(max=HIGHEST_CT_HU) - self.centre) / self.scale
         shown = removable.clamp(min=1 - 1 / LEAST_RATIO_SHOWN).expand_as(normalised)
@@ -66,7 +66,7 @@ class _AtDoseRatio(nn.Module):
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
         """HU [batch, 1, rows, columns] in and out."""
-        return self.model(image_hu, image_hu.new_full((len(image_hu),), self.dose_ratio))
+        return self.model(image_hu, image_hu.new_full((image_hu.shape[0],), self.dose_ratio))
 
 
 def at_dose_ratio(model: nn.Module, dose_ratio: float) -> nn.Module:
