@@ -48,9 +48,11 @@ OTHERS = {
     "models promote": "the act (`time`, `act`, `by`, `version`, `reason`, `before`, `forced`), "
     "`against`: the champion of before, `passed` and `checks` [Check]",
     "models rollback": "the act, as of a promotion",
+    "models export": "`model`, `largest_difference` of each engine; of ONNX and pt2 also what is "
+    "in card.json, of a MONAI bundle its `folder`",
+    "models import": "`model` [Model], `task`, `imported` (kind, source, licence, SHA-256 of the "
+    "file), `metrics` (null without --store), `gate` [Verdict]",
     "models audit": "`name`, `acts`, and those `altered` in the registry since",
-    "models export": "what `card.json` in OUT has: `model`, `largest_difference` of each engine "
-    "from the model's own output, and what goes in and comes out",
     "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`, "
     "`deliveries` of open works with several destinations",
     "retry": "`retried` (works)",

@@ -24,6 +24,7 @@ from flows.cli.fetch import fetch
 from flows.cli.latent import add_latent_commands
 from flows.cli.models import add_promotion_commands
 from flows.cli.models_export import add_deploy_command
+from flows.cli.models_import import add_import_command
 from flows.cli.options import (
     Config,
     Denoiser,
@@ -303,6 +304,7 @@ def models_show(
 
 
 add_deploy_command(models_app)
+add_import_command(models_app)
 add_evaluate_command(app)
 add_qualify_command(app)
 add_series_commands(app)

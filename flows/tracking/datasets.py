@@ -119,6 +119,8 @@ def tags_of_run(config: RunConfig, train: SideOfRun | None) -> dict[str, str]:
         "anatomy": ",".join(anatomies),
         "dose": dose_of(config),
     }
+    if config.imported is not None:
+        found |= {"licence": config.imported.licence, "source": config.imported.source[:500]}
     return {name: value for name, value in found.items() if value}
 
 

@@ -158,6 +158,8 @@ def judge_promotion(
     """Its own gate, synthetic images, phantoms, and the champion on the same patients."""
     name = f"{version.name}/{version.version}"
     loaded, recorded = registry.load(name), registry.recorded(version)
+    if not recorded.figures:
+        raise ConfigError(f"{name} was not measured on any patient: import it again with --store")
     checks = list(recorded.verdict_by(version.tags).checks)
     passed = version.tags.get("gate") == "passed"
     checks.append(Check("gate at registration", None, "passed", passed))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: On a version: which training made it, by a name drawn for its folder.
 TRAINING = "training"
+#: The headline of a version without figures.
+NOT_MEASURED = {"text": "not measured"}
 #: Of a model card, what MLflow's UI has room for beside a version.
 MAX_CARD = 5000
 
@@ -40,13 +42,14 @@ class NewVersion:
 
     seen: what its training saw (pipeline.inference.traits). training: which one it was; a version
     with the weights that the same one ended with, as a run leaves that was killed after it
-    registered, is taken in place of a new one.
+    registered, is taken in place of a new one. figures: None for a model from elsewhere that was
+    not measured; its gate then cannot have passed.
     """
 
     model: ModelAdapter
     config: RunConfig
     data_digest: str
-    figures: JsonRecord
+    figures: JsonRecord | None
     verdict: Verdict
     seen: Json | None = None
     training: str = ""
@@ -84,7 +87,13 @@ def register(registry: Registry, run: TrackedRun, new: NewVersion) -> ModelCard:
 def _metrics(new: NewVersion) -> Metrics:
     from pipeline.tasks.base import task_of  # all stages: a look-up needs them not
 
-    return task_of(new.config).metrics(new.figures)
+    return {} if new.figures is None else task_of(new.config).metrics(new.figures)
+
+
+def _headline(new: NewVersion) -> Json:
+    from pipeline.tasks.base import task_of
+
+    return NOT_MEASURED if new.figures is None else task_of(new.config).headline(new.figures)
 
 
 def _registered(registry: Registry, new: NewVersion, weights_sha256: str) -> ModelVersion | None:
@@ -103,7 +112,8 @@ def _registered(registry: Registry, new: NewVersion, weights_sha256: str) -> Mod
 def _store(run: TrackedRun, new: NewVersion, folder: Path, weights_sha256: str) -> str:
     """The files and figures of a model; returns its ID in MLflow."""
     digests = {"weights_sha256": weights_sha256, "config_digest": new.config_digest}
-    recorded = Recorded(new.figures.to_dict(), new.verdict)
+    figures = {} if new.figures is None else new.figures.to_dict()
+    recorded = Recorded(figures, new.verdict)
     write_files(folder, digests=digests, recorded=recorded, seen=new.seen)
     model, task = new.model, new.config.task
     shapes = {"input": list(model.input_shape), "output": list(model.output_shape)}
@@ -118,9 +128,7 @@ def _new_version(
     registry: Registry, run: TrackedRun, new: NewVersion, model_id: str, weights_sha256: str
 ) -> ModelVersion:
     """A version of the model, which is made where it is the first, of a stored MLflow model."""
-    from pipeline.tasks.base import task_of
-
-    client, headline = registry.client, task_of(new.config).headline(new.figures)
+    client, headline = registry.client, _headline(new)
     about = {
         **tags_of_run(new.config, run.sides.get(TRAIN)),
         "parameters": str(sum(p.numel() for p in new.model.network.parameters())),

@@ -145,7 +145,11 @@ ADDED: dict[str, Any] = {
     "data.nested": None,
     "data.nested.noise_sharpened": 0.0,
     "data.split.test_vendors": [],
+    "imported": None,
     "register.gate.qualified": None,
+    "segmentation.axes": None,
+    "segmentation.multiple": 16,
+    "segmentation.normalize_hu": None,
     "transforms": None,
 }
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, model_validator
 
-from pipeline.config.sections import Component, Data, Register, Strict, Train
+from pipeline.config.sections import Component, Data, Imported, Register, Strict, Train
 from pipeline.core.units import Window
 
 
@@ -39,6 +39,8 @@ class RunConfig(Strict):
     train: Train
     windows: dict[str, Window]
     register_: Register = Field(alias="register")
+    #: Of a model that was trained elsewhere (`ldct models import` writes it).
+    imported: Imported | None = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

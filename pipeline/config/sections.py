@@ -172,6 +172,19 @@ class Normalize(Strict):
     scale: Annotated[float, Field(gt=0)] = 1000.0
 
 
+class Imported(Strict):
+    """Where a model is from that was not trained here; `train` then says nothing of it."""
+
+    #: What its files were.
+    kind: Literal["state_dict"]
+    #: Who made it, and where it is published.
+    source: Word
+    #: Of the weights; an SPDX identifier where there is one.
+    licence: Word
+    #: Of the file of weights that was imported.
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Train(Strict):
     """How long, how precisely and where to train."""
 

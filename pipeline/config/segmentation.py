@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.config.sections import Positive, Strict
+from pipeline.config.sections import Normalize, Positive, Strict
 from pipeline.core.label_groups import values_of_groups
 from pipeline.core.label_map import MAX_VALUE, LabelMap
 
@@ -27,6 +27,10 @@ Structure = str | Annotated[int, Field(ge=1, le=65535)]
 Members = Annotated[list[Structure], Field(min_length=1)]
 RangeHU = tuple[float, float]
 Axis = Annotated[int, Field(ge=0, le=2)]
+#: Where the working grid's slices, rows and columns run to (pipeline.data.working_grid), and the
+#: letter of that axis by the letter of either of its ends.
+WORKING_AXES = "SPL"
+WORKING_AXIS = {"S": "S", "I": "S", "P": "P", "A": "P", "L": "L", "R": "L"}
 
 
 class Augmentation(Strict):
@@ -111,11 +115,27 @@ class Segmentation(Structures):
     patch: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]
     #: Each gives the network a channel: HU clipped to [low, high], which become -1 and 1.
     ranges_hu: Annotated[tuple[RangeHU, ...], Field(min_length=1)] = ((-1000.0, 1000.0),)
+    #: Of a network from elsewhere: the clipped HU become (HU - centre) / scale instead.
+    normalize_hu: Normalize | None = None
+    #: Of a network from elsewhere: where its (slices,) rows and columns run to, each a letter of
+    #: left, right, posterior, anterior, superior, inferior, such as RAS. By default SPL, or PL.
+    axes: Annotated[str, Field(pattern=r"^[LRPASI]{2,3}$")] | None = None
+    #: Sizes that the network takes divide by it.
+    multiple: Annotated[int, Field(ge=1)] = 16
 
     @model_validator(mode="after")
     def _ranges_in_order(self) -> Self:
         if any(low >= high for low, high in self.ranges_hu):
             raise ValueError(f"ranges_hu: expected low < high in each, got {self.ranges_hu}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_axis_once(self) -> Self:
+        named = sorted(WORKING_AXIS[letter] for letter in self.axes or "")
+        if self.axes and named != sorted(WORKING_AXES[-self.dimensions :]):
+            raise ValueError(
+                f"axes: {self.axes} does not name each of {self.dimensions} directions once"
+            )
         return self
 
     @property

@@ -35,9 +35,9 @@ _ROUNDING_HU = 0.01
 def acceptance_checks(model: nn.Module, card: ModelCard, config: DenoiseRun) -> list[Check]:
     """A check each of odd sizes, the adapter's identity, and an exported series with padding."""
     return [
-        _check("odd sizes", lambda: _odd_sizes(model)),
-        _check("identity in the model's adapter", lambda: _identity(config)),
-        _check("export, its conformance and its padding", lambda: _export(model, card)),
+        check("odd sizes", lambda: odd_sizes(model)),
+        check("identity in the model's adapter", lambda: identity(config)),
+        check("export, its conformance and its padding", lambda: _export(model, card)),
     ]
 
 
@@ -50,7 +50,7 @@ def phantom_checks(model: nn.Module, champion: nn.Module | None, config: Denoise
     return within_bounds(figures, config.register_.gate, theirs)
 
 
-def _check(name: str, attempt: Callable[[], None]) -> Check:
+def check(name: str, attempt: Callable[[], None]) -> Check:
     """Passed if the attempt raises nothing; else the limit says what it raised."""
     try:
         attempt()
@@ -60,13 +60,15 @@ def _check(name: str, attempt: Callable[[], None]) -> Check:
     return Check(name, None, fault or "passes", passed=not fault)
 
 
-def _odd_sizes(model: nn.Module) -> None:
+def odd_sizes(model: nn.Module) -> None:
+    """Raises for an output of another shape than its image, or that is not finite."""
     for rows, columns in ODD_SIZES:
         image_hu = np.random.default_rng(rows).normal(40, 200, (1, rows, columns))
         apply_model(model, image_hu.astype(np.float32))  # raises for a shape or what is no number
 
 
-def _identity(config: DenoiseRun) -> None:
+def identity(config: DenoiseRun) -> None:
+    """Raises LdctError where the run's adapter changes HU although its network changes nothing."""
     built = build_model(config.model_copy(update={"model": IDENTITY}))
     # At a ratio of 1 a dose-conditioned model changes nothing, whatever its network does.
     adapter = at_dose_ratio(built, 1.0)

@@ -114,6 +114,7 @@ def test_a_plan_is_plain_settings_of_a_run(dimensions: int) -> None:
         THICK, memory_gib=0.3, dimensions=dimensions, first_features=4, max_features=16, batch=1
     )
     settings = Segmentation.model_validate({"classes": {"liver": [5]}} | made.segmentation())
-    model = build_segmenter(Component.model_validate(made.model()), settings, multiple=1).eval()
+    exact = settings.model_copy(update={"multiple": 1})
+    model = build_segmenter(Component.model_validate(made.model()), exact).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 1, *made.patch)).shape == (1, 2, *made.patch)
