@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 from flows import stages
 from flows.runtime.orchestration import in_flow
 from flows.tracking.datasets import sides_of_run
 from flows.tracking.registration import NewVersion
 from flows.tracking.registry import Registry
-from pipeline.config.model_import import load_import
+from pipeline.config.bundle_import import read_bundle
+from pipeline.config.model_import import ModelImport, load_import
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Check, Verdict
 from pipeline.models.adapters.base import ModelAdapter, build_model
+from pipeline.models.adapters.bundle_files import bundle_folder
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.foreign_weights import load_foreign, read_weights
 from pipeline.models.adapters.weights import file_sha256
@@ -60,25 +63,37 @@ class ImportedVersion:
         }
 
 
-def import_model(settings: Path, store: Path | None) -> ImportedVersion:
+def import_model(settings: Path, store: Path | None, *, name: str | None = None) -> ImportedVersion:
     """Read, check, measure on all patients of `store` where there is one, and register.
 
-    settings: a YAML as pipeline.config.model_import has it. Raises ConfigError for what cannot be
+    settings: a YAML as pipeline.config.model_import has it, or a MONAI bundle: a folder or a zip
+    archive, which is registered as `name`. Raises ConfigError for what cannot be
     read or does not fit, and LdctError where a check fails; then nothing is registered.
     """
 
     def body() -> ImportedVersion:
-        config, model = read_model(settings)
+        config, model = read_model(settings, name=name)
         checks = import_checks(model, config)
         return _registered(model, config, checks, Store.existing(store) if store else None)
 
     return in_flow("ldct-import", body)
 
 
-def read_model(settings: Path) -> tuple[RunConfig, ModelAdapter]:
-    """The run and the model of a YAML, in eval mode, on the CPU."""
-    found = load_import(settings)
-    path = settings.parent / found.weights
+def read_model(settings: Path, *, name: str | None = None) -> tuple[RunConfig, ModelAdapter]:
+    """The run and the model of a YAML or a bundle, in eval mode, on the CPU."""
+    if not (settings.is_dir() or is_zipfile(settings)):
+        if name is not None:
+            raise ConfigError("--name: for a MONAI bundle; a YAML has its own")
+        return _built(load_import(settings), settings.parent)
+    if name is None:
+        raise ConfigError(f"{settings} is a bundle: say by --name as what it is registered")
+    with bundle_folder(settings) as folder:
+        return _built(read_bundle(folder, name), folder)
+
+
+def _built(found: ModelImport, folder: Path) -> tuple[RunConfig, ModelAdapter]:
+    """The model of the settings, with the weights that lie in the folder."""
+    path = folder / found.weights
     state = read_weights(path, found.weights_key)
     config = found.run(weights_sha256=file_sha256(path))
     model = build_model(config)

@@ -20,7 +20,9 @@ def import_(
     settings: Annotated[
         Path,
         typer.Argument(
-            metavar="YAML", help="Which weights, which network of MONAI, which HU and classes."
+            metavar="YAML|BUNDLE",
+            help="A YAML: which weights, which network of MONAI, which HU and classes. Or a MONAI "
+            "bundle of a segmenter, a folder or a zip archive.",
         ),
     ],
     store: Annotated[
@@ -29,6 +31,9 @@ def import_(
             "--store",
             help="Patients that it is measured on, all of them; without, it gets no alias.",
         ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of a bundle: as what it is registered.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -42,7 +47,7 @@ def import_(
         from flows.cli.tables.tasks import task_figures
         from flows.import_model import import_model
 
-    result = import_model(settings, store).to_dict()
+    result = import_model(settings, store, name=name).to_dict()
     if json_:
         json_output.print(result)
     else:

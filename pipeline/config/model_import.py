@@ -79,6 +79,8 @@ class ModelImport(Strict):
     #: By which name it is registered.
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     task: Literal["denoise", "segment"]
+    #: What the settings were read from.
+    kind: Literal["state_dict", "monai_bundle"] = "state_dict"
     #: The file of weights, relative to this one: safetensors, or what weights_only reads.
     weights: Word
     #: Where in the file the weights are, and what their names begin with.
@@ -121,6 +123,11 @@ class ModelImport(Strict):
             raise ValueError(f"classes: {twice[0]} is listed more than once")
         if segments and (self.residual or self.gate):
             raise ValueError("residual, gate: not for a segmenter; its gate is min_dice")
+        named = {WORKING_AXIS[letter] for letter in self._axes}
+        if segments and len(named) < len(self._axes):
+            raise ValueError(
+                f"axes: {self.axes} does not name each of {len(self._axes)} directions once"
+            )
         if segments and len(self.patch) != len(self._axes):
             raise ValueError(f"patch: expected as many sizes as axes, {self._axes}")
         return self
@@ -135,7 +142,7 @@ class ModelImport(Strict):
         args = self._denoiser_args() if self.task == "denoise" else self._segmenter_args()
         sections = self._denoiser() if self.task == "denoise" else self._segmenter()
         imported = {
-            "kind": "state_dict",
+            "kind": self.kind,
             "source": self.source,
             "licence": self.licence,
             "weights_sha256": weights_sha256,
@@ -214,9 +221,14 @@ def load_import(path: Path) -> ModelImport:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    return parse_import(raw, source=str(path))
+
+
+def parse_import(raw: Any, *, source: str) -> ModelImport:
+    """Validate plain data; ConfigError names the first fault and the source."""
     try:
         return ModelImport.model_validate(raw)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise ConfigError(f"{path}: {where}{': ' if where else ''}{fault['msg']}") from error
+        raise ConfigError(f"{source}: {where}{': ' if where else ''}{fault['msg']}") from error

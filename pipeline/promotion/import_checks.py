@@ -13,6 +13,7 @@ from pipeline.config.task_runs import DenoiseRun, SegmentRun
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.verdicts import Check
 from pipeline.core.volume import Volume, even_origins_mm
+from pipeline.dicom.derived.structure_codes import codes_of
 from pipeline.inference.segment import segment
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.segmenter import SegmentationModel
@@ -26,7 +27,7 @@ _AIR_HU, _TISSUE_HU = -1000.0, 60.0
 def import_checks(model: ModelAdapter, config: RunConfig) -> list[Check]:
     """Odd sizes with finite output, and what an identity in the model's adapter leaves in place.
 
-    Raises LdctError where one fails, with its reason.
+    Raises LdctError where one fails, with its reason, and ConfigError for a class without a code.
     """
     if isinstance(config, DenoiseRun):
         checks = [
@@ -35,6 +36,8 @@ def import_checks(model: ModelAdapter, config: RunConfig) -> list[Check]:
         ]
     elif isinstance(config, SegmentRun):
         grid = config.grid
+        for name in grid.classes:
+            codes_of(name)  # or a result could not be written as DICOM
         checks = [
             check("odd sizes, finite", lambda: _odd_volume(model, grid)),
             check("identity in the model's adapter", lambda: _in_place(grid)),

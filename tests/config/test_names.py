@@ -141,7 +141,8 @@ def _default(kind: type[BaseModel], path: list[str]) -> object:
         return NotImplemented
     if len(path) == 1:
         return field.get_default(call_default_factory=True)
-    sections = [field.annotation, *get_args(field.annotation)]  # of a section that may be left out
+    either = get_args(field.annotation)  # of a section that may be left out, or is of two kinds
+    sections = [field.annotation, *either, *(part for one in either for part in get_args(one))]
     found = [_default(each, path[1:]) for each in sections if isinstance(each, type)]
     return next((value for value in found if value is not NotImplemented), NotImplemented)
 
