@@ -230,13 +230,12 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         "# What each part of anydose's recipe is worth",
         machine.told(found["machine"]),
-        f"Trainings of {found['iterations']} iterations in bf16 on one thread, a twenty-fourth "
-        "of the shipped model's: differences under about 0.1 dB are within what another "
-        "seed changes. "
+        f"Trainings of {found['iterations']} iterations in bf16 on one thread, a twenty-fourth of "
+        "the shipped model's: differences under about 0.1 dB are within what another seed changes. "
         "PSNR (dB) / SSIM in the window 40/400, data range its width, over one whole slice of "
         "each series, mean over series of patients and of a vendor that training did not see; the "
-        "number behind is "
-        "the mean absolute bias of soft tissue in HU. Minutes of processor time of the training.",
+        "number behind is the mean absolute bias of soft tissue in HU. Minutes of processor time "
+        "of the training.",
         "\n".join(
             [
                 "| training | " + " | ".join(columns) + " | minutes |",
