@@ -88,10 +88,7 @@ class NestedPairs:
             return self._sharpened(image_hu, noise_hu, generator)
         image_hu, noise_hu = self._filtered(image_hu, noise_hu, choice, kernel)
         input_dose, target_dose = self._doses(generator)
-        # The image's own noise is part of the target's, unless the noise alone was filtered: what
-        # is of another texture has no part in it, and the target gets all of a dose's noise.
-        own_dose = 1.0 if not self.settings.both_filtered <= choice < plain else math.inf
-        target_hu = image_hu + self._scale(own_dose, target_dose) * noise_hu[0]
+        target_hu = image_hu + self._scale(1.0, target_dose) * noise_hu[0]
         input_hu = target_hu + self._scale(target_dose, input_dose) * noise_hu[1]
         return self._cut(input_hu, target_hu, target_dose / input_dose)
 
@@ -100,17 +97,17 @@ class NestedPairs:
     ) -> NestedPair:
         """A pair whose noise is that of a sharper kernel, in its spectrum and in its level.
 
-        Beside the image's own noise, which is of another texture and stays as it is, the target is
-        given what a scan with that kernel has at the full dose or a part of it, and the input k
-        times the variance.
+        The image's own noise stays as it is, so the target is given what a scan with that kernel
+        has: T times the own variance, and the input k T times.
         """
         full_dose_hu = noise_hu / np.float32(math.sqrt(1 / self.draw_dose_fraction - 1))
         sharp_hu, gain = sharpened(full_dose_hu, generator)
         own_variance = float(full_dose_hu.var())
         target_variance = gain**2 / _even_in_logarithm((SHARP_TARGET_DOSE, 1.0), generator)
+        target_variance = max(1.0, target_variance)
         ratio = _even_in_logarithm((1.0, self.settings.max_dose_ratio), generator)
         ratio = min(ratio, 1 + MAX_ADDED_HU**2 / max(1e-6, target_variance * own_variance))
-        more, most = math.sqrt(target_variance), math.sqrt(target_variance * (ratio - 1))
+        more, most = math.sqrt(target_variance - 1), math.sqrt(target_variance * (ratio - 1))
         target_hu = image_hu + np.float32(more / gain) * sharp_hu[0]
         input_hu = target_hu + np.float32(most / gain) * sharp_hu[1]
         return self._cut(input_hu, target_hu, ratio)
