@@ -15,6 +15,7 @@ from helpers.pacs import settings
 from prometheus_client import Metric
 
 from flows.hospital.alerts import alerting
+from flows.hospital.auditing import auditing
 from flows.hospital.local_server import Api
 from flows.hospital.prometheus import WorkerMetrics
 from flows.hospital.receiver_watch import ReceiverWatch
@@ -33,12 +34,16 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), 
 @pytest.fixture
 def figures(tmp_path: Path) -> list[Metric]:
     """Every figure that a part gives."""
-    chosen = settings(tmp_path / "work")
+    chosen = settings(tmp_path / "work", atna={"host": "127.0.0.1", "port": 1, "tls": None})
     Ledger(chosen.work)
     nowhere = ScheduleWatch(chosen, Api("http://127.0.0.1:1/api"), {})
     found: list[Metric] = []
     for part in (WorkerMetrics(chosen), ReceiverWatch(chosen), nowhere):
-        with serve_part(part, "0"), alerting(chosen, part.registry):
+        with (
+            serve_part(part, "0"),
+            alerting(chosen, part.registry),
+            auditing(chosen, part.registry),
+        ):
             found += part.registry.collect()
     return found
 
