@@ -76,13 +76,7 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=Path("out/anydose"), help="of anydose.py")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    asked = folders_asked(str(__doc__))
     torch.set_num_threads(1)
     scans = [scan for scan in held_scans(asked.data, asked.work) if scan.side != VALIDATION]
     store = ingested(asked.data / "train", asked.work / "train")
@@ -108,6 +102,17 @@ def main() -> None:
     found = {"iterations": ITERATIONS, "rows": rows, "machine": machine.facts()}
     write_json(asked.results / "anydose_ablation.json", found)
     (asked.results / "anydose_ablation.md").write_text(markdown(found), encoding="utf-8")
+
+
+def folders_asked(about: str) -> argparse.Namespace:
+    """The command line: data, work and results."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=Path("out/anydose"), help="of anydose.py")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
 
 
 def configuration(changes: dict[str, Any]) -> RunConfig:

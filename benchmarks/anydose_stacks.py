@@ -10,7 +10,6 @@ results/anydose_stacks.json and .md beside this file.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from typing import Any
 import machine
 import numpy as np
 import torch
-from anydose import RESULTS, ROOT, figures
-from anydose_ablation import ITERATIONS, configuration
+from anydose import figures
+from anydose_ablation import ITERATIONS, configuration, folders_asked
 from anydose_scans import OTHERS, Images, ingested, sides_of
 from torch.utils.data import Dataset
 
@@ -122,13 +121,7 @@ class Stacks(Dataset):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=Path("out/anydose"), help="of anydose.py")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    asked = folders_asked(str(__doc__))
     torch.set_num_threads(1)
     config = configuration({})
     store = ingested(asked.data / "train", asked.work / "train")
@@ -138,7 +131,7 @@ def main() -> None:
     held = held_blocks(store, asked.data, asked.work)
     rows = []
     for count in COUNTS:
-        model, minutes = trained(store, keys, config, count)
+        model, minutes = trained(store, keys, config, count, asked.work / "stacks")
         rows.append({"slices": count, "minutes": minutes, **measured(model, held, count)})
         print(json.dumps(rows[-1]), flush=True)
     found = {
@@ -153,7 +146,7 @@ def main() -> None:
 
 
 def trained(
-    store: Store, keys: list[str], config: RunConfig, count: int
+    store: Store, keys: list[str], config: RunConfig, count: int, folder: Path
 ) -> tuple[StackModel, float]:
     """A network that sees `count` slices, and its training's minutes of processor time."""
     torch.manual_seed(config.train.seed)
@@ -161,7 +154,7 @@ def trained(
     model = StackModel(network, normalize=config.normalize_hu)
     assert config.loss is not None
     step = Supervised(model, build_loss(config.loss), config.train)
-    loop = Loop(model, step, "cpu", config.train, Checkpoint(Path("out/stacks"), f"{count}"))
+    loop = Loop(model, step, "cpu", config.train, Checkpoint(folder, f"{count}"))
     loop.precision = Precision("bf16")
     began = time.process_time()
     loop.run(Stacks(store, keys, config, count), start=0, log=lambda metrics, iteration: None)

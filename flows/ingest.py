@@ -1,4 +1,4 @@
-"""`ldct ingest`: CT into a store. Apart from the other commands, since it needs no torch."""
+"""`ldct ingest`: CT into a store, in a module that imports no torch."""
 
 from __future__ import annotations
 

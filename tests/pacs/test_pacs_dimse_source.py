@@ -126,7 +126,7 @@ def test_a_pacs_that_does_not_know_us_is_named(orthanc, tmp_path):
     paths = write_ct(tmp_path / "in", 1)
     orthanc.fill(paths)
     source = source_of(orthanc, "move")
-    source["move"]["title"] = "NOBODY"
+    source["move"]["title"] = "UNKNOWN"
     chosen = settings(tmp_path / "work", source=source)
     (tmp_path / "out").mkdir()
     with pytest.raises((Refused, Unreachable), match="C-MOVE"):

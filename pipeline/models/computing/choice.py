@@ -26,11 +26,11 @@ from pipeline.models.computing.timing import HOPELESS, best_in_turns, faster
 from pipeline.models.computing.ways import (
     FP32,
     LIMIT,
-    Apart,
+    Difference,
     Way,
-    apart,
     computed_by,
     convolutions,
+    difference,
     has_winograd,
 )
 from pipeline.physics.phantoms.patient import patient_phantom
@@ -38,7 +38,7 @@ from pipeline.physics.phantoms.patient import patient_phantom
 #: Of a series with fewer slices, measuring and checking take longer than they save.
 MIN_SLICES = 24
 #: Ways are kept to this share of the limit on the synthetic slice: on real ones, single voxels at
-#: edges were three to four times as far apart.
+#: edges differed three to four times as much.
 MARGIN = 0.15
 ROUNDS = 5
 #: Errors of single convolutions may add up to this, the first that is near enough together: they
@@ -54,13 +54,13 @@ MEASUREMENT = 1
 
 @dataclass(frozen=True)
 class Choice:
-    """A way and why. seconds: of a slice, by way, where that was measured. apart: from fp32 on the
-    slice that was looked at last; None where nothing was."""
+    """A way and why. seconds: of a slice, by way, where that was measured. difference: from fp32
+    on the slice that was looked at last; None where nothing was."""
 
     way: Way
     why: str
     seconds: dict[str, float] = field(default_factory=dict)
-    apart: Apart | None = None
+    difference: Difference | None = None
 
     def to_dict(self) -> Json:
         """As report.json and the cache have it."""
@@ -69,20 +69,20 @@ class Choice:
             "description": self.way.description,
             "why": self.why,
             "seconds": self.seconds,
-            "apart": asdict(self.apart) if self.apart else None,
+            "difference": asdict(self.difference) if self.difference else None,
         }
 
     @classmethod
     def from_dict(cls, kept: Json) -> Choice:
         """From to_dict; raises KeyError, TypeError or ValueError for anything else."""
         seconds = {str(name): float(value) for name, value in kept["seconds"].items()}
-        distance = Apart(**kept["apart"]) if kept["apart"] else None
+        distance = Difference(**kept["difference"]) if kept["difference"] else None
         return cls(Way.from_dict(kept["way"]), str(kept["why"]), seconds, distance)
 
     @property
     def sentence(self) -> str:
         """For a derived header."""
-        checked = self.way != FP32 and self.apart is not None
+        checked = self.way != FP32 and self.difference is not None
         near = f", within {LIMIT.voxel_hu:g} HU of fp32 on a slice of it" if checked else ""
         return f"Computed in {self.way.description}{near}."
 
@@ -136,9 +136,9 @@ def checked(
     with _one_worker():
         reference_hu = _output(applied(model), seen)
         output_hu = _output(applied(computed_by(model, choice.way)), seen)
-    distance = apart(output_hu, reference_hu)
+    distance = difference(output_hu, reference_hu)
     if distance.within(LIMIT):
-        return replace(choice, apart=distance)
+        return replace(choice, difference=distance)
     why = f"{choice.way.description} is {distance.voxel_hu:.2g} HU from fp32 on this series"
     return Choice(FP32, why, choice.seconds, distance)
 
@@ -147,16 +147,16 @@ def _measured(model: ModelAdapter, shape: tuple[int, int], *, timed: bool) -> Ch
     image = _seen(model, synthetic_slice_hu(shape))
     with _one_worker():
         reference_hu = _output(model, image)
-        near: dict[str, tuple[Way, Apart]] = {}
+        near: dict[str, tuple[Way, Difference]] = {}
         for way in _candidates(model, image, reference_hu, winograd_too=timed):
-            distance = apart(_output(computed_by(model, way), image), reference_hu)
+            distance = difference(_output(computed_by(model, way), image), reference_hu)
             if distance.within(LIMIT, MARGIN):
                 near[way.name] = way, distance
         if not near:
             return Choice(FP32, "no other way is as near to fp32 as it must be")
         if not timed:
             way, distance = next(iter(near.values()))
-            return Choice(way, "asked for", apart=distance)
+            return Choice(way, "asked for", difference=distance)
         ways = {"fp32": FP32} | {name: way for name, (way, _) in near.items()}
         seconds = _seconds(model, image, ways)
     best = faster(seconds, "fp32")
@@ -185,7 +185,7 @@ def _some_layers(model: ModelAdapter, image: torch.Tensor, reference_hu: ImageHU
     def error_hu(name: str) -> float:
         """Of one convolution in bf16."""
         way = Way("bf16_layers", (name,))
-        return apart(_output(computed_by(model, way), part), of_part_hu).voxel_hu
+        return difference(_output(computed_by(model, way), part), of_part_hu).voxel_hu
 
     alone = {name: error_hu(name) for name in names}
     for sum_hu in SUMS_HU:
@@ -193,7 +193,7 @@ def _some_layers(model: ModelAdapter, image: torch.Tensor, reference_hu: ImageHU
         if not taken:
             return
         way = Way("bf16_layers", tuple(name for name in names if name in taken), len(names))
-        if apart(_output(computed_by(model, way), image), reference_hu).within(LIMIT, MARGIN):
+        if difference(_output(computed_by(model, way), image), reference_hu).within(LIMIT, MARGIN):
             yield way
             return
 

@@ -1,4 +1,4 @@
-"""The ways in which a network of convolutions is computed on a CPU, and how far they are apart.
+"""The ways in which a network of convolutions is computed on a CPU, and how far they are from fp32.
 
 fp32 is the reference: what figures of held-back patients are measured with. By Winograd's algorithm
 where a layer has it. bf16 rounds to 8 binary digits: under autocast all of a network, which moves
@@ -126,14 +126,14 @@ class _InBf16(nn.Module):
 
 
 @dataclass(frozen=True)
-class Apart:
+class Difference:
     """How far an output lies from that of fp32, in HU: the most of any voxel, and the most of any
     tissue's mean (core.units.TISSUE_RANGES_HU). Infinite where it is not finite."""
 
     voxel_hu: float
     tissue_mean_hu: float
 
-    def within(self, limit: Apart, share: float = 1.0) -> bool:
+    def within(self, limit: Difference, share: float = 1.0) -> bool:
         """Whether both are at most this share of the limit's."""
         return (
             self.voxel_hu <= share * limit.voxel_hu
@@ -142,14 +142,14 @@ class Apart:
 
 
 #: How far from fp32 a result may be.
-LIMIT = Apart(voxel_hu=0.5, tissue_mean_hu=0.05)
+LIMIT = Difference(voxel_hu=0.5, tissue_mean_hu=0.05)
 
 
-def apart(output_hu: ImageHU, reference_hu: ImageHU) -> Apart:
-    """How far two outputs [rows, columns] are apart."""
+def difference(output_hu: ImageHU, reference_hu: ImageHU) -> Difference:
+    """Of two outputs [rows, columns]; infinite where one is not finite."""
     difference_hu = output_hu.astype(np.float64) - reference_hu
     if not np.isfinite(difference_hu).all():
-        return Apart(np.inf, np.inf)
+        return Difference(np.inf, np.inf)
     masks = tissue_masks(reference_hu, np.ones(reference_hu.shape, dtype=bool))
     means = [abs(difference_hu[mask].mean()) for mask in masks.values() if mask.sum() > MIN_VOXELS]
-    return Apart(float(np.abs(difference_hu).max()), float(max(means, default=0.0)))
+    return Difference(float(np.abs(difference_hu).max()), float(max(means, default=0.0)))

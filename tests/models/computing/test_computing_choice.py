@@ -22,7 +22,7 @@ from pipeline.models.adapters.base import HUModel, Identity, ModelAdapter
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.computing import choice, processor, ways
 from pipeline.models.computing.choice import MIN_SLICES, Choice, checked, choose
-from pipeline.models.computing.ways import FP32, LIMIT, Apart, Way, computed_by, convolutions
+from pipeline.models.computing.ways import FP32, LIMIT, Difference, Way, computed_by, convolutions
 from pipeline.models.swift import SwiftUNet
 from pipeline.models.winograd.conv import Conv2d
 
@@ -80,8 +80,8 @@ def test_a_faster_way_that_is_near_enough_is_chosen(pretend) -> None:
     found = chosen(denoiser())
     assert found.way.name in ("bf16", "bf16_layers")
     assert found.seconds["fp32"] == 1.0
-    assert found.apart is not None
-    assert found.apart.within(LIMIT, choice.MARGIN)
+    assert found.difference is not None
+    assert found.difference.within(LIMIT, choice.MARGIN)
 
 
 @pytest.mark.parametrize("share", [0.95, 2.0, 20.0])
@@ -94,7 +94,7 @@ def test_a_way_that_gains_nothing_is_not(pretend, share: float) -> None:
 
 def test_a_way_that_is_too_far_from_fp32_is_not(pretend, monkeypatch) -> None:
     timed = pretend(0.1)
-    monkeypatch.setattr(choice, "LIMIT", Apart(1e-9, 1e-9))
+    monkeypatch.setattr(choice, "LIMIT", Difference(1e-9, 1e-9))
     for asked in ("auto", "bf16"):
         found = chosen(denoiser(), asked)
         assert found.way == FP32
@@ -106,13 +106,13 @@ def test_bf16_that_is_no_number_is_not(pretend, monkeypatch) -> None:
     pretend(0.1)
     plain = ways.computed_by
 
-    def spoilt(model: ModelAdapter, way: Way) -> ModelAdapter:
+    def damaged(model: ModelAdapter, way: Way) -> ModelAdapter:
         other = plain(model, way)
         if way.name != "fp32":
             other.register_forward_hook(lambda *_: torch.full((1, 1, *SHAPE), float("nan")))
         return other
 
-    monkeypatch.setattr(choice, "computed_by", spoilt)
+    monkeypatch.setattr(choice, "computed_by", damaged)
     assert chosen(denoiser()).way == FP32
     assert chosen(denoiser(), "bf16").way == FP32
 
@@ -124,8 +124,8 @@ def test_only_convolutions_that_hardly_reach_the_output_are_rounded(pretend) -> 
     whole = computed_by(model, Way("bf16"))
     image = torch.from_numpy(choice.synthetic_slice_hu(SHAPE))[None, None]
     with torch.inference_mode():
-        apart = ways.apart(whole(image)[0, 0].numpy(), model(image)[0, 0].numpy())
-    assert not apart.within(LIMIT)
+        difference = ways.difference(whole(image)[0, 0].numpy(), model(image)[0, 0].numpy())
+    assert not difference.within(LIMIT)
     assert found.way.name in ("fp32", "bf16_layers")
     assert set(found.way.layers) < set(convolutions(model))
 
@@ -168,11 +168,11 @@ def test_the_series_at_hand_decides_last(monkeypatch) -> None:
     model = denoiser()
     image_hu = choice.synthetic_slice_hu(SHAPE)
     near = checked(Choice(Way("bf16"), "measured"), model, image_hu)
-    monkeypatch.setattr(choice, "LIMIT", Apart(1e-6, 1e-6))
+    monkeypatch.setattr(choice, "LIMIT", Difference(1e-6, 1e-6))
     far = checked(Choice(Way("bf16"), "measured"), model, image_hu)
     assert near.way == Way("bf16")
-    assert near.apart is not None
-    assert near.apart.voxel_hu > 0
+    assert near.difference is not None
+    assert near.difference.voxel_hu > 0
     assert far.way == FP32
     assert "on this series" in far.why
 
@@ -285,7 +285,7 @@ def test_a_series_comes_out_the_same_twice_and_says_how_it_was_computed(tmp_path
         assert f"Computed in {said}, within 0.5 HU of fp32" in one.DerivationDescription
         assert one.SOPInstanceUID != other.SOPInstanceUID
         assert "Computed" not in other.DerivationDescription
-        # Stored values are whole HU: what rounds to another one is one apart.
+        # Stored values are whole HU: what rounds to another one differs by one.
         stored = one.pixel_array.astype(int) - other.pixel_array.astype(int)
         assert np.abs(stored).max() <= 1
     assert "computing" not in without
