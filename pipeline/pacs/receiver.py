@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
@@ -130,7 +131,7 @@ class Receiver:
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_N_EVENT_REPORT, self._on_report),
             (evt.EVT_ESTABLISHED, partial(self._on_event, self._associations.established)),
-            (evt.EVT_RELEASED, partial(self._on_event, self._associations.released)),
+            (evt.EVT_ACSE_SENT, self._on_acse_sent),
             (evt.EVT_CONN_CLOSE, partial(self._on_event, self._associations.closed)),
         ]
         try:
@@ -162,6 +163,11 @@ class Receiver:
     def _on_event(self, happened: Callable[[int], None], event: Event) -> None:
         with self._lock:
             happened(id(event.assoc))
+
+    def _on_acse_sent(self, event: Event) -> None:
+        # Not EVT_RELEASED: that may come after EVT_CONN_CLOSE, which is another thread's.
+        if isinstance(event.primitive, A_RELEASE):
+            self._on_event(self._associations.released, event)
 
     def _on_store(self, event: Event) -> int | Dataset:
         answer = self._stored(event)

@@ -11,6 +11,7 @@ import pytest
 from helpers.dicom import KEY
 from helpers.pacs import FolderPeer, derive, free_port, settings, write_ct
 from pynetdicom import AE
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage
 
@@ -86,6 +87,20 @@ def test_it_waits_across_a_restart_of_the_receiver_and_not_for_ever(site, tmp_pa
     site.later_s = PATIENCE_S + 1
     assert site.receiver.sweep() == Swept(added=1, cut=1)
     assert site.states() == {State.FOUND: 2}
+
+
+def test_a_release_whose_connection_closes_first_is_no_break(site, tmp_path, monkeypatch):
+    """The thread that answers the release may be behind the one that sees the connection end."""
+    answer = ACSE.send_release
+
+    def answer_late(acse: ACSE, is_response: bool = False) -> None:
+        answer(acse, is_response)
+        if is_response:
+            time.sleep(0.3)
+
+    monkeypatch.setattr(ACSE, "send_release", answer_late)
+    site.send(write_ct(tmp_path / "in", 1, count=2))
+    assert site.receiver.sweep() == Swept(added=1)
 
 
 def test_another_association_that_is_open_still_counts(site, tmp_path):
