@@ -10,14 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-#: Whose commands need no PACS and no server.
+#: Whose commands need no PACS, no server and no model from elsewhere: for those of docs/pacs.md see
+#: test_pacs_first_day, of docs/servers.md and docs/operations.md the tests of servers and units, of
+#: docs/other-software.md the tests of bundles and imports.
 PAGES = [
     "README.md",
     *(
         f"docs/{page}.md"
         for page in (
             *("commands", "promises", "quality", "segmentation", "generative"),
-            *("restoration", "review", "configuration", "tracking"),
+            *("restoration", "review", "configuration", "tracking", "scale"),
         )
     ),
 ]
