@@ -30,7 +30,11 @@ def schema_of(model: type[BaseModel]) -> Schema:
     """A model's JSON Schema, with what the comments (`#:`) above its fields say."""
     schema = model.model_json_schema(by_alias=True)
     for each in models_below(model):
-        part = schema if each is model else schema.get("$defs", {}).get(each.__name__, {})
+        part = (
+            schema
+            if each is model
+            else schema.get("$defs", {}).get(re.sub(r"\W", "_", each.__name__), {})
+        )
         if each.__doc__:
             part["description"] = inspect.cleandoc(each.__doc__)
         for name, text in field_comments(each).items():

@@ -30,13 +30,11 @@ HttpsUrl = Annotated[str, AfterValidator(require_https)]
 
 
 class Login(Strict):
-    """Where a user and password, or a token, are kept: never in the configuration itself.
+    """Where a user and password, or a token, are kept: never in the configuration itself."""
 
-    env: HOSPITAL for LDCT_HOSPITAL_USER and LDCT_HOSPITAL_PASSWORD, or LDCT_HOSPITAL_TOKEN.
-    file: YAML with `user` and `password`, or `token`, that its owner alone can read.
-    """
-
+    #: HOSPITAL for LDCT_HOSPITAL_USER and LDCT_HOSPITAL_PASSWORD, or LDCT_HOSPITAL_TOKEN.
     env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    #: YAML with `user` and `password`, or `token`, that its owner alone can read.
     file: Path | None = None
 
     @model_validator(mode="after")
@@ -47,14 +45,13 @@ class Login(Strict):
 
 
 class Tls(Strict):
-    """Certificates for one connection, as PEM files.
+    """Certificates for one connection, as PEM files."""
 
-    ca: the authority that signed the other side's certificate (the system's if None).
-    certificate and key: our own, where the other side asks for one.
-    """
-
+    #: The authority that signed the other side's certificate; the system's unless set.
     ca: Path | None = None
+    #: Our own, where the other side asks for one.
     certificate: Path | None = None
+    #: Of our certificate.
     key: Path | None = None
 
     @model_validator(mode="after")

@@ -61,8 +61,11 @@ class DoseRequest:
 class DoseKeys(Strict):
     """The keys of a YAML that say it: at most one of them; none for the noise in each series."""
 
+    #: As if scanned at so many times the dose.
     dose_ratio: float | None = None
+    #: The noise in flat soft tissue that is to be left.
     target_noise_hu: float | None = None
+    #: 1 to 5, as vendors' iterative reconstructions are set.
     level: int | None = None
 
     @property

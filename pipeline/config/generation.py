@@ -22,9 +22,13 @@ LabelName = Literal["none", "given", "lungs"]
 class Jitter(Strict):
     """Random turns, zooms by 1 +- zoom, shifts and, if asked for, mirrored columns."""
 
+    #: The largest turn, either way.
     turn_degrees: NotNegative = 0.0
+    #: Factors from 1 - zoom to 1 + zoom.
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    #: The largest shift, either way.
     shift_pixels: NotNegative = 0.0
+    #: Whether columns are mirrored, in half of the images.
     mirror: bool = False
 
 
@@ -55,8 +59,12 @@ class Generation(Strict):
     image_size: Size | None = None
     #: Values are cut off at this window's ends, so that nothing is spent on what lies outside.
     clip: Window | None = None
+    #: What labels conditional networks and attribute vectors: nothing, what came with the pictures,
+    #: or whether a CT slice shows lungs, by its HU.
     label: LabelName = "none"
+    #: How training images are changed at random.
     jitter: Jitter = Jitter()
     #: Drawn at evaluation, where the network can draw.
     samples: Annotated[int, Field(ge=20)] = 500
+    #: What a version must reach to get an alias.
     limits: Limits = Limits()

@@ -31,6 +31,7 @@ class RestorationLimits(Strict):
     min_psnr_gain_db: float = 0.0
     #: Over the best of the references; not judged where a run names none.
     min_psnr_above_references_db: float = 0.0
+    #: The same of SSIM.
     min_ssim_above_references: float = 0.0
 
 
@@ -43,6 +44,7 @@ class Restoration(Strict):
     #: folders of such files, each a sequence in the order of their names; `moving`: sequences
     #: built from shipped photographs.
     source: Literal["series", "shipped", "pictures", "pairs", "frames", "moving"] = "series"
+    #: How pictures are seen: one channel of luma, three of grey levels, or CIE L*, a*, b*.
     colour: Colour = "grey"
     #: Of sequences and slices: how many on each side the model sees beside the middle one (2.5-D).
     #: Items of the training then are two places in a row, for
@@ -51,7 +53,9 @@ class Restoration(Strict):
     #: What the model is to make of a picture, where that is not the picture: a label map of it.
     #: A degradation, such as pipeline.degradations.labels.ImageToLabels.
     target: Component | None = None
+    #: What a model is measured against (pipeline.evaluation.classical_restorers).
     references: tuple[ReferenceName, ...] = ()
+    #: What a version must reach to get an alias.
     limits: RestorationLimits = RestorationLimits()
 
     @property

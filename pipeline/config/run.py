@@ -27,17 +27,25 @@ class RunConfig(Strict):
     types: ClassVar[dict[str, type[RunConfig]]] = {}
     adapter: ClassVar[str] = ""
 
+    #: Of the run, in MLflow and in the report.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    #: Which kind of run this is.
     task: str
+    #: Which series are used, and how patches are cut from them.
     data: Data = Data()
     #: What made the inputs of the targets; a segmenter and a generator may do without.
     degradation: Component | None = None
+    #: The network.
     model: Component
+    #: What one iteration of the training does (pipeline.training.steps).
     step: Component
     #: None for steps whose loss is their network's or their objective's.
     loss: Component | None = None
+    #: How long, how precisely and where to train.
     train: Train
+    #: Display windows by name, as [centre, width] in HU; the first one gates.
     windows: dict[str, Window]
+    #: By which name versions are registered, and what they must reach.
     register_: Register = Field(alias="register")
     #: Of a model that was trained elsewhere (`ldct models import` writes it).
     imported: Imported | None = None

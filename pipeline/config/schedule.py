@@ -16,32 +16,35 @@ Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
 
 
 class Retrain(Strict):
-    """Train from scratch, evaluate and register, by `config` on what `store` holds.
+    """Train from scratch, evaluate and register, by `config` on what `store` holds."""
 
-    data: a folder that is ingested first. promote: whether a version that beats the champion
-    replaces it without a person (see `ldct models promote`).
-    """
-
+    #: When.
     cron: Cron = "0 3 * * 0"
+    #: The run's YAML.
     config: Path
+    #: The store whose series are learned from.
     store: Path
+    #: A folder that is ingested first.
     data: Path | None = None
+    #: Whether a version that beats the champion replaces it without a person (see `ldct models
+    #: promote`).
     promote: bool = False
 
 
 class Schedule(Strict):
-    """Cron times in `time_zone`; a job without one does not run.
+    """Cron times in `time_zone`; a job without one does not run."""
 
-    nightly: ask the source, and work off what is due. retry: work off what waits after a
-    failure. catch_up: whether what was missed is made up for, once, when the service is back.
-    gpu_slots: how many jobs compute at once.
-    """
-
+    #: In which the times are, such as Europe/Zurich or UTC.
     time_zone: str
+    #: When the source is asked, and what is due is worked off.
     nightly: Cron | None = "0 1 * * *"
+    #: When what waits after a failure is worked off.
     retry: Cron | None = "30 * * * *"
+    #: Training again, where it is wanted.
     retrain: Retrain | None = None
+    #: Whether what was missed is made up for, once, when the service is back.
     catch_up: bool = True
+    #: How many jobs compute at once.
     gpu_slots: Annotated[int, Field(ge=1)] = 1
 
     @field_validator("time_zone")

@@ -22,7 +22,9 @@ class Strict(BaseModel):
 class Component(Strict):
     """A class by its dotted path, and its arguments."""
 
+    #: Its dotted path, of those that a YAML may name.
     target: str
+    #: By name.
     args: dict[str, Any] = {}
 
 
@@ -33,12 +35,16 @@ class Split(Strict):
     leave nothing to choose; `complete` then asks for every case of theirs.
     """
 
+    #: Patients at random, by a key of this installation, or a published split's lists of cases.
     by: Literal["patient", "eulig2024"] = "patient"
+    #: The fraction of the patients that the report is about, or their keys.
     test: Annotated[float, Field(gt=0, lt=1)] | list[str] | None = None
+    #: The fraction that is looked at while training, or their keys.
     validation: Fraction | list[str] | None = None
     #: Vendors whose patients are all held back for the test, beside those of `test`: the beginnings
     #: of Manufacturer, in any case. They show what the model does on a scanner it never saw.
     test_vendors: list[Annotated[str, Field(min_length=2)]] = []
+    #: Whether every case of the published lists must be there.
     complete: bool = True
 
     @model_validator(mode="before")
@@ -81,7 +87,9 @@ class Pairs(Strict):
     one scan are inputs of one target each: `input: [25 %, 50 %, 75 %]`.
     """
 
+    #: What says that a series is an input, or several of them, each another dose.
     input: Word | Annotated[list[Word], Field(min_length=1)] = "low dose"
+    #: What says that a series is a target.
     target: Word | Annotated[list[Word], Field(min_length=1)] = "full dose"
 
 
@@ -102,6 +110,7 @@ class Nested(Strict):
     #: In which part of the items image and noise go through a reconstruction kernel drawn at random
     #: together, and in which part the noise alone: more kernels than the scanners' own.
     both_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
+    #: In which part the noise alone goes through one.
     noise_filtered: Annotated[float, Field(ge=0, le=1)] = 0.5
     #: In which part the noise gets the spectrum and the level of a sharper kernel drawn at random.
     noise_sharpened: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -122,7 +131,9 @@ class Nested(Strict):
 class Data(Strict):
     """Which series are used, and how patches are cut from them."""
 
+    #: Who is held back.
     split: Split = Split()
+    #: How files are read at ingest.
     intake: IngestOptions = IngestOptions()
     #: In place of a degradation.
     pairs: Pairs | None = None
@@ -168,7 +179,9 @@ class Data(Strict):
 class Normalize(Strict):
     """network value = (HU - centre) / scale"""
 
+    #: In HU.
     centre: float = 0.0
+    #: In HU.
     scale: Annotated[float, Field(gt=0)] = 1000.0
 
 
@@ -243,6 +256,7 @@ class DenoiseGate(Strict):
 
     #: The least gain over the undenoised input in every window.
     psnr_gain_db: float = 1.0
+    #: The largest mean error of HU, in every tissue or by tissue.
     max_abs_hu_bias: Positive | dict[TissueName, Positive] = 2.0
     #: No alias before readers found its images not inferior (`ldct review stats`).
     reader_study: bool = False
@@ -260,6 +274,7 @@ class DenoiseGate(Strict):
 class SegmentGate(Strict):
     """What a segmenter must reach to get an alias: Dice over classes, or of each that is named."""
 
+    #: The least mean Dice over classes, or of each class that is named.
     min_dice: Share | dict[str, Share] = 0.7
 
 
@@ -269,5 +284,7 @@ GateT = TypeVar("GateT", bound=Strict)
 class Register(Strict, Generic[GateT]):
     """By which name a version is registered, and what it must reach to get an alias."""
 
+    #: Of the model in the registry.
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    #: What a version must reach to get an alias.
     gate: GateT = Field(default_factory=dict, validate_default=True)

@@ -42,19 +42,24 @@ class Augmentation(Strict):
     #: Of working axes (slice, row, column) that patches may be mirrored along. Along columns
     #: left becomes right: leave it out where a class has a side.
     flip: tuple[Axis, ...] = ()
+    #: In the plane of rows and columns.
     rotate_degrees: NotNegative = 15.0
     #: About the two other axes, in three dimensions.
     tilt_degrees: NotNegative = 5.0
+    #: Factors from 1 - scale to 1 + scale.
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    #: Elastic displacement at most, and how far it is smooth, in voxels.
+    #: The largest elastic displacement.
     elastic_voxels: NotNegative = 3.0
+    #: Over how far that displacement is smooth.
     elastic_smooth_voxels: Positive = 6.0
     #: Each structure of the label map gets a contrast of its own, of this standard deviation:
     #: a scan without contrast agent then also stands for the phases with it.
     enhancement_hu: NotNegative = 30.0
     #: Gamma within the soft-tissue range, drawn from 1 / (1 + gamma) to 1 + gamma.
     gamma: NotNegative = 0.3
+    #: Added to all of a patch.
     shift_hu: NotNegative = 15.0
+    #: The standard deviation of white noise, at most.
     noise_hu: NotNegative = 30.0
     #: Blurred by a Gaussian of up to so many voxels.
     blur_voxels: NotNegative = 1.0
@@ -65,25 +70,26 @@ class Augmentation(Strict):
 class Planning(Strict):
     """What training may take, in how many dimensions."""
 
+    #: What training may take.
     memory_gib: Positive = 8.0
+    #: Of the network.
     dimensions: Literal[2, 3] = 3
 
 
 class Structures(Strict):
-    """What a segmenter is to find, and how it learns.
-
-    classes: the structures of the label map that make up each class, by name or value. What no
-    class lists is background; `ignored` structures are not known. Class n of the network's
-    output is the nth name, counted from 1.
-    """
+    """What a segmenter is to find, and how it learns."""
 
     #: Which of a series' label maps teach: files found beside it at ingest, of this kind
     #: (pipeline.labels.read), or what pipeline.core.masks finds by threshold.
     labels: Literal["mask", "seg", "rtstruct", "lidc", "body", "lungs"] = "mask"
+    #: The structures of the label map that make up each class, by name or value. What no class
+    #: lists is background. Class n of the network's output is the nth name, counted from 1.
     classes: Annotated[dict[str, Members], Field(min_length=1)]
+    #: Structures that are not known: they neither teach nor count.
     ignored: tuple[Structure, ...] = ()
     #: Patches centred on a class drawn at random, and not just anywhere in a volume.
     foreground: Probability = 0.75
+    #: How training patches are changed at random.
     augment: Augmentation = Augmentation()
     #: Mirrored along these working axes at inference, and averaged.
     test_time_flips: tuple[Axis, ...] = ()
@@ -104,14 +110,16 @@ class Structures(Strict):
 class Planned(Structures):
     """A segmentation whose grid, patch and grey ranges pipeline.data.planning is to find."""
 
+    #: In place of spacing, patch and ranges, which are found from the data.
     plan: Planning
 
 
 class Segmentation(Structures):
-    """A segmentation with its grid, complete: spacing_mm is (slice, row, column), patch has
-    three sizes, or two for a network in two dimensions."""
+    """A segmentation with its grid, complete."""
 
+    #: Of the working grid: slice, row, column.
     spacing_mm: tuple[Positive, Positive, Positive]
+    #: Three sizes, or two for a network in two dimensions.
     patch: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]
     #: Each gives the network a channel: HU clipped to [low, high], which become -1 and 1.
     ranges_hu: Annotated[tuple[RangeHU, ...], Field(min_length=1)] = ((-1000.0, 1000.0),)

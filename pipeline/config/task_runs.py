@@ -29,10 +29,12 @@ class DenoiseRun(RunConfig):
 
     adapter: ClassVar[str] = "pipeline.models.adapters.denoiser.denoiser"
 
+    #: Noise is taken off CT.
     task: Literal["denoise"]
     loss: Component = Field(description=LOSS)
     #: MONAI's transforms of the training pairs, beside those of `data`.
     transforms: Transforms | None = None
+    #: What the network sees of HU.
     normalize_hu: Normalize = Normalize()
     #: The share of the network's correction that the trained model applies; the rest of the noise
     #: stays, and with it the texture that readers know. Training and its loss know only the whole.
@@ -49,6 +51,7 @@ class DenoiseRun(RunConfig):
     convention: Literal["ldct", "ldct_body", "eulig2024", "redcnn", "range4096"] = "ldct"
     #: Noise texture and sharpness on phantoms in the report.
     phantoms: bool = True
+    #: By which name versions are registered, and what they must reach.
     register_: Register[DenoiseGate] = Field(alias="register")
 
     @model_validator(mode="after")
@@ -79,12 +82,14 @@ class SegmentRun(_WithoutPairs):
 
     adapter: ClassVar[str] = "pipeline.models.adapters.segmenter.segmenter"
 
+    #: Structures are found in CT.
     task: Literal["segment"]
     segmentation: Annotated[
         Annotated[Segmentation, Tag("complete")] | Annotated[Planned, Tag("planned")],
         Discriminator(planned_or_complete),
     ] = Field(description="say which classes, and on what grid")
     loss: Component = Field(description=LOSS)
+    #: By which name versions are registered, and what they must reach.
     register_: Register[SegmentGate] = Field(alias="register")
 
     @property
@@ -107,9 +112,12 @@ class GenerateRun(_WithoutPairs):
 
     adapter: ClassVar[str] = "pipeline.models.adapters.generative.generative"
 
+    #: Images are coded, decoded and drawn.
     task: Literal["generate"]
     generation: Generation = Field(description="say which images, and of what size")
+    #: What the network sees of HU, or of grey levels.
     normalize_hu: Normalize = Normalize()
+    #: By which name versions are registered, and what they must reach.
     register_: Register[NoGate] = Field(alias="register")
 
 
@@ -118,9 +126,12 @@ class RestoreRun(_WithoutPairs):
 
     adapter: ClassVar[str] = "pipeline.models.adapters.restorer.restorer"
 
+    #: Pictures or slices are restored.
     task: Literal["restore"]
     restoration: Restoration = Field(description="say which pictures")
     degradation: Component = Field(description="say what degrades them")
     loss: Component = Field(description=LOSS)
+    #: What the network sees of HU, or of grey levels.
     normalize_hu: Normalize = Normalize()
+    #: By which name versions are registered, and what they must reach.
     register_: Register[NoGate] = Field(alias="register")

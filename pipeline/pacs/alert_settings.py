@@ -20,19 +20,24 @@ KINDS: tuple[Kind, ...] = ("dead", "held", "unmatched", "failed")
 
 
 class Mail(Strict):
-    """A mail server (RFC 5321). security: TLS after STARTTLS (RFC 3207, port 587), from the start
-    (RFC 8314, port 465), or none, which only a server on this computer may be asked without.
+    """A mail server (RFC 5321)."""
 
-    login: user and password.
-    """
-
+    #: The mail server.
     host: str
+    #: 587 for STARTTLS, 465 for TLS from the start.
     port: Port = 587
+    #: TLS after STARTTLS (RFC 3207), TLS from the start (RFC 8314), or none, which only a server on
+    #: this computer may be asked without.
     security: Literal["starttls", "tls", "none"] = "starttls"
+    #: Certificates, where the system's authorities are not enough.
     tls: Tls = Tls()
+    #: User and password.
     login: Login | None = None
+    #: The address in From.
     sender: Address
+    #: The addresses that are written to.
     to: Annotated[tuple[Address, ...], Field(min_length=1)]
+    #: How long an answer is waited for.
     timeout_s: Timeout = 30
 
     @model_validator(mode="after")
@@ -43,16 +48,18 @@ class Mail(Strict):
 
 
 class Webhook(Strict):
-    """A service that takes an HTTP POST of JSON.
+    """A service that takes an HTTP POST of JSON."""
 
-    url_file: holds the URL in place of `url`, where that is a secret, as of chat services; its
-    owner alone can read it. login: a token, sent as Bearer, or user and password.
-    """
-
+    #: Where the JSON is posted to.
     url: str | None = None
+    #: A file that holds the URL in place of `url`, where that is a secret, as of chat services; its
+    #: owner alone can read it.
     url_file: Path | None = None
+    #: A token, sent as Bearer, or user and password.
     login: Login | None = None
+    #: Certificates, where the system's authorities are not enough.
     tls: Tls = Tls()
+    #: How long an answer is waited for.
     timeout_s: Timeout = 10
 
     @model_validator(mode="after")
@@ -65,17 +72,19 @@ class Webhook(Strict):
 
 
 class Alerts(Strict):
-    """What is sent where. of: which conditions. site: stands in every message.
+    """What is sent where."""
 
-    look_s: how often the conditions are looked at. gather_s: what changes of a condition so soon
-    after its last message waits for the next one.
-    """
-
+    #: By mail.
     mail: Mail | None = None
+    #: By a POST of JSON.
     webhook: Webhook | None = None
+    #: Which conditions are sent.
     of: tuple[Kind, ...] = KINDS
+    #: Stands in every message: which installation it is.
     site: Annotated[str, Field(pattern=r"^[^\r\n]{0,80}$")] = ""
+    #: How often the conditions are looked at.
     look_s: Annotated[float, Field(ge=1)] = 60
+    #: What changes of a condition so soon after its last message waits for the next one.
     gather_s: Annotated[float, Field(ge=0)] = 900
 
     @model_validator(mode="after")

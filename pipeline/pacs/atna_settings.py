@@ -11,22 +11,25 @@ from pipeline.config.sections import Strict
 
 
 class Atna(Strict):
-    """An audit record repository (IHE ATNA): a syslog server, over TLS by RFC 5425.
+    """An audit record repository (IHE ATNA): a syslog server, over TLS by RFC 5425."""
 
-    tls: with ca, certificate and key where the server asks for ours; null, only for a server on
-    this computer: TCP in the clear. source and site: AuditSourceID and AuditEnterpriseSiteID.
-    identity: with pseudonyms, study and patient are named by this installation's keyed hashes;
-    with identifiers, by Study Instance UID and Patient ID (0010,0020). send_s: how often what waits
-    is sent.
-    """
-
+    #: The audit record repository.
     host: str
+    #: 6514 for TLS (RFC 5425).
     port: Port = 6514
+    #: With ca, and certificate and key where the server asks for ours; null, only for a server on
+    #: this computer: TCP in the clear.
     tls: Tls | None = Tls()
+    #: AuditSourceID.
     source: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")] = "LDCT"
+    #: AuditEnterpriseSiteID.
     site: Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,64}$")] | None = None
+    #: `pseudonyms`: study and patient are named by this installation's keyed hashes; `identifiers`:
+    #: by Study Instance UID and Patient ID (0010,0020).
     identity: Literal["pseudonyms", "identifiers"] = "pseudonyms"
+    #: How often what waits is sent.
     send_s: Annotated[float, Field(gt=0)] = 10
+    #: How long the server is waited for.
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 30
 
     @model_validator(mode="after")

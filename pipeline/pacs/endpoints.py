@@ -20,9 +20,14 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 class Dicomweb(Strict):
     """A DICOMweb service (PS3.18), by the URL that /studies is added to."""
 
+    #: What /studies is added to.
     url: str
+    #: User and password, or a token, sent as Bearer.
     login: Login | None = None
+    #: Certificates, where the system's authorities are not enough, or where the service asks for
+    #: ours.
     tls: Tls = Tls()
+    #: How long an answer is waited for.
     timeout_s: Annotated[float, Field(gt=0)] = 60
 
     @field_validator("url")
@@ -44,19 +49,23 @@ class Dicomweb(Strict):
 
 
 class Dimse(Strict):
-    """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C).
+    """An application entity that takes C-STORE and answers C-FIND (PS3.4 B and C)."""
 
-    called and calling: the AE titles of the entity and of this software. commit: an item is done
-    when the entity has committed to its storage (PS3.4 J), asked again after commit_patience_s.
-    """
-
+    #: Its address.
     host: str
+    #: Its port.
     port: Port
+    #: Its AE title.
     called: Title
+    #: The AE title of this software.
     calling: Title = "LDCT"
+    #: TLS, with our certificate where it asks for one; in the clear unless set.
     tls: Tls | None = None
+    #: How long an answer is waited for.
     timeout_s: Annotated[float, Field(gt=0)] = 60
+    #: An item is done when the entity has committed to its storage (PS3.4 J).
     commit: bool = False
+    #: After so long without its report it is asked again.
     commit_patience_s: Annotated[float, Field(gt=0)] = 3600
 
 
@@ -66,9 +75,13 @@ class MoveDestination(Strict):
     While a series is retrieved, and only then, this is listened on.
     """
 
+    #: The AE title that the source knows for it.
     title: Title = "LDCT"
+    #: The address that is listened on.
     host: str = "127.0.0.1"
+    #: The port that is listened on; another one than `receive.port`.
     port: Port = 11113
+    #: With a certificate and its key.
     tls: Tls | None = None
 
     @model_validator(mode="after")
@@ -81,8 +94,11 @@ class MoveDestination(Strict):
 class DimseSource(Strict):
     """A PACS that is searched by C-FIND and retrieved from by C-GET, or by C-MOVE to `move`."""
 
+    #: The PACS.
     dimse: Dimse
+    #: C-GET, on the association that we open, or C-MOVE, for which the PACS opens one to us.
     retrieve: Literal["get", "move"] = "get"
+    #: Where the PACS sends to, with `retrieve: move`.
     move: MoveDestination | None = None
 
     @model_validator(mode="after")
@@ -97,6 +113,7 @@ class DimseSource(Strict):
 class StudyFolder(Strict):
     """A folder of studies in place of a PACS: nothing in it is moved, changed or deleted."""
 
+    #: Searched with all its subfolders.
     folder: Path
 
 
@@ -118,14 +135,15 @@ Source = Annotated[
 
 
 class Destination(Strict):
-    """Where derived series are sent: exactly one of the three ways.
+    """Where derived series are sent: exactly one of the three ways."""
 
-    name: which one it is, where there are several.
-    """
-
+    #: Which one it is, where there are several.
     name: Name | None = None
+    #: By STOW-RS.
     dicomweb: Dicomweb | None = None
+    #: By C-STORE.
     dimse: Dimse | None = None
+    #: As files, STUDY/SERIES/*.dcm.
     folder: Path | None = None
 
     @model_validator(mode="after")

@@ -37,8 +37,11 @@ Seconds = Annotated[float, Field(ge=0)]
 class Dates(Strict):
     """Allowed study dates: within the last days, or since and until, both included."""
 
+    #: Not older than so many days; 0: today alone.
     within_days: Annotated[int, Field(ge=0)] | None = None
+    #: The first day.
     since: date | None = None
+    #: The last day.
     until: date | None = None
 
     @model_validator(mode="after")
@@ -49,28 +52,31 @@ class Dates(Strict):
 
 
 class RoutingRule(Strict):
-    """A series matches where it meets every condition that is set.
+    """A series matches where it meets every condition that is set."""
 
-    description: a regular expression, searched for anywhere in Series Description, in any case.
-    body_part and kernel: one of these values of Body Part Examined and Convolution Kernel, in any
-    case. station and institution: one of these values of Station Name and Institution Name, in any
-    case. calling: one of these AE titles sent it by C-STORE; a series that was asked for has none.
-    instances: the least number of images. priority: of its series, by DICOM's words
-    (PS3.3 C.30.1); a higher one is done first. send: the names of the destinations of its results;
-    None: all of them.
-    """
-
+    #: In the ledger, in messages and in `ldct status`.
     name: str
+    #: One of these values of Modality (0008,0060).
     modality: tuple[str, ...] = ("CT",)
+    #: A regular expression, searched for anywhere in Series Description, in any case.
     description: str | None = None
+    #: One of these values of Body Part Examined, in any case.
     body_part: tuple[str, ...] | None = None
+    #: One of these values of Convolution Kernel, in any case.
     kernel: tuple[str, ...] | None = None
+    #: One of these values of Station Name, in any case.
     station: tuple[str, ...] | None = None
+    #: One of these values of Institution Name, in any case.
     institution: tuple[str, ...] | None = None
+    #: One of these AE titles sent it by C-STORE; a series that was asked for has no sender.
     calling: tuple[Title, ...] | None = None
+    #: Study Date.
     date: Dates | None = None
+    #: The least number of images.
     instances: Annotated[int, Field(ge=1)] = 1
+    #: By DICOM's words (PS3.3 C.30.1); series of a higher one are done first.
     priority: Literal["high", "medium", "low"] = "medium"
+    #: The names of the destinations of its results; all of them unless set.
     send: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
 
     @field_validator("description")
@@ -84,23 +90,26 @@ class RoutingRule(Strict):
 
 
 class Receive(Strict):
-    """A C-STORE service class provider (PS3.4 B).
+    """A C-STORE service class provider (PS3.4 B)."""
 
-    callers: the AE titles that may connect; [] for any. A study is complete `silence_s` after its
-    last image, with no association open, none that broke off in the middle, and once the source, if
-    there is one, has no more images of it; after `patience_s` it is taken as it is. What came is
-    kept for `keep_s` after the result was sent, so that images that come late join it.
-    max_image_mib: the largest image that is taken: it is held in memory while it comes.
-    """
-
+    #: The address that is listened on.
     host: str = "127.0.0.1"
+    #: The port that is listened on.
     port: Port = 11112
+    #: The AE title by which it is called.
     title: Title = "LDCT"
+    #: The AE titles that may connect; any unless set.
     callers: tuple[Title, ...] = ()
+    #: With a certificate and its key; with a ca, only for clients whose certificate it signed.
     tls: Tls | None = None
+    #: A study is complete so long after its last image, with no association open, none that broke
+    #: off in the middle, and once the source, if there is one, has no more images of it.
     silence_s: Seconds = 30
+    #: After so long a study is taken as it is.
     patience_s: Seconds = 900
+    #: The largest image that is taken: it is held in memory while it comes.
     max_image_mib: Annotated[int, Field(ge=1)] = 2048
+    #: What came is kept so long after its result was sent, so that images that come late join it.
     keep_s: Seconds = 4 * 3600
 
     @model_validator(mode="after")
@@ -111,15 +120,15 @@ class Receive(Strict):
 
 
 class Retry(Strict):
-    """How often, and after which pauses, a step that failed on the network is tried again.
+    """How often, and after which pauses, a step that failed on the network is tried again."""
 
-    The pause doubles from `first_s` to `longest_s`. crashes: how often the worker may crash on a
-    series before that is no longer tried.
-    """
-
+    #: Failures after which a step waits for a person.
     attempts: Annotated[int, Field(ge=1)] = 6
+    #: The first pause; each is twice the one before.
     first_s: Seconds = 60
+    #: The longest pause.
     longest_s: Seconds = 3600
+    #: How often a worker may crash on a series before that waits for a person.
     crashes: Annotated[int, Field(ge=1)] = 5
 
     def pause_s(self, failures: int) -> float:
@@ -128,15 +137,7 @@ class Retry(Strict):
 
 
 class Pacs(DoseKeys):
-    """A hospital's configuration.
-
-    work: a folder for the ledger and the series in process, which holds patients' data: only its
-    owner can read it. settle_s: a series must not have grown for so long before it is retrieved.
-    drift: a series unlike those that the model learned from is sent with a note (flag), or held
-    back until `ldct pacs release` (hold). release: with `reader`, a reader must accept each result
-    first (`ldct review`). keep_results_days: a result is deleted so long after it was sent; None:
-    never. alerts: who hears of what needs a person.
-    """
+    """A hospital's configuration."""
 
     #: As `ldct apply` takes it; a name alone is the version in use when a series is found.
     model: str
@@ -144,21 +145,26 @@ class Pacs(DoseKeys):
     work: Path
     #: Where series are asked for; none where a sender brings all of them (`receive`).
     source: Source | None = None
+    #: A series is worked on where one rule matches; the first one that does counts.
     rules: Annotated[list[RoutingRule], Field(min_length=1)]
     #: Where derived series go: one destination, or a list of several with names.
     send: Destinations
     #: Of `ldct pacs receive`.
     receive: Receive = Receive()
+    #: After failures of the network.
     retry: Retry = Retry()
+    #: Of `ldct schedule`.
     schedule: Schedule | None = None
+    #: Who hears of what needs a person.
     alerts: Alerts | None = None
     #: Where audit messages (PS3.15 A.5) go; none unless set.
     atna: Atna | None = None
-    #: Seconds for which a series must not have grown.
+    #: Seconds for which a series must not have grown before it is retrieved.
     settle_s: Seconds = 60
-    #: What is unlike the model's training is sent with a note, or held for a person.
+    #: What is unlike the model's training is sent with a note (flag), or held until
+    #: `ldct pacs release` (hold).
     drift: Literal["flag", "hold"] = "flag"
-    #: `reader`: a reader accepts each result before it is sent.
+    #: `reader`: a reader accepts each result before it is sent (`ldct review`).
     release: Literal["automatic", "reader"] = "automatic"
     #: Days from sending to deletion of a result; none: it stays.
     keep_results_days: Annotated[float, Field(ge=0)] | None = None

@@ -14,7 +14,7 @@ import yaml
 from generate.build import generated_pages, written_pages
 from generate.reports import OTHERS
 from generate.results import RESULTS, TITLES
-from generate.schemas import field_comments, tables
+from generate.schemas import field_comments, schema_of, tables
 from generate.sources import (
     FENCED,
     LINK,
@@ -22,8 +22,10 @@ from generate.sources import (
     pages_by_source,
     with_links_of_the_site,
 )
+from generate.yaml_files import run_schemas
 
 from pipeline.config.sections import Data, Train
+from pipeline.pacs.hospital_config import Pacs
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,3 +146,15 @@ def test_exit_codes_are_those_of_the_errors(pages: dict[str, str]) -> None:
     codes = re.findall(r"^\| (\d) \| (.+) \|$", pages["reference/exit-codes.md"], re.M)
     assert [int(code) for code, _ in codes[:5]] == [0, 1, 2, 3, 4]
     assert dict(codes)["3"] == "Nothing in the input could be used."
+
+
+def test_every_key_of_a_yaml_says_what_it_does() -> None:
+    schemas = {**run_schemas(), "hospital": schema_of(Pacs)}
+    silent = [
+        f"{file}: {section}.{key}"
+        for file, schema in schemas.items()
+        for section, part in {file: schema, **schema["$defs"]}.items()
+        for key, value in part.get("properties", {}).items()
+        if not value.get("description")
+    ]
+    assert silent == []
