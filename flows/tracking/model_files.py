@@ -83,9 +83,10 @@ def download(version: ModelVersion, name: str = "") -> Path:
     place = f"models:/{version.name}/{version.version}" if FILES in version.tags else ""
     place = f"{place or f'runs:/{version.run_id}'}/{version.tags.get(FILES, FOLDER)}"
     uri = f"{place}/{name}" if name else place
-    # Of a server: MLflow's own temporary folders outlast the process.
-    there = mlflow.get_tracking_uri().startswith("http")
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=_fetched() if there else None))
+    # MLflow copies a run's files, and those of a server, and its temporary folders outlast the
+    # process.
+    copies = uri.startswith("runs:") or mlflow.get_tracking_uri().startswith("http")
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=_fetched() if copies else None))
 
 
 def _fetched() -> str:

@@ -1,4 +1,4 @@
-"""What is fetched from an MLflow server lies where a kill's leftovers are swept."""
+"""What MLflow copies, of a run or from a server, lies where a kill's leftovers are swept."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from pipeline.core import leftovers
 
 
 @pytest.mark.parametrize(
-    ("uri", "swept"), [("http://127.0.0.1:5000", True), ("sqlite:///mlruns/mlflow.db", False)]
+    ("uri", "tags", "swept"),
+    [
+        ("http://127.0.0.1:5000", {model_files.FILES: "data/ldct"}, True),
+        ("sqlite:///mlruns/mlflow.db", {}, True),
+        ("sqlite:///mlruns/mlflow.db", {model_files.FILES: "data/ldct"}, False),
+    ],
 )
-def test_files_of_a_server_are_fetched_into_a_folder_of_the_process(
-    monkeypatch: pytest.MonkeyPatch, uri: str, swept: bool
+def test_files_that_are_copied_go_into_a_folder_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, uri: str, tags: dict[str, str], swept: bool
 ) -> None:
     asked: list[str | None] = []
 
@@ -28,7 +33,7 @@ def test_files_of_a_server_are_fetched_into_a_folder_of_the_process(
 
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
-    version: Any = SimpleNamespace(name="m", version=1, run_id="r", tags={})
+    version: Any = SimpleNamespace(name="m", version=1, run_id="r", tags=tags)
     for _ in range(2):
         model_files.download(version)
     if not swept:
