@@ -38,6 +38,10 @@ OTHERS = {
     "was kept; `quarantined`, `excluded` [Refusal]",
     "latent sample": "`model`, and `files`: where the images are; so have `latent reconstruct`, "
     "`interpolate`, `traverse`, `arithmetic` and `plot`",
+    "compress": "`model`; `exported`, each with `file`, `images`, `bytes`, `bits_per_pixel`, "
+    "`window` and `psnr_db` (null where nothing was lost); `failed`, `quarantined`, `excluded` "
+    "[Refusal]",
+    "expand": "`exported`, each with `source_file`, `file` and `images`; `failed`",
     "fetch": "`count`, `megabytes`, `licences`, `left_out_by_licence`, `series`; once fetched "
     "`new`, `already_there`, `failed`; with `--ct-index` alone `ct_index`",
     "check": "`passed`, and `series`, each with `passed`, `instances` and `problems` [Problem]",

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from flows.cli.compression import add_compression_commands
 from flows.cli.endings import HELP, end, end_as_typer_did, fail, json_output
 from flows.cli.evaluate import add_evaluate_command
 from flows.cli.fetch import fetch
@@ -310,6 +311,7 @@ add_qualify_command(app)
 add_series_commands(app)
 add_review_commands(app)
 add_latent_commands(app)
+add_compression_commands(app)
 add_pacs_commands(app)
 add_promotion_commands(models_app)
 app.command()(schedule)

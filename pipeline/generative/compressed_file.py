@@ -1,0 +1,73 @@
+"""A file of compressed images: a picture, or the slices of a CT volume.
+
+Sign, length of the header, header (JSON), the images' files one after the other, each behind its
+length, and a CRC-32 of all that comes before it. Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from pipeline.config.sections import Strict
+from pipeline.core.errors import LdctError
+
+SIGN = b"LDCTVQ1\n"
+SUFFIX = ".ldctvq"
+_LENGTH = struct.Struct("<I")
+
+Row = tuple[float, float, float, float]
+
+
+class Header(Strict):
+    """What a file says of itself beside its images."""
+
+    #: By which the registry knows the model that made it, and alone can expand it.
+    model: str
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    kind: Literal["picture", "ct"]
+    #: Of CT: axes and origin as in pipeline.core.volume.Volume.
+    affine_lps: tuple[Row, Row, Row, Row] | None = None
+
+
+@dataclass(frozen=True)
+class CompressedFile:
+    """A header, and each image as pipeline.generative.codec compresses it."""
+
+    header: Header
+    images: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        about = self.header.model_dump_json(exclude_none=True).encode()
+        parts = [SIGN, *(part for each in (about, *self.images) for part in _behind_length(each))]
+        content = b"".join(parts)
+        return content + _LENGTH.pack(zlib.crc32(content))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> CompressedFile:
+        """Raises LdctError for what is no such file, is damaged or cut off."""
+        if not content.startswith(SIGN):
+            raise LdctError("this is no file of `ldct compress`")
+        body, check = content[: -_LENGTH.size], content[-_LENGTH.size :]
+        if len(content) < len(SIGN) + _LENGTH.size or check != _LENGTH.pack(zlib.crc32(body)):
+            raise LdctError("the file is damaged or cut off: its checksum is another one")
+        parts, place = [], len(SIGN)
+        while place < len(body):
+            (length,) = _LENGTH.unpack_from(body, place)
+            place += _LENGTH.size + length
+            parts.append(body[place - length : place])
+        try:
+            return cls(Header.model_validate_json(parts[0]), tuple(parts[1:]))
+        except (ValidationError, IndexError) as error:
+            raise LdctError(
+                "the file's header is not understood: it is of another version of ldct"
+            ) from error
+
+
+def _behind_length(part: bytes) -> tuple[bytes, bytes]:
+    return _LENGTH.pack(len(part)), part
