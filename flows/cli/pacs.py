@@ -16,6 +16,7 @@ from pipeline.core.device import compute_on
 from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipeline.pacs.hospital_config import Pacs
     from pipeline.pacs.query import CandidateSeries
     from pipeline.pacs.receiver import Swept
     from pipeline.pacs.work_item import WorkItem
@@ -46,13 +47,15 @@ def pull(
     from pipeline.core.pseudonyms import installation_key
     from pipeline.pacs.hospital_config import load_pacs
 
-    candidates, counts = pull_series(load_pacs(hospital), dry_run=dry_run)
+    settings = load_pacs(hospital)
+    candidates, counts = pull_series(settings, dry_run=dry_run)
     key = installation_key()
     if json_:
-        json_output.print({**asdict(counts), "series": [each.to_dict(key) for each in candidates]})
+        shown = [{**one.to_dict(key), "send": one.destinations(settings)} for one in candidates]
+        json_output.print({**asdict(counts), "series": shown})
         return
     if dry_run:
-        _why(candidates, key)
+        _why(candidates, settings, key)
     noted = "nothing noted (--dry-run)" if dry_run else f"{counts.new} new in the ledger"
     print(f"{counts.asked} series found, {counts.matched} match, {noted}")
     if counts.unreadable:
@@ -92,7 +95,7 @@ def work(
     with (
         watched(part, metrics),
         alerting(settings, part.registry),
-        auditing(settings, part.registry),
+        auditing(settings, part.registry, "ldct pacs work"),
     ):
         report = work_flow(settings, on_step, forever=forever, on_poll=part.on_poll)
     if json_:
@@ -120,7 +123,7 @@ def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     with (
         watched(part, metrics),
         alerting(settings, part.registry),
-        auditing(settings, part.registry),
+        auditing(settings, part.registry, "ldct pacs receive"),
     ):
         receive_series(settings, _log_received, part)
 
@@ -273,10 +276,11 @@ def _counts(counts: dict[str, int]) -> None:
     print(", ".join(parts) or "no work yet: `ldct pacs pull`, or `ldct pacs receive`")
 
 
-def _why(candidates: list[CandidateSeries], key: bytes) -> None:
+def _why(candidates: list[CandidateSeries], settings: Pacs, key: bytes) -> None:
     for candidate in candidates:
         shown = candidate.to_dict(key)
-        outcome = f"matches {candidate.rule}" if candidate.rule else "no rule matches"
+        to = ", ".join(candidate.destinations(settings))
+        outcome = f"matches {candidate.rule}, to {to}" if candidate.rule else "no rule matches"
         print(f"{shown['series']}, {shown['images']} images: {outcome}")
         for match in candidate.matches:
             print(f"  rule {match.rule}")

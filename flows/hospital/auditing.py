@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -46,18 +46,38 @@ class AuditSender:
 
 
 @contextmanager
-def auditing(settings: Pacs, registry: CollectorRegistry | None = None) -> Iterator[None]:
-    """Send audit messages again and again while the block lasts, and at its end."""
+def auditing(
+    settings: Pacs, registry: CollectorRegistry | None = None, part: str = ""
+) -> Iterator[None]:
+    """Send audit messages again and again while the block lasts, and at its end.
+
+    part: the command of a part whose start and stop are audited too; "" for what is none.
+    """
     if settings.atna is None:
         yield
         return
     if registry is not None:
         gauge = Gauge("ldct_audit_waiting", "Audit messages not yet sent.", registry=registry)
         gauge.set_function(lambda: float(_waiting(settings)))
-    sender = AuditSender(settings)
+    sender, trail = AuditSender(settings), AtnaTrail(settings)
     with every(settings.atna.send_s, sender.look, name="audit"):
-        yield
+        if part:
+            _note(trail.started, part)
+        try:
+            yield
+        finally:
+            if part:
+                _note(trail.stopped, part)
     audit_once(sender)
+
+
+def _note(happened: Callable[[str], None], part: str) -> None:
+    """A part starts and stops also where there is no space to keep the message; that is logged."""
+    try:
+        happened(part)
+    except OSError as error:
+        kind = type(error).__name__
+        log("audit_failed", f"start or stop of {part} not audited: {kind}", {"error": kind})
 
 
 def audit_once(sender: AuditSender) -> None:

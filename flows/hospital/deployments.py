@@ -115,7 +115,7 @@ def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> No
         with (
             watched(watch, metrics),
             alerting(settings, watch.registry, watch.conditions),
-            auditing(settings, watch.registry),
+            auditing(settings, watch.registry, "ldct schedule"),
         ):
             serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
 

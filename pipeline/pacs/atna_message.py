@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,14 @@ from pipeline.pacs.atna_settings import Atna
 
 #: (value, coding scheme, meaning)
 Code = tuple[str, str, str]
+APPLICATION_ACTIVITY: Code = ("110100", "DCM", "Application Activity")
+STARTED: Code = ("110120", "DCM", "Application Start")
+STOPPED: Code = ("110121", "DCM", "Application Stop")
+APPLICATION: Code = ("110150", "DCM", "Application")
+LAUNCHER: Code = ("110151", "DCM", "Application Launcher")
+AUTHENTICATION: Code = ("110114", "DCM", "User Authentication")
+LOGIN: Code = ("110122", "DCM", "Login")
+LOGOUT: Code = ("110123", "DCM", "Logout")
 TRANSFERRED: Code = ("110104", "DCM", "DICOM Instances Transferred")
 ACCESSED: Code = ("110103", "DCM", "DICOM Instances Accessed")
 SOURCE: Code = ("110153", "DCM", "Source Role ID")
@@ -24,41 +33,54 @@ PATIENT_NUMBER: Code = ("2", "RFC-3881", "Patient Number")
 RELEASED: Code = ("released", "99LDCT", "Result released that was held")
 ACCEPTED: Code = ("accepted", "99LDCT", "Result accepted by a reader")
 REJECTED: Code = ("rejected", "99LDCT", "Result rejected by a reader")
-SUCCESS, SERIOUS_FAILURE = "0", "8"
+SUCCESS, MINOR_FAILURE, SERIOUS_FAILURE = "0", "4", "8"
 #: Facility 10 (security), severity 5 (notice): PS3.15 A.6.
 _PRIORITY = 10 * 8 + 5
-_MACHINE_NAME = "1"
+_MACHINE_NAME, _IP_ADDRESS = "1", "2"
 
 
 @dataclass(frozen=True)
 class Participant:
-    """Who took part: a person, or a process by its AE title, address or name.
+    """Who took part: a person, or a process by its AE title, address, name or number.
 
-    host: where it runs, "" where that is not known.
+    host: where it runs, a name or an address, "" where that is not known. title: the AE title of a
+    process that is named otherwise. name: what people call it.
     """
 
     user: str
     requestor: bool
     role: Code | None = None
     host: str = ""
+    title: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """Images of one study that something happened to.
+
+    study, patient: as the message names them. images: how many, by SOP class UID. work: the id of
+    the piece of work, "" for none.
+    """
+
+    study: str
+    patient: str
+    images: Mapping[str, int]
+    work: str = ""
 
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """Something that happened to images of one study.
+    """Something that happened.
 
-    action: C, R, U, D or E (PS3.15 A.5.1). study, patient: as the message names them. work: the id
-    of the piece of work, "" for none. images: how many, by SOP class UID. kinds: what it was more
-    precisely.
+    action: C, R, U, D or E (PS3.15 A.5.1). about: the images; None for what was done to none.
+    kinds: what it was more precisely.
     """
 
     event: Code
     action: str
     participants: Sequence[Participant]
-    study: str
-    patient: str
-    images: Mapping[str, int]
-    work: str = ""
+    about: StudyImages | None = None
     outcome: str = SUCCESS
     kinds: Sequence[Code] = ()
 
@@ -82,11 +104,8 @@ def to_xml(event: AuditEvent, settings: Atna, at: datetime) -> bytes:
     if settings.site:
         source.set("AuditEnterpriseSiteID", settings.site)
     SubElement(source, "AuditSourceTypeCode", {"csd-code": "4"})  # an application server
-    study = _object(root, event.study, STUDY_UID, kind="2", role="3", name=event.work)
-    about = SubElement(study, "ParticipantObjectDescription")
-    for sop_class, number in event.images.items():
-        SubElement(about, "SOPClass", UID=sop_class, NumberOfInstances=str(number))
-    _object(root, event.patient, PATIENT_NUMBER, kind="1", role="1", name="")
+    if event.about is not None:
+        _images(root, event.about)
     xml: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return xml
 
@@ -107,11 +126,31 @@ def _participant(root: Element, participant: Participant) -> None:
         UserID=printable_line(participant.user) or "unknown",
         UserIsRequestor=str(participant.requestor).lower(),
     )
+    if participant.title:  # as A.5.2.2 has it
+        element.set("AlternativeUserID", f"AETITLES={printable_line(participant.title)}")
+    if participant.name:
+        element.set("UserName", printable_line(participant.name))
     if participant.host:
         element.set("NetworkAccessPointID", participant.host)
-        element.set("NetworkAccessPointTypeCode", _MACHINE_NAME)
+        element.set("NetworkAccessPointTypeCode", _kind_of(participant.host))
     if participant.role:
         _coded(element, "RoleIDCode", participant.role)
+
+
+def _kind_of(host: str) -> str:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _MACHINE_NAME
+    return _IP_ADDRESS
+
+
+def _images(root: Element, found: StudyImages) -> None:
+    study = _object(root, found.study, STUDY_UID, kind="2", role="3", name=found.work)
+    about = SubElement(study, "ParticipantObjectDescription")
+    for sop_class, number in found.images.items():
+        SubElement(about, "SOPClass", UID=sop_class, NumberOfInstances=str(number))
+    _object(root, found.patient, PATIENT_NUMBER, kind="1", role="1", name="")
 
 
 def _object(

@@ -98,10 +98,15 @@ def _end(connection: socket.socket) -> None:
     Raises OSError where it does not, or its end is reset.
     """
     if isinstance(connection, ssl.SSLSocket):
+        version = connection.version()
         try:
             connection.unwrap()
-        except ssl.SSLEOFError:  # closed without TLS's own word for it, but not reset
-            return
+        except ssl.SSLEOFError:
+            # Closed without TLS's own word for it, but not reset. So does a server that wants
+            # another certificate of ours, in TLS 1.3 after we could send all: one that has taken
+            # us has sent a session ticket (RFC 8446 4.6.1).
+            if version == "TLSv1.3" and not (connection.session and connection.session.has_ticket):
+                raise
         return
     connection.shutdown(socket.SHUT_WR)
     while connection.recv(4096):

@@ -1,8 +1,11 @@
-"""What a hospital's audit messages are of: receiving, retrieving, sending, releasing, reviewing."""
+"""What a hospital's audit messages are of: receiving, retrieving, sending, releasing, reviewing,
+logins, and the parts that start and stop."""
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +16,30 @@ from pydicom.errors import InvalidDicomError
 from pipeline.core.atomic_files import locked, write_json
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import installation_key, patient_pseudonym, pseudonym
+from pipeline.core.types import Json
 from pipeline.pacs.atna_message import (
     ACCEPTED,
     ACCESSED,
+    APPLICATION,
+    APPLICATION_ACTIVITY,
+    AUTHENTICATION,
     DESTINATION,
+    LAUNCHER,
+    LOGIN,
+    LOGOUT,
+    MINOR_FAILURE,
     REJECTED,
     RELEASED,
     SERIOUS_FAILURE,
     SOURCE,
+    STARTED,
+    STOPPED,
     SUCCESS,
     TRANSFERRED,
     AuditEvent,
     Code,
     Participant,
+    StudyImages,
 )
 from pipeline.pacs.atna_spool import AtnaSpool
 from pipeline.pacs.endpoints import Destination, Dicomweb, DimseSource, StudyFolder
@@ -40,6 +54,14 @@ from pipeline.review.decisions import ACCEPT, REJECT, audit_of
 _REVIEWED = "reviewed.json"
 _NAMES = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID", "SOPClassUID")
 _VERDICTS = {ACCEPT: ACCEPTED, REJECT: REJECTED}
+#: Acts of the review page's audit log (pipeline.review): what they are, and how they ended.
+_LOGINS = {
+    "logged in": (LOGIN, SUCCESS),
+    "logged out": (LOGOUT, SUCCESS),
+    "login refused": (LOGIN, MINOR_FAILURE),
+}
+_PAGE = {"started": STARTED, "ended": STOPPED}
+_REVIEW = "ldct review"
 
 
 class AtnaTrail:
@@ -86,9 +108,17 @@ class AtnaTrail:
         people = [Participant(user, True), _ours(self._settings.receive.title)]
         self._add(ACCESSED, "U", people, self._result(work.id), work=work.id, kinds=[RELEASED])
 
+    def started(self, part: str) -> None:
+        """A part of this software starts, in this process (PS3.15 A.5.3.1). part: its command."""
+        self._activity(STARTED, part, getpass.getuser())
+
+    def stopped(self, part: str) -> None:
+        """It ends in good order; of one that is killed there is no message."""
+        self._activity(STOPPED, part, getpass.getuser())
+
     def look_at_reviews(self, ledger: Ledger) -> None:
-        """Keep a message of each reader's decision since the last look; at the first look, of none
-        before."""
+        """Keep a message of each reader's decision, each login, and each start and stop of the
+        review page since the last look; at the first look, of none before."""
         if self.spool is None or not self._places.results.is_dir() or not ledger.folder.is_dir():
             return
         private_folder(self.spool.folder)
@@ -96,11 +126,38 @@ class AtnaTrail:
             records = audit_of(self._places.results).records()
             known = self._reviewed()
             for record in records[known if known is not None else len(records) :]:
-                verdict = _VERDICTS.get(str(record.get("act")))
-                if verdict:
-                    self._decided(ledger, str(record["folder"]), str(record["reader"]), verdict)
+                self._reviewed_by(record, ledger)
             if known != len(records):
                 write_json(self.spool.folder / _REVIEWED, {"records": len(records)})
+
+    def _reviewed_by(self, record: Json, ledger: Ledger) -> None:
+        act = str(record.get("act"))
+        if verdict := _VERDICTS.get(act):
+            self._decided(ledger, str(record["folder"]), str(record["reader"]), verdict)
+        elif act in _LOGINS:
+            self._authenticated(record, *_LOGINS[act])
+        elif act in _PAGE:
+            self._activity(_PAGE[act], _REVIEW)
+
+    def _authenticated(self, record: Json, kind: Code, outcome: str) -> None:
+        """A reader logged in or out, or was refused (PS3.15 A.5.3.12)."""
+        host = str(record.get("address") or "unknown")  # which a refusal has not
+        person = Participant(str(record.get("reader") or "unknown"), True, host=host)
+        people = [person, _ours(self._settings.receive.title)]
+        self._keep(AuditEvent(AUTHENTICATION, "E", people, None, outcome, [kind]))
+
+    def _activity(self, kind: Code, part: str, launcher: str = "") -> None:
+        """launcher: the account that starts it; "" for one that is seen from another process."""
+        number = str(os.getpid()) if launcher else "unknown"
+        title, host = self._settings.receive.title, socket.gethostname()
+        people = [Participant(number, False, APPLICATION, host, title, part)]
+        if launcher:
+            people.append(Participant(launcher, True, LAUNCHER, host))
+        self._keep(AuditEvent(APPLICATION_ACTIVITY, "E", people, None, SUCCESS, [kind]))
+
+    def _keep(self, event: AuditEvent) -> None:
+        if self.spool is not None:
+            self.spool.add(event)
 
     def _decided(self, ledger: Ledger, folder: str, reader: str, verdict: Code) -> None:
         name = folder.partition("/")[0]
@@ -153,9 +210,8 @@ class AtnaTrail:
             key = installation_key()
             study = pseudonym(key, "st", study) if study else ""
             patient = patient_pseudonym(key, patient, issuer) if patient else ""
-        self.spool.add(
-            AuditEvent(event, action, people, study, patient, images, work, outcome, kinds)
-        )
+        about = StudyImages(study, patient, images, work)
+        self.spool.add(AuditEvent(event, action, people, about, outcome, kinds))
 
 
 def _ours(title: str, role: Code | None = None, *, requestor: bool = False) -> Participant:

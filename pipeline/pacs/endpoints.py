@@ -146,6 +146,15 @@ class Destination(Strict):
     #: As files, STUDY/SERIES/*.dcm.
     folder: Path | None = None
 
+    @property
+    def label(self) -> str:
+        """What people see: the name, or what it is where it has none."""
+        if self.name:
+            return self.name
+        if self.dimse:
+            return self.dimse.called
+        return str(urlsplit(self.dicomweb.url).hostname) if self.dicomweb else "folder"
+
     @model_validator(mode="after")
     def _one_way(self) -> Destination:
         if [self.dicomweb, self.dimse, self.folder].count(None) != 2:

@@ -40,6 +40,12 @@ class CandidateSeries:
         """The name of the first rule that matches, None where none does."""
         return first_match(self.matches)
 
+    def destinations(self, settings: Pacs) -> list[str]:
+        """Where its result would be sent; nowhere without a rule."""
+        if self.rule is None:
+            return []
+        return [each.label for each in settings.destinations_of(self.rule)]
+
     def to_dict(self, key: bytes) -> dict[str, Any]:
         """As `ldct pacs pull --json` shows it, without UIDs. key: the installation's.
 

@@ -1,9 +1,11 @@
-"""Results to their destinations, each tried, counted and recorded for itself."""
+"""Results to their destinations, side by side, each tried, counted and recorded for itself."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import LdctError
@@ -30,8 +32,22 @@ SLOW_FAILURE_S, SLOW_PAUSE = 5.0, 10.0
 _NO_ANSWER = "it did not answer when another series was sent to it"
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What one attempt came to: a note on all that the destination has, None where it has yet to
+    commit; or an error. seconds: for how long it lasted."""
+
+    delivery: Delivery
+    note: str | None
+    error: BaseException | None
+    seconds: float
+
+
 class Sender:
-    """Sends results to the destinations of their rules. peers: by the destinations' names."""
+    """Sends results to the destinations of their rules. peers: by the destinations' names.
+
+    The ledger is used by the thread that calls, and each peer by one thread at a time.
+    """
 
     def __init__(
         self, settings: Pacs, ledger: Ledger, peers: Mapping[str, Peer], trail: AtnaTrail
@@ -42,20 +58,27 @@ class Sender:
         self._silent_until: dict[str, float] = {}
 
     def deliver(self, work: WorkItem, folders: list[Path]) -> list[Delivery]:
-        """Try each destination that is due, those without failures first; what each has then.
+        """Try each destination that is due, several at once; what each has then.
 
-        folders: the derived series. Raises ConfigError where the work's destinations are not
-        known, and for want of space in the work folder as the system does.
+        Each is recorded as soon as it has every image, however long others take. folders: the
+        derived series. Raises ConfigError where the work's destinations are not known, and for want
+        of space in the work folder as the system does.
         """
         places = {each.name or "": each for each in self._settings.destinations_of(work.rule)}
         deliveries, now = self._ledger.deliveries.of(work, places), self._ledger.now()
         due = [each for each in deliveries if each.state is State.DERIVED and each.due <= now]
-        for delivery in sorted(due, key=lambda each: each.failures):
-            place, alone = places[delivery.destination], len(places) == 1
-            note = self._attempt(delivery, folders, place, alone=alone)
-            if note is not None:
+        alone = len(places) == 1
+        for tried in self._attempts(due if alone else self._answering(due), folders, places):
+            place = places[tried.delivery.destination]
+            if tried.error is not None:
+                self._record_failure(tried, alone=alone)
+            elif tried.note is None:
+                self._ledger.deliveries.wait(
+                    tried.delivery, AWAITS_COMMITMENT, pause_s=COMMIT_POLL_S
+                )
+            else:
                 self._trail.sent(work, place, folders, well=True)
-                self._record_sent(delivery, note, place)
+                self._record_sent(tried.delivery, tried.note, place)
         found = self._ledger.deliveries.of(work, places)
         failed = {each.destination for each in found if each.state is State.DEAD}
         for name in failed.intersection(each.destination for each in due):
@@ -67,34 +90,60 @@ class Sender:
         for peer in self._peers.values():
             peer.disconnect()
 
-    def _attempt(
-        self, delivery: Delivery, folders: list[Path], place: Destination, *, alone: bool
-    ) -> str | None:
-        """The note on a destination that has every image; None where it has not, which is
-        recorded."""
-        rows = self._ledger.deliveries
-        silent_s = self._silent_until.get(delivery.destination, 0.0) - self._ledger.now()
-        if silent_s > 0 and not alone:
-            rows.postpone(delivery, _NO_ANSWER, pause_s=silent_s)
-            return None
-        began = time.monotonic()
+    def _answering(self, due: list[Delivery]) -> list[Delivery]:
+        """Those that did not keep us waiting in vain just now; the others are postponed."""
+        now, answering = self._ledger.now(), []
+        for delivery in due:
+            silent_s = self._silent_until.get(delivery.destination, 0.0) - now
+            if silent_s > 0:
+                self._ledger.deliveries.postpone(delivery, _NO_ANSWER, pause_s=silent_s)
+            else:
+                answering.append(delivery)
+        return answering
+
+    def _attempts(
+        self, due: list[Delivery], folders: list[Path], places: Mapping[str, Destination]
+    ) -> Iterator[_Tried]:
+        """Try each, several in threads of their own, and yield each as it ends.
+
+        What is no Exception, such as an interrupt, is raised once the others have ended.
+        """
+        if len(due) == 1:
+            yield _raised(self._attempt(due[0], folders, places[due[0].destination]))
+            return
+        if not due:
+            return
+        ended: list[_Tried] = []
+        with ThreadPoolExecutor(len(due), thread_name_prefix="send") as threads:
+            begun = [
+                threads.submit(self._attempt, each, folders, places[each.destination])
+                for each in due
+            ]
+            for attempt in as_completed(begun):
+                ended.append(attempt.result())
+                if isinstance(ended[-1].error, Exception | None):
+                    yield ended[-1]
+        for tried in ended:
+            _raised(tried)
+
+    def _attempt(self, delivery: Delivery, folders: list[Path], place: Destination) -> _Tried:
+        began, note, error = time.monotonic(), None, None
         try:
             note = self._send(delivery, folders, place)
-        except Exception as error:
-            if is_no_space(error) and alone:  # the worker waits for space
-                raise
-            self._record_failure(delivery, error, time.monotonic() - began)
-            return None
-        if note is None:
-            rows.wait(delivery, AWAITS_COMMITMENT, pause_s=COMMIT_POLL_S)
-        return note
+        except BaseException as raised:  # for the thread that records it
+            error = raised
+        return _Tried(delivery, note, error, time.monotonic() - began)
 
     def _record_sent(self, delivery: Delivery, note: str, place: Destination) -> None:
         self._ledger.deliveries.sent(delivery, note)
         if commitment := self._commitment(delivery, place):
             commitment.forget()
 
-    def _record_failure(self, delivery: Delivery, error: Exception, seconds: float) -> None:
+    def _record_failure(self, tried: _Tried, *, alone: bool) -> None:
+        delivery, error, seconds = tried.delivery, tried.error, tried.seconds
+        assert error is not None
+        if alone and is_no_space(error):  # the worker waits for space
+            raise error
         rows, retry = self._ledger.deliveries, self._settings.retry
         if isinstance(error, OutOfResources):  # no fault of the series, however long it lasts
             rows.postpone(delivery, str(error), pause_s=RESOURCES_POLL_S)
@@ -130,6 +179,13 @@ class Sender:
             return None
         folder = self._places.commitment(delivery.work, delivery.destination)
         return Commitment(folder, place.dimse.commit_patience_s)
+
+
+def _raised(tried: _Tried) -> _Tried:
+    """The same; raises its error where that is no Exception."""
+    if tried.error is not None and not isinstance(tried.error, Exception):
+        raise tried.error
+    return tried
 
 
 def send_series(folder: Path, destination: Peer) -> int:

@@ -7,7 +7,8 @@ at the start. Who is let in is in pipeline.review.access.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -58,6 +59,7 @@ def make_app(collection: Collection, *, access: Access, assets: Path | None = No
     ]
     return Starlette(
         routes=routes,
+        lifespan=api.lifespan,
         middleware=[*access.middleware, Middleware(AccessControl, access=access)],
         exception_handlers={
             NotAllowedError: _forbidden,
@@ -194,16 +196,23 @@ class _Api:
         cid, login = request.path_params["cid"], who(request).login
         return JSONResponse(await run_in_threadpool(self.review.save_marks, cid, body, login))
 
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """The server's life: that it has ended is in the audit log, unless it was killed."""
+        yield
+        await run_in_threadpool(self.review.ended)
+
     async def opened(self, request: Request) -> Response:
         """Record that a reader opened a case."""
         body = _named(request, await _body(request))
-        await run_in_threadpool(self.review.opened, request.path_params["cid"], body)
+        cid, login = request.path_params["cid"], who(request).login
+        await run_in_threadpool(self.review.opened, cid, body, login)
         return JSONResponse({})
 
     async def score(self, request: Request) -> Response:
         """Save a reader's scores of an item."""
         reader, body = who(request).name(request.path_params["reader"]), await _body(request)
-        await run_in_threadpool(self.review.score, reader, body)
+        await run_in_threadpool(self.review.score, reader, body, who(request).login)
         return JSONResponse({})
 
 

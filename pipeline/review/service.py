@@ -71,6 +71,10 @@ class Review:
         self._last_request_s = 0.0
         audit_of(self.root).append({"act": "started", "software": VERSION})
 
+    def ended(self) -> None:
+        """Record in the audit log that the page is served no longer."""
+        audit_of(self.root).append({"act": "ended", "software": VERSION})
+
     def worklist(self) -> Json:
         """Every case with its flags and its decision, and what the page needs to know besides."""
         decided = decisions(self.root)
@@ -178,11 +182,12 @@ class Review:
         found.flags = flags_of(found.slices)
         found.done = found.of
 
-    def opened(self, cid: str, body: Json) -> None:
-        """Record in the audit log that a reader opened a case."""
+    def opened(self, cid: str, body: Json, login: str) -> None:
+        """Record in the audit log that a reader opened a case. login: how they were recognised."""
         reader = reader_study.require_reader(str(body.get("reader", "")))
+        case = self.collection.cases[cid].cid
         audit_of(self.root).append(
-            {"act": "opened", "case": self.collection.cases[cid].cid, "reader": reader}
+            {"act": "opened", "case": case, "reader": reader, "login": login}
         )
 
     def marks(self, cid: str) -> Json:
@@ -266,13 +271,15 @@ class Review:
             self._blinded[named[side]] = shown[role]
         return named
 
-    def score(self, reader: str, body: Json) -> None:
-        """Save a Score; raises ConfigError for an item that is not the reader's."""
+    def score(self, reader: str, body: Json, login: str) -> None:
+        """Save a Score; raises ConfigError for an item that is not the reader's. login: how they
+        were recognised."""
         reader_study.require_reader(reader)
         score = reader_study.Score(**body)
         reader_study.save(self.root, self._study(), reader, score)
         if score.complete:
-            audit_of(self.root).append({"act": "read", "item": score.item, "reader": reader})
+            read = {"act": "read", "item": score.item, "reader": reader, "login": login}
+            audit_of(self.root).append(read)
 
     def csv(self, who: Identity) -> str:
         """All complete readings, unblinded, as CSV; the export and who asked for it, where that is

@@ -123,15 +123,21 @@ class _Front(socketserver.BaseRequestHandler):
 
 
 class TlsFront(socketserver.ThreadingTCPServer):
-    """HTTPS in front of a port, as a hospital's proxy: Debian's Orthanc 1.10 dies of TLS."""
+    """HTTPS in front of a port, as a hospital's proxy: Debian's Orthanc 1.10 dies of TLS.
+
+    clients: the authority of certificates that callers must have; None: none is asked for.
+    """
 
     daemon_threads = True
 
-    def __init__(self, behind: int, tls: dict[str, str]) -> None:
+    def __init__(self, behind: int, tls: dict[str, str], clients: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Front)
         self.behind, self.ca = behind, tls["certificate"]
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(tls["certificate"], tls["key"])
+        if clients is not None:
+            self.context.load_verify_locations(clients)
+            self.context.verify_mode = ssl.CERT_REQUIRED
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property

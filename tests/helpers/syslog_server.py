@@ -118,12 +118,16 @@ class _Connection(socketserver.BaseRequestHandler):
 
 @contextmanager
 def syslog_server(
-    port: int, tls: dict[str, str] | None = None, fails: int = 0
+    port: int, tls: dict[str, str] | None = None, fails: int = 0, clients: str | None = None
 ) -> Iterator[SyslogServer]:
+    """clients: the authority of certificates that callers must have; None: none is asked for."""
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls["certificate"], tls["key"])
+    if context and clients:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
     with SyslogServer(port, context, fails) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

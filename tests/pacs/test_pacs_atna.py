@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import getpass
+import os
 import ssl
 import time
 import xml.etree.ElementTree as ET
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from flows.hospital.auditing import AuditSender, auditing
 from flows.hospital.pacs import release_work
+from pipeline.config.connection import Tls
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.atna_settings import Atna
 from pipeline.pacs.atna_spool import AtnaSpool
@@ -30,7 +32,9 @@ from pipeline.pacs.receiver import Receiver
 from pipeline.pacs.work_folder import NoSpace
 from pipeline.pacs.work_item import State
 from pipeline.pacs.worker import Worker
-from pipeline.review.decisions import Decision, decide
+from pipeline.review.access.login_record import LoginRecord
+from pipeline.review.access.roles import Identity, Role
+from pipeline.review.decisions import Decision, audit_of, decide
 
 #: What a sender sees of a server that cuts a connection off: that depends on when it looks.
 CUT_OFF = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
@@ -162,6 +166,40 @@ def test_a_server_that_is_not_known_gets_nothing(site, tmp_path):
     assert len(site.trail.spool.waiting()) == 2
 
 
+def test_a_server_that_asks_for_our_certificate_is_shown_it(tmp_path):
+    own = self_signed(tmp_path / "own")
+    for name, tls, taken in (("without", {}, 0), ("with", own, 2)):
+        (tmp_path / name).mkdir()
+        site = Site(tmp_path / name)
+        ca = {"ca": site.tls["certificate"]}
+        atna = site.settings.atna.model_copy(update={"tls": Tls.model_validate({**ca, **tls})})
+        site.add()
+        site.worker.run_due()
+        spool = AtnaSpool(site.trail.spool.folder, atna)
+        with site.server(clients=own["certificate"]) as server:
+            if taken:
+                assert spool.send() == taken
+            else:
+                with pytest.raises((*CUT_OFF, ssl.SSLError)):
+                    spool.send()
+        assert len(server.lines) == taken
+        assert len(spool.waiting()) == 2 - taken
+
+
+def test_a_server_that_closes_without_a_word_of_tls_has_taken_what_it_read(site, monkeypatch):
+    site.add()
+    site.worker.run_due()
+    with site.server() as server, monkeypatch.context() as patched:
+        unwrap = ssl.SSLSocket.unwrap
+
+        def only_ours(connection: ssl.SSLSocket) -> object:
+            return unwrap(connection) if not connection.server_side else None
+
+        patched.setattr(ssl.SSLSocket, "unwrap", only_ours)
+        assert site.trail.spool.send() == 2
+    assert len(server.messages) == 2
+
+
 def test_on_this_computer_it_may_go_in_the_clear(tmp_path):
     site = Site(tmp_path, atna={"tls": None})
     site.add()
@@ -282,6 +320,64 @@ def test_a_part_sends_beside_the_work_and_says_once_that_it_cannot(site, capsys)
     with site.server() as server, auditing(site.settings):
         pass
     assert len(server.messages) == 2
+
+
+def test_a_part_that_starts_and_stops_is_audited(site):
+    with pytest.raises(KeyboardInterrupt), auditing(site.settings, part="ldct pacs work"):
+        raise KeyboardInterrupt
+    with auditing(site.settings):  # a command that is no part
+        pass
+    messages = site.arrived()
+    kinds = [code(each, "EventIdentification/EventTypeCode") for each in messages]
+    assert kinds == ["110120", "110121"]
+    for message in messages:
+        assert code(message, "EventIdentification/EventID") == "110100"
+        assert message.find("EventIdentification").get("EventActionCode") == "E"
+        application = message.find("ActiveParticipant")
+        assert users(message) == {"110150": str(os.getpid()), "110151": getpass.getuser()}
+        assert application.get("UserIsRequestor") == "false"
+        assert application.get("AlternativeUserID") == "AETITLES=LDCT"
+        assert application.get("UserName") == "ldct pacs work"
+        assert message.find("ParticipantObjectIdentification") is None
+
+
+def test_a_part_starts_on_a_full_disk_and_says_that_it_is_not_audited(site, monkeypatch, capsys):
+    def full(spool, event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(AtnaSpool, "add", full)
+    with auditing(site.settings, part="ldct pacs work"):
+        assert "start or stop of ldct pacs work not audited: OSError" in capsys.readouterr().err
+
+
+def test_logins_and_the_page_that_starts_and_ends_are_audited(site):
+    site.places.results.mkdir(parents=True)
+    log = audit_of(site.places.results)
+    log.append({"act": "opened", "reader": "ben"})
+    site.trail.look_at_reviews(site.ledger)  # what was before is not sent
+    record = LoginRecord(log.append)
+    anna = Identity("anna", frozenset(Role), "oidc")
+    log.append({"act": "started"})
+    record.logged_in(anna, {"sub": "4711"}, "10.1.2.3")
+    record.refused("the token has expired")
+    record.logged_out(anna, "10.1.2.3")
+    log.append({"act": "ended"})
+    site.trail.look_at_reviews(site.ledger)
+    started, logged_in, refused, logged_out, ended = site.arrived()
+    kinds = ("110120", "110122", "110122", "110123", "110121")
+    messages = (started, logged_in, refused, logged_out, ended)
+    assert tuple(code(each, "EventIdentification/EventTypeCode") for each in messages) == kinds
+    outcomes = [each.find("EventIdentification").get("EventOutcomeIndicator") for each in messages]
+    assert outcomes == ["0", "0", "4", "0", "0"]
+    for message in (logged_in, logged_out):
+        assert code(message, "EventIdentification/EventID") == "110114"
+        person = message.find("ActiveParticipant")
+        assert (person.get("UserID"), person.get("UserIsRequestor")) == ("anna", "true")
+        where = person.get("NetworkAccessPointID"), person.get("NetworkAccessPointTypeCode")
+        assert where == ("10.1.2.3", "2")
+    assert refused.find("ActiveParticipant").get("UserID") == "unknown"
+    assert "expired" not in ET.tostring(refused, encoding="unicode")
+    assert started.find("ActiveParticipant").get("UserName") == "ldct review"
 
 
 def test_several_destinations_each_have_their_message(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -83,6 +84,28 @@ def test_one_that_does_not_answer_does_not_hold_up_the_other(site):
     assert len(site.research.stored) == 9, "not sent again to the other"
 
 
+def test_one_that_is_slow_holds_up_no_other(site, monkeypatch):
+    """The second has everything, and that is recorded, before the first has taken one image."""
+    recorded = threading.Event()
+    send, record = site.archive.send, site.ledger.deliveries.sent
+
+    def slow(paths: list[Path]) -> None:
+        assert recorded.wait(60), "the other waits for this one"
+        send(paths)
+
+    def noted(delivery, note: str) -> None:
+        record(delivery, note)
+        if delivery.destination == "research":
+            recorded.set()
+
+    monkeypatch.setattr(site.archive, "send", slow)
+    monkeypatch.setattr(site.ledger.deliveries, "sent", noted)
+    work = site.add()
+    site.worker.run_due()
+    assert site.ledger.get(work.id).state is State.SENT
+    assert len(site.archive.stored) == len(site.research.stored) == 3
+
+
 def test_one_that_keeps_everybody_waiting_is_left_for_a_while(site, monkeypatch):
     """An association that times out after a minute costs that minute once, not once a series."""
     monkeypatch.setattr(sending, "SLOW_FAILURE_S", 0.0)
@@ -156,6 +179,38 @@ def test_a_rule_names_its_destinations(tmp_path):
     assert site.ledger.get(work.id).state is State.SENT
     assert site.states(work) == {"research": "sent"}
     assert site.archive.stored == []
+
+
+def test_a_dry_run_says_where_a_result_would_go(tmp_path, ldct):
+    folders = {name: tmp_path / name for name in ("studies", *NAMES)}
+    for folder in folders.values():
+        folder.mkdir()
+    write_ct(folders["studies"], 1, BodyPartExamined="CHEST")
+    write_ct(folders["studies"], 2, BodyPartExamined="HEAD")
+    write_ct(folders["studies"], 3, BodyPartExamined="FOOT")
+    described = {
+        "model": "swift@pretrained",
+        "work": str(tmp_path / "work"),
+        "source": {"folder": str(folders["studies"])},
+        "rules": [
+            {"name": "chest", "body_part": ["CHEST"], "send": ["research"]},
+            {"name": "head", "body_part": ["HEAD"]},
+        ],
+        "send": [{"name": name, "folder": str(folders[name])} for name in NAMES],
+    }
+    path = tmp_path / "hospital.yaml"
+    path.write_text(yaml.safe_dump(described))
+    shown = ldct("pacs", "pull", path, "--dry-run")
+    assert shown.code == 0, shown.err
+    assert "3 images: matches chest, to research\n" in shown.out
+    assert "3 images: matches head, to archive, research\n" in shown.out
+    assert "3 images: no rule matches\n" in shown.out
+    rows = ldct("pacs", "pull", path, "--dry-run", "--json").json["series"]
+    assert {row["rule"]: row["send"] for row in rows} == {
+        "chest": ["research"],
+        "head": list(NAMES),
+        None: [],
+    }
 
 
 def test_a_result_of_a_rule_that_is_gone_goes_nowhere(tmp_path):

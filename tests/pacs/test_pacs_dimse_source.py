@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.pacs import Orthanc, derive, free_port, series_of, settings, write_ct
+from helpers.pacs import (
+    Orthanc,
+    derive,
+    free_port,
+    self_signed,
+    series_of,
+    settings,
+    write_ct,
+)
 
 from flows.hospital.pacs import open_source, peers
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.dimse_source import DimseSourcePeer
+from pipeline.pacs.dimse import DimsePeer
+from pipeline.pacs.dimse_source import DimseSourcePeer, _Taken
+from pipeline.pacs.endpoints import Dimse, DimseSource
 from pipeline.pacs.hospital_config import RoutingRule, load_pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.peer import Refused, Unreachable
@@ -131,6 +141,28 @@ def test_a_pacs_that_does_not_know_us_is_named(orthanc, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises((Refused, Unreachable), match="C-MOVE"):
         open_source(chosen).retrieve(series_of(paths), tmp_path / "out")
+
+
+def test_what_a_source_moves_comes_over_tls_from_who_has_a_certificate(tmp_path):
+    """The listener that C-MOVE needs, as Debian's Orthanc 1.10 cannot speak TLS."""
+    known, other = (self_signed(tmp_path / name) for name in ("known", "other"))
+    port, paths = free_port(), write_ct(tmp_path / "in", 1)
+    move = {"title": "LDCT", "port": port, "tls": {**known, "ca": known["certificate"]}}
+    described = {"dimse": CALLED, "retrieve": "move", "move": move}
+    source = DimseSourcePeer(
+        DimseSource.model_validate(described), tmp_path / "work", max_image_mib=8
+    )
+    (tmp_path / "out").mkdir()
+    taken = _Taken(series_of(paths), tmp_path / "out")
+    pacs = {"host": "127.0.0.1", "port": port, "called": "LDCT", "calling": "ORTHANC"}
+    with source._listening(taken):
+        for tls in (None, {"ca": known["certificate"]}, {**other, "ca": known["certificate"]}):
+            with pytest.raises(Unreachable):
+                DimsePeer(Dimse.model_validate({**pacs, "tls": tls})).send(paths)
+        assert list((tmp_path / "out").iterdir()) == []
+        tls = {**known, "ca": known["certificate"]}
+        DimsePeer(Dimse.model_validate({**pacs, "tls": tls})).send(paths)
+    assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 @pytest.mark.parametrize(

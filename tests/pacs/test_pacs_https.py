@@ -82,6 +82,21 @@ def test_a_certificate_of_another_host_is_refused(secure):
         peer(secure, url=elsewhere).list_instances("1.2", "1.3")
 
 
+def test_a_pacs_that_asks_for_our_certificate_is_shown_it(orthanc, tmp_path):
+    known, other = (self_signed(tmp_path / name) for name in ("known", "other"))
+    paths = write_ct(tmp_path / "in", 1)
+    uids = series_of(paths).study_uid, series_of(paths).series_uid
+    front = TlsFront(orthanc.port, self_signed(tmp_path / "front"), clients=known["certificate"])
+    with front as asking:
+        for own in ({}, other):  # none, and one of another authority
+            with pytest.raises(Unreachable):
+                peer(asking, tls={"ca": asking.ca, **own}).list_instances(*uids)
+        assert orthanc.series() == {}
+        assert send_series(tmp_path / "in", peer(asking, tls={"ca": asking.ca, **known})) == 3
+        asking.shutdown()
+    assert orthanc.series() == {"Chest 1": 3}
+
+
 def test_the_login_is_used(secure, monkeypatch):
     with pytest.raises(Refused, match="answered 401"):
         peer(secure, login=None).list_instances("1.2", "1.3")

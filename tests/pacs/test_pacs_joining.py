@@ -49,8 +49,12 @@ class Site:
         for path in paths:
             assert association.send_c_store(path).Status == 0
         association.abort() if aborted else association.release()
-        until = time.monotonic() + 20
-        while self.receiver._associations.studies:
+        self.wait_open(0)
+
+    def wait_open(self, count: int) -> None:
+        """Until the receiver has seen the end of all associations but so many."""
+        until = time.monotonic() + 60
+        while len(self.receiver._associations.studies) != count:
             assert time.monotonic() < until
             time.sleep(0.02)
 
@@ -110,10 +114,10 @@ def test_another_association_that_is_open_still_counts(site, tmp_path):
     other = site.connect()
     other.send_c_store(paths[1])
     other.release()
-    time.sleep(0.2)
+    site.wait_open(1)
     assert site.receiver.sweep() == Swept()
     still_open.abort()
-    time.sleep(0.5)
+    site.wait_open(0)
     assert site.receiver.sweep() == Swept(), "its own mark has stayed"
     site.send(paths[2:])
     assert site.receiver.sweep() == Swept(added=1)

@@ -200,7 +200,7 @@ class Reception:
                 self.orthanc.call("POST", "/modalities/LDCT/store", json=chosen)
 
     def wait_closed(self) -> None:
-        for _ in range(100):
+        for _ in range(1200):
             if not self.receiver._associations.studies:
                 return
             time.sleep(0.05)

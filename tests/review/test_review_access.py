@@ -101,7 +101,7 @@ def test_a_reader_is_sent_to_the_provider_and_comes_back_by_name(
     decided = browser.post(f"/api/decision/{cid}", json={"verdict": "accept"})
     assert decided.json()["decision"]["reader"] == "anna.b@hospital.example"
     acts = [(r["act"], r.get("reader"), r.get("login")) for r in audit_of(root).records()]
-    assert ("logged in", "anna.b@hospital.example", None) in acts
+    assert ("logged in", "anna.b@hospital.example", "oidc") in acts
     assert acts[-1] == ("accept", "anna.b@hospital.example", "oidc")
     assert audit_of(root).faults() == []
 
@@ -187,6 +187,27 @@ def test_an_export_of_readings_is_recorded_with_who_asked(
     last = audit_of(root).records()[-1]
     assert last["act"] == "readings exported"
     assert (last["reader"], last["login"]) == ("anna.b@hospital.example", "oidc")
+
+
+def test_who_opens_a_case_is_recorded_with_how_they_logged_in(
+    browser: httpx.Client, root: Path
+) -> None:
+    browser.get("/")
+    assert browser.post(f"/api/opened/{case_at(browser)}", json={}).status_code == 200
+    last = audit_of(root).records()[-1]
+    assert (last["act"], last["reader"], last["login"]) == (
+        "opened",
+        "anna.b@hospital.example",
+        "oidc",
+    )
+
+
+def test_that_the_page_starts_and_ends_is_in_the_audit_log(root: Path, provider: Provider) -> None:
+    port = free_port()
+    access = oidc_access(f"http://127.0.0.1:{port}", provider.issuer)
+    with running(app_of(root, access), port=port):
+        pass
+    assert [record["act"] for record in audit_of(root).records()][-2:] == ["started", "ended"]
 
 
 def test_strangers_do_not_fill_the_audit_log(address: str, root: Path) -> None:
@@ -371,6 +392,7 @@ def test_logging_out_ends_the_session_here(browser: httpx.Client, root: Path) ->
     assert audit_of(root).records()[-1] == audit_of(root).records()[-1] | {
         "act": "logged out",
         "reader": "anna.b@hospital.example",
+        "address": "127.0.0.1",
     }
 
 

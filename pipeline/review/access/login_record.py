@@ -29,21 +29,24 @@ class LoginRecord:
         self._unwritten: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def logged_in(self, identity: Identity, claims: Mapping[str, Any]) -> None:
+    def logged_in(self, identity: Identity, claims: Mapping[str, Any], address: str) -> None:
         """With the subject: the one thing in a login that stays with an account for good
-        (section 5.7); a name may be changed, or given to somebody else later."""
+        (section 5.7); a name may be changed, or given to somebody else later. address: of the
+        computer that asks, "" where that is not known."""
         self._record(
             {
                 "act": "logged in",
                 "reader": identity.reader,
                 "roles": sorted(identity.roles),
                 "subject": str(claims.get("sub", ""))[:SUBJECT_LENGTH],
+                "login": identity.login,
+                "address": address,
             }
         )
 
-    def logged_out(self, identity: Identity) -> None:
+    def logged_out(self, identity: Identity, address: str) -> None:
         """By the button, or by another login in the same browser."""
-        self._record({"act": "logged out", "reader": identity.reader})
+        self._record({"act": "logged out", "reader": identity.reader, "address": address})
 
     def refused(self, reason: str) -> None:
         """times: how often for this reason since it was last written, with this one."""

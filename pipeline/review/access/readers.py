@@ -143,7 +143,8 @@ class Readers:
             return _unreachable(error)
         request.session.clear()
         await self._end(request)  # of who was logged in here before
-        await run_in_threadpool(self._record.logged_in, identity, token["userinfo"])
+        claims, address = token["userinfo"], _address(request)
+        await run_in_threadpool(self._record.logged_in, identity, claims, address)
         response = RedirectResponse("/", 303)
         response.set_cookie(
             self.cookie,
@@ -167,7 +168,7 @@ class Readers:
     async def _end(self, request: Request) -> None:
         identity = self.sessions.end(request.cookies.get(self.cookie, ""))
         if identity is not None:
-            await run_in_threadpool(self._record.logged_out, identity)
+            await run_in_threadpool(self._record.logged_out, identity, _address(request))
 
     async def _refused(self, error: Exception) -> Response:
         """403 with what is wrong, in words of our own: a provider's may hold anything."""
@@ -215,6 +216,11 @@ def _client(oidc: OpenIdConnect) -> Any:
         },
     )
     return oauth
+
+
+def _address(request: Request) -> str:
+    """Of the computer that asks: a proxy's, where one stands before the page."""
+    return request.client.host if request.client else ""
 
 
 def _unreachable(error: Exception) -> Response:
