@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import ssl
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pipeline.config.credentials import client_context
 from pipeline.core.atomic_files import replacing, sync
+from pipeline.pacs.atna_connection import Connection, PlainConnection, TlsConnection
 from pipeline.pacs.atna_message import AuditEvent, to_syslog, to_xml
 from pipeline.pacs.atna_settings import Atna
 from pipeline.pacs.ledger import private_folder
@@ -62,8 +62,8 @@ class AtnaSpool:
             while alone and (batch := self.waiting()[:_BATCH]):
                 with self._connected() as connection:
                     for path in batch:
-                        connection.sendall(path.read_bytes())
-                    _end(connection)
+                        connection.send(path.read_bytes())
+                    connection.end()
                 for path in batch:
                     path.unlink()
                 sent += len(batch)
@@ -81,33 +81,11 @@ class AtnaSpool:
             os.close(descriptor)
 
     @contextmanager
-    def _connected(self) -> Iterator[socket.socket]:
+    def _connected(self) -> Iterator[Connection]:
         where = self._settings.host, self._settings.port
         with socket.create_connection(where, timeout=self._settings.timeout_s) as plain:
             if self._settings.tls is None:
-                yield plain
+                yield PlainConnection(plain)
                 return
             context = client_context(self._settings.tls)
-            with context.wrap_socket(plain, server_hostname=self._settings.host) as secure:
-                yield secure
-
-
-def _end(connection: socket.socket) -> None:
-    """Say that no more comes, and wait until the other side has read all and says so too.
-
-    Raises OSError where it does not, or its end is reset.
-    """
-    if isinstance(connection, ssl.SSLSocket):
-        version = connection.version()
-        try:
-            connection.unwrap()
-        except ssl.SSLEOFError:
-            # Closed without TLS's own word for it, but not reset. So does a server that wants
-            # another certificate of ours, in TLS 1.3 after we could send all: one that has taken
-            # us has sent a session ticket (RFC 8446 4.6.1).
-            if version == "TLSv1.3" and not (connection.session and connection.session.has_ticket):
-                raise
-        return
-    connection.shutdown(socket.SHUT_WR)
-    while connection.recv(4096):
-        pass
+            yield TlsConnection(plain, context, self._settings.host)

@@ -28,11 +28,16 @@ class OpenAssociations:
         self.studies[association] = set()
 
     def sends(self, association: int, study: str) -> None:
-        """It sends an image of a study, whose folder is made where there is none."""
-        studies = self.studies.setdefault(association, set())
-        if study not in studies:
+        """It sends an image of a study, whose folder is made where there is none.
+
+        Its connection may have ended before the image is looked at, in another thread: then it
+        holds the study no longer, and has broken off in it.
+        """
+        studies = self.studies.get(association)
+        if studies is None or study not in studies:
             private_folder(self.incoming / study)
             (self.incoming / study / _mark(association)).touch(mode=0o600)
+        if studies is not None:
             studies.add(study)
 
     def released(self, association: int) -> None:

@@ -21,6 +21,7 @@ from flows.hospital.auditing import AuditSender, auditing
 from flows.hospital.pacs import release_work
 from pipeline.config.connection import Tls
 from pipeline.core.errors import ConfigError
+from pipeline.pacs.atna_connection import TlsConnection
 from pipeline.pacs.atna_settings import Atna
 from pipeline.pacs.atna_spool import AtnaSpool
 from pipeline.pacs.atna_trail import AtnaTrail
@@ -166,8 +167,16 @@ def test_a_server_that_is_not_known_gets_nothing(site, tmp_path):
     assert len(site.trail.spool.waiting()) == 2
 
 
-def test_a_server_that_asks_for_our_certificate_is_shown_it(tmp_path):
-    own = self_signed(tmp_path / "own")
+@pytest.mark.parametrize("after_s", [0, 0.5])
+def test_a_server_that_asks_for_our_certificate_is_shown_it(tmp_path, monkeypatch, after_s):
+    """after_s: TLS 1.3's refusal comes while we send, or before we look for it."""
+    own, end = self_signed(tmp_path / "own"), TlsConnection.end
+
+    def end_later(connection: TlsConnection) -> None:
+        time.sleep(after_s)
+        end(connection)
+
+    monkeypatch.setattr(TlsConnection, "end", end_later)
     for name, tls, taken in (("without", {}, 0), ("with", own, 2)):
         (tmp_path / name).mkdir()
         site = Site(tmp_path / name)

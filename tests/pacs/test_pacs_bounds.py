@@ -49,7 +49,7 @@ class Listening:
         return DimsePeer(Dimse.model_validate({**described, **more}))
 
     def wait_refused(self, words: str) -> None:
-        for _ in range(100):
+        for _ in range(1200):
             if any(words in why for why in self.refused):
                 return
             time.sleep(0.05)

@@ -305,7 +305,7 @@ def test_orthanc_reports_to_the_receiver(orthanc: Orthanc, tmp_path):
 
 
 def _work_until_sent(worker: Worker, name: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while worker.ledger.get(name).state is not State.SENT and time.monotonic() < end:
         worker.run_due()
         worker.ledger.make_due(worker.ledger.get(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from helpers.pacs import FolderPeer, derive, free_port, settings, write_ct
 from pynetdicom import AE
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
+from pynetdicom.events import Event
 from pynetdicom.sop_class import CTImageStorage
 
 from flows.hospital.pacs import status
@@ -105,6 +107,36 @@ def test_a_release_whose_connection_closes_first_is_no_break(site, tmp_path, mon
     monkeypatch.setattr(ACSE, "send_release", answer_late)
     site.send(write_ct(tmp_path / "in", 1, count=2))
     assert site.receiver.sweep() == Swept(added=1)
+
+
+def test_an_image_that_is_looked_at_after_its_connection_ended_holds_its_study_no_longer(
+    site, tmp_path, monkeypatch
+):
+    """As when a network is cut: the thread that stores is behind the one that sees the end."""
+    paths = write_ct(tmp_path / "in", 1, count=3)
+    stored, came = site.receiver._stored, threading.Event()
+
+    def late(event: Event) -> object:
+        came.set()
+        site.wait_open(0)
+        return stored(event)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.receiver, "_stored", late)
+        association = site.connect()
+        sending = threading.Thread(target=association.send_c_store, args=(paths[0],))
+        sending.start()
+        assert came.wait(60)
+        association.abort()
+        sending.join()
+        until = time.monotonic() + 60
+        while not list(site.receiver.places.incoming.rglob("*.dcm")):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    assert site.receiver.sweep() == Swept(), "its sending broke off"
+    site.send(paths[1:])
+    assert site.receiver.sweep() == Swept(added=1)
+    assert site.states() == {State.FOUND: 3}
 
 
 def test_another_association_that_is_open_still_counts(site, tmp_path):
