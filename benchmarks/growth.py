@@ -1,10 +1,14 @@
-"""What each further series costs: time and memory of `ldct ingest` and `ldct apply`.
+"""What each further series costs, and what commands cost where much is kept.
 
     python benchmarks/growth.py
+    python benchmarks/growth.py --parts kept
 
-Generated series of 4 slices of 64 x 64, so that it is the series that cost and not the slices.
-Each count is a process of its own, which has everything imported and one series behind it before
-the clock starts. Writes results/growth.json and growth.md.
+each: time and memory of `ldct ingest` and `ldct apply`. kept: commands beside 10,000 series,
+100,000 pieces of work and 1,000 versions, and beside a hundred (growth_kept.py).
+
+For each: generated series of 4 slices of 64 x 64, so that it is the series that cost and not the
+slices. Each count is a process of its own, which has everything imported and one series behind it
+before the clock starts. Writes results/growth.json and growth.md.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any
 
 import machine
 import numpy as np
+from growth_kept import MANY, kept_lines, kept_rows
 
 from flows.commands import apply_flow
 from flows.ingest import ingest_flow
@@ -39,21 +44,32 @@ def main() -> None:
     parser.add_argument("--ingest", type=int, nargs="*", default=COUNTS["ingest"])
     parser.add_argument("--apply", type=int, nargs="*", default=COUNTS["apply"])
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--parts", nargs="+", choices=("each", "kept"), default=["each", "kept"])
+    for kind, count in MANY.items():
+        parser.add_argument(f"--{kind}", type=int, default=count, help="how many are kept")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         stage, count = arguments.one
         print(json.dumps(one(stage, int(count))))
         return
-    counts = {"ingest": arguments.ingest, "apply": arguments.apply}
-    rows = [
-        {"stage": stage, "series": count, **apart(stage, count)}
-        for _ in range(arguments.repeats)
-        for stage, numbers in counts.items()
-        for count in numbers
-    ]
-    found = {"rows": rows, "machine": machine.facts()}
-    (RESULTS / "growth.json").write_text(json.dumps(found, indent=2) + "\n")
+    path = RESULTS / "growth.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if "each" in arguments.parts:
+        counts = {"ingest": arguments.ingest, "apply": arguments.apply}
+        found["rows"] = [
+            {"stage": stage, "series": count, **apart(stage, count)}
+            for _ in range(arguments.repeats)
+            for stage, numbers in counts.items()
+            for count in numbers
+        ]
+        found["machine"] = machine.facts()
+    if "kept" in arguments.parts:
+        most = {kind: getattr(arguments, kind) for kind in MANY}
+        with tempfile.TemporaryDirectory() as scratch:
+            found["kept"] = kept_rows(Path(scratch), max(3, arguments.repeats), most)
+        found["kept_machine"] = machine.facts()
+    path.write_text(json.dumps(found, indent=2) + "\n")
     (RESULTS / "growth.md").write_text(markdown(found))
     print(markdown(found))
 
@@ -94,9 +110,10 @@ def apply(source: Path, out: Path) -> None:
     apply_flow(MODEL, source, out, intake=IngestOptions(), **options)
 
 
-def write_series(folder: Path, count: int) -> None:
-    generator = np.random.default_rng(0)
-    for number in range(count):
+def write_series(folder: Path, count: int, *, first: int = 0) -> None:
+    """first: the number of the first patient; another one's images are others."""
+    generator = np.random.default_rng(first)
+    for number in range(first, first + count):
         image_hu = generator.normal(0, 200, (SLICES, 64, 64)).round().astype(np.float32)
         labels = np.zeros(image_hu.shape, np.uint8)
         phantom = Phantom(image_hu, labels, spacing_mm=(2.5, 0.8, 0.8), slice_thickness_mm=2.5)
@@ -121,6 +138,9 @@ def markdown(found: dict[str, Any]) -> str:
             f"{row['processor_s']:.1f} | {each} | {row['peak_mib']:.0f} |"
         )
         before = row
+    if "kept" in found:
+        lines += ["", f"Where much is kept. {machine.told(found['kept_machine'])}"]
+        lines += kept_lines(found["kept"])
     return "\n".join(lines) + "\n"
 
 

@@ -57,8 +57,8 @@ OTHERS = {
     "models import": "`model` [Model], `task`, `imported` (kind, source, licence, SHA-256 of the "
     "file), `metrics` (null without --store), `gate` [Verdict]",
     "models audit": "`name`, `acts`, and those `altered` in the registry since",
-    "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `unmatched`, "
-    "`deliveries` of open works with several destinations",
+    "status": "`runs` [ScheduledRun], `counts` of series by state, `open` (works), `not_shown` "
+    "(how many more), `unmatched`, `deliveries` of open works with several destinations",
     "retry": "`retried` (works)",
     "schedule": "`time_zone`, and `next`: the next times of each job",
     "pacs work": "`steps` that were done, and what `status` has of works",

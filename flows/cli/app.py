@@ -276,7 +276,7 @@ def models(
         from flows.tracking.registry import Registry
 
     def listed() -> Ranking:
-        rows = Registry.default().list()
+        rows = Registry.default().list(metrics=bool(json_ or sort or where))
         return rank(rows, sort=sort, where=where or [], ascending=ascending)
 
     # A list alone is no flow of the server's, unless it is asked to be.

@@ -229,12 +229,18 @@ def module(
     json_output.print(result)
 
 
-def status(hospital: Hospital, json_: Json = False) -> None:
+def status(
+    hospital: Hospital,
+    all_: Annotated[
+        bool, typer.Option("--all", help="All open work, not only the oldest of each state.")
+    ] = False,
+    json_: Json = False,
+) -> None:
     """What ran and was skipped, what was done, what is due, what failed and why."""
     from flows.hospital.status import hospital_status, page
     from pipeline.pacs.hospital_config import load_pacs
 
-    report = hospital_status(hospital, load_pacs(hospital))
+    report = hospital_status(hospital, load_pacs(hospital), everything=all_)
     show(report.to_dict(), json_, lambda: print(page(report)))
 
 

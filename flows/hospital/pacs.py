@@ -225,6 +225,7 @@ def keep_private(settings: Pacs) -> None:
 @dataclass(frozen=True)
 class LedgerStatus:
     """counts: rows of the ledger by state. open: the work that is not done, oldest change first.
+    not_shown: how many more there are of it.
 
     unmatched: received series that match no rule; kept in the folder of that name. deliveries: of
     open work that has several destinations, by its id.
@@ -234,23 +235,40 @@ class LedgerStatus:
     open: list[WorkItem]
     unmatched: int = 0
     deliveries: dict[str, list[Delivery]] = field(default_factory=dict)
+    not_shown: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As `ldct status --json` has it."""
         works = [work.to_dict() for work in self.open]
         sent = {id_: [each.to_dict() for each in rows] for id_, rows in self.deliveries.items()}
-        unmatched = self.unmatched
-        return {"counts": self.counts, "open": works, "unmatched": unmatched, "deliveries": sent}
+        return {
+            "counts": self.counts,
+            "open": works,
+            "not_shown": self.not_shown,
+            "unmatched": self.unmatched,
+            "deliveries": sent,
+        }
 
 
-def status(settings: Pacs) -> LedgerStatus:
-    """What the ledger says of work that is done, due, held and failed."""
+#: Rows of each state on a status page: a backlog of ten thousand is not read.
+SHOWN_OF_A_STATE = 50
+
+
+def status(settings: Pacs, *, everything: bool = False) -> LedgerStatus:
+    """What the ledger says of work that is done, due, held and failed.
+
+    everything: all open work, not only the SHOWN_OF_A_STATE oldest of each state.
+    """
     ledger = Ledger(settings.work)
-    works = ledger.all(*OPEN, State.HELD, State.REJECTED, State.DEAD)
-    rows = {work.id: ledger.deliveries.known(work.id) for work in works}
+    states, counts = (*OPEN, State.HELD, State.REJECTED, State.DEAD), ledger.counts()
+    most = max(counts.values()) if everything else SHOWN_OF_A_STATE
+    works = [work for state in states for work in ledger.first(state, most)]
+    works.sort(key=lambda work: (work.changed, work.id))
+    rows = ledger.deliveries.known_of([work.id for work in works])
     several = {name: found for name, found in rows.items() if any(d.destination for d in found)}
     unmatched = WorkFolder(settings.work).unmatched_count()
-    return LedgerStatus(ledger.counts(), works, unmatched, several)
+    not_shown = sum(counts[state] for state in states) - len(works)
+    return LedgerStatus(counts, works, unmatched, several, max(0, not_shown))
 
 
 def retry_work(settings: Pacs, names: list[str]) -> list[WorkItem]:

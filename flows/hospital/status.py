@@ -15,7 +15,7 @@ from prefect.settings import temporary_settings
 
 from flows.hospital.local_server import configured, running
 from flows.hospital.named import hospital_file
-from flows.hospital.pacs import LedgerStatus, status
+from flows.hospital.pacs import SHOWN_OF_A_STATE, LedgerStatus, status
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.work_item import State, WorkItem
@@ -76,10 +76,11 @@ class HospitalStatus:
         return {"runs": runs, **self.ledger.to_dict()}
 
 
-def hospital_status(hospital: Path, settings: Pacs) -> HospitalStatus:
-    """The latest scheduled runs of a hospital's YAML, and what its ledger says."""
+def hospital_status(hospital: Path, settings: Pacs, *, everything: bool = False) -> HospitalStatus:
+    """The latest scheduled runs of a hospital's YAML, and what its ledger says; of open work
+    everything, or the oldest of each state."""
     zone = settings.schedule.time_zone if settings.schedule else "UTC"
-    return HospitalStatus(scheduled_runs(hospital, zone), status(settings))
+    return HospitalStatus(scheduled_runs(hospital, zone), status(settings, everything=everything))
 
 
 def scheduled_runs(hospital: Path, time_zone: str) -> list[ScheduledRun] | None:
@@ -127,6 +128,11 @@ def page(report: HospitalStatus) -> str:
             1,
             f"Unmatched: {report.ledger.unmatched} received series match no rule; they are kept in "
             "the folder `unmatched`",
+        )
+    if report.ledger.not_shown:
+        parts.append(
+            f"{report.ledger.not_shown} more are not shown: of each state the "
+            f"{SHOWN_OF_A_STATE} oldest are; `ldct status HOSPITAL --all` shows every one"
         )
     if report.runs is None:
         known = configured()

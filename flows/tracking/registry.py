@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from flows.tracking.abandoned_runs import TAG as PROCESS
 from flows.tracking.abandoned_runs import ProcessMark, end_abandoned
+from flows.tracking.all_pages import all_pages, metrics_of
 from flows.tracking.datasets import SideOfRun, tags_of_run
 from flows.tracking.mlflow_run import TrackedRun, log_report
 from flows.tracking.model_files import config_of, download, model_id_of, recorded, seen_in
@@ -165,11 +166,16 @@ class Registry:
 
     def require(self, name: str) -> None:
         """Raises ConfigError, naming the models there are, where `name` is none of them."""
-        known = [model.name for model in self.client.search_registered_models()]
-        if name not in known:
+        client = self.client
+        try:
+            client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = [model.name for model in all_pages(client.search_registered_models)]
             raise ConfigError(
                 f"there is no model {name}; registered are: {', '.join(known) or 'none'}"
-            )
+            ) from error
 
     def load(self, reference: str) -> LoadedModel:
         """A registered version ready to take HU."""
@@ -187,7 +193,8 @@ class Registry:
     def show(self, name: str) -> list[VersionDetails]:
         """Every version of a model, newest first, with configuration and figures."""
         self.require(name)
-        found = self.client.search_model_versions(f"name='{name}'")
+        search = functools.partial(self.client.search_model_versions, f"name='{name}'")
+        found = all_pages(search)
         rows = []
         for row in sorted(found, key=lambda v: -int(v.version)):
             version = self.client.get_model_version(name, row.version)
@@ -200,13 +207,27 @@ class Registry:
         mlflow.set_tracking_uri(self.uri)
         return recorded(version)
 
-    def list(self) -> list[VersionRow]:
-        """A row for each version of each model."""
+    def list(self, *, metrics: bool = True) -> list[VersionRow]:
+        """A row for each version of each model, in a number of queries that does not depend on how
+        many there are. metrics: with those of the runs, which take most of the time."""
         client = self.client
+        aliases: dict[tuple[str, str], list[str]] = {}
+        order: dict[str, int] = {}
+        for model in all_pages(client.search_registered_models):
+            order[model.name] = len(order)
+            for alias, version in model.aliases.items():
+                aliases.setdefault((model.name, str(version)), []).append(alias)
+        every = all_pages(client.search_model_versions)
+        found = [version for version in every if version.name in order]
+        found.sort(key=lambda version: order[version.name])  # within a model as MLflow has them
+        measured = metrics_of([version.run_id for version in found], client) if metrics else {}
         return [
-            self._row(client.get_model_version(found.name, found.version))
-            for model in client.search_registered_models()
-            for found in client.search_model_versions(f"name='{model.name}'")
+            VersionRow.of(
+                version,
+                measured.get(version.run_id, {}),
+                sorted(aliases.get((version.name, str(version.version)), [])),
+            )
+            for version in found
         ]
 
     def _row(self, version: ModelVersion) -> VersionRow:

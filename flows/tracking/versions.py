@@ -51,15 +51,18 @@ class VersionRow:
     metrics: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, version: ModelVersion, metrics: Mapping[str, float]) -> VersionRow:
-        """By what the registry has of a version, and its run's metrics."""
+    def of(
+        cls, version: ModelVersion, metrics: Mapping[str, float], aliases: list[str] | None = None
+    ) -> VersionRow:
+        """By what the registry has of a version, and its run's metrics. aliases: where they are not
+        with the version, as in what a search finds."""
         created = datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC)
         tags = version.tags
         names = ("gate", "reader_study", "data_digest", "config_digest", "weights_sha256")
         return cls(
             name=version.name,
             version=int(version.version),
-            aliases=list(version.aliases),
+            aliases=list(version.aliases) if aliases is None else aliases,
             created=created.isoformat(timespec="seconds"),
             strength=float(tags.get("strength", 1)),
             headline=json.loads(tags.get("headline", "{}")),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.sanitise import printable_line
 from pipeline.pacs.hospital_config import Retry
 from pipeline.pacs.work_item import State, WorkItem
+
+#: Ids in one query: SQLite takes 999 values at least, and 32,766 of late.
+_ASKED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,18 @@ class Deliveries:
     def known(self, work: str) -> list[Delivery]:
         """The rows that there are of a piece of work, by its id."""
         rows = self._db.execute("SELECT * FROM delivery WHERE work = ?", (work,))
-        return [Delivery(**{**dict(row), "state": State(row["state"])}) for row in rows]
+        return [_delivery(row) for row in rows]
+
+    def known_of(self, works: Sequence[str]) -> dict[str, list[Delivery]]:
+        """The rows that there are of each of many pieces of work, by id."""
+        found: dict[str, list[Delivery]] = {name: [] for name in works}
+        for start in range(0, len(works), _ASKED_AT_ONCE):
+            asked = works[start : start + _ASKED_AT_ONCE]
+            marks = ", ".join("?" * len(asked))
+            rows = self._db.execute(f"SELECT * FROM delivery WHERE work IN ({marks})", asked)
+            for row in rows:
+                found[row["work"]].append(_delivery(row))
+        return found
 
     def sent(self, delivery: Delivery, note: str) -> None:
         """The destination has every image."""
@@ -120,6 +134,10 @@ class Deliveries:
             (delivery.work, delivery.destination, delivery.state, delivery.failures, delivery.due,
              delivery.note),
         )  # fmt: skip
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    return Delivery(**{**dict(row), "state": State(row["state"])})
 
 
 def summary(deliveries: list[Delivery]) -> str:

@@ -105,6 +105,13 @@ class Ledger:
         )
         return [_work(row) for row in rows]
 
+    def first(self, state: State, most: int) -> list[WorkItem]:
+        """The rows in a state, oldest change first, and no more than `most` of them."""
+        rows = self._db.execute(
+            "SELECT * FROM work WHERE state = ? ORDER BY changed, id LIMIT ?", (state, most)
+        )
+        return [_work(row) for row in rows]
+
     def of_series(self, series_uid: str) -> list[WorkItem]:
         """Every row of a series, whatever images it had."""
         rows = self._db.execute("SELECT * FROM work WHERE series_uid = ?", (series_uid,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -52,6 +53,7 @@ CREATE TABLE IF NOT EXISTS delivery (
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS work_order ON work (priority, state, due, id);
 CREATE INDEX IF NOT EXISTS work_series ON work (series_uid);
+CREATE INDEX IF NOT EXISTS work_changed ON work (state, changed, id);
 DROP INDEX IF EXISTS work_due;
 DROP INDEX IF EXISTS work_next;
 """
@@ -100,10 +102,16 @@ def _add_columns(database: sqlite3.Connection) -> None:
 def _refuse_emptied(path: Path) -> None:
     """SQLite would take an empty file for a new ledger, and all work would be found again."""
     locks = path.with_name(LOCKS)
-    worked = locks.is_dir() and any(locks.iterdir())
+    worked = locks.is_dir() and _holds_anything(locks)
     if worked and (not path.exists() or not path.stat().st_size):
         fault = "is empty" if path.exists() else "is gone"
         raise ConfigError(f"the ledger {path} {fault}, but work was done with it; {_MEND}")
+
+
+def _holds_anything(folder: Path) -> bool:
+    """Without a list of all that it holds, as Path.iterdir makes."""
+    with os.scandir(folder) as entries:
+        return next(entries, None) is not None
 
 
 def _what_to_do(error: sqlite3.Error) -> str:

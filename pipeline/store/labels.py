@@ -31,7 +31,7 @@ RULE = {"kind": "threshold", "rule": 2}
 
 def has_labels(store: Store, key: str, source: str) -> bool:
     """Whether a stored series has label maps of this source, or can get them."""
-    return source in BY_THRESHOLD or source in store.label_names(key)
+    return source in BY_THRESHOLD or store.has_labels(key, source)
 
 
 def stored_labels(store: Store, key: str, source: str) -> LabelMap:
@@ -47,4 +47,4 @@ def stored_labels(store: Store, key: str, source: str) -> LabelMap:
 
 
 def _by_this_rule(store: Store, key: str, source: str) -> bool:
-    return source in store.label_names(key) and store.load_labels(key, source).source == RULE
+    return store.has_labels(key, source) and store.load_labels(key, source).source == RULE

@@ -12,8 +12,10 @@ series or nothing; storing the same series again changes nothing.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,10 +40,12 @@ from pipeline.store.damage import (
     read_json_or_none,
     require_voxels,
 )
-from pipeline.store.series_record import SeriesRecord
+from pipeline.store.read_records import read_record
+from pipeline.store.series_record import Places, SeriesRecord
 
 INDEX = "index.json"
 VERSION = 2
+JSON = ".json"
 #: Names the cached input that a real low-dose series is.
 REAL = "real"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -97,8 +101,9 @@ class Store:
             # From here on the old series is gone: its record must not describe the new voxels,
             # and its degraded images are no inputs of the new ones.
             self._record_path(key).unlink(missing_ok=True)
-            for stale in (self.path / "degraded").glob(f"{key}.*"):
-                stale.unlink()
+            for name in _names_in(self.path / "degraded"):
+                if name.startswith(f"{key}."):
+                    (self.path / "degraded" / name).unlink()
             with replacing(self._volume_path(key)) as partial:
                 _save_nifti(partial, volume)
             _save_array(self._valid_path(key), volume.valid)
@@ -109,7 +114,7 @@ class Store:
             digest.result(),
             list(volume.image_hu.shape),
             volume.affine_lps.tolist(),
-            volume.slice_origins_mm.tolist(),
+            Places(volume.slice_origins_mm.tolist()),
             volume.provenance,
             input_digest,
         )
@@ -126,9 +131,10 @@ class Store:
 
     def records(self) -> dict[str, SeriesRecord]:
         """The record of each series, by its key."""
-        # A kill leaves hidden partial files behind, which glob's * matches too.
-        names = sorted((self.path / "volumes").glob("[!.]*.json"))
-        return {path.stem: self.record(path.stem) for path in names}
+        # A kill leaves hidden partial files behind.
+        names = sorted(_names_in(self.path / "volumes"))
+        keys = [name[: -len(JSON)] for name in names if name.endswith(JSON) and name[0] != "."]
+        return {key: self.record(key) for key in keys}
 
     def record(self, key: str) -> SeriesRecord:
         """The record of one series; FileNotFoundError where the store has none of this key.
@@ -137,7 +143,7 @@ class Store:
         """
         path = self._record_path(key)
         try:
-            return SeriesRecord.from_dict(read_json(path, INGEST_AGAIN))
+            return read_record(path)
         except TypeError as error:
             raise ConfigError(
                 f"cannot use {path}, which is damaged ({error}): {INGEST_AGAIN}"
@@ -170,7 +176,7 @@ class Store:
             valid=np.load(self._valid_path(key), mmap_mode="r"),
             affine_lps=np.array(record.affine_lps),
             slice_origins_mm=np.array(record.slice_origins_mm),
-            provenance=record.provenance,
+            provenance=copy.deepcopy(record.provenance),  # records are kept
         )
 
     def add_labels(self, key: str, name: str, labelmap: LabelMap) -> bool:
@@ -199,8 +205,14 @@ class Store:
 
     def label_names(self, key: str) -> list[str]:
         """Names of the label maps that a series has, sorted."""
-        found = (self.path / "labels").glob(f"{key}.*.json")
-        return sorted(path.name.split(".")[1] for path in found)
+        found = _names_in(self.path / "labels")
+        return sorted(
+            name.split(".")[1] for name in found if name.startswith(f"{key}.") and name[-5:] == JSON
+        )
+
+    def has_labels(self, key: str, name: str) -> bool:
+        """Whether a series has a label map of this name; without a look at all others' names."""
+        return self._labels_path(key, name).with_suffix(JSON).exists()
 
     def load_labels(self, key: str, name: str) -> LabelMap:
         """A stored label map, memory-mapped.
@@ -209,7 +221,7 @@ class Store:
         another grid since.
         """
         path = self._labels_path(key, name)
-        if name not in self.label_names(key):
+        if not self.has_labels(key, name):
             there = ", ".join(self.label_names(key)) or "none"
             raise NothingUsableError(f"series {key} has no labels {name!r}; it has: {there}")
         record = read_json(path.with_suffix(".json"), INGEST_AGAIN)
@@ -275,6 +287,14 @@ class Store:
             yield index
             if json.dumps(index) != before:
                 write_json(self.path / INDEX, index)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where there is none."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def volume_digest(volume: Volume) -> str:

@@ -18,7 +18,7 @@ from pipeline.core.pseudonyms import unit_interval
 from pipeline.data.patches import PatchPairs
 from pipeline.degradations.digest import degradation_digest
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
-from pipeline.store.series_record import SeriesRecord
+from pipeline.store.series_record import Places, SeriesRecord
 from pipeline.store.splits import patients_of_vendors, split_patients
 from pipeline.store.store import Store
 
@@ -133,7 +133,7 @@ def records_of_vendors(*vendors: str) -> list[SeriesRecord]:
             digest="",
             shape=[1, 4, 4],
             affine_lps=np.eye(4).tolist(),
-            slice_origins_mm=[[0.0, 0.0, 0.0]],
+            slice_origins_mm=Places([[0.0, 0.0, 0.0]]),
             provenance={"Manufacturer": vendor},
             input_digest="",
         )
