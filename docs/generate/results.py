@@ -20,6 +20,8 @@ Where no processor is named, none was recorded.
 """
 TITLES = {
     "anydose": "One denoiser for any dose, on held-back series",
+    "anydose_ablation": "What each part of the denoiser's training is worth",
+    "anydose_stacks": "One slice in against three and five",
     "apply": "`ldct apply` of 300 slices, whole and by stage",
     "audit": "Which changes of a denoiser its audit finds",
     "generative_compression": "Compression by VQ-VAE beside JPEG",
