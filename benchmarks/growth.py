@@ -110,11 +110,11 @@ def apply(source: Path, out: Path) -> None:
     apply_flow(MODEL, source, out, intake=IngestOptions(), **options)
 
 
-def write_series(folder: Path, count: int, *, first: int = 0) -> None:
+def write_series(folder: Path, count: int, *, first: int = 0, slices: int = SLICES) -> None:
     """first: the number of the first patient; another one's images are others."""
     generator = np.random.default_rng(first)
     for number in range(first, first + count):
-        image_hu = generator.normal(0, 200, (SLICES, 64, 64)).round().astype(np.float32)
+        image_hu = generator.normal(0, 200, (slices, 64, 64)).round().astype(np.float32)
         labels = np.zeros(image_hu.shape, np.uint8)
         phantom = Phantom(image_hu, labels, spacing_mm=(2.5, 0.8, 0.8), slice_thickness_mm=2.5)
         write_phantom_series(phantom, folder / f"{number:04d}", patient_number=number + 1, seed=1)

@@ -32,6 +32,7 @@ TITLES = {
     "latent_fill": "Regions filled by latent search, beside interpolation",
     "latent_search_ct": "Latent search on CT slices",
     "latent_search_digits": "Latent search on digits",
+    "night": "A night in which workers, PACS and disk fail",
     "orchestration": "What Prefect and MLflow cost",
     "restore": "Restoring pictures, beside classical methods",
     "review": "The review page on large series",
