@@ -70,6 +70,7 @@ OTHERS = {
     "where it was written there",
     "review policy": "`send`: which series may go to the PACS",
     "review audit": "`records`, `broken`: the lines at fault, `faults`, `unsigned`",
+    "review decisions": "`decisions`: of each `case`, `verdict`, `reader`, `outcome` and `reason`",
     "pacs pull": "`asked`, `matched`, `new`, `unreadable`, and `series` with the rules that match",
 }
 OTHERS_HEAD = """

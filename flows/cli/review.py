@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.endings import HELP, json_output, show
+from flows.cli.endings import HELP, PARTIAL, json_output, show
 from flows.cli.options import Json, Metrics
 from flows.runtime.progress import JSON_LINES, console
 from pipeline.core.errors import ConfigError
@@ -54,6 +54,7 @@ def add_review_commands(app: typer.Typer) -> None:
     review.command("stats")(stats)
     review.command("policy")(policy)
     review.command("audit")(audit)
+    review.command("decisions")(take_in_decisions)
     app.add_typer(review, name="review")
 
 
@@ -246,6 +247,37 @@ def policy(
             raise ConfigError(f"--send {send}: give any or accepted") from None
     found = read_policy(root).send
     show({"send": found}, json_, lambda: print(f"may be sent to the PACS: {found}"))
+
+
+def take_in_decisions(
+    folder: Folder,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="As the page of a disk saved it: decisions.json.")
+    ],
+    source: Sources = None,
+    json_: Json = False,
+) -> None:
+    """Take in decisions that were made on a page of `ldct review DIR --static`.
+
+    Each is held to what one made on the page is held to, and to the files that its reader saw. None
+    is recorded over one that its reader did not see. Exit code 4 if any was refused.
+    """
+    from pipeline.core.pseudonyms import installation_key
+    from pipeline.review.carried_decisions import REFUSED, read_decisions, take_in
+    from pipeline.review.worklist import collect
+
+    carried = read_decisions(file)
+    taken = take_in(collect(folder.resolve(), source or [], key=installation_key()), carried)
+    refused = [each for each in taken if each.outcome == REFUSED]
+
+    def lines() -> None:
+        for each in taken:
+            why = f": {each.reason}" if each.reason else ""
+            print(f"{each.case}: {each.verdict} by {each.reader}, {each.outcome}{why}")
+
+    show({"decisions": [each.to_dict() for each in taken]}, json_, lines)
+    if refused:
+        raise typer.Exit(PARTIAL)
 
 
 def audit(folder: Folder, json_: Json = False) -> None:

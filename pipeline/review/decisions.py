@@ -79,12 +79,19 @@ def audit_of(root: Path) -> Journal:
 
 
 def decide(
-    root: Path, case: str, folder: Path, decision: Decision, login: str = "own computer"
+    root: Path,
+    case: str,
+    folder: Path,
+    decision: Decision,
+    login: str = "own computer",
+    *,
+    made: str = "",
 ) -> RecordedDecision:
     """Record a decision on the files that a series' folder holds now.
 
-    login: how the reader was recognised. Raises ConfigError for a rejection without a reason,
-    ConflictError where the last decision is not the one that the reader saw.
+    login: how the reader was recognised. made: when, where that is not now. Raises ConfigError for
+    a rejection without a reason, ConflictError where the last decision is not the one that the
+    reader saw.
     """
     if decision.verdict == REJECT and not decision.reason.strip():
         raise ConfigError("a rejection needs a reason")
@@ -107,6 +114,7 @@ def decide(
             "reader": decision.reader,
             "reason": decision.reason.strip(),
             "login": login,
+            **({"made": made} if made else {}),
         },
         require=require_seen,
     )

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from pydicom.uid import generate_uid
 
-from pipeline.core.atomic_files import replacing
 from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
@@ -30,15 +29,13 @@ from pipeline.dicom.derived.mark_report import (
     region_figures,
     write_report,
 )
-from pipeline.dicom.read.series import Series
 from pipeline.review.access.roles import READER
-from pipeline.review.audit_log import FOLDER
 from pipeline.review.planes import Planes
 from pipeline.review.planes_geometry import SLICES
-from pipeline.review.series_index import DENOISED, ORIGINAL
+from pipeline.review.saved_objects import last_file, next_file, series_of
 from pipeline.review.worklist import Case
 
-MEASUREMENTS = "measurements"
+MEASUREMENTS, PREFIX = "measurements", "SR"
 MAX_MARKS = 200
 #: A mark lies on the slice that is no farther from it than this, mm.
 ON_SLICE_MM = 0.05
@@ -79,17 +76,12 @@ def save(root: Path, case: Case, body: Json) -> Path:
     sent = Marks(**body)
     measured = [
         (series, each)
-        for series, planes in _series_of(case)
+        for series, planes in series_of(case)
         for each in _measured_on(planes, sent.marks)
     ]
     if not measured:
         raise ConfigError("no mark lies on a slice of a DICOM series: nothing to save")
-    folder = root / FOLDER / MEASUREMENTS / case.cid
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"SR.{len(list(folder.glob('SR.*.dcm'))) + 1:04d}.dcm"
-    if path.exists():
-        raise ConfigError(f"{path} exists already: save again")
-    with replacing(path) as partial:
+    with next_file(root, MEASUREMENTS, case, PREFIX) as (path, partial):
         write_report(measured, partial, observer=sent.reader)
     return path
 
@@ -99,14 +91,14 @@ def saved(root: Path, case: Case) -> list[Mark]:
 
     Raises ConfigError for a file that cannot be read.
     """
-    files = sorted((root / FOLDER / MEASUREMENTS / case.cid).glob("SR.*.dcm"))
-    if not files:
+    path = last_file(root, MEASUREMENTS, case, PREFIX)
+    if path is None:
         return []
-    series = _series_of(case)
+    series = series_of(case)
     try:
-        found = read_report(files[-1], [one for one, _ in series])
+        found = read_report(path, [one for one, _ in series])
     except Unreadable as fault:
-        raise ConfigError(f"{files[-1]}: {fault.reason}") from fault
+        raise ConfigError(f"{path}: {fault.reason}") from fault
     planes = {id(one): of for one, of in series}
     marks: dict[str, Mark] = {}
     for one, each in found:
@@ -114,17 +106,12 @@ def saved(root: Path, case: Case) -> list[Mark]:
     return list(marks.values())
 
 
-def _series_of(case: Case) -> list[tuple[Series, Planes]]:
-    shown = [case.shown[role] for role in (ORIGINAL, DENOISED) if role in case.shown]
-    return [(each.series, each.planes) for each in shown if each.series is not None]
-
-
 def _measured_on(planes: Planes, marks: list[Mark]) -> list[Measured]:
     """Those of the marks that lie on a slice of the series, measured there."""
     found = []
     for count, mark in enumerate(marks, start=1):
         points = np.array(mark.points)
-        number, off_mm = _slice_of(planes, points)
+        number, off_mm = slice_of(planes, points)
         if off_mm > ON_SLICE_MM:
             continue
         # The same on all series: by what was drawn, not by chance.
@@ -142,7 +129,7 @@ def _measured_on(planes: Planes, marks: list[Mark]) -> list[Measured]:
     return found
 
 
-def _slice_of(planes: Planes, points: NDArray[np.float64]) -> tuple[int, float]:
+def slice_of(planes: Planes, points: NDArray[np.float64]) -> tuple[int, float]:
     """The slice nearest to the points, and how far any of them is off it, mm."""
     geometry = planes.geometry
     normal = geometry.axes[2]

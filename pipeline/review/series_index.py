@@ -18,16 +18,20 @@ from pipeline.dicom.derived.provenance import (
     own_equipment,
     references,
 )
+from pipeline.dicom.derived.structure_objects import DATE
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.header_tags import DESCRIPTIVE_KEYWORDS
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series, find_series
+from pipeline.dicom.read.volume import patient_key
 
 ORIGINAL, DENOISED, LOW_DOSE, DIFFERENCE = "original", "denoised", "low_dose", "difference"
+PRIOR = "prior"
 SIMULATED = "SIMULATED "
-STUDY_DESCRIPTION = "StudyDescription"
-#: Of a series, for readers: free text too, which goes into no file, log or other folder.
-SHOWN_KEYWORDS = (STUDY_DESCRIPTION, *DESCRIPTIVE_KEYWORDS, "CTDIvol")
+#: For readers of the page alone: these go into no file, log or other folder.
+PAGE_ONLY_KEYWORDS = ("StudyDate", "StudyDescription")
+#: Of a series, for readers.
+SHOWN_KEYWORDS = (*PAGE_ONLY_KEYWORDS, *DESCRIPTIVE_KEYWORDS, "CTDIvol")
 #: Missing slices are a warning here: a reader must see what there is.
 LENIENT = IngestOptions(gaps="slices", rescale_type="hu")
 
@@ -91,6 +95,37 @@ def source_of(
     named = (by_image[image] for image in references(found.header) if image in by_image)
     holders = next(named, [])
     return max(holders, key=lambda each: likeness(found.header, each.series), default=None)
+
+
+def prior_of(
+    found: IndexedSeries, others: Iterable[IndexedSeries], key: bytes
+) -> IndexedSeries | None:
+    """An original of the same patient's last study before that of `found`; None without one.
+
+    key: the installation's. Of several of that study one of the same kernel, then the one with
+    most slices. A study without a date is before none.
+    """
+    date, patient = _date_of(found), patient_key(found.series, key)
+    before = [
+        each
+        for each in others
+        if each.kind == ORIGINAL
+        and "" < _date_of(each) < date
+        and patient_key(each.series, key) == patient
+    ]
+    kernel = found.header.get("ConvolutionKernel")
+
+    def likeness_to_it(each: IndexedSeries) -> tuple[str, bool, int]:
+        same_kernel = each.header.get("ConvolutionKernel") == kernel
+        return _date_of(each), same_kernel, len(each.series.instances)
+
+    return max(before, key=likeness_to_it, default=None)
+
+
+def _date_of(found: IndexedSeries) -> str:
+    """DICOM's YYYYMMDD, which sorts as dates do; "" for none, and for what is no such date."""
+    date = str(found.header.get("StudyDate") or "")
+    return date if DATE.fullmatch(date) else ""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ def make_app(collection: Collection, *, access: Access, assets: Path | None = No
         _route("/api/reading/{reader}", api.score, Role.READER, method="POST"),
         _route("/api/marks/{cid}", api.marks, Role.READER),
         _route("/api/marks/{cid}", api.save_marks, Role.READER, method="POST"),
+        _route("/api/key-images/{cid}", api.key_images, Role.READER),
+        _route("/api/key-images/{cid}", api.save_key_images, Role.READER, method="POST"),
         _route("/api/decision/{cid}", api.decide, Role.RELEASER, method="POST"),
         _route("/api/readings.csv", api.csv, Role.ADMIN),
     ]
@@ -182,9 +184,7 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Accept or reject a derived series."""
-        body = _named(request, await _body(request))
-        cid, login = request.path_params["cid"], who(request).login
-        return JSONResponse(await run_in_threadpool(self.review.decide, cid, body, login))
+        return await self._saved(request, self.review.decide)
 
     def marks(self, request: Request) -> Response:
         """The measurements on a case that were saved last."""
@@ -192,9 +192,21 @@ class _Api:
 
     async def save_marks(self, request: Request) -> Response:
         """Save measurements on a case as a DICOM SR."""
+        return await self._saved(request, self.review.save_marks)
+
+    def key_images(self, request: Request) -> Response:
+        """The key images of a case that were saved last."""
+        return JSONResponse(self.review.key_images(request.path_params["cid"]))
+
+    async def save_key_images(self, request: Request) -> Response:
+        """Save the key images of a case as a DICOM Key Object Selection."""
+        return await self._saved(request, self.review.save_key_images)
+
+    async def _saved(self, request: Request, save: Callable[[str, Json, str], Json]) -> Response:
+        """What a reader sent on a case, saved in their name."""
         body = _named(request, await _body(request))
         cid, login = request.path_params["cid"], who(request).login
-        return JSONResponse(await run_in_threadpool(self.review.save_marks, cid, body, login))
+        return JSONResponse(await run_in_threadpool(save, cid, body, login))
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:

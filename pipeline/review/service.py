@@ -8,12 +8,13 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
-from pipeline.review import measurements, reader_study
+from pipeline.review import key_images, measurements, reader_study
 from pipeline.review.access.roles import Identity
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
@@ -198,18 +199,26 @@ class Review:
     def save_marks(self, cid: str, body: Json, login: str) -> Json:
         """Save marks as a DICOM SR; returns the name of its file. Raises ConfigError for marks
         that lie on no slice."""
-        case = self.collection.cases[cid]
-        path = measurements.save(self.root, case, body)
+        path = measurements.save(self.root, self.collection.cases[cid], body)
+        return self._recorded("measured", cid, path, str(body["reader"]), login)
+
+    def key_images(self, cid: str) -> Json:
+        """The key images of the case that were saved last, by the slices' numbers."""
+        return {"slices": key_images.saved(self.root, self.collection.cases[cid])}
+
+    def save_key_images(self, cid: str, body: Json, login: str) -> Json:
+        """Save key images as a DICOM Key Object Selection; returns the name of its file. Raises
+        ConfigError for slices that the case does not have."""
+        path = key_images.save(self.root, self.collection.cases[cid], body)
+        return self._recorded("key images", cid, path, str(body["reader"]), login)
+
+    def _recorded(self, act: str, cid: str, path: Path, reader: str, login: str) -> Json:
+        """The name of a file that a reader saved, once the audit log has it."""
+        file = path.relative_to(self.root).as_posix()
         audit_of(self.root).append(
-            {
-                "act": "measured",
-                "case": cid,
-                "file": path.relative_to(self.root).as_posix(),
-                "reader": body["reader"],
-                "login": login,
-            }
+            {"act": act, "case": cid, "file": file, "reader": reader, "login": login}
         )
-        return {"file": path.relative_to(self.root).as_posix()}
+        return {"file": file}
 
     def decide(self, cid: str, body: Json, login: str) -> Json:
         """Record a Decision; returns the case as the worklist has it.

@@ -1,8 +1,9 @@
 """The review page as a folder that needs no server: the same page, its data as scripts beside it.
 
 A page opened from a disk may not fetch files, but it may load scripts: each chunk of planes is
-one, deflated. It can be viewed on any computer with a browser of 2023 or later; decisions and the
-reader study need `ldct review`.
+one, deflated. It can be viewed on any computer with a browser of 2023 or later. Decisions made
+there are saved as a file, which `ldct review decisions` takes in; the reader study needs `ldct
+review`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 from pipeline.core.atomic_files import replacing_folder
 from pipeline.core.types import Json
 from pipeline.review.assets import load_assets
-from pipeline.review.decisions import audit_of
+from pipeline.review.carried_decisions import FORMAT
+from pipeline.review.decisions import audit_of, files_digest
 from pipeline.review.planes import CHUNK
 from pipeline.review.planes_geometry import DIRECTIONS
-from pipeline.review.series_index import STUDY_DESCRIPTION
+from pipeline.review.series_index import PAGE_ONLY_KEYWORDS
 from pipeline.review.service import Review
 from pipeline.review.worklist import Collection
 
@@ -67,10 +69,14 @@ def _index(review: Review) -> Json:
     worklist = review.worklist()
     for case in worklist["cases"]:
         for series in case["series"].values():
-            series["facts"].pop(STUDY_DESCRIPTION, None)  # free text stays here
+            for name in PAGE_ONLY_KEYWORDS:
+                series["facts"].pop(name, None)
+        folder = review.collection.cases[case["case"]].folder
+        case["files_sha256"] = files_digest(folder) if folder else ""
     changes = {cid: review.measured(cid).to_dict() for cid in review.collection.cases}
     return {
         "changes": changes,
+        "decisions": FORMAT,
         "worklist": worklist,
         "geometry": {sid: review.geometry(sid) for sid in _series_of(review.collection)},
     }

@@ -29,11 +29,13 @@ from pipeline.review.series_index import (
     DIFFERENCE,
     LOW_DOSE,
     ORIGINAL,
+    PRIOR,
     DerivedBy,
     IndexedSeries,
     by_images,
     facts_of,
     found_in,
+    prior_of,
     source_of,
 )
 from pipeline.review.uncertainty import uncertainty_planes
@@ -106,7 +108,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
         series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
     }
     labels, left = overlays([refusal for _, refusal in refused], originals)
-    builder = _CaseBuilder(_exported(root), _store(root), key, labels, {})
+    builder = _CaseBuilder(_exported(root), _store(root), key, labels, found, {})
     cases = [builder.case(each, by_image) for each in found if each.kind == DENOISED]
     if not cases:
         cases = [builder.case(each, by_image) for each in found if each.kind != DIFFERENCE]
@@ -155,6 +157,7 @@ class _CaseBuilder:
     store: Store | None
     key: bytes
     labels: dict[str, tuple[Planes, dict[int, str]]]
+    found: list[IndexedSeries]
     opened: dict[str, Shown]
 
     def case(self, found: IndexedSeries, by_image: dict[ImageKey, list[IndexedSeries]]) -> Case:
@@ -174,6 +177,7 @@ class _CaseBuilder:
         shown |= self._labels_of(source or found)
         is_original = found.kind == ORIGINAL
         shown[ORIGINAL if is_original else found.kind] = self._series(found)
+        shown |= self._prior_of(source or found)
         uncertainty, fault = _uncertainty_of(folder, row, series)
         shown |= uncertainty
         if not is_original and ORIGINAL not in shown:
@@ -195,6 +199,10 @@ class _CaseBuilder:
                 *(source or found).series.warnings,
             ),
         )
+
+    def _prior_of(self, original: IndexedSeries) -> dict[str, Shown]:
+        prior = prior_of(original, self.found, self.key)
+        return {} if prior is None else {PRIOR: self._series(prior)}
 
     def _labels_of(self, original: IndexedSeries) -> dict[str, Shown]:
         planes, names = self.labels.get(series_key(original.series, self.key), (None, {}))
@@ -244,7 +252,7 @@ class _CaseBuilder:
 
 
 def _in_order(shown: dict[str, Shown]) -> dict[str, Shown]:
-    order = (ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, LABELS, UNCERTAINTY)
+    order = (ORIGINAL, DENOISED, LOW_DOSE, FULL_DOSE, PRIOR, LABELS, UNCERTAINTY)
     return {role: shown[role] for role in order if role in shown}
 
 

@@ -52,13 +52,21 @@ def write_original(
     places_mm: list[float] | None = None,
     images: list[NDArray[np.int16]] | None = None,
     padded: bool = False,
+    **attributes: Any,
 ) -> list[Path]:
-    """A series of patient `number`. shear_mm: how far down each slice lies from the one before."""
+    """A series of patient `number`. shear_mm: how far down each slice lies from the one before.
+    attributes: of every slice, in place of the usual ones."""
     places_mm = places_mm or [index * STEP_MM for index in range(SLICES)]
     paths = []
     for index, place_mm in enumerate(places_mm):
         stored = (images[index] if images else body_hu(index)) + 1024
         extra: dict = {"PixelPaddingValue": PADDING_STORED} if padded else {}
+        identity = {
+            "StudyInstanceUID": f"{ROOT_UID}.{number}.1",
+            "SeriesInstanceUID": f"{ROOT_UID}.{number}.2",
+            "FrameOfReferenceUID": f"{ROOT_UID}.{number}.4",
+            "PatientID": f"SECRET-{number}",
+        }
         if padded:
             rows, columns = np.mgrid[:ROWS, :COLUMNS]
             outside = np.hypot(rows - ROWS / 2, columns - COLUMNS / 2) > COLUMNS / 2
@@ -67,16 +75,12 @@ def write_original(
             index,
             stored.astype(np.int16),
             SOPInstanceUID=f"{ROOT_UID}.{number}.3.{index + 1}",
-            StudyInstanceUID=f"{ROOT_UID}.{number}.1",
-            SeriesInstanceUID=f"{ROOT_UID}.{number}.2",
-            FrameOfReferenceUID=f"{ROOT_UID}.{number}.4",
-            PatientID=f"SECRET-{number}",
             StudyDescription=STUDY,
             CTDIvol=CTDI_VOL_MGY,
             InstanceNumber=len(places_mm) - index,  # from the head down, as scanners count
             PixelSpacing=[str(ROW_MM), str(COLUMN_MM)],
             ImagePositionPatient=["-28", f"{-38 + shear_mm * index:.3f}", f"{place_mm:.3f}"],
-            **extra,
+            **(extra | identity | attributes),
         )
         paths.append(save(dataset, folder / f"CT.{index + 1:04d}.dcm"))
     return paths

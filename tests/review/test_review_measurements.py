@@ -11,7 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 from helpers.browser import LAST_MM, VIEWER, Tab, chromium, opened
-from helpers.dicom import only_series
+from helpers.dicom import only_series, save
+from helpers.enhanced import enhanced_ct, frame_source
 from helpers.review import (
     BLOCK_HU,
     COLUMN_MM,
@@ -25,9 +26,15 @@ from helpers.review import (
     write_case,
 )
 from numpy.typing import NDArray
+from pydicom.uid import EnhancedCTImageStorage
 
 from pipeline.core.errors import ConfigError
-from pipeline.dicom.derived.mark_report import read_report
+from pipeline.dicom.derived.mark_report import (
+    Measured,
+    length_figure,
+    read_report,
+    write_report,
+)
 from pipeline.review import measurements
 from pipeline.review.decisions import audit_of
 from pipeline.review.worklist import Case, Collection
@@ -133,6 +140,23 @@ def test_a_report_names_the_images_it_is_of(case: Case, collection: Collection) 
     }
     assert named == {str(each.instances[MIDDLE].header.SOPInstanceUID) for each in series}
     assert read_report(path, []) == []
+
+
+def test_a_mark_on_a_frame_names_the_stored_object(tmp_path: Path) -> None:
+    whole = enhanced_ct([frame_source(index) for index in range(4)])
+    series = only_series(save(whole, tmp_path / "enhanced" / "E.dcm").parent)
+    points = np.array([[1.0, 2.0], [3.0, 2.0]])
+    mark = Measured(("1.2.3", "distance 1"), "distance", 2, points, length_figure(1.4))
+    path = tmp_path / "SR.dcm"
+    write_report([(series, mark)], path, observer="anna")
+    report = pydicom.dcmread(path)
+    (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
+    (listed,) = evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert listed.ReferencedSOPInstanceUID == whole.SOPInstanceUID
+    assert listed.ReferencedSOPClassUID == EnhancedCTImageStorage
+    ((of, found),) = read_report(path, [series])
+    assert (of, found.number) == (series, 2)
+    assert found.points == pytest.approx(points)
 
 
 def test_a_report_is_clean_under_dciodvfy(

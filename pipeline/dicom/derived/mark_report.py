@@ -20,21 +20,24 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
 from pipeline.core.refusals import Unreadable
-from pipeline.core.versions import SOFTWARE, VERSION
-from pipeline.dicom.derived.structure_objects import (
-    TYPE_2_KEYWORDS,
-    copy_patient_and_study,
-    first_header,
+from pipeline.core.versions import SOFTWARE
+from pipeline.dicom.derived.report_objects import (
+    ATTENUATION,
+    TOMOGRAPHY,
+    Place,
+    evidence_of,
+    finish,
+    person,
+    places_of,
+    reference_of,
 )
+from pipeline.dicom.derived.structure_objects import first_header
 from pipeline.dicom.read.files import read_dataset
 from pipeline.dicom.read.headers import Instance
 from pipeline.dicom.read.series import Series
-from pipeline.dicom.read.slice_requirements import UID_KEYWORDS
 
 REGION, DISTANCE, ANGLE = "region", "distance", "angle"
 SERIES_NUMBER = 9901
-ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
-TOMOGRAPHY = Code("77477000", "SCT", "Computed tomography")
 DEGREE = Code("deg", "UCUM", "degree")
 #: SCOORD counts from the corner of the first pixel (PS3.3 C.18.6.1.2), we from its centre.
 CORNER = 0.5
@@ -98,20 +101,17 @@ def write_report(measured: list[tuple[Series, Measured]], path: Path, *, observe
     refers to, and for one that can no longer be read.
     """
     source = first_header(measured[0][0])
-    context = sr.ObservationContext(
-        sr.ObserverContext(
-            observer_type=codes.DCM.Person,
-            observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(f"{observer}^"),
-        )
-    )
+    images = [_image(series, each) for series, each in measured]
     content = sr.MeasurementReport(
-        observation_context=context,
+        observation_context=sr.ObservationContext(person(observer)),
         procedure_reported=TOMOGRAPHY,
-        imaging_measurements=[_group(each, _image(series, each)) for series, each in measured],
+        imaging_measurements=[
+            _group(each, image) for (_, each), image in zip(measured, images, strict=True)
+        ],
         title=codes.DCM.ImagingMeasurementReport,
     )
     made = sr.ComprehensiveSR(
-        evidence=_evidence(measured),
+        evidence=evidence_of(images),
         content=content[0],
         series_instance_uid=generate_uid(),
         series_number=SERIES_NUMBER,
@@ -122,9 +122,7 @@ def write_report(measured: list[tuple[Series, Measured]], path: Path, *, observe
         is_final=False,
         is_verified=False,
     )
-    made.SeriesDescription = "Measurements on the review page"
-    made.SoftwareVersions = VERSION
-    copy_patient_and_study(source, made)
+    finish(made, source, "Measurements on the review page")
     made.save_as(path, enforce_file_format=True)
 
 
@@ -132,26 +130,10 @@ def _image(series: Series, measured: Measured) -> Instance:
     return series.instances[measured.number]
 
 
-def _evidence(measured: list[tuple[Series, Measured]]) -> list[Dataset]:
-    """What the report refers to, each file once; patient and study are copied later."""
-    found: dict[str, Dataset] = {}
-    for series, each in measured:
-        source, header = _image(series, each).header, Dataset()
-        for name in (*UID_KEYWORDS, "SOPClassUID"):
-            setattr(header, name, str(source[name].value))
-        for name in TYPE_2_KEYWORDS:
-            setattr(header, name, "")
-        found.setdefault(header.SOPInstanceUID, header)
-    return list(found.values())
-
-
 def _group(measured: Measured, image: Instance) -> Dataset:
     """One mark with its figures."""
     tracking = sr.TrackingIdentifier(uid=measured.tracking[0], identifier=measured.tracking[1])
-    frames = None if image.frame is None else [image.frame + 1]
-    place = sr.SourceImageForRegion(
-        str(image.header.SOPClassUID), str(image.header.SOPInstanceUID), frames
-    )
+    place = sr.SourceImageForRegion(*reference_of(image))
     points = measured.points + CORNER
     if measured.kind == REGION:
         region = sr.ImageRegion(sr.GraphicTypeValues.ELLIPSE, _longest_first(points), place)
@@ -189,11 +171,7 @@ def read_report(path: Path, series: list[Series]) -> list[tuple[Series, Measured
 
     Raises Unreadable for a file that is no such report; marks on other images are left out.
     """
-    places = {
-        (str(each.header.SOPInstanceUID), each.frame): (one, number)
-        for one in series
-        for number, each in enumerate(one.instances)
-    }
+    places = places_of(series)
     try:
         found = [_mark(group, places) for group in _groups(read_dataset(path))]
     except (
@@ -226,7 +204,9 @@ def _groups(report: Dataset) -> list[Dataset]:
     return groups
 
 
-def _mark(group: Dataset, places: dict) -> tuple[Series, Measured] | None:
+def _mark(
+    group: Dataset, places: dict[Place, tuple[Series, int]]
+) -> tuple[Series, Measured] | None:
     """The one shape of a group, and its image; None where it is on another image."""
     by_type: dict[str, list[Dataset]] = defaultdict(list)
     items = list(group.ContentSequence)
@@ -238,7 +218,7 @@ def _mark(group: Dataset, places: dict) -> tuple[Series, Measured] | None:
     reference = shape.ContentSequence[0].ReferencedSOPSequence[0]
     frame = reference.get("ReferencedFrameNumber")
     place = places.get(
-        (str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame) - 1)
+        (str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame))
     )
     if place is None:
         return None

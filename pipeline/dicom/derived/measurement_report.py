@@ -33,7 +33,13 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from pipeline.core.versions import SOFTWARE, VERSION
-from pipeline.dicom.derived.highdicom_objects import series_identity, slice_headers
+from pipeline.dicom.derived.highdicom_objects import series_identity
+from pipeline.dicom.derived.report_objects import (
+    ATTENUATION,
+    TOMOGRAPHY,
+    evidence_of,
+    reference_of,
+)
 from pipeline.dicom.derived.structure_objects import (
     copy_patient_and_study,
     date_and_time,
@@ -46,7 +52,6 @@ from pipeline.dicom.derived.write import (
     equipment_item,
     series_description,
 )
-from pipeline.dicom.read.enhanced import source_reference
 from pipeline.dicom.read.series import Series
 
 FILE = "SR.dcm"
@@ -56,14 +61,12 @@ DOSE_RATIO = Code("dose-ratio", SCHEME, "Dose that the denoising makes up for, a
 AUDITED = Code("audited", SCHEME, "Slices audited for changes beyond noise")
 FLAGGED = Code("flagged", SCHEME, "Slices changed by more than noise")
 UNLIKE = Code("unlike-training", SCHEME, "Unlike the series that the model learned from")
-#: Noise is the standard deviation of the attenuation (PS3.16 CID 7464), in HU.
-ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+#: Noise is the standard deviation of the attenuation, in HU.
 DEVIATION = Code("386136009", "SCT", "Standard Deviation")
 HU = codes.UCUM.HounsfieldUnit
 NO_UNIT = codes.UCUM.NoUnits
 COMMENT = Code("121106", "DCM", "Comment")
 SERIES_UID = Code("112002", "DCM", "Series Instance UID")
-PROCEDURE = Code("77477000", "SCT", "Computed tomography")
 _NOISE_BY = AlgorithmIdentification(f"{SOFTWARE} noise in flat tissue", VERSION)
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
@@ -105,7 +108,7 @@ def write_measurement_report(
         product="report",
     )
     made = Comprehensive3DSR(
-        evidence=_evidence(source) + _evidence(derived),
+        evidence=evidence_of([*source.instances, *derived.instances]),
         content=_content(figures, source, derived, report_by)[0],
         **series_identity(header, report_by, source),
         manufacturer=SOFTWARE,
@@ -137,7 +140,7 @@ def _content(
     observer = ObserverContext(codes.DCM.Device, device)
     return MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
-        procedure_reported=PROCEDURE,
+        procedure_reported=TOMOGRAPHY,
         imaging_measurements=[
             _of_source(figures, source, operation),
             _of_derived(figures, derived, operation),
@@ -177,7 +180,6 @@ def _noise(noise_hu: float | None, measured: Sequence[int], series: Series) -> l
     if noise_hu is None:
         return []
     images = [series.instances[number] for number in measured]
-    references = [source_reference(one.header, one.frame) for one in images]
     return [
         Measurement(
             ATTENUATION,
@@ -185,18 +187,9 @@ def _noise(noise_hu: float | None, measured: Sequence[int], series: Series) -> l
             HU,
             derivation=DEVIATION,
             algorithm_id=_NOISE_BY,
-            referenced_images=[_measured_on(reference) for reference in references],
+            referenced_images=[SourceImageForMeasurement(*reference_of(one)) for one in images],
         )
     ]
-
-
-def _measured_on(reference: Dataset) -> SourceImageForMeasurement:
-    frame = reference.get("ReferencedFrameNumber")
-    return SourceImageForMeasurement(
-        reference.ReferencedSOPClassUID,
-        reference.ReferencedSOPInstanceUID,
-        [int(frame)] if frame else None,
-    )
 
 
 def _with_items(
@@ -220,14 +213,6 @@ def _answer(unlike: bool | None) -> Code:
     if unlike is None:
         return Code("261665006", "SCT", "Unknown")
     return codes.SCT.Yes if unlike else codes.SCT.No
-
-
-def _evidence(series: Series) -> list[Dataset]:
-    """Each image of a series once, also where it has many frames."""
-    headers = slice_headers(series)
-    for header, instance in zip(headers, series.instances, strict=True):
-        header.SOPClassUID = instance.header.SOPClassUID
-    return list({str(header.SOPInstanceUID): header for header in headers}.values())
 
 
 def _scheme() -> Dataset:

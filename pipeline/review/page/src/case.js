@@ -1,51 +1,68 @@
 // One case on the screen: toolbar, panels, and beside them figures, facts and the decision.
 
+import { Cine } from "./cine.js";
 import { Controls, TOOLS } from "./controls.js";
 import { source } from "./data.js";
 import { $, colourScale, make, setText, showMessage, showTemplate } from "./dom.js";
-import { LAID_OVER } from "./overlay.js";
-import { named } from "./panel.js";
+import { firstHanging, hangings, keepHanging, THREE_PLANES, usualHanging } from "./hanging.js";
+import { KeyImages } from "./keyimages.js";
+import { Latest } from "./latest.js";
 import { Measurements } from "./measurements.js";
 import { DIFFERENCE_LIMIT_HU, differenceColour } from "./planes.js";
 import { editPresets, presets } from "./presets.js";
+import { readout } from "./readout.js";
+import { mirrored, turnedOn, upsideDown } from "./turned.js";
 import { Viewer } from "./viewer.js";
-import { downwards } from "./wheel.js";
+import { ANSWERED } from "./worklist.js";
 
 const SLAB_MM = 10;
-const CINE_MS = 100; // from plane to plane
 const USUAL_WINDOW = { HEAD: 5, BRAIN: 5, CHEST: 2, LUNG: 1 };
 
 export class CaseView {
   // series: by role; side: fills what stands below the figures; go: to the next case; cid: of the
   // case that measurements are saved with, if they can be.
-  constructor(series, { side, go, changes, roles, cid, blinded = false }) {
+  constructor(series, { side, go, changes, cid, blinded = false }) {
     Object.assign(this, { series, side, go, changes, cid, blinded });
     this.both = Boolean(series.original && series.denoised);
-    this.firstRoles = roles ?? (this.both ? ["original", "denoised"] : [Object.keys(series)[0]]);
+    this.latest = new Latest();
   }
 
   async open() {
     showTemplate("case-view");
+    const { name, roles, directions } = firstHanging(this.series, this);
     this.viewer = new Viewer($("#panels"), this.series, {
-      roles: this.firstRoles,
+      roles: [...roles],
+      directions,
       onChange: () => this.#changed(),
     });
+    this.cine = new Cine(this.viewer);
     this.#toolbar();
     this.#scale();
     await this.viewer.open();
+    this.hung = name;
     this.#layout();
     this.measurements = new Measurements(this.viewer, this.cid);
+    this.keyImages = new KeyImages(this.viewer, this.cid);
     this.controls = new Controls(this.viewer, this.#actions());
     this.#pressed("#tools", "window");
     this.#directions();
     this.#preset(this.#usual());
     this.side($("#panel-side"));
-    await this.measurements.load();
+    await Promise.all([this.measurements.load(), this.keyImages.load()]);
+    this.#whenAnswered();
     $("#main").focus();
   }
 
+  // What could not be shown while the server was gone.
+  #whenAnswered() {
+    this.listening = new AbortController();
+    const again = () => this.viewer.shown();
+    document.addEventListener(ANSWERED, again, { signal: this.listening.signal });
+  }
+
   close() {
-    clearInterval(this.cine);
+    this.cine?.stop();
+    this.listening?.abort();
     this.controls?.close();
     this.viewer?.close();
   }
@@ -70,6 +87,12 @@ export class CaseView {
       undo: () => this.measurements.undo(),
       invert: () => this.#invert(),
       cine: () => this.#toggleCine(),
+      tool: (name) => this.#tool(name),
+      turn: () => this.viewer.turn(turnedOn),
+      mirror: () => this.viewer.turn(mirrored),
+      upsideDown: () => this.viewer.turn(upsideDown),
+      keyImage: () => this.keyImages.toggle(),
+      threePlanes: () => this.#toggleThreePlanes(),
       accept: () => $("#accept")?.click(),
       reject: () => this.#reject(),
     };
@@ -87,8 +110,13 @@ export class CaseView {
     $("#slab").addEventListener("change", slab);
     $("#slab-mode").addEventListener("change", slab);
     $("#tools").replaceChildren(
-      ...TOOLS.map((tool) => this.#button(tool, () => this.#tool(tool), tool)),
+      ...TOOLS.map((tool) => this.#button(tool, () => this.#chosen(tool), tool)),
     );
+    $("#turn").addEventListener("click", () => this.viewer.turn(turnedOn));
+    $("#mirror").addEventListener("click", () => this.viewer.turn(mirrored));
+    $("#upside-down").addEventListener("click", () => this.viewer.turn(upsideDown));
+    $("#key-image").addEventListener("click", () => this.keyImages.toggle());
+    $("#key-image").hidden = !this.cid || !source.writable;
     $("#cine").addEventListener("click", () => this.#toggleCine());
     $("#invert").addEventListener("click", () => this.#invert());
     $("#undo").addEventListener("click", () => this.measurements.undo());
@@ -100,20 +128,9 @@ export class CaseView {
     $("#invert").setAttribute("aria-pressed", String(this.viewer.state.invert));
   }
 
-  // Through all planes, downwards, and from the last to the first again.
   #toggleCine() {
-    clearInterval(this.cine);
-    this.cine = this.cine ? null : setInterval(() => this.#playOn(), CINE_MS);
-    $("#cine").setAttribute("aria-pressed", String(Boolean(this.cine)));
-  }
-
-  async #playOn() {
-    if (this.playing) return; // planes come slower than they are asked for
-    this.playing = true;
-    const { viewer } = this;
-    const { count } = viewer.stack;
-    const next = viewer.index + downwards(viewer.stack);
-    await viewer.goTo((next + count) % count).finally(() => (this.playing = false));
+    this.cine.toggle();
+    $("#cine").setAttribute("aria-pressed", String(this.cine.plays));
   }
 
   // A rejection needs a reason: without one the key leads to where it is written.
@@ -161,6 +178,7 @@ export class CaseView {
     );
     $("#directions").replaceChildren(...buttons);
     this.#pressed("#directions", direction);
+    this.#pressed("#layout", this.hung);
   }
 
   #direction(name) {
@@ -173,41 +191,56 @@ export class CaseView {
     return this.viewer.setDirection(found[0]).then(() => showMessage(""));
   }
 
+  #chosen(tool) {
+    this.controls.chosen = true;
+    this.#tool(tool);
+  }
+
   #tool(tool) {
     this.controls.tool = tool;
     this.#pressed("#tools", tool);
   }
 
   #layout() {
-    const names = Object.keys(this.series).filter((role) => !LAID_OVER.includes(role));
-    const layouts =
-      names.length > 1
-        ? [
-            ["side by side", names.slice(0, 2)],
-            ["one", [names[0]]],
-          ]
-        : [];
-    if (this.both && !this.blinded)
-      layouts.splice(1, 0, ["+ difference", ["original", "denoised", "difference"]]);
-    if (names.length > 2)
-      layouts.push(["all", [...names, ...(this.both ? ["difference"] : [])].slice(0, 4)]);
-    const buttons = layouts.map(([name, roles]) =>
-      this.#button(name, () => this.#show([...roles]), name),
-    );
+    const buttons = hangings(this.series, this).map((hanging) => {
+      const choose = () => {
+        if (!this.blinded) keepHanging(hanging.name);
+        return this.#show(hanging);
+      };
+      return this.#button(hanging.name, choose, hanging.name);
+    });
     $("#layout").replaceChildren(...buttons);
   }
 
-  #show(roles) {
+  async #show(hanging) {
+    const { name, roles, directions } = hanging;
     this.before = null;
-    return this.viewer.setRoles(roles);
+    this.hung = name;
+    if (!directions.length) this.flat = hanging; // to which three planes lead back
+    if (directions.length) showMessage("reading all slices…");
+    await this.viewer.setRoles([...roles], directions);
+    if (directions.length) showMessage("");
   }
 
-  // The first panel that shows one of the two shows the other.
+  #named(name) {
+    return hangings(this.series, this).find((each) => each.name === name);
+  }
+
+  #toggleThreePlanes() {
+    const three = Boolean(this.viewer.panels[0].fixed);
+    const flat = this.flat ?? usualHanging(this.series, this);
+    return this.#show(three ? flat : this.#named(THREE_PLANES));
+  }
+
+  // The first panel that shows one of the two shows the other; all of three planes do.
   #flip() {
     const [one, other] = this.blinded ? ["left", "right"] : ["original", "denoised"];
-    const k = this.viewer.roles.findIndex((role) => role === one || role === other);
-    if (k < 0 || !this.series[one] || !this.series[other]) return;
-    this.viewer.setRole(k, this.viewer.roles[k] === one ? other : one);
+    const { roles, panels } = this.viewer;
+    const found = roles.findIndex((role) => role === one || role === other);
+    if (found < 0 || !this.series[one] || !this.series[other]) return;
+    const to = roles[found] === one ? other : one;
+    const flipped = panels[found].fixed ? roles.map((_, k) => k) : [found];
+    flipped.forEach((k) => this.viewer.setRole(k, to));
   }
 
   #onlyOriginal() {
@@ -224,11 +257,7 @@ export class CaseView {
   #toggleDifference() {
     if (!this.both || this.blinded) return;
     const roles = this.viewer.roles;
-    this.#show(
-      roles.includes("difference")
-        ? ["original", "denoised"]
-        : ["original", "denoised", "difference"],
-    );
+    this.#show(this.#named(roles.includes("difference") ? "side by side" : "+ difference"));
   }
 
   #cycleSlab() {
@@ -245,7 +274,7 @@ export class CaseView {
     this.worstShown = ((this.worstShown ?? -1) + 1) % Math.min(10, places.length);
     const { slice, block_hu } = places[this.worstShown];
     showMessage(`slice ${slice + 1}: a block changed by ${block_hu} HU`);
-    return this.viewer.goTo(slice);
+    return this.viewer.goToSlice(slice);
   }
 
   #scale() {
@@ -258,15 +287,18 @@ export class CaseView {
   }
 
   #changed() {
-    const { window, cursor } = this.viewer.state;
+    const { window, cursor, cursorDirection, direction } = this.viewer.state;
     this.#typed("#centre", window.centre);
     this.#typed("#width", window.width);
     const k = presets().findIndex(
       ([, centre, width]) => centre === window.centre && width === window.width,
     );
     this.#pressed("#presets", k + 1);
-    this.#latest("cursor", () => this.#cursor(cursor));
-    this.#latest("figures", async () => this.measurements?.show($("#figures")));
+    this.#pressed("#directions", direction);
+    this.#pressed("#layout", this.hung);
+    this.keyImages?.show($("#key-images"));
+    this.latest.do("cursor", () => this.#cursor(cursor, cursorDirection));
+    this.latest.do("figures", async () => this.measurements?.show($("#figures")));
   }
 
   #typed(name, value) {
@@ -274,36 +306,9 @@ export class CaseView {
     if (document.activeElement !== input && input.value !== String(value)) input.value = value;
   }
 
-  // Figures are read from planes that may be under way: one at a time, the last one counts.
-  #latest(name, act) {
-    this.waiting ??= {};
-    this.running ??= {};
-    this.waiting[name] = act;
-    if (this.running[name]) return;
-    const next = async () => {
-      this.running[name] = true;
-      while (this.waiting[name]) {
-        const now = this.waiting[name];
-        this.waiting[name] = null;
-        await now().catch(() => {});
-      }
-      this.running[name] = false;
-    };
-    next();
-  }
-
-  async #cursor(position) {
+  async #cursor(position, direction) {
+    const text = await readout(this.viewer, position, direction);
     const out = $("#cursor");
-    if (!out) return;
-    if (!position) return setText(out, "HU under the cursor");
-    const values = await this.viewer.valuesAt(position);
-    const lines = values.map(
-      ({ role, hu }) =>
-        `${named(role)}: ${hu === null ? "not measured" : `${signed(hu, role)} HU`}`,
-    );
-    setText(out, [`${position.map((v) => v.toFixed(1)).join(", ")} mm (LPS)`, ...lines].join("\n"));
+    if (out) setText(out, text);
   }
-
 }
-
-const signed = (hu, role) => (role === "difference" && hu > 0 ? "+" : "") + Number(hu.toFixed(2));

@@ -7,11 +7,21 @@ const RADIUS_MM = 10;
 const PAGE = 10;
 const DIRECTIONS = { a: "axial", c: "coronal", s: "sagittal" };
 
-export const TOOLS = ["window", "scroll", "pan", "region", "ellipse", "distance", "angle"];
-const DRAWING = TOOLS.slice(3);
+export const TOOLS = [
+  "window",
+  "scroll",
+  "pan",
+  "crosshair",
+  "region",
+  "ellipse",
+  "distance",
+  "angle",
+];
+const DRAWING = TOOLS.slice(4);
 
 export class Controls {
   tool = "window";
+  chosen = false; // whether a reader chose the tool
   #fingers = new Map();
   #began = null;
   #wheel = 0;
@@ -26,7 +36,7 @@ export class Controls {
     host.addEventListener("pointermove", (event) => this.#move(event), { signal });
     host.addEventListener("pointerup", (event) => this.#up(event), { signal });
     host.addEventListener("pointercancel", (event) => this.#up(event), { signal });
-    host.addEventListener("pointerleave", () => viewer.setCursor(null), { signal });
+    host.addEventListener("pointerleave", () => this.#left(), { signal });
     host.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
     host.addEventListener("wheel", (event) => this.#wheeled(event), { signal, passive: false });
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
@@ -48,6 +58,7 @@ export class Controls {
     if (!panel || event.target.closest("select, button")) return;
     event.preventDefault();
     document.activeElement?.blur?.();
+    this.viewer.activate(panel);
     panel.canvasHost.setPointerCapture?.(event.pointerId);
     this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
     const { window, camera } = this.viewer.state;
@@ -62,21 +73,32 @@ export class Controls {
       last: [event.clientX, event.clientY],
       grip: this.#grip(),
     };
+    if (this.#began.tool === "crosshair" && this.#began.position)
+      this.viewer.moveTo(this.#began.position);
   }
 
+  // Fingers scroll until a tool is chosen.
   #toolOf(event) {
-    if (event.pointerType === "touch" && this.tool === "window") return "scroll";
+    if (event.pointerType === "touch" && !this.chosen) this.actions.tool("scroll");
     return ["", "pan", "zoom"][event.button] || this.tool;
+  }
+
+  #left() {
+    this.#hovered = null;
+    this.viewer.setCursor(null);
   }
 
   #move(event) {
     const panel = this.#panel(event) ?? this.#began?.panel;
-    if (panel) this.viewer.setCursor(panel.positionAt(event.clientX, event.clientY));
+    this.#hovered = panel ?? null;
+    if (panel) this.viewer.setCursor(panel.positionAt(event.clientX, event.clientY), panel);
     if (!this.#fingers.has(event.pointerId)) return;
     this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.#fingers.size === 2) this.#pinched();
     else this.#dragged(event);
   }
+
+  #hovered = null; // the panel below the cursor
 
   #dragged(event) {
     const { panel, at, last, window, index, tool, position } = this.#began;
@@ -87,6 +109,7 @@ export class Controls {
     if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6) * downwards(viewer.stack));
     if (tool === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
     if (tool === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
+    if (tool === "crosshair" && here) viewer.moveTo(here);
     if (DRAWING.includes(tool)) this.#drawn(position, here);
     this.#began.last = [event.clientX, event.clientY];
   }
@@ -143,8 +166,10 @@ export class Controls {
   }
 
   #wheeled(event) {
-    if (!this.#panel(event)) return;
+    const panel = this.#panel(event);
+    if (!panel) return;
     event.preventDefault();
+    this.viewer.activate(panel);
     if (event.ctrlKey) return this.viewer.zoom(1.002 ** -event.deltaY);
     // A wheel's notch is about 100, a touch pad sends many small ones.
     this.#wheel += event.deltaMode === 1 ? event.deltaY * 33 : event.deltaY;
@@ -203,6 +228,11 @@ export class Controls {
       "-": () => viewer.zoom(0.8),
       r: () => this.#regionHere(),
       i: actions.invert,
+      t: actions.turn,
+      h: actions.mirror,
+      v: actions.upsideDown,
+      e: actions.keyImage,
+      b: actions.threePlanes,
       k: actions.cine,
       y: actions.accept,
       x: actions.reject,
@@ -219,18 +249,17 @@ export class Controls {
       [];
     if (dx === undefined) return null;
     const { viewer } = this;
-    if (event.shiftKey) return () => viewer.pan(viewer.panels[0], -40 * dx, -40 * dy);
+    if (event.shiftKey) return () => viewer.pan(viewer.active, -40 * dx, -40 * dy);
     if (!viewer.state.marks.last) return null;
-    const { row_axis, column_axis } = viewer.stack;
+    const { row_axis, column_axis } = viewer.seenStack;
     return () => viewer.moveMark([0, 1, 2].map((k) => 2 * (dx * row_axis[k] + dy * column_axis[k])));
   }
 
   #regionHere() {
     const { viewer } = this;
-    viewer.setRegion(
-      viewer.state.cursor ?? viewer.state.camera.focus ?? viewer.panels[0].centre(),
-      RADIUS_MM,
-    );
+    if (this.#hovered) viewer.activate(this.#hovered);
+    const { cursor, camera } = viewer.state;
+    viewer.setRegion(cursor ?? camera.focus ?? viewer.active.centre(), RADIUS_MM);
   }
 
   #clear() {

@@ -1,15 +1,22 @@
 // Where the page's data come from: its server, or files beside it on a disk. Both give the same:
 // JSON, and chunks of planes as 16-bit numbers.
 
+import { CarriedDecisions } from "./carried.js";
+
 class ServerSource {
   writable = true;
 
   async json(path) {
-    return this.#checked(await fetch(`/api/${path}`));
+    return this.#checked(await answer(`/api/${path}`));
   }
 
   async post(path, body) {
     return this.#send(`/api/${path}`, body);
+  }
+
+  // The case as it is then.
+  async decide(cid, body) {
+    return this.post(`decision/${cid}`, body);
   }
 
   async logOut() {
@@ -18,9 +25,8 @@ class ServerSource {
 
   async #send(address, body) {
     const headers = { "Content-Type": "application/json" };
-    return this.#checked(
-      await fetch(address, { method: "POST", headers, body: JSON.stringify(body) }),
-    );
+    const request = { method: "POST", headers, body: JSON.stringify(body) };
+    return this.#checked(await answer(address, request));
   }
 
   worklist() {
@@ -36,7 +42,7 @@ class ServerSource {
   }
 
   async chunk(sid, direction, number) {
-    const response = await fetch(`/api/planes/${sid}/${direction}/${number}`);
+    const response = await answer(`/api/planes/${sid}/${direction}/${number}`);
     if (!response.ok) throw await failure(response);
     const numbers = new Int16Array(await response.arrayBuffer());
     return { numbers, faults: JSON.parse(response.headers.get("X-Faults")) };
@@ -45,6 +51,15 @@ class ServerSource {
   async #checked(response) {
     if (!response.ok) throw await failure(response);
     return response.json();
+  }
+}
+
+// The server's answer, whatever it is.
+async function answer(address, request) {
+  try {
+    return await fetch(address, request);
+  } catch {
+    throw new Error("the server does not answer");
   }
 }
 
@@ -70,7 +85,13 @@ class DiskSource {
   }
 
   async worklist() {
-    return globalThis.LDCT.worklist;
+    const { worklist, decisions } = globalThis.LDCT;
+    this.carried = new CarriedDecisions(worklist.cases, decisions);
+    return { ...worklist, cases: worklist.cases.map((each) => this.carried.row(each)) };
+  }
+
+  async decide(cid, body) {
+    return this.carried.decide(cid, body);
   }
 
   async geometry(sid) {

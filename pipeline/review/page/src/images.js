@@ -1,9 +1,10 @@
 // Planes as images of the viewer library, made when it asks for them. A name says which:
-// ldct:SERIES|DIRECTION|INDEX|SLAB|MODE, or ldct:DENOISED-minus-ORIGINAL|... for a difference.
+// ldct:SERIES|DIRECTION|INDEX|SLAB|MODE|VIEW, or ldct:DENOISED-minus-ORIGINAL|... for a difference.
 
 import { cache, imageLoader, metaData, utilities } from "@cornerstonejs/core";
 import { Planes, source } from "./data.js";
 import { Stack, coloured, difference, isPadding, projected, setPadding } from "./planes.js";
+import { reordered, turnedStack, viewName, viewNamed } from "./turned.js";
 
 const IMAGE_CACHE_BYTES = 128 * 1024 * 1024;
 // Padding is drawn below any window: black, whatever the preset.
@@ -38,14 +39,14 @@ export async function openSeries(sid) {
 
 export const seriesOf = (sid) => opened.get(sid);
 
-export function imageId(sid, direction, index, slab) {
-  return `ldct:${sid}|${direction}|${index}|${slab.mm}|${slab.mode}`;
+export function imageId(sid, direction, index, slab, view) {
+  return `ldct:${sid}|${direction}|${index}|${slab.mm}|${slab.mode}|${viewName(view)}`;
 }
 
 function parsed(id) {
-  const [sid, direction, index, mm, mode] = id.slice("ldct:".length).split("|");
+  const [sid, direction, index, mm, mode, view] = id.slice("ldct:".length).split("|");
   const parts = sid.split("-minus-");
-  const stack = opened.get(parts[0]).stacks[direction];
+  const stack = turnedStack(opened.get(parts[0]).stacks[direction], viewNamed(view));
   return { parts, direction, index: Number(index), slab: { mm: Number(mm), mode }, stack };
 }
 
@@ -94,11 +95,12 @@ async function image(id) {
   if (isDifference) {
     const { hu, fault } = await differenceOf(at.parts, at.direction, at.index, at.slab);
     note(id, fault);
-    return colourImage(id, at.stack, hu ? coloured(hu) : new Uint8ClampedArray(at.stack.size * 3));
+    const rgb = hu ? coloured(reordered(hu, at.stack)) : new Uint8ClampedArray(at.stack.size * 3);
+    return colourImage(id, at.stack, rgb);
   }
   const { numbers, fault } = await numbersOf(at.parts[0], at.direction, at.index, at.slab);
   note(id, fault);
-  return greyImage(id, at.stack, numbers, opened.get(at.parts[0]).hu_step);
+  return greyImage(id, at.stack, reordered(numbers, at.stack), opened.get(at.parts[0]).hu_step);
 }
 
 function note(id, fault) {

@@ -34,6 +34,7 @@ export class Overlay {
   #picture = document.createElement("canvas");
   #shown = "";
   #drawn = false;
+  #under = null; // the planes of the picture, and which of them it is
 
   constructor(canvas) {
     this.canvas = canvas;
@@ -53,9 +54,10 @@ export class Overlay {
       if (off > 0.05 || over.size !== stack.size) return this.#clear();
       const { numbers } = await numbersOf(sid, direction, at, { mm: 0, mode: "mip" });
       if (panel.plane.index !== index || panel.plane.direction !== direction) return;
+      this.#under = { over, at };
       const colour = (number) =>
         role === "labels" ? [...colourOf(number), OPACITY] : uncertaintyColour(number * hu_step);
-      this.#colour(numbers, stack, colour);
+      this.#colour(numbers, over, colour);
     }
     this.#shown = name;
     this.place(panel);
@@ -84,7 +86,12 @@ export class Overlay {
     this.#drawn = Boolean(this.#shown);
     this.canvas.hidden = !this.#drawn;
     if (!this.#shown) return;
-    const corner = (column, row) => panel.pixels.canvasOf([column - 0.5, row - 0.5], panel.plane);
+    const { stack, index } = panel.plane;
+    const { over, at } = this.#under;
+    const corner = (column, row) => {
+      const place = over.position(at, column - 0.5, row - 0.5);
+      return panel.pixels.canvasOf(stack.pixel(index, place), panel.plane);
+    };
     const [x, y] = corner(0, 0);
     const [ax, ay] = corner(1, 0);
     const [bx, by] = corner(0, 1);

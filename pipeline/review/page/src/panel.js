@@ -1,23 +1,23 @@
 // One panel: the viewer library draws the plane, an SVG over it the texts and the measurements.
 
 import { Enums } from "@cornerstonejs/core";
+import { annotations, liesOn } from "./annotations.js";
 import { setText } from "./dom.js";
 import { faults, imageId, seriesOf } from "./images.js";
-import { outline, sizeText } from "./marks.js";
 import { LAID_OVER, Overlay } from "./overlay.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
-import { DIFFERENCE_LIMIT_HU, dot, minus, sideOf } from "./planes.js";
+import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
+import { turnedStack, viewText } from "./turned.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 // A colour image is drawn as it is through this window.
 const AS_IT_IS = { lower: 0, upper: 255 };
-const SCALE_BARS_MM = [100, 50, 20, 10, 5, 2];
 export const TITLES = {
   original: "original",
   denoised: "denoised · AI-derived",
   difference: `denoised − original, ±${DIFFERENCE_LIMIT_HU} HU · AI-derived`,
   low_dose: "low dose",
   full_dose: "full dose",
+  prior: "prior · earlier study, not registered",
   uncertainty: "uncertainty, one standard deviation",
   left: "left",
   right: "right",
@@ -28,13 +28,16 @@ export const named = (role) => (TITLES[role] ?? role).split(" · ")[0].split(","
 
 export class Panel {
   #stacked = "";
+  #newStack = false; // the camera is still that of the stack before
   #wanted = null;
   #busy = null;
-  plane = null; // { sid, index, stack } of what is on the screen
+  plane = null; // { role, sid, direction, index, stack } of what is on the screen
 
-  constructor(engine, element, id, role, state) {
+  // direction: the one that it always shows; none where it follows the others.
+  constructor(engine, element, id, { role, direction, state }) {
     this.element = element;
     this.role = role;
+    this.fixed = direction;
     this.state = state;
     this.canvasHost = element.querySelector(".canvas");
     this.svg = element.querySelector("svg");
@@ -56,7 +59,7 @@ export class Panel {
 
   #pixelsChanged() {
     this.pixels.fitCanvas();
-    this.applyCamera();
+    this.state.panels.forEach((panel) => panel.applyCamera());
   }
 
   // The series behind the role; a difference has the denoised one's places.
@@ -70,8 +73,13 @@ export class Panel {
     return seriesOf(this.sid().split("-minus-")[0]);
   }
 
+  get direction() {
+    return this.fixed ?? this.state.direction;
+  }
+
+  // The planes as they lie on the screen.
   get stack() {
-    return this.opened.stacks[this.state.direction];
+    return turnedStack(this.opened.stacks[this.direction], this.state.view);
   }
 
   // Show the state's position; calls that come while one is drawn are folded into the last.
@@ -89,39 +97,43 @@ export class Panel {
   }
 
   async #draw() {
-    const { direction, position, slab } = this.state;
-    const stack = this.stack;
+    const { position, slab, view } = this.state;
+    const { direction, stack, role } = this;
     const sid = this.sid();
     const { index, off } = stack.nearest(position);
-    const alike = this.#alike(stack);
-    const name = `${alike}|${direction}|${slab.mm}|${slab.mode}`;
-    const at = alike.indexOf(sid) * stack.count + index;
-    const apart = off > stack.widest / 2 + 0.05;
+    const id = (each, i) => imageId(each, direction, i, slab, view);
     try {
-      const look = this.#look();
-      if (name !== this.#stacked) {
-        const ids = alike.flatMap((each) =>
-          stack.origins_mm.map((_, i) => imageId(each, direction, i, slab)),
-        );
-        this.#stacked = "";
-        await this.viewport.setStack(ids, at);
-        this.viewport.setProperties(look);
-        this.plane = { sid, direction, index, stack };
-        this.#stacked = name;
-        this.applyCamera();
-      } else {
-        this.viewport.setProperties(look);
-        await this.viewport.setImageIdIndex(at);
-        this.plane = { sid, direction, index, stack };
-      }
-      this.fault = faults.get(imageId(sid, direction, index, slab));
-      if (apart) this.fault = "this series has no plane at this position";
+      await this.#image(this.#alike(), sid, index, id);
+      this.fault = faults.get(id(sid, index));
+      if (off > stack.widest / 2 + 0.05) this.fault = "this series has no plane at this position";
     } catch (error) {
-      this.plane = { sid, direction, index, stack };
       this.fault = String(error?.message ?? error?.error?.message ?? error);
+      this.#stacked = ""; // the library would take the picture before for the one that failed
     }
+    this.plane = { role, sid, direction, index, stack };
+    if (this.#newStack) this.applyCamera();
+    this.#newStack = false;
     this.drawTexts();
     await this.drawOverlay();
+  }
+
+  // One image of a stack; a step within the stack that is there already is in place. id: the
+  // library's name of an image, by series and number.
+  async #image(alike, sid, index, id) {
+    const { count } = this.stack;
+    const at = alike.indexOf(sid) * count + index;
+    const look = this.#look();
+    const name = alike.map((each) => id(each, 0)).join();
+    if (name === this.#stacked) {
+      this.viewport.setProperties(look);
+      return this.viewport.setImageIdIndex(at);
+    }
+    const ids = alike.flatMap((each) => Array.from({ length: count }, (_, i) => id(each, i)));
+    this.#stacked = "";
+    await this.viewport.setStack(ids, at);
+    this.viewport.setProperties(look);
+    this.#stacked = name;
+    this.#newStack = true;
   }
 
   async drawOverlay() {
@@ -131,16 +143,16 @@ export class Panel {
 
   // Series whose planes are of one size stay in one stack: a flip between them is then a step
   // in it, in place.
-  #alike(stack) {
+  #alike() {
     const roles = Object.keys(this.state.series).filter((role) => !LAID_OVER.includes(role));
     if (roles.includes("original") && roles.includes("denoised")) roles.push("difference");
-    const size = (each) => [each.count, each.rows, each.columns, ...each.spacing_mm].join();
-    return roles
-      .map((role) => this.sid(role))
-      .filter(
-        (sid) =>
-          size(seriesOf(sid.split("-minus-")[0]).stacks[this.state.direction]) === size(stack),
-      );
+    const size = (sid) => {
+      const { count, rows, columns, spacing_mm } =
+        seriesOf(sid.split("-minus-")[0]).stacks[this.direction];
+      return [count, rows, columns, ...spacing_mm].join();
+    };
+    const own = size(this.sid());
+    return roles.map((role) => this.sid(role)).filter((sid) => size(sid) === own);
   }
 
   // A difference has colours of its own, which no window and no inversion changes.
@@ -157,12 +169,17 @@ export class Panel {
     this.viewport.render();
   }
 
-  // Canvas pixels per mm: one scale for all panels, in mm, whatever the images' pixels.
-  get #canvasPixelsPerMm() {
+  // Canvas pixels per mm at which all of the picture is seen.
+  get #fitting() {
     const { rows, columns, spacing_mm } = this.stack;
     const { width, height } = this.pixels.canvas;
-    const fitting = Math.min(width / (columns * spacing_mm[1]), height / (rows * spacing_mm[0]));
-    return fitting * this.state.camera.zoom;
+    return Math.min(width / (columns * spacing_mm[1]), height / (rows * spacing_mm[0]));
+  }
+
+  // One scale for all panels, in mm, whatever the images' pixels.
+  get #canvasPixelsPerMm() {
+    const all = this.state.panels.map((panel) => panel.#fitting);
+    return Math.min(this.#fitting, ...all) * this.state.camera.zoom;
   }
 
   centre() {
@@ -216,86 +233,79 @@ export class Panel {
   }
 
   drawTexts() {
+    this.#drawTitle();
     const { index, stack } = this.plane;
-    const { slab, window } = this.state;
+    const { slab } = this.state;
     const place = stack.along[index].toFixed(1);
     const thick =
       slab.mm > 0
         ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}`
         : "";
-    const text = (name, value) => setText(this.element.querySelector(`.${name}`), value);
-    text("where", `${stack.name} ${index + 1} / ${stack.count}${thick}${this.#image()} · ${place} mm`);
-    text(
-      "level",
-      this.role === "difference"
-        ? "blue darker · orange brighter"
-        : `C ${window.centre} W ${window.width}${this.state.invert ? " inverted" : ""}`,
-    );
-    text("side-left", sideOf(stack.row_axis.map((v) => -v)));
-    text("side-right", sideOf(stack.row_axis));
-    text("side-top", sideOf(stack.column_axis.map((v) => -v)));
-    text("side-bottom", sideOf(stack.column_axis));
-    const fault = this.element.querySelector(".fault");
-    if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
-    setText(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
-    this.element.dataset.index = index;
+    const where = `${stack.name} ${index + 1} / ${stack.count}`;
+    this.#text("where", `${where}${thick}${this.#number()} · ${place} mm`);
+    this.#text("level", this.#level() + this.#key());
+    this.#text("side-left", sideOf(stack.row_axis.map((v) => -v)));
+    this.#text("side-right", sideOf(stack.row_axis));
+    this.#text("side-top", sideOf(stack.column_axis.map((v) => -v)));
+    this.#text("side-bottom", sideOf(stack.column_axis));
+    this.#drawFault();
     // The scale bar stays as it is; each mark is on one plane alone.
     if (this.state.marks.list.length) this.drawMarks();
   }
 
+  #text(name, value) {
+    setText(this.element.querySelector(`.${name}`), value);
+  }
+
+  // What is on the screen, which may be older than what was asked for.
+  #drawTitle() {
+    const { role, index } = this.plane;
+    const title = TITLES[role] ?? role;
+    this.#text("title", title);
+    Object.assign(this.element.dataset, { role, index });
+    if (this.element.getAttribute("aria-label") !== title)
+      this.element.setAttribute("aria-label", title);
+  }
+
+  // What cannot be shown leaves nothing on the screen: least of all the picture before it.
+  #drawFault() {
+    const fault = this.element.querySelector(".fault");
+    if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
+    setText(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
+    this.element.classList.toggle("blank", Boolean(this.fault));
+  }
+
+  #level() {
+    const { window, invert, view } = this.state;
+    const look =
+      this.plane.role === "difference"
+        ? "blue darker · orange brighter"
+        : `C ${window.centre} W ${window.width}${invert ? " inverted" : ""}`;
+    return look + viewText(view);
+  }
+
   // The number that other viewers and reports call the image by.
-  #image() {
+  #number() {
     const { direction, index } = this.plane;
     const number = direction === "slices" ? this.opened.instance_numbers[index] : null;
     return number === null || number === undefined ? "" : ` · image ${number}`;
   }
 
-  // The marks of this plane and a scale bar.
+  // Saved of the original and the denoised series alone.
+  #key() {
+    if (!["original", "denoised"].includes(this.plane.role)) return "";
+    const isHere = (place) => liesOn(this.plane, { direction: "slices", points: [place] });
+    return this.state.keyPlaces.some(isHere) ? " · ★ key image" : "";
+  }
+
+  // The marks of this plane, the lines of the others, and a scale bar.
   drawMarks() {
     if (!this.plane) return;
-    const marks = this.state.marks.list.flatMap((mark, k) =>
-      this.#isHere(mark) ? this.#mark(mark, k + 1) : [],
-    );
-    this.svg.replaceChildren(...marks, ...this.#bar());
+    this.svg.replaceChildren(...annotations(this));
     this.overlay.place(this);
   }
 
-  get #cssPixelsPerMm() {
+  get cssPixelsPerMm() {
     return this.#canvasPixelsPerMm / this.pixels.canvasPixelsPerCssPixel;
   }
-
-  #isHere({ direction, points }) {
-    const { stack, index } = this.plane;
-    if (direction !== this.plane.direction) return false;
-    const off = dot(minus(points[0], stack.origins_mm[index]), stack.normal);
-    return Math.abs(off) < stack.step / 2;
-  }
-
-  #mark(mark, number) {
-    const places = outline(mark).map((point) => this.cssOf(point));
-    const [x, y] = places.at(mark.kind === "region" ? 0 : -1);
-    const label = shape("text", { x: x + 8, y, class: "mark-text" });
-    label.textContent = `${number}: ${sizeText(mark)}`;
-    const line = places.map((place) => place.join()).join(" ");
-    return [shape("polyline", { points: line, class: "mark", "data-kind": mark.kind }), label];
-  }
-
-  #bar() {
-    // The longest that leaves the texts beside it readable.
-    const widest = this.canvasHost.clientWidth / 3;
-    const mm =
-      SCALE_BARS_MM.find((each) => each * this.#cssPixelsPerMm <= widest) ?? SCALE_BARS_MM.at(-1);
-    const length = mm * this.#cssPixelsPerMm;
-    const y = this.canvasHost.clientHeight - 12;
-    const x = this.canvasHost.clientWidth - length - 12;
-    const label = shape("text", { x: x + length / 2, y: y - 5, class: "bar-text" });
-    label.textContent = `${mm} mm`;
-    return [shape("line", { x1: x, y1: y, x2: x + length, y2: y, class: "bar" }), label];
-  }
-}
-
-function shape(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
 }

@@ -4,10 +4,11 @@ import { source } from "./data.js";
 import { colourScale, make, may, reader, showMessage } from "./dom.js";
 import { colourOf, UNCERTAINTY_LIMIT_HU, uncertaintyColour } from "./overlay.js";
 import { TITLES } from "./panel.js";
-import { DECIDED, decisionText, worstSlices } from "./worklist.js";
+import { DECIDED, decisionText, TO_CARRY, worstSlices } from "./worklist.js";
 
 const SHOWN = 8;
 const NAMES = {
+  StudyDate: "study date",
   StudyDescription: "study",
   CTDIvol: "CTDIvol mGy",
   ImageType: "image type",
@@ -35,7 +36,7 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
       ? make("ul", { class: "flags" }, ...each.flags.map((flag) => make("li", {}, flag)))
       : "",
     worst,
-    each.folder && source.writable ? decisionForm(each, worklist, next) : "",
+    each.folder ? decisionForm(each, worklist, next) : "",
     modelFacts(each.model),
     each.series.labels ? legend(each.series.labels.facts.names) : "",
     each.series.uncertainty ? uncertaintyScale() : "",
@@ -48,9 +49,10 @@ export function caseSide(host, each, { worklist, viewer, geometry, next }) {
 
 // What a reader looks for first: of the original, or of what there is.
 function essentials({ source: from, series }) {
-  const { StudyDescription, ConvolutionKernel, SliceThickness, CTDIvol } =
+  const { StudyDate, StudyDescription, ConvolutionKernel, SliceThickness, CTDIvol } =
     Object.values(series)[0].facts;
   return [
+    StudyDate && dateText(StudyDate),
     StudyDescription,
     ConvolutionKernel && `kernel ${ConvolutionKernel}`,
     SliceThickness && `${Number(SliceThickness)} mm`,
@@ -60,6 +62,9 @@ function essentials({ source: from, series }) {
     .filter(Boolean)
     .join(" · ");
 }
+
+// DICOM's YYYYMMDD; anything else as it is.
+const dateText = (date) => date.replace(/^(\d{4})(\d\d)(\d\d)$/, "$1-$2-$3");
 
 async function fillWorst(host, each, worklist, viewer) {
   const found = await worklist.changes(each.case);
@@ -72,7 +77,7 @@ async function fillWorst(host, each, worklist, viewer) {
         {
           type: "button",
           title: `mean ${mean_hu} HU, SD ${sd_hu} HU`,
-          onclick: () => viewer().goTo(slice),
+          onclick: () => viewer().goToSlice(slice),
         },
         `${slice + 1}: ${block_hu}`,
       ),
@@ -115,8 +120,8 @@ function decisionForm(each, worklist, next) {
     };
     try {
       const body = { reader: reader(), verdict, reason: reason.value, seen };
-      known(await source.post(`decision/${each.case}`, body));
-      showMessage(`${verdict}ed`);
+      known(await source.decide(each.case, body));
+      showMessage(source.writable ? `${verdict}ed` : `${verdict}ed; ${TO_CARRY}`);
     } catch (error) {
       if (error.case) known(error.case);
       showMessage(`NOT ${verdict}ed: ${error.message}`);
@@ -175,7 +180,10 @@ function modelFacts(model) {
 function seriesFacts(role, series, geometry) {
   const { slices } = geometry.stacks;
   const known = Object.fromEntries(
-    Object.entries(series.facts).map(([name, value]) => [NAMES[name] ?? name, value]),
+    Object.entries(series.facts).map(([name, value]) => [
+      NAMES[name] ?? name,
+      name === "StudyDate" ? dateText(value) : value,
+    ]),
   );
   const step =
     slices.step === slices.widest || slices.widest - slices.step < 0.01

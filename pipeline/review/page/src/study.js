@@ -45,7 +45,6 @@ export class Study {
     const series = { left: { sid: item.left }, right: { sid: item.right } };
     this.view = new CaseView(series, {
       blinded: true,
-      roles: ["left", "right"],
       go: (step) => this.#go(step),
       side: (host) => this.#form(host, item),
     });

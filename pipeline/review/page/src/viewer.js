@@ -1,10 +1,12 @@
 // The viewer of one case, or of one pair of a reader study: linked panels and their state.
 
 import { RenderingEngine } from "@cornerstonejs/core";
-import { differenceOf, numbersOf, openSeries, prefetch, seriesOf } from "./images.js";
-import { Panel, TITLES } from "./panel.js";
+import { openSeries, prefetch, seriesOf } from "./images.js";
+import { Panel } from "./panel.js";
 import { ellipsePoints, Marks, moved } from "./marks.js";
-import { dot, isPadding, regionFigures } from "./planes.js";
+import { dot } from "./planes.js";
+import { AS_ACQUIRED, turnedStack } from "./turned.js";
+import { figuresIn, valuesAt } from "./values.js";
 
 const AHEAD = 12; // planes fetched before they are asked for
 
@@ -13,7 +15,7 @@ let engine;
 export class Viewer {
   panels = [];
 
-  constructor(host, series, { roles, onChange }) {
+  constructor(host, series, { roles, directions, onChange }) {
     this.host = host;
     this.onChange = onChange ?? (() => {});
     this.state = {
@@ -24,11 +26,16 @@ export class Viewer {
       camera: { zoom: 1, focus: null },
       slab: { mm: 0, mode: "mip" },
       invert: false,
+      view: AS_ACQUIRED,
       marks: new Marks(),
+      keyPlaces: [], // the first pixel of each slice that is a key image
       cursor: null,
+      cursorDirection: "slices",
+      panels: [],
       overlay: "labels", // one of LAID_OVER, or ""
     };
     this.roles = roles;
+    this.directions = directions;
   }
 
   async open() {
@@ -39,8 +46,7 @@ export class Viewer {
     const middle = this.reference.stacks.slices;
     const index = Math.floor(middle.count / 2);
     this.state.position = middle.position(index, (middle.columns - 1) / 2, (middle.rows - 1) / 2);
-    this.setRoles(this.roles);
-    await this.shown();
+    await this.setRoles(this.roles, this.directions);
   }
 
   close() {
@@ -57,12 +63,18 @@ export class Viewer {
     return this.reference.stacks[this.state.direction];
   }
 
+  // The same as it lies on the screen.
+  get seenStack() {
+    return turnedStack(this.stack, this.state.view);
+  }
+
   get index() {
     return this.stack.nearest(this.state.position).index;
   }
 
-  // Lay out a panel for each role.
-  setRoles(roles) {
+  // Lay out a panel for each role; directions: those of the panels, if they do not follow the
+  // state's, which is then that of the panel that was touched last.
+  setRoles(roles, directions = []) {
     this.roles = roles;
     this.panels.forEach((panel, k) => {
       panel.close();
@@ -70,39 +82,62 @@ export class Viewer {
     });
     this.host.replaceChildren(...roles.map(() => panelElement()));
     this.host.dataset.count = roles.length;
-    this.panels = roles.map(
-      (role, k) => new Panel(engine, this.host.children[k], `panel-${k}`, role, this.state),
-    );
-    this.panels.forEach((panel) => this.#titled(panel));
+    const { state } = this;
+    if (directions.length || this.panels[0]?.fixed) state.camera = { zoom: 1, focus: null };
+    state.panels = []; // while the new ones are made
+    this.panels = roles.map((role, k) => {
+      const shows = { role, direction: directions[k], state };
+      return new Panel(engine, this.host.children[k], `panel-${k}`, shows);
+    });
+    state.panels = this.panels;
+    this.#markActive();
     return this.shown();
   }
 
   setRole(k, role) {
     this.panels[k].role = role;
     this.roles[k] = role;
-    this.#titled(this.panels[k]);
     return this.shown();
   }
 
-  #titled(panel) {
-    panel.element.querySelector(".title").textContent = TITLES[panel.role] ?? panel.role;
-    panel.element.dataset.role = panel.role;
-    panel.element.setAttribute("aria-label", TITLES[panel.role] ?? panel.role);
+  // Where planes of several directions are shown: the panel that keys, wheel and marks are for.
+  activate(panel) {
+    if (!panel.fixed || panel.fixed === this.state.direction) return;
+    this.state.direction = panel.fixed;
+    this.#markActive();
+    this.onChange();
+  }
+
+  // The panel that keys are for.
+  get active() {
+    const { direction } = this.state;
+    return this.panels.find((panel) => panel.fixed === direction) ?? this.panels[0];
+  }
+
+  #markActive() {
+    for (const panel of this.panels) {
+      const active = Boolean(panel.fixed) && panel.fixed === this.state.direction;
+      panel.element.classList.toggle("active", active);
+    }
   }
 
   async shown() {
     await Promise.all(this.panels.map((panel) => panel.show()));
+    if (this.panels[0]?.fixed) this.panels.forEach((panel) => panel.drawMarks());
     this.onChange();
     this.#ahead();
   }
 
   #ahead() {
-    const { direction, slab } = this.state;
-    const reach = AHEAD + Math.ceil(slab.mm / this.stack.step / 2);
-    const index = this.index;
-    const sids = new Set(this.panels.flatMap((panel) => panel.sid().split("-minus-")));
-    for (const sid of sids) {
-      for (const to of [index + reach, index - reach]) prefetch(sid, direction, to);
+    const { position, slab } = this.state;
+    for (const panel of this.panels) {
+      const { direction } = panel;
+      const stack = this.reference.stacks[direction];
+      const reach = AHEAD + Math.ceil(slab.mm / stack.step / 2);
+      const { index } = stack.nearest(position);
+      for (const sid of panel.sid().split("-minus-")) {
+        for (const to of [index + reach, index - reach]) prefetch(sid, direction, to);
+      }
     }
   }
 
@@ -116,6 +151,12 @@ export class Viewer {
     return this.shown();
   }
 
+  // By its number among the slices, whatever planes are shown.
+  async goToSlice(number) {
+    if (this.state.direction !== "slices") await this.setDirection("slices");
+    return this.goTo(number);
+  }
+
   scroll(steps) {
     return this.goTo(this.index + steps);
   }
@@ -126,14 +167,30 @@ export class Viewer {
   }
 
   #looksChanged() {
-    this.panels.forEach((panel) => {
-      panel.applyWindow();
-      if (panel.plane) panel.drawTexts();
-    });
+    this.panels.forEach((panel) => panel.applyWindow());
+    this.textsChanged();
+  }
+
+  textsChanged() {
+    this.panels.forEach((panel) => panel.plane && panel.drawTexts());
     this.onChange();
   }
 
+  // Show what lies at a place of the patient, in every direction.
+  moveTo(position) {
+    this.state.position = position;
+    return this.shown();
+  }
+
+  // turn: one of mirrored, turnedOn and upsideDown.
+  turn(turn) {
+    this.state.view = turn(this.state.view);
+    return this.shown();
+  }
+
   setDirection(direction) {
+    const there = this.panels.find((panel) => panel.fixed === direction);
+    if (there) return this.activate(there);
     this.state.direction = direction;
     this.state.camera = { zoom: 1, focus: null };
     return this.shown();
@@ -209,54 +266,19 @@ export class Viewer {
     this.onChange();
   }
 
-  setCursor(position) {
+  // panel: the one that the cursor is over.
+  setCursor(position, panel) {
     this.state.cursor = position;
+    this.state.cursorDirection = panel?.direction ?? this.state.direction;
     this.onChange();
   }
 
-  // HU of each panel's image at a position: by role; null beside it or where nothing was measured.
-  async valuesAt(position) {
-    const found = await this.#planes(this.state.direction, this.state.position);
-    return found.map(({ role, hu, stack, index }) => {
-      const [column, row] = stack.pixel(index, position).map(Math.round);
-      const inside = column >= 0 && row >= 0 && column < stack.columns && row < stack.rows;
-      const value = inside && hu ? hu(row * stack.columns + column) : NaN;
-      return { role, hu: Number.isNaN(value) ? null : value };
-    });
+  valuesAt(position, direction) {
+    return valuesAt(this, position, direction);
   }
 
-  // What a region holds in each series, on its own plane whatever is shown.
-  async regionFigures({ direction, points }) {
-    const found = await this.#planes(direction, points[0]);
-    return found.map(({ role, hu, stack, index }) =>
-      hu ? { role, ...regionFigures(hu, stack, index, points) } : { role, count: 0 },
-    );
-  }
-
-  // The planes at a position as functions from pixel number to HU, one for each role shown, and
-  // always the original and the denoised where there are both, and the uncertainty.
-  async #planes(direction, position) {
-    const { series, slab } = this.state;
-    const roles = new Set(this.roles);
-    if (series.original && series.denoised)
-      ["original", "denoised", "difference"].forEach((role) => roles.add(role));
-    if (series.uncertainty) roles.add("uncertainty");
-    const panel = this.panels[0];
-    return Promise.all(
-      [...roles].map(async (role) => {
-        const sids = panel.sid(role).split("-minus-");
-        const { stacks, hu_step } = seriesOf(sids[0]);
-        const stack = stacks[direction];
-        const { index } = stack.nearest(position);
-        if (sids.length === 2) {
-          const { hu } = await differenceOf(sids, direction, index, slab);
-          return { role, stack, index, hu: hu && ((i) => hu[i]) };
-        }
-        const { numbers, fault } = await numbersOf(sids[0], direction, index, slab);
-        const value = (i) => (isPadding(numbers[i]) ? NaN : numbers[i] * hu_step);
-        return { role, stack, index, hu: fault ? null : value };
-      }),
-    );
+  regionFigures(mark) {
+    return figuresIn(this, mark);
   }
 }
 

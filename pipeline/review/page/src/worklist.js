@@ -8,6 +8,9 @@ import { $, make, showMessage, showTemplate } from "./dom.js";
 const LOOK_MS = 4000;
 // Said to whatever shows a case when another decision on it is known; detail is the case.
 export const DECIDED = "ldct-decided";
+// Said when the server answers again after it did not.
+export const ANSWERED = "ldct-answered";
+export const TO_CARRY = "save it as a file in the worklist, and bring that back";
 const NO_ANSWER = "The server does not answer: decisions shown here may be out of date.";
 
 export class Worklist {
@@ -67,8 +70,10 @@ export class Worklist {
         const row = this.case(cid);
         if (row && row.decision?.time !== decision?.time) this.replace({ ...row, decision });
       }
-      if (this.#silent) showMessage("");
+      if (!this.#silent) return;
       this.#silent = false;
+      showMessage("");
+      document.dispatchEvent(new CustomEvent(ANSWERED));
     } catch {
       this.#silent = true;
       showMessage(NO_ANSWER);
@@ -82,6 +87,7 @@ export class Worklist {
         ? "Only accepted series are sent to the PACS."
         : "The policy does not ask for acceptance before sending.";
     $("#policy").textContent = policy;
+    this.#carry();
     const choose = () => {
       this.chosen = { text: $("#filter").value.toLowerCase(), show: $("#show").value };
       this.#rows(main);
@@ -100,6 +106,23 @@ export class Worklist {
     document.addEventListener(DECIDED, again);
     this.#rows(main);
     this.#refused();
+  }
+
+  // On a disk: what was decided here, as a file.
+  #carry() {
+    const { carried } = source;
+    const button = $("#carry");
+    button.hidden = !carried?.count;
+    if (!carried?.count) return;
+    const several = carried.count === 1 ? "1 decision" : `${carried.count} decisions`;
+    button.textContent = `Save ${several} as a file`;
+    button.addEventListener("click", () => {
+      const file = new Blob([carried.text()], { type: "application/json" });
+      const href = URL.createObjectURL(file);
+      make("a", { href, download: "decisions.json" }).click();
+      setTimeout(() => URL.revokeObjectURL(href), 1000);
+      showMessage("saved: `ldct review decisions DIR decisions.json` takes it in");
+    });
   }
 
   #rows(main) {

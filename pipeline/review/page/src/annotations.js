@@ -1,0 +1,79 @@
+// What an SVG draws over a panel: the marks of its plane, where other panels' planes cut it, and a
+// scale bar.
+
+import { outline, sizeText } from "./marks.js";
+import { dot, minus } from "./planes.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const SCALE_BARS_MM = [100, 50, 20, 10, 5, 2];
+
+export function annotations(panel) {
+  const marks = panel.state.marks.list.flatMap((mark, k) =>
+    liesOn(panel.plane, mark) ? drawnMark(panel, mark, k + 1) : [],
+  );
+  return [...referenceLines(panel), ...marks, ...scaleBar(panel)];
+}
+
+// Whether a mark, or a place as { direction, points }, lies on the plane that is shown.
+export function liesOn({ stack, index, direction }, mark) {
+  if (mark.direction !== direction) return false;
+  const off = dot(minus(mark.points[0], stack.origins_mm[index]), stack.normal);
+  return Math.abs(off) < stack.step / 2;
+}
+
+function drawnMark(panel, mark, number) {
+  const places = outline(mark).map((point) => panel.cssOf(point));
+  const [x, y] = places.at(mark.kind === "region" ? 0 : -1);
+  const label = shape("text", { x: x + 8, y, class: "mark-text" });
+  label.textContent = `${number}: ${sizeText(mark)}`;
+  const line = places.map((place) => place.join()).join(" ");
+  return [shape("polyline", { points: line, class: "mark", "data-kind": mark.kind }), label];
+}
+
+function referenceLines(panel) {
+  const others = panel.state.panels.filter(
+    ({ plane }) => plane && plane.direction !== panel.plane.direction,
+  );
+  return others.flatMap(({ plane }) => {
+    const ends = cut(panel.plane, plane)?.map((place) => panel.cssOf(place));
+    if (!ends) return [];
+    const [[x1, y1], [x2, y2]] = ends;
+    return [shape("line", { x1, y1, x2, y2, class: "cut", "data-of": plane.stack.name })];
+  });
+}
+
+// Both ends, LPS mm, of the line where another plane cuts the picture of this one; null where it
+// does not.
+export function cut({ stack, index }, other) {
+  const { normal, along } = other.stack;
+  const across = dot(stack.row_axis, normal) * stack.spacing_mm[1];
+  const down = dot(stack.column_axis, normal) * stack.spacing_mm[0];
+  const rest = along[other.index] - dot(stack.origins_mm[index], normal);
+  const upright = Math.abs(across) >= Math.abs(down);
+  const [steep, flat] = upright ? [across, down] : [down, across];
+  if (!steep) return null;
+  const [most, reach] = upright ? [stack.columns, stack.rows] : [stack.rows, stack.columns];
+  const ends = [-0.5, reach - 0.5].map((at) => [(rest - flat * at) / steep, at]);
+  if (ends.some(([at]) => at < -0.5 || at > most - 0.5)) return null;
+  return ends.map(([one, two]) => stack.position(index, ...(upright ? [one, two] : [two, one])));
+}
+
+function scaleBar(panel) {
+  const { clientWidth, clientHeight } = panel.canvasHost;
+  // The longest that leaves the texts beside it readable.
+  const widest = clientWidth / 3;
+  const mm =
+    SCALE_BARS_MM.find((each) => each * panel.cssPixelsPerMm <= widest) ?? SCALE_BARS_MM.at(-1);
+  const length = mm * panel.cssPixelsPerMm;
+  const y = clientHeight - 12;
+  const x = clientWidth - length - 12;
+  const label = shape("text", { x: x + length / 2, y: y - 5, class: "bar-text" });
+  label.textContent = `${mm} mm`;
+  return [shape("line", { x1: x, y1: y, x2: x + length, y2: y, class: "bar" }), label];
+}
+
+function shape(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
