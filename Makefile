@@ -70,9 +70,10 @@ gallery: install
 # no counts of files: growth.py has grown them.
 bench: DATA ?= ../shared/data
 bench: install
+	$(BIN)/python benchmarks/peers.py --data $(DATA)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/apply.py --data $(DATA) --slices 24 --lengths 40 80
-	$(BIN)/python benchmarks/growth.py --ingest 10 100 --apply 10 30
+	$(BIN)/python benchmarks/growth.py --parts each --ingest 10 100 --apply 10 30
 	$(BIN)/python benchmarks/ingest.py --data $(DATA) --counts
 
 # Everything is pinned in one lock, so pip need not work out what needs what (it takes minutes), nor

@@ -4,7 +4,8 @@
 
 Of one real series: seconds of processor time (so that a busy machine counts as a quiet one) to
 ingest it and to denoise and export it, and the bytes that each leaves. Of a ledger of small made
-rows: what a worker pays to find its next step, and a scrape and a status page to read it.
+rows: what a worker pays to find its next step, and a scrape to read it. What a status page pays is
+in growth.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from pipeline.ingest.ingest import ingest
 from pipeline.io.discover import discover
 from pipeline.models.adapters.pretrained import load_pretrained
 from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_item import OPEN
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 
@@ -91,7 +91,6 @@ def of_a_ledger(rows: int, folder: Path) -> dict[str, float]:
     return {
         "claim_s": cpu_s(claim),
         "scrape_s": cpu_s(lambda: list(LedgerFigures(folder).collect())),
-        "status_s": cpu_s(lambda: ledger.all(*OPEN)),
         "mb": size_mb(folder),
     }
 
