@@ -7,6 +7,7 @@ whole into a new file, which has another stamp.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline.store.damage import INGEST_AGAIN, read_json
@@ -19,16 +20,17 @@ _Stamp = tuple[int, int, int]
 _read: dict[str, tuple[_Stamp, SeriesRecord]] = {}
 
 
-def read_record(path: Path) -> SeriesRecord:
-    """The record in a file, which no caller may change; FileNotFoundError where there is none.
+def read_record(name: str) -> SeriesRecord:
+    """The record in the file of that path, which no caller may change.
 
-    Raises ConfigError where the file is no JSON object, TypeError where a field is missing.
+    Raises FileNotFoundError where there is none, ConfigError where the file is no JSON object, and
+    TypeError where a field is missing.
     """
-    name, status = str(path), path.stat()
+    status = os.stat(name)
     stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
     if (known := _read.get(name)) is not None and known[0] == stamp:
         return known[1]
-    record = SeriesRecord.from_dict(read_json(path, INGEST_AGAIN))
+    record = SeriesRecord.from_dict(read_json(Path(name), INGEST_AGAIN))
     if len(_read) >= MOST:
         _read.clear()
     _read[name] = stamp, record
