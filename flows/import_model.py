@@ -13,6 +13,7 @@ from flows.tracking.registration import NewVersion
 from flows.tracking.registry import Registry
 from pipeline.config.bundle_import import read_bundle
 from pipeline.config.model_import import ModelImport, load_import
+from pipeline.config.nnunet_import import read_plans, results_folder
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.json_numbers import JsonRecord
@@ -22,6 +23,7 @@ from pipeline.models.adapters.base import ModelAdapter, build_model
 from pipeline.models.adapters.bundle_files import bundle_folder
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.foreign_weights import load_foreign, read_weights
+from pipeline.models.adapters.nnunet_checkpoint import FINAL, read_checkpoints
 from pipeline.models.adapters.weights import file_sha256
 from pipeline.promotion.import_checks import import_checks
 from pipeline.store.published_splits import TEST
@@ -63,32 +65,70 @@ class ImportedVersion:
         }
 
 
-def import_model(settings: Path, store: Path | None, *, name: str | None = None) -> ImportedVersion:
+def import_model(
+    settings: Path,
+    store: Path | None,
+    *,
+    name: str | None = None,
+    axes: str | None = None,
+    licence: str | None = None,
+) -> ImportedVersion:
     """Read, check, measure on all patients of `store` where there is one, and register.
 
-    settings: a YAML as pipeline.config.model_import has it, or a MONAI bundle: a folder or a zip
-    archive, which is registered as `name`. Raises ConfigError for what cannot be
+    settings: a YAML as pipeline.config.model_import has it; or a MONAI bundle, a folder or a zip
+    archive, or a results folder of nnU-Net, which is registered as `name`. axes, licence: of
+    nnU-Net (pipeline.config.nnunet_import). Raises ConfigError for what cannot be
     read or does not fit, and LdctError where a check fails; then nothing is registered.
     """
 
     def body() -> ImportedVersion:
-        config, model = read_model(settings, name=name)
+        config, model = read_model(settings, name=name, axes=axes, licence=licence)
         checks = import_checks(model, config)
         return _registered(model, config, checks, Store.existing(store) if store else None)
 
     return in_flow("ldct-import", body)
 
 
-def read_model(settings: Path, *, name: str | None = None) -> tuple[RunConfig, ModelAdapter]:
-    """The run and the model of a YAML or a bundle, in eval mode, on the CPU."""
+def read_model(
+    settings: Path, *, name: str | None = None, axes: str | None = None, licence: str | None = None
+) -> tuple[RunConfig, ModelAdapter]:
+    """The run and the model of a YAML, a bundle or a results folder of nnU-Net, in eval mode, on
+    the CPU."""
+    results = results_folder(settings) if settings.is_dir() else None
+    if results is None and (axes or licence):
+        raise ConfigError("--axes, --licence: for a results folder of nnU-Net")
     if not (settings.is_dir() or is_zipfile(settings)):
         if name is not None:
-            raise ConfigError("--name: for a MONAI bundle; a YAML has its own")
+            raise ConfigError("--name: for a MONAI bundle or nnU-Net's results; a YAML has its own")
         return _built(load_import(settings), settings.parent)
     if name is None:
-        raise ConfigError(f"{settings} is a bundle: say by --name as what it is registered")
+        raise ConfigError(f"{settings}: say by --name as what it is registered")
+    if results is not None:
+        return _of_nnunet(results, name, axes, licence)
     with bundle_folder(settings) as folder:
         return _built(read_bundle(folder, name), folder)
+
+
+def _of_nnunet(
+    folder: Path, name: str, axes: str | None, licence: str | None
+) -> tuple[RunConfig, ModelAdapter]:
+    """All folds of a training, whose logits are averaged."""
+    found = read_checkpoints(folder)
+    settings = read_plans(
+        folder,
+        name,
+        weights=f"{found.folds[0]}/{FINAL}",
+        folds=len(found.folds),
+        configuration=found.configuration,
+        trainer=found.trainer,
+        mirrored=found.mirrored,
+        axes=axes,
+        licence=licence,
+    )
+    config = settings.run(weights_sha256=found.sha256)
+    model = build_model(config)
+    load_foreign(model, found.state)
+    return config, model.eval()
 
 
 def _built(found: ModelImport, folder: Path) -> tuple[RunConfig, ModelAdapter]:

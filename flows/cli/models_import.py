@@ -20,9 +20,10 @@ def import_(
     settings: Annotated[
         Path,
         typer.Argument(
-            metavar="YAML|BUNDLE",
+            metavar="YAML|BUNDLE|RESULTS",
             help="A YAML: which weights, which network of MONAI, which HU and classes. Or a MONAI "
-            "bundle of a segmenter, a folder or a zip archive.",
+            "bundle of a segmenter, a folder or a zip archive. Or a results folder of nnU-Net v2, "
+            "such as a weight folder of TotalSegmentator.",
         ),
     ],
     store: Annotated[
@@ -33,7 +34,20 @@ def import_(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Of a bundle: as what it is registered.")
+        str | None,
+        typer.Option("--name", help="Of a bundle or results: as what it is registered."),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            "--axes",
+            help="Of nnU-Net: where slices, rows and columns of its training images ran to, such "
+            "as SPL or SAR; letters of left, right, posterior, anterior, superior, inferior.",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="Of nnU-Net, where dataset.json does not name it."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -47,7 +61,7 @@ def import_(
         from flows.cli.tables.tasks import task_figures
         from flows.import_model import import_model
 
-    result = import_model(settings, store, name=name).to_dict()
+    result = import_model(settings, store, name=name, axes=axes, licence=licence).to_dict()
     if json_:
         json_output.print(result)
     else:

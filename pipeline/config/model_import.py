@@ -21,7 +21,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 
 #: MONAI's networks that are built of numbers and words alone, and fetch nothing.
-NetworkName = Literal[
+MonaiName = Literal[
     "AttentionUnet",
     "BasicUNet",
     "BasicUNetPlusPlus",
@@ -32,16 +32,24 @@ NetworkName = Literal[
     "UNETR",
     "VNet",
 ]
+#: nnU-Net's U-Nets, which `ldct models import` reads of a results folder (nnunet_import).
+NetworkName = MonaiName | Literal["NnUNet"]
 PLACE = "monai.networks.nets"
+PLACES = {"NnUNet": "pipeline.models.nnunet"}
 #: The inputs of a denoiser's test patients, where the file says nothing else.
 QUARTER_DOSE: Json = {"target": "low_dose_ct", "args": {"dose_fraction": 0.25}}
 
 
 class Network(Strict):
-    """A network of MONAI and its arguments."""
+    """A network of MONAI, or of nnU-Net, and its arguments."""
 
     name: NetworkName
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """Its class, as a run names it."""
+        return f"{PLACES.get(self.name, PLACE)}.{self.name}"
 
     @field_validator("args")
     @classmethod
@@ -80,7 +88,7 @@ class ModelImport(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     task: Literal["denoise", "segment"]
     #: What the settings were read from.
-    kind: Literal["state_dict", "monai_bundle"] = "state_dict"
+    kind: Literal["state_dict", "monai_bundle", "nnunet"] = "state_dict"
     #: The file of weights, relative to this one: safetensors, or what weights_only reads.
     weights: Word
     #: Where in the file the weights are, and what their names begin with.
@@ -150,13 +158,19 @@ class ModelImport(Strict):
         run = {
             "name": self.name,
             "task": self.task,
-            "model": {"target": f"{PLACE}.{self.network.name}", "args": args},
+            "model": {"target": self.network.target, "args": args},
             "train": {"iterations": 1},
             "windows": {"soft_tissue": [40.0, 400.0]},
             "imported": imported,
             **sections,
         }
         return parse_config(run, source=self.name)
+
+    @property
+    def _multiple(self) -> int:
+        """Of an nnU-Net the product of the strides, for images outside of its windows."""
+        strides = self.network.args.get("strides", []) if self.kind == "nnunet" else []
+        return math.lcm(*(math.prod(of_axis) for of_axis in zip(*strides, strict=True)))
 
     def _denoiser_args(self) -> Json:
         return self._with({"spatial_dims": 2, "in_channels": 1, "out_channels": 1})
@@ -205,7 +219,9 @@ class ModelImport(Strict):
                 "ranges_hu": [list(self.clip_hu or ())],
                 "normalize_hu": self.normalize_hu.model_dump(),
                 "axes": self.axes,
-                "multiple": 1,
+                "as_nnunet": self.kind == "nnunet",
+                "unlisted": "unknown",
+                "multiple": self._multiple,
                 "overlap": self.overlap,
                 "test_time_flips": [working[n] for n in self.test_time_flips],
             },

@@ -147,10 +147,17 @@ ADDED: dict[str, Any] = {
     "data.split.test_vendors": [],
     "imported": None,
     "register.gate.qualified": None,
+    "segmentation.as_nnunet": False,
     "segmentation.axes": None,
+    "segmentation.label_names": None,
     "segmentation.multiple": 16,
     "segmentation.normalize_hu": None,
+    "segmentation.unlisted": "background",
+    "segmentation.within_body": False,
     "transforms": None,
+    "transforms.cache": False,
+    "transforms.slices": [],
+    "transforms.validation": [],
 }
 
 

@@ -189,7 +189,7 @@ class Imported(Strict):
     """Where a model is from that was not trained here; `train` then says nothing of it."""
 
     #: What its files were.
-    kind: Literal["state_dict", "monai_bundle"]
+    kind: Literal["state_dict", "monai_bundle", "nnunet"]
     #: Who made it, and where it is published.
     source: Word
     #: Of the weights; an SPDX identifier where there is one.

@@ -6,6 +6,7 @@ the data; whoever knows better writes other ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.config.sections import Normalize, Positive, Strict
+from pipeline.config.totalsegmentator import CLASSES
 from pipeline.core.label_groups import values_of_groups
 from pipeline.core.label_map import MAX_VALUE, LabelMap
 
 #: A voxel of this class is not known: it neither teaches nor counts.
 IGNORED = 255
+#: A voxel of none of the classes that its label map lists, where that does not list all: it may be
+#: of one that is not listed (Structures.unlisted).
+NOT_LISTED = 254
 BACKGROUND = 0
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -87,6 +92,15 @@ class Structures(Strict):
     classes: Annotated[dict[str, Members], Field(min_length=1)]
     #: Structures that are not known: they neither teach nor count.
     ignored: tuple[Structure, ...] = ()
+    #: What the values of a label map without names of its own are called, all of which its files
+    #: then list (pipeline.config.totalsegmentator).
+    label_names: Literal["totalsegmentator"] | None = None
+    #: A class of which a label map lists no structure is not there (background), or was not
+    #: labelled (unknown): it is then not measured, and background teaches the other classes alone.
+    unlisted: Literal["background", "unknown"] = "background"
+    #: What is found outside of the body, on the couch or in the corners, is background: the body
+    #: of each slice by threshold (pipeline.core.masks.body_mask).
+    within_body: bool = False
     #: Patches centred on a class drawn at random, and not just anywhere in a volume.
     foreground: Probability = 0.75
     #: How training patches are changed at random.
@@ -96,13 +110,20 @@ class Structures(Strict):
     #: Of neighbouring windows at inference.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
+    def named(self, labelmap: LabelMap) -> LabelMap:
+        """A label map with the names of `label_names`, where it has none of its own."""
+        own = any(name != f"label {value}" for value, name in labelmap.names.items())
+        if self.label_names is None or own:
+            return labelmap
+        return replace(labelmap, names={**labelmap.names, **dict(enumerate(CLASSES, start=1))})
+
     @model_validator(mode="after")
     def _unambiguous(self) -> Self:
         listed = [*self.ignored, *(one for members in self.classes.values() for one in members)]
         twice = next((one for one in listed if listed.count(one) > 1), None)
         if twice is not None:
             raise ValueError(f"classes: {twice} is listed more than once")
-        if len(self.classes) >= IGNORED:
+        if len(self.classes) >= NOT_LISTED:
             raise ValueError(f"classes: {len(self.classes)} do not fit into 8 bits")
         return self
 
@@ -128,6 +149,10 @@ class Segmentation(Structures):
     #: Of a network from elsewhere: where its (slices,) rows and columns run to, each a letter of
     #: left, right, posterior, anterior, superior, inferior, such as RAS. By default SPL, or PL.
     axes: Annotated[str, Field(pattern=r"^[LRPASI]{2,3}$")] | None = None
+    #: Of a network of nnU-Net: resampled, windowed and brought back as nnU-Net does it, by cubic
+    #: splines and logits, with this spacing and overlap. In two dimensions slices stay where they
+    #: lie, and the first number of spacing_mm is not used.
+    as_nnunet: bool = False
     #: Sizes that the network takes divide by it.
     multiple: Annotated[int, Field(ge=1)] = 16
 
@@ -167,10 +192,17 @@ class Segmentation(Structures):
         IGNORED not known. Raises ConfigError where two classes claim the same voxels."""
         groups: dict[str, list[Structure]] = {**self.classes, "": list(self.ignored)}
         table = np.zeros(MAX_VALUE + 1, dtype=np.uint8)
-        found = values_of_groups(labelmap, groups)
+        found = values_of_groups(self.named(labelmap), groups)
         for number, name in enumerate(groups, start=1):
             table[found[name]] = number if name else IGNORED
         return table
+
+    def not_listed(self, labelmap: LabelMap) -> set[str]:
+        """The classes that a label map says nothing of, where those are unknown."""
+        if self.unlisted == "background":
+            return set()
+        found = values_of_groups(self.named(labelmap), self.classes)
+        return {name for name, values in found.items() if not values}
 
     def classes_of(self, labelmap: LabelMap) -> NDArray[np.uint8]:
         """A label map as class numbers."""

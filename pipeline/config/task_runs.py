@@ -18,7 +18,7 @@ from pipeline.config.sections import (
     SegmentGate,
 )
 from pipeline.config.segmentation import Planned, Segmentation, planned_or_complete
-from pipeline.config.transforms import Transforms
+from pipeline.config.transforms import SPATIAL, Transforms
 from pipeline.core.errors import ConfigError
 
 LOSS = "say what to minimise"
@@ -32,7 +32,7 @@ class DenoiseRun(RunConfig):
     #: Noise is taken off CT.
     task: Literal["denoise"]
     loss: Component = Field(description=LOSS)
-    #: MONAI's transforms of the training pairs, beside those of `data`.
+    #: MONAI's transforms, beside those of `data`.
     transforms: Transforms | None = None
     #: What the network sees of HU.
     normalize_hu: Normalize = Normalize()
@@ -89,8 +89,26 @@ class SegmentRun(_WithoutPairs):
         Discriminator(planned_or_complete),
     ] = Field(description="say which classes, and on what grid")
     loss: Component = Field(description=LOSS)
+    #: MONAI's transforms of the training patches (`training` alone), beside those of
+    #: `segmentation.augment`.
+    transforms: Transforms | None = None
     #: By which name versions are registered, and what they must reach.
     register_: Register[SegmentGate] = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _transforms_of_patches(self) -> SegmentRun:
+        given = self.transforms
+        if given is None:
+            return self
+        if given.cache or given.slices or given.validation:
+            raise ValueError("transforms: of a segmenter, training alone")
+        for number, entry in enumerate(given.training):
+            name, where = entry["_target_"], f"transforms.training.{number}"
+            if name == "Rand2DElasticd":
+                raise ValueError(f"{where}: {name}: a segmenter has augment.elastic_voxels")
+            if name not in SPATIAL and entry["keys"] != ["input"]:
+                raise ValueError(f"{where}: {name} would change labels")
+        return self
 
     @property
     def is_complete(self) -> bool:

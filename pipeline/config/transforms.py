@@ -10,7 +10,7 @@ import difflib
 import math
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from pipeline.config.sections import Strict
 
@@ -124,3 +124,21 @@ class Transforms(Strict):
     #: Of each training pair, [1, rows, columns] in HU, after it was cut, turned and its noise
     #: scaled. All randomness follows from train.seed.
     training: tuple[MonaiTransform, ...] = ()
+    #: Of each whole slice of the training, once, before patches are cut out of it; none is random.
+    slices: tuple[MonaiTransform, ...] = ()
+    #: Whether the training's slices are kept in memory, after `slices` (MONAI's CacheDataset): a
+    #: slice of 512 x 512 takes 1 MiB for its target and for each realisation.
+    cache: bool = False
+    #: Of the pairs that a training is watched or chosen by; none is random or moves pixels.
+    validation: tuple[MonaiTransform, ...] = ()
+
+    @model_validator(mode="after")
+    def _none_random_where_it_must_not_be(self) -> Transforms:
+        for part in ("slices", "validation"):
+            for number, entry in enumerate(getattr(self, part)):
+                name = entry["_target_"]
+                if name.startswith("Rand"):
+                    raise ValueError(f"{part}.{number}: {name} is random; it is for training alone")
+        if self.slices and not self.cache:
+            raise ValueError("slices: need cache: true, or each would be made for every patch")
+        return self

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pipeline.config.names import digest
-from pipeline.config.segmentation import IGNORED, Segmentation
+from pipeline.config.segmentation import BACKGROUND, IGNORED, NOT_LISTED, Segmentation
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.data.segmentation_transforms import patch_with_rim, segmentation_transforms
@@ -28,13 +29,15 @@ class Labelled:
     """A series on its working grid, [slices, rows, columns].
 
     labels: the label map's values, before they are made into classes; table: the class number
-    of each value. noise_hu: what the degradation added, if there is one.
+    of each value. noise_hu: what the degradation added, if there is one. not_listed: whether
+    background may be of classes that the label map does not list.
     """
 
     image_hu: NDArray[np.float32]
     labels: NDArray[np.integer]
     table: NDArray[np.uint8]
     noise_hu: NDArray[np.float32] | None = None
+    not_listed: bool = False
 
     @property
     def classes(self) -> NDArray[np.uint8]:
@@ -88,6 +91,7 @@ def load_working(
         labels=kept(labelmap.digest),
         table=settings.table(labelmap),
         noise_hu=None if degraded is None else kept(degraded),
+        not_listed=bool(settings.not_listed(labelmap)),
     )
 
 
@@ -101,17 +105,24 @@ class LabelPatches(Dataset):
 
     Item i is a function of the seed and i alone. Volumes are drawn uniformly; a patch is
     centred on a voxel of a class, both drawn uniformly, or anywhere, as `settings.foreground`
-    says. Outside of a volume its rim is repeated, and the class is IGNORED.
+    says. Outside of a volume its rim is repeated, and the class is IGNORED. named: transforms that
+    the run names, after those of the settings.
     """
 
     def __init__(
-        self, volumes: list[Labelled], settings: Segmentation, *, seed: int, length: int
+        self,
+        volumes: list[Labelled],
+        settings: Segmentation,
+        *,
+        seed: int,
+        length: int,
+        named: Sequence[MapTransform] = (),
     ) -> None:
         self.volumes = volumes
         self.settings = settings
         self.seed = seed
         self.length = length
-        self.transforms = segmentation_transforms(settings)
+        self.transforms = segmentation_transforms(settings, named)
         self.cut = patch_with_rim(settings)
         self.centres = [_centres(volume, settings) for volume in volumes]
         if not any(self.centres):
@@ -130,6 +141,8 @@ class LabelPatches(Dataset):
         labels = patch["labels"].numpy().round().astype(np.int64)
         outside = labels < 0
         target = self.volumes[number].table[labels.clip(0)]
+        if self.volumes[number].not_listed:
+            target[target == BACKGROUND] = NOT_LISTED
         target[outside] = IGNORED
         return {"input": patch["input"].float().contiguous(), "target": torch.from_numpy(target)}
 

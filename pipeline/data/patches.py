@@ -16,7 +16,7 @@ from pipeline.config.task_runs import DenoiseRun
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
 from pipeline.data.nested import NestedPairs
-from pipeline.data.transforms import draw_seed, training_transforms, transformed
+from pipeline.data.transforms import draw_seed, plain_tensors, training_transforms, transformed
 from pipeline.degradations.digest import degradation_digest
 from pipeline.physics.lowdose import LowDoseCT
 from pipeline.store.store import Store
@@ -148,6 +148,29 @@ def _of_two_doses(
     }
 
 
+def _in_memory(slices: list[_Slice], config: DenoiseRun) -> list[_Slice]:
+    """Slices after the transforms of `transforms.slices`, kept by MONAI's CacheDataset."""
+    from monai.data import CacheDataset
+    from monai.transforms import Compose
+
+    from pipeline.data.monai_transforms import named_transforms
+
+    items = [
+        {
+            "input": torch.from_numpy(np.stack(one.inputs).astype(np.float32)),
+            "target": torch.from_numpy(np.array(one.target[None], dtype=np.float32)),
+        }
+        for one in slices
+    ]
+    transforms = Compose(named_transforms(config.transforms, "slices"))
+    with plain_tensors():
+        kept = CacheDataset(items, transforms, num_workers=1, progress=False)
+        return [
+            replace(one, inputs=tuple(item["input"].numpy()), target=item["target"][0].numpy())
+            for one, item in zip(slices, kept, strict=True)
+        ]
+
+
 def _slices(store: Store, key: str, config: RunConfig, size: tuple[int, int]) -> list[_Slice]:
     volume = store.load(key)
     if any(n < p for n, p in zip(volume.image_hu.shape[1:], size, strict=True)):
@@ -167,6 +190,8 @@ def _slices(store: Store, key: str, config: RunConfig, size: tuple[int, int]) ->
         if box is not None:
             draws = tuple(degraded[index] for degraded in inputs)
             found[index] = _Slice(patient, image_hu, draws, box)
+    if isinstance(config, DenoiseRun) and config.transforms and config.transforms.cache:
+        found = dict(zip(found, _in_memory(list(found.values()), config), strict=True))
     return [
         replace(one, beside=tuple(found[i] for i in (index - 1, index + 1) if i in found))
         for index, one in found.items()

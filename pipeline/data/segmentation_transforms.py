@@ -8,7 +8,7 @@ set gives them for each item (pipeline.data.transforms.transformed).
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +34,9 @@ SOFT_TISSUE_HU = (-200.0, 300.0)
 ENHANCEMENT_EDGE_VOXELS = 0.7
 
 
-def segmentation_transforms(settings: Segmentation) -> Compose:
-    """Noise of a lower dose, then the place, then contrast, grey scale and plain noise.
+def segmentation_transforms(settings: Segmentation, named: Sequence[MapTransform] = ()) -> Compose:
+    """Noise of a lower dose, then the place, then contrast, grey scale and plain noise; then the
+    transforms that the run names (pipeline.data.monai_transforms).
 
     Takes patches of `patch_with_rim` and gives patches of `settings.patch`.
     """
@@ -49,6 +50,7 @@ def segmentation_transforms(settings: Segmentation) -> Compose:
             RandShiftIntensityd("input", augment.shift_hu, prob=1.0),
             RandGaussianSmoothd("input", *[(0.0, max(augment.blur_voxels, 1e-6))] * 3, prob=0.3),
             RandGaussianNoised("input", prob=0.5, std=augment.noise_hu),
+            *named,
         ]
     )
 

@@ -86,15 +86,18 @@ def evaluate_labels(
     """Figures of stored series, each on its own grid, against its label map.
 
     image_of: what is segmented in the place of a stored series. A patient's figures are the
-    mean over their series.
+    mean over their series. A class that a label map does not list has no figures there, where the
+    settings say that it is unknown.
     """
     records = store.records()
     series: dict[str, dict[str, Classes]] = {}
     for key in keys:
         volume = (image_of or store.load)(key)
         found = segment(model, volume, settings, progress=progress)
-        truth = settings.classes_of(stored_labels(store, key, settings.labels))
+        labelmap = stored_labels(store, key, settings.labels)
+        truth = settings.classes_of(labelmap)
         figures = class_figures(found, truth, settings, volume.spacing_mm)
+        figures |= {name: dict.fromkeys(FIGURES) for name in settings.not_listed(labelmap)}
         series.setdefault(records[key].patient, {})[key] = figures
     return summarise_classes(series)
 

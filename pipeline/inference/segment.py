@@ -19,9 +19,12 @@ from torch import nn
 
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.errors import LdctError
+from pipeline.core.masks import body_mask
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.data.working_grid import WorkingGrid
+from pipeline.inference.nnunet import segment_as_nnunet
+from pipeline.models.adapters.segmenter import SegmentationModel
 
 #: A result's slices are made by so many at a time; so are those of a network in two dimensions.
 BLOCK_SLICES = 8
@@ -46,6 +49,17 @@ def segment(
     are not numbers.
     """
     _require_even(volume)
+    if settings.as_nnunet:
+        assert isinstance(model, SegmentationModel)
+        found = segment_as_nnunet(model, volume, settings, progress=progress)
+    else:
+        found = _segmented(model, volume, settings, progress)
+    return _within_body(found, volume) if settings.within_body else found
+
+
+def _segmented(
+    model: nn.Module, volume: Volume, settings: Segmentation, progress: Progress
+) -> NDArray[np.uint8]:
     grid = WorkingGrid.of(volume, settings.spacing_mm)
     oriented = np.empty(grid.oriented_shape, dtype=np.uint8)
     finished = _Finished(_probabilities(model, volume.image_hu, grid, settings))
@@ -56,6 +70,12 @@ def segment(
         oriented[block] = torch.from_numpy(probability).argmax(dim=0).numpy()
         progress(block.stop - block.start)
     return np.where(volume.valid, grid.from_oriented(oriented), np.uint8(0))
+
+
+def _within_body(found: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+    """Without what lies outside of the body in each slice."""
+    body = np.stack([body_mask(np.asarray(plane)) for plane in volume.image_hu])
+    return np.where(body, found, np.uint8(0))
 
 
 def is_even(affine_lps: NDArray[np.float64], slice_origins_mm: NDArray[np.float64]) -> bool:

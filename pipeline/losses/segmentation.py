@@ -1,7 +1,9 @@
 """Losses between class scores and a label map, where MONAI's differ from the course's.
 
 All take logits [batch, classes, ...] and class numbers [batch, 1, ...], the background being
-class 0; voxels numbered IGNORED count nowhere. `KnownVoxelsLoss` lets generalised Dice, focal and
+class 0; voxels numbered IGNORED count nowhere, and those numbered NOT_LISTED only as not being of
+the classes that are there: they may be background, or of a class that the label map does not list.
+`KnownVoxelsLoss` lets generalised Dice, focal and
 the others of monai.losses take the same pair.
 """
 
@@ -16,7 +18,7 @@ from torch.nn import functional
 
 from pipeline.config.component import build
 from pipeline.config.sections import Component
-from pipeline.config.segmentation import IGNORED
+from pipeline.config.segmentation import IGNORED, NOT_LISTED
 
 
 class SoftDice(nn.Module):
@@ -49,6 +51,9 @@ class SoftDice(nn.Module):
         probability = logits.float().softmax(dim=1)
         truth = _one_hot(target, logits.shape[1])
         probability = probability * (target != IGNORED)
+        if self.first == 0:  # of the background it is not known whether it is there
+            sure = probability[:, :1] * (target != NOT_LISTED)
+            probability = torch.cat([sure, probability[:, 1:]], dim=1)
         axes = [0, *range(2, logits.ndim)] if self.over_batch else list(range(2, logits.ndim))
         overlap = (truth * probability).sum(axes)[..., self.first :]
         present = truth.sum(axes)[..., self.first :]
@@ -75,7 +80,7 @@ class PixelCrossEntropy(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
-        numbers = target[:, 0].long()
+        numbers = _without_not_listed(target)[:, 0].long()
         weights = self.class_weights
         summed = functional.cross_entropy(
             logits.float(), numbers, weights, ignore_index=IGNORED, reduction="sum"
@@ -129,7 +134,7 @@ class KnownVoxelsLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
-        unknown = target == IGNORED
+        unknown = _without_not_listed(target) == IGNORED
         background = torch.zeros_like(logits)
         background[:, 0] = self.CERTAIN
         return self.loss(
@@ -137,7 +142,13 @@ class KnownVoxelsLoss(nn.Module):
         )
 
 
+def _without_not_listed(target: torch.Tensor) -> torch.Tensor:
+    """Class numbers with IGNORED where background may be a class that is not listed."""
+    return target.masked_fill(target == NOT_LISTED, IGNORED)
+
+
 def _one_hot(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """[batch, 1, ...] -> [batch, classes, ...] in float32; all zero where IGNORED."""
+    """[batch, 1, ...] -> [batch, classes, ...] in float32; all zero where IGNORED or
+    NOT_LISTED."""
     numbers = torch.arange(classes, device=target.device).view(1, -1, *[1] * (target.ndim - 2))
     return (target == numbers).float()

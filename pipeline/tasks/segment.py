@@ -9,10 +9,12 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.task_runs import SegmentRun
+from pipeline.core.errors import ConfigError
 from pipeline.core.label_groups import require_known
 from pipeline.core.types import Json, Progress
 from pipeline.core.verdicts import Verdict
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
+from pipeline.data.monai_transforms import named_label_transforms
 from pipeline.data.planning import planned
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
@@ -77,7 +79,11 @@ class Segment(Task[SegmentRun, SegmentationResult]):
             codes_of(name)  # after hours of training, no result must fail for want of a code
         labelmaps = {key: stored_labels(store, key, settings.labels) for key in wanted}
         groups = {**settings.classes, "ignored": list(settings.ignored)}
-        require_known(groups, [labelmap.names for labelmap in labelmaps.values()])
+        listed = [settings.named(labelmap).names for labelmap in labelmaps.values()]
+        if settings.unlisted == "background":
+            require_known(groups, listed)
+        elif all(len(settings.not_listed(m)) == len(settings.classes) for m in labelmaps.values()):
+            raise ConfigError("segmentation.classes: no label map lists a structure of any of them")
         if config.degradation is not None:
             degrade_store(store, dict.fromkeys(wanted, 1), config, progress)
         for key in keys[TRAIN]:
@@ -98,7 +104,8 @@ class Segment(Task[SegmentRun, SegmentationResult]):
             )
             for key in keys
         ]
-        return LabelPatches(volumes, settings, seed=config.train.seed, length=length)
+        named = named_label_transforms(config.transforms)
+        return LabelPatches(volumes, settings, seed=config.train.seed, length=length, named=named)
 
     def passes(self, config: SegmentRun) -> int:
         """Once, and once more on low-dose images where the run has a degradation."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
+from pipeline.config.transforms import Transforms
 from pipeline.core.errors import ConfigError
 from pipeline.core.json_numbers import finite
 from pipeline.core.units import Window
@@ -105,7 +106,7 @@ def best_weights_of(store: Store, config: RunConfig, keys: list[str]) -> BestWei
     nothing; None where there is no validation series. Raises ConfigError where the weights are to
     be chosen and no patient is on the validation side.
     """
-    config = _without_named_transforms(config)
+    config = _with_validation_transforms(config)
     train, every = config.train, config.train.validate_every
     if every is None:
         if not keys:
@@ -128,11 +129,12 @@ def validation_keys(store: Store, config: RunConfig, keys: list[str]) -> list[st
     return sorted(keys, key=lambda key: (store.record(key).shape[0], key))[:1]
 
 
-def _without_named_transforms(config: RunConfig) -> RunConfig:
-    """The run without the random transforms that are for its training pairs alone."""
-    if not isinstance(config, DenoiseRun):
+def _with_validation_transforms(config: RunConfig) -> RunConfig:
+    """The run with the transforms of its validation pairs, and none that are for training alone."""
+    if not isinstance(config, DenoiseRun) or config.transforms is None:
         return config
-    return config.model_copy(update={"transforms": None})
+    given = config.transforms
+    return config.model_copy(update={"transforms": Transforms(training=given.validation)})
 
 
 def _as_tested(config: RunConfig) -> RunConfig:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
-from pipeline.config.task_runs import DenoiseRun
+from pipeline.config.task_runs import DenoiseRun, SegmentRun
 from pipeline.models.adapters.base import build_loss
 from pipeline.training.device import training_device
 from pipeline.training.distributed import process_group
@@ -31,10 +31,8 @@ def check_run(config: RunConfig) -> None:
     require_step_for(process_group(), config)
     if config.degradation is not None:
         build(config.degradation, key="degradation", base=object)
-    if isinstance(config, DenoiseRun) and config.transforms is not None:
-        from pipeline.data.monai_transforms import named_transforms  # MONAI takes seconds
-
-        named_transforms(config.transforms)
+    if isinstance(config, DenoiseRun | SegmentRun) and config.transforms is not None:
+        _check_transforms(config)
     if not config.is_complete:
         if config.loss is not None:
             build_loss(config.loss)
@@ -43,3 +41,14 @@ def check_run(config: RunConfig) -> None:
     with torch.random.fork_rng(devices=[]):
         _, step = build_training(config, device)
     require_sound(step, device, config.train.precision)
+
+
+def _check_transforms(config: DenoiseRun | SegmentRun) -> None:
+    # MONAI takes seconds to import
+    from pipeline.data.monai_transforms import named_label_transforms, named_transforms
+
+    if isinstance(config, SegmentRun):
+        named_label_transforms(config.transforms)
+        return
+    for part in ("training", "slices", "validation"):
+        named_transforms(config.transforms, part)

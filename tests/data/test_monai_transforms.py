@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.images import add_inputs, run_config, tiny_store, tiny_train
 
+from pipeline.config.load import load_config, parse_config
 from pipeline.config.run import RunConfig
-from pipeline.config.transforms import INTENSITY, SPATIAL
+from pipeline.config.shipped import find_config
+from pipeline.config.task_runs import SegmentRun
+from pipeline.config.transforms import INTENSITY, SPATIAL, Transforms
 from pipeline.core.errors import ConfigError
-from pipeline.data.monai_transforms import named_transforms
+from pipeline.data.monai_transforms import named_label_transforms, named_transforms
 from pipeline.data.patches import PatchPairs
 from pipeline.data.transforms import transformed
 from pipeline.training.best_weights import best_weights_of
@@ -161,6 +165,98 @@ def test_validation_is_measured_without_them(tmp_path: Path, validate_every: int
         assert selection is not None
         kept.append(selection.patches[0]["input"])
     assert torch.equal(*kept)
+
+
+@pytest.mark.parametrize("partner", ["none", "neighbour"])
+def test_kept_slices_give_the_same_items(tmp_path: Path, partner: str) -> None:
+    store, items = tiny_store(tmp_path), []
+    for cache in (False, True):
+        given = {"cache": cache, "training": [entry("RandFlipd")]}
+        config = run_config(transforms=given, data={"patch": [32, 32], "partner": partner})
+        add_inputs(store, config)
+        data = PatchPairs(store, sorted(store.records()), config, 3)
+        items.append([data[number] for number in range(3)])
+        kept = [one.target for one in data.slices]
+        assert all(isinstance(target, np.memmap) != cache for target in kept)
+    for plain, kept_one in zip(*items, strict=True):
+        assert plain.keys() == kept_one.keys()
+        assert all(torch.equal(plain[name], kept_one[name]) for name in plain)
+
+
+def test_whole_slices_are_transformed_once_before_patches_are_cut(tmp_path: Path) -> None:
+    store, found = tiny_store(tmp_path), []
+    for slices in ([], [{"_target_": "ShiftIntensityd", "keys": "input", "offset": 9}]):
+        given = {"cache": True, "slices": slices}
+        config = run_config(transforms=given)
+        add_inputs(store, config)
+        found.append(PatchPairs(store, sorted(store.records()), config, 1)[0])
+    torch.testing.assert_close(found[1]["input"], found[0]["input"] + 9)
+    assert torch.equal(found[1]["target"], found[0]["target"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cache": True, "slices": [entry("RandFlipd")]}, r"slices\.0: RandFlipd is random"),
+        ({"validation": [entry("RandShiftIntensityd", keys="input")]}, "is random"),
+        ({"slices": [entry("GaussianSmoothd", keys="input")]}, "need cache: true"),
+    ],
+)
+def test_chance_is_for_training_alone(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_config(transforms=given)
+
+
+def test_validation_pairs_have_transforms_of_their_own(tmp_path: Path) -> None:
+    store, kept = tiny_store(tmp_path), []
+    for offset in (0, 20):
+        shift = {"_target_": "ShiftIntensityd", "keys": "input", "offset": offset}
+        config = run_config(
+            transforms={"validation": [shift], "training": [entry("RandFlipd")]},
+            train=tiny_train(validate_every=1),
+        )
+        add_inputs(store, config)
+        selection = best_weights_of(store, config, ["s-0"])
+        assert selection is not None
+        kept.append(selection.patches[0])
+    torch.testing.assert_close(kept[1]["input"], kept[0]["input"] + 20)
+    assert torch.equal(kept[0]["target"], kept[1]["target"])
+
+
+def of_labels(*entries: Any, shape: tuple[int, ...] = (8, 24, 24)) -> dict[str, torch.Tensor]:
+    """A patch whose labels say where its HU are 100, after the named transforms of a segmenter."""
+    transforms = Transforms.model_validate({"training": list(entries)})
+    labels = torch.zeros(1, *shape)
+    labels[..., 4:16, 3:12] = 5
+    patch = {"input": 20 * labels, "labels": labels.clone()}
+    for transform in named_label_transforms(transforms):
+        patch = transformed(_Only(transform), patch, seed=2)
+    return patch
+
+
+@pytest.mark.parametrize("shape", [(8, 24, 24), (24, 24)])
+@pytest.mark.parametrize("name", [n for n in SPATIAL if n != "Rand2DElasticd"])
+def test_labels_of_a_segmenter_move_with_their_image(name: str, shape: tuple[int, ...]) -> None:
+    moved = of_labels(entry(name), shape=shape)
+    assert moved["labels"].shape == (1, *shape)
+    assert set(moved["labels"].unique().tolist()) <= {0.0, 5.0}, "no value lies between labels"
+    agrees = (moved["input"] > 50) == (moved["labels"] == 5)
+    assert float(agrees.float().mean()) > 0.97
+
+
+def test_a_segmenter_learns_with_them_and_refuses_what_changes_labels() -> None:
+    config = load_config(find_config(Path("segment_body")))
+    assert isinstance(config, SegmentRun)
+    raw = config.resolved()
+    named = {"training": [entry("RandShiftIntensityd", keys="input"), entry("RandAffined")]}
+    assert parse_config({**raw, "transforms": named}).transforms is not None  # type: ignore[attr-defined]
+    for transforms, message in (
+        ({"training": [entry("GaussianSmoothd", keys="target")]}, "would change labels"),
+        ({"training": [entry("Rand2DElasticd")]}, "elastic_voxels"),
+        ({"cache": True}, "training alone"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_config({**raw, "transforms": transforms})
 
 
 def test_nested_pairs_do_without() -> None:

@@ -39,7 +39,7 @@ def read_weights(path: Path, key: str | None = None) -> State:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{path} is no safetensors file: {_line(error)}") from error
-    _require_size(path)
+    require_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that are refused just after
@@ -49,7 +49,7 @@ def read_weights(path: Path, key: str | None = None) -> State:
             f"{path} holds more than weights, or is damaged; it was not unpickled. Save its "
             f"state_dict as safetensors where it was made ({_line(error)})"
         ) from error
-    return _only_tensors(_chosen(found, key, path), path)
+    return only_tensors(_chosen(found, key, path), path)
 
 
 def load_foreign(model: ModelAdapter, state: State, *, prefix: str = "") -> None:
@@ -76,7 +76,7 @@ def load_foreign(model: ModelAdapter, state: State, *, prefix: str = "") -> None
     model.network.load_state_dict(named)
 
 
-def _require_size(path: Path) -> None:
+def require_size(path: Path) -> None:
     """Raises ConfigError for a zip archive that would unpack to more than MAX_BYTES."""
     if not zipfile.is_zipfile(path):  # torch's older format, which is not compressed
         return
@@ -105,7 +105,8 @@ def _chosen(found: Any, key: str | None, path: Path) -> Any:
     return found[usual[0]]
 
 
-def _only_tensors(chosen: Any, path: Path) -> State:
+def only_tensors(chosen: Any, path: Path) -> State:
+    """Tensors by name; ConfigError for anything else, or another kind of tensor."""
     plain = (torch.Tensor, torch.nn.Parameter)
     for name, value in chosen.items() if isinstance(chosen, Mapping) else [("the weights", chosen)]:
         if type(value) not in plain or value.layout != torch.strided:

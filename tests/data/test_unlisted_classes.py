@@ -1,0 +1,155 @@
+"""Label maps that do not list every class: what they do not say neither teaches nor counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.config.segmentation import IGNORED, NOT_LISTED, Segmentation
+from pipeline.config.totalsegmentator import CLASSES
+from pipeline.core.label_map import LabelMap
+from pipeline.core.volume import Volume
+from pipeline.data.label_patches import LabelPatches, cache_working, load_working
+from pipeline.evaluation.segmentation import evaluate_labels
+from pipeline.inference.segment import segment
+from pipeline.losses.segmentation import (
+    DiceCrossEntropy,
+    KnownVoxelsLoss,
+    PixelCrossEntropy,
+    SoftDice,
+)
+from pipeline.store.store import Store
+
+BOTH, LIVER_ALONE = {5: "liver", 1: "spleen"}, {5: "liver"}
+SHAPE = (10, 24, 24)
+
+
+def settings(**changes: object) -> Segmentation:
+    given = {
+        "classes": {"liver": ["liver"], "spleen": ["spleen"]},
+        "spacing_mm": (2, 2, 2),
+        "patch": [8, 16, 16],
+        "unlisted": "unknown",
+    }
+    return Segmentation.model_validate(given | changes)
+
+
+def labelmap(names: dict[int, str]) -> LabelMap:
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[2:6, 3:12, 3:12] = 5
+    return LabelMap(labels, names)
+
+
+def volume_of(image_hu: NDArray) -> Volume:
+    return Volume(
+        image_hu=image_hu.astype(np.float32),
+        valid=np.ones(image_hu.shape, dtype=bool),
+        affine_lps=np.diag([2.0, 2.0, 2.0, 1.0]),
+        slice_origins_mm=np.outer(np.arange(len(image_hu)), [0.0, 0.0, 2.0]),
+    )
+
+
+def stored(folder: Path, image_hu: NDArray, names: dict[int, str]) -> Store:
+    store = Store(folder)
+    store.add(volume_of(image_hu), key="s-0", patient="p-0")
+    store.add_labels("s-0", "mask", labelmap(names))
+    return store
+
+
+class Thresholds(nn.Module):
+    """The liver above 0 HU, the spleen above 500."""
+
+    def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
+        spleen = image_hu > 500
+        liver = (image_hu > 0) & ~spleen
+        return 50.0 * torch.cat([~(liver | spleen), liver, spleen], dim=1).float()
+
+
+def test_a_class_that_no_structure_is_listed_of_is_unknown_where_asked_for() -> None:
+    assert settings().not_listed(labelmap(LIVER_ALONE)) == {"spleen"}
+    assert settings(unlisted="background").not_listed(labelmap(LIVER_ALONE)) == set()
+    assert settings().not_listed(labelmap(BOTH)) == set()
+
+
+def test_totalsegmentators_table_names_and_lists_all_of_its_classes() -> None:
+    numbers = labelmap({5: "label 5"})
+    by_name = settings(label_names="totalsegmentator")
+    assert by_name.named(numbers).names == dict(enumerate(CLASSES, start=1))
+    assert by_name.not_listed(numbers) == set()
+    assert (by_name.classes_of(numbers) == 1).sum() == 4 * 9 * 9
+    own = labelmap(LIVER_ALONE)
+    assert by_name.named(own) is own, "names of the file itself are kept"
+    assert settings().named(numbers) is numbers
+
+
+@pytest.mark.parametrize(("names", "marked"), [(LIVER_ALONE, True), (BOTH, False)])
+def test_its_background_is_marked_in_training_patches(
+    tmp_path: Path, names: dict[int, str], marked: bool
+) -> None:
+    given = settings(foreground=1.0)
+    store = stored(tmp_path, np.zeros(SHAPE), names)
+    cache_working(store, "s-0", labelmap(names), given)
+    volume = load_working(store, "s-0", labelmap(names), given)
+    patches = LabelPatches([volume], given, seed=0, length=4)
+    seen = {int(v) for n in range(4) for v in patches[n]["target"].unique()} - {IGNORED}
+    assert seen == ({1, NOT_LISTED} if marked else {0, 1})
+
+
+def gradients(loss: nn.Module) -> torch.Tensor:
+    """Of logits [classes, voxels]: three of class 1, three of background that may be class 2."""
+    logits = torch.zeros(1, 3, 6, 1, requires_grad=True)
+    target = torch.tensor([1, 1, 1, NOT_LISTED, NOT_LISTED, NOT_LISTED]).view(1, 1, 6, 1)
+    loss(logits, target.float()).backward()
+    assert logits.grad is not None
+    return logits.grad[0, :, :, 0]
+
+
+def test_cross_entropy_and_monais_losses_leave_it_out() -> None:
+    monai = KnownVoxelsLoss("monai.losses.DiceLoss")
+    for loss in (PixelCrossEntropy(), monai):
+        found = gradients(loss)
+        assert (found[:, 3:] == 0).all()
+        assert (found[1, :3] < 0).all()
+
+
+def test_dice_still_holds_it_to_be_none_of_the_listed_classes() -> None:
+    for loss in (SoftDice(), DiceCrossEntropy()):
+        found = gradients(loss)
+        assert (found[1, 3:] > 0).all(), "the liver is known, and not there"
+        assert torch.allclose(found[2, 3:], found[0, 3:]), "background or spleen, all the same"
+    with_background = SoftDice(background=True)
+    assert torch.isfinite(gradients(with_background)).all()
+    assert torch.allclose(gradients(with_background)[0, 3:], gradients(with_background)[2, 3:])
+
+
+@pytest.mark.parametrize(("names", "dice"), [(LIVER_ALONE, None), (BOTH, 0.0)])
+def test_it_is_not_measured_where_it_is_unknown(
+    tmp_path: Path, names: dict[int, str], dice: float | None
+) -> None:
+    image_hu = np.where(labelmap(names).labels > 0, 100.0, -1000.0)
+    image_hu[8:, 15:, 15:] = 900.0
+    store = stored(tmp_path, image_hu, names)
+    overall = evaluate_labels(Thresholds(), store, ["s-0"], settings()).overall
+    assert overall.classes["liver"].dice == pytest.approx(1.0, abs=0.02)
+    assert overall.classes["spleen"].dice == dice
+    assert overall.dice == pytest.approx(1.0 if dice is None else 0.5, abs=0.02)
+
+
+def test_what_is_found_outside_of_the_body_is_left_out_where_asked_for() -> None:
+    image_hu = np.full((4, 64, 64), -1000.0)
+    image_hu[:, 10:40, 10:50] = 50.0
+    image_hu[:, 20:26, 20:26] = 900.0
+    image_hu[:, 58:60, 5:60] = 900.0  # a couch
+    image_hu[:, 0:4, 0:4] = 900.0
+    volume = volume_of(image_hu)
+    everywhere = segment(Thresholds(), volume, settings())
+    inside = segment(Thresholds(), volume, settings(within_body=True))
+    assert (everywhere[:, 58:60, 5:60] == 2).all()
+    assert (inside[:, 50:] == 0).all()
+    assert (inside[:, :8] == 0).all()
+    assert np.array_equal(inside[:, 12:38, 12:48], everywhere[:, 12:38, 12:48])
