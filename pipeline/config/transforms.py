@@ -125,12 +125,12 @@ class Transforms(Strict):
     #: scaled. All randomness follows from train.seed.
     training: tuple[MonaiTransform, ...] = ()
     #: Of each whole slice of the training, once, before patches are cut out of it; none is random.
-    slices: tuple[MonaiTransform, ...] = ()
+    slices: list[MonaiTransform] = []
     #: Whether the training's slices are kept in memory, after `slices` (MONAI's CacheDataset): a
     #: slice of 512 x 512 takes 1 MiB for its target and for each realisation.
     cache: bool = False
     #: Of the pairs that a training is watched or chosen by; none is random or moves pixels.
-    validation: tuple[MonaiTransform, ...] = ()
+    validation: list[MonaiTransform] = []
 
     @model_validator(mode="after")
     def _none_random_where_it_must_not_be(self) -> Transforms:

@@ -134,7 +134,7 @@ def _with_validation_transforms(config: RunConfig) -> RunConfig:
     if not isinstance(config, DenoiseRun) or config.transforms is None:
         return config
     given = config.transforms
-    return config.model_copy(update={"transforms": Transforms(training=given.validation)})
+    return config.model_copy(update={"transforms": Transforms(training=tuple(given.validation))})
 
 
 def _as_tested(config: RunConfig) -> RunConfig:
