@@ -10,7 +10,7 @@ import difflib
 import math
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.config.sections import Strict
 
@@ -125,12 +125,12 @@ class Transforms(Strict):
     #: scaled. All randomness follows from train.seed.
     training: tuple[MonaiTransform, ...] = ()
     #: Of each whole slice of the training, once, before patches are cut out of it; none is random.
-    slices: list[MonaiTransform] = []
+    slices: list[MonaiTransform] = Field(default_factory=list)
     #: Whether the training's slices are kept in memory, after `slices` (MONAI's CacheDataset): a
     #: slice of 512 x 512 takes 1 MiB for its target and for each realisation.
     cache: bool = False
     #: Of the pairs that a training is watched or chosen by; none is random or moves pixels.
-    validation: list[MonaiTransform] = []
+    validation: list[MonaiTransform] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _none_random_where_it_must_not_be(self) -> Transforms:
