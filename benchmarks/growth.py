@@ -67,7 +67,7 @@ def main() -> None:
     if "kept" in arguments.parts:
         most = {kind: getattr(arguments, kind) for kind in MANY}
         with tempfile.TemporaryDirectory() as scratch:
-            found["kept"] = kept_rows(Path(scratch), max(3, arguments.repeats), most)
+            found["kept"] = kept_rows(Path(scratch), max(2, arguments.repeats), most)
         found["kept_machine"] = machine.facts()
     path.write_text(json.dumps(found, indent=2) + "\n")
     (RESULTS / "growth.md").write_text(markdown(found))
