@@ -64,7 +64,7 @@ OTHERS = {
     "pacs work": "`steps` that were done, and what `status` has of works",
     "pacs accession": "`work`, each with accession number, study and series, which identify a "
     "patient",
-    "review plan": "`readers`, `margin`, `power`, the standard deviations of readings; "
+    "review plan": "`readers`, `margin`, `power`, `forced_choice`, the standard deviations; "
     "`cases_needed`, and `cases_by_readers` for 2 to 12 readers",
     "review stats": "`readers`, `cases`, `readings`, `margin`, `criteria`, `preference`; `model` "
     "where it was written there",

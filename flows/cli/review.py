@@ -178,6 +178,12 @@ def plan(
         Path | None,
         typer.Option("--pilot", metavar="DIR", help="How much readings vary is taken from here."),
     ] = None,
+    forced_choice: Annotated[
+        bool | None,
+        typer.Option(
+            "--forced-choice/--free-choice", help="Readers must prefer one side, or may neither."
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show or set how many readers and cases DIR's reader study needs, before its first reading.
@@ -187,7 +193,7 @@ def plan(
     from flows.cli.tables.reader_study import READERS, plan_table
     from flows.tracking.reader_study import planned
 
-    given = {"readers": readers, "margin": margin, "power": power}
+    given = {"readers": readers, "margin": margin, "power": power, "forced_choice": forced_choice}
     chosen = {name: value for name, value in given.items() if value is not None}
     found = planned(folder.resolve(), chosen, pilot and pilot.resolve())
     cases = {str(number): found.cases_needed(number) for number in READERS}

@@ -117,3 +117,13 @@ def compare_scores(scores: NDArray[np.float64]) -> Comparison:
         score_covariances(scores),
         narrowest=unseen_share(scores.shape[2]),
     )
+
+
+def compare_to_half(shares: NDArray[np.float64]) -> Comparison:
+    """How often one of two is preferred, less one half, of [readers, cases]: 1 where it is, 0 where
+    the other is, one half where neither.
+
+    The interval reaches over readers and cases, as for scores; one half is the same for all of
+    them. Raises ValueError for fewer than 2 readers or 2 cases.
+    """
+    return compare_scores(np.stack([np.full_like(shares, 0.5), shares]))

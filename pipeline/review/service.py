@@ -258,7 +258,9 @@ class Review:
                     "complete": bool(score and score.complete),
                 }
             )
-        return {"reader": reader, "items": items, "note": self._too_few_cases()}
+        forced = read_plan(self.root).forced_choice
+        note = self._too_few_cases()
+        return {"reader": reader, "items": items, "note": note, "forced_choice": forced}
 
     def _too_few_cases(self) -> str:
         """That the study has fewer cases than its plan needs, shown before it is read; or ""."""
@@ -281,10 +283,12 @@ class Review:
         return named
 
     def score(self, reader: str, body: Json, login: str) -> None:
-        """Save a Score; raises ConfigError for an item that is not the reader's. login: how they
-        were recognised."""
+        """Save a Score; raises ConfigError for an item that is not the reader's, and for neither
+        side where the plan forces a choice. login: how they were recognised."""
         reader_study.require_reader(reader)
         score = reader_study.Score(**body)
+        if score.preference == "neither" and read_plan(self.root).forced_choice:
+            raise ConfigError("this study asks for the better side: choose left or right")
         reader_study.save(self.root, self._study(), reader, score)
         if score.complete:
             read = {"act": "read", "item": score.item, "reader": reader, "login": login}

@@ -10,7 +10,7 @@ test with Pratt's treatment of zeros (1959) on one difference per case.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Json
 from pipeline.metrics.bootstrap import LEVEL
 from pipeline.review.agreement import Interval, Kappa, kappa_of, pairs_of_readers, repeats
-from pipeline.review.reader_comparison import Comparison, compare_scores
+from pipeline.review.reader_comparison import Comparison, compare_scores, compare_to_half
 from pipeline.review.reader_study import CRITERIA, Reading
 from pipeline.review.study_power import StudyPlan
 
@@ -57,7 +57,10 @@ class Preference:
     """How many readings preferred denoised, original or neither.
 
     share: of denoised among those that preferred one, with Wilson's interval. sign_test_p:
-    two-sided binomial test of that share against one half. None where none preferred one.
+    two-sided binomial test of that share against one half. None where none preferred one. Both take
+    readings for independent. share_of_all: of denoised among the cases that all readers read,
+    neither counted as one half, with its interval over readers and cases and p of one half; None
+    for fewer than two readers or cases.
     """
 
     denoised: int
@@ -66,6 +69,9 @@ class Preference:
     share: float | None
     interval: Interval
     sign_test_p: float | None
+    share_of_all: float | None = None
+    interval_of_all: Interval = (None, None)
+    p_of_all: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def study_statistics(
             )
             for name in CRITERIA
         },
-        preference=_preference(first),
+        preference=replace(_preference(first), **_over_readers_and_cases(first, common)),
     )
 
 
@@ -265,3 +271,16 @@ def _preference(first: list[Reading]) -> Preference:
         interval=(round(float(interval.low), 3), round(float(interval.high), 3)),
         sign_test_p=float(test.pvalue),
     )
+
+
+def _over_readers_and_cases(first: list[Reading], common: list[str]) -> Json:
+    """The share of denoised with readers and cases random, as fields of Preference."""
+    readers = sorted({reading.reader for reading in first})
+    if min(len(readers), len(common)) < 2:
+        return {}
+    found = {(reading.reader, reading.case): reading.preference for reading in first}
+    shares = np.array([[(1 + found[reader, case]) / 2 for case in common] for reader in readers])
+    compared = compare_to_half(shares)
+    low, high = (round(min(1.0, max(0.0, 0.5 + end)), 3) for end in compared.interval)
+    share = round(0.5 + compared.difference, 3)
+    return {"share_of_all": share, "interval_of_all": (low, high), "p_of_all": compared.p}

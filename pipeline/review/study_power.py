@@ -39,7 +39,8 @@ class StudyPlan(BaseModel):
     of 1 to 5. power: the chance that every criterion is found not inferior where no image is worse.
     reader_sd, case_sd, residual_sd: standard deviations of denoised minus original, in points:
     between readers, between cases, and of one reading of one case beyond both. Those given here are
-    assumptions; a pilot's are better.
+    assumptions; a pilot's are better. forced_choice: readers must prefer one side (two-alternative
+    forced choice); otherwise they may say neither.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class StudyPlan(BaseModel):
     reader_sd: float = Field(default=0.2, ge=0, le=4)
     case_sd: float = Field(default=0.4, ge=0, le=4)
     residual_sd: float = Field(default=0.6, gt=0, le=4)
+    forced_choice: bool = False
 
     @property
     def power_of_each(self) -> float:
@@ -86,7 +88,8 @@ def read_plan(root: Path) -> StudyPlan:
     records = [record for record in audit_of(root).records() if record["act"] == PLANNED]
     if not records:
         return StudyPlan()
-    return StudyPlan(**{name: records[-1][name] for name in StudyPlan.model_fields})
+    last = records[-1]
+    return StudyPlan(**{name: last[name] for name in StudyPlan.model_fields if name in last})
 
 
 def set_plan(root: Path, plan: StudyPlan) -> None:

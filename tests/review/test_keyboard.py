@@ -13,6 +13,7 @@ from helpers.review import SLICES, TOKEN, collected, served, write_case
 from pipeline.review import key_images
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_study import open_study, unblinded
+from pipeline.review.study_power import StudyPlan, set_plan
 from pipeline.review.worklist import Collection
 
 #: What a mouse can use, as the keyboard must reach it: of a group of radio buttons one.
@@ -162,3 +163,13 @@ def test_a_pair_is_read(tab: Tab, collection: Collection) -> None:
     focus(tab, "#panel-side .buttons button:last-of-type")
     tab.key("Enter")
     tab.until("document.querySelector('#panel-side h3')?.textContent.startsWith('Reading 2 of')")
+
+
+def test_a_forced_choice_has_no_neither(tab: Tab, collection: Collection) -> None:
+    sides = "[...document.querySelectorAll('#preference input')].map((each) => each.value)"
+    tab.go("study")
+    tab.until(sides, ["left", "neither", "right"])
+    set_plan(collection.root, StudyPlan(forced_choice=True))
+    tab.go("study")
+    tab.until(sides, ["left", "right"])
+    assert "one must be chosen" in tab.ask("document.querySelector('#preference').innerText")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from pipeline.review.reader_comparison import (
     ErrorCovariances,
     compare,
     compare_scores,
+    compare_to_half,
     score_covariances,
     unseen_share,
 )
@@ -103,3 +105,32 @@ def test_one_reader_or_one_case_stands_for_no_other() -> None:
         compare_scores(np.ones((2, 1, 10)))
     with pytest.raises(ValueError, match="cases are random"):
         compare_scores(np.ones((2, 4, 1)))
+
+
+def test_a_preference_has_the_interval_of_a_mean_over_readers_and_cases() -> None:
+    """Against the variance of a two-way layout, computed by itself."""
+    generator = np.random.default_rng(4)
+    shares = (generator.random((5, 40)) < generator.beta(3, 2, (1, 40))).astype(float)
+    found = compare_to_half(shares)
+    assert found.difference == pytest.approx(shares.mean() - 0.5)
+    covariances = np.cov(shares) / 40
+    between = covariances[~np.eye(5, dtype=bool)].mean()
+    variance = shares.mean(axis=1).var(ddof=1) / 5 + max(between, 0)
+    assert found.standard_error == pytest.approx(np.sqrt(variance))
+
+
+def test_intervals_of_a_preference_hold_the_truth_as_often_as_they_say() -> None:
+    """Readers and cases drawn for each study: the share that all would prefer is 0.6."""
+    generator, held = np.random.default_rng(5), []
+    for _ in range(1000):
+        inclined = 0.3 * generator.standard_normal((6, 1)) + generator.standard_normal((1, 40))
+        threshold = stats.norm.ppf(0.6) * np.sqrt(1 + 0.3**2 + 1)
+        shares = (inclined + generator.standard_normal((6, 40)) + threshold > 0).astype(float)
+        low, high = compare_to_half(shares).interval
+        held.append(low <= 0.1 <= high)
+    assert 0.92 <= np.mean(held) <= 0.985
+
+
+def test_the_interval_of_a_preference_cannot_collapse() -> None:
+    low, high = compare_to_half(np.ones((3, 10))).interval
+    assert high - low >= 2 * unseen_share(10) - 1e-9

@@ -216,6 +216,19 @@ def test_preferences_are_counted_with_wilsons_interval() -> None:
     assert found.share == 0.8
     assert found.interval == pytest.approx([0.49, 0.943], abs=0.001)
     assert found.sign_test_p == pytest.approx(2 * 56 / 1024)
+    assert (found.share_of_all, found.interval_of_all) == (None, (None, None))  # of one reader
+
+
+def test_a_preference_over_readers_and_cases_is_wider_than_over_readings() -> None:
+    """Six readers who all see the same in each case add no cases."""
+    case_by_case = [1] * 15 + [-1] * 5
+    alone = readings_of(case_by_case)
+    readings = [replace(one, reader=f"r{number}") for number in range(6) for one in alone]
+    found = study_statistics(readings).preference
+    assert (found.share, found.share_of_all) == (0.75, 0.75)
+    narrow, wide = np.diff(found.interval)[0], np.diff(found.interval_of_all)[0]
+    assert wide > 2 * narrow
+    assert found.sign_test_p < 1e-6 < found.p_of_all
 
 
 def test_a_study_without_readings_is_refused() -> None:

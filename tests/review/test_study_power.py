@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.review import collected, write_case
 
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_comparison import compare_scores
-from pipeline.review.reader_study import Score, open_study, plan, save
-from pipeline.review.study_power import StudyPlan, deviations_of_pilot, read_plan, set_plan
+from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
+from pipeline.review.service import Review
+from pipeline.review.study_power import PLANNED, StudyPlan, deviations_of_pilot, read_plan, set_plan
 
 SEVERAL = StudyPlan(readers=6)
 
@@ -70,6 +72,28 @@ def test_a_plan_is_fixed_once_anybody_has_marked_anything(tmp_path: Path) -> Non
         set_plan(tmp_path, StudyPlan(margin=2))
     assert read_plan(tmp_path) == SEVERAL
     assert audit_of(tmp_path).broken() == []
+
+
+def test_a_choice_is_forced_where_the_plan_says_so(tmp_path: Path) -> None:
+    write_case(tmp_path, 1)
+    review = Review(collected(tmp_path))
+    assert not review.reading("anna")["forced_choice"]
+    set_plan(tmp_path, StudyPlan(forced_choice=True))
+    reading = review.reading("anna")
+    assert reading["forced_choice"]
+    full = dict.fromkeys(CRITERIA, 3)
+    score = {"item": reading["items"][0]["item"], "left": full, "right": full}
+    with pytest.raises(ConfigError, match="choose left or right"):
+        review.score("anna", {**score, "preference": "neither"}, "")
+    review.score("anna", {**score, "preference": "left"}, "")
+    assert review.reading("anna")["items"][0]["complete"]
+
+
+def test_a_plan_of_a_version_before_is_read(tmp_path: Path) -> None:
+    """It says nothing of a forced choice."""
+    kept = SEVERAL.model_dump(exclude={"forced_choice"})
+    audit_of(tmp_path).append({"act": PLANNED, **kept})
+    assert read_plan(tmp_path) == SEVERAL
 
 
 def test_a_plan_that_no_number_of_cases_fulfils_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def study_table(result: Json) -> None:
     out_console.print(
         f"Preferred: denoised {liked['denoised']}, original {liked['original']}, neither "
         f"{liked['neither']}; share of denoised {number(liked['share'], 2)} "
-        f"{_interval(liked['interval'])}",
+        f"{_interval(liked['interval'])}; over readers and cases "
+        f"{number(liked['share_of_all'], 2)} {_interval(liked['interval_of_all'])}, "
+        f"p of one half {number(liked['p_of_all'], 3)}",
         highlight=False,
     )
 
@@ -75,6 +77,8 @@ def plan_table(plan: StudyPlan) -> None:
             f"{readers}{planned}", f"more than {MOST_CASES}" if cases is None else str(cases)
         )
     out_console.print(table)
+    if plan.forced_choice:
+        out_console.print("Readers must prefer one side.", highlight=False)
 
 
 def _kappa(found: Json | None) -> str:

@@ -19,6 +19,7 @@ export class Study {
       const reading = await source.json(`reading/${reader()}`);
       this.items = reading.items;
       this.note = reading.note;
+      this.sides = reading.forced_choice ? ["left", "right"] : ["left", "neither", "right"];
     } catch (error) {
       return this.#told(error.message);
     }
@@ -121,7 +122,7 @@ export class Study {
   }
 
   #preference() {
-    const choices = ["left", "neither", "right"].map((side) =>
+    const choices = this.sides.map((side) =>
       make(
         "label",
         {},
@@ -141,7 +142,7 @@ export class Study {
     return make(
       "fieldset",
       { class: "likert", id: "preference" },
-      make("legend", {}, "preferred"),
+      make("legend", {}, this.sides.length === 2 ? "better side (one must be chosen)" : "preferred"),
       ...choices,
     );
   }
