@@ -142,7 +142,8 @@ def study() -> Json:
     row = {"original": 3.41, "denoised": 3.62, "difference": 0.21, "interval": [-0.11, 0.42],
            "non_inferior": False, "p": 0.03, "wilcoxon_p": 0.031, "intra_reader_kappa": kappa,
            "inter_reader_kappa": kappa}  # fmt: skip
-    liked = {"denoised": 31, "original": 12, "neither": 5, "share": 0.72, "interval": [0.57, 0.84]}
+    liked = {"denoised": 31, "original": 12, "neither": 5, "share": 0.72, "interval": [0.57, 0.84],
+             "share_of_all": 0.71, "interval_of_all": [0.48, 0.9], "p_of_all": 0.062}  # fmt: skip
     return {
         "readers": ["r-1", "r-2"], "cases": 48, "readings": 192, "margin": 0.5, "preference": liked,
         "no_verdict": "",

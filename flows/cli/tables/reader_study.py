@@ -54,9 +54,12 @@ def study_table(result: Json) -> None:
     out_console.print(
         f"Preferred: denoised {liked['denoised']}, original {liked['original']}, neither "
         f"{liked['neither']}; share of denoised {number(liked['share'], 2)} "
-        f"{_interval(liked['interval'])}; over readers and cases "
-        f"{number(liked['share_of_all'], 2)} {_interval(liked['interval_of_all'])}, "
-        f"p of one half {number(liked['p_of_all'], 3)}",
+        f"{_interval(liked['interval'])}",
+        highlight=False,
+    )
+    out_console.print(
+        f"Over readers and cases: share {number(liked['share_of_all'], 2)} "
+        f"{_interval(liked['interval_of_all'])}, p of one half {number(liked['p_of_all'], 3)}",
         highlight=False,
     )
 
