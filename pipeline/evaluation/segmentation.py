@@ -11,23 +11,27 @@ from pydantic import Field
 from torch import nn
 
 from pipeline.config.segmentation import IGNORED, Segmentation
-from pipeline.core.json_numbers import Figure, JsonRecord
+from pipeline.core.json_numbers import Figure, Interval, JsonRecord
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.inference.segment import segment
+from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
 from pipeline.metrics.segmentation import FIGURES, structure_figures
 from pipeline.store.labels import stored_labels
 from pipeline.store.store import Store
 
 #: FIGURES of each class in one series, or their means; a distance may be infinite.
 Classes = dict[str, dict[str, float | None]]
+#: Of the draws of the bootstrap: the same figures have the same interval.
+SEED = 0
 
 
 class ClassFigures(JsonRecord):
     """FIGURES of one class (pipeline.metrics.segmentation), of a series or as means.
 
     cases: patients (or series) in whom the class was there or was found; missed: those in whom
-    only one of the two holds, whose distance is infinite and in no mean.
+    only one of the two holds, whose distance is infinite and in no mean. dice_interval: of a mean
+    over two patients and more, the 95 % confidence interval by the bootstrap over them.
     """
 
     dice: Figure
@@ -40,10 +44,12 @@ class ClassFigures(JsonRecord):
     volume_error_percent: Figure
     cases: int | None = None
     missed: int | None = None
+    dice_interval: Interval | None = None
 
 
 class SegmentationOverall(JsonRecord):
-    """Means over patients; dice and surface_dice: their mean over classes.
+    """Means over patients; dice and surface_dice: their mean over classes. dice_interval: as of a
+    class, of the patients' mean Dice over the classes that they have.
 
     doses: the same of other images of the same patients, by what they are, such as low dose.
     """
@@ -53,6 +59,7 @@ class SegmentationOverall(JsonRecord):
     surface_dice: Figure
     classes: dict[str, ClassFigures]
     doses: dict[str, SegmentationOverall] = Field(default_factory=dict)
+    dice_interval: Interval | None = None
 
 
 class SegmentedPatient(JsonRecord):
@@ -123,12 +130,22 @@ def summarise_classes(series: Mapping[str, Mapping[str, Classes]]) -> Segmentati
     """
     means = {name: _mean_classes(list(of.values())) for name, of in series.items()}
     classes = _mean_classes(list(means.values()))
+    each = [_mean([of[name]["dice"] for name in classes]) for of in means.values()]
     return SegmentationResult(
         overall=SegmentationOverall(
             patients=len(means),
             dice=_mean([figures["dice"] for figures in classes.values()]),
             surface_dice=_mean([figures["surface_dice"] for figures in classes.values()]),
-            classes=_typed(classes),
+            classes={
+                name: ClassFigures.from_dict(
+                    {
+                        **figures,
+                        "dice_interval": _interval([of[name]["dice"] for of in means.values()]),
+                    }
+                )
+                for name, figures in classes.items()
+            },
+            dice_interval=_interval(each),
         ),
         patients={
             name: SegmentedPatient(
@@ -138,6 +155,20 @@ def summarise_classes(series: Mapping[str, Mapping[str, Classes]]) -> Segmentati
             for name, of_patient in means.items()
         },
     )
+
+
+def _interval(of_patients: list[float | None]) -> tuple[float, float] | None:
+    """Of the mean over those patients who have the figure; None for fewer than two."""
+    known = np.array([figure for figure in of_patients if figure is not None])
+    if len(known) < 2:
+        return None
+    means = bootstrap_distribution(
+        lambda drawn: known[drawn].mean(axis=-1),
+        len(known),
+        generator=np.random.default_rng(SEED),
+    )
+    low, high = percentile_interval(means)
+    return float(low), float(high)
 
 
 def _typed(classes: Classes) -> dict[str, ClassFigures]:

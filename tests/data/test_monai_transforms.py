@@ -13,12 +13,13 @@ from helpers.images import add_inputs, run_config, tiny_store, tiny_train
 from pipeline.config.load import load_config, parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.shipped import find_config
-from pipeline.config.task_runs import SegmentRun
+from pipeline.config.task_runs import DenoiseRun, SegmentRun
 from pipeline.config.transforms import INTENSITY, SPATIAL, Transforms
 from pipeline.core.errors import ConfigError
 from pipeline.data.monai_transforms import named_label_transforms, named_transforms
 from pipeline.data.patches import PatchPairs
 from pipeline.data.transforms import transformed
+from pipeline.models.adapters.base import build_model
 from pipeline.training.best_weights import best_weights_of
 from pipeline.training.start_check import check_run
 
@@ -262,3 +263,22 @@ def test_a_segmenter_learns_with_them_and_refuses_what_changes_labels() -> None:
 def test_nested_pairs_do_without() -> None:
     with pytest.raises(ConfigError, match=r"transforms: not with data\.nested"):
         run_with(entry("RandFlipd"), data={"patch": [32, 32], "nested": {}, "realisations": 2})
+
+
+def test_the_shipped_run_learns_from_kept_slices_and_leaves_hu_as_they_are(tmp_path: Path) -> None:
+    changes = ["data.patch=[32, 32]", "data.realisations=1", "degradation.target=gaussian_noise"]
+    changes += ["degradation.args={sigma: 20}", "model.target=identity", "model.args={}"]
+    config = load_config(find_config(Path("denoise_monai_transforms")), changes)
+    assert isinstance(config, DenoiseRun)
+    assert config.transforms is not None
+    assert config.transforms.cache
+    names = [one["_target_"] for one in config.transforms.training]
+    assert names == ["RandAffined", "RandGaussianSmoothd"]
+    store = tiny_store(tmp_path)
+    add_inputs(store, config, noise_hu=20)
+    data = PatchPairs(store, sorted(store.records()), config, 8)
+    for number in range(8):
+        noise_hu = data[number]["input"] - data[number]["target"]
+        assert 5 < float(noise_hu.std()) < 40
+    image_hu = torch.empty(2, 1, 33, 47).uniform_(-1024, 3071)
+    torch.testing.assert_close(build_model(config)(image_hu), image_hu, atol=1e-3, rtol=0)
