@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     path = RESULTS / "peers.json"
-    kept: Json = json.loads(path.read_text()) if path.exists() else {}
+    kept: Json = json.loads(path.read_text())["columns"] if path.exists() else {}
     found: Json = {}
     for part in arguments.parts:
         with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +59,8 @@ def main() -> None:
     column = kept.setdefault(processor_kind(facts), {"rows": {}})
     column["rows"] |= found
     column["machine"] = facts
-    path.write_text(json.dumps(kept, indent=2) + "\n")
+    written = {"columns": kept, "machine": facts}  # of the last run
+    path.write_text(json.dumps(written, indent=2) + "\n")
     path.with_suffix(".md").write_text(markdown(kept))
     print(markdown(kept))
 

@@ -34,6 +34,7 @@ TITLES = {
     "latent_search_digits": "Latent search on digits",
     "night": "A night in which workers, PACS and disk fail",
     "orchestration": "What Prefect and MLflow cost",
+    "peers": "Reading, computing and commands, beside peers on each processor",
     "restore": "Restoring pictures, beside classical methods",
     "review": "The review page on large series",
     "segment": "Segmentation at full and low dose, denoised or not",
