@@ -20,20 +20,20 @@ from pipeline.config.segmentation import WORKING_AXES, WORKING_AXIS, Axis, Range
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 
-#: MONAI's networks that are built of numbers and words alone, and fetch nothing.
-MonaiName = Literal[
+#: Networks that are built of numbers and words alone, and fetch nothing: of MONAI, and nnU-Net's
+#: U-Nets, which `ldct models import` reads of a results folder (nnunet_import).
+NetworkName = Literal[
     "AttentionUnet",
     "BasicUNet",
     "BasicUNetPlusPlus",
     "DynUNet",
+    "NnUNet",
     "SegResNet",
     "SwinUNETR",
     "UNet",
     "UNETR",
     "VNet",
 ]
-#: nnU-Net's U-Nets, which `ldct models import` reads of a results folder (nnunet_import).
-NetworkName = MonaiName | Literal["NnUNet"]
 PLACE = "monai.networks.nets"
 PLACES = {"NnUNet": "pipeline.models.nnunet"}
 #: The inputs of a denoiser's test patients, where the file says nothing else.
