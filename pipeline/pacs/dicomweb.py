@@ -23,7 +23,7 @@ from pipeline.config.credentials import Credentials, client_context, credentials
 from pipeline.dicom.read.deflated import require_bounded
 from pipeline.pacs.endpoints import Dicomweb
 from pipeline.pacs.hospital_config import RoutingRule
-from pipeline.pacs.peer import Peer, Refused, Unreachable
+from pipeline.pacs.peer import NoConnection, Peer, Refused, Unreachable
 from pipeline.pacs.rules import SeriesFacts, first_future, study_dates
 from pipeline.pacs.stow_answer import require_no_failures, require_stored
 from pipeline.pacs.work_item import PacsSeries
@@ -207,7 +207,9 @@ def _network_errors() -> Iterator[None]:
         reason = getattr(_root_cause(error), "verify_message", "") or "no common TLS"
         raise Unreachable(f"the DICOMweb service's certificate (tls.ca): {reason}") from None
     except requests.RequestException as error:
-        raise Unreachable(f"the DICOMweb service: {type(error).__name__}") from None
+        gone = isinstance(error, requests.ConnectionError | requests.ConnectTimeout)
+        kind = NoConnection if gone else Unreachable
+        raise kind(f"the DICOMweb service: {type(error).__name__}") from None
     except (ValueError, KeyError, AttributeError, pydicom.errors.InvalidDicomError) as error:
         raise Refused(f"the DICOMweb service's answer: {type(error).__name__}") from None
 

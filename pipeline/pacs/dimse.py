@@ -28,7 +28,7 @@ from pipeline.core.errors import LdctError
 from pipeline.pacs.commitment import Commitment, take_report
 from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
-from pipeline.pacs.peer import OutOfResources, Peer, Refused, Unreachable
+from pipeline.pacs.peer import NoConnection, OutOfResources, Peer, Refused, Unreachable
 from pipeline.pacs.work_item import PacsSeries
 
 # pynetdicom's messages hold what is sent: names, dates, UIDs.
@@ -220,7 +220,7 @@ def _no_association(association: Association, whom: str) -> LdctError:
     not know; what is transient, or for want of resources there, may pass."""
     answer = association.acceptor.primitive if association.is_rejected else None
     if answer is None:
-        return Unreachable(whom)
+        return NoConnection(whom)
     busy = answer.result_source == _PRESENTATION and answer.diagnostic in _BUSY
     kind = Unreachable if answer.result == _TRANSIENT or busy else Refused
     return kind(f"{whom}: {answer.reason_str.lower()}")

@@ -20,8 +20,17 @@ class Unreachable(LdctError):
     """The network or the PACS failed in a way that another attempt may help against."""
 
 
+class NoConnection(Unreachable):
+    """The PACS does not answer at all: no fault of a series."""
+
+
 class OutOfResources(Unreachable):
     """The PACS has no space or memory now (0xA700 to 0xA7FF): tried again until it has."""
+
+
+#: For so long other series are not tried at a PACS that does not answer; and no longer than the
+#: first pause after a failure.
+AWAY_S = 15.0
 
 
 class StillGrowing(LdctError):

@@ -18,7 +18,7 @@ from pipeline.pacs.endpoints import Destination
 from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import is_no_space
-from pipeline.pacs.peer import OutOfResources, Peer, Unreachable
+from pipeline.pacs.peer import AWAY_S, NoConnection, OutOfResources, Peer, Unreachable
 from pipeline.pacs.work_folder import WorkFolder
 from pipeline.pacs.work_item import AWAITS_COMMITMENT, State, WorkItem
 
@@ -68,7 +68,7 @@ class Sender:
         deliveries, now = self._ledger.deliveries.of(work, places), self._ledger.now()
         due = [each for each in deliveries if each.state is State.DERIVED and each.due <= now]
         alone = len(places) == 1
-        for tried in self._attempts(due if alone else self._answering(due), folders, places):
+        for tried in self._attempts(self._answering(due), folders, places):
             place = places[tried.delivery.destination]
             if tried.error is not None:
                 self._record_failure(tried, alone=alone)
@@ -150,9 +150,10 @@ class Sender:
         elif is_no_space(error):
             rows.postpone(delivery, "no space left there", pause_s=RESOURCES_POLL_S)
         elif isinstance(error, Unreachable):
-            if seconds >= SLOW_FAILURE_S:
-                until = self._ledger.now() + SLOW_PAUSE * seconds
-                self._silent_until[delivery.destination] = until
+            away_s = min(AWAY_S, retry.first_s) if isinstance(error, NoConnection) else 0.0
+            if seconds >= SLOW_FAILURE_S and not alone:  # series go to the others meanwhile
+                away_s = SLOW_PAUSE * seconds
+            self._silent_until[delivery.destination] = self._ledger.now() + away_s
             rows.fail(delivery, str(error), retry)
         elif isinstance(error, LdctError | Unreadable):
             rows.mark_dead(delivery, str(error))

@@ -25,7 +25,14 @@ from pipeline.pacs.hospital_config import Pacs
 from pipeline.pacs.joining import RECEIVED, remove_sent
 from pipeline.pacs.ledger import Ledger
 from pipeline.pacs.ledger_file import is_no_space
-from pipeline.pacs.peer import OutOfResources, Peer, StillGrowing, Unreachable
+from pipeline.pacs.peer import (
+    AWAY_S,
+    NoConnection,
+    OutOfResources,
+    Peer,
+    StillGrowing,
+    Unreachable,
+)
 from pipeline.pacs.retention import remove_results
 from pipeline.pacs.sending import RESOURCES_POLL_S, Sender, derived_folders, dicom_files
 from pipeline.pacs.work_folder import (
@@ -43,6 +50,7 @@ from pipeline.review.decisions import RejectedError, require_sendable
 Derive = Callable[[Path, str, Path], None]
 #: Seconds until a result that waits for a reader is looked at again.
 REVIEW_POLL_S = 300.0
+_AWAY = "the source did not answer when another series was asked for"
 
 
 class Source(Protocol):
@@ -72,6 +80,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.trail = AtnaTrail(self.settings)
+        self._source_away_until = 0.0
         self.sender = Sender(self.settings, self.ledger, self.destinations, self.trail)
 
     @property
@@ -128,6 +137,9 @@ class Worker:
             return self.ledger.wait(work, str(error), pause_s=error.wait_s)
         if isinstance(error, OutOfResources):  # no fault of the series, however long it lasts
             return self.ledger.postpone(work, str(error), pause_s=RESOURCES_POLL_S)
+        if isinstance(error, NoConnection):  # to the source: Sender has its own
+            away_s = min(AWAY_S, self.settings.retry.first_s)
+            self._source_away_until = self.ledger.now() + away_s
         if isinstance(error, Unreachable):
             return self._fail(work, str(error))
         if isinstance(error, LdctError | Unreadable):
@@ -162,6 +174,9 @@ class Worker:
         if not folder.exists():
             if self.source is None:
                 raise Unreachable("the receiver has not moved its files here yet")
+            away_s = self._source_away_until - self.ledger.now()
+            if away_s > 0:
+                return self.ledger.wait(work, _AWAY, pause_s=away_s, failures=work.failures)
             present = self.source.list_instances(work.study_uid, work.series_uid)
             if present.digest != work.digest:
                 return self._supersede(work, present)

@@ -16,7 +16,7 @@ from pipeline.pacs import dimse
 from pipeline.pacs.dimse import DimsePeer
 from pipeline.pacs.endpoints import Dimse
 from pipeline.pacs.kept_association import KeptAssociation
-from pipeline.pacs.peer import Refused, Unreachable
+from pipeline.pacs.peer import AWAY_S, NoConnection, Refused, Unreachable
 from pipeline.pacs.sending import send_series
 from pipeline.pacs.work_item import Priority, State
 
@@ -85,6 +85,31 @@ def test_a_source_that_has_nothing_of_a_series_is_asked_again(bench):
     bench.clock.at = failed.due
     bench.worker.run_due()
     assert bench.ledger.get(work.id).state is State.SENT
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_pacs_that_is_away_for_moments_costs_one_series_an_attempt_and_not_all(
+    bench, monkeypatch, side
+):
+    works = [bench.add(number) for number in range(1, 8)]
+    asked: list[tuple[str, ...]] = []
+
+    def is_away(*uids: str) -> None:
+        asked.append(uids)
+        raise NoConnection("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(getattr(bench, side), "list_instances", is_away)
+        for times in range(1, 11):  # more than a series has attempts
+            bench.worker.run_due()
+            assert len(asked) <= times, "one at each absence"
+            bench.clock.at += AWAY_S
+    assert len(asked) >= len(works)
+    assert bench.ledger.counts()["dead"] == 0
+    bench.clock.at += bench.settings.retry.longest_s
+    bench.worker.run_due()
+    assert bench.ledger.counts()["sent"] == 7
+    assert len(bench.destination.stored) == 21
 
 
 @pytest.fixture
