@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
@@ -109,8 +111,8 @@ class DimsePeer(Peer):
     def ask_commitment(self, commitment: Commitment, information: Dataset) -> None:
         """Ask by N-ACTION; a report that comes at once, here or at the receiver, is awaited."""
         self.disconnect()  # an archive may commit only to what has come to its end
-        root = commitment.folder.parent
-        handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (take_report(root, event), None))]
+        answer = _ReportAnswer(commitment.folder.parent)
+        handlers = [(evt.EVT_N_EVENT_REPORT, answer.take), (evt.EVT_PDU_SENT, answer.on_pdu)]
         # Beside Verification: an association of which every context is refused is only aborted.
         contexts = [build_context(StorageCommitmentPushModel), build_context(Verification)]
         association = self._associate(contexts, handlers)
@@ -124,6 +126,7 @@ class DimsePeer(Peer):
                 and time.monotonic() < end
             ):
                 time.sleep(0.02)
+            answer.wait()
         finally:
             if association.is_established:
                 association.release()
@@ -169,6 +172,30 @@ class DimsePeer(Peer):
     def _tls(self) -> tuple[ssl.SSLContext, str] | None:
         tls = self.settings.tls
         return (client_context(tls), self.settings.host) if tls else None
+
+
+class _ReportAnswer:
+    """The answer to an N-EVENT-REPORT, which another thread sends: the association is not to be
+    released before it has gone."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._came, self._gone = threading.Event(), threading.Event()
+
+    def take(self, event: evt.Event) -> tuple[int, None]:
+        """Write the report beside its request; returns the response."""
+        self._came.set()
+        return take_report(self._root, event), None
+
+    def on_pdu(self, event: evt.Event) -> None:
+        """A PDU has gone: the first of data after the report is the answer to it."""
+        if self._came.is_set() and isinstance(event.pdu, P_DATA_TF):
+            self._gone.set()
+
+    def wait(self) -> None:
+        """Until the answer has gone, where a report came on this association."""
+        if self._came.is_set():
+            self._gone.wait(_REPORT_S)
 
 
 def _contexts(paths: Iterable[Path]) -> list[PresentationContext]:

@@ -228,7 +228,7 @@ def _reporting_scp() -> Iterator[tuple[int, list[int]]]:
             StorageCommitmentPushModel,
             StorageCommitmentPushModelInstance,
         )
-        answered.append(status.Status)
+        answered.append(status.get("Status"))  # none where the association has ended
 
     entity = AE("ARCHIVE")
     entity.add_supported_context(StorageCommitmentPushModel)
@@ -240,12 +240,25 @@ def _reporting_scp() -> Iterator[tuple[int, list[int]]]:
         server.shutdown()
 
 
-def test_a_report_on_the_requests_association_is_taken(tmp_path):
+@pytest.mark.parametrize("late_s", [0, 0.5])
+def test_a_report_on_the_requests_association_is_taken(tmp_path, monkeypatch, late_s):
+    """late_s: the report is on the disk before the answer to it goes, in another thread."""
+
+    def take_late(root: Path, event: evt.Event) -> int:
+        status = take_report(root, event)
+        time.sleep(late_s)
+        return status
+
+    monkeypatch.setattr("pipeline.pacs.dimse.take_report", take_late)
     paths = write_ct(tmp_path / "series")
     commitment = Commitment(tmp_path / "commitment" / "w-1", 60)
     with _reporting_scp() as (port, answered):
         peer = DimsePeer(Dimse(host="127.0.0.1", port=port, called="ARCHIVE"))
         assert commitment.settle(paths, peer, time.time())
+        until = time.monotonic() + 60
+        while not answered:
+            assert time.monotonic() < until
+            time.sleep(0.02)
     assert answered == [TAKEN]
 
 
