@@ -177,7 +177,7 @@ def _facts(store: Store, key: str) -> dict[str, object]:
         "patient": record.patient,
         "shape": record.shape[1:],
         "affine_lps": record.affine_lps,
-        "origins_mm": record.slice_origins_mm,
+        "origins_mm": record.slice_origins_mm.to_lists(),
         "provenance": known,
     }
 
