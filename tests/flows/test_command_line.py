@@ -72,7 +72,7 @@ def test_every_command_that_computes_takes_a_device():
         "run", "demo", "train", "evaluate", "qualify", "apply", "simulate", "schedule",
         "latent sample", "latent reconstruct", "latent interpolate", "latent traverse",
         "latent arithmetic", "latent fill", "latent plot", "models promote", "pacs work",
-        "pacs module",
+        "pacs module", "compress", "expand",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from helpers.pacs import derive, free_port, self_signed, write_ct
+from helpers.pacs import FolderPeer, derive, free_port, self_signed, write_ct
 from helpers.pacs_bench import MODEL, Bench
 from helpers.syslog_server import syslog_server
 from pydantic import ValidationError
@@ -398,7 +398,7 @@ def test_several_destinations_each_have_their_message(tmp_path):
         {"name": "drive", "folder": str(tmp_path / "results")},
     ]
     site = Site(tmp_path, send=send)
-    to = {name: site.destination for name in ("archive", "web", "drive")}
+    to = {name: FolderPeer(tmp_path / name) for name in ("archive", "web", "drive")}
     site.worker = Worker(site.settings, site.ledger, derive, to, site.source)
     site.add()
     site.worker.run_due()

@@ -124,6 +124,7 @@ def test_an_image_that_is_looked_at_after_its_connection_ended_holds_its_study_n
     with monkeypatch.context() as patched:
         patched.setattr(site.receiver, "_stored", late)
         association = site.connect()
+        association.dimse_timeout = 2  # for an answer that does not come
         sending = threading.Thread(target=association.send_c_store, args=(paths[0],))
         sending.start()
         assert came.wait(60)

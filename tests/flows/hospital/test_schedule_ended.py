@@ -1,6 +1,6 @@
 """`ldct schedule` as it is started: away for a while, slower than its times, and killed.
 
-A handful of kills here; 100 by `pytest -m slow tests/flows/hospital/test_schedule_ended.py`.
+The kills take minutes: 100 by `pytest -m slow tests/flows/hospital/test_schedule_ended.py`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def test_a_service_that_was_away_and_a_job_that_takes_longer_than_its_interval(
     site.wait_gone()
 
 
-@pytest.mark.parametrize("wanted", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", [60])
 def test_killed_at_any_moment_on_a_team_s_server(tmp_path, team, ended, wanted):
     site = ScheduleSite(tmp_path / "site", team, retrain=wanted > 5)
     ended.append(site)
