@@ -175,6 +175,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     export("swift@pretrained", monai_bundle=tmp_path / "b", json_=True)
     assert json.loads(capsys.readouterr().out)["largest_difference"]["TorchScript"] < 0.05
     assert (tmp_path / "b" / CONFIG).exists()
+    export("swift@pretrained", monai_bundle=tmp_path / "c")
+    assert "metadata.json says what goes in" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(ConfigError, match="--monai-bundle DIR for a MONAI bundle"):
         export("swift@pretrained")
 

@@ -247,4 +247,5 @@ def deployed_table(report: Json, out: Path) -> None:
     for engine, difference in report["largest_difference"].items():
         table.add_row(engine, f"{difference:.2g}")
     out_console.print(table)
-    out_console.print(f"{out}: its card.json says what goes in and comes out", soft_wrap=True)
+    says = "configs/metadata.json" if (out / "configs").is_dir() else "card.json"
+    out_console.print(f"{out}: its {says} says what goes in and comes out", soft_wrap=True)
