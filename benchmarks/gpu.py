@@ -99,7 +99,7 @@ def run(work: Work, parts: list[str], results: Path) -> Json:
         if part != LONGEST and LONGEST in parts:
             until -= KEPT_FOR_LONGEST * whole_s
         limit_s = PARTS[part][1] * (10 if work.tiny else 1)  # a CPU that others use too
-        found[part] = apart(part, work, min(limit_s, until - time.time()))
+        found[part] = in_own_process(part, work, min(limit_s, until - time.time()))
         found["took_s"] = time.time() - began
         found["taken_on"] = machine.facts("auto")
         (results / "gpu.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -108,7 +108,7 @@ def run(work: Work, parts: list[str], results: Path) -> Json:
     return found
 
 
-def apart(part: str, work: Work, limit_s: float) -> Json:
+def in_own_process(part: str, work: Work, limit_s: float) -> Json:
     """What a part gives in a process of its own, or {"failed": why}."""
     if limit_s <= 0:
         return {"failed": "no time was left"}

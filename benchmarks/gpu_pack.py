@@ -1,9 +1,9 @@
 """The training CT in one file of int16, for a machine that is sent a few tens of MiB and no more.
 
 HU of the slices within the box of the body, each pixel less its left neighbour, low and high bytes
-apart, through LZMA: lossless, and numpy reads it. What lies outside of the box is gone: it comes
-back as air that no scanner measured (Volume.valid). Series whose HU are no whole numbers are left
-out.
+each by itself, through LZMA: lossless, and numpy reads it. What lies outside of the box is gone: it
+comes back as air that no scanner measured (Volume.valid). Series whose HU are no whole numbers are
+left out.
 """
 
 from __future__ import annotations

@@ -143,11 +143,11 @@ def parity(work: Work) -> Json:
             "fp32 with TF32": apply_model(here, image_hu)[0],
             "bf16": apply_model(computed_by(here, Way("bf16")), image_hu)[0],
         }
-        found[name] = {way: _apart(output_hu, reference_hu) for way, output_hu in ways.items()}
+        found[name] = {way: _difference(output_hu, reference_hu) for way, output_hu in ways.items()}
     return found
 
 
-def _apart(output_hu: ImageHU, reference_hu: ImageHU) -> Json:
+def _difference(output_hu: ImageHU, reference_hu: ImageHU) -> Json:
     found = difference(output_hu, reference_hu)
     return {"voxel_hu": found.voxel_hu, "tissue_mean_hu": found.tissue_mean_hu}
 
@@ -180,9 +180,9 @@ def _inferred(work: Work, model: nn.Module, image_hu: ImageHU, reference_hu: Ima
     row = work.measured(partial(apply_model, model, image_hu, batch=2 if work.tiny else 8))
     if "failed" in row:
         return row
-    apart_hu = np.abs(apply_model(model, image_hu[:1]) - reference_hu).max()
+    difference_hu = np.abs(apply_model(model, image_hu[:1]) - reference_hu).max()
     each = [seconds / len(image_hu) for seconds in row.pop("seconds")]
-    return {"seconds_per_slice": each, "largest_difference_hu": float(apart_hu), **row}
+    return {"seconds_per_slice": each, "largest_difference_hu": float(difference_hu), **row}
 
 
 def _compiled(model: ModelAdapter) -> ModelAdapter:
@@ -339,10 +339,10 @@ def simulation(work: Work) -> Json:
         seconds = work.seconds(run)
         found[way] = {"slices_per_s": [slices / taken for taken in seconds]}
     noise_hu = outputs["numba"] - image_hu
-    apart_hu = np.abs(outputs["torch"] - outputs["numba"])
+    difference_hu = np.abs(outputs["torch"] - outputs["numba"])
     return found | {
         "noise_hu": float(noise_hu.std()),
-        "largest_difference_hu": float(apart_hu.max()),
+        "largest_difference_hu": float(difference_hu.max()),
     }
 
 
@@ -363,12 +363,12 @@ def nccl(work: Work) -> Json:
         finally:
             distributed.destroy_process_group()
     scale = max(float(one.abs().max()) for one in gradients[0])
-    apart = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True))
+    difference = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True))
     return {
         "backend": backend,
         "sums_equal": figures.tolist() == [0, 1, 2, 3],
         "largest_gradient": scale,
-        "largest_difference": apart,
+        "largest_difference": difference,
     }
 
 

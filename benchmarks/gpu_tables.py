@@ -38,8 +38,8 @@ def _parity(found: Json) -> Iterator[str]:
     yield "| beside the CPU's fp32 | largest of a voxel, HU | largest of a tissue's mean, HU |"
     yield "|---|---|---|"
     for name, ways in found.items():
-        for way, apart in ways.items():
-            yield f"| {name}, {way} | {apart['voxel_hu']:.3g} | {apart['tissue_mean_hu']:.2g} |"
+        for way, off in ways.items():
+            yield f"| {name}, {way} | {off['voxel_hu']:.3g} | {off['tissue_mean_hu']:.2g} |"
 
 
 def _inference(found: Json) -> Iterator[str]:

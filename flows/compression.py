@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from flows.pictures import item_of, pictures_batch
 from flows.runtime.batch import Batch
 from flows.runtime.progress import StageProgress
 from flows.tracking.references import load_named
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.folder_walk import FolderWalk
 from pipeline.core.pseudonyms import installation_key
-from pipeline.core.refusals import Disposition, Refusal, nothing_usable
+from pipeline.core.refusals import Refusal, nothing_usable
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.export.compressed import (
@@ -45,11 +46,11 @@ def compress_files(reference: str, source: Path, out: Path, *, intake: IngestOpt
 def _pictures(compressor: Compressor, source: Path, out: Path, _: IngestOptions) -> Batch:
     left_out: list[Refusal] = []
     pairs = [(path, _compressed(to)) for path, to in targets(source, out, left_out)]
-    items = [{"file": str(to.relative_to(out))} for _, to in pairs]
-    root = source if source.is_dir() else source.parent
-    batch = Batch(OutputRecord(out, source), root, list(items), left_out)
+    batch = pictures_batch(pairs, source, out)
+    batch.refusals += left_out
     with StageProgress("compress pictures", unit="pictures", total=len(pairs)) as stage:
-        for (path, to), item in zip(pairs, items, strict=True):
+        for path, to in pairs:
+            item = item_of(to, out)
             with batch.together([item], [path]):
                 to.parent.mkdir(parents=True, exist_ok=True)
                 batch.exported.append({**item, **compress_picture(compressor, path, to)})
@@ -85,10 +86,13 @@ def expand_files(source: Path, out: Path, *, reference: str = "") -> Json:
     folder = source if source.is_dir() else source.parent
     if folder.resolve() == out.resolve():
         raise ConfigError(f"--out {out} is the folder of the files: choose another one")
-    files = [source] if source.is_file() else list(FolderWalk(source, "", _let_go).files())
+    left_out: list[Refusal] = []
+    walk = FolderWalk(source, "", left_out.append)
+    files = [source] if source.is_file() else list(walk.files())
     paths = sorted(path for path in files if path.name.endswith(SUFFIX))
     named = {path: str(path.relative_to(folder)) for path in paths}
-    batch = Batch(OutputRecord(out, source), folder, [{"file": name} for name in named.values()])
+    items = [{"file": name} for name in named.values()]
+    batch = Batch(OutputRecord(out, source), folder, items, left_out)
 
     @cache
     def find(model: str) -> Compressor:
@@ -107,7 +111,3 @@ def expand_files(source: Path, out: Path, *, reference: str = "") -> Json:
     if not batch.exported:
         raise NothingUsableError(f"no {SUFFIX} file in {source}", batch.to_dict())
     return batch.to_dict()
-
-
-def _let_go(refusal: Refusal) -> None:
-    assert refusal.disposition is Disposition.EXCLUDED

@@ -159,7 +159,7 @@ def test_a_part_that_fails_is_written_down_and_the_rest_goes_on(work: gpu_parts.
     table = (work.out / "gpu.md").read_text()
     assert "Failed: no packed training data" in table
     assert "only show that it runs" in table
-    assert gpu.apart("device", work, 0.1) == {"failed": "took more than 0 s"}
+    assert gpu.in_own_process("device", work, 0.1) == {"failed": "took more than 0 s"}
 
 
 def test_all_parts_have_a_table() -> None:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.uid import KeyObjectSelectionDocumentStorage, generate_uid
 
-from pipeline.core.refusals import Unreadable
 from pipeline.core.versions import SOFTWARE
 from pipeline.dicom.derived.report_objects import (
     Place,
@@ -23,6 +21,7 @@ from pipeline.dicom.derived.report_objects import (
     person,
     places_of,
     reference_of,
+    unreadable_unless,
 )
 from pipeline.dicom.derived.structure_objects import first_header
 from pipeline.dicom.read.files import read_dataset
@@ -73,20 +72,11 @@ def read_selection(path: Path, series: list[Series]) -> list[tuple[Series, int]]
     Raises Unreadable for a file that is no such object; other images are left out.
     """
     places = places_of(series)
-    try:
+    with unreadable_unless("selection of key images"):
         made = read_dataset(path)
         if made.SOPClassUID != KeyObjectSelectionDocumentStorage:
             raise ValueError("of another class")
         found = [place for reference in _references(made) for place in _named(reference)]
-    except (
-        InvalidDicomError,
-        LookupError,
-        AttributeError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise Unreadable(f"is no selection of key images ({type(error).__name__})") from error
     return [places[place] for place in found if place in places]
 
 

@@ -14,12 +14,10 @@ import highdicom.sr as sr
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
-from pipeline.core.refusals import Unreadable
 from pipeline.core.versions import SOFTWARE
 from pipeline.dicom.derived.report_objects import (
     ATTENUATION,
@@ -30,6 +28,7 @@ from pipeline.dicom.derived.report_objects import (
     person,
     places_of,
     reference_of,
+    unreadable_unless,
 )
 from pipeline.dicom.derived.structure_objects import first_header
 from pipeline.dicom.read.files import read_dataset
@@ -172,17 +171,8 @@ def read_report(path: Path, series: list[Series]) -> list[tuple[Series, Measured
     Raises Unreadable for a file that is no such report; marks on other images are left out.
     """
     places = places_of(series)
-    try:
+    with unreadable_unless("report of measurements"):
         found = [_mark(group, places) for group in _groups(read_dataset(path))]
-    except (
-        InvalidDicomError,
-        LookupError,
-        AttributeError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise Unreadable(f"is no report of measurements ({type(error).__name__})") from error
     return [each for each in found if each is not None]
 
 

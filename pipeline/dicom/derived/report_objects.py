@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import highdicom.sr as sr
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from pipeline.core.refusals import Unreadable
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, copy_patient_and_study
 from pipeline.dicom.read.enhanced import source_reference
@@ -66,6 +69,20 @@ def places_of(series: Iterable[Series]) -> dict[Place, tuple[Series, int]]:
             _, uid, frames = reference_of(image)
             found[uid, frames[0] if frames else None] = one, number
     return found
+
+
+#: What reading an object raises that is damaged, or of another kind than was expected.
+_FAULTS = (InvalidDicomError, LookupError, AttributeError, OSError, TypeError, ValueError)
+
+
+@contextmanager
+def unreadable_unless(kind: str) -> Iterator[None]:
+    """While an object is read: Unreadable, by the name of the fault, for one that is not of the
+    kind."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise Unreadable(f"is no {kind} ({type(error).__name__})") from error
 
 
 def finish(made: Dataset, source: RawDataset, description: str) -> None:
