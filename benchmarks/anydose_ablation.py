@@ -234,7 +234,7 @@ def markdown(found: dict[str, Any]) -> str:
     columns = [name for name in rows[0] if name not in ("label", "minutes")]
     lines = [
         "# What each part of anydose's recipe is worth",
-        machine.told(found["machine"]),
+        machine.described(found["machine"]),
         f"Trainings of {found['iterations']} iterations in bf16 on one thread, a twenty-fourth of "
         f"the shipped model's. Another seed alone changes up to {seed_db(rows, columns):.1f} dB "
         "here: smaller differences say nothing. PSNR (dB) / SSIM in the window 40/400, data range "

@@ -218,7 +218,7 @@ def markdown(found: dict[str, Any]) -> str:
     ]
     return (
         "# One slice in against three and five\n\n"
-        f"{machine.told(found['machine'])}\n\n"
+        f"{machine.described(found['machine'])}\n\n"
         f"Trainings of {found['iterations']} iterations in bf16 on one thread, on the "
         f"{found['series']} training series of at least {FEWEST} slices; PSNR (dB) / SSIM in the "
         f"window 40/400 at a quarter of the dose, mean over the middle slices of {found['blocks']} "

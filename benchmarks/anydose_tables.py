@@ -17,7 +17,7 @@ def markdown(found: dict[str, Any]) -> str:
     rows = found["held_out"]
     parts = [
         "# anydose@pretrained on what its training did not see",
-        machine.told(found["machine"]),
+        machine.described(found["machine"]),
         "Low dose is simulated on each series, as a fraction of its own dose; PSNR (dB) and SSIM "
         "in the window 40/400, data range its width, over whole slices, mean over the slices of a "
         "series, then over series. Sharp: by the spectrum of the noise. `anydose` is asked for "

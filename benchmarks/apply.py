@@ -71,7 +71,7 @@ def main() -> None:
             shutil.rmtree(folder)
         if arguments.lengths:
             found["memory"] = {
-                str(length): memory_apart(source, Path(scratch), length, sys.argv[1:])
+                str(length): memory_of_a_process(source, Path(scratch), length, sys.argv[1:])
                 for length in arguments.lengths
             }
     path.write_text(json.dumps(found, indent=2) + "\n")
@@ -133,7 +133,9 @@ def hand_over(series: Series, made: list[Slice], folder: Path) -> None:
             writer.write(one)
 
 
-def memory_apart(source: Path, scratch: Path, length: int, arguments: list[str]) -> dict[str, Any]:
+def memory_of_a_process(
+    source: Path, scratch: Path, length: int, arguments: list[str]
+) -> dict[str, Any]:
     """In a process of its own, whose peak is its own."""
     folder = write_long_series(source, scratch / f"series-{length}", length)
     command = [sys.executable, __file__, *arguments, "--memory-of", str(folder)]
@@ -164,7 +166,7 @@ def time_lines(found: dict[str, Any]) -> list[str]:
     one_by_one = zip(*(seconds[part] for part in PARTS), strict=True)
     return [
         f"{found['slices']} slices of 512 x 512 through {found['config']} (random weights), "
-        f"{len(over)} rounds in turns. {machine.told(found['machine'])}",
+        f"{len(over)} rounds in turns. {machine.described(found['machine'])}",
         "",
         "| | seconds, median (least to most) |",
         "|---|---|",

@@ -262,7 +262,7 @@ def is_found(
 
 def markdown(result: dict[str, Any]) -> str:
     lines = [
-        machine.told(result["machine"]),
+        machine.described(result["machine"]),
         "",
         f"Slices of {SHAPE[0]} x {SHAPE[1]}; "
         + ", ".join(f"{n}: {1e3 * r['seconds']:.0f} ms" for n, r in result["simulated"].items())

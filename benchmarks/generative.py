@@ -53,12 +53,15 @@ def main() -> None:
     if arguments.iterations:
         options["iterations"] = arguments.iterations
     figures = PARTS[arguments.part](**options)
-    told = {"figures": figures, "machine": machine.facts("auto")}
+    found = {"figures": figures, "machine": machine.facts("auto")}
     path = RESULTS / f"generative_{arguments.part}.json"
-    path.write_text(json.dumps(told, indent=2) + "\n")
+    path.write_text(json.dumps(found, indent=2) + "\n")
     if arguments.part in FIGURES:
         FIGURES[arguments.part](figures).savefig(path.with_name(f"{path.stem}_curve.png"), dpi=110)
-    table = "\n".join([machine.told(told["machine"]), "", *TABLES[arguments.part](figures)]) + "\n"
+    table = (
+        "\n".join([machine.described(found["machine"]), "", *TABLES[arguments.part](figures)])
+        + "\n"
+    )
     path.with_suffix(".md").write_text(table)
     print(table)
 

@@ -24,10 +24,12 @@ def digits_table(figures: Figures) -> list[str]:
         if not isinstance(row, dict):
             continue
         shares = row.get("shares")
-        told = f"{sum(share > 0.01 for share in shares)} | {max(shares):.1%}" if shares else "10 | "
+        repeated = (
+            f"{sum(share > 0.01 for share in shares)} | {max(shares):.1%}" if shares else "10 | "
+        )
         privacy = f"{row['copies']:.4f} | {row['nearer_to_training']:.3f}" if shares else " | "
         lines.append(
-            f"| {name} | {told} | {row['mmd_of_pixels']:.4f} "
+            f"| {name} | {repeated} | {row['mmd_of_pixels']:.4f} "
             f"| {row['frechet_of_classifier_features']:.1f} | {row['precision']:.2f} "
             f"| {row['recall']:.2f} | {privacy} |"
         )
@@ -50,9 +52,9 @@ def compression_table(figures: Figures) -> list[str]:
         for name, points in curves.items():
             for row in points:
                 others = (row.get(f"{other}_ms_ssim") for other in ("JPEG", "JPEG 2000"))
-                told = " | ".join("" if other is None else f"{other:.4f}" for other in others)
+                beside = " | ".join("" if other is None else f"{other:.4f}" for other in others)
                 lines.append(
-                    f"| {name} | {row['bits_per_pixel']:.4f} | {row['ms_ssim']:.4f} | {told} "
+                    f"| {name} | {row['bits_per_pixel']:.4f} | {row['ms_ssim']:.4f} | {beside} "
                     f"| {row['psnr_db']:.2f} | {row.get('cpu_seconds', 0):.0f} |"
                 )
     lines += ["", "The same codes by other coders, bits a pixel:", ""]

@@ -83,8 +83,8 @@ def log_to_stderr(name: str, iterations: int) -> Log:
 
     def log(metrics: dict[str, float], iteration: int) -> None:
         if iteration % (iterations // 10 or 1) == 0:
-            told = {name: float(f"{value:.4g}") for name, value in metrics.items()}
-            print(name, iteration, told, file=sys.stderr, flush=True)
+            shown = {name: float(f"{value:.4g}") for name, value in metrics.items()}
+            print(name, iteration, shown, file=sys.stderr, flush=True)
 
     return log
 

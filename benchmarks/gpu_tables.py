@@ -14,7 +14,7 @@ TINY = "**Sizes that only show that it runs: no figure here says anything.**\n"
 
 def markdown(found: Json) -> str:
     """What has been found so far."""
-    lines = [machine.told(found["taken_on"]), ""]
+    lines = [machine.described(found["taken_on"]), ""]
     lines += [TINY] if found.get("tiny") else []
     for part, table in TABLES.items():
         if part not in found:

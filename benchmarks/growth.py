@@ -58,7 +58,7 @@ def main() -> None:
     if "each" in arguments.parts:
         counts = {"ingest": arguments.ingest, "apply": arguments.apply}
         found["rows"] = [
-            {"stage": stage, "series": count, **apart(stage, count)}
+            {"stage": stage, "series": count, **in_own_process(stage, count)}
             for _ in range(arguments.repeats)
             for stage, numbers in counts.items()
             for count in numbers
@@ -74,7 +74,7 @@ def main() -> None:
     print(markdown(found))
 
 
-def apart(stage: str, count: int) -> dict[str, float]:
+def in_own_process(stage: str, count: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--one", stage, str(count)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(ended.stdout.splitlines()[-1])
@@ -123,7 +123,7 @@ def write_series(folder: Path, count: int, *, first: int = 0, slices: int = SLIC
 def markdown(found: dict[str, Any]) -> str:
     """Further: beside the count before it, so that what a run costs once is left out."""
     lines = [
-        f"Series of {SLICES} slices of 64 x 64; apply: {MODEL}. {machine.told(found['machine'])}",
+        f"Series of {SLICES} slices of 64 x 64; apply: {MODEL}. {machine.described(found['machine'])}",
         "",
         "| | series | seconds | of the processor | ms of it each further series | MiB at most |",
         "|---|---|---|---|---|---|",
@@ -139,7 +139,7 @@ def markdown(found: dict[str, Any]) -> str:
         )
         before = row
     if "kept" in found:
-        lines += ["", f"Where much is kept. {machine.told(found['kept_machine'])}"]
+        lines += ["", f"Where much is kept. {machine.described(found['kept_machine'])}"]
         lines += kept_lines(found["kept"])
     return "\n".join(lines) + "\n"
 

@@ -144,7 +144,7 @@ def markdown(result: dict) -> str:
     repeats = len(next(iter(runs.values())))
     lines = [
         f"{result['against SimpleITK']['slices']} slices of real CT, warm, median of {repeats} "
-        f"runs in turns; {machine.told(result['machine'])}\n",
+        f"runs in turns; {machine.described(result['machine'])}\n",
         "| | seconds | fastest to slowest |",
         "|---|---|---|",
         *(f"| {k} | {middle[k]:.3f} | {min(v):.3f} to {max(v):.3f} |" for k, v in runs.items()),

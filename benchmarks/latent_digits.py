@@ -78,13 +78,13 @@ def as_batch(pictures: Pictures) -> torch.Tensor:
 def samples_part(arguments: argparse.Namespace) -> dict[str, Any]:
     training, test = digits().split()
     judge = Judge(training, test)
-    told = of_digits(
+    labelled = of_digits(
         "conditional", training, arguments, latents=10, sigma=0.25, labels=10, warmup=500
     )
     free = of_digits("unconditional", training, arguments, latents=10, sigma=0.2, warmup=500)
     wanted = torch.arange(1000) % 10
     generator = torch.Generator().manual_seed(0)
-    drawn = latent.sample(told, 1000, generator, wanted).clamp(0, 16)
+    drawn = latent.sample(labelled, 1000, generator, wanted).clamp(0, 16)
     from_prior = latent.sample(free, 1000, generator).clamp(0, 16)
     codes = latent.encode(free, as_batch(training))
     like = latent.decode(free, latent.codes_like(codes, 1000, components=20, seed=0)).clamp(0, 16)
@@ -95,20 +95,20 @@ def samples_part(arguments: argparse.Namespace) -> dict[str, Any]:
             **judge.of(drawn),
             "obeys_its_label": float(np.mean(judge.labels(drawn) == wanted.numpy())),
             "spread_of_real": spread(drawn, wanted.numpy()) / spread(held_back, test.labels),
-            **bound_and_quality(told, held_back, labels),
+            **bound_and_quality(labelled, held_back, labels),
         },
         "unconditional, from the prior": {
             **judge.of(from_prior),
             **bound_and_quality(free, held_back),
         },
         "unconditional, from a fitted mixture": judge.of(like),
-        "interpolation": interpolations(free, told, test),
+        "interpolation": interpolations(free, labelled, test),
         "pca_10": quality(
             pca_reconstruction(np.stack(training.images), np.stack(test.images), components=10),
             test,
         ),
     }
-    draw_digits(told, free, test, drawn[:100], arguments)
+    draw_digits(labelled, free, test, drawn[:100], arguments)
     return results
 
 
@@ -133,12 +133,12 @@ def bound_and_quality(
     return {**bound.to_dict(), **figures.to_dict(), "active_latents": use.active()}
 
 
-def interpolations(free: HUModel, told: HUModel, test: Pictures) -> dict[str, Any]:
+def interpolations(free: HUModel, labelled: HUModel, test: Pictures) -> dict[str, Any]:
     """Largest over mean step of 16 frames, over 300 pairs of held-back digits."""
     generator = np.random.default_rng(0)
     images, labels = as_batch(test), torch.from_numpy(test.labels)
     codes = {"unconditional": latent.encode(free, images)}
-    codes["conditional, one label"] = latent.encode(told, images, labels)
+    codes["conditional, one label"] = latent.encode(labelled, images, labels)
     results = {}
     for name, ends in codes.items():
         for spherical in (False, True):
@@ -147,7 +147,7 @@ def interpolations(free: HUModel, told: HUModel, test: Pictures) -> dict[str, An
                 way = latent.interpolate(ends[first], ends[last], 16, spherical=spherical)
                 label = labels[first].expand(16)
                 given = () if name == "unconditional" else (label,)
-                model = free if name == "unconditional" else told
+                model = free if name == "unconditional" else labelled
                 steepest.append(cliff(latent.decode(model, way, *given)[:, 0].numpy()))
             key = f"{name}, {'spherical' if spherical else 'straight'}"
             results[key] = {
@@ -159,7 +159,7 @@ def interpolations(free: HUModel, told: HUModel, test: Pictures) -> dict[str, An
 
 
 def draw_digits(
-    told: HUModel,
+    labelled: HUModel,
     free: HUModel,
     test: Pictures,
     drawn: torch.Tensor,

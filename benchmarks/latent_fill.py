@@ -145,7 +145,7 @@ def missing(volume: Volume, model: Generative, fill: Fill, count: int) -> dict[s
     """`count` slices in a row taken away and made up, at four places of the volume."""
     total = len(volume.image_hu)
     places = np.linspace(2, total - count - 3, 4).astype(int)
-    apart: dict[str, list[Stack]] = {"latent search": [], "linear": []}
+    differences: dict[str, list[Stack]] = {"latent search": [], "linear": []}
     for first in places.tolist():
         gone = np.arange(first, first + count)
         kept = np.setdiff1d(np.arange(max(0, first - 2), min(total, first + count + 2)), gone)
@@ -158,18 +158,18 @@ def missing(volume: Volume, model: Generative, fill: Fill, count: int) -> dict[s
         truth = np.asarray(volume.image_hu[gone])
         whole, made, _ = filled_gaps(model, part, fill)
         inside = np.asarray(volume.valid[gone])
-        apart["latent search"].append((whole.image_hu[made] - truth)[inside])
-        apart["linear"].append((fill_gaps(part).image_hu[made] - truth)[inside])
+        differences["latent search"].append((whole.image_hu[made] - truth)[inside])
+        differences["linear"].append((fill_gaps(part).image_hu[made] - truth)[inside])
     rows = {}
-    for name, errors in apart.items():
+    for name, errors in differences.items():
         every = np.concatenate(errors)
         rows[name] = {"rmse_hu": rmse(every, np.ones(every.shape, dtype=bool))}
     print("missing", count, rows, flush=True)
     return rows
 
 
-def rmse(apart: Stack, region: Region) -> float:
-    return float(np.sqrt(np.square(apart[region].astype(np.float64)).mean()))
+def rmse(differences: Stack, region: Region) -> float:
+    return float(np.sqrt(np.square(differences[region].astype(np.float64)).mean()))
 
 
 def band(rows: list[Stack]) -> NDArray[np.uint8]:
@@ -179,7 +179,7 @@ def band(rows: list[Stack]) -> NDArray[np.uint8]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = [machine.told(results["machine"]), ""]
+    lines = [machine.described(results["machine"]), ""]
     lines += ["| region | way | RMSE, HU | in the body | CPU s a slice |", "|---|---|---|---|---|"]
     for region in ("truncation", "metal"):
         for way, row in results[region].items():

@@ -125,7 +125,7 @@ def trained(store: Store, keys: list[str], config: RunConfig, work: Path) -> HUM
     length = config.train.iterations * config.train.batch
     data = task_of(config).training_data(store, keys, config, length)
     digest = store.data_digest(keys)
-    model = train(config, data, folder=work, log=lambda *told: None, data_digest=digest)
+    model = train(config, data, folder=work, log=lambda *logged: None, data_digest=digest)
     assert isinstance(model, HUModel)
     return model
 
@@ -258,8 +258,8 @@ def mean_loss(holes: Holes, codes: torch.Tensor) -> float:
 
 
 def hole_rmse(drawn: NDArray[np.float32], truth: NDArray[np.float32], kind: Kind) -> float:
-    apart = (drawn - truth)[:, kind.hole[0], kind.hole[1]]
-    return float(np.sqrt(np.square(apart).mean()))
+    differences = (drawn - truth)[:, kind.hole[0], kind.hole[1]]
+    return float(np.sqrt(np.square(differences).mean()))
 
 
 def flicker_in_hole(

@@ -19,7 +19,7 @@ COUNT, WIDTH, GREY = 6, 960, 128
 
 def table(results: dict[str, Any]) -> str:
     lines = [
-        machine.told(results["machine"]),
+        machine.described(results["machine"]),
         "",
         "| | search | moves | CPU s | times faster | loss | RMSE in the hole | flicker |",
         "|---|---|---|---|---|---|---|---|",

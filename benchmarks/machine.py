@@ -51,18 +51,18 @@ def facts(precision: Precision = "fp32") -> dict[str, Any]:
 
 
 def processor(cpuinfo: Path) -> tuple[str, list[str]]:
-    """Its name, and which of FEATURES it has; from what Linux tells of it, where there is any."""
+    """Its name, and which of FEATURES it has; from what Linux says of it, where there is any."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine(), []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = told.get("flags", told.get("Features", "")).split()
-    name = told.get("model name") or platform.processor() or platform.machine()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = said.get("flags", said.get("Features", "")).split()
+    name = said.get("model name") or platform.processor() or platform.machine()
     return name, [feature for feature in FEATURES if feature in flags]
 
 
-def told(machine: dict[str, Any]) -> str:
+def described(machine: dict[str, Any]) -> str:
     load = ", ".join(f"{load:g}" for load in machine["load"])
     features = ", ".join(machine["features"]) or "features unknown"
     return (
@@ -83,7 +83,7 @@ def in_turns(ways: dict[str, Way], repeats: int, *, warm_up: bool = True) -> Sec
     return seconds
 
 
-def apart_in_turns(ways: Mapping[str, Way], repeats: int) -> Seconds:
+def processes_in_turns(ways: Mapping[str, Way], repeats: int) -> Seconds:
     """As in_turns, but each way stays in a process of its own: what one sets, the other has not.
 
     ways: functions of modules, or functools.partial of such; "plain" is a peer's, whose memory
@@ -98,8 +98,8 @@ def apart_in_turns(ways: Mapping[str, Way], repeats: int) -> Seconds:
     return {name: [taken[name] for taken in rounds[1:]] for name in ways}
 
 
-def apart(name: str, way: Callable[[], Found]) -> Found:
-    """What one run gives, in a process of its own; "plain" as in apart_in_turns."""
+def in_own_process(name: str, way: Callable[[], Found]) -> Found:
+    """What one run gives, in a process of its own; "plain" as in processes_in_turns."""
     with _process(name) as place:
         return place.submit(way).result()
 

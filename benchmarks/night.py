@@ -372,7 +372,7 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         f"Series of {SLICES} slices of 64 x 64 in Orthanc, {MODEL}, {WORKERS} workers; first result"
         f" and minutes from the workers' start; processor time of the workers, their starts"
-        f" included. {machine.told(found['machine'])}",
+        f" included. {machine.described(found['machine'])}",
         "",
         "| night | series | workers killed | PACS restarted | disk full | lost | doubled | dead |"
         " first result, s | minutes | series a minute | processor s a series |",

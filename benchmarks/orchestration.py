@@ -150,7 +150,7 @@ def plain_job(source: Path, out: Path, set_: list[str]) -> None:
     task.prepare(store, keys, config)
     curve: list[dict[str, float]] = []
     training = TrainingJob.of(config, store, keys[TRAIN], validation=[], folder=out / "training")
-    model = training.run(lambda told, at: curve.append({"iteration": at, **told}))
+    model = training.run(lambda logged, at: curve.append({"iteration": at, **logged}))
     figures = task.evaluate(model, store, keys[TEST], config)
     verdict = task.judge(figures, config)
     seen = seen_by(store, keys[TRAIN], config)
@@ -206,7 +206,7 @@ PLAIN: dict[str, Callable[[Path, Path, list[str]], None]] = {
 
 def markdown(found: dict[str, Any]) -> str:
     lines = [
-        machine.told(found["machine"]),
+        machine.described(found["machine"]),
         "",
         "| | plain function calls, s | flow, s | more, s | more |",
         "|---|---|---|---|---|",

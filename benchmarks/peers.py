@@ -74,20 +74,22 @@ def processor_kind(facts: Json) -> str:
 def inference(data: Path, scratch: Path, repeats: int) -> Json:
     """Two slices of 512 x 512; ours as `ldct apply` computes a long series."""
     return {
-        f"inference, {name}": machine.apart_in_turns(inference_ways(name), repeats)
+        f"inference, {name}": machine.processes_in_turns(inference_ways(name), repeats)
         for name in MODELS
     }
 
 
 def training(data: Path, scratch: Path, repeats: int) -> Json:
     """A step of RED-CNN-96 on 8 patches of 64."""
-    return {"training step, RED-CNN-96": machine.apart_in_turns(training_ways(scratch), repeats)}
+    return {
+        "training step, RED-CNN-96": machine.processes_in_turns(training_ways(scratch), repeats)
+    }
 
 
 def windows(data: Path, scratch: Path, repeats: int) -> Json:
     """A segmenter over 64 x 256 x 256, beside MONAI's sliding window."""
     ways = {name: partial(speed_windows.run, name) for name in ("plain", OURS)}
-    seconds = machine.apart_in_turns(ways, repeats)
+    seconds = machine.processes_in_turns(ways, repeats)
     return {"segmenting in windows": {"MONAI": seconds["plain"], OURS: seconds[OURS]}}
 
 
@@ -106,7 +108,7 @@ def reading(data: Path, scratch: Path, repeats: int) -> Json:
         folder = scratch / kind.replace(" ", "-")
         write_compressed(data / SERIES, folder, kind)
         ways = {"SimpleITK": partial(simpleitk_reads, folder), OURS: partial(decode, folder)}
-        rows[f"{kind}, read"] = machine.apart_in_turns(ways, repeats)
+        rows[f"{kind}, read"] = machine.processes_in_turns(ways, repeats)
     return rows
 
 
@@ -192,7 +194,7 @@ def markdown(kept: Json) -> str:
     for name in names:
         cells = [_cell(column["rows"].get(name)) for column in kept.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [""] + [machine.told(column["machine"]) for column in kept.values()]
+    lines += [""] + [machine.described(column["machine"]) for column in kept.values()]
     return "\n".join(lines) + "\n"
 
 

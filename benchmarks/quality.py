@@ -151,7 +151,7 @@ def stored_patients(data: Path, work: Path, step: int) -> Store:
 
 
 def given(reference: str, store: Store) -> Contender:
-    """A network as it is; whom it was trained on is told by its data digest."""
+    """A network as it is; whom it was trained on is known by its data digest."""
     card = load_named(reference).card
     seen = [
         held
@@ -159,9 +159,9 @@ def given(reference: str, store: Store) -> Contender:
         for held in itertools.combinations(PATIENTS, count)
         if store.data_digest(list(held)) == card.data_digest
     ]
-    told = f"trained on {', '.join(seen[0])}" if seen else "trained on none of these alone"
+    trained = f"trained on {', '.join(seen[0])}" if seen else "trained on none of these alone"
     fair = [name for name in PATIENTS if not seen or name not in seen[0]]
-    return Contender(reference, dict.fromkeys(fair, reference), f"{card.uri}, {told}")
+    return Contender(reference, dict.fromkeys(fair, reference), f"{card.uri}, {trained}")
 
 
 def trained(path: Path, settings: list[str], store: Store) -> Contender:
@@ -172,7 +172,7 @@ def trained(path: Path, settings: list[str], store: Store) -> Contender:
         fold = load_config(path, [*split, *settings])
         references[name] = train_flow(fold, store.path)["model"]["uri"]
     label = load_config(path, settings).register_.name
-    return Contender(label, references, f"{path.name}, trained anew for each patient held back")
+    return Contender(label, references, f"{path.name}, trained again for each patient held back")
 
 
 def at_strength(contender: Contender, strength: float) -> Contender:

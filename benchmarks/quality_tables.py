@@ -22,7 +22,7 @@ ARMS = ("undenoised", "denoised", "full_dose")
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = [machine.told(results["machine"]), ""]
+    lines = [machine.described(results["machine"]), ""]
     if results.get("patients"):
         lines += patients_tables(results)
     if "conventions" in results:

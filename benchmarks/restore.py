@@ -183,21 +183,21 @@ def trained(
         log=lambda metrics, iteration: curve.append({"iteration": iteration, **metrics}),
         data_digest=store.data_digest(keys),
     )
-    told = work / "training.json"
+    kept = work / "training.json"
     facts = {
         "iterations": config.train.iterations,
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "wall_minutes": (time.perf_counter() - wall) / 60,
         "cpu_minutes": (time.process_time() - cpu) / 60,
     }
-    if facts["cpu_minutes"] < 0.2 and told.exists():
-        facts = json.loads(told.read_text())["facts"]
-    told.write_text(json.dumps({"facts": facts, "curve": curve}, indent=1) + "\n")
+    if facts["cpu_minutes"] < 0.2 and kept.exists():
+        facts = json.loads(kept.read_text())["facts"]
+    kept.write_text(json.dumps({"facts": facts, "curve": curve}, indent=1) + "\n")
     return model, facts
 
 
 def bm3d_figures(store: Store, keys: list[str], config: RunConfig, window: str) -> dict[str, float]:
-    """BM3D (Dabov et al. 2007) told the noise's sigma."""
+    """BM3D (Dabov et al. 2007) given the noise's sigma."""
     from bm3d import bm3d
 
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)

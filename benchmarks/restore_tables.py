@@ -28,7 +28,7 @@ def write_tables(results: dict[str, Any]) -> None:
     """Write restore.json and restore.md of all runs, and the gallery."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "restore.json").write_text(json.dumps(results, indent=1) + "\n")
-    lines = [machine.told(results["machine"]), "", *HEAD]
+    lines = [machine.described(results["machine"]), "", *HEAD]
     for name, run in results["runs"].items():
         lines += rows_of(name, run)
     trained = [trained_row(name, run) for name, run in results["runs"].items()]
@@ -54,21 +54,21 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
         if len(run["windows"]) > 1:
             task += f", {window.replace('_', ' ')} {figures['centre']:g}/{figures['width']:g}"
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == OUTPUT):
-            told = "**network**" if answer == OUTPUT else answer.replace("_", " ")
-            more = [_told(found.get("chroma_error"), 1), _told(found.get("flicker"), 1)]
-            cells = [task, told, _told(found["psnr"], 2), _told(found["ssim"], 3), *more]
+            label = "**network**" if answer == OUTPUT else answer.replace("_", " ")
+            more = [_figure(found.get("chroma_error"), 1), _figure(found.get("flicker"), 1)]
+            cells = [task, label, _figure(found["psnr"], 2), _figure(found["ssim"], 3), *more]
             rows.append("| " + " | ".join(cells) + " |")
             task = ""
     return rows
 
 
-def _told(figure: float | None, digits: int) -> str:
+def _figure(figure: float | None, digits: int) -> str:
     return "" if figure is None else f"{figure:.{digits}f}"
 
 
 def verdict(run: dict[str, Any]) -> str:
     """What the network wins and loses against the best of the others, window by window."""
-    told = []
+    sentences = []
     for window, figures in run["windows"].items():
         answers = dict(RestorationWindow.from_dict(figures).answers)
         output = answers.pop(OUTPUT)
@@ -79,8 +79,8 @@ def verdict(run: dict[str, Any]) -> str:
             beside = "input" if best == INPUT else best.replace("_", " ")
             ahead.append(f"{above:+.{digits}f}{unit} against {beside}")
         where = f"{window.replace('_', ' ')}: " if len(run["windows"]) > 1 else ""
-        told.append(where + ", ".join(ahead))
-    return "; ".join(told)
+        sentences.append(where + ", ".join(ahead))
+    return "; ".join(sentences)
 
 
 def gate_of(name: str, run: dict[str, Any]) -> Verdict:
@@ -122,7 +122,7 @@ def gallery(results: dict[str, Any]) -> list[str]:
         "and scikit-learn bring along, and one patient's CT (TCIA Colorectal-Liver-Metastases,",
         "CC BY 4.0). Figures are means over all held-back pictures.",
         "",
-        f"Trained on {machine.told(results['machine'])}",
+        f"Trained on {machine.described(results['machine'])}",
     ]
     runs = results["runs"]
     for name, run in runs.items():

@@ -150,7 +150,7 @@ def scrolled(page: Page, first: int) -> float:
 
 
 def processor_s() -> float:
-    """Of all processes of the browser: tells its cost on a machine that others load, too."""
+    """Of all processes of the browser: shows its cost on a machine that others load, too."""
     ticks = 0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile
@@ -182,7 +182,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"# The review page with {MATRIX} x {MATRIX} x {SLICES}, original and denoised",
             "",
             "`python benchmarks/review.py`: medians; Chromium headless, no graphics card. "
-            f"{machine.told(result['machine'])}",
+            f"{machine.described(result['machine'])}",
             "",
             "| | |",
             "|---|---|",

@@ -127,8 +127,8 @@ def trained(
 
 def log(metrics: dict[str, float], iteration: int) -> None:
     if iteration % 100 == 0:
-        told = {name: round(value, 4) for name, value in metrics.items()}
-        print(iteration, told, flush=True)
+        shown = {name: round(value, 4) for name, value in metrics.items()}
+        print(iteration, shown, flush=True)
 
 
 def figures(
@@ -171,7 +171,7 @@ def write(
 ) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "segment.json").write_text(json.dumps(results, indent=1) + "\n")
-    lines = [machine.told(results["machine"]), ""]
+    lines = [machine.described(results["machine"]), ""]
     lines += ["| test | class | Dice | surface Dice, 3 mm | HD95, mm |", "|---|---|---|---|---|"]
     for test, classes in results["figures"].items():
         rows = [

@@ -2,7 +2,7 @@
 
 Writes pretrained/NAME: config.yaml, weights.safetensors, figures.json, card.json and traits.json
 (what its training saw), as the registry holds them. MODEL_CARD.md is written by people.
-benchmarks/training_traits.py writes the traits anew from the data.
+benchmarks/training_traits.py writes the traits again from the data.
 """
 
 from __future__ import annotations

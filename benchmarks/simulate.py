@@ -189,7 +189,7 @@ def markdown(result: dict) -> str:
     lines = [
         f"Seconds a slice of 512 x 512, {GEOMETRY.views} views ({GEOMETRY.detectors} cells), "
         f"median of {len(next(iter(result['seconds'].values())))} runs in turns; "
-        f"{machine.told(result['machine'])}",
+        f"{machine.described(result['machine'])}",
         "",
         "| | seconds | fastest to slowest |",
         "|---|---|---|",

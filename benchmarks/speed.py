@@ -107,7 +107,7 @@ def inference(repeats: int) -> dict[str, Any]:
     }
     apart_hu = float(np.abs(plain_inference() - our_inference()).max())
     return {
-        "seconds": machine.apart_in_turns(ways, repeats),
+        "seconds": machine.processes_in_turns(ways, repeats),
         "gmac": SLICES * 458.4,
         "largest_difference_hu": apart_hu,
     }
@@ -156,7 +156,7 @@ def our_redcnn() -> ModelAdapter:
 def metrics(repeats: int) -> dict[str, Any]:
     """Of slices of 512 x 512, window 40/400: others each round, in five rounds 300."""
     seconds: machine.Seconds = {"peer": [], "ldct": []}
-    apart = []
+    differences = []
     for seed in range(repeats + 1):
         pairs = slices(seed, A_ROUND if seed else 1)  # the first round compiles
         found = {}
@@ -164,8 +164,8 @@ def metrics(repeats: int) -> dict[str, Any]:
             began = time.perf_counter()
             found[name] = np.array([figures(*pair) for pair in pairs])
             seconds[name].append(time.perf_counter() - began)
-        apart.append(np.abs(found["peer"] - found["ldct"]).max(axis=0))
-    largest = np.max(apart, axis=0).tolist()
+        differences.append(np.abs(found["peer"] - found["ldct"]).max(axis=0))
+    largest = np.max(differences, axis=0).tolist()
     return {
         "slices": A_ROUND,
         "seconds": {name: taken[1:] for name, taken in seconds.items()},
@@ -208,7 +208,7 @@ def _machine_lines(found: dict[str, Any]) -> list[str]:
     if "inference" in found:
         as_if = 2 * found["inference"]["gmac"] / min(found["inference"]["seconds"]["ldct"])
     return [
-        f"{machine.told(found['taken_on'])} Its limits: {limit['matrices_gflops']:.0f} GFLOP/s on "
+        f"{machine.described(found['taken_on'])} Its limits: {limit['matrices_gflops']:.0f} GFLOP/s on "
         f"matrices, {limit['convolution_gflops']:.0f} on RED-CNN's own convolution (fp32), "
         f"{limit['memory_gb_per_s']:.1f} GB/s. RED-CNN's output comes as if at {as_if:.0f} GFLOP/s "
         f"of plain convolution, {as_if / limit['convolution_gflops']:.0%} of that limit.",
@@ -238,11 +238,11 @@ def _rows(found: dict[str, Any]) -> Iterator[str]:
 
 def _waiting_lines(found: dict[str, Any]) -> Iterator[str]:
     if "step" in found:
-        told = [
+        waits = [
             f"{step['waiting_fraction']:.1%} with patches of {patch}"
             for patch, step in found["step"].items()
         ]
-        yield f"\nOf its time our training waits for data: {', '.join(told)}."
+        yield f"\nOf its time our training waits for data: {', '.join(waits)}."
 
 
 def _row(name: str, peer: list[float], ours: list[float], unit: str) -> str:

@@ -58,13 +58,13 @@ def step(repeats: int) -> dict[str, Any]:
                 "plain": partial(plain_training, Path(work), patch, iterations),
                 "ldct": partial(our_training, Path(work), keys, patch, iterations),
             }
-            seconds = machine.apart_in_turns(ways, repeats)
-            told: dict[str, float] = {}
-            our_training(Path(work), keys, patch, 2 * iterations, told)
+            seconds = machine.processes_in_turns(ways, repeats)
+            logged: dict[str, float] = {}
+            our_training(Path(work), keys, patch, 2 * iterations, logged)
             found[str(patch)] = {
                 name: [taken / (8 * iterations) for taken in turns]
                 for name, turns in seconds.items()
-            } | {"waiting_fraction": told["waiting_fraction"]}
+            } | {"waiting_fraction": logged["waiting_fraction"]}
     return found
 
 
@@ -116,12 +116,12 @@ def plain_training(folder: Path, patch: int, iterations: int) -> None:
 
 
 def our_training(
-    work: Path, keys: list[str], patch: int, iterations: int, told: dict[str, float] | None = None
+    work: Path, keys: list[str], patch: int, iterations: int, logged: dict[str, float] | None = None
 ) -> None:
-    """told: gets what the last iteration logs."""
+    """logged: gets what the last iteration logs."""
     config = phantom_run(patch, iterations)
     items = PatchPairs(Store(work / "store"), keys, config, 8 * iterations)
-    kept = {} if told is None else told
+    kept = {} if logged is None else logged
     with tempfile.TemporaryDirectory() as folder:
         train(
             config,

@@ -21,8 +21,8 @@ def windows(repeats: int) -> dict[str, Any]:
     """Seconds in turns, and the most memory of one run, in a process of its own."""
     ways = {name: partial(run, name) for name in ("plain", "ldct")}
     return {
-        "seconds": machine.apart_in_turns(ways, repeats),
-        "mib": {name: machine.apart(name, way) for name, way in ways.items()},
+        "seconds": machine.processes_in_turns(ways, repeats),
+        "mib": {name: machine.in_own_process(name, way) for name, way in ways.items()},
         "shape": list(SHAPE),
     }
 

@@ -177,7 +177,7 @@ def markdown(result: dict[str, Any]) -> str:
     first = rows[TRAINED_HERE]
     lines = [
         "Training and slices on one core; quality on every fifth slice of a patient held back, "
-        f"25 % dose. {machine.told(result['machine'])}",
+        f"25 % dose. {machine.described(result['machine'])}",
         "",
         "| | GMAC | parameters | training: iterations x s | s a slice | slices/s, times RED-CNN's "
         "| PSNR dB, SSIM: soft tissue | lung | largest HU bias |",

@@ -1,4 +1,4 @@
-"""What the training of a model that comes with the software saw, measured anew from its data.
+"""What the training of a model that comes with the software saw, measured again from its data.
 
 `python benchmarks/training_traits.py NAME FOLDER...` writes pretrained/NAME/traits.json, by which
 later series are compared with them. FOLDER: series that it was trained on, all of them,
@@ -39,7 +39,7 @@ def main() -> None:
         seen = seen_by(store, keys, config).to_dict()
     path = find_pretrained(asked.name) / TRAITS
     path.write_text(json.dumps(seen, indent=2) + "\n")
-    print(f"{path}: {len(keys)} series; {machine.told(machine.facts())}")
+    print(f"{path}: {len(keys)} series; {machine.described(machine.facts())}")
 
 
 if __name__ == "__main__":

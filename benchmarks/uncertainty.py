@@ -115,7 +115,7 @@ def markdown(shares: dict[str, Shares], patients: int) -> str:
     lines = [
         f"# Uncertainty of {MODEL}@pretrained: what its intervals hold",
         "",
-        f"{machine.told(machine.facts()).rstrip('.')}.",
+        f"{machine.described(machine.facts()).rstrip('.')}.",
         "",
         f"{len(shares)} series of {patients} patients that training did not see; each is measured "
         "by a calibration on the other patients. Of each tissue in the full-dose image, how many "

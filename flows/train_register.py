@@ -65,7 +65,7 @@ def known_version(store: Store, config: RunConfig, sides: dict[str, str]) -> str
     wanted = config.register_.name, data_digest, digest(config.resolved())
     versions = [
         row.version
-        for row in Registry.default().list(metrics=False)
+        for row in Registry.default().list(metrics=())
         if (row.name, row.data_digest, row.config_digest) == wanted
     ]
     return f"{config.register_.name}/{max(versions)}" if versions else None

@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -272,13 +273,17 @@ def models(
     with imports_of(flow):
         from flows.cli.tables.base import models_table
         from flows.runtime.orchestration import in_flow
-        from flows.tracking.ranking import Ranking, rank
+        from flows.tracking.ranking import ranked
         from flows.tracking.registry import Registry
 
-    def listed() -> Ranking:
-        rows = Registry.default().list(metrics=bool(json_ or sort or where))
-        return rank(rows, sort=sort, where=where or [], ascending=ascending)
-
+    listed = partial(
+        ranked,
+        Registry.default(),
+        sort=sort,
+        where=where or [],
+        ascending=ascending,
+        every_metric=json_,
+    )
     # A list alone is no flow of the server's, unless it is asked to be.
     found = in_flow("ldct-models", listed, always=True) if flow else listed()
     if json_:

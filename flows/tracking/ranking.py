@@ -6,9 +6,13 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flows.tracking.versions import VersionRow
 from pipeline.core.errors import ConfigError
+
+if TYPE_CHECKING:  # which imports MLflow
+    from flows.tracking.registry import Registry
 
 #: What a version says in words; anatomy and alias may be several, of which one is meant.
 WORDS: dict[str, Callable[[VersionRow], list[str]]] = {
@@ -73,6 +77,21 @@ class Ranking:
     lacking: dict[str, int]
 
 
+def ranked(
+    registry: Registry, *, sort: str | None, where: list[str], ascending: bool, every_metric: bool
+) -> Ranking:
+    """`rank` of all versions of a registry. every_metric: rows with all of a run's metrics, not
+    just those that are asked about, which takes several times as long.
+
+    Raises ConfigError as `rank` does.
+    """
+    asked = asked_metrics(sort, where)
+    rows = registry.list(metrics=None if every_metric else asked)
+    if any(all(name not in row.metrics for row in rows) for name in asked):
+        rows = registry.list()  # to name the metrics that there are
+    return rank(rows, sort=sort, where=where, ascending=ascending)
+
+
 def rank(
     rows: Iterable[VersionRow], *, sort: str | None, where: list[str], ascending: bool = False
 ) -> Ranking:
@@ -82,8 +101,7 @@ def rank(
     Raises ConfigError for a condition that is none, and for a metric that no version has.
     """
     conditions, every = [Condition.parse(text) for text in where], list(rows)
-    asked = [condition.name for condition in conditions if condition.name not in WORDS]
-    metrics = list(dict.fromkeys([*([sort] if sort else []), *asked]))
+    metrics = asked_metrics(sort, where)
     for name in metrics:
         _require_known(name, every)
     words = [condition for condition in conditions if condition.name in WORDS]
@@ -94,6 +112,13 @@ def rank(
         sign = 1 if ascending else -1
         found.sort(key=lambda row: (sort not in row.metrics, sign * row.metrics.get(sort, 0.0)))
     return Ranking(found, metrics, {name: count for name, count in lacking.items() if count})
+
+
+def asked_metrics(sort: str | None, where: list[str]) -> list[str]:
+    """The metrics that `rank` looks at. Raises ConfigError for a condition that is none."""
+    names = [Condition.parse(text).name for text in where]
+    asked = [*([sort] if sort else []), *(name for name in names if name not in WORDS)]
+    return list(dict.fromkeys(asked))
 
 
 def _require_known(name: str, rows: list[VersionRow]) -> None:

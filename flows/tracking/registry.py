@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -207,9 +207,10 @@ class Registry:
         mlflow.set_tracking_uri(self.uri)
         return recorded(version)
 
-    def list(self, *, metrics: bool = True) -> list[VersionRow]:
+    def list(self, *, metrics: Sequence[str] | None = None) -> list[VersionRow]:
         """A row for each version of each model, in a number of queries that does not depend on how
-        many there are. metrics: with those of the runs, which take most of the time."""
+        many there are. metrics: of the runs those of these names alone; None for all, which take
+        most of the time."""
         client = self.client
         aliases: dict[tuple[str, str], list[str]] = {}
         order: dict[str, int] = {}
@@ -220,7 +221,9 @@ class Registry:
         every = all_pages(client.search_model_versions)
         found = [version for version in every if version.name in order]
         found.sort(key=lambda version: order[version.name])  # within a model as MLflow has them
-        measured = metrics_of([version.run_id for version in found], client) if metrics else {}
+        measured: dict[str, dict[str, float]] = {}
+        if metrics is None or metrics:
+            measured = metrics_of([version.run_id for version in found], client, metrics)
         return [
             VersionRow.of(
                 version,

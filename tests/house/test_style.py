@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHEET = ROOT / "docs" / "style.md"
 PAGES = ["*.md", "docs/**/*.md", "pretrained/*/MODEL_CARD.md", "configs/*.yaml"]
-SOURCES = ["ldct/**/*.py", "pipeline/**/*.py", "flows/**/*.py", "docs/generate/*.py"]
+SOURCES = [
+    f"{folder}/**/*.py" for folder in ("ldct", "pipeline", "flows", "docs/generate", "benchmarks")
+]
 TEMPLATES = ["pipeline/report/*.html"]
 #: Keys, and a name in a DICOM header, which stay as they are.
 KEYS = {"told", "told_apart", "SYNTHETIC^Nobody"}
