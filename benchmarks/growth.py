@@ -123,7 +123,8 @@ def write_series(folder: Path, count: int, *, first: int = 0, slices: int = SLIC
 def markdown(found: dict[str, Any]) -> str:
     """Further: beside the count before it, so that what a run costs once is left out."""
     lines = [
-        f"Series of {SLICES} slices of 64 x 64; apply: {MODEL}. {machine.described(found['machine'])}",
+        f"Series of {SLICES} slices of 64 x 64; apply: {MODEL}. "
+        f"{machine.described(found['machine'])}",
         "",
         "| | series | seconds | of the processor | ms of it each further series | MiB at most |",
         "|---|---|---|---|---|---|",
