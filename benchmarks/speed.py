@@ -209,7 +209,8 @@ def _machine_lines(found: dict[str, Any]) -> list[str]:
         as_if = 2 * found["inference"]["gmac"] / min(found["inference"]["seconds"]["ldct"])
     return [
         f"{machine.described(found['taken_on'])} Its limits: "
-        f"{limit['matrices_gflops']:.0f} GFLOP/s on matrices, {limit['convolution_gflops']:.0f} on RED-CNN's own convolution (fp32), "
+        f"{limit['matrices_gflops']:.0f} GFLOP/s on matrices, "
+        f"{limit['convolution_gflops']:.0f} on RED-CNN's own convolution (fp32), "
         f"{limit['memory_gb_per_s']:.1f} GB/s. RED-CNN's output comes as if at {as_if:.0f} GFLOP/s "
         f"of plain convolution, {as_if / limit['convolution_gflops']:.0%} of that limit.",
         "",
