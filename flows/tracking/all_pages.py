@@ -33,7 +33,7 @@ def metrics_of(
     """The metrics of each run, deleted ones too; one that was deleted for good is not among
     them. names: those metrics alone, which MLflow's client cannot ask for: it loads each run with
     all its metrics, parameters and tags. A database is asked by MLflow's own model of it."""
-    store = getattr(getattr(client, "_tracking_client", None), "store", None)
+    store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
     if names is None or not hasattr(store, "ManagedSessionMaker"):
         return _metrics_of_whole_runs(run_ids, client)
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric as Latest
