@@ -27,8 +27,8 @@ from mlflow.entities import Metric, Param
 from pipeline.config.load import load_config
 from pipeline.core.types import Json
 from pipeline.core.volume import Volume, even_origins_mm
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.ledger_file import LOCKS
+from pipeline.pacs.work.ledger import Ledger
+from pipeline.pacs.work.ledger_file import LOCKS
 from pipeline.store.store import Store
 
 FEW, MANY = 100, {"series": 10_000, "work": 100_000, "versions": 1_000}

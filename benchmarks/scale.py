@@ -27,7 +27,7 @@ from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.io.discover import discover
 from pipeline.models.adapters.pretrained import load_pretrained
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work.ledger import Ledger
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
 

@@ -29,7 +29,7 @@ TASKS = {
 
 def yaml_pages() -> dict[str, str]:
     """The text of each page and schema file, by its place on the site."""
-    from pipeline.pacs.hospital_config import Pacs
+    from pipeline.pacs.settings.hospital import Pacs
 
     runs = run_schemas()
     links = ", ".join(f"[{task}](schemas/{task}.schema.json)" for task in runs)

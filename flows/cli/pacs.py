@@ -16,10 +16,10 @@ from pipeline.core.device import compute_on
 from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.pacs.hospital_config import Pacs
-    from pipeline.pacs.query import CandidateSeries
-    from pipeline.pacs.receiver import Swept
-    from pipeline.pacs.work_item import WorkItem
+    from pipeline.pacs.incoming.query import CandidateSeries
+    from pipeline.pacs.incoming.receiver import Swept
+    from pipeline.pacs.settings.hospital import Pacs
+    from pipeline.pacs.work.item import WorkItem
 
 
 def add_pacs_commands(app: typer.Typer) -> None:
@@ -43,9 +43,9 @@ def pull(
     json_: Json = False,
 ) -> None:
     """Ask the source for series that the rules want, and note them for `ldct pacs work`."""
-    from flows.hospital.pacs import pull_series
+    from flows.hospital.pull import pull_series
     from pipeline.core.pseudonyms import installation_key
-    from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.settings.hospital import load_pacs
 
     settings = load_pacs(hospital)
     candidates, counts = pull_series(settings, dry_run=dry_run)
@@ -79,11 +79,12 @@ def work(
     compute_on(device)
     from flows.hospital.alerts import alerting
     from flows.hospital.auditing import auditing
-    from flows.hospital.pacs import log_step, work_flow
+    from flows.hospital.ledger_status import log_step
     from flows.hospital.prometheus import WorkerMetrics
     from flows.hospital.watched import watched
-    from pipeline.pacs.hospital_config import load_pacs
-    from pipeline.pacs.work_item import State
+    from flows.hospital.work import work_flow
+    from pipeline.pacs.settings.hospital import load_pacs
+    from pipeline.pacs.work.item import State
 
     settings = load_pacs(hospital)
     part = WorkerMetrics(settings)
@@ -111,10 +112,10 @@ def receive(hospital: Hospital, metrics: Metrics = None) -> None:
     """Take series by C-STORE until interrupted, and note them for `ldct pacs work`."""
     from flows.hospital.alerts import alerting
     from flows.hospital.auditing import auditing
-    from flows.hospital.pacs import receive as receive_series
+    from flows.hospital.receive import receive as receive_series
     from flows.hospital.receiver_watch import ReceiverWatch
     from flows.hospital.watched import watched
-    from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.settings.hospital import load_pacs
 
     settings = load_pacs(hospital)
     local = settings.receive
@@ -137,8 +138,8 @@ def release(
 ) -> None:
     """Let go what was held back for being unlike the model's training data."""
     from flows.hospital.auditing import auditing
-    from flows.hospital.pacs import log_step, release_work
-    from pipeline.pacs.hospital_config import load_pacs
+    from flows.hospital.ledger_status import log_step, release_work
+    from pipeline.pacs.settings.hospital import load_pacs
 
     settings = load_pacs(hospital)
     with auditing(settings):
@@ -158,9 +159,9 @@ def accession(
 
     Only as the account that runs ldct, with the installation's key, and not into a service's log.
     """
-    from flows.hospital.pacs import open_source
-    from pipeline.pacs.accession import studies_of_work
-    from pipeline.pacs.hospital_config import load_pacs
+    from flows.hospital.endpoints import open_source
+    from pipeline.pacs.settings.hospital import load_pacs
+    from pipeline.pacs.work.accession import studies_of_work
 
     _require_no_log()
     settings = load_pacs(hospital)
@@ -190,8 +191,8 @@ def alert(hospital: Hospital) -> None:
     """Send a test by every channel of `alerts`. Exit code 1 where one does not take it."""
     from flows.hospital.alerts import send_test
     from pipeline.core.sanitise import printable_line
-    from pipeline.pacs.alert_channels import channels
-    from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.messages.alert_channels import channels
+    from pipeline.pacs.settings.hospital import load_pacs
 
     alerts = load_pacs(hospital).alerts
     if alerts is None:
@@ -238,7 +239,7 @@ def status(
 ) -> None:
     """What ran and was skipped, what was done, what is due, what failed and why."""
     from flows.hospital.status import hospital_status, page
-    from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.settings.hospital import load_pacs
 
     report = hospital_status(hospital, load_pacs(hospital), everything=all_)
     show(report.to_dict(), json_, lambda: print(page(report)))
@@ -252,8 +253,8 @@ def retry(
     json_: Json = False,
 ) -> None:
     """Give what failed another chance: dead letters too, each where it stopped."""
-    from flows.hospital.pacs import log_step, retry_work
-    from pipeline.pacs.hospital_config import load_pacs
+    from flows.hospital.ledger_status import log_step, retry_work
+    from pipeline.pacs.settings.hospital import load_pacs
 
     revived = retry_work(load_pacs(hospital), names or [])
     if json_:
@@ -265,7 +266,7 @@ def retry(
 
 
 def _log_received(swept: Swept) -> None:
-    from pipeline.pacs.rules import WRONG_CLOCK
+    from pipeline.pacs.settings.rules import WRONG_CLOCK
 
     said = [f"{swept.added} series complete"]
     if swept.unmatched:

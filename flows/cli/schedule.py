@@ -28,7 +28,7 @@ def schedule(
     compute_on(device)
     from flows.hospital.deployments import next_run_times, serve_jobs
     from pipeline.config.schedule import required
-    from pipeline.pacs.hospital_config import load_pacs
+    from pipeline.pacs.settings.hospital import load_pacs
 
     settings = load_pacs(hospital)
     chosen = required(settings.schedule)

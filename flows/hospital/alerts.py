@@ -22,12 +22,12 @@ from flows.hospital.alert_record import Sent, SentAlerts
 from flows.runtime.background import every
 from flows.runtime.progress import log
 from pipeline.core.atomic_files import locked
-from pipeline.pacs.alert_channels import channels, send
-from pipeline.pacs.alert_settings import Alerts
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import State
+from pipeline.pacs.messages.alert_channels import channels, send
+from pipeline.pacs.settings.alerts import Alerts
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 
 #: How many ids a message lists.
 MAX_IDS = 20

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from flows.runtime.background import every
 from flows.runtime.progress import log
-from pipeline.pacs.atna_trail import AtnaTrail
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.messages.atna_trail import AtnaTrail
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.ledger import Ledger
 
 
 @dataclass

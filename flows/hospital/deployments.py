@@ -35,7 +35,7 @@ from flows.hospital.status import TAG
 from flows.hospital.watched import watched
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.settings.hospital import Pacs
 
 #: How many of the next times of a job are shown.
 NEXT = 3

@@ -23,9 +23,11 @@ from prefect.runtime import deployment, flow_run
 from flows.commands import train_flow
 from flows.hospital.alerts import AlertWatch, failed_job, look_once
 from flows.hospital.auditing import auditing
+from flows.hospital.ledger_status import log_step
 from flows.hospital.named import hospital_file
-from flows.hospital.pacs import log_step, pull_series, work_flow
+from flows.hospital.pull import pull_series
 from flows.hospital.status import hospital_status, page
+from flows.hospital.work import work_flow
 from flows.ingest import ingest_flow
 from flows.runtime.json_log import use_json_everywhere
 from flows.runtime.private_errors import redact_errors
@@ -41,7 +43,7 @@ from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.verdicts import Verdict
 from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.pacs.hospital_config import Pacs, load_pacs
+from pipeline.pacs.settings.hospital import Pacs, load_pacs
 
 #: The limit, on the Prefect server, of jobs that compute at once.
 GPU = "ldct-gpu"

@@ -29,7 +29,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.evaluation.requests import EvaluateRequest
-from pipeline.pacs.hospital_config import load_pacs
+from pipeline.pacs.settings.hospital import load_pacs
 
 FIGURES = "ldct-figures"
 

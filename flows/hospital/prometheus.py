@@ -20,11 +20,11 @@ from prometheus_client.registry import Collector
 
 from flows.hospital.watched import Health, Part
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.ledger_file import FILE
-from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import AWAITS_COMMITMENT, OPEN, State, WorkItem
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.item import AWAITS_COMMITMENT, OPEN, State, WorkItem
+from pipeline.pacs.work.ledger import Ledger
+from pipeline.pacs.work.ledger_file import FILE
 
 #: A worker that has neither polled the ledger nor ended a step for so long is taken to hang.
 MAX_SILENCE_S = 3600.0

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from flows.hospital.prometheus import LedgerFigures, ledger_fault
 from flows.hospital.watched import Health, Part
-from pipeline.pacs.bounded_server import BoundedServer
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.receiver import SUCCESS
+from pipeline.pacs.incoming.receiver import SUCCESS
+from pipeline.pacs.peers.bounded_server import BoundedServer
+from pipeline.pacs.settings.hospital import Pacs
 
 #: The thread that accepts associations looks for one twice a second.
 MAX_DEAF_S = 60.0

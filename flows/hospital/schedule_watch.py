@@ -22,7 +22,7 @@ from flows.hospital.alerts import Condition, failed_job
 from flows.hospital.local_server import Api
 from flows.hospital.prometheus import LedgerFigures, ledger_fault
 from flows.hospital.watched import Health, Part
-from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.settings.hospital import Pacs
 
 #: As Prefect has it while a process asks for a deployment's runs: within the last minute.
 READY = "READY"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.runtime.progress import log
-from pipeline.pacs.ledger_file import is_no_space
-from pipeline.pacs.work_folder import NoSpace
+from pipeline.pacs.work.folder import NoSpace
+from pipeline.pacs.work.ledger_file import is_no_space
 
 #: As the log has it.
 EVENT = "no_space"

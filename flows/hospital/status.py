@@ -13,12 +13,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun, filters, sorting
 from prefect.settings import temporary_settings
 
+from flows.hospital.ledger_status import SHOWN_OF_A_STATE, LedgerStatus, status
 from flows.hospital.local_server import configured, running
 from flows.hospital.named import hospital_file
-from flows.hospital.pacs import SHOWN_OF_A_STATE, LedgerStatus, status
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.work_item import State, WorkItem
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.item import State, WorkItem
 
 #: On the deployments of `ldct schedule`, and so on their runs.
 TAG = "ldct-schedule"

@@ -17,7 +17,7 @@ from flows.cli.tables.base import applied_table
 from pipeline.export.denoised import export_denoised
 from pipeline.export.series import Export
 from pipeline.models.adapters.card import ModelCard
-from pipeline.pacs.worker import read_notes
+from pipeline.pacs.steps.worker import read_notes
 
 CARD = ModelCard("smooth", 1, "0123456789abcdef" * 4, "c", "d", 1)
 SIZE, LESION, SLICE = 192, (100, 80), 2

@@ -20,8 +20,8 @@ from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import read_volume
 from pipeline.export.output_record import derived_folder
 from pipeline.export.structured_report import write_series_report
-from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.item import State
 from pipeline.review.decisions import Decision, decide
 
 NOISE_HU, TISSUE_HU = 20.0, 40.0

@@ -37,9 +37,9 @@ from pipeline.export.series import Export
 from pipeline.ingest.ingest import ingest
 from pipeline.models.adapters.base import ModelAdapter, build_model
 from pipeline.models.adapters.card import ModelCard
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 from pipeline.store.store import Store
 from pipeline.training.loop import train
 
@@ -56,7 +56,7 @@ CONTEXT.set_forkserver_preload(
         "pipeline.losses.image",
         "pipeline.ingest.ingest",
         "pipeline.export.series",
-        "pipeline.pacs.worker",
+        "pipeline.pacs.steps.worker",
     ]
 )
 

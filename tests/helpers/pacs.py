@@ -29,9 +29,9 @@ from helpers.derived import write_derived
 from helpers.dicom import OPERATION, ROOT_UID, ct_slice, save
 from pipeline.dicom.read.series import find_series
 from pipeline.dicom.read.volume import read_volume
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.peer import Peer
-from pipeline.pacs.work_item import PacsSeries
+from pipeline.pacs.peers.peer import Peer
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.item import PacsSeries
 
 USER, PASSWORD = "tester", "a-secret-of-the-tests"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

@@ -12,10 +12,10 @@ from helpers.pacs import (
     settings,
     write_ct,
 )
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.ledger import Ledger
 
 MODEL = "models:/test/1"
 

@@ -17,16 +17,16 @@ import pytest
 import sqlalchemy
 from helpers.dicom import write_series
 
-import flows.hospital.pacs as hospital_pacs
-from flows.hospital.pacs import SHOWN_OF_A_STATE, status
+import flows.hospital.ledger_status as ledger_status
+from flows.hospital.ledger_status import SHOWN_OF_A_STATE, status
 from flows.hospital.status import HospitalStatus, page
 from flows.tracking.all_pages import all_pages
 from flows.tracking.registry import Registry
 from pipeline.core.errors import ConfigError
 from pipeline.ingest.ingest import ingest
-from pipeline.pacs.hospital_config import load_pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_item import State
+from pipeline.pacs.settings.hospital import load_pacs
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 from pipeline.store.store import Store
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -140,7 +140,7 @@ class Traced(Ledger):
 
 
 def test_a_status_page_reads_the_oldest_of_each_state(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(hospital_pacs, "Ledger", Traced)
+    monkeypatch.setattr(ledger_status, "Ledger", Traced)
     asked = []
     for count in (10, 1_000):
         growth_kept.make_ledger(tmp_path / str(count), count)

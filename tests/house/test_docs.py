@@ -25,7 +25,7 @@ from generate.sources import (
 from generate.yaml_files import run_schemas
 
 from pipeline.config.sections import Data, Train
-from pipeline.pacs.hospital_config import Pacs
+from pipeline.pacs.settings.hospital import Pacs
 
 ROOT = Path(__file__).parents[2]
 

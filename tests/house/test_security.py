@@ -29,15 +29,15 @@ from pipeline.dicom.read.files import files_below, read_dataset
 from pipeline.dicom.read.series import find_series
 from pipeline.models.adapters.base import build_model
 from pipeline.models.adapters.weights import file_sha256, load_model, save_model
-from pipeline.pacs.dicomweb import DicomwebPeer
-from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.endpoints import Dicomweb, Dimse
-from pipeline.pacs.hospital_config import RoutingRule
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Refused
-from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.rules import SeriesFacts, match_rules
-from pipeline.pacs.work_folder import WorkFolder
+from pipeline.pacs.incoming.receiver import Receiver
+from pipeline.pacs.peers.dicomweb import DicomwebPeer
+from pipeline.pacs.peers.dimse import DimsePeer
+from pipeline.pacs.peers.peer import Refused
+from pipeline.pacs.settings.endpoints import Dicomweb, Dimse
+from pipeline.pacs.settings.hospital import RoutingRule
+from pipeline.pacs.settings.rules import SeriesFacts, match_rules
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.ledger import Ledger
 from pipeline.training.loop import train
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from helpers.pacs import derive
 from helpers.pacs_bench import Bench
 from scipy import ndimage
 
-from flows.hospital.pacs import release_work
+from flows.hospital.ledger_status import release_work
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
@@ -31,8 +31,8 @@ from pipeline.inference.traits import (
     traits,
 )
 from pipeline.models.adapters.pretrained import load_pretrained
-from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.item import State
 from pipeline.review.decisions import Decision, decide
 from pipeline.store.store import Store
 

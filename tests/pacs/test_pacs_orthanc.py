@@ -21,18 +21,18 @@ from helpers.pacs import (
     write_ct,
 )
 
-from pipeline.pacs.dicomweb import DicomwebPeer
-from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.endpoints import Dicomweb, Dimse
-from pipeline.pacs.hospital_config import Pacs, RoutingRule
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Refused, Unreachable
-from pipeline.pacs.query import PullCounts, add_to_ledger, count_matches, find_candidates
-from pipeline.pacs.receiver import Receiver
-from pipeline.pacs.sending import send_series
-from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.incoming.query import PullCounts, add_to_ledger, count_matches, find_candidates
+from pipeline.pacs.incoming.receiver import Receiver
+from pipeline.pacs.peers.dicomweb import DicomwebPeer
+from pipeline.pacs.peers.dimse import DimsePeer
+from pipeline.pacs.peers.peer import Refused, Unreachable
+from pipeline.pacs.settings.endpoints import Dicomweb, Dimse
+from pipeline.pacs.settings.hospital import Pacs, RoutingRule
+from pipeline.pacs.steps.sending import send_series
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 
 MODEL = "models:/test/1"
 KEY = b"a key for tests, of 32 bytes and more"

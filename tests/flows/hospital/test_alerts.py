@@ -18,11 +18,11 @@ from flows.cli.app import app
 from flows.hospital import alerts as module
 from flows.hospital.alerts import AlertWatch, alerting, failed_job
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.alert_channels import send
-from pipeline.pacs.alert_settings import Alerts
-from pipeline.pacs.hospital_config import Pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_item import State
+from pipeline.pacs.messages.alert_channels import send
+from pipeline.pacs.settings.alerts import Alerts
+from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 
 SECRETS = ("SECRET-4711", "Geheim", "826.0.1.3680043", "Chest")
 MAIL = {"sender": "ldct@example.org", "to": ["pacs@example.org"], "timeout_s": 5}

@@ -20,8 +20,8 @@ from flows.hospital import prometheus as metrics
 from flows.hospital.prometheus import WorkerMetrics
 from flows.hospital.watched import serve_part
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.worker import Worker
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.ledger import Ledger
 
 SECRETS = ("SECRET-4711", "Geheim", "826.0.1.3680043")
 

@@ -23,11 +23,11 @@ from flows.hospital.receiver_watch import ReceiverWatch
 from flows.hospital.review_watch import ReviewWatch
 from flows.hospital.watched import Health, Part, serve_part, watched
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.dimse import DimsePeer
-from pipeline.pacs.endpoints import Dimse
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.peer import Refused
-from pipeline.pacs.receiver import Receiver
+from pipeline.pacs.incoming.receiver import Receiver
+from pipeline.pacs.peers.dimse import DimsePeer
+from pipeline.pacs.peers.peer import Refused
+from pipeline.pacs.settings.endpoints import Dimse
+from pipeline.pacs.work.ledger import Ledger
 
 
 def asked(port: int, path: str = "health") -> tuple[int, str]:
@@ -66,7 +66,7 @@ def test_a_receiver_that_hangs_is_unhealthy_and_what_it_answers_is_counted(tmp_p
         own = asked_here.server_port
         assert asked(own)[0] == 200
         entity.send(write_ct(tmp_path / "in", 1))
-        monkeypatch.setattr("pipeline.pacs.receiver.require_bounded", no_image)
+        monkeypatch.setattr("pipeline.pacs.incoming.receiver.require_bounded", no_image)
         with pytest.raises(Refused, match="0xC000"):
             entity.send(write_ct(tmp_path / "in", 2))
         found = figures(own)

@@ -21,7 +21,7 @@ from flows.hospital.prometheus import WorkerMetrics
 from flows.hospital.receiver_watch import ReceiverWatch
 from flows.hospital.schedule_watch import ScheduleWatch
 from flows.hospital.watched import serve_part
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

@@ -32,13 +32,13 @@ from prefect.states import Scheduled
 from flows.hospital import jobs as scheduled
 from flows.hospital import local_server
 from flows.hospital.deployments import deployments, next_run_times, prefect_server
-from flows.hospital.pacs import LedgerStatus
+from flows.hospital.ledger_status import LedgerStatus
 from flows.hospital.status import HospitalStatus, page, scheduled_runs
 from flows.tracking.registry import Registry
 from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError, LdctError
-from pipeline.pacs.hospital_config import load_pacs
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.settings.hospital import load_pacs
+from pipeline.pacs.work.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
 

@@ -25,7 +25,7 @@ from prefect.settings import temporary_settings
 
 from flows.hospital.jobs import GPU
 from flows.tracking.registry import Registry
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.work.ledger import Ledger
 
 LIMIT = ("Cancelled", "Deployment concurrency limit reached.")
 OFF = ("Skipped", "missed, and schedule.catch_up is off")

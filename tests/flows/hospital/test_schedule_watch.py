@@ -17,8 +17,8 @@ from flows.hospital.alerts import failed_job
 from flows.hospital.schedule_watch import GRACE, ScheduleWatch
 from flows.hospital.watched import Health
 from pipeline.config.schedule import Schedule
-from pipeline.pacs.hospital_config import load_pacs
-from pipeline.pacs.ledger import Ledger
+from pipeline.pacs.settings.hospital import load_pacs
+from pipeline.pacs.work.ledger import Ledger
 
 
 @pytest.mark.usefixtures("prefect_server")

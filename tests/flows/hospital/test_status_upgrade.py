@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from helpers.upgrade import unpack
 
-from flows.hospital.pacs import status
+from flows.hospital.ledger_status import status
 from flows.hospital.prometheus import WorkerMetrics
 from flows.hospital.status import HospitalStatus, ScheduledRun, page
-from pipeline.pacs.hospital_config import load_pacs
+from pipeline.pacs.settings.hospital import load_pacs
 
 #: Of `ldct status --json`.
 RUN_KEYS = {"job", "due", "outcome", "seconds", "told"}

@@ -15,12 +15,13 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.hospital import jobs
 from flows.hospital.deployments import deployments
-from flows.hospital.pacs import derive_with_models, release_work, retry_work
-from pipeline.pacs.hospital_config import Pacs, load_pacs
-from pipeline.pacs.ledger import Ledger
-from pipeline.pacs.work_folder import WorkFolder
-from pipeline.pacs.work_item import State
-from pipeline.pacs.worker import Worker
+from flows.hospital.ledger_status import release_work, retry_work
+from flows.hospital.work import derive_with_models
+from pipeline.pacs.settings.hospital import Pacs, load_pacs
+from pipeline.pacs.steps.worker import Worker
+from pipeline.pacs.work.folder import WorkFolder
+from pipeline.pacs.work.item import State
+from pipeline.pacs.work.ledger import Ledger
 
 WORK = recorded("work-folder/expected.json")
 ITEMS = WORK["items"]

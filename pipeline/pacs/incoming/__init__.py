@@ -1,0 +1,1 @@
+"""How series come into the ledger: asked for at the source, or received."""

@@ -1,0 +1,1 @@
+"""Messages to audit record repositories and to people."""

@@ -1,0 +1,1 @@
+"""The other end: a DICOMweb service, an application entity, or a folder of studies."""

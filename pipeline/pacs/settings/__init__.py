@@ -1,0 +1,1 @@
+"""The YAML of a hospital: its keys, and which series its rules select."""
