@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.archive import Archive
 from helpers.pacs import FolderPeer, derive, free_port, settings, write_ct
 from helpers.pacs_bench import Bench
 from helpers.upgrade import unpack
-from test_pacs_commitment import Archive
 
 from flows.hospital.endpoints import peers
 from flows.hospital.ledger_status import status
