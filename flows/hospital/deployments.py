@@ -15,7 +15,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import anyio
-from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -31,6 +30,7 @@ from flows.hospital.alerts import alerting
 from flows.hospital.auditing import auditing
 from flows.hospital.local_server import Api, configured, running, started
 from flows.hospital.schedule_watch import ScheduleWatch
+from flows.hospital.serving import serve_until_ended
 from flows.hospital.status import TAG
 from flows.hospital.watched import watched
 from pipeline.config.schedule import Schedule, required
@@ -97,10 +97,11 @@ def _free_name(hospital: Path, flow_names: Iterable[str]) -> str:
 
 
 def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> None:
-    """Deploy the jobs and run them at their times until interrupted.
+    """Deploy the jobs and run them at their times until SIGTERM, or an interrupt.
 
     Their schedules stay active when this ends, so that missed runs are known (schedule.catch_up).
-    metrics: where /metrics and /health are answered, see flows.hospital.watched.
+    metrics: where /metrics and /health are answered, see flows.hospital.watched. Raises LdctError
+    where the server is gone.
     """
     schedule = required(settings.schedule)
     forgotten = configured() is None and running() is None and not _leases().exists()
@@ -117,7 +118,7 @@ def serve_jobs(hospital: Path, settings: Pacs, metrics: str | None = None) -> No
             alerting(settings, watch.registry, watch.conditions),
             auditing(settings, watch.registry, "ldct schedule"),
         ):
-            serve(*jobs, pause_on_shutdown=False, print_starting_message=False)
+            serve_until_ended(jobs, api)
 
 
 def _leases() -> Path:

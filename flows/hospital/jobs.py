@@ -118,11 +118,15 @@ def state_of(job: Callable[[], None]) -> State | None:
 
 @contextmanager
 def _reported(settings: Pacs, name: str) -> Iterator[None]:
-    """Log how a job ended, an error by its type and the file that has its words; send alerts."""
-    began, outcome = time.monotonic(), "ran"
+    """Log how a job ended, an error by its type and the file that has its words; send alerts.
+
+    One that SIGTERM ended, as at the end of `ldct schedule`, has neither failed nor succeeded.
+    """
+    began, outcome = time.monotonic(), "interrupted"
     why: dict[str, str] = {}
     try:
         yield
+        outcome = "ran"
     except _NothingToDo:
         outcome = "skipped"
         raise
@@ -135,7 +139,7 @@ def _reported(settings: Pacs, name: str) -> Iterator[None]:
         line = f"{name}: {outcome} in {seconds:.0f} s {why.get('details', '')}"
         log("job", line, {"job": name, "outcome": outcome, "seconds": seconds, **why})
         ended = failed_job(name.removeprefix("ldct-"), datetime.now(UTC) if why else None)
-        look_once(AlertWatch(settings, lambda: [ended]))
+        look_once(AlertWatch(settings, lambda: [] if outcome == "interrupted" else [ended]))
 
 
 class _NothingToDo(Exception):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,16 +32,31 @@ _TIMEOUT_S = 2
 
 @dataclass(frozen=True)
 class Api:
-    """Where a Prefect server is, and what it asks clients for, "" for nothing."""
+    """Where a Prefect server is, and what it asks clients for, "" for nothing.
+
+    process: of a server that was started by this process.
+    """
 
     url: str
     auth: str = field(default="", repr=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
 
     @property
     def settings(self) -> dict[Any, str]:
         """For prefect.settings.temporary_settings."""
         asked = {PREFECT_API_AUTH_STRING: self.auth} if self.auth else {}
         return {PREFECT_API_URL: self.url, **asked}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started by this process, and is no more."""
+        return self.process is not None and self.process.poll() is not None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = self.process.poll() if self.process else None
+        return f"by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
 
     def answers(self) -> bool:
         """Whether a server is there that takes these credentials."""
@@ -70,7 +87,7 @@ def running() -> Api | None:
 def started() -> Iterator[Api]:
     """A server of our own while the block lasts. Raises LdctError where it does not start."""
     server = PrefectServer.start(HOST, free_port(HOST))
-    api = Api(server.api_url, server.auth)
+    api = Api(server.api_url, server.auth, server.process)
     try:
         if not server.wait_until_ready(_START_S):
             raise LdctError("the Prefect server did not start; try `prefect server start`")

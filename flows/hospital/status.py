@@ -25,7 +25,10 @@ TAG = "ldct-schedule"
 RUNS = 20
 JOBS = ("nightly", "retry", "retrain")
 _OUTCOMES = {"COMPLETED": "ran", "CANCELLED": "skipped", "FAILED": "failed", "CRASHED": "failed"}
-_MESSAGES = {"Deployment concurrency limit reached.": "the previous run had not ended"}
+_MESSAGES = {
+    "Deployment concurrency limit reached.": "the previous run had not ended",
+    "Runner is shutting down.": "ended with `ldct schedule`; the next run goes on",
+}
 _WAITS_FOR = {
     State.HELD: "until ldct pacs release",
     State.REJECTED: "ended, by a reader",

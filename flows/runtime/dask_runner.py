@@ -1,7 +1,8 @@
 """Several series at once: Prefect's tasks on a Dask cluster, on this computer or on several.
 
 Dask unpickles what it receives: anyone who can connect to its scheduler or workers can run code on
-them. So connections are on loopback, or by TLS with certificates that both sides check.
+them, and to loopback every user of the computer can. So connections are by TLS with certificates
+that both sides check: on this computer those that are made for the run and kept in memory.
 """
 
 from __future__ import annotations
@@ -37,5 +38,5 @@ def dask_runner(spread: str) -> TaskRunner:
     if not count:
         return DaskTaskRunner(address=spread)
     cluster: dict[str, Any] = {"n_workers": count, "threads_per_worker": 1}
-    local: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": None}
+    local: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": None, "security": True}
     return DaskTaskRunner(cluster_kwargs=cluster | local)

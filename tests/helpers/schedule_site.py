@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,8 @@ MARK = "LDCT_TESTS_SITE"
 OFTEN = {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "1"}
 #: In the command line of a process that runs a job.
 _JOB = "prefect.engine"
+#: In that of a server of its own.
+_SERVER = "run_with_parent.py"
 #: Every minute; at no time that comes in a test.
 EVERY_MINUTE, NEVER = "* * * * *", "0 4 29 2 *"
 
@@ -112,7 +114,7 @@ class ScheduleSite:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start `ldct schedule`; returns at once."""
         own = {
             "PREFECT_HOME": str(self.root / "prefect"),
@@ -128,7 +130,7 @@ class ScheduleSite:
         if self._server:
             environment["PREFECT_API_URL"] = self._server.api.url
             environment["PREFECT_API_AUTH_STRING"] = self._server.api.auth
-        command = [sys.executable, "-m", "ldct", "schedule", str(self.hospital)]
+        command = [sys.executable, "-m", "ldct", "schedule", str(self.hospital), *options]
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
@@ -168,13 +170,14 @@ class ScheduleSite:
         return found
 
     def kill(self, chance: random.Random) -> int:
-        """SIGKILL to `ldct schedule` alone, to a job alone, or to all at once; how many
-        processes."""
+        """SIGKILL to `ldct schedule` alone, to a job alone, to its own server alone, or to all at
+        once; how many processes."""
         found = self.processes()
         jobs = [number for number, line in found.items() if _JOB in line]
+        server = [number for number, line in found.items() if _SERVER in line]
         assert self._process is not None
-        kinds = [list(found), [self._process.pid], jobs or list(found)]
-        chosen = chance.choice(kinds)
+        kinds = [list(found), [self._process.pid], jobs or list(found), server or jobs]
+        chosen = chance.choice([kind for kind in kinds if kind])
         for number in chosen:
             try:
                 os.kill(number, signal.SIGKILL)
@@ -182,7 +185,41 @@ class ScheduleSite:
                 continue
         if self._process.pid in chosen:
             self._process.wait()
+        elif chosen == server:
+            assert self._process.wait(120) == 1, self.log()
         return len(chosen)
+
+    def jobs(self) -> list[int]:
+        """The processes that run a job."""
+        return [number for number, line in self.processes().items() if _JOB in line]
+
+    def listening(self) -> list[str]:
+        """On which addresses its processes listen, as Linux has them: 127.0.0.1 is 0100007F."""
+        inodes = set()
+        for number in self.processes():
+            for handle in Path(f"/proc/{number}/fd").glob("*"):
+                with suppress(OSError):
+                    inodes.add(os.readlink(handle))
+        rows = []
+        for table in ("tcp", "tcp6"):
+            rows += Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        fields = [row.split() for row in rows]
+        listens = "0A"
+        return [
+            each[1].partition(":")[0]
+            for each in fields
+            if each[3] == listens and f"socket:[{each[9]}]" in inodes
+        ]
+
+    def kill_server(self) -> None:
+        """SIGKILL to its own server alone."""
+        (server,) = [number for number, line in self.processes().items() if _SERVER in line]
+        os.kill(server, signal.SIGKILL)
+
+    def ended(self, seconds: float) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
 
     def wait_gone(self) -> None:
         """What a process that was killed had started ends by itself."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+import httpx
 import mlflow
 import pydicom
 import pytest
@@ -24,11 +25,13 @@ from prefect.concurrency.sync import concurrency
 from prefect.settings import temporary_settings
 
 from flows.hospital.jobs import GPU
+from flows.runtime.prefect_server import free_port
 from flows.tracking.registry import Registry
 from pipeline.pacs.work.ledger import Ledger
 
 LIMIT = ("Cancelled", "Deployment concurrency limit reached.")
 OFF = ("Skipped", "missed, and schedule.catch_up is off")
+ENDED = ("Cancelled", "Runner is shutting down.")
 MADE_UP_FOR = ("Skipped", "missed; a later run has done its work")
 
 
@@ -117,8 +120,16 @@ def test_a_service_that_was_away_and_a_job_that_takes_longer_than_its_interval(
     site.wait_for(long, "Completed")
     site.wait_for(site.ask_for("nightly"), "Completed")
     require_each_once(site)
-    assert site.end() == 0
-    site.wait_gone()
+
+    with temporary_settings(team.api.settings), concurrency(GPU, occupy=1, strict=True):
+        under_way = site.ask_for("nightly")
+        site.wait_for(under_way, "Running")
+        assert {*site.listening()} == {"0100007F"}  # loopback alone
+        assert site.end() == 0
+        site.wait_gone()
+    assert site.state(under_way) == ENDED
+    assert site.log().count("ldct schedule: ended by SIGTERM") == 3, "each time it was ended"
+    assert "Traceback" not in site.log()
 
 
 @pytest.mark.slow
@@ -135,6 +146,41 @@ def test_killed_at_any_moment_with_the_server_that_it_started(tmp_path, ended, w
     site = ScheduleSite(tmp_path / "site", None, retrain=True)
     ended.append(site)
     kill_and_go_on(site, wanted, random.Random(6))
+
+
+@pytest.mark.slow
+def test_its_own_server_killed_alone(tmp_path, ended):
+    """It says so within seconds and ends with 1, so that systemd starts it again; nothing of it
+    says that all is well meanwhile, and what was under way is done once."""
+    site = ScheduleSite(tmp_path / "site", None)
+    ended.append(site)
+    port = free_port("127.0.0.1")
+    site.add_series(3)
+    site.start("--metrics", str(port))
+    wait_until(lambda: health(port) == 200 and bool(site.jobs()), site.log)
+    site.kill_server()
+    killed, answers = time.monotonic(), []
+    while site.is_running and time.monotonic() < killed + 60:
+        answers.append(health(port))
+        time.sleep(0.1)
+    assert site.ended(1) == 1
+    assert time.monotonic() - killed < 30, "with a job to end first"
+    assert {*answers} <= {503, None}, answers
+    assert site.log().count("has ended (by SIGKILL); start it again") == 1
+    assert "Traceback" not in site.log()
+    site.wait_gone()
+    site.expire_leases()
+    run_until_done(site, series=1)
+    require_nothing_left(site)
+    require_each_once(site)
+
+
+def health(port: int) -> int | None:
+    """What /health answers; None where nothing does."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code
+    except httpx.HTTPError:
+        return None
 
 
 def kill_and_go_on(site: ScheduleSite, wanted: int, chance: random.Random) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from dask.distributed import Client, LocalCluster, Security
+from distributed.core import rpc
 from helpers.pacs import write_ct
 
 from flows.runtime.dask_runner import dask_runner
@@ -18,6 +21,27 @@ from pipeline.core.errors import ConfigError
 def test_other_computers_need_tls(given):
     with pytest.raises(ConfigError, match="tls://HOST:PORT"):
         dask_runner(given)
+
+
+def test_another_user_of_this_computer_cannot_connect():
+    """Who can connect runs code as this user."""
+    with LocalCluster(**dask_runner("1").cluster_kwargs) as cluster:
+        with Client(cluster) as own:
+            assert own.submit(sum, [1, 2]).result(60) == 3
+        (worker,) = cluster.scheduler_info["workers"]
+        for address in (cluster.scheduler_address, worker):
+            assert address.startswith("tls://127.0.0.1:")
+            for known in (Security.temporary(), None):  # certificates of one's own, none
+                stranger = address if known else address.replace("tls://", "tcp://")
+                with pytest.raises(OSError, match="connect|before comm was established"):
+                    asyncio.run(asyncio.wait_for(asked(stranger, known), 20))
+
+
+async def asked(address: str, security: Security | None) -> object:
+    async with rpc(
+        address, connection_args=security.get_connection_args("client") if security else {}
+    ) as peer:
+        return await peer.identity()
 
 
 def files(folder: Path) -> dict[str, bytes]:
