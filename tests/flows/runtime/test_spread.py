@@ -33,7 +33,7 @@ def test_another_user_of_this_computer_cannot_connect():
             assert address.startswith("tls://127.0.0.1:")
             for known in (Security.temporary(), None):  # certificates of one's own, none
                 stranger = address if known else address.replace("tls://", "tcp://")
-                with pytest.raises(OSError, match="connect|before comm was established"):
+                with pytest.raises(OSError, match=r"connect|before comm was established"):
                     asyncio.run(asyncio.wait_for(asked(stranger, known), 20))
 
 
