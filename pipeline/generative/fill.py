@@ -29,6 +29,7 @@ from pipeline.generative.latent_search import (
 )
 from pipeline.ingest import regrid as geometry
 from pipeline.models.adapters.generative import Generative
+from pipeline.models.diffusion import Diffusion
 
 Stack = NDArray[np.float32]
 Region = NDArray[np.bool_]
@@ -96,6 +97,8 @@ def require_generator(model: Generative) -> tuple[int, int]:
     name = type(model.network).__name__
     if not model.has_prior or min(rows, columns) < 1:
         raise ConfigError(f"{name} has no prior over codes of one size: there is none to search")
+    if isinstance(model.network, Diffusion):
+        raise ConfigError(f"{name} draws an image in many steps: a search takes one that has one")
     model.latent_shape  # noqa: B018  (raises where codes have no fixed shape)
     return rows, columns
 

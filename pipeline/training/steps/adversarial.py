@@ -20,6 +20,7 @@ from pipeline.models.gan import with_spectral_norm
 from pipeline.training.steps.base import Batch, Step
 from pipeline.training.steps.gan_health import GanMonitor
 from pipeline.training.steps.gan_objectives import Judge, Objective
+from pipeline.training.steps.running_mean import follow, require_average
 from pipeline.training.steps.supervised import warmed_cosine
 
 Logged = dict[str, float]
@@ -85,7 +86,7 @@ class Adversarial(Step):
 
     The generator that is trained belongs to the step. The loop's model follows as a running
     mean of its weights, which keeps `average` of itself at each of the generator's turns (less
-    in the first: (1 + n) / (10 + n) after n), and is what gets registered. average: 0 registers
+    in the first), and is what gets registered. average: 0 registers
     the generator itself.
     """
 
@@ -102,9 +103,7 @@ class Adversarial(Step):
     ) -> None:
         if loss is not None:
             raise ConfigError("loss: the players' losses are the objective's; leave it out")
-        if not 0 <= average < 1:
-            raise ValueError(f"expected average in [0, 1), got {average}")
-        self.average, self.settings = average, settings
+        self.average, self.settings = require_average(average), settings
         self.discriminator_config = DiscriminatorConfig.model_validate(discriminator)
         self.objective: Objective = build(
             Component.model_validate(objective), key="step.args.objective", base=Objective
@@ -210,20 +209,10 @@ class Adversarial(Step):
         player.update(self.settings.clip_gradient_norm)
         self.done += 1
         if generates:
-            self._follow()
+            turns = self.generator_turns(self.done)
+            follow(self.kept, self.generator, turns=turns, average=self.average)
         rate = self.players["generator"].schedule.get_last_lr()[0]
         return {"learning_rate": float(rate)}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the kept model towards the generator."""
-        turns = self.generator_turns(self.done)
-        stays = min(self.average, turns / (9 + turns))
-        pairs = zip(self.kept.parameters(), self.generator.parameters(), strict=True)
-        for mean, weights in pairs:
-            mean.lerp_(weights, 1 - stays)
-        for old, new in zip(self.kept.buffers(), self.generator.buffers(), strict=True):
-            old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
         """Both players, the random state, the running means and the last figures."""
