@@ -112,7 +112,10 @@ def arithmetic(
     store: Images,
     attribute: Annotated[
         str,
-        typer.Option(help="lungs, label=N, or a CSV file whose lines series,slice have it."),
+        typer.Option(
+            help="thickness or slant of strokes (above the median), lungs, label=N, or a CSV file "
+            "whose lines series,slice have it."
+        ),
     ],
     rows: Rows = 6,
     device: Device = None,

@@ -13,6 +13,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.data.images import StoredSlices
 from pipeline.dicom.synthetic.generated_series import MARKING
 from pipeline.generative import latent
+from pipeline.generative.attributes import Attribute
 from pipeline.models.adapters.generative import Generative
 from pipeline.models.vae import VAE
 
@@ -116,11 +117,20 @@ def interpolations(
     *,
     marking: str = RECONSTRUCTED,
 ) -> ImageGrid:
-    """A row from each code of the first half to its partner in the second; labels by row."""
+    """A row from each code of the first half to its partner in the second; labels by row.
+
+    Straight where images have codes; else along a great circle, since random codes lie near a
+    sphere, and the middle of a straight way, far inside it, is a code that was never drawn.
+    """
     pairs = zip(*ends.chunk(2), strict=True)
-    ways = torch.cat([latent.interpolate(first, last, steps) for first, last in pairs])
+    spherical = not model.encodes
+    ways = torch.cat(
+        [latent.interpolate(first, last, steps, spherical=spherical) for first, last in pairs]
+    )
     repeated = labels.repeat_interleave(steps) if model.labels else None
-    caption = f"From one code (left) to another (right) in {steps} equal steps."
+    way = " along a great circle" if spherical else ""
+    way += ", both of one label," if model.labels else ""
+    caption = f"From one code (left) to another (right){way} in {steps} equal steps."
     return ImageGrid(_flat(latent.decode(model, ways, repeated)), steps, caption, marking)
 
 
@@ -144,20 +154,31 @@ def traversals(
 
 
 def arithmetic(
-    model: Generative, known: RealImages, has_attribute: torch.Tensor, *, name: str, shown: int
+    model: Generative, known: RealImages, attribute: Attribute, *, shown: int
 ) -> ImageGrid:
-    """Codes of images without an attribute, plus 0 to 2 times what sets those with it apart."""
-    codes = known.codes(model)
+    """Codes of images without an attribute, plus 0 to 2 times what sets those with it apart.
+
+    The caption says how strong the attribute is in each column, where it can be measured.
+    """
+    codes, has = known.codes(model), torch.from_numpy(attribute.has)
     try:
-        vector = latent.attribute_vector(codes, has_attribute)
+        vector = latent.attribute_vector(codes, has)
     except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    without = torch.nonzero(~has_attribute).flatten()[:shown]
+        raise ConfigError(f"{attribute.name}: {error}") from error
+    without = torch.nonzero(~has).flatten()
+    without = without[torch.linspace(0, len(without) - 1, min(shown, len(without))).long()]
     shares = torch.linspace(0, 2, 5).view(-1, *[1] * (codes.ndim - 1))
     moved = torch.cat([codes[number] + shares * vector for number in without])
     labels = known.labels[without].repeat_interleave(5) if model.labels else None
-    caption = f"Codes of images without {name}, plus 0, 0.5, 1, 1.5 and 2 times its vector."
-    return ImageGrid(_flat(latent.decode(model, moved, labels)), 5, caption, RECONSTRUCTED)
+    images = _flat(latent.decode(model, moved, labels))
+    caption = (
+        f"Codes of images without {attribute.name}, plus 0, 0.5, 1, 1.5 and 2 times its vector."
+    )
+    if attribute.measure is not None:
+        strengths = np.array([attribute.measure(image) for image in images]).reshape(-1, 5)
+        means = ", ".join(f"{mean:.3g}" for mean in np.nanmean(strengths, axis=0))
+        caption = f"{caption} Mean of each column, {attribute.unit}: {means}."
+    return ImageGrid(images, 5, caption, RECONSTRUCTED)
 
 
 def latent_order(model: Generative, known: RealImages | None) -> list[int]:
@@ -173,6 +194,31 @@ def chosen(images: StoredSlices, labels: NDArray[np.int64], count: int) -> RealI
     found = [images[number] for number in numbers]
     rows, columns = np.min([image.shape for image in found], axis=0)
     stacked = np.stack([image[:rows, :columns] for image in found])
+    return RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
+
+
+def pairs_of_one_label(
+    images: StoredSlices, labels: NDArray[np.int64], rows: int, *, label: int | None = None
+) -> RealImages:
+    """The first images of `rows` pairs, then their partners: each pair of one label, all in turn.
+
+    What a conditional network draws is of the label it is asked for, so that both ends of a way
+    must have it. label: this one alone. Raises ConfigError where no label has two images.
+    """
+    places = {int(one): np.nonzero(labels == one)[0] for one in np.unique(labels)}
+    fit = [
+        one for one, found in places.items() if len(found) > 1 and (label is None or one == label)
+    ]
+    if not fit:
+        raise ConfigError(f"the store has no two images of {'one' if label is None else label}")
+    asked = np.resize(fit, rows)
+    turns = [int((asked[:row] == one).sum()) for row, one in enumerate(asked.tolist())]
+    pairs = [
+        (places[one][2 * turn % len(places[one])], places[one][(2 * turn + 1) % len(places[one])])
+        for one, turn in zip(asked.tolist(), turns, strict=True)
+    ]
+    numbers = [first for first, _ in pairs] + [second for _, second in pairs]
+    stacked = np.stack([images[int(number)] for number in numbers])
     return RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels[numbers]))
 
 

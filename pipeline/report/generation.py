@@ -12,7 +12,13 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.data.images import StoredSlices
 from pipeline.generative import latent_images as latent_grids
-from pipeline.generative.latent_images import ImageGrid, chosen, labels_asked, starting_codes
+from pipeline.generative.latent_images import (
+    ImageGrid,
+    chosen,
+    labels_asked,
+    pairs_of_one_label,
+    starting_codes,
+)
 from pipeline.models.adapters.generative import Generative
 from pipeline.report import charts
 from pipeline.report.charts import Curve
@@ -43,16 +49,19 @@ def report_grids(
         asked = labels_asked(labels, SAMPLES)
         found["samples"] = latent_grids.samples(model, asked, seed=seed)
     try:
+        if model.labels and model.encodes:
+            known = pairs_of_one_label(images, labels, ROWS)
         ends = starting_codes(model, known if model.encodes else None, 2 * ROWS, seed=seed)
         order = latent_grids.latent_order(model, known if model.encodes else None)
-    except ConfigError:  # codes without a fixed shape have no space to walk in
+    except ConfigError:  # codes without a fixed shape, or no two images of one label
         return found
     conditions = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
     marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
     found["interpolations"] = latent_grids.interpolations(
         model, ends, conditions, STEPS, marking=marking
     )
-    if model.has_prior:
+    # A code that is an image of noise has no number that is worth a row.
+    if model.has_prior and model.latent_shape[-2:] != model.output_shape[-2:]:
         found["traversals"] = latent_grids.traversals(
             model, ends[0], conditions[:1], order[: 2 * ROWS], STEPS, marking=marking
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,13 @@ from pipeline.data.images import StoredSlices, labels_of
 from pipeline.dicom.synthetic.generated_series import MARKING, write_synthetic_series
 from pipeline.evaluation.generation import stored_images
 from pipeline.generative import latent_images as latent_grids
+from pipeline.generative.attributes import attribute_of, require_free
 from pipeline.generative.latent_images import (
     ImageGrid,
     RealImages,
     chosen,
     labels_asked,
+    pairs_of_one_label,
     starting_codes,
 )
 from pipeline.models.adapters.generative import Generative
@@ -30,7 +31,6 @@ from pipeline.store.store import Store
 
 #: Generated slices have no scale of their own: a pixel counts as one millimetre.
 NOMINAL_MM = (1.0, 1.0, 1.0)
-LABEL_IS, LUNGS = "label=", "lungs"
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,28 @@ def view(
             return latent_grids.samples(model, asked, seed=request.seed)
         return latent_grids.samples_like(model, _all_known(store, config), asked, seed=request.seed)
     if name == "arithmetic":
-        known, has = _with_attribute(_of(store, name), config, request.attribute)
-        return latent_grids.arithmetic(
-            model, known, has, name=request.attribute, shown=request.count
-        )
+        require_free(request.attribute, config, labels=model.labels)
+        stored = _of(store, name)
+        images, labels = stored_images(stored, sorted(stored.records()), config)
+        attribute = attribute_of(request.attribute, images)
+        known = _stacked(images, labels)
+        return latent_grids.arithmetic(model, known, attribute, shown=request.count)
     if name == "reconstruct":
         known = known_images(_of(store, name), config, request.count)
         return latent_grids.reconstructions(model, known)
-    start = None if store is None else known_images(store, config, 2 * request.count)
+    start = None if store is None else _starts(name, model, config, store, request)
     return _walk(name, model, start, request)
+
+
+def _starts(
+    name: str, model: Generative, config: GenerateRun, store: Store, request: LatentRequest
+) -> RealImages:
+    """Images to start from: of one label in each row that a conditional model interpolates."""
+    if name != "interpolate" or not model.labels:
+        return known_images(store, config, 2 * request.count)
+    return pairs_of_one_label(
+        *stored_images(store, held_back_keys(store), config), request.count, label=request.label
+    )
 
 
 def _walk(
@@ -109,18 +122,15 @@ def _of(store: Store | None, name: str) -> Store:
 
 def known_images(store: Store, config: GenerateRun, count: int) -> RealImages:
     """Some of a store's images: of held-back patients where its split is known."""
-    sides, records = store.split(), sorted(store.records().items())
-    keys = [key for key, record in records if sides.get(record.patient) == TEST]
-    images, labels = stored_images(store, keys or [key for key, _ in records], config)
+    images, labels = stored_images(store, held_back_keys(store), config)
     return chosen(images, labels, count)
 
 
-def _with_attribute(
-    store: Store, config: GenerateRun, attribute: str
-) -> tuple[RealImages, torch.Tensor]:
-    """All images of a store, and which have the attribute."""
-    images, labels = stored_images(store, sorted(store.records()), config)
-    return _stacked(images, labels), torch.from_numpy(_has(attribute, images))
+def held_back_keys(store: Store) -> list[str]:
+    """Series of held-back patients; all, where the store has no split."""
+    sides, records = store.split(), sorted(store.records().items())
+    keys = [key for key, record in records if sides.get(record.patient) == TEST]
+    return keys or [key for key, _ in records]
 
 
 def _all_known(store: Store, config: GenerateRun) -> RealImages:
@@ -130,30 +140,6 @@ def _all_known(store: Store, config: GenerateRun) -> RealImages:
 def _stacked(images: StoredSlices, labels: NDArray[np.int64]) -> RealImages:
     stacked = np.stack([images[number] for number in range(len(images))])
     return RealImages(torch.from_numpy(stacked)[:, None], torch.from_numpy(labels))
-
-
-def _has(attribute: str, images: StoredSlices) -> NDArray[np.bool_]:
-    """`lungs`, `label=N`, or a CSV file whose lines `series,slice` name the slices that have it.
-
-    Slices count from 1, as in a viewer.
-    """
-    if attribute == LUNGS:
-        return labels_of(images, "lungs").astype(bool)
-    if attribute.startswith(LABEL_IS) and attribute.removeprefix(LABEL_IS).isdigit():
-        return labels_of(images, "given") == int(attribute.removeprefix(LABEL_IS))
-    try:
-        with Path(attribute).open(newline="", encoding="utf-8") as lines:
-            listed = {(row[0], int(row[1]) - 1) for row in csv.reader(lines) if row}
-    except (OSError, ValueError, IndexError) as error:
-        raise ConfigError(
-            f"--attribute {attribute}: write lungs, label=N or a CSV file of series,slice"
-        ) from error
-    unknown = sorted(listed - set(images.places))
-    if unknown:
-        raise ConfigError(
-            f"--attribute: the store has no slice {unknown[0][1] + 1} of {unknown[0][0]}"
-        )
-    return np.array([place in listed for place in images.places])
 
 
 def write_view(

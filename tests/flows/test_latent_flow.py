@@ -52,7 +52,8 @@ def test_digits_go_the_whole_way(
         ("reconstruct", uri, *store),
         ("interpolate", uri, "--label", "3"),
         ("traverse", uri, *store),
-        ("arithmetic", uri, *store, "--attribute", "label=3"),
+        ("interpolate", uri, *store),
+        ("arithmetic", uri, *store, "--attribute", "thickness"),
         ("plot", uri, *store),
     ):
         shown = ldct("latent", *command, "--out", tmp_path / "shown", "--json")
@@ -60,6 +61,10 @@ def test_digits_go_the_whole_way(
         assert Path(shown.json["files"][0]).name == f"{command[0]}.png"
         assert Path(shown.json["files"][0]).exists()
 
+    asked = (uri, *store, "--attribute", "label=3", "--out", tmp_path / "shown")
+    undone = ldct("latent", "arithmetic", *asked)
+    assert undone.code == 2
+    assert "codes do not hold it" in undone.err
     refused = ldct("latent", "sample", uri, "--out", tmp_path / "shown", "--dicom")
     assert refused.code == 2
     assert "grey levels" in refused.err

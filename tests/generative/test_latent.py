@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pipeline.config.load import load_config
 from pipeline.config.sections import Normalize
+from pipeline.core.errors import ConfigError
 from pipeline.evaluation.latent import cliff, lower_bound
+from pipeline.generative.attributes import Attribute, require_free
 from pipeline.generative.latent import (
     attribute_vector,
     codes_like,
@@ -22,9 +26,13 @@ from pipeline.generative.latent import (
     sample,
     traverse,
 )
+from pipeline.generative.latent_images import RealImages, arithmetic, pairs_of_one_label
 from pipeline.models.adapters.base import HUModel
+from pipeline.models.adapters.generative import Generative
 from pipeline.models.distributions import Posterior
 from pipeline.models.vae import DenseVAE
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 class Corner(nn.Module):
@@ -160,3 +168,45 @@ def test_bits_do_not_depend_on_how_values_are_normalised() -> None:
 def test_a_network_without_posterior_has_no_bound(corner: HUModel) -> None:
     with pytest.raises(TypeError, match="posterior"):
         lower_bound(corner, torch.zeros(1, 1, 2, 2), torch.Generator())
+
+
+def three_by_three() -> list[np.ndarray]:
+    """Nine images that hold their own number, for labels 0, 1, 2, 0, 1, 2, ..."""
+    return [np.full((2, 2), number, dtype=np.float32) for number in range(9)]
+
+
+def test_both_ends_of_a_way_have_the_label_that_a_conditional_network_is_asked_for() -> None:
+    labels = np.resize([0, 1, 2], 9)
+    known = pairs_of_one_label(three_by_three(), labels, 4)
+    first, last = known.labels.chunk(2)
+    assert torch.equal(first, last)
+    assert first.tolist() == [0, 1, 2, 0]
+    assert known.images[:, 0, 0, 0].tolist() == [0, 1, 2, 6, 3, 4, 5, 0]  # images stay with labels
+    only = pairs_of_one_label(three_by_three(), labels, 2, label=2)
+    assert only.labels.tolist() == [2, 2, 2, 2]
+    with pytest.raises(ConfigError, match="no two images of 7"):
+        pairs_of_one_label(three_by_three(), labels, 2, label=7)
+
+
+def test_an_attribute_added_to_codes_is_measured_in_what_comes_of_it(corner: HUModel) -> None:
+    """Corner's images are as bright as their codes' sum: twice the vector, twice as bright."""
+    model = Generative(Corner(), config=load_config(CONFIGS / "vae_digits.yaml"))
+    model.register_parameter("somewhere", nn.Parameter(torch.zeros(())))
+    images = 16 * torch.tensor([0.0, 0.0, 0.5, 0.5]).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    has = np.array([False, False, True, True])
+    bright = Attribute("bright", has, lambda image: float(image.mean()), "grey levels")
+    grid = arithmetic(model, RealImages(images, torch.zeros(4)), bright, shown=2)
+    assert grid.images.shape == (10, 2, 2)
+    np.testing.assert_allclose(grid.images[:5, 0, 0], [0, 8, 16, 24, 32], atol=1e-4)
+    assert "Mean of each column, grey levels: 0, 8, 16, 24, 32." in grid.caption
+
+
+def test_an_attribute_that_the_condition_would_undo_is_refused() -> None:
+    digits, ct = (load_config(CONFIGS / f"vae_{name}.yaml") for name in ("digits", "ct"))
+    with pytest.raises(ConfigError, match="vae_digits is asked for the label"):
+        require_free("label=3", digits, labels=10)
+    with pytest.raises(ConfigError, match=r"vae_ct is asked .* model\.args\.labels=0"):
+        require_free("lungs", ct, labels=2)
+    require_free("label=3", digits, labels=0)
+    require_free("thickness", digits, labels=10)
+    require_free("lungs", ct, labels=0)
