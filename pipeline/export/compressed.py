@@ -22,15 +22,14 @@ from pipeline.dicom.read.volume import read_volume
 from pipeline.generative.codec import Codec
 from pipeline.generative.compressed_file import SUFFIX, CompressedFile, Header
 from pipeline.io.discover import Source
+from pipeline.io.nifti_reader import PLACE_TOLERANCE_MM
 from pipeline.io.picture_files import PNG, PictureFile, read_picture, write_picture
 from pipeline.io.volume_files import Air, read_image
-from pipeline.io.volume_writer import write_voxels
+from pipeline.io.volume_writer import off_grid_mm, write_voxels
 from pipeline.metrics.image import psnr_db
 from pipeline.models.adapters.base import HUModel
 from pipeline.models.adapters.card import LoadedModel, ModelCard
 
-#: Slices further from an even grid than this are refused: the file holds no place for each.
-PLACE_TOLERANCE_MM = 1e-3
 NIFTI_SUFFIX = ".nii.gz"
 
 
@@ -121,9 +120,12 @@ def compress_volume(
     else:
         reading = read_volume(source)
         volume, refusals = reading.volume, list(reading.refusals)
-    even = even_origins_mm(volume.affine_lps, len(volume.image_hu))
-    if np.abs(volume.slice_origins_mm - even).max() > PLACE_TOLERANCE_MM:
-        raise LdctError("slices are not evenly spaced, and the file holds one distance")
+    off_mm = off_grid_mm(volume.affine_lps, volume.slice_origins_mm)
+    if off_mm > PLACE_TOLERANCE_MM:
+        raise LdctError(
+            f"slices are not evenly spaced: up to {off_mm:.3g} mm off, {PLACE_TOLERANCE_MM:g} mm "
+            "are allowed, and the file holds one distance; resample the series"
+        )
     clip = compressor.config.generation.clip
     image_hu = np.asarray(volume.image_hu, np.float32)
     seen = image_hu if clip is None else image_hu.clip(clip.low_hu, clip.high_hu)

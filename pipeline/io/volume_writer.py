@@ -70,8 +70,7 @@ def write_voxels(
     """
     if not path.name.endswith(WRITTEN_SUFFIXES):
         raise ConfigError(f"cannot write {path}: choose one of {', '.join(WRITTEN_SUFFIXES)}")
-    even = even_origins_mm(affine_lps, len(values))
-    off_mm = np.linalg.norm(slice_origins_mm - even, axis=1).max()
+    off_mm = off_grid_mm(affine_lps, slice_origins_mm)
     if off_mm > PLACE_TOLERANCE_MM:
         reason = f"slices up to {off_mm:.2f} mm off an even grid, which only DICOM can hold"
         raise LdctError(f"{path}: {reason}; nothing written")
@@ -80,6 +79,12 @@ def write_voxels(
         write(values, affine_lps, partial, texts or {})
         if path.exists() and not filecmp.cmp(path, partial, shallow=False):
             raise LdctError(f"{path} exists and holds something else; choose another name")
+
+
+def off_grid_mm(affine_lps: NDArray[np.float64], slice_origins_mm: NDArray[np.float64]) -> float:
+    """How far the slice that is furthest off lies from the affine's even grid, in mm."""
+    even = even_origins_mm(affine_lps, len(slice_origins_mm))
+    return float(np.linalg.norm(slice_origins_mm - even, axis=1).max())
 
 
 def _write_nifti(

@@ -14,6 +14,7 @@ import torch
 from conftest import Ended
 from helpers.dicom import write_series
 from PIL import Image
+from pydicom import Dataset
 
 from flows.tracking.registration import NewVersion, register
 from flows.tracking.registry import Registry
@@ -97,6 +98,25 @@ def test_ct_comes_back_in_its_place_as_the_model_makes_it(
     ras = np.diag([-1, -1, 1, 1]) @ volume.affine_lps
     assert image.affine == pytest.approx(ras, abs=1e-4)
     assert b"not for diagnosis" in image.header["descrip"].item()
+
+
+@pytest.mark.parametrize(("off_mm", "code"), [(0.005, 0), (0.05, 1)])
+def test_a_slice_may_lie_as_far_off_as_where_its_place_is_written_again(
+    off_mm: float, code: int, ldct: Callable[..., Ended], tmp_path: Path
+) -> None:
+    """0.01 mm, as the NIfTI that `ldct expand` writes."""
+    registered(OF_CT)
+
+    def moved(dataset: Dataset, index: int) -> None:
+        if index == 1:
+            x, y, z = dataset.ImagePositionPatient
+            dataset.ImagePositionPatient = [x, y, float(z) + off_mm]
+
+    write_series(tmp_path / "ct", 3, edit=moved)
+    done = ldct("compress", "coder/1", tmp_path / "ct", "--out", tmp_path / "small")
+    assert done.code == code, done.err
+    if code:
+        assert "up to 0.05 mm off, 0.01 mm are allowed" in " ".join(done.err.split())
 
 
 def test_what_is_damaged_or_of_other_weights_is_left_out_by_name(
