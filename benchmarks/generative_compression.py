@@ -1,4 +1,4 @@
-"""VQ-VAE against JPEG and JPEG 2000, in bytes on disk, on CT slices and on photographs.
+"""VQ-VAE against JPEG, JPEG 2000, WebP and AVIF, in bytes on disk, on CT slices and photographs.
 
 Grey levels of 8 bits for all: CT in window 40/400. The VQ-VAE learns for MS-SSIM, by which all
 are judged; PSNR stands beside it. Its weights are not counted, its header is.
@@ -54,7 +54,8 @@ BOOKS: dict[str, dict[str, Any]] = {
 QUALITIES = (1, 3, 5, 7, 9, 12, 15, 20, 25, 30)
 RATIOS = (800, 400, 200, 130, 100, 80, 60, 50, 40, 30)
 PATCH, BATCH = 112, 4
-REFERENCES = ("JPEG", "JPEG 2000")
+WEBP_QUALITIES = (0, 5, 10, 20, 30, 40, 50, 60, 70)
+AVIF_QUALITIES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50)
 KINDS = ("ct", "photographs")
 
 Grey = NDArray[np.float32]
@@ -77,8 +78,8 @@ def compression(
     for kind in kinds:
         training, test = ct(data) if kind == "ct" else photographs()
         curves = {
-            "JPEG": [point(lambda image, q=q: jpeg(image, q), test) for q in QUALITIES],
-            "JPEG 2000": [point(lambda image, r=r: jpeg_2000(image, r), test) for r in RATIOS],
+            name: [point(lambda image, s=s, way=way: way(image, s), test) for s in settings]
+            for name, (way, settings) in REFERENCES.items()
         }
         shown = [test[len(test) // 2]]
         for name, options in list(BOOKS.items())[:books]:
@@ -86,13 +87,14 @@ def compression(
             codec, seconds = book(training, options, iterations, work / f"compression-{slug}")
             found = point(lambda image, codec=codec: round_trip(codec, image), test)
             found |= coded(codec, test) | {"cpu_seconds": seconds, "iterations": iterations}
-            found |= {f"{other}_ms_ssim": at_rate(curves[other], found) for other in REFERENCES}
+            for other in REFERENCES:
+                found[f"{other}_ms_ssim"] = at_rate(curves[other], found)
+                found[f"{other}_bits_at_equal_ms_ssim"] = at_equal_ms_ssim(curves[other], found)
             curves[name] = [found]
             shown.append(round_trip(codec, shown[0])[1])
         rate = curves[next(iter(BOOKS))][0]["bits_per_pixel"]
         shown += [
-            nearest(way, settings, shown[0], rate=rate)
-            for way, settings in ((jpeg, QUALITIES), (jpeg_2000, RATIOS))
+            nearest(way, settings, shown[0], rate=rate) for way, settings in REFERENCES.values()
         ]
         cut = [image[128:384, 128:384] for image in shown]
         picture_grid([cut], results / f"generative_compression_{kind}.png", low=0, high=255)
@@ -202,12 +204,31 @@ def jpeg_2000(image: Grey, ratio: float) -> tuple[int, Grey]:
     )
 
 
+def webp(image: Grey, quality: int) -> tuple[int, Grey]:
+    """libwebp's lossy coder at its slowest method; a grey picture has flat chroma."""
+    return _pillow(image, "WEBP", quality=quality, method=6)
+
+
+def avif(image: Grey, quality: int) -> tuple[int, Grey]:
+    """libavif with its fastest thorough setting, as grey (4:0:0)."""
+    return _pillow(image, "AVIF", quality=quality, speed=3, subsampling="4:0:0")
+
+
 def _pillow(image: Grey, form: str, **options: Any) -> tuple[int, Grey]:
     file = io.BytesIO()
     Image.fromarray(image.astype(np.uint8)).save(file, form, **options)
     size = file.tell()
     file.seek(0)
-    return size, np.asarray(Image.open(file), dtype=np.float32)
+    return size, np.asarray(Image.open(file).convert("L"), dtype=np.float32)
+
+
+#: Coders to compare with, and their settings from the smallest files on.
+REFERENCES: dict[str, tuple[Callable[[Grey, Any], tuple[int, Grey]], tuple[int, ...]]] = {
+    "JPEG": (jpeg, QUALITIES),
+    "JPEG 2000": (jpeg_2000, RATIOS),
+    "WebP": (webp, WEBP_QUALITIES),
+    "AVIF": (avif, AVIF_QUALITIES),
+}
 
 
 def at_rate(curve: list[dict[str, float]], found: dict[str, float]) -> float | None:
@@ -218,6 +239,15 @@ def at_rate(curve: list[dict[str, float]], found: dict[str, float]) -> float | N
         return None
     values = np.array([each["ms_ssim"] for each in curve])
     return float(np.interp(found["bits_per_pixel"], np.array(rates)[order], values[order]))
+
+
+def at_equal_ms_ssim(curve: list[dict[str, float]], found: dict[str, float]) -> float | None:
+    """A curve's bits a pixel at the MS-SSIM of another point, on a line; None beyond it."""
+    points = sorted(curve, key=lambda each: each["ms_ssim"])
+    values = [each["ms_ssim"] for each in points]
+    if not values[0] <= found["ms_ssim"] <= values[-1]:
+        return None
+    return float(np.interp(found["ms_ssim"], values, [each["bits_per_pixel"] for each in points]))
 
 
 def nearest(

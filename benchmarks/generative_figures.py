@@ -9,31 +9,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Figures = dict[str, Any]
-STYLES = {"JPEG": ("#e0954a", "o-"), "JPEG 2000": ("#7a8a3a", "s-")}
+STYLES = {
+    "JPEG": ("#e0954a", "o-"),
+    "JPEG 2000": ("#7a8a3a", "s-"),
+    "WebP": ("#8a5a9a", "^-"),
+    "AVIF": ("#b5482f", "v-"),
+}
 #: What books of codes are drawn with.
 BOOK = ("#1f5f8b", "*")
+#: What a rate is drawn against.
+JUDGED = {"ms_ssim": "MS-SSIM", "psnr_db": "PSNR, dB"}
 #: What lies right of this is another region than files of under a kilobyte or two.
 MOST_BITS = 0.3
 
 
 def rate_figure(figures: Figures) -> Figure:
-    """MS-SSIM against bits a pixel, a panel for each kind of images."""
-    drawn = Figure(figsize=(6.5 * len(figures), 4.2), layout="constrained")
-    for number, (kind, curves) in enumerate(figures.items(), start=1):
-        axes = drawn.add_subplot(1, len(figures), number)
-        for name, points in curves.items():
-            colour, style = STYLES.get(name, BOOK)
-            rates = [point["bits_per_pixel"] for point in points]
-            likeness = [point["ms_ssim"] for point in points]
-            axes.plot(rates, likeness, style, color=colour, ms=9 if name not in STYLES else 4)
-            if name not in STYLES:
-                axes.annotate(name, (rates[0], likeness[0]), xytext=(6, -10), **_SMALL)
-        for name, (colour, style) in STYLES.items():
-            axes.plot([], [], style, color=colour, ms=4, label=name)
-        axes.set(xlim=(0, MOST_BITS), xlabel="bits a pixel", ylabel="MS-SSIM", title=kind)
-        axes.legend(loc="lower right")
-        axes.grid(alpha=0.2)
+    """MS-SSIM and PSNR against bits a pixel, a line of panels for each kind of images."""
+    drawn = Figure(figsize=(13, 4.2 * len(figures)), layout="constrained")
+    for number, (kind, curves) in enumerate(figures.items()):
+        for column, (key, label) in enumerate(JUDGED.items(), start=1):
+            axes = drawn.add_subplot(len(figures), len(JUDGED), number * len(JUDGED) + column)
+            _curves(axes, curves, key)
+            axes.set(xlim=(0, MOST_BITS), xlabel="bits a pixel", ylabel=label, title=kind)
+            axes.legend(loc="lower right")
+            axes.grid(alpha=0.2)
     return drawn
+
+
+def _curves(axes: Axes, curves: dict[str, Any], key: str) -> None:
+    for name, points in curves.items():
+        colour, style = STYLES.get(name, BOOK)
+        within = [point for point in points if point["bits_per_pixel"] <= 1.2 * MOST_BITS]
+        rates = [point["bits_per_pixel"] for point in within]
+        own = {"ms": 4, "label": name} if name in STYLES else {"ms": 9}
+        axes.plot(rates, [point[key] for point in within], style, color=colour, **own)
+        if name not in STYLES:
+            axes.annotate(name, (rates[0], within[0][key]), xytext=(6, -10), **_SMALL)
 
 
 def trade_figure(figures: Figures) -> Figure:
