@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -78,25 +79,46 @@ def sample_figures(
     held_back: Images,
     config: GenerateRun,
 ) -> SampleFigures:
-    """What samples are like, against held-back images; and whether they copy training images.
-
-    Distances are of pixels within the first window, reduced to SIDE a side: MMD, precision and
-    recall, and the nearest neighbour. Where training images have labels, a classifier trained on
-    them here says what samples show, and its hidden layer gives the Frechet distance (not the
-    FID of the literature, which has Inception's features). All classes are the classifier's.
-    Of fewer held-back images than MIN_REAL nothing but copies is measured.
-    """
-    window = next(iter(config.windows.values()))
-    count = config.generation.samples if config.generation else len(held_back)
+    """What the model's samples are like, against held-back images: see figures_of."""
+    _, window = config.first_window
+    count = config.generation.samples
     drawn, asked = draw(model, count, labels=labels, seed=config.train.seed)
-    near, known, real = (_pixels(images, window) for images in (drawn, training, held_back))
+    known = Known(training, labels, held_back, window)
+    return figures_of(drawn, known, asked=asked if model.labels else None)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Real images to compare with: those of the training with their labels, and held-back ones."""
+
+    training: Images
+    labels: NDArray[np.int64]
+    held_back: Images
+    window: Window
+
+
+def figures_of(
+    drawn: Images, known: Known, *, asked: NDArray[np.int64] | None = None
+) -> SampleFigures:
+    """What images are like, against held-back ones; and whether they copy training images.
+
+    Distances are of pixels within the window, reduced to SIDE a side: MMD, precision and
+    recall, and the nearest neighbour. Where training images have labels, a classifier trained on
+    them here says what the images show, and its hidden layer gives the Frechet distance (not the
+    FID of the literature, which has Inception's features). All classes are the classifier's.
+    As many images as are held back are compared, at most; copies are looked for among all. Of
+    fewer held-back images than MIN_REAL nothing but copies is measured.
+    asked: the label that each was to have, if any.
+    """
+    near, training, real = (
+        _pixels(images, known.window) for images in (drawn, known.training, known.held_back)
+    )
     few = min(len(near), len(real))
-    found: dict[str, float] = {"count": len(drawn), **memorised(near, known, real)}
+    found: dict[str, float] = {"count": len(drawn), **memorised(near, training, real)}
     if few >= MIN_REAL:
         found |= _beside_real(near[:few], real[:few])
-        found |= _diversities(drawn[:few], held_back[:few], window)
-        conditions = asked if model.labels else None
-        found |= _by_class(near[:few], known, labels, real[:few], near, conditions)
+        found |= _diversities(drawn[:few], known.held_back[:few], known.window)
+        found |= _by_class(near[:few], training, known.labels, real[:few], near, asked)
     return SampleFigures.from_dict(found)
 
 

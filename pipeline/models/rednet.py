@@ -13,15 +13,22 @@ class REDNet(nn.Module):
     paper has 10, 20 and 30 of 64 channels. Every second feature of the first half is added to
     the transposed convolution that undoes what came after it, before its ReLU; the last layer
     has none. The paper's skip from input to output is the adapter's: `residual` of the step.
+    skips: False leaves the inner ones out, to see what they are for.
     """
 
     def __init__(
-        self, layers: int = 10, channels: int = 64, *, in_channels: int = 1, out_channels: int = 1
+        self,
+        layers: int = 10,
+        channels: int = 64,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        skips: bool = True,
     ) -> None:
         super().__init__()
         if layers < 4 or layers % 2:
             raise ValueError(f"layers must be even and at least 4, got {layers}")
-        half = layers // 2
+        half, self.skips = layers // 2, skips
         self.encoder = nn.ModuleList(
             nn.Conv2d(channels if number else in_channels, channels, 3, padding=1)
             for number in range(half)
@@ -49,7 +56,7 @@ class REDNet(nn.Module):
         for number, layer in enumerate(self.decoder, start=1):
             hidden = layer(hidden)
             mirrored = half - number
-            if mirrored and mirrored % 2 == 0:
+            if self.skips and mirrored and mirrored % 2 == 0:
                 hidden = hidden + features[mirrored - 1]
             if number < half:
                 hidden = torch.relu(hidden)

@@ -162,3 +162,31 @@ def test_the_cosine_compares_patterns_and_not_their_strength() -> None:
     # Each image by itself: one right and one reversed are half right.
     both = torch.cat([stripes[:1], -5 * stripes[:1]])
     assert float(loss(both, stripes)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "mse", "cosine"),
+    [
+        # By hand: mean of squared differences; 1 - dot / (norm * norm).
+        ([1, 2, 2], [2, 4, 4], 3.0, 0.0),
+        ([1, 0], [0, 1], 1.0, 1.0),
+        ([3, 4], [4, 3], 1.0, 1 - 24 / 25),
+        ([1, 1, 1, 1], [1, 1, 1, -1], 1.0, 0.5),
+        ([1, 2], [-1, -2], 10.0, 2.0),
+    ],
+)
+def test_mean_square_error_and_cosine_as_calculated_by_hand(
+    output: list[float], target: list[float], mse: float, cosine: float
+) -> None:
+    one, other = torch.tensor([output]).float(), torch.tensor([target]).float()
+    assert float(nn.MSELoss()(one, other)) == pytest.approx(mse)
+    assert float(CosineDistance()(one, other)) == pytest.approx(cosine, abs=1e-6)
+
+
+def test_the_best_constant_is_the_mean_by_squares_and_the_median_by_absolute_errors() -> None:
+    """Why a mean square error draws what lies between all answers: 0, 0, 0, 4 are met by 1."""
+    answers = torch.tensor([0.0, 0.0, 0.0, 4.0])
+    guesses = torch.linspace(-1, 5, 601)
+    for loss, best in ((nn.MSELoss(), 1.0), (nn.L1Loss(), 0.0)):
+        costs = torch.stack([loss(guess.expand(4), answers) for guess in guesses])
+        assert float(guesses[costs.argmin()]) == pytest.approx(best, abs=0.01)
