@@ -12,6 +12,7 @@ import functools
 from collections.abc import Container
 from dataclasses import dataclass
 from struct import Struct
+from struct import error as StructError
 from typing import TypeAlias
 
 from pydicom.datadict import dictionary_VR
@@ -41,10 +42,11 @@ _LONG_EXPLICIT = Struct("<HH2sHL")
 
 @dataclass(frozen=True)
 class PixelSpan:
-    """Where uncompressed, little-endian pixels lie in their file."""
+    """Where pixels lie in their file: uncompressed and little-endian, or, with length None, in
+    fragments of a compressed frame (PS3.5 A.4)."""
 
     offset: int
-    length: int
+    length: int | None
 
 
 Element: TypeAlias = RawDataElement | DataElement
@@ -55,7 +57,7 @@ class _NeedsPydicom(Exception):
 
 
 def scan(head: bytes, tags: Container[int]) -> tuple[Dataset, PixelSpan | None] | None:
-    """The top-level attributes with these tags, and where the pixels lie if not compressed.
+    """The top-level attributes with these tags, and where the pixels lie.
 
     head: the file's first HEAD_BYTES. None where it is anything but plain little-endian DICOM.
     """
@@ -76,8 +78,9 @@ def scan(head: bytes, tags: Container[int]) -> tuple[Dataset, PixelSpan | None] 
         return None
     header = Dataset(found)
     header.file_meta = _shared_file_meta(syntax, sop_class)
-    plain_pixels = not syntax.is_encapsulated and length != UNDEFINED
-    return header, PixelSpan(start, length) if plain_pixels else None
+    if syntax.is_encapsulated != (length == UNDEFINED):
+        return header, None
+    return header, PixelSpan(start, None if syntax.is_encapsulated else length)
 
 
 @functools.lru_cache(maxsize=64)
@@ -173,6 +176,26 @@ def _end_of_item(head: bytes, at: int, *, implicit: bool) -> int:
         if tag == _ITEM_END:
             return at + 8
         at = _end_of_value(head, vr, start, length, implicit)
+
+
+def one_fragment(value: bytes) -> bytes | None:
+    """The fragment of pixels that consist of just one, so that it is a whole frame; None for
+    others, and where the value does not end as it should. value: from PixelSpan's offset on."""
+    try:
+        table, table_length = _item_at(value, 0)
+        tag, length = _item_at(value, 8 + table_length)
+        start = 16 + table_length
+        end, _ = _item_at(value, start + length)
+    except StructError:
+        return None
+    is_one = (table, tag, end) == (_ITEM, _ITEM, _SEQUENCE_END)
+    return value[start : start + length] if is_one else None
+
+
+def _item_at(value: bytes, at: int) -> tuple[int, int]:
+    """(tag, length) of an item, which never has a VR."""
+    group, element, length = _IMPLICIT.unpack_from(value, at)
+    return group << 16 | element, length
 
 
 def explicit_head(tag: int, vr: str, length: int) -> bytes:

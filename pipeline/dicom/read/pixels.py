@@ -8,13 +8,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 
 from pipeline.core.library_warnings import library_remarks
 from pipeline.core.refusals import Refusal, Unreadable
 from pipeline.dicom.read.codestream import require_matching_size, undecodable
+from pipeline.dicom.read.fast_header import PIXEL_DATA, PixelSpan, one_fragment
 from pipeline.dicom.read.files import opened, size_of
 from pipeline.dicom.read.headers import Instance, may_be_lossy
+from pipeline.dicom.read.lossless_decoders import containers_of
 from pipeline.dicom.read.slice_requirements import rescale_of
 from pipeline.dicom.read.stored_pixels import Coding, StoredPixels
 from pipeline.dicom.read.unmeasured_pixels import declared_padding, without_unmeasured
@@ -29,12 +32,15 @@ NO_DECODER = (
 def read_slice(instance: Instance) -> StoredPixels:
     """A slice's pixels; raises Unreadable where they are missing, short or undecodable.
 
-    Plain pixels are read from where the header's scan found them, without parsing it again.
+    Pixels are read from where the header's scan found them, without parsing it again, unless they
+    are of several fragments.
     """
     header, span = instance.header, instance.pixels
-    expected = header.Rows * header.Columns * header.BitsAllocated // 8
     if span is None:
         return read_pixels(instance.load())
+    if span.length is None:
+        return read_pixels(_of_one_fragment(instance, span) or instance.load())
+    expected = header.Rows * header.Columns * header.BitsAllocated // 8
     if span.offset + span.length > size_of(instance.path):
         raise Unreadable("the file ends before its pixels do", "PixelData", span.length)
     if span.length not in (expected, expected + expected % 2):
@@ -45,6 +51,20 @@ def read_slice(instance: Instance) -> StoredPixels:
     coding = coding_of(header)
     containers = np.frombuffer(content, coding.dtype).reshape(header.Rows, header.Columns)
     return _interpreted(header, coding, containers)
+
+
+def _of_one_fragment(instance: Instance, span: PixelSpan) -> Dataset | None:
+    """The header's attributes with the compressed frame; None where it is not of one fragment."""
+    with opened(instance.path) as stream:
+        stream.seek(span.offset)
+        frame = one_fragment(stream.read())
+    if frame is None:
+        return None
+    dataset = Dataset(dict(instance.header.items()))
+    dataset.file_meta = instance.header.file_meta
+    dataset.add_new(PIXEL_DATA, "OB", encapsulate([frame], has_bot=False))
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
 
 
 def try_slice(instance: Instance) -> StoredPixels | Refusal:
@@ -68,7 +88,7 @@ def read_pixels(dataset: Dataset) -> StoredPixels:
     try:
         if syntax.is_encapsulated:
             require_matching_size(dataset)
-            containers = pixel_array(dataset)
+            containers = containers_of(dataset)
         else:
             containers = pixel_array(dataset, correct_unused_bits=False)
     except Unreadable:
