@@ -49,7 +49,7 @@ class ValueCounts:
     def fault(self) -> str:
         """Why the values are no HU, in words; "" where nothing says so."""
         total = int(self._counts.sum())
-        if total < MIN_VOXELS or self._gas() >= MIN_AIR_SHARE * total:
+        if total < MIN_VOXELS or self.gas() >= MIN_AIR_SHARE * total:
             return ""
         tissue = self._between(*SHIFTED_TISSUE_HU)
         beside = sum(self._between(*ends) for ends in BESIDE_SHIFTED_HU)
@@ -88,10 +88,22 @@ class ValueCounts:
         """Voxels from `low` HU on to below `high`."""
         return int(self._counts[low - _LOW : high - _LOW].sum())
 
-    def _gas(self) -> int:
+    def gas(self) -> int:
         """Voxels below MAX_AIR_HU, without the commonest value there, which may be a fill."""
         low = self._counts[: int(MAX_AIR_HU) - _LOW]
         return int(low.sum() - low.max())
+
+
+def fault_of(image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> str:
+    """Why a volume's values [slices, rows, columns] are no HU, as the counts of all of it say it;
+    read only as far as it takes to find enough gas, which most scans have in a few slices."""
+    counts = ValueCounts()
+    enough = MIN_AIR_SHARE * image_hu.size
+    for plane_hu, measured in zip(image_hu, valid, strict=True):
+        counts.add(plane_hu, measured)
+        if counts.gas() >= enough:  # what other slices add makes it no less
+            return ""
+    return counts.fault()
 
 
 def values_of(image_hu: NDArray[np.float32], valid: NDArray[np.bool_]) -> ValueCounts:

@@ -8,6 +8,7 @@ and this software's code. Whatever differs gives another name.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.core.versions import VERSION, code_digest
 from pipeline.dicom.read.files import opened
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.read.series import Series
+from pipeline.dicom.read.volume import READER_THREADS
 from pipeline.ingest.report import IngestedSeries
 from pipeline.io.discover import Source, source_key
 from pipeline.store.damage import read_json_or_none
@@ -82,12 +84,16 @@ def _content(source: Source) -> list[str]:
     series also what its files said beside others. An image file is known by its key."""
     if not isinstance(source, Series):
         return [source.name]
-    digests: dict[Path, str] = {}
-    for path in dict.fromkeys(instance.path for instance in source.instances):
-        digest_of_file = hashlib.sha256()
-        with opened(path) as stream:  # an archive's member too, which file_digest does not take
-            while block := stream.read(BLOCK_BYTES):
-                digest_of_file.update(block)
-        digests[path] = digest_of_file.hexdigest()
+    paths = list(dict.fromkeys(instance.path for instance in source.instances))
+    with ThreadPoolExecutor(READER_THREADS) as pool:
+        digests = dict(zip(paths, pool.map(_digest_of_file, paths), strict=True))
     slices = [f"{digests[each.path]} {each.frame}" for each in source.instances]
     return [*slices, *source.warnings, source.part, source.exact_part, str(source.evenly_spaced)]
+
+
+def _digest_of_file(path: Path) -> str:
+    found = hashlib.sha256()
+    with opened(path) as stream:  # an archive's member too, which file_digest does not take
+        while block := stream.read(BLOCK_BYTES):
+            found.update(block)
+    return found.hexdigest()

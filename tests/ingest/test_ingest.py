@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +301,69 @@ def test_a_series_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, err
     monkeypatch.setattr("pipeline.ingest.ingest.is_disk_full", lambda error: True)
     with pytest.raises(type(error)):
         ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
+
+
+def write_three(root: Path) -> None:
+    for number in range(3):
+        write_series(
+            root / f"{number}", PatientID=f"P{number}", SeriesInstanceUID=f"{ROOT_UID}.9.{number}"
+        )
+
+
+def test_a_series_is_read_while_the_one_before_it_is_stored_and_no_more_than_two_are_held(
+    tmp_path, monkeypatch
+):
+    write_three(tmp_path / "in")
+    began = [threading.Event() for _ in range(4)]
+    began[3].set()  # behind the last there is none
+    held, most, lock = 0, 0, threading.Lock()
+    reads, adds = iter(began), iter(began[1:])
+
+    def reading(series):
+        nonlocal held, most
+        with lock:
+            held, most = held + 1, max(most, held + 1)
+        next(reads).set()
+        return read_volume(series)
+
+    def adding(self, *arguments, **named):
+        nonlocal held
+        assert next(adds).wait(60)  # for the next one to be read
+        assert threading.current_thread() is not threading.main_thread()
+        try:
+            return add(self, *arguments, **named)
+        finally:
+            with lock:
+                held -= 1
+
+    add = Store.add
+    monkeypatch.setattr("pipeline.ingest.ingest.read_volume", reading)
+    monkeypatch.setattr(Store, "add", adding)
+    report = ingest(tmp_path / "in", Store(tmp_path / "store"), key=KEY)
+    assert [row.new for row in report.series] == [True] * 3
+    assert most == 2
+
+
+def test_a_series_that_cannot_be_stored_is_quarantined_and_the_others_are_stored(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    write_three(tmp_path / "in")
+    add, keys = Store.add, []
+
+    def adding(self, volume, *, key, **named):
+        keys.append(key)
+        if len(keys) == 2:
+            raise RuntimeError("no such thing")
+        return add(self, volume, key=key, **named)
+
+    monkeypatch.setattr(Store, "add", adding)
+    store = Store(tmp_path / "store")
+    report = ingest(tmp_path / "in", store, key=KEY)
+    assert [row.series for row in report.series] == [keys[0], keys[2]]
+    assert sorted(store.records()) == sorted([keys[0], keys[2]])
+    assert {refusal.path.parent.name for refusal in report.refusals} == {"1"}
+    assert len(report.refusals) == 4
+    monkeypatch.setattr(Store, "add", add)
+    again = ingest(tmp_path / "in", store, key=KEY)
+    assert (again.skipped, [row.series for row in again.series]) == (2, keys)
