@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -111,10 +112,12 @@ def _check(code: int) -> None:
 
 @functools.cache
 def _charls() -> Any:
-    """CharLS's functions. Raises AttributeError where pyjpegls has them not."""
-    import _CharLS  # pyjpegls
-
-    library = ctypes.CDLL(_CharLS.__file__)
+    """CharLS's functions, which pyjpegls's module has beside Python's. Raises CannotDecodeError
+    where it is not there, AttributeError where it was built without them."""
+    module = find_spec("_CharLS")
+    if module is None or module.origin is None:
+        raise CannotDecodeError("pyjpegls is not installed")
+    library = ctypes.CDLL(module.origin)
     pointer, size, error = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "jpegls_decoder_create": (pointer, []),
