@@ -43,6 +43,11 @@ class Template:
     size_mm: float
     spectrum: NDArray[np.float32]
 
+    @functools.cached_property
+    def power(self) -> NDArray[np.float32]:
+        """The square of the spectrum."""
+        return self.spectrum**2
+
 
 @functools.lru_cache(maxsize=4)
 def templates(shape: tuple[int, int], spacing_mm: Spacing) -> tuple[Template, ...]:

@@ -24,8 +24,8 @@ from scipy import fft, ndimage
 
 from pipeline.core.masks import body_mask
 from pipeline.core.types import ImageHU
-from pipeline.quality.audit_templates import Spacing, Template, templates
-from pipeline.quality.local_level import Field, block_maxima, block_sums, local_level
+from pipeline.quality.audit_templates import Kind, Spacing, Template, templates
+from pipeline.quality.local_level import Field, block_maxima, block_sums, local_level, neighbours
 from pipeline.quality.noise_threshold import noise_threshold
 from pipeline.quality.noise_whitening import MIN_POWER, both_halves, noise_power, whitening_of
 
@@ -102,9 +102,15 @@ def audit_difference(
     whitening = whitening_of(power, levelled.shape, spacing_mm)
     searched = templates(levelled.shape, spacing_mm)
     whitened = fft.rfft2(levelled) * whitening
-    results = [
-        _Result.of(template, whitened, whitening, padded, spacing_mm) for template in searched
-    ]
+    window = _blocks(WIDE_MM, spacing_mm)
+    search = _Search(
+        {"disc": whitened, "line": whitened, "edge": whitened * np.complex64(-1j)},
+        both_halves(whitening),
+        both_halves(whitening) * whitening,
+        window,
+        neighbours(padded.counts, window),
+    )
+    results = [_Result.of(template, search, padded) for template in searched]
     times_noise = np.stack([result.times_noise for result in results])
     tail = np.quantile(times_noise.max(axis=0)[padded.counts > BLOCK**2 / 2], TAIL) / TAIL_AT
     gaussian = noise_threshold(searched, whitening, spacing_mm, padded.inside)
@@ -169,37 +175,53 @@ def _blocks(mm: float, spacing_mm: Spacing) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class _Search:
+    """What all templates of a slice have in common.
+
+    whitened: the slice's whitened transform, by the kind of template, since an edge is odd.
+    of_itself, of_white: what a template's power is weighed with at each frequency, for its result
+    where it stands itself and for the variance that white noise has in it. window, weights: of the
+    neighbourhood of a block (local_level).
+    """
+
+    whitened: dict[Kind, NDArray[np.complex64]]
+    of_itself: Field
+    of_white: Field
+    window: tuple[float, float]
+    weights: Field
+
+
+@dataclass(frozen=True)
 class _Result:
-    """A slice filtered for one template, [rows, columns]: the height of the template that fits
-    best there, in levels; and in blocks, how many standard deviations of noise the largest is."""
+    """A slice filtered for one template, [rows, columns]. of_one: the result where a template of
+    height 1 stands. times_noise: in blocks, how many standard deviations of noise the largest
+    is."""
 
     template: Template
-    height: Field
+    filtered: Field
+    of_one: float
     times_noise: Field
 
     @classmethod
-    def of(
-        cls,
-        template: Template,
-        whitened: NDArray[np.complex64],
-        whitening: Field,
-        padded: _Padded,
-        spacing_mm: Spacing,
-    ) -> _Result:
-        """whitened: the slice's transform times `whitening`."""
-        phase = np.complex64(-1j if template.kind == "edge" else 1)
-        result = fft.irfft2(whitened * (template.spectrum * phase), s=padded.share.shape)
-        absolute = np.abs(result) * padded.inside
-        window = _blocks(WIDE_MM, spacing_mm)
-        level = local_level(block_sums(absolute, BLOCK), padded.counts, window=window)
+    def of(cls, template: Template, search: _Search, padded: _Padded) -> _Result:
+        """The result for one template of a search."""
+        spectrum = search.whitened[template.kind] * template.spectrum
+        filtered = fft.irfft2(spectrum, s=padded.share.shape, overwrite_x=True)
+        absolute = np.abs(filtered)
+        absolute *= padded.inside
+        sums = block_sums(absolute, BLOCK)
+        level = local_level(sums, padded.counts, window=search.window, weights=search.weights)
         # Where hardly anything was changed there is still the rounding.
-        of_white = both_halves((template.spectrum * whitening) ** 2).sum() / result.size
+        of_white = np.vdot(template.power, search.of_white) / filtered.size
         times_noise = block_maxima(absolute, BLOCK) / np.maximum(
             level, np.sqrt(MIN_POWER * of_white)
         )
-        # Of a template of height 1 in the slice.
-        of_one = float(both_halves(template.spectrum**2 * whitening).sum()) / result.size
-        return cls(template, result / np.float32(of_one), times_noise)
+        of_one = float(np.vdot(template.power, search.of_itself)) / filtered.size
+        return cls(template, filtered, of_one, times_noise)
+
+    def heights(self, rows: slice, columns: slice) -> Field:
+        """The heights of the template, in levels, that fit best at each pixel of a part."""
+        return self.filtered[rows, columns] / np.float32(self.of_one)
 
 
 def _places(
@@ -224,13 +246,13 @@ def _places(
         seen.add(group)
         best = results[which[row, column]]
         rows, columns = row * BLOCK, column * BLOCK
-        inside = best.height[rows : rows + BLOCK, columns : columns + BLOCK]
-        down, right = divmod(int(np.abs(inside).argmax()), BLOCK)
+        heights = best.heights(slice(rows, rows + BLOCK), slice(columns, columns + BLOCK))
+        down, right = divmod(int(np.abs(heights).argmax()), BLOCK)
         place = rows + down, columns + right
         yield Place(
             kind=best.template.kind,
             size_mm=best.template.size_mm,
-            height_hu=float(best.height[place] * level_hu[place]),
+            height_hu=float(heights[down, right] * level_hu[place]),
             row=place[0] + int(corner[0]),
             column=place[1] + int(corner[1]),
             times_noise=float(most[row, column]),

@@ -28,9 +28,9 @@ def noise_threshold(
     rows, columns = (f.ravel().astype(np.float32) for f in frequencies(mask.shape, spacing_mm))
     pixels = float(mask.sum())
     area_mm2 = pixels * spacing_mm[0] * spacing_mm[1]
-    densities = []
+    densities, weights = [], both_halves(whitening)
     for template in searched:
-        power = both_halves(template.spectrum**2 * whitening)
+        power = template.power * weights
         of_rows, of_columns = power.sum(axis=1), power.sum(axis=0)
         by_rows, by_columns = of_rows @ rows**2, of_columns @ columns**2
         area = by_rows * by_columns - (rows @ power @ columns) ** 2

@@ -37,11 +37,19 @@ def noise_power(levelled: Field, mask: Field) -> Field | None:
         return None
     window = np.outer(np.hanning(edge + 2)[1:-1], np.hanning(edge + 2)[1:-1]).astype(np.float32)
     tiles = (tiles - tiles.mean(axis=(1, 2), keepdims=True)) * window
-    powers = np.abs(fft.fft2(tiles)) ** 2 / np.sum(window**2)
-    power = np.median(powers, axis=0) / math.log(2)
+    powers = np.abs(fft.rfft2(tiles)) ** 2 / np.sum(window**2)
+    power = _whole_plane(np.median(powers, axis=0) / math.log(2))
     power[0, 0] = (power[0, 1] + power[1, 0]) / 2
     smooth = ndimage.gaussian_filter(power, 1.0, mode="wrap")
     return _interpolated(smooth, levelled.shape)
+
+
+def _whole_plane(half: Field) -> Field:
+    """A real field's power at all frequencies [edge, edge], of that at those of rfft2: it is the
+    same at a frequency and at its negative."""
+    edge = len(half)
+    negative = np.roll(half[::-1], 1, axis=0)
+    return np.concatenate([half, negative[:, edge // 2 - 1 : 0 : -1]], axis=1)
 
 
 def _tiles(field: Field, mask: Field, edge: int) -> Field:
