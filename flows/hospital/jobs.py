@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -20,7 +21,6 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import deployment, flow_run
 
-from flows.commands import train_flow
 from flows.hospital.alerts import AlertWatch, failed_job, look_once
 from flows.hospital.auditing import auditing
 from flows.hospital.ledger_status import log_step
@@ -28,22 +28,19 @@ from flows.hospital.named import hospital_file
 from flows.hospital.pull import pull_series
 from flows.hospital.status import hospital_status, page
 from flows.hospital.work import work_flow
-from flows.ingest import ingest_flow
 from flows.runtime.json_log import use_json_everywhere
 from flows.runtime.private_errors import redact_errors
 from flows.runtime.progress import log
-from flows.tracking.promotion import Wish, promote
-from flows.tracking.registry import Registry
-from pipeline.config.load import load_config
-from pipeline.config.run import RunConfig
 from pipeline.config.schedule import Schedule, required
 from pipeline.core.crash_file import crash_file
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.library_warnings import catch_library_warnings
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.verdicts import Verdict
-from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.pacs.settings.hospital import Pacs, load_pacs
+
+if TYPE_CHECKING:
+    from pipeline.config.run import RunConfig
 
 #: The limit, on the Prefect server, of jobs that compute at once.
 GPU = "ldct-gpu"
@@ -183,6 +180,10 @@ def _retrain(settings: Pacs) -> None:
     retraining = required(settings.schedule).retrain
     if retraining is None:
         raise ConfigError("schedule.retrain: not in the hospital's YAML")
+    from flows.ingest import ingest_flow
+    from pipeline.config.load import load_config
+    from pipeline.dicom.read.ingest_options import IngestOptions
+
     if retraining.data:
         ingest_flow(retraining.data, retraining.store, IngestOptions())
     promote_as = "scheduled training" if retraining.promote else None
@@ -193,6 +194,11 @@ def train_new(config: RunConfig, store: Path, promote_as: str | None) -> None:
     """Train, evaluate and register; promote_as: for which reason it is promoted where it beats the
     champion. A job of `state_of`, which says where the version was known already, or did not pass
     its gate."""
+    # What trains takes seconds to import, which the other jobs do not need.
+    from flows.commands import train_flow
+    from flows.tracking.promotion import Wish, promote
+    from flows.tracking.registry import Registry
+
     with gpu_slot():
         trained = train_flow(config, store, unless_known=True)
     if "known" in trained:

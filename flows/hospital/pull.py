@@ -7,7 +7,6 @@ from datetime import date
 
 from flows.hospital.endpoints import open_source
 from flows.runtime.progress import log
-from flows.tracking.registry import Registry
 from pipeline.config.shipped import PRETRAINED
 from pipeline.core.errors import ConfigError
 from pipeline.pacs.incoming.query import (
@@ -54,5 +53,7 @@ def pin_version(reference: str) -> str:
     """
     if reference.endswith(f"@{PRETRAINED}"):
         return reference
+    from flows.tracking.registry import Registry  # MLflow takes seconds to import
+
     version = Registry.default().find(reference)
     return f"models:/{version.name}/{version.version}"

@@ -11,23 +11,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows import stages
-from flows.commands import apply_loaded, in_flow
 from flows.hospital.endpoints import open_source, peers
 from flows.hospital.ledger_status import status
 from flows.hospital.private import keep_private
 from flows.hospital.space import WaitForSpace
+from flows.runtime.orchestration import in_flow
 from flows.runtime.private_errors import StageFailedError
 from flows.runtime.progress import log
-from pipeline.dicom.read.ingest_options import IngestOptions
-from pipeline.export.series import Export
-from pipeline.models.adapters.card import LoadedModel
 from pipeline.pacs.settings.hospital import Pacs
 from pipeline.pacs.steps.worker import Derive, Worker
 from pipeline.pacs.work.item import WorkItem
 from pipeline.pacs.work.ledger import Ledger
+
+if TYPE_CHECKING:
+    from pipeline.models.adapters.card import LoadedModel
 
 #: How often a worker without work looks for some.
 POLL_S = 5.0
@@ -101,13 +100,22 @@ class _Pauses:
 
 
 def derive_with_models(settings: Pacs) -> Derive:
-    """A function that applies a registered model to one series; each version is loaded once."""
+    """A function that applies a registered model to one series; each version is loaded once.
+
+    What computes is imported at the first series: a worker that has none starts without.
+    """
 
     @functools.lru_cache(maxsize=2)
     def load(model: str) -> LoadedModel:
+        from flows import stages
+
         return stages.load_stage(model, settings.strength, settings.dose)
 
     def derive(series: Path, model: str, out: Path) -> None:
+        from flows.commands import apply_loaded
+        from pipeline.dicom.read.ingest_options import IngestOptions
+        from pipeline.export.series import Export
+
         try:
             apply_loaded(
                 load(model),

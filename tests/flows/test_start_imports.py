@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.dicom import write_series
 
 #: Runs `ldct` with the arguments and prints which of the first argument's modules it imported.
@@ -72,6 +73,27 @@ def test_the_list_of_models_needs_nothing_but_mlflow(tmp_path: Path) -> None:
     light = ["torch", "monai", "prefect", "numba", "nibabel", "sklearn"]
     code, found = imported([*light, "mlflow"], "models", folder=tmp_path)
     assert (code, found) == (0, ["mlflow"])
+
+
+def test_a_worker_without_work_and_a_search_need_nothing_that_computes(
+    tmp_path: Path, source: Path
+) -> None:
+    (tmp_path / "sent").mkdir()
+    described = {
+        "model": "swift@pretrained",
+        "work": str(tmp_path / "work"),
+        "source": {"folder": str(source)},
+        "rules": [{"name": "any"}],
+        "send": {"folder": str(tmp_path / "sent")},
+        "settle_s": 0,
+    }
+    (tmp_path / "hospital.yaml").write_text(yaml.safe_dump(described))
+    heavy = [*NEVER, "torch", "numba", "highdicom"]
+    for command in ("work", "pull"):
+        found = imported(heavy, "pacs", command, tmp_path / "hospital.yaml", folder=tmp_path)
+        assert found == (0, [])
+    code, found = imported([*heavy], "pacs", "work", tmp_path / "hospital.yaml", folder=tmp_path)
+    assert (code, "torch" in found) == (0, True), "now there is work"
 
 
 @pytest.mark.parametrize(

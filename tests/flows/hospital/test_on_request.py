@@ -50,7 +50,7 @@ def test_training_on_request_ends_in_the_state_that_says_how(tmp_path, monkeypat
         return {"model": {"name": "identity", "version": 1}, "gate": {"checks": checks}}
 
     monkeypatch.setenv("LDCT_STORES", str(tmp_path))
-    monkeypatch.setattr(jobs, "train_flow", train)
+    monkeypatch.setattr("flows.commands.train_flow", train)
     monkeypatch.setattr(jobs, "concurrency", lambda *_, **__: nullcontext())
     (tmp_path / "chest").mkdir()
     ended = on_request.train.fn("chest", "denoise_redcnn")
