@@ -33,6 +33,7 @@ TITLES = {
     "latent_search_ct": "Latent search on CT slices",
     "latent_search_digits": "Latent search on digits",
     "night": "A night in which workers, PACS and disk fail",
+    "night_before": "A night by this version and by one before depth first, in turn",
     "orchestration": "What Prefect and MLflow cost",
     "peers": "Reading, computing and commands, beside peers on each processor",
     "restore": "Restoring pictures, beside classical methods",
