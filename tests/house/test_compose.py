@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from helpers.pacs import free_port
 from helpers.servers import commands
+
+from flows.cli.app import app
+from pipeline.review.access.settings import load_access
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yaml"
@@ -27,7 +31,10 @@ PROFILES = {
     "schedule": ["pacs"],
     "work-gpu": ["pacs-gpu"],
     "schedule-gpu": ["pacs-gpu"],
+    "review": ["review"],
 }
+#: They write to the registry, and run in flows.
+OF_SERVERS = PROFILES.keys() - {"review"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def script_of(service: dict[str, Any]) -> str:
 
 
 def test_containers_listen_on_this_computer_alone(composed) -> None:
-    """Scanners must reach the receiver: where, is said in the environment."""
+    """Scanners must reach the receiver, and readers the page: where, is said in the environment."""
     ports = {
         name: service["ports"]
         for name, service in composed["services"].items()
@@ -51,6 +58,7 @@ def test_containers_listen_on_this_computer_alone(composed) -> None:
         "mlflow": ["127.0.0.1:5000:5000"],
         "prefect": ["127.0.0.1:4200:4200"],
         "receive": ["${LDCT_DICOM_ADDRESS:-127.0.0.1}:11112:11112", "127.0.0.1:9107:9107"],
+        "review": ["${LDCT_REVIEW_ADDRESS:-127.0.0.1}:8443:8443", "127.0.0.1:9110:9110"],
         **{name: ["127.0.0.1:9108:9108"] for name in ("work", "work-gpu")},
         **{name: ["127.0.0.1:9109:9109"] for name in ("schedule", "schedule-gpu")},
     }
@@ -71,7 +79,7 @@ def test_a_hospital_s_services_are_a_profile_and_a_gpu_is_another(composed) -> N
         assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
         assert services[name]["build"]["args"]["TORCH_INDEX"].endswith("/cu130")
         assert services[name]["command"] == services[name.removesuffix("-gpu")]["command"]
-    for name in PROFILES:
+    for name in OF_SERVERS:
         for needed in ("mlflow", "prefect"):
             assert services[name]["depends_on"][needed] == {"condition": "service_healthy"}
 
@@ -84,6 +92,25 @@ def test_volumes_belong_to_the_user_that_the_image_runs_as(composed) -> None:
             source, _, place = volume.partition(":")
             assert source in composed["volumes"], "a named one: no folder of the computer"
             assert name == "postgres" or f" {place}" in made, place
+
+
+def test_readers_log_in_over_tls_by_what_the_documents_say(composed, tmp_path: Path) -> None:
+    service = composed["services"]["review"]
+    (text,) = re.findall(
+        r"```yaml\n(address: .*?)```", (ROOT / "docs" / "servers.md").read_text(), re.S
+    )
+    (tmp_path / "access.yaml").write_text(text)
+    settings = load_access(tmp_path / "access.yaml")
+    assert f":{settings.listen.port}:{settings.listen.port}" in service["ports"][0]
+    mounted = {row["target"] for row in service["configs"]}
+    assert {str(settings.tls.certificate), "/etc/ldct/access.yaml"} == mounted
+    assert settings.tls.key.parent == Path("/run/secrets")
+    assert settings.tls.key.name in service["secrets"]
+    assert f"LDCT_{settings.oidc.secret.env}_TOKEN" in service["secrets"]
+    given = typer.main.get_command(app).commands["review"].commands["open"]
+    context = given.make_context("open", service["command"][2:])
+    assert context.params["access"] == Path("/etc/ldct/access.yaml")
+    assert not context.params["browser"]
 
 
 def test_no_secret_has_a_default_or_stands_in_an_environment(composed) -> None:

@@ -100,6 +100,15 @@ def test_a_wrong_token_is_refused_and_the_right_one_works_once(address: str) -> 
         assert second.get("/api/worklist", cookies={cookie_of(address): TOKEN}).status_code == 403
 
 
+def test_two_pages_in_one_browser_know_it_both(collection: Collection, page: Path) -> None:
+    """A cookie is of a host, whatever its port: each page has one of its own name."""
+    with served(collection) as first, served(collection) as second, httpx.Client() as browser:
+        for address in (first, second):
+            assert browser.get(address, params={"token": TOKEN}).status_code == 303
+        for address in (first, second, first):
+            assert browser.get(f"{address}/api/worklist").status_code == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
