@@ -169,7 +169,8 @@ def plan(
     folder: Folder,
     readers: Annotated[int | None, typer.Option(help="How many will each read all cases.")] = None,
     margin: Annotated[
-        float | None, typer.Option(help="Largest loss taken for none, points of 1 to 5.")
+        float | None,
+        typer.Option(help="Largest loss taken for none, points of 1 to 5, or of JAFROC."),
     ] = None,
     power: Annotated[
         float | None, typer.Option(help="Chance to show it where no image is worse.")
@@ -184,6 +185,15 @@ def plan(
             "--forced-choice/--free-choice", help="Readers must prefer one side, or may neither."
         ),
     ] = None,
+    lesions: Annotated[
+        Path | None,
+        typer.Option(
+            "--lesions",
+            metavar="YAML",
+            help="Readers mark lesions, held to the places given here, in place of scoring pairs.",
+        ),
+    ] = None,
+    source: Sources = None,
     json_: Json = False,
 ) -> None:
     """Show or set how many readers and cases DIR's reader study needs, before its first reading.
@@ -191,11 +201,15 @@ def plan(
     Below them `ldct review stats` gives no verdict. Without options the plan is only shown.
     """
     from flows.cli.tables.reader_study import READERS, plan_table
-    from flows.tracking.reader_study import planned
+    from flows.tracking.reader_study import plan_lesions, planned
 
     given = {"readers": readers, "margin": margin, "power": power, "forced_choice": forced_choice}
     chosen = {name: value for name, value in given.items() if value is not None}
-    found = planned(folder.resolve(), chosen, pilot and pilot.resolve())
+    root, earlier = folder.resolve(), pilot and pilot.resolve()
+    if lesions is None:
+        found = planned(root, chosen, earlier)
+    else:
+        found = plan_lesions(root, lesions, source or [], chosen, earlier)
     cases = {str(number): found.cases_needed(number) for number in READERS}
     answer = {**found.model_dump(), "cases_needed": found.cases_needed(), "cases_by_readers": cases}
     show(answer, json_, lambda: plan_table(found))
@@ -206,10 +220,12 @@ def stats(
     model: Annotated[
         str | None, typer.Option("--model", help="Write the result to this model version.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also all readings, here.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Also all readings, or marks, here.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Statistics of DIR's reader study: non-inferiority over readers and cases, weighted kappa.
+    """Statistics of DIR's reader study: non-inferiority over readers and cases; kappa or JAFROC.
 
     No verdict below the readers and cases of its plan (`ldct review plan`). --model NAME/VERSION
     writes the result to the registry, where the promotion gate sees it.
@@ -217,11 +233,12 @@ def stats(
     from flows.cli.tables.reader_study import study_table
     from flows.tracking.reader_study import study_result
     from pipeline.core.atomic_files import write_text
-    from pipeline.review.reader_study import as_csv
+    from pipeline.review.study_service import study_csv
 
-    result, readings = study_result(folder.resolve())
+    root = folder.resolve()
+    result = study_result(root)
     if csv is not None:
-        write_text(csv, as_csv(readings))
+        write_text(csv, study_csv(root))
     if model is not None:
         from flows.tracking.reader_study import record_study
         from flows.tracking.registry import Registry

@@ -2,7 +2,8 @@
 
 Obuchowski & Rockette, Commun Stat Simul 24 (1995) 285, for the model; Hillis, Stat Med 26 (2007)
 596, for the degrees of freedom. Here a reader's figure of merit is the mean score of a modality's
-images, whose covariances over cases are the sample's own (for a mean, so is the jackknife).
+images, whose covariances over cases are the sample's own (for a mean, so is the jackknife), or
+another one, with the jackknife's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from scipy import stats
 
 #: Of the intervals, two-sided: non-inferiority is then tested at 2.5 %.
 LEVEL = 0.95
+#: One step of the scale of 1 to 5, of a figure of merit from 0 to 1.
+STEP_OF_MERIT = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,10 @@ def compare(
 ) -> Comparison:
     """Compare modalities, readers and cases random, of [2, readers] figures of merit.
 
-    narrowest: the interval reaches at least so far from the difference. Raises ValueError for
-    fewer than 2 readers.
+    narrowest: the interval reaches at least so far from the difference. There are 2 readers or
+    more.
     """
     readers = merits.shape[1]
-    if readers < 2:
-        raise ValueError("readers are random: 2 or more are needed")
     differences = merits[1] - merits[0]
     difference = float(differences.mean())
     by_reader = float(differences.var(ddof=1) / 2)
@@ -90,6 +91,13 @@ def compare(
     )
 
 
+def _require_two_of_each(values: NDArray[np.float64]) -> None:
+    """values: [2, readers, cases]."""
+    for what, count in zip(("readers", "cases"), values.shape[1:], strict=True):
+        if count < 2:
+            raise ValueError(f"{what} are random: 2 or more are needed")
+
+
 def hillis_degrees_of_freedom(by_reader: float, by_case: float, readers: int) -> float:
     """Of the mean square of two modalities: readers - 1 where cases add nothing, more where they
     do, infinite where only they do. by_reader: MS(T*R). by_case: readers * (cov2 - cov3)."""
@@ -105,18 +113,41 @@ def unseen_share(cases: int) -> float:
     return float(1 - ((1 - LEVEL) / 2) ** (1 / cases))
 
 
+def unseen_share_of_merit(cases: int) -> float:
+    """The same for figures of merit from 0 to 1, of so many cases with lesions, or without: such a
+    share of them may move the figure by one step."""
+    return STEP_OF_MERIT * unseen_share(cases)
+
+
 def compare_scores(scores: NDArray[np.float64]) -> Comparison:
     """Compare mean scores, of [2, readers, cases]; the interval cannot collapse.
 
     Raises ValueError for fewer than 2 readers or 2 cases.
     """
-    if scores.shape[2] < 2:
-        raise ValueError("cases are random: 2 or more are needed")
+    _require_two_of_each(scores)
     return compare(
         scores.mean(axis=2),
         score_covariances(scores),
         narrowest=unseen_share(scores.shape[2]),
     )
+
+
+def pseudovalues(merits: NDArray[np.float64], left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The jackknife's, [2, readers, cases]: what each case adds to a figure of merit. Their
+    covariances, as of scores, are the jackknife's (Hillis, Berbaum & Metz, Acad Radiol 15 (2008)
+    647). merits: [2, readers]. left_out: [2, readers, cases], without each case."""
+    cases = left_out.shape[2]
+    return cases * merits[..., None] - (cases - 1) * left_out
+
+
+def compare_merits(
+    merits: NDArray[np.float64], left_out: NDArray[np.float64], *, narrowest: float
+) -> Comparison:
+    """Compare figures of merit by the jackknife over cases; arguments as those of pseudovalues and
+    compare. Raises ValueError for fewer than 2 readers or 2 cases."""
+    _require_two_of_each(left_out)
+    errors = score_covariances(pseudovalues(merits, left_out))
+    return compare(merits, errors, narrowest=narrowest)
 
 
 def compare_to_half(shares: NDArray[np.float64]) -> Comparison:

@@ -96,15 +96,25 @@ def open_study(root: Path, cases: list[str]) -> Study:
             raise ConfigError(f"{path} is no study: {error}") from error
     if not cases:
         raise ConfigError(f"{root} has no case with both an original and a denoised series")
+    return replace_study(root, cases)
+
+
+def replace_study(root: Path, cases: list[str]) -> Study:
+    """Fix a folder's study to these cases, before its first reading."""
     study = Study(cases=sorted(cases))
-    write_json(path, json.loads(study.model_dump_json()))
+    write_json(root / FOLDER / STUDY, json.loads(study.model_dump_json()))
     return study
+
+
+def reader_generator(study: Study, reader: str) -> np.random.Generator:
+    """What a reader's order and sides are drawn from: the same every time."""
+    digest = hashlib.sha256(f"{study.seed}/{reader}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def plan(study: Study, reader: str) -> list[Item]:
     """A reader's items in their order: every case once, then the repeats."""
-    digest = hashlib.sha256(f"{study.seed}/{reader}".encode()).digest()
-    generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    generator = reader_generator(study, reader)
     order = list(generator.permutation(study.cases))
     count = int(np.ceil(study.repeated * len(order)))
     repeats = list(generator.permutation(order)[:count])

@@ -174,13 +174,13 @@ class _Api:
         )
 
     def reading(self, request: Request) -> Response:
-        """A reader's items and scores."""
+        """A reader's items, with scores or marks."""
         reader = who(request).name(request.path_params["reader"])
-        return JSONResponse(self.review.reading(reader))
+        return JSONResponse(self.review.study.reading(reader))
 
     def csv(self, request: Request) -> Response:
         """All complete readings."""
-        return Response(self.review.csv(who(request)), media_type="text/csv")
+        return Response(self.review.study.csv(who(request)), media_type="text/csv")
 
     async def decide(self, request: Request) -> Response:
         """Accept or reject a derived series."""
@@ -222,9 +222,9 @@ class _Api:
         return JSONResponse({})
 
     async def score(self, request: Request) -> Response:
-        """Save a reader's scores of an item."""
+        """Save a reader's scores, or marks, of an item."""
         reader, body = who(request).name(request.path_params["reader"]), await _body(request)
-        await run_in_threadpool(self.review.score, reader, body, who(request).login)
+        await run_in_threadpool(self.review.study.save, reader, body, who(request).login)
         return JSONResponse({})
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,7 +13,6 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
 from pipeline.review import key_images, measurements, reader_study
-from pipeline.review.access.roles import Identity
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
     ConflictError,
@@ -30,7 +27,7 @@ from pipeline.review.planes import CHUNK, PADDING
 from pipeline.review.planes_geometry import DIRECTIONS
 from pipeline.review.series_index import DENOISED, ORIGINAL
 from pipeline.review.slice_changes import SliceChange, flags_of, slice_change
-from pipeline.review.study_power import read_plan
+from pipeline.review.study_service import StudyService
 from pipeline.review.worklist import Case, Collection, Shown
 
 #: Changes are measured only so long after planes were last asked for: scrolling goes first.
@@ -65,8 +62,7 @@ class Review:
     def __init__(self, collection: Collection) -> None:
         self.root = collection.root
         self.collection = collection
-        self._secret = secrets.token_bytes(16)
-        self._blinded: dict[str, Shown] = {}
+        self.study = StudyService(collection)
         self._changes: dict[str, CaseChanges] = {}
         self._lock = threading.Lock()
         self._last_request_s = 0.0
@@ -125,7 +121,7 @@ class Review:
         Without Instance Numbers in a reader study: they may differ between the sides.
         """
         planes = self.shown(sid).planes
-        numbers = [] if sid in self._blinded else planes.instance_numbers
+        numbers = [] if sid in self.study.blinded else planes.instance_numbers
         return {
             "hu_step": planes.hu_step,
             "instance_numbers": numbers,
@@ -145,8 +141,8 @@ class Review:
 
     def shown(self, sid: str) -> Shown:
         """A series by its name; raises KeyError for an unknown one."""
-        if sid in self._blinded:
-            return self._blinded[sid]
+        if sid in self.study.blinded:
+            return self.study.blinded[sid]
         cid, _, role = sid.rpartition(".")
         return self.collection.cases[cid].shown[role]
 
@@ -235,78 +231,6 @@ class Review:
             error.report = self._case(case, decisions(self.root))
             raise
         return self._case(case, decisions(self.root))
-
-    def _study(self) -> reader_study.Study:
-        cases = self.collection.cases.values()
-        both = [case.cid for case in cases if {ORIGINAL, DENOISED} <= case.shown.keys()]
-        return reader_study.open_study(self.root, both)
-
-    def reading(self, reader: str) -> Json:
-        """A reader's items in their order, sides under random names, with the scores so far."""
-        reader_study.require_reader(reader)
-        last_scores = reader_study.scores(self.root, reader)
-        items = []
-        for item in reader_study.plan(self._study(), reader):
-            if item.case not in self.collection.cases:
-                continue
-            score = last_scores.get(item.item)
-            items.append(
-                {
-                    "item": item.item,
-                    **self._sides(item),
-                    "score": json.loads(score.model_dump_json()) if score else None,
-                    "complete": bool(score and score.complete),
-                }
-            )
-        forced = read_plan(self.root).forced_choice
-        note = self._too_few_cases()
-        return {"reader": reader, "items": items, "note": note, "forced_choice": forced}
-
-    def _too_few_cases(self) -> str:
-        """That the study has fewer cases than its plan needs, shown before it is read; or ""."""
-        plan, cases = read_plan(self.root), len(self._study().cases)
-        needed = plan.cases_needed()
-        if needed is not None and cases >= needed:
-            return ""
-        here = "1 case is here" if cases == 1 else f"{cases} cases are here"
-        return f"{here}; {plan.readers} readers need {needed}: this study can give no verdict"
-
-    def _sides(self, item: reader_study.Item) -> dict[str, str]:
-        """Random names for both sides, which only this server can resolve."""
-        shown = self.collection.cases[item.case].shown
-        right = DENOISED if item.left == ORIGINAL else ORIGINAL
-        named = {}
-        for side, role in zip(reader_study.SIDES, (item.left, right), strict=True):
-            seed = self._secret + f"{item.item}/{side}".encode()
-            named[side] = hashlib.sha256(seed).hexdigest()[:16]
-            self._blinded[named[side]] = shown[role]
-        return named
-
-    def score(self, reader: str, body: Json, login: str) -> None:
-        """Save a Score; raises ConfigError for an item that is not the reader's, and for neither
-        side where the plan forces a choice. login: how they were recognised."""
-        reader_study.require_reader(reader)
-        score = reader_study.Score(**body)
-        if score.preference == "neither" and read_plan(self.root).forced_choice:
-            raise ConfigError("this study asks for the better side: choose left or right")
-        reader_study.save(self.root, self._study(), reader, score)
-        if score.complete:
-            read = {"act": "read", "item": score.item, "reader": reader, "login": login}
-            audit_of(self.root).append(read)
-
-    def csv(self, who: Identity) -> str:
-        """All complete readings, unblinded, as CSV; the export and who asked for it, where that is
-        known, are recorded in the audit log. Raises ConfigError while a reader has begun and not
-        ended: marks and sides stay unseen until then."""
-        for reader, (done, of) in reader_study.progress(self.root, self._study()).items():
-            if done < of:
-                raise ConfigError(
-                    f"{reader} has read {done} of {of}: readings are given at the end"
-                )
-        readings = reader_study.unblinded(self.root, self._study())
-        by = {"reader": who.reader or "", "login": who.login}
-        audit_of(self.root).append({"act": "readings exported", "rows": len(readings), **by})
-        return reader_study.as_csv(readings)
 
 
 def _shown(record: RecordedDecision | None) -> Json | None:

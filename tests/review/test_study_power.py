@@ -12,8 +12,8 @@ from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.review.decisions import audit_of
 from pipeline.review.reader_comparison import compare_scores
 from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
-from pipeline.review.service import Review
 from pipeline.review.study_power import PLANNED, StudyPlan, deviations_of_pilot, read_plan, set_plan
+from pipeline.review.study_service import StudyService
 
 SEVERAL = StudyPlan(readers=6)
 
@@ -76,17 +76,17 @@ def test_a_plan_is_fixed_once_anybody_has_marked_anything(tmp_path: Path) -> Non
 
 def test_a_choice_is_forced_where_the_plan_says_so(tmp_path: Path) -> None:
     write_case(tmp_path, 1)
-    review = Review(collected(tmp_path))
-    assert not review.reading("anna")["forced_choice"]
+    study = StudyService(collected(tmp_path))
+    assert not study.reading("anna")["forced_choice"]
     set_plan(tmp_path, StudyPlan(forced_choice=True))
-    reading = review.reading("anna")
+    reading = study.reading("anna")
     assert reading["forced_choice"]
     full = dict.fromkeys(CRITERIA, 3)
     score = {"item": reading["items"][0]["item"], "left": full, "right": full}
     with pytest.raises(ConfigError, match="choose left or right"):
-        review.score("anna", {**score, "preference": "neither"}, "")
-    review.score("anna", {**score, "preference": "left"}, "")
-    assert review.reading("anna")["items"][0]["complete"]
+        study.save("anna", {**score, "preference": "neither"}, "")
+    study.save("anna", {**score, "preference": "left"}, "")
+    assert study.reading("anna")["items"][0]["complete"]
 
 
 def test_a_plan_of_a_version_before_is_read(tmp_path: Path) -> None:

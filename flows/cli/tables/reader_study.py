@@ -16,6 +16,46 @@ READERS = range(2, 13)
 
 
 def study_table(result: Json) -> None:
+    """Of a study in which pairs were scored, or lesions marked."""
+    if "froc" in result:
+        _marks_table(result)
+    else:
+        _scores_table(result)
+
+
+def _marks_table(result: Json) -> None:
+    """A row for each figure, then the points of the FROC."""
+    table = Table(
+        title=f"{len(result['readers'])} readers, {result['lesions']} lesions in "
+        f"{result['with_lesions']} of {result['cases']} cases; non-inferior above "
+        f"-{result['margin']:g}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    word_columns(table, "figure", "original", "denoised", "difference, 95 % interval", "p")
+    table.add_column("non-inferior")
+    table.caption = result["no_verdict"] or "readers and cases random (Obuchowski-Rockette, Hillis)"
+    for name, row in {**result["criteria"], **result["figures"]}.items():
+        decides = name in result["criteria"]
+        verdict = {True: "yes", False: "not shown", None: NONE}[row["non_inferior"]]
+        table.add_row(
+            name,
+            number(row["original"], 3),
+            number(row["denoised"], 3),
+            f"{number(row['difference'], 3)} {_interval(row['interval'], 3)}",
+            number(row["p"], 3),
+            verdict if decides else "",
+        )
+    out_console.print(table)
+    for kind, points in result["froc"].items():
+        reached = ", ".join(f"{point['llf']:.2f} at {point['nlf']:.2f}" for point in points)
+        out_console.print(
+            f"{kind}, lesions found at false marks per case, ratings from 5 to 1: {reached}",
+            highlight=False,
+        )
+
+
+def _scores_table(result: Json) -> None:
     """A row for each criterion that readers scored, then which images they preferred."""
     table = Table(
         title=f"{len(result['readers'])} readers, {result['cases']} cases, "
@@ -66,8 +106,9 @@ def study_table(result: Json) -> None:
 
 def plan_table(plan: StudyPlan) -> None:
     """How many cases each number of readers needs, and which is planned."""
+    what = "by weighted JAFROC" if plan.lesions else "in every criterion"
     table = Table(
-        title=f"Not inferior above -{plan.margin:g} in every criterion, power {plan.power:g}",
+        title=f"Not inferior above -{plan.margin:g} {what}, power {plan.power:g}",
         caption=f"denoised minus original varies by {plan.reader_sd:g} points between readers, "
         f"{plan.case_sd:g} between cases, {plan.residual_sd:g} beyond (standard deviations)",
     )
@@ -80,6 +121,11 @@ def plan_table(plan: StudyPlan) -> None:
             f"{readers}{planned}", f"more than {MOST_CASES}" if cases is None else str(cases)
         )
     out_console.print(table)
+    if plan.lesions:
+        out_console.print(
+            "Readers mark lesions; half of the cases have some. Each case is read twice.",
+            highlight=False,
+        )
     if plan.forced_choice:
         out_console.print("Readers must prefer one side.", highlight=False)
 
@@ -90,5 +136,5 @@ def _kappa(found: Json | None) -> str:
     return f"{number(found['kappa'], 2)} {_interval(found['interval'])} of {found['pairs']}"
 
 
-def _interval(ends: Sequence[float | None]) -> str:
-    return NONE if None in ends else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+def _interval(ends: Sequence[float | None], digits: int = 2) -> str:
+    return NONE if None in ends else f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"

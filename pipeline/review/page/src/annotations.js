@@ -2,7 +2,7 @@
 // scale bar.
 
 import { outline, sizeText } from "./marks.js";
-import { dot, minus } from "./planes.js";
+import { dot, minus, plus } from "./planes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SCALE_BARS_MM = [100, 50, 20, 10, 5, 2];
@@ -11,17 +11,41 @@ export function annotations(panel) {
   const marks = panel.state.marks.list.flatMap((mark, k) =>
     liesOn(panel.plane, mark) ? drawnMark(panel, mark, k + 1) : [],
   );
-  return [...referenceLines(panel), ...marks, ...scaleBar(panel)];
+  return [...referenceLines(panel), ...marks, ...keyCursor(panel), ...scaleBar(panel)];
 }
 
-// Whether a mark, or a place as { direction, points }, lies on the plane that is shown.
-export function liesOn({ stack, index, direction }, mark) {
-  if (mark.direction !== direction) return false;
-  const off = dot(minus(mark.points[0], stack.origins_mm[index]), stack.normal);
+// Whether a mark, or a place as { direction, points }, lies on the plane that is shown. That of a
+// lesion is one point, which lies on planes of all directions.
+export function liesOn({ stack, index, direction, shift }, mark) {
+  if (mark.direction !== direction && mark.kind !== "lesion") return false;
+  const off = dot(minus(plus(mark.points[0], shift), stack.origins_mm[index]), stack.normal);
   return Math.abs(off) < stack.step / 2;
 }
 
+function drawnLesion(panel, mark, number) {
+  const [cx, cy] = panel.cssOf(mark.points[0]);
+  const label = shape("text", { x: cx + 12, y: cy - 8, class: "mark-text" });
+  label.textContent = `${number}: ${sizeText(mark)}`;
+  return [shape("circle", { cx, cy, r: 9, class: "mark", "data-kind": mark.kind }), label];
+}
+
+// The crosshair that arrow keys move, open in its middle.
+function keyCursor(panel) {
+  const { keyCursor: place, direction } = panel.state;
+  if (!place || panel.plane?.direction !== direction) return [];
+  const [x, y] = panel.cssOf(place);
+  const arms = [[0, -1], [0, 1], [-1, 0], [1, 0]].map(([dx, dy]) => ({
+    x1: x + 5 * dx,
+    y1: y + 5 * dy,
+    x2: x + 24 * dx,
+    y2: y + 24 * dy,
+  }));
+  const drawn = (name) => arms.map((arm) => shape("line", { ...arm, class: name }));
+  return [...drawn("key-cursor-edge"), ...drawn("key-cursor")];
+}
+
 function drawnMark(panel, mark, number) {
+  if (mark.kind === "lesion") return drawnLesion(panel, mark, number);
   const places = outline(mark).map((point) => panel.cssOf(point));
   const [x, y] = places.at(mark.kind === "region" ? 0 : -1);
   const label = shape("text", { x: x + 8, y, class: "mark-text" });

@@ -1,11 +1,6 @@
-// Mouse, touch, wheel and keys on the panels.
+// Mouse, touch and wheel on the panels.
 
-import { ellipsePoints, stepsOf } from "./marks.js";
-import { downwards } from "./wheel.js";
-
-const RADIUS_MM = 10;
-const PAGE = 10;
-const DIRECTIONS = { a: "axial", c: "coronal", s: "sagittal" };
+import { kindOf, pointsOf, POINTS } from "./drawing.js";
 
 export const TOOLS = [
   "window",
@@ -17,7 +12,8 @@ export const TOOLS = [
   "distance",
   "angle",
 ];
-const DRAWING = TOOLS.slice(4);
+const LESION = "lesion";
+const STILL_PX = 4; // a finger or a mouse that moves less has clicked
 
 export class Controls {
   tool = "window";
@@ -25,12 +21,13 @@ export class Controls {
   #fingers = new Map();
   #began = null;
   #wheel = 0;
+  #openAngle = null; // the last mark, while its second leg is not drawn
+  #listening = new AbortController();
 
   constructor(viewer, actions) {
     this.viewer = viewer;
     this.actions = actions;
     const { host } = viewer;
-    this.#listening = new AbortController();
     const { signal } = this.#listening;
     host.addEventListener("pointerdown", (event) => this.#down(event), { signal });
     host.addEventListener("pointermove", (event) => this.#move(event), { signal });
@@ -39,10 +36,7 @@ export class Controls {
     host.addEventListener("pointerleave", () => this.#left(), { signal });
     host.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
     host.addEventListener("wheel", (event) => this.#wheeled(event), { signal, passive: false });
-    document.addEventListener("keydown", (event) => this.#key(event), { signal });
   }
-
-  #listening;
 
   close() {
     this.#listening.abort();
@@ -58,6 +52,7 @@ export class Controls {
     if (!panel || event.target.closest("select, button")) return;
     event.preventDefault();
     document.activeElement?.blur?.();
+    this.actions.leaveCursor();
     this.viewer.activate(panel);
     panel.canvasHost.setPointerCapture?.(event.pointerId);
     this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -68,10 +63,11 @@ export class Controls {
       position: panel.positionAt(event.clientX, event.clientY),
       window: { ...window },
       focus: camera.focus,
-      index: this.viewer.index,
+      index: this.viewer.steps.index,
       tool: this.#toolOf(event),
       last: [event.clientX, event.clientY],
       grip: this.#grip(),
+      still: this.#fingers.size === 1,
     };
     if (this.#began.tool === "crosshair" && this.#began.position)
       this.viewer.moveTo(this.#began.position);
@@ -79,18 +75,19 @@ export class Controls {
 
   // Fingers scroll until a tool is chosen.
   #toolOf(event) {
-    if (event.pointerType === "touch" && !this.chosen) this.actions.tool("scroll");
+    if (event.pointerType === "touch" && !this.chosen && this.tool !== LESION)
+      this.actions.tool("scroll");
     return ["", "pan", "zoom"][event.button] || this.tool;
   }
 
   #left() {
-    this.#hovered = null;
+    this.viewer.hovered = null;
     this.viewer.setCursor(null);
   }
 
   #move(event) {
     const panel = this.#panel(event) ?? this.#began?.panel;
-    this.#hovered = panel ?? null;
+    this.viewer.hovered = panel ?? null;
     if (panel) this.viewer.setCursor(panel.positionAt(event.clientX, event.clientY), panel);
     if (!this.#fingers.has(event.pointerId)) return;
     this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -98,19 +95,20 @@ export class Controls {
     else this.#dragged(event);
   }
 
-  #hovered = null; // the panel below the cursor
-
   #dragged(event) {
-    const { panel, at, last, window, index, tool, position } = this.#began;
+    const { panel, at, last, window, index, tool, position, still } = this.#began;
     const [dx, dy] = [event.clientX - at[0], event.clientY - at[1]];
+    this.#began.still = still && Math.hypot(dx, dy) < STILL_PX;
+    if (tool === LESION && this.#began.still) return;
     const here = panel.positionAt(event.clientX, event.clientY);
     const { viewer } = this;
-    if (tool === "window") viewer.setWindow(window.centre + dy, window.width + 2 * dx);
-    if (tool === "scroll") viewer.goTo(index + Math.round(dy / 6) * downwards(viewer.stack));
-    if (tool === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
-    if (tool === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
-    if (tool === "crosshair" && here) viewer.moveTo(here);
-    if (DRAWING.includes(tool)) this.#drawn(position, here);
+    const acts = tool === LESION ? (event.pointerType === "touch" ? "scroll" : "window") : tool;
+    if (acts === "window") viewer.setWindow(window.centre + dy, window.width + 2 * dx);
+    if (acts === "scroll") viewer.steps.to(index + Math.round(dy / 6) * viewer.steps.downwards);
+    if (acts === "zoom") viewer.zoom(1.01 ** (last[1] - event.clientY));
+    if (acts === "pan") viewer.pan(panel, event.clientX - last[0], event.clientY - last[1]);
+    if (acts === "crosshair" && here) viewer.moveTo(here);
+    if (POINTS[acts]) this.#drawn(position, here);
     this.#began.last = [event.clientX, event.clientY];
   }
 
@@ -120,27 +118,14 @@ export class Controls {
     const { viewer } = this;
     const { marks } = viewer.state;
     const { tool } = this.#began;
-    const points = () => this.#pointsOf(tool, from, to);
+    const points = (set) => pointsOf(tool, set, to, viewer.stack);
     if (!this.#began.drawing) {
       this.#began.drawing = true;
       this.#began.second = tool === "angle" && Boolean(marks.last) && marks.last === this.#openAngle;
-      if (!this.#began.second) viewer.addMark(tool === "ellipse" ? "region" : tool, points());
+      if (!this.#began.second) viewer.addMark(kindOf(tool), points([from]));
     }
-    viewer.redrawMark(this.#began.second ? [...marks.last.points.slice(0, 2), to] : points());
+    viewer.redrawMark(points(this.#began.second ? marks.last.points.slice(0, 2) : [from]));
     this.#openAngle = tool === "angle" ? marks.last : null;
-  }
-
-  #openAngle = null; // the last mark, while its second leg is not drawn
-
-  #pointsOf(tool, from, to) {
-    if (tool === "distance") return [from, to];
-    if (tool === "angle") return [from, to, to];
-    const { stack } = this.viewer;
-    const [across, down] = stepsOf(from, to, stack);
-    const radius = Math.hypot(across, down);
-    return tool === "region"
-      ? ellipsePoints(from, stack, radius, radius)
-      : ellipsePoints(from, stack, across, down);
   }
 
   // Where two fingers are: the point between them, and how far they are apart, in CSS pixels.
@@ -161,7 +146,10 @@ export class Controls {
 
   #up(event) {
     this.#fingers.delete(event.pointerId);
-    if (this.#began?.second) this.#openAngle = null;
+    const { tool, still, position, second } = this.#began ?? {};
+    if (event.type === "pointerup" && tool === LESION && still && position)
+      this.viewer.addMark(LESION, [position]);
+    if (second) this.#openAngle = null;
     if (!this.#fingers.size) this.#began = null;
   }
 
@@ -176,100 +164,6 @@ export class Controls {
     const steps = Math.trunc(this.#wheel / 50);
     this.#wheel -= steps * 50;
     if (!steps) return;
-    const planes = Math.abs(steps) <= 2 ? Math.sign(steps) : steps;
-    this.viewer.scroll(planes * downwards(this.viewer.stack));
-  }
-
-  #key(event) {
-    if (event.target.closest?.("input, select, textarea, dialog")) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key; // Caps Lock or not
-    const commanded = event.ctrlKey || event.metaKey;
-    if (commanded && key !== "z") return;
-    const act = commanded ? this.actions.undo : this.#actionOf(event, key);
-    if (!act) return;
-    event.preventDefault();
-    act();
-  }
-
-  #actionOf(event, key) {
-    const { viewer, actions } = this;
-    if (event.altKey || event.shiftKey) {
-      const moved = this.#shifted(event);
-      if (moved) return moved;
-    }
-    if (event.key === " " && event.target.closest?.("button, a, summary")) return null;
-    if (/^[1-9]$/.test(event.key)) return () => actions.preset(Number(event.key));
-    if (key in DIRECTIONS) return () => actions.direction(DIRECTIONS[key]);
-    const steps = {
-      ArrowUp: -1,
-      ArrowLeft: -1,
-      ArrowDown: 1,
-      ArrowRight: 1,
-      PageUp: -PAGE,
-      PageDown: PAGE,
-      Home: -Infinity,
-      End: Infinity,
-    }[event.key];
-    if (steps) return () => viewer.goTo(viewer.index + steps * downwards(viewer.stack));
-    return {
-      " ": actions.flip,
-      o: actions.original,
-      d: actions.difference,
-      m: actions.slab,
-      n: actions.next,
-      p: actions.previous,
-      w: actions.worst,
-      "?": actions.help,
-      l: () => viewer.toggleOverlay("labels"),
-      u: () => viewer.toggleOverlay("uncertainty"),
-      f: () => viewer.fit(),
-      "+": () => viewer.zoom(1.25),
-      "=": () => viewer.zoom(1.25),
-      "-": () => viewer.zoom(0.8),
-      r: () => this.#regionHere(),
-      i: actions.invert,
-      t: actions.turn,
-      h: actions.mirror,
-      v: actions.upsideDown,
-      e: actions.keyImage,
-      b: actions.threePlanes,
-      k: actions.cine,
-      y: actions.accept,
-      x: actions.reject,
-      Backspace: actions.undo,
-      Delete: () => this.#removeLast(),
-      Escape: () => this.#clear(),
-    }[key];
-  }
-
-  // Shift and an arrow move the picture, Alt and an arrow the region.
-  #shifted(event) {
-    const [dx, dy] =
-      { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ??
-      [];
-    if (dx === undefined) return null;
-    const { viewer } = this;
-    if (event.shiftKey) return () => viewer.pan(viewer.active, -40 * dx, -40 * dy);
-    if (!viewer.state.marks.last) return null;
-    const { row_axis, column_axis } = viewer.seenStack;
-    return () => viewer.moveMark([0, 1, 2].map((k) => 2 * (dx * row_axis[k] + dy * column_axis[k])));
-  }
-
-  #regionHere() {
-    const { viewer } = this;
-    if (this.#hovered) viewer.activate(this.#hovered);
-    const { cursor, camera } = viewer.state;
-    viewer.setRegion(cursor ?? camera.focus ?? viewer.active.centre(), RADIUS_MM);
-  }
-
-  #clear() {
-    this.viewer.state.marks.replace([]);
-    this.viewer.marksChanged();
-  }
-
-  #removeLast() {
-    const { marks } = this.viewer.state;
-    marks.remove(marks.list.length - 1);
-    this.viewer.marksChanged();
+    this.viewer.steps.by(Math.abs(steps) <= 2 ? Math.sign(steps) : steps);
   }
 }

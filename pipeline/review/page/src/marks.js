@@ -1,7 +1,9 @@
-// Measurements: regions, distances and angles, each on one plane of the patient. No screen here.
+// Measurements: regions, distances and angles, each on one plane of the patient; and lesions that a
+// reader of a study marks. No screen here.
 //
 // A mark is { kind, direction, points }, points in LPS mm. Of a region: the centre and the ends of
-// both half axes of its ellipse; of a distance: its ends; of an angle: its apex second.
+// both half axes of its ellipse; of a distance: its ends; of an angle: its apex second. A lesion has
+// one, and a rating once it has been given.
 
 import { dot, minus, norm } from "./planes.js";
 
@@ -16,6 +18,12 @@ export class Marks {
   // One more, which can be undone.
   add(mark) {
     this.#change([...this.list, mark]);
+  }
+
+  // What was kept from before, which is not undone.
+  start(list) {
+    this.list = list;
+    this.version++;
   }
 
   // The last one, while it is being drawn or moved: what it was is not kept.
@@ -83,6 +91,7 @@ function angleOf([one, apex, other]) {
 }
 
 export function sizeText(mark) {
+  if (mark.kind === "lesion") return mark.rating ? `rated ${mark.rating}` : "not rated";
   const size = sizeOf(mark);
   if (mark.kind === "distance") return `${size.toFixed(1)} mm`;
   if (mark.kind === "angle") return `${size.toFixed(1)}°`;

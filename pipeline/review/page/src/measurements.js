@@ -3,7 +3,7 @@
 import { source } from "./data.js";
 import { make, reader, showMessage } from "./dom.js";
 import { sizeText } from "./marks.js";
-import { named } from "./panel.js";
+import { named } from "./paneltexts.js";
 
 const COLUMNS = [
   ["mean", "mean", 2],

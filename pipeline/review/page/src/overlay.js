@@ -2,6 +2,7 @@
 // with L and U.
 
 import { numbersOf, openSeries, seriesOf } from "./images.js";
+import { minus, plus } from "./planes.js";
 
 const OPACITY = 110; // of 255
 const COLOURS = [
@@ -43,14 +44,14 @@ export class Overlay {
   // What is laid over the panel's plane: series is the role's, if any is to be seen. Drawn again
   // by place() when the picture moves.
   async show(panel, role, series) {
-    const { direction, index, stack } = panel.plane;
+    const { direction, index, stack, shift } = panel.plane;
     const sid = series?.sid;
-    const name = sid ? `${sid}|${direction}|${index}` : "";
+    const name = sid ? `${sid}|${direction}|${index}|${shift}` : "";
     if (name && name !== this.#shown) {
       await openSeries(sid);
       const { stacks, hu_step } = seriesOf(sid);
       const over = stacks[direction];
-      const { index: at, off } = over.nearest(stack.origins_mm[index]);
+      const { index: at, off } = over.nearest(minus(stack.origins_mm[index], shift));
       if (off > 0.05 || over.size !== stack.size) return this.#clear();
       const { numbers } = await numbersOf(sid, direction, at, { mm: 0, mode: "mip" });
       if (panel.plane.index !== index || panel.plane.direction !== direction) return;
@@ -86,10 +87,10 @@ export class Overlay {
     this.#drawn = Boolean(this.#shown);
     this.canvas.hidden = !this.#drawn;
     if (!this.#shown) return;
-    const { stack, index } = panel.plane;
+    const { stack, index, shift } = panel.plane;
     const { over, at } = this.#under;
     const corner = (column, row) => {
-      const place = over.position(at, column - 0.5, row - 0.5);
+      const place = plus(over.position(at, column - 0.5, row - 0.5), shift);
       return panel.pixels.canvasOf(stack.pixel(index, place), panel.plane);
     };
     const [x, y] = corner(0, 0);

@@ -1,37 +1,23 @@
 // One panel: the viewer library draws the plane, an SVG over it the texts and the measurements.
 
 import { Enums } from "@cornerstonejs/core";
-import { annotations, liesOn } from "./annotations.js";
-import { setText } from "./dom.js";
+import { annotations } from "./annotations.js";
 import { faults, imageId, seriesOf } from "./images.js";
 import { LAID_OVER, Overlay } from "./overlay.js";
+import { writeTexts } from "./paneltexts.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
-import { DIFFERENCE_LIMIT_HU, sideOf } from "./planes.js";
-import { turnedStack, viewText } from "./turned.js";
+import { minus, plus } from "./planes.js";
+import { turnedStack } from "./turned.js";
 
 // A colour image is drawn as it is through this window.
 const AS_IT_IS = { lower: 0, upper: 255 };
-export const TITLES = {
-  original: "original",
-  denoised: "denoised · AI-derived",
-  difference: `denoised − original, ±${DIFFERENCE_LIMIT_HU} HU · AI-derived`,
-  low_dose: "low dose",
-  full_dose: "full dose",
-  prior: "prior · earlier study, not registered",
-  uncertainty: "uncertainty, one standard deviation",
-  left: "left",
-  right: "right",
-};
-
-// A role's name in a line of figures.
-export const named = (role) => (TITLES[role] ?? role).split(" · ")[0].split(",")[0];
 
 export class Panel {
   #stacked = "";
   #newStack = false; // the camera is still that of the stack before
   #wanted = null;
   #busy = null;
-  plane = null; // { role, sid, direction, index, stack } of what is on the screen
+  plane = null; // { role, sid, direction, index, stack, shift } of what is on the screen
 
   // direction: the one that it always shows; none where it follows the others.
   constructor(engine, element, id, { role, direction, state }) {
@@ -82,6 +68,11 @@ export class Panel {
     return turnedStack(this.opened.stacks[this.direction], this.state.view);
   }
 
+  // How far the panel's planes lie from where the state's position is.
+  get shift() {
+    return this.state.prior.of(this.role);
+  }
+
   // Show the state's position; calls that come while one is drawn are folded into the last.
   show() {
     this.#wanted = true;
@@ -98,9 +89,9 @@ export class Panel {
 
   async #draw() {
     const { position, slab, view } = this.state;
-    const { direction, stack, role } = this;
+    const { direction, stack, role, shift } = this;
     const sid = this.sid();
-    const { index, off } = stack.nearest(position);
+    const { index, off } = stack.nearest(plus(position, shift));
     const id = (each, i) => imageId(each, direction, i, slab, view);
     try {
       await this.#image(this.#alike(), sid, index, id);
@@ -110,7 +101,7 @@ export class Panel {
       this.fault = String(error?.message ?? error?.error?.message ?? error);
       this.#stacked = ""; // the library would take the picture before for the one that failed
     }
-    this.plane = { role, sid, direction, index, stack };
+    this.plane = { role, sid, direction, index, stack, shift };
     if (this.#newStack) this.applyCamera();
     this.#newStack = false;
     this.drawTexts();
@@ -184,8 +175,8 @@ export class Panel {
 
   centre() {
     const { rows, columns } = this.stack;
-    const { index } = this.stack.nearest(this.state.position);
-    return this.stack.position(index, (columns - 1) / 2, (rows - 1) / 2);
+    const { index } = this.stack.nearest(plus(this.state.position, this.shift));
+    return minus(this.stack.position(index, (columns - 1) / 2, (rows - 1) / 2), this.shift);
   }
 
   get #drawn() {
@@ -195,8 +186,8 @@ export class Panel {
   applyCamera() {
     if (!this.#drawn) return;
     const focus = this.state.camera.focus ?? this.centre();
-    const { stack, index } = this.plane;
-    this.pixels.aim(stack.pixel(index, focus), this.#canvasPixelsPerMm, this.plane);
+    const { stack, index, shift } = this.plane;
+    this.pixels.aim(stack.pixel(index, plus(focus, shift)), this.#canvasPixelsPerMm, this.plane);
     this.viewport.render();
     this.drawMarks();
   }
@@ -220,82 +211,22 @@ export class Panel {
   }
 
   #positionOf(canvasPoint) {
-    return this.plane.stack.position(
-      this.plane.index,
-      ...this.pixels.imageOf(canvasPoint, this.plane),
-    );
+    const { stack, index, shift } = this.plane;
+    const place = stack.position(index, ...this.pixels.imageOf(canvasPoint, this.plane));
+    return minus(place, shift);
   }
 
   // Where a patient position lies on the panel, in CSS pixels from its corner.
   cssOf(position) {
-    const { stack, index } = this.plane;
-    return this.pixels.cssOf(this.pixels.canvasOf(stack.pixel(index, position), this.plane));
+    const { stack, index, shift } = this.plane;
+    const pixel = stack.pixel(index, plus(position, shift));
+    return this.pixels.cssOf(this.pixels.canvasOf(pixel, this.plane));
   }
 
   drawTexts() {
-    this.#drawTitle();
-    const { index, stack } = this.plane;
-    const { slab } = this.state;
-    const place = stack.along[index].toFixed(1);
-    const thick =
-      slab.mm > 0
-        ? ` · ${slab.mode === "average" ? "mean" : "MIP"} of ${stack.slab(index, slab.mm).length}`
-        : "";
-    const where = `${stack.name} ${index + 1} / ${stack.count}`;
-    this.#text("where", `${where}${thick}${this.#number()} · ${place} mm`);
-    this.#text("level", this.#level() + this.#key());
-    this.#text("side-left", sideOf(stack.row_axis.map((v) => -v)));
-    this.#text("side-right", sideOf(stack.row_axis));
-    this.#text("side-top", sideOf(stack.column_axis.map((v) => -v)));
-    this.#text("side-bottom", sideOf(stack.column_axis));
-    this.#drawFault();
+    writeTexts(this);
     // The scale bar stays as it is; each mark is on one plane alone.
-    if (this.state.marks.list.length) this.drawMarks();
-  }
-
-  #text(name, value) {
-    setText(this.element.querySelector(`.${name}`), value);
-  }
-
-  // What is on the screen, which may be older than what was asked for.
-  #drawTitle() {
-    const { role, index } = this.plane;
-    const title = TITLES[role] ?? role;
-    this.#text("title", title);
-    Object.assign(this.element.dataset, { role, index });
-    if (this.element.getAttribute("aria-label") !== title)
-      this.element.setAttribute("aria-label", title);
-  }
-
-  // What cannot be shown leaves nothing on the screen: least of all the picture before it.
-  #drawFault() {
-    const fault = this.element.querySelector(".fault");
-    if (fault.hidden !== !this.fault) fault.hidden = !this.fault;
-    setText(fault, this.fault ? `Cannot be shown: ${this.fault}` : "");
-    this.element.classList.toggle("blank", Boolean(this.fault));
-  }
-
-  #level() {
-    const { window, invert, view } = this.state;
-    const look =
-      this.plane.role === "difference"
-        ? "blue darker · orange brighter"
-        : `C ${window.centre} W ${window.width}${invert ? " inverted" : ""}`;
-    return look + viewText(view);
-  }
-
-  // The number that other viewers and reports call the image by.
-  #number() {
-    const { direction, index } = this.plane;
-    const number = direction === "slices" ? this.opened.instance_numbers[index] : null;
-    return number === null || number === undefined ? "" : ` · image ${number}`;
-  }
-
-  // Saved of the original and the denoised series alone.
-  #key() {
-    if (!["original", "denoised"].includes(this.plane.role)) return "";
-    const isHere = (place) => liesOn(this.plane, { direction: "slices", points: [place] });
-    return this.state.keyPlaces.some(isHere) ? " · ★ key image" : "";
+    if (this.state.marks.list.length || this.state.keyCursor) this.drawMarks();
   }
 
   // The marks of this plane, the lines of the others, and a scale bar.

@@ -11,6 +11,7 @@ export function setPadding(value) {
 export const isPadding = (number) => number === padding;
 
 export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+export const plus = (a, b) => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
 export const minus = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
 export const norm = (a) => Math.hypot(...a);
 export const cross = (a, b) => [

@@ -1,6 +1,6 @@
 // What lies under the cursor, as a text.
 
-import { named } from "./panel.js";
+import { named } from "./paneltexts.js";
 
 export async function readout(viewer, position, direction) {
   if (!position) return "HU under the cursor";

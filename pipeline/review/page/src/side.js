@@ -3,7 +3,7 @@
 import { source } from "./data.js";
 import { colourScale, make, may, reader, showMessage } from "./dom.js";
 import { colourOf, UNCERTAINTY_LIMIT_HU, uncertaintyColour } from "./overlay.js";
-import { TITLES } from "./panel.js";
+import { TITLES } from "./paneltexts.js";
 import { DECIDED, decisionText, TO_CARRY, worstSlices } from "./worklist.js";
 
 const SHOWN = 8;

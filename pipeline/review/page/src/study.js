@@ -1,11 +1,11 @@
-// The reader study: two sides without names, scored; saved at every mark, taken up where it was
-// left.
+// The reader study: series without names, one reading after the other, saved at every mark, taken
+// up where it was left. What is asked of a reader is a form's: of scores, or of marks of lesions.
 
 import { CaseView } from "./case.js";
 import { source } from "./data.js";
 import { $, make, may, reader, showMessage } from "./dom.js";
-
-const MEANS = ["unusable", "poor", "fair", "good", "excellent"];
+import { LesionForm } from "./lesionform.js";
+import { ScoreForm } from "./scoreform.js";
 
 export class Study {
   constructor(criteria) {
@@ -19,7 +19,8 @@ export class Study {
       const reading = await source.json(`reading/${reader()}`);
       this.items = reading.items;
       this.note = reading.note;
-      this.sides = reading.forced_choice ? ["left", "right"] : ["left", "neither", "right"];
+      this.form =
+        reading.kind === "lesions" ? new LesionForm() : new ScoreForm(this.criteria, reading);
     } catch (error) {
       return this.#told(error.message);
     }
@@ -42,13 +43,15 @@ export class Study {
   async #show() {
     this.close();
     const item = this.items[this.at];
-    this.score = item.score ?? { item: item.item, left: {}, right: {}, preference: null };
-    const series = { left: { sid: item.left }, right: { sid: item.right } };
-    this.view = new CaseView(series, {
+    const answer = item.score ?? this.form.empty(item);
+    this.form.begin(answer, () => this.#save(item));
+    this.view = new CaseView(this.form.series(item), {
       blinded: true,
       go: (step) => this.#go(step),
-      side: (host) => this.#form(host, item),
+      side: (host) => this.#side(host),
+      ...this.form.viewing,
     });
+    globalThis.ldctView = this.view; // what tests ask for the state of the viewer
     await this.view.open();
   }
 
@@ -59,7 +62,7 @@ export class Study {
     return this.#show();
   }
 
-  #form(host, item) {
+  #side(host) {
     const done = this.items.filter((each) => each.complete).length;
     this.progress = make(
       "p",
@@ -68,14 +71,9 @@ export class Study {
     );
     host.replaceChildren(
       make("h3", {}, `Reading ${this.at + 1} of ${this.items.length}`),
-      make(
-        "p",
-        { class: "told" },
-        `One side is AI-derived. ${MEANS.map((meaning, k) => `${k + 1} ${meaning}`).join(", ")}.`,
-      ),
+      make("p", { class: "told" }, this.form.instructions),
       this.note ? make("p", { class: "flags", id: "study-note" }, this.note) : "",
-      ...this.criteria.map((name) => this.#likert(name)),
-      this.#preference(),
+      ...this.form.parts(),
       this.progress,
       make(
         "div",
@@ -89,75 +87,16 @@ export class Study {
     );
   }
 
-  #likert(name) {
-    const rows = ["left", "right"].map((side) =>
-      make(
-        "tr",
-        {},
-        make("th", {}, side),
-        ...MEANS.map((meaning, k) => make("td", {}, this.#mark(name, side, k + 1, meaning))),
-      ),
-    );
-    return make(
-      "fieldset",
-      { class: "likert", id: `likert-${name.replace(" ", "-")}` },
-      make("legend", {}, name),
-      make("table", {}, make("tbody", {}, ...rows)),
-    );
-  }
-
-  #mark(name, side, value, meaning) {
-    return make("input", {
-      type: "radio",
-      name: `${name} ${side}`,
-      value,
-      checked: this.score[side][name] === value,
-      "aria-label": `${name}, ${side}: ${value}, ${meaning}`,
-      title: `${value}, ${meaning}`,
-      onchange: () => {
-        this.score[side] = { ...this.score[side], [name]: value };
-        this.#save();
-      },
-    });
-  }
-
-  #preference() {
-    const choices = this.sides.map((side) =>
-      make(
-        "label",
-        {},
-        make("input", {
-          type: "radio",
-          name: "preference",
-          value: side,
-          checked: this.score.preference === side,
-          onchange: () => {
-            this.score.preference = side;
-            this.#save();
-          },
-        }),
-        side,
-      ),
-    );
-    return make(
-      "fieldset",
-      { class: "likert", id: "preference" },
-      make("legend", {}, this.sides.length === 2 ? "better side (one must be chosen)" : "preferred"),
-      ...choices,
-    );
-  }
-
   // One at a time and in order, so that the last mark is the last line of the record.
-  #save() {
-    const score = structuredClone(this.score);
-    const item = this.items[this.at];
+  #save(item) {
+    const answer = structuredClone(this.form.answer);
+    const { progress } = this;
     this.saving = (this.saving ?? Promise.resolve()).then(async () => {
       try {
-        await source.post(`reading/${reader()}`, score);
-        item.score = score;
-        const full = (side) => this.criteria.every((name) => side[name]);
-        item.complete = full(score.left) && full(score.right) && score.preference !== null;
-        this.progress.textContent = item.complete ? "complete and saved" : "saved";
+        await source.post(`reading/${reader()}`, answer);
+        item.score = answer;
+        item.complete = this.form.isComplete(answer);
+        progress.textContent = item.complete ? "complete and saved" : "saved";
       } catch (error) {
         showMessage(`NOT SAVED: ${error.message}`);
       }

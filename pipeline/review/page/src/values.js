@@ -1,13 +1,13 @@
 // What the images of a case hold: HU at a place, and within a region.
 
 import { differenceOf, numbersOf, seriesOf } from "./images.js";
-import { isPadding, regionFigures } from "./planes.js";
+import { isPadding, plus, regionFigures } from "./planes.js";
 
 // HU of each image at a position of a plane: by role; null beside it or where nothing was measured.
 export async function valuesAt(viewer, position, direction = viewer.state.direction) {
   const found = await planesAt(viewer, direction, viewer.state.position);
-  return found.map(({ role, hu, stack, index }) => {
-    const [column, row] = stack.pixel(index, position).map(Math.round);
+  return found.map(({ role, hu, stack, index, shift }) => {
+    const [column, row] = stack.pixel(index, plus(position, shift)).map(Math.round);
     const inside = column >= 0 && row >= 0 && column < stack.columns && row < stack.rows;
     const value = inside && hu ? hu(row * stack.columns + column) : NaN;
     return { role, hu: Number.isNaN(value) ? null : value };
@@ -17,9 +17,10 @@ export async function valuesAt(viewer, position, direction = viewer.state.direct
 // What a region holds in each series, on its own plane whatever is shown.
 export async function figuresIn(viewer, { direction, points }) {
   const found = await planesAt(viewer, direction, points[0]);
-  return found.map(({ role, hu, stack, index }) =>
-    hu ? { role, ...regionFigures(hu, stack, index, points) } : { role, count: 0 },
-  );
+  return found.map(({ role, hu, stack, index, shift }) => {
+    const there = points.map((point) => plus(point, shift));
+    return hu ? { role, ...regionFigures(hu, stack, index, there) } : { role, count: 0 };
+  });
 }
 
 // The planes at a position as functions from pixel number to HU, one for each role shown, and
@@ -37,15 +38,17 @@ async function planesAt(viewer, direction, position) {
       const sids = panel.sid(role).split("-minus-");
       const { stacks, hu_step } = seriesOf(sids[0]);
       const stack = stacks[direction];
-      const { index, off } = stack.nearest(position);
-      if (off > stack.widest / 2 + 0.05) return { role, stack, index, hu: null };
+      const shift = viewer.state.prior.of(role);
+      const { index, off } = stack.nearest(plus(position, shift));
+      const at = { role, stack, index, shift };
+      if (off > stack.widest / 2 + 0.05) return { ...at, hu: null };
       if (sids.length === 2) {
         const { hu } = await differenceOf(sids, direction, index, slab);
-        return { role, stack, index, hu: hu && ((i) => hu[i]) };
+        return { ...at, hu: hu && ((i) => hu[i]) };
       }
       const { numbers, fault } = await numbersOf(sids[0], direction, index, slab);
       const value = (i) => (isPadding(numbers[i]) ? NaN : numbers[i] * hu_step);
-      return { role, stack, index, hu: fault ? null : value };
+      return { ...at, hu: fault ? null : value };
     }),
   );
 }

@@ -2,9 +2,11 @@
 
 import { RenderingEngine } from "@cornerstonejs/core";
 import { openSeries, prefetch, seriesOf } from "./images.js";
-import { Panel } from "./panel.js";
 import { ellipsePoints, Marks, moved } from "./marks.js";
-import { dot } from "./planes.js";
+import { Panel } from "./panel.js";
+import { plus } from "./planes.js";
+import { PriorOffset } from "./prior.js";
+import { Steps } from "./steps.js";
 import { AS_ACQUIRED, turnedStack } from "./turned.js";
 import { figuresIn, valuesAt } from "./values.js";
 
@@ -14,6 +16,7 @@ let engine;
 
 export class Viewer {
   panels = [];
+  hovered = null; // the panel below the mouse
 
   constructor(host, series, { roles, directions, onChange }) {
     this.host = host;
@@ -28,6 +31,8 @@ export class Viewer {
       invert: false,
       view: AS_ACQUIRED,
       marks: new Marks(),
+      keyCursor: null, // a place that arrow keys move
+      prior: new PriorOffset(),
       keyPlaces: [], // the first pixel of each slice that is a key image
       cursor: null,
       cursorDirection: "slices",
@@ -36,6 +41,7 @@ export class Viewer {
     };
     this.roles = roles;
     this.directions = directions;
+    this.steps = new Steps(this);
   }
 
   async open() {
@@ -76,6 +82,7 @@ export class Viewer {
   // state's, which is then that of the panel that was touched last.
   setRoles(roles, directions = []) {
     this.roles = roles;
+    this.hovered = this.steps.lead = null;
     this.panels.forEach((panel, k) => {
       panel.close();
       engine.disableElement(`panel-${k}`);
@@ -102,6 +109,7 @@ export class Viewer {
 
   // Where planes of several directions are shown: the panel that keys, wheel and marks are for.
   activate(panel) {
+    this.steps.lead = panel;
     if (!panel.fixed || panel.fixed === this.state.direction) return;
     this.state.direction = panel.fixed;
     this.#markActive();
@@ -129,12 +137,12 @@ export class Viewer {
   }
 
   #ahead() {
-    const { position, slab } = this.state;
+    const { position, slab, prior } = this.state;
     for (const panel of this.panels) {
       const { direction } = panel;
-      const stack = this.reference.stacks[direction];
+      const stack = panel.opened.stacks[direction];
       const reach = AHEAD + Math.ceil(slab.mm / stack.step / 2);
-      const { index } = stack.nearest(position);
+      const { index } = stack.nearest(plus(position, prior.of(panel.role)));
       for (const sid of panel.sid().split("-minus-")) {
         for (const to of [index + reach, index - reach]) prefetch(sid, direction, to);
       }
@@ -143,22 +151,13 @@ export class Viewer {
 
   // Go to a plane by its number in the first series; the others follow by position.
   goTo(index) {
-    const stack = this.stack;
-    const held = Math.max(0, Math.min(stack.count - 1, index));
-    const along = dot(this.state.position, stack.normal);
-    const shift = stack.along[held] - along;
-    this.state.position = this.state.position.map((v, k) => v + stack.normal[k] * shift);
-    return this.shown();
+    return this.steps.goTo(index);
   }
 
   // By its number among the slices, whatever planes are shown.
   async goToSlice(number) {
     if (this.state.direction !== "slices") await this.setDirection("slices");
     return this.goTo(number);
-  }
-
-  scroll(steps) {
-    return this.goTo(this.index + steps);
   }
 
   setWindow(centre, width) {
@@ -178,7 +177,7 @@ export class Viewer {
 
   // Show what lies at a place of the patient, in every direction.
   moveTo(position) {
-    this.state.position = position;
+    this.steps.moved(position);
     return this.shown();
   }
 
@@ -225,7 +224,12 @@ export class Viewer {
 
   // Move the picture by so many CSS pixels of a panel.
   pan(panel, dx, dy) {
-    this.state.camera.focus = panel.middleAfter(dx, dy);
+    this.centreOn(panel.middleAfter(dx, dy));
+  }
+
+  // Show a place in the middle of every panel.
+  centreOn(place) {
+    this.state.camera.focus = place;
     this.panels.forEach((each) => each.applyCamera());
   }
 
