@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,3 +182,26 @@ def own_registry(
     import mlflow
 
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
+    """Chromium, for the tests of one file; without it they are skipped."""
+    from helpers.browser import chromium
+
+    with chromium(require_program) as found:
+        yield found
+
+
+@pytest.fixture
+def entered(browser: Any, collection: Any) -> Iterator[Any]:
+    """The review page of the `collection` of a test's file, at its worklist, from a server of its
+    own. No script of it may fail."""
+    from helpers.browser import opened
+    from helpers.review import TOKEN, served
+
+    with served(collection) as address:
+        found = opened(browser, f"{address}/?token={TOKEN}")
+        yield found
+        assert found.errors == []
+        found.page.close()

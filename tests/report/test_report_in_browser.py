@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT, missing
-from helpers.browser import chromium
 from helpers.images import run_config
 from helpers.report import a_curve, a_panel, a_run
 from PIL import Image
@@ -41,12 +40,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = {**a_run(), "phantoms": phantoms}
     write_report(report, panels=panels, curve=a_curve(200), path=path)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

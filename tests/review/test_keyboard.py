@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.browser import VIEWER, Tab, chromium, opened
-from helpers.review import SLICES, TOKEN, collected, served, write_case
+from helpers.browser import VIEWER, Tab
+from helpers.review import SLICES, collected, write_case
 
 from pipeline.review import key_images
 from pipeline.review.decisions import audit_of
@@ -31,12 +29,6 @@ FOCUSED = """(() => {
 SAID = "document.querySelector('#said').textContent"
 
 
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
-
-
 @pytest.fixture
 def collection(tmp_path: Path) -> Collection:
     write_case(tmp_path, 1)
@@ -45,15 +37,11 @@ def collection(tmp_path: Path) -> Collection:
 
 
 @pytest.fixture
-def tab(browser: Any, collection: Collection) -> Iterator[Tab]:
-    with served(collection) as address:
-        found = opened(browser, f"{address}/?token={TOKEN}")
-        found.ask(NAME_OF)
-        focus(found, "#reader")
-        found.page.keyboard.type("anna")
-        yield found
-        assert found.errors == []
-        found.page.close()
+def tab(entered: Tab) -> Tab:
+    entered.ask(NAME_OF)
+    focus(entered, "#reader")
+    entered.page.keyboard.type("anna")
+    return entered
 
 
 def focus(tab: Tab, selector: str) -> None:

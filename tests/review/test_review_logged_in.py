@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import Tab, chromium
+from helpers.browser import Tab
 from helpers.identity_provider import CLIENT, SECRET, Provider, provided
 from helpers.pacs import free_port
 from helpers.review import collected, running, write_case
@@ -19,12 +19,6 @@ from pipeline.review.decisions import audit_of
 from pipeline.review.server import make_app
 
 SENIOR = {"preferred_username": "anna", "groups": ["seniors"]}
-
-
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
 
 
 @pytest.fixture

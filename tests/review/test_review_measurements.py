@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from helpers.browser import LAST_MM, VIEWER, Tab, chromium, opened
+from helpers.browser import LAST_MM, VIEWER, Tab
 from helpers.dicom import only_series, save
 from helpers.enhanced import enhanced_ct, frame_source
 from helpers.review import (
@@ -19,10 +19,8 @@ from helpers.review import (
     ROW_MM,
     SHIFT_HU,
     SLICES,
-    TOKEN,
     body_hu,
     collected,
-    served,
     write_case,
 )
 from numpy.typing import NDArray
@@ -205,21 +203,11 @@ def test_what_cannot_be_saved_is_named(
         measurements.save(collection.root, case, {"reader": "anna", "marks": [mark]})
 
 
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
-
-
 @pytest.fixture
-def tab(browser: Any, collection: Collection, case: Case) -> Iterator[Tab]:
-    with served(collection) as address:
-        found = opened(browser, f"{address}/?token={TOKEN}")
-        found.page.fill("#reader", "anna")
-        found.go(f"case/{case.cid}")
-        yield found
-        assert found.errors == []
-        found.page.close()
+def tab(entered: Tab, case: Case) -> Tab:
+    entered.page.fill("#reader", "anna")
+    entered.go(f"case/{case.cid}")
+    return entered
 
 
 def drag(tab: Tab, tool: str, begin: list[float], end: list[float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, missing
-from helpers.browser import LAST_MM, VIEWER, Tab, chromium, opened
+from helpers.browser import LAST_MM, VIEWER, Tab, opened
 from helpers.dicom import KEY, only_series
 from helpers.review import (
     BLOCK_HU,
@@ -41,12 +41,6 @@ AXE = ROOT / "pipeline" / "review" / "page" / "node_modules" / "axe-core" / "axe
 PLAIN, PADDED, TILTED, DAMAGED, UNCERTAIN = 1, 2, 3, 4, 5
 SHEAR_MM = 1.2
 DIRECTION = {"a": "axial", "c": "coronal", "s": "sagittal"}
-
-
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

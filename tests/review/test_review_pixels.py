@@ -14,7 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from helpers.browser import ARGUMENTS, LAST_MM, VIEWER, Tab, chromium, opened
+from helpers.browser import ARGUMENTS, LAST_MM, VIEWER, Tab, opened
 from helpers.derived import write_derived
 from helpers.dicom import OPERATION, only_series
 from helpers.review import (
@@ -42,12 +42,6 @@ SHIFT_HU = np.random.default_rng(24).integers(-90, 91, HU.shape).astype(np.int16
 LABELS = np.random.default_rng(25).integers(0, 2, HU.shape).astype(np.uint8)
 MIDDLE = SLICES // 2
 ROLES = ("original", "denoised")
-
-
-@pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

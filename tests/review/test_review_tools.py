@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import LAST_MM, VIEWER, Tab, chromium, opened
+from helpers.browser import LAST_MM, VIEWER, Tab, opened
 from helpers.review import (
     COLUMN_MM,
     COLUMNS,
@@ -51,12 +50,6 @@ def images(*, spot: bool = True, block_hu: int | None = None) -> list[NDArray[np
 
 
 @pytest.fixture(scope="module")
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     """Two cases; the first one's patient was examined before, with other HU, and before that."""
     root = tmp_path_factory.mktemp("tools")
@@ -75,15 +68,11 @@ def case_named(collection: Collection, name: str) -> str:
 
 
 @pytest.fixture
-def tab(browser: Any, collection: Collection) -> Iterator[Tab]:
-    with served(collection) as address:
-        found = opened(browser, f"{address}/?token={TOKEN}")
-        found.page.fill("#reader", "anna")
-        found.go(f"case/{case_named(collection, 'derived-1')}")
-        found.key("3")
-        yield found
-        assert found.errors == []
-        found.page.close()
+def tab(entered: Tab, collection: Collection) -> Tab:
+    entered.page.fill("#reader", "anna")
+    entered.go(f"case/{case_named(collection, 'derived-1')}")
+    entered.key("3")
+    return entered
 
 
 class Picture:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import VIEWER, Tab, chromium, opened
+from helpers.browser import VIEWER, Tab, opened
 from helpers.review import SLICES, TOKEN, collected, served, write_case
 from PIL import Image
 
@@ -19,12 +18,6 @@ from pipeline.review.worklist import Collection
 SAID = "document.querySelector('#said').textContent"
 NO_ANSWER = "The server does not answer: decisions shown here may be out of date."
 FAULTS = f"{VIEWER}.panels.map((panel) => panel.element.querySelector('.fault').checkVisibility())"
-
-
-@pytest.fixture
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    with chromium(require_program) as found:
-        yield found
 
 
 @pytest.fixture

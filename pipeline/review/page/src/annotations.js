@@ -5,6 +5,7 @@ import { outline, sizeText } from "./marks.js";
 import { dot, minus, plus } from "./planes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const ROUNDING_MM = 1e-3;
 const SCALE_BARS_MM = [100, 50, 20, 10, 5, 2];
 
 export function annotations(panel) {
@@ -14,12 +15,13 @@ export function annotations(panel) {
   return [...referenceLines(panel), ...marks, ...keyCursor(panel), ...scaleBar(panel)];
 }
 
-// Whether a mark, or a place as { direction, points }, lies on the plane that is shown. That of a
+// Whether the plane that is shown is the nearest to a mark, or a place as { direction, points }. A
 // lesion is one point, which lies on planes of all directions.
 export function liesOn({ stack, index, direction, shift }, mark) {
   if (mark.direction !== direction && mark.kind !== "lesion") return false;
-  const off = dot(minus(plus(mark.points[0], shift), stack.origins_mm[index]), stack.normal);
-  return Math.abs(off) < stack.step / 2;
+  const place = plus(mark.points[0], shift);
+  const off = Math.abs(dot(place, stack.normal) - stack.along[index]);
+  return off < stack.nearest(place).off + ROUNDING_MM && off < stack.widest / 2 + ROUNDING_MM;
 }
 
 function drawnLesion(panel, mark, number) {

@@ -28,11 +28,7 @@ export class KeyCursor {
 
   // Where it is on the plane that is shown now, which may be another than when it was moved.
   get place() {
-    const { viewer } = this;
-    const { stack, index } = viewer;
-    const at = viewer.state.keyCursor;
-    const off = stack.along[index] - dot(at, stack.normal);
-    return at.map((v, k) => v + off * stack.normal[k]);
+    return this.viewer.onPlane(this.viewer.state.keyCursor);
   }
 
   // By so many pixels as they lie on the screen.
@@ -125,11 +121,10 @@ export class KeyCursor {
     const tool = this.tool();
     const wanted = POINTS[tool];
     const what =
-      tool === "crosshair"
-        ? "Enter shows all planes there"
-        : wanted
-          ? `Enter sets point ${this.#set.length + 1} of ${wanted} of the ${tool}`
-          : "HU are shown beside the picture";
+      { crosshair: "Enter shows all planes there", lesion: "Enter marks a lesion there" }[tool] ??
+      (wanted
+        ? `Enter sets point ${this.#set.length + 1} of ${wanted} of the ${tool}`
+        : "HU are shown beside the picture");
     showMessage(`Crosshair: arrows move it, ${what}, Escape takes it away`);
   }
 }

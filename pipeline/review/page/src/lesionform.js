@@ -1,12 +1,14 @@
 // Lesions are marked in one series at a time: a point and how sure the reader is.
 
 import { $, make, showMessage } from "./dom.js";
-import { LesionMarks } from "./lesionmarks.js";
+import { LesionMarks, MEANS } from "./lesionmarks.js";
+
+const SCALE = MEANS.map((meaning, k) => `${k + 1} ${meaning}`).join(", ");
 
 export class LesionForm {
   instructions =
     "Mark every place that may be a lesion: click it, or press Enter for the crosshair, move it by " +
-    "the arrows and press Enter again. Then say how sure you are, 1 to 5. Dragging sets the window.";
+    `the arrows and press Enter again. Then say how sure you are: ${SCALE}. Dragging sets the window.`;
 
   // What the case's view is opened with.
   viewing = {

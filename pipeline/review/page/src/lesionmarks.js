@@ -2,7 +2,7 @@
 
 import { make, showMessage } from "./dom.js";
 
-const MEANS = ["hardly suspicious", "rather not", "perhaps", "probably", "certainly a lesion"];
+export const MEANS = ["hardly suspicious", "rather not", "perhaps", "probably", "certainly a lesion"];
 
 export class LesionMarks {
   #shown = null; // the version that is on the screen

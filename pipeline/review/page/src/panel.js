@@ -6,7 +6,8 @@ import { faults, imageId, seriesOf } from "./images.js";
 import { LAID_OVER, Overlay } from "./overlay.js";
 import { writeTexts } from "./paneltexts.js";
 import { PixelMapping, watchPixels } from "./pixels.js";
-import { minus, plus } from "./planes.js";
+import { minus, onPlane, plus } from "./planes.js";
+import { PRIOR } from "./prior.js";
 import { turnedStack } from "./turned.js";
 
 // A colour image is drawn as it is through this window.
@@ -213,7 +214,15 @@ export class Panel {
   #positionOf(canvasPoint) {
     const { stack, index, shift } = this.plane;
     const place = stack.position(index, ...this.pixels.imageOf(canvasPoint, this.plane));
-    return minus(place, shift);
+    return this.#onReference(minus(place, shift));
+  }
+
+  // What lies under the cursor on a prior's plane is taken to be on the current series' one.
+  #onReference(place) {
+    if (this.role !== PRIOR) return place;
+    const { series, position } = this.state;
+    const stack = seriesOf(Object.values(series)[0].sid).stacks[this.direction];
+    return onPlane(place, stack, stack.nearest(position).index);
   }
 
   // Where a patient position lies on the panel, in CSS pixels from its corner.

@@ -39,10 +39,9 @@ function write(panel, name, value) {
 }
 
 // What is on the screen, which may be older than what was asked for.
-function writeTitle({ plane, state, element }) {
-  const { role, index, stack } = plane;
-  const name = TITLES[role] ?? role;
-  const title = role === PRIOR ? name + state.prior.text(stack) : name;
+function writeTitle({ plane, element }) {
+  const { role, index } = plane;
+  const title = TITLES[role] ?? role;
   setText(element.querySelector(".title"), title);
   Object.assign(element.dataset, { role, index });
   if (element.getAttribute("aria-label") !== title) element.setAttribute("aria-label", title);
@@ -63,12 +62,13 @@ function where({ plane, state, opened }) {
 }
 
 function level({ plane, state }) {
-  const { window, invert, view } = state;
+  const { window, invert, view, prior } = state;
   const look =
     plane.role === "difference"
       ? "blue darker · orange brighter"
       : `C ${window.centre} W ${window.width}${invert ? " inverted" : ""}`;
-  return look + viewText(view);
+  const offset = plane.role === PRIOR ? prior.text(plane.stack) : "";
+  return look + viewText(view) + offset;
 }
 
 // Saved of the original and the denoised series alone.

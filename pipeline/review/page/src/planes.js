@@ -72,6 +72,12 @@ export class Stack {
   }
 }
 
+// A place moved along a stack's normal to one of its planes.
+export function onPlane(position, { along, normal }, index) {
+  const off = along[index] - dot(position, normal);
+  return position.map((v, k) => v + off * normal[k]);
+}
+
 // One plane of several: their maximum or their mean, padding left out.
 export function projected(planes, mode) {
   if (planes.length === 1) return planes[0];

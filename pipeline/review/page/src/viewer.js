@@ -4,7 +4,7 @@ import { RenderingEngine } from "@cornerstonejs/core";
 import { openSeries, prefetch, seriesOf } from "./images.js";
 import { ellipsePoints, Marks, moved } from "./marks.js";
 import { Panel } from "./panel.js";
-import { plus } from "./planes.js";
+import { onPlane, plus } from "./planes.js";
 import { PriorOffset } from "./prior.js";
 import { Steps } from "./steps.js";
 import { AS_ACQUIRED, turnedStack } from "./turned.js";
@@ -249,9 +249,15 @@ export class Viewer {
     this.marksChanged();
   }
 
-  // A round region of so many mm.
+  // A round region of so many mm, on the plane that is shown.
   setRegion(centre, radius) {
-    this.addMark("region", ellipsePoints(centre, this.stack, radius, radius));
+    const { stack } = this;
+    this.addMark("region", ellipsePoints(this.onPlane(centre), stack, radius, radius));
+  }
+
+  // A place as it lies on the plane that is shown.
+  onPlane(position) {
+    return onPlane(position, this.stack, this.index);
   }
 
   // Draw the last mark so in place of how it is.
