@@ -64,10 +64,10 @@ OTHERS = {
     "pacs work": "`steps` that were done, and what `status` has of works",
     "pacs accession": "`work`, each with accession number, study and series, which identify a "
     "patient",
-    "review plan": "`readers`, `margin`, `power`, `forced_choice`, the standard deviations; "
-    "`cases_needed`, and `cases_by_readers` for 2 to 12 readers",
-    "review stats": "`readers`, `cases`, `readings`, `margin`, `criteria`, `preference`; `model` "
-    "where it was written there",
+    "review plan": "`readers`, `margin`, `power`, `forced_choice`, `lesions`, the standard "
+    "deviations; `cases_needed`, and `cases_by_readers` for 2 to 12 readers",
+    "review stats": "`readers`, `cases`, `readings`, `margin`, `criteria`, `no_verdict`; of scores "
+    "`preference`, of marked lesions `figures` and `froc`; `model` where it was written there",
     "review policy": "`send`: which series may go to the PACS",
     "review audit": "`records`, `broken`: the lines at fault, `faults`, `unsigned`",
     "review decisions": "`decisions`: of each `case`, `verdict`, `reader`, `outcome` and `reason`",
