@@ -31,6 +31,7 @@ from restore_tables import gate_of, write_tables
 from pipeline.config.load import load_config
 from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
+from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
@@ -103,8 +104,31 @@ def restoring() -> list[str]:
     return [name for name, asked in found.items() if asked and asked.source != "pairs"]
 
 
-def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
+def measured(config: RestoreRun, data: Path, work: Path) -> dict[str, Any]:
     """Train a run's model and measure it on what the run holds back."""
+    config, store, keys = prepared(config, data, work)
+    task = task_of(config)
+    model, training = trained(store, keys[TRAIN], config, work)
+    figures = task.evaluate(model, store, keys[TEST], config)
+    overall, tested = figures.to_dict()["overall"], config.as_tested()
+    if config.name.startswith("denoise_photo") and find_spec("bm3d"):
+        for window in overall["windows"]:
+            overall["windows"][window]["bm3d"] = bm3d_figures(store, keys[TEST], tested, window)
+    strips = restoration_strips(model, store, keys[TEST], tested, tuning=figures.overall.tuning)
+    as_one(strips).save(work / STRIPS, quality=88)
+    held_back = HELD_BACK if _on_ct(config) else keys[TEST]
+    return {
+        "training": training,
+        "training_images": len(keys[TRAIN]),
+        "held_back": held_back,
+        **overall,
+    }
+
+
+def prepared(
+    config: RestoreRun, data: Path, work: Path
+) -> tuple[RestoreRun, Store, dict[str, list[str]]]:
+    """The run with its test side, its store with the inputs made, and the keys of each side."""
     task, store, is_ct = task_of(config), Store(work / "store"), _on_ct(config)
     if is_ct and not (data / "ct").is_dir():
         raise ConfigError(f"{config.name} learns from CT, and {data / 'ct'} is no folder: --data")
@@ -122,15 +146,7 @@ def measured(config: RunConfig, data: Path, work: Path) -> dict[str, Any]:
         if task.usable(store, row.series, config):
             keys[sides[row.patient]].append(row.series)
     task.prepare(store, keys, config)
-    model, training = trained(store, keys[TRAIN], config, work)
-    figures = task.evaluate(model, store, keys[TEST], config)
-    overall = figures.to_dict()["overall"]
-    if config.name == "denoise_photo" and find_spec("bm3d"):
-        for window in overall["windows"]:
-            overall["windows"][window]["bm3d"] = bm3d_figures(store, keys[TEST], config, window)
-    strips = restoration_strips(model, store, keys[TEST], config, tuning=figures.overall.tuning)
-    as_one(strips).save(work / STRIPS, quality=88)
-    return {"training": training, "held_back": HELD_BACK if is_ct else keys[TEST], **overall}
+    return config, store, keys
 
 
 def _on_ct(config: RunConfig) -> bool:
@@ -158,8 +174,8 @@ def _height_mm(path: Path) -> float:
 
 
 def _holding_back(
-    config: RunConfig, rows: list[IngestedSeries], sources: dict[str, Any]
-) -> RunConfig:
+    config: RestoreRun, rows: list[IngestedSeries], sources: dict[str, Any]
+) -> RestoreRun:
     """The run with one known series as its test, whatever key this installation has."""
     patients = [
         row.patient for row in rows if HELD_BACK in str(sources[row.series].instances[0].path)
@@ -196,16 +212,21 @@ def trained(
     return model, facts
 
 
-def bm3d_figures(store: Store, keys: list[str], config: RunConfig, window: str) -> dict[str, float]:
-    """BM3D (Dabov et al. 2007) given the noise's sigma."""
-    from bm3d import bm3d
+def bm3d_figures(
+    store: Store, keys: list[str], config: RestoreRun, window: str
+) -> dict[str, float]:
+    """BM3D (Dabov et al. 2007) with the noise's sigma; of colour pictures its CBM3D."""
+    from bm3d import bm3d, bm3d_rgb
 
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
     sigma = degradation.sigma  # type: ignore[attr-defined]
     rows = []
     for number in range(len(pictures)):
-        found = bm3d(pictures.degraded(number)[0], sigma)[None].astype(np.float32)
-        rows.append(picture_figures(found, pictures[number], config.windows[window]))
+        noisy = np.moveaxis(pictures.degraded(number), 0, -1)
+        found = bm3d(noisy[..., 0], sigma)[..., None] if noisy.shape[-1] == 1 else None
+        found = bm3d_rgb(noisy, sigma) if found is None else found
+        levels = np.clip(np.moveaxis(found, -1, 0), 0, 255).astype(np.float32)
+        rows.append(picture_figures(levels, pictures[number], config.windows[window]))
     return {figure: float(np.mean([row[figure] for row in rows])) for figure in rows[0]}
 
 

@@ -19,8 +19,8 @@ GALLERY = ROOT / "docs" / "gallery.md"
 #: An answer that is measured here alone: no run's gate knows it.
 BM3D = "bm3d"
 HEAD = [
-    "| task | | PSNR dB | SSIM | chroma error | flicker |",
-    "|---|---|---|---|---|---|",
+    "| task | | PSNR dB | SSIM | chroma error | flicker | mean IoU |",
+    "|---|---|---|---|---|---|---|",
 ]
 
 
@@ -56,6 +56,7 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == OUTPUT):
             label = "**network**" if answer == OUTPUT else answer.replace("_", " ")
             more = [_figure(found.get("chroma_error"), 1), _figure(found.get("flicker"), 1)]
+            more.append(_figure(found.get("mean_iou"), 3))
             cells = [task, label, _figure(found["psnr"], 2), _figure(found["ssim"], 3), *more]
             rows.append("| " + " | ".join(cells) + " |")
             task = ""

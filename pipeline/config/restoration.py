@@ -24,6 +24,10 @@ ReferenceName = Literal[
 ]
 
 
+#: Packages of photographs under open licences (pipeline.ingest.installed_pictures).
+PackageName = Literal["lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds"]
+
+
 class RestorationLimits(Strict):
     """What a version must reach to get an alias, in the first window, mean over pictures."""
 
@@ -42,8 +46,11 @@ class Restoration(Strict):
     #: bring along; `pictures`: PNG, JPEG, TIFF and NIfTI files from `--data`; `pairs`: the folders
     #: `input` and `target` of such files there, a pair by the name that both have; `frames`:
     #: folders of such files, each a sequence in the order of their names; `moving`: sequences
-    #: built from shipped photographs.
-    source: Literal["series", "shipped", "pictures", "pairs", "frames", "moving"] = "series"
+    #: built from shipped photographs; `stereo`: pairs of the disparity, which is the inverse of
+    #: depth, and the picture of scikit-image's motorcycle, in strips.
+    source: Literal["series", "shipped", "pictures", "pairs", "frames", "moving", "stereo"] = (
+        "series"
+    )
     #: How pictures are seen: one channel of luma, three of grey levels, or CIE L*, a*, b*.
     colour: Colour = "grey"
     #: Of sequences and slices: how many on each side the model sees beside the middle one (2.5-D).
@@ -53,6 +60,12 @@ class Restoration(Strict):
     #: What the model is to make of a picture, where that is not the picture: a label map of it.
     #: A degradation, such as pipeline.degradations.labels.ImageToLabels.
     target: Component | None = None
+    #: Debian packages of photographs that a run of the source `shipped` also learns from, where
+    #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
+    installed: tuple[PackageName, ...] = ()
+    #: What degrades the test pictures, where that is not `degradation`: a model of any noise is
+    #: measured at one.
+    test_degradation: Component | None = None
     #: What a model is measured against (pipeline.evaluation.classical_restorers).
     references: tuple[ReferenceName, ...] = ()
     #: What a version must reach to get an alias.
@@ -64,11 +77,16 @@ class Restoration(Strict):
         return self.source in ("series", "frames", "moving")
 
     @property
+    def is_paired(self) -> bool:
+        """Whether a series is a target and its input."""
+        return self.source in ("pairs", "stereo")
+
+    @property
     def seen(self) -> str:
         """As what a stored series was put there, for the runs that can use it."""
         if self.source == "series":
             return "series"
-        return f"{self.colour} pair" if self.source == "pairs" else self.colour
+        return f"{self.colour} pair" if self.is_paired else self.colour
 
     @model_validator(mode="after")
     def _stacks_are_grey(self) -> Restoration:
@@ -76,4 +94,6 @@ class Restoration(Strict):
             raise ValueError(f"colour: sequences and slices are grey, got {self.colour}")
         if self.neighbours is not None and not self.is_stack:
             raise ValueError(f"neighbours: pictures of the source {self.source} have none")
+        if self.installed and self.source != "shipped":
+            raise ValueError(f"installed: beside the source shipped, not {self.source}")
         return self

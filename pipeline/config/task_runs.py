@@ -153,3 +153,8 @@ class RestoreRun(_WithoutPairs):
     normalize_hu: Normalize = Normalize()
     #: By which name versions are registered, and what they must reach.
     register_: Register[NoGate] = Field(alias="register")
+
+    def as_tested(self) -> RestoreRun:
+        """The run with what degrades its test pictures as its degradation."""
+        tested = self.restoration.test_degradation
+        return self if tested is None else self.model_copy(update={"degradation": tested})

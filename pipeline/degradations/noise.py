@@ -1,4 +1,4 @@
-"""Noise whose size depends on the image. Signal-independent noise: base.GaussianNoise."""
+"""Noise whose size is drawn, or depends on the image. Of one size: base.GaussianNoise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import numpy as np
 
 from pipeline.core.types import Picture
 from pipeline.degradations.base import Degradation
+
+
+class GaussianNoiseRange(Degradation):
+    """White noise of a standard deviation drawn for each image, uniformly in [low, high].
+
+    In the image's own units. A network that learned from it needs no sigma (blind).
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        if not 0 <= low < high:
+            raise ValueError(f"expected 0 <= low < high, got {low} and {high}")
+        self.low, self.high = low, high
+
+    def degrade(self, image: Picture, generator: np.random.Generator) -> Picture:
+        """image + sigma n, n white and normal, one sigma for all of the image."""
+        sigma = np.float32(generator.uniform(self.low, self.high))
+        return image + sigma * generator.standard_normal(image.shape, dtype=np.float32)
 
 
 class PoissonNoise(Degradation):

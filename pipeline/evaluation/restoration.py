@@ -14,13 +14,14 @@ from pipeline.core.json_numbers import Figures, JsonRecord
 from pipeline.core.types import Json, Picture, Progress
 from pipeline.core.units import Window
 from pipeline.data.stored_pictures import StoredPictures, matching
+from pipeline.degradations.labels import ImageToLabels
 from pipeline.evaluation.classical_denoisers import Tuning
 from pipeline.evaluation.classical_restorers import tuned_references, unrestored
 from pipeline.evaluation.generation import training_keys
 from pipeline.inference.restore import restored
 from pipeline.io.colour import chroma_error, levels_of
 from pipeline.metrics.image import flicker, psnr_db, ssim
-from pipeline.models.adapters.restorer import Restorer, degradation_of
+from pipeline.models.adapters.restorer import Restorer, degradation_of, target_of
 from pipeline.store.store import Store
 
 INPUT, OUTPUT, TARGET = "input", "output", "target"
@@ -33,7 +34,8 @@ Measured = dict[str, float]
 class RestorationWindow(JsonRecord):
     """Mean figures in one window: of the input, the output and each reference, by name.
 
-    Each has psnr (dB) and ssim, chroma_error of runs in L*a*b*, flicker of runs on sequences.
+    Each has psnr (dB) and ssim, chroma_error of runs in L*a*b*, flicker of runs on sequences,
+    mean_iou of runs whose target is a label map.
     JSON has the answers beside `centre` and `width`.
     """
 
@@ -147,12 +149,27 @@ def _add_flicker(
 def _in_windows(image: Picture, target: Picture, config: RestoreRun) -> dict[str, Measured]:
     colour = config.restoration.colour
     extra = {"chroma_error": chroma_error(image, target)} if colour == "lab" else {}
+    classes = target_of(config)
+    if isinstance(classes, ImageToLabels):
+        extra["mean_iou"] = mean_iou(image, target, classes.values)
     if config.restoration.source != "series":
         image, target = levels_of(image, colour), levels_of(target, colour)
     return {
         name: {**picture_figures(image, target, window), **extra}
         for name, window in config.windows.items()
     }
+
+
+def mean_iou(image: Picture, target: Picture, values: Picture) -> float:
+    """Intersection over union of the pixels nearest to each of `values`, in image and target: the
+    mean over the values that either has."""
+    found, wanted = (np.abs(one[..., None] - values).argmin(axis=-1) for one in (image, target))
+    shares = []
+    for number in range(len(values)):
+        own, other = found == number, wanted == number
+        if (either := np.count_nonzero(own | other)) > 0:
+            shares.append(np.count_nonzero(own & other) / either)
+    return float(np.mean(shares))
 
 
 def picture_figures(image: Picture, target: Picture, window: Window) -> Measured:

@@ -96,7 +96,8 @@ def generation_metrics(overall: GenerationOverall) -> Metrics:
 
 
 def restoration_metrics(overall: RestorationOverall) -> Metrics:
-    """test.WINDOW.{input,output,REFERENCE}.{psnr,ssim,chroma_error,flicker} and test.images."""
+    """test.WINDOW.{input,output,REFERENCE}.{psnr,ssim,chroma_error,flicker,mean_iou} and
+    test.images."""
     found = _known((TEST,), {"images": overall.images})
     for window, figures in overall.windows.items():
         for answer, measured in figures.answers.items():

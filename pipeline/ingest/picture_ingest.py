@@ -6,18 +6,20 @@ patient of its own, so that no two patches of it are on two sides of the split.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.restoration import Colour
+from pipeline.config.restoration import Colour, PackageName
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.core.volume import Volume
 from pipeline.ingest.bundled_pictures import bundled_names, bundled_picture
 from pipeline.ingest.ingest import IngestedSeries, IngestReport
+from pipeline.ingest.installed_pictures import find_installed, installed_picture
 from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.image_formats import NIFTI
@@ -26,17 +28,28 @@ from pipeline.store.store import Store
 
 
 def store_bundled(
-    store: Store, colour: Colour, progress: Callable[[str, int, int], None]
+    store: Store,
+    colour: Colour,
+    progress: Callable[[str, int, int], None],
+    *,
+    installed: Sequence[PackageName] = (),
 ) -> IngestReport:
-    """Store the bundled photographs, as series `shipped-NAME-COLOUR`."""
+    """Store the bundled photographs, as series `shipped-NAME-COLOUR`, and those of the Debian
+    packages `installed`, as `installed-NAME-COLOUR`; packages that are not there are excluded."""
     report = IngestReport(Path())
-    names = bundled_names(colour)
-    for done, name in enumerate(names, start=1):
-        patient = f"shipped-{name.removesuffix('.jpg')}"
-        store_picture(
-            bundled_picture(name), store, report, colour=colour, patient=patient, name=patient
-        )
-        progress("storing pictures", done, len(names))
+    packages = [find_installed(name) for name in installed]
+    report.refusals += [one.missing() for one in packages if not one.pictures]
+    readers: dict[str, Callable[[], Picture]] = {
+        f"shipped-{name.removesuffix('.jpg')}": partial(bundled_picture, name)
+        for name in bundled_names(colour)
+    }
+    for package in packages:
+        readers |= {
+            f"installed-{path.stem}": partial(installed_picture, path) for path in package.pictures
+        }
+    for done, (patient, read) in enumerate(readers.items(), start=1):
+        store_picture(read(), store, report, colour=colour, patient=patient, name=patient)
+        progress("storing pictures", done, len(readers))
     return report
 
 

@@ -18,15 +18,15 @@ FOLD = 2
 
 
 class SwiftUNet(nn.Module):
-    """What to add to [batch, inputs, rows, columns], of any height and width: [batch, 1, ...].
+    """What to add to [batch, inputs, rows, columns] of any height and width: [batch, outputs, ...].
 
-    inputs: images that are looked at, the first of them the one to be changed. channels: of each
-    level, from half the side on, each level half as wide as the one before; depth: convolutions of
-    3 x 3 at each level on the way down, and again on the way up. slope: of the activations below
-    zero; with none, a loss that moves all pixels alike can switch channels off for good (Maas et
-    al., ICML workshop 2013). Skips are added, not joined. The
-    last rows and columns are repeated up to a size that folds, and cut again. The last layer
-    starts at zero, so that an untrained network changes nothing.
+    inputs: images that are looked at, the first of them the one to be changed, or the channels of
+    one. channels: of each level, from half the side on, each level half as wide as the one before;
+    depth: convolutions of 3 x 3 at each level on the way down, and again on the way up. slope: of
+    the activations below zero; with none, a loss that moves all pixels alike can switch channels
+    off for good (Maas et al., ICML workshop 2013). Skips are added, not joined. The last rows and
+    columns are repeated up to a size that folds, and cut again. The last layer starts at zero, so
+    that an untrained network changes nothing.
     """
 
     def __init__(
@@ -35,13 +35,14 @@ class SwiftUNet(nn.Module):
         depth: int = 2,
         *,
         inputs: int = 1,
+        outputs: int = 1,
         slope: float = 0.0,
     ) -> None:
         super().__init__()
-        if not channels or min(channels) < 1 or depth < 1 or inputs < 1:
+        if not channels or min(channels) < 1 or min(depth, inputs, outputs) < 1:
             raise ValueError(
-                f"expected channels of at least one level, a depth and inputs of at least 1, got "
-                f"{channels}, {depth} and {inputs}"
+                f"expected channels of at least one level, and depth, inputs and outputs of at "
+                f"least 1, got {channels}, {depth}, {inputs} and {outputs}"
             )
         if not 0 <= slope < 1:
             raise ValueError(f"expected a slope from 0 to below 1, got {slope}")
@@ -57,12 +58,12 @@ class SwiftUNet(nn.Module):
             for into, out in pairwise(channels)
         )
         self.up = nn.ModuleList(_convolutions(width, depth, slope) for width in channels[:-1])
-        self.last = nn.Conv2d(channels[0], FOLD**2, 3, padding=1)
+        self.last = nn.Conv2d(channels[0], outputs * FOLD**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, inputs, rows, columns] of any size, normalised, to [batch, 1, rows, columns]."""
+        """[batch, inputs, rows, columns] of any size, normalised, to [batch, outputs, ...]."""
         rows, columns = image.shape[-2:]
         fold = self.multiple
         # By one row at least, or torch.export would trace one of two cases and refuse the other.

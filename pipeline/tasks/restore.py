@@ -28,6 +28,7 @@ from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.ingest.picture_ingest import store_bundled, store_picture_files
 from pipeline.ingest.picture_pairs import store_pairs
 from pipeline.ingest.sequences import store_frames, store_moving
+from pipeline.ingest.stereo import store_stereo
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.restorer import (
@@ -62,12 +63,14 @@ class Restore(Task[RestoreRun, RestorationResult]):
         restorer(config)  # what does not fit together is refused before any picture is read
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
-        if settings.source in ("shipped", "moving"):
+        if settings.source in ("shipped", "moving", "stereo"):
             if root is not None:
                 raise ConfigError(f"--data: this run learns from {settings.source} pictures")
+            if settings.source == "stereo":
+                return store_stereo(store, settings.colour, progress)
             if settings.source == "moving":
                 return store_moving(store, progress)
-            return store_bundled(store, settings.colour, progress)
+            return store_bundled(store, settings.colour, progress, installed=settings.installed)
         if root is None:
             raise ConfigError("--data: name a folder of pictures; this run learns from them")
         if settings.source == "frames":
@@ -90,10 +93,10 @@ class Restore(Task[RestoreRun, RestorationResult]):
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Inputs of the test side; of the training side too where pieces cannot be degraded."""
-        realisations = dict.fromkeys(keys.get(TEST, []), 1)
+        degrade_store(store, dict.fromkeys(keys.get(TEST, []), 1), config.as_tested(), progress)
         if degradation_of(config).reach is None:
-            realisations |= {key: config.data.realisations for key in keys.get(TRAIN, [])}
-        degrade_store(store, realisations, config, progress)
+            trained = dict.fromkeys(keys.get(TRAIN, []), config.data.realisations)
+            degrade_store(store, trained, config, progress)
 
     def training_data(
         self, store: Store, keys: list[str], config: RestoreRun, length: int
@@ -130,7 +133,7 @@ class Restore(Task[RestoreRun, RestorationResult]):
         progress: Progress = lambda slices: None,
     ) -> RestorationResult:
         """PSNR and SSIM in each window, beside classical references (evaluation.restoration)."""
-        return evaluate_restoration(_restorer(model), store, keys, config, progress)
+        return evaluate_restoration(_restorer(model), store, keys, config.as_tested(), progress)
 
     def judge(self, figures: RestorationResult, config: RestoreRun) -> Verdict:
         """The run's `restoration.limits`."""
@@ -187,7 +190,8 @@ class Restore(Task[RestoreRun, RestorationResult]):
     ) -> None:
         """report.html with strips of input, references, output and target."""
         tuning = RestorationResult.from_dict(report["metrics"]).overall.tuning
-        strips = restoration_strips(_restorer(model), store, keys, config, tuning=tuning)
+        tested = config.as_tested()
+        strips = restoration_strips(_restorer(model), store, keys, tested, tuning=tuning)
         write_restoration(report, strips, curve=curve, path=path)
 
 

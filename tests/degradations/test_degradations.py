@@ -22,7 +22,7 @@ from pipeline.degradations.blur import (
 from pipeline.degradations.ct import LimitedAngle, MetalStreaks, MissingViews, Rings, SparseView
 from pipeline.degradations.holes import BoxHole, FreeFormHole, Hole, MissingLines, MissingPixels
 from pipeline.degradations.labels import ImageToLabels
-from pipeline.degradations.noise import PoissonNoise, SaltAndPepper, Speckle
+from pipeline.degradations.noise import GaussianNoiseRange, PoissonNoise, SaltAndPepper, Speckle
 from pipeline.degradations.pictures import Grey, Jpeg, OldPhotograph
 from pipeline.degradations.resolution import Downsample
 
@@ -49,6 +49,7 @@ LINEAR: list[Linear] = [
 ]
 ALL: list[Degradation] = [
     *LINEAR,
+    GaussianNoiseRange(5, 50),
     PoissonNoise(30),
     SaltAndPepper(0.1),
     Speckle(0.1),

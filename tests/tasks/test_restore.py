@@ -25,6 +25,7 @@ from pipeline.evaluation.gates import judge_restoration
 from pipeline.evaluation.restoration import (
     RestorationOverall,
     evaluate_restoration,
+    mean_iou,
     picture_figures,
 )
 from pipeline.inference.restore import restored, restored_levels
@@ -195,12 +196,59 @@ def test_published_sizes() -> None:
     assert edsr == blocks + 27 * 64 + 64 + 64 * 27 + 3
 
 
-@pytest.mark.parametrize("scale", [2, 4, 8])
-def test_edsr_enlarges(scale: int) -> None:
-    assert EDSR(scale, channels=4, blocks=1)(torch.rand(1, 1, 5, 7)).shape[2:] == (
-        5 * scale,
-        7 * scale,
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("scale", [2, 3, 4, 5, 6, 8])
+def test_edsr_enlarges_by_any_whole_number(scale: int, direct: bool) -> None:
+    network = EDSR(scale, channels=4, blocks=1, image_channels=3, direct=direct)
+    assert network(torch.rand(1, 3, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
+
+
+def test_a_hundred_and_forty_four_rows_become_720() -> None:
+    config = run(
+        {"target": "downsample", "args": {"scale": 5}},
+        model={"target": "edsr", "args": {"scale": 5, "channels": 4, "blocks": 1}},
     )
+    model = build_model(config).eval()
+    assert isinstance(model, Restorer)
+    assert restored(model, drawing(1, 144)[:1]).shape == (1, 720, 720)
+
+
+def test_a_blind_run_is_measured_at_one_noise(tmp_path: Path) -> None:
+    """Trained on sigma 0 to 2, tested at 40: the input of the test has the latter's PSNR."""
+    config = run(
+        {"target": "gaussian_noise_range", "args": {"low": 0, "high": 2}},
+        restoration={
+            "source": "pictures",
+            "test_degradation": {"target": "gaussian_noise", "args": {"sigma": 40}},
+        },
+    )
+    store = Store(tmp_path / "store")
+    for number in range(2):
+        store_picture(
+            np.full((1, 64, 64), 128, np.float32),
+            store,
+            IngestReport(Path()),
+            colour="grey",
+            patient=f"p-{number}",
+            name=f"p-{number}",
+        )
+    task, keys = task_of(config), {"test": ["p-0-grey"], "train": ["p-1-grey"]}
+    task.prepare(store, keys, config)
+    found = task.evaluate(build_model(config), store, keys["test"], config)
+    expected_db = 20 * np.log10(255 / 40)
+    assert found.overall.windows["levels"].answers["input"]["psnr"] == pytest.approx(
+        expected_db, abs=0.3
+    )
+    items = task.training_data(store, keys["train"], config, 4)
+    assert max(float((item["input"] - item["target"]).std()) for item in items) < 3
+
+
+def test_a_test_degradation_of_another_size_is_refused() -> None:
+    tested = {"source": "pictures", "test_degradation": HALF}
+    with pytest.raises(
+        ConfigError, match="test_degradation: its scale is 2, that of degradation 1"
+    ):
+        build_model(run(NOISE, restoration=tested))
 
 
 def test_srcnn_begins_with_no_correction() -> None:
@@ -212,6 +260,14 @@ def test_srcnn_begins_with_no_correction() -> None:
     assert float((found - found.mean()).abs().max()) < 0.02
     published = sum(weights.numel() for weights in SRCNN(3).parameters())
     assert published == 8032 + 64 + 32 + 1  # 9-1-5 of the paper, and biases
+
+
+def test_mean_iou_counts_classes_that_either_has() -> None:
+    target = np.array([[[0, 0, 100, 100]]], dtype=np.float32)
+    image = np.array([[[10, 60, 90, 100]]], dtype=np.float32)
+    values = np.array([0, 100, 200], dtype=np.float32)
+    assert mean_iou(image, target, values) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert mean_iou(target, target, values) == 1
 
 
 # The shell

@@ -9,28 +9,42 @@ from rich.table import Table
 from flows.cli.tables.figures import number, out_console
 from pipeline.core.types import Json
 
+#: Figures of an answer: the column's title, and digits.
+FIGURES = {
+    "psnr": ("PSNR dB", 2),
+    "ssim": ("SSIM", 4),
+    "chroma_error": ("chroma error", 1),
+    "flicker": ("flicker", 2),
+    "mean_iou": ("mean IoU", 3),
+}
+
 
 def restoration_table(figures: Json) -> None:
     """Input, references and output in each window."""
     overall = figures["overall"]
     table = Table(title=f"{overall['images']} held-back pictures; {overall['aggregation']}")
-    for column in ("window (centre/width)", "", "PSNR dB", "SSIM", "chroma error", "flicker"):
-        table.add_column(column, justify="right" if column[:1].isupper() else "left")
-    for name, window in overall["windows"].items():
+    rows = {name: _answers(window) for name, window in overall["windows"].items()}
+    every = [found for answers in rows.values() for found in answers.values()]
+    measured = {figure for found in every for figure in found}
+    shown = [figure for figure in FIGURES if figure in measured]
+    table.add_column("window (centre/width)")
+    table.add_column("")
+    for figure in shown:
+        table.add_column(FIGURES[figure][0], justify="right")
+    for name, answers in rows.items():
+        window = overall["windows"][name]
         place = f"{name} ({window['centre']:g}/{window['width']:g})"
-        answers = {key: found for key, found in window.items() if isinstance(found, dict)}
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == "output"):
-            cells = number(found["psnr"], 2), number(found["ssim"], 4)
-            table.add_row(
-                place,
-                answer.replace("_", " "),
-                *cells,
-                number(found.get("chroma_error"), 1),
-                number(found.get("flicker"), 2),
-            )
+            cells = [number(found.get(figure), FIGURES[figure][1]) for figure in shown]
+            table.add_row(place, answer.replace("_", " "), *cells)
             place = ""
         table.add_section()
     out_console.print(table)
+
+
+def _answers(window: Json) -> Json:
+    """Input, references and output among a window's entries."""
+    return {key: found for key, found in window.items() if isinstance(found, dict)}
 
 
 def pictures_table(report: Json, out: Path) -> None:

@@ -137,14 +137,25 @@ def restorer(config: RestoreRun) -> Restorer:
             f"model.args.scale: {enlarges}, but the degradation divides by {degradation.scale}"
         )
     _require_halves(config, degradation)
+    _require_alike(degradation, degradation_of(config.as_tested()))
     residual = bool(config.step.args.get("residual", False))
     return Restorer(network, config=config, degradation=degradation, residual=residual)
+
+
+def _require_alike(trained: Degradation, tested: Degradation) -> None:
+    """What the test pictures become must be of the size and kind that the network takes."""
+    for name in ("scale", "hides"):
+        if getattr(trained, name) != getattr(tested, name):
+            raise ConfigError(
+                f"restoration.test_degradation: its {name} is {getattr(tested, name)}, that of "
+                f"degradation {getattr(trained, name)}"
+            )
 
 
 def _require_halves(config: RestoreRun, degradation: Degradation) -> None:
     """A stored pair is two pictures in one: a run that took it for one would learn nonsense."""
     first = degradation.parts[0] if isinstance(degradation, Chain) else degradation
-    paired = config.restoration.source == "pairs"
+    paired = config.restoration.is_paired
     for key, part, half in (
         ("degradation", first, PairInput),
         ("restoration.target", target_of(config), PairTarget),
@@ -152,5 +163,5 @@ def _require_halves(config: RestoreRun, degradation: Degradation) -> None:
         if isinstance(part, half) != paired:
             needed = "needs" if paired else "alone knows"
             raise ConfigError(
-                f"{key}: the source `pairs` {needed} {half.__module__}.{half.__name__}"
+                f"{key}: a source of pairs {needed} {half.__module__}.{half.__name__}"
             )

@@ -1,0 +1,111 @@
+"""One blind denoiser of photographs at several strengths: `python benchmarks/restore_noise.py`.
+
+Trains configs/denoise_photo_blind.yaml and denoise_photo_blind_colour.yaml as they are, unless
+--work has them already, and measures each on its held-back photographs with noise of every one of
+SIGMAS, beside BM3D (in colour CBM3D), which is given the sigma. BM3D: benchmarks/requirements.txt.
+Writes results/restore_noise.json and .md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import machine
+import restore
+
+from pipeline.config.load import load_config
+from pipeline.config.task_runs import RestoreRun
+from pipeline.core.malloc import keep_freed_memory
+from pipeline.degradations.cache import degrade_store
+from pipeline.store.published_splits import TEST, TRAIN
+from pipeline.tasks.base import task_of
+
+ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
+NAMES = {"denoise_photo_blind": "grey", "denoise_photo_blind_colour": "colour"}
+SIGMAS = (5, 15, 25, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("out/restore"))
+    work = parser.parse_args().work
+    runs = {name: measured(name, work / name) for name in NAMES}
+    results = {"runs": runs, "machine": machine.facts("auto")}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "restore_noise.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "restore_noise.md").write_text("\n".join(table(results)) + "\n")
+
+
+def measured(name: str, work: Path) -> dict[str, Any]:
+    """Figures of one run at each strength of the noise."""
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    assert isinstance(config, RestoreRun)
+    config, store, keys = restore.prepared(config, Path(), work)
+    model, training = restore.trained(store, keys[TRAIN], config, work)
+    strengths = {}
+    for sigma in SIGMAS:
+        at = with_noise(config, sigma)
+        degrade_store(store, dict.fromkeys(keys[TEST], 1), at)
+        window = at.first_window[0]
+        found = task_of(at).evaluate(model, store, keys[TEST], at).overall.windows[window].answers
+        strengths[sigma] = {answer: dict(found[answer]) for answer in ("input", "output")}
+        if find_spec("bm3d"):
+            strengths[sigma]["bm3d"] = restore.bm3d_figures(store, keys[TEST], at, window)
+        print(name, sigma, strengths[sigma], flush=True)
+    return {"training": training, "training_images": len(keys[TRAIN]), "sigmas": strengths}
+
+
+def with_noise(config: RestoreRun, sigma: float) -> RestoreRun:
+    """The run with white noise of `sigma`, and without references that would be tuned to it."""
+    noise = {"target": "gaussian_noise", "args": {"sigma": sigma}}
+    raw = config.resolved()
+    raw["degradation"], raw["restoration"]["references"] = noise, []
+    raw["restoration"]["test_degradation"] = None
+    return RestoreRun.model_validate(raw)
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """The lines of restore_noise.md."""
+    lines = [machine.described(results["machine"]), ""]
+    for name, run in results["runs"].items():
+        training = run["training"]
+        lines.append(
+            f"configs/{name}.yaml: {run['training_images']} training pictures, "
+            f"{training['iterations']} iterations, {training['parameters']:,} parameters, "
+            f"{training['cpu_minutes']:.1f} CPU minutes, one seed."
+        )
+    lines += [
+        "",
+        "| pictures | sigma | noisy, dB | BM3D, dB | SSIM | network, dB | SSIM | ahead, dB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, run in results["runs"].items():
+        for sigma, found in run["sigmas"].items():
+            lines.append(row(NAMES[name], sigma, found))
+    return lines
+
+
+def row(pictures: str, sigma: float, found: dict[str, dict[str, float]]) -> str:
+    """One strength: mean over the held-back photographs."""
+    other, own = found.get("bm3d"), found["output"]
+    peer = ("", "") if other is None else (f"{other['psnr']:.2f}", f"{other['ssim']:.3f}")
+    ahead = "" if other is None else f"{own['psnr'] - other['psnr']:+.2f}"
+    cells = [
+        pictures,
+        f"{sigma}",
+        f"{found['input']['psnr']:.2f}",
+        *peer,
+        f"**{own['psnr']:.2f}**",
+        f"**{own['ssim']:.3f}**",
+        ahead,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()
