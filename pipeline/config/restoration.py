@@ -62,7 +62,7 @@ class Restoration(Strict):
     target: Component | None = None
     #: Debian packages of photographs that a run of the source `shipped` also learns from, where
     #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
-    installed: list[PackageName] = []
+    installed: list[PackageName] = Field(default_factory=list)
     #: What degrades the test pictures, where that is not `degradation`: a model of any noise is
     #: measured at one.
     test_degradation: Component | None = None
