@@ -1,8 +1,9 @@
-"""Organs from one labelled scan: `python benchmarks/segment.py --data DATA`.
+"""Organs from one labelled scan and parts of others: `python benchmarks/segment.py --data DATA`.
 
-Trains configs/segment_organs.yaml on the 3 mm torso (volumes/totalseg-ct.nii.gz) alone, without
-two slabs of it, and tests on those slabs, on another patient (ct/torso-siemens, in full
-resolution; also at the run's low dose, and denoised again), and on the lungs of a third
+Trains configs/segment_organs.yaml on the 3 mm torso (volumes/totalseg-ct.nii.gz) without two slabs
+of it, on a patient of whom the aorta alone is labelled, and on the lungs of four patients
+(data/train) by threshold and fill. Tests on those slabs, on another patient (ct/torso-siemens, in
+full resolution; also at the run's low dose, and denoised again), and on the lungs of a third
 (ct/chest-ge-lidc0001, against threshold and fill). Writes results/segment.json, segment.md and
 segment.png beside this file.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.load import load_config
+from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.label_map import LabelMap
@@ -28,7 +30,7 @@ from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.units import Window
 from pipeline.core.volume import Volume
-from pipeline.data.label_patches import LabelPatches, cache_working, load_working
+from pipeline.data.label_patches import Labelled, LabelPatches, cache_working, load_working
 from pipeline.degradations.cache import degrade_store
 from pipeline.degradations.digest import degradation_digest
 from pipeline.dicom.read.ingest_options import IngestOptions
@@ -49,6 +51,14 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 #: Slices of the training volume that are held back: through liver and spleen, through the pelvis.
 HELD_BACK = (slice(24, 32), slice(82, 90))
+#: What else teaches: a dissected aorta, labelled alone, and the lungs of these by threshold.
+AORTA = "aorta/ct_cropped.nii.gz"
+CHESTS = (
+    "chest-ge-lidc0050",
+    "chest-philips-lungx-ct004",
+    "chest-philips-lungpetctdx-a0001-b",
+    "chest-siemens-lungpetctdx-a0002-b40f",
+)
 #: The label map's value, and name, of what training must not see.
 UNKNOWN, UNKNOWN_NAME = 255, "held back"
 #: Organs that the other patient's slab shows, and those of the held-back slabs.
@@ -71,8 +81,8 @@ def main() -> None:
     config = config.model_copy(update={"segmentation": blind})
     store, keys = ingested(arguments.data, arguments.work / "store")
     degrade_store(store, {keys["train"]: 1, keys["other"]: 1}, config)
-    model, training = trained(store, keys["train"], config, arguments.work)
-    volumes = {name: store.load(key) for name, key in keys.items()}
+    model, training = trained(store, keys, config, arguments.work)
+    volumes = {name: store.load(keys[name]) for name in ("train", "other", "chest")}
     volumes["low"] = low_dose_volume(store, keys["other"], config)
     loaded = load_pretrained("redcnn")
     denoiser, card = loaded.model, loaded.card
@@ -89,40 +99,59 @@ def main() -> None:
 
 
 def ingested(data: Path, folder: Path) -> tuple[Store, dict[str, str]]:
-    """The store, with label maps, and the keys of the three patients' series."""
+    """The store, with label maps, and the keys of the patients' series by name."""
     store = Store(folder)
-    report = ingest(
-        data, store, key=installation_key(), intake=IngestOptions(unidentified="folder")
-    )
-    labelled = {row.series: row.labels for row in report.labels}
-    masks = [key for key, kind in labelled.items() if kind == "mask"]
-    other, whole = sorted(masks, key=lambda key: store.record(key).shape[0])
-    chest = next(key for key, kind in labelled.items() if kind == "lidc")
-    return store, {"train": whole, "other": other, "chest": chest}
+
+    def stored(source: Path) -> str:
+        intake = IngestOptions(unidentified="folder")
+        return ingest(source, store, key=installation_key(), intake=intake).series[0].series
+
+    stored(data)  # all at once, since label files lie in other folders than their images
+    places = {
+        "train": "volumes/totalseg-ct.nii.gz",
+        "other": "ct/torso-siemens",
+        "chest": "ct/chest-ge-lidc0001",
+        AORTA: f"volumes/{AORTA}",
+        **{name: f"train/series/{name}" for name in CHESTS},
+    }
+    return store, {name: stored(data / place) for name, place in places.items()}
 
 
 def trained(
-    store: Store, key: str, config: RunConfig, work: Path
+    store: Store, keys: dict[str, str], config: RunConfig, work: Path
 ) -> tuple[ModelAdapter, dict[str, float]]:
-    """The project's loop over patches of one volume, the slabs not known."""
-    settings, whole = config.grid, store.load_labels(key, "mask")
-    labels = np.array(whole.labels)
-    for block in HELD_BACK:
-        labels[block] = UNKNOWN
-    known = LabelMap(labels, {**whole.names, UNKNOWN: UNKNOWN_NAME}, whole.source)
-    degraded = degradation_digest(config, 0)
-    cache_working(store, key, known, settings, degraded=degraded)
-    volume = load_working(store, key, known, settings, degraded=degraded)
+    """The project's loop over patches of one volume, the slabs not known, and of those that are
+    labelled for one class."""
     length = config.train.iterations * config.train.batch * config.train.accumulate
-    dataset = LabelPatches([volume], settings, seed=config.train.seed, length=length)
+    volumes = training_volumes(store, keys, config)
+    dataset = LabelPatches(volumes, config.grid, seed=config.train.seed, length=length)
     wall, cpu = time.perf_counter(), time.process_time()
-    model = train(config, dataset, folder=work, log=log, data_digest=known.digest)
+    model = train(config, dataset, folder=work, log=log, data_digest=digest(keys))
     return model, {
         "iterations": config.train.iterations,
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "wall_minutes": (time.perf_counter() - wall) / 60,
         "cpu_minutes": (time.process_time() - cpu) / 60,
     }
+
+
+def training_volumes(store: Store, keys: dict[str, str], config: RunConfig) -> list[Labelled]:
+    """The torso without its slabs, with noise of the low dose; the aorta; the lungs."""
+    settings, whole = config.grid, store.load_labels(keys["train"], "mask")
+    labels = np.array(whole.labels)
+    for block in HELD_BACK:
+        labels[block] = UNKNOWN
+    names = settings.named(whole).names
+    known = LabelMap(labels, {**names, UNKNOWN: UNKNOWN_NAME}, whole.source)
+    noise = degradation_digest(config, 0)
+    maps = {"train": known, AORTA: store.load_labels(keys[AORTA], "mask")}
+    maps |= {name: stored_labels(store, keys[name], "lungs") for name in CHESTS}
+    volumes = []
+    for name, labelmap in maps.items():
+        degraded = noise if name == "train" else None
+        cache_working(store, keys[name], labelmap, settings, degraded=degraded)
+        volumes.append(load_working(store, keys[name], labelmap, settings, degraded=degraded))
+    return volumes
 
 
 def log(metrics: dict[str, float], iteration: int) -> None:

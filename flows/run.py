@@ -7,16 +7,19 @@ a patient, reaches Prefect's database.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import stages
 from flows.low_dose import export_low_dose_series
 from flows.runtime.batch import Batch
-from flows.runtime.orchestration import name_flow_run
+from flows.runtime.orchestration import name_flow_run, submit
 from flows.runtime.private_errors import original_of, redact_errors
 from flows.runtime.timings import StageTimings
 from flows.tracking.registry import Registry
@@ -24,7 +27,7 @@ from flows.train_register import Trained, train_and_register
 from pipeline.config.load import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
-from pipeline.core.errors import attach_report, report_of
+from pipeline.core.errors import LdctError, attach_report, is_disk_full, report_of
 from pipeline.core.refusals import by_disposition, reason_of
 from pipeline.core.types import Json
 from pipeline.core.versions import versions
@@ -47,6 +50,9 @@ from pipeline.tasks.sides import UNUSED, keys_by_side
 from pipeline.training.start_check import check_run
 
 REPORT_HTML = "report.html"
+R = TypeVar("R")
+#: Models to compare with that are loaded and measured side by side; each holds a series in memory.
+MODELS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,11 @@ class Request:
         return replace(found, data=data, out=str(path.parent))
 
 
-@flow(name="ldct-run", flow_run_name="ldct-run")
+@flow(
+    name="ldct-run",
+    flow_run_name="ldct-run",
+    task_runner=ThreadPoolTaskRunner(max_workers=MODELS_AT_ONCE),
+)
 @redact_errors("ldct-run")
 def main_job(request: str) -> Json:
     """Ingest, degrade, train, evaluate, register, load, apply, export, report.
@@ -199,12 +209,37 @@ def _split_facts(config: RunConfig, sides: dict[str, str]) -> Json:
 
 
 def _compare(references: list[str], store: Store, config: RunConfig, keys: list[str]) -> Json:
-    """Figures of other models of the same task, by reference."""
-    found = {}
-    for reference in references:
-        other = stages.load_stage(reference).model
-        found[reference] = stages.evaluate_stage(other, store, config, keys).to_dict()
-    return found
+    """Figures of other models of the same task, by reference: MODELS_AT_ONCE side by side.
+
+    All are waited for; then LdctError is raised where some failed, with the name of each.
+    """
+    names = list(dict.fromkeys(references))
+    loads = {name: submit(stages.load_stage, name) for name in names}
+    loaded, faults = _all_of(loads)
+    measured, more = _all_of(
+        {
+            name: submit(stages.evaluate_stage, found.model, store, config, keys)
+            for name, found in loaded.items()
+        }
+    )
+    if faults := {**faults, **more}:
+        raise LdctError("; ".join(f"--compare {name}: {why}" for name, why in faults.items()))
+    return {name: measured[name].to_dict() for name in names}
+
+
+def _all_of(waits: dict[str, Callable[[], R]]) -> tuple[dict[str, R], dict[str, str]]:
+    """What tasks that were submitted return, by name, and the reasons of those that failed."""
+    found: dict[str, R] = {}
+    faults: dict[str, str] = {}
+    for name, wait in waits.items():
+        try:
+            found[name] = wait()
+        except Exception as error:  # the others are waited for
+            original = original_of(error)
+            if is_disk_full(original):
+                raise
+            faults[name] = reason_of(original)
+    return found, faults
 
 
 def _held(keys: list[str], trained: Trained) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -85,13 +86,16 @@ class Throughput(ProgressColumn):
 
 
 class StageProgress:
-    """The bar of a stage on a terminal; elsewhere one line with its time once it has ended.
+    """The bar of a stage on a terminal; elsewhere one line with its time once it has ended. Of
+    stages side by side, in threads, each has such a line: a terminal has one bar at a time.
 
     unit: what is counted; "" shows no count. total: None where it is not known yet.
     """
 
     def __init__(self, name: str, *, unit: str = "", total: int | None = None) -> None:
         self.name = name
+        in_turn = threading.current_thread() is threading.main_thread()
+        self.has_bar = console.is_terminal and in_turn
         self.progress = Progress(
             SpinnerColumn(finished_text="[green]done[/]"),
             TextColumn("{task.description:<24}"),
@@ -103,7 +107,7 @@ class StageProgress:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=verbosity.quiet or not console.is_terminal,
+            disable=verbosity.quiet or not self.has_bar,
         )
         self.task = self.progress.add_task(name, total=total, unit=unit, note="")
         self.in_run = RunProgress(name)
@@ -126,7 +130,7 @@ class StageProgress:
         self.progress.stop()
         outcome, seconds = "done" if kind is None else "failed", task.elapsed or 0
         facts = {"stage": self.name, "outcome": outcome, "seconds": round(seconds, 3)}
-        if console.is_terminal:
+        if self.has_bar:
             log_facts("stage", facts)
         else:
             log("stage", f"{self.name}: {outcome} in {seconds:.1f} s", facts)

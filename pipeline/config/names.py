@@ -161,10 +161,12 @@ ADDED: dict[str, Any] = {
     "segmentation.label_names": None,
     "segmentation.multiple": 16,
     "segmentation.normalize_hu": None,
+    "segmentation.single_piece": [],
     "segmentation.unlisted": "background",
     "segmentation.within_body": False,
     "transforms": None,
     "transforms.cache": False,
+    "transforms.inference": [],
     "transforms.slices": [],
     "transforms.validation": [],
 }

@@ -93,14 +93,18 @@ class Structures(Strict):
     #: Structures that are not known: they neither teach nor count.
     ignored: tuple[Structure, ...] = ()
     #: What the values of a label map without names of its own are called, all of which its files
-    #: then list (pipeline.config.totalsegmentator).
+    #: then list (pipeline.config.totalsegmentator). A mask of the value 1 alone is not named so.
     label_names: Literal["totalsegmentator"] | None = None
     #: A class of which a label map lists no structure is not there (background), or was not
     #: labelled (unknown): it is then not measured, and background teaches the other classes alone.
+    #: A class of several structures of which some are missing is unknown too, and so is what is
+    #: listed of it; a structure that is named as the class is all of it.
     unlisted: Literal["background", "unknown"] = "background"
     #: What is found outside of the body, on the couch or in the corners, is background: the body
-    #: of each slice by threshold (pipeline.core.masks.body_mask).
+    #: of each slice by threshold, with arms and legs (pipeline.core.masks.patient_mask).
     within_body: bool = False
+    #: Classes that are one connected piece in a patient: of what is found, the largest is kept.
+    single_piece: tuple[str, ...] = ()
     #: Patches centred on a class drawn at random, and not just anywhere in a volume.
     foreground: Probability = 0.75
     #: How training patches are changed at random.
@@ -111,9 +115,12 @@ class Structures(Strict):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def named(self, labelmap: LabelMap) -> LabelMap:
-        """A label map with the names of `label_names`, where it has none of its own."""
+        """A label map with the names of `label_names`, where it has none of its own.
+
+        One whose only value is 1 is a mask of what its file does not say: it gets none.
+        """
         own = any(name != f"label {value}" for value, name in labelmap.names.items())
-        if self.label_names is None or own:
+        if self.label_names is None or own or set(labelmap.names) == {1}:
             return labelmap
         return replace(labelmap, names={**labelmap.names, **dict(enumerate(CLASSES, start=1))})
 
@@ -123,6 +130,9 @@ class Structures(Strict):
         twice = next((one for one in listed if listed.count(one) > 1), None)
         if twice is not None:
             raise ValueError(f"classes: {twice} is listed more than once")
+        other = next((name for name in self.single_piece if name not in self.classes), None)
+        if other is not None:
+            raise ValueError(f"single_piece: {other} is none of the classes")
         if len(self.classes) >= NOT_LISTED:
             raise ValueError(f"classes: {len(self.classes)} do not fit into 8 bits")
         return self
@@ -193,16 +203,26 @@ class Segmentation(Structures):
         groups: dict[str, list[Structure]] = {**self.classes, "": list(self.ignored)}
         table = np.zeros(MAX_VALUE + 1, dtype=np.uint8)
         found = values_of_groups(self.named(labelmap), groups)
+        unknown = {"", *self.not_listed(labelmap)}
         for number, name in enumerate(groups, start=1):
-            table[found[name]] = number if name else IGNORED
+            table[found[name]] = IGNORED if name in unknown else number
         return table
 
     def not_listed(self, labelmap: LabelMap) -> set[str]:
-        """The classes that a label map says nothing of, where those are unknown."""
+        """The classes that a label map says nothing or not all of, where those are unknown."""
         if self.unlisted == "background":
             return set()
-        found = values_of_groups(self.named(labelmap), self.classes)
-        return {name for name, values in found.items() if not values}
+        listed = self.named(labelmap).names
+        known = {*listed, *(name.casefold() for name in listed.values())}
+
+        def has(structure: Structure) -> bool:
+            return (structure.casefold() if isinstance(structure, str) else structure) in known
+
+        def is_whole(name: str, members: Members) -> bool:
+            parts = [member for member in members if member != name]
+            return (name in members and has(name)) or (bool(parts) and all(map(has, parts)))
+
+        return {name for name, members in self.classes.items() if not is_whole(name, members)}
 
     def classes_of(self, labelmap: LabelMap) -> NDArray[np.uint8]:
         """A label map as class numbers."""

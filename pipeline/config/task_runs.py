@@ -100,7 +100,7 @@ class SegmentRun(_WithoutPairs):
         given = self.transforms
         if given is None:
             return self
-        if given.cache or given.slices or given.validation:
+        if given.cache or given.slices or given.validation or given.inference:
             raise ValueError("transforms: of a segmenter, training alone")
         for number, entry in enumerate(given.training):
             name, where = entry["_target_"], f"transforms.training.{number}"

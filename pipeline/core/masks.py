@@ -8,6 +8,9 @@ from scipy import ndimage
 
 #: Between air and fat: what is denser belongs to a body, or to the table.
 BODY_THRESHOLD_HU = -300.0
+#: A piece beside the body that is somewhere thicker than twice this is an arm or a leg; what
+#: couches are made of is thinner.
+LIMB_RADIUS_MM = 12.0
 #: Between aerated lung and soft tissue (Hu, Hoffman & Reinhardt, IEEE TMI 2001 find it by
 #: iteration near this).
 LUNG_THRESHOLD_HU = -500.0
@@ -25,12 +28,32 @@ def body_mask(image_hu: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     image_hu in HU. The opening removes the thin surface of the couch below the back.
     """
+    labels = _pieces(image_hu)
+    return ndimage.binary_fill_holes((labels == _largest(labels)) & (labels > 0))
+
+
+def patient_mask(image_hu: NDArray[np.float32], row_mm: float) -> NDArray[np.bool_]:
+    """The body of a slice [rows, columns] as body_mask has it, and the arms and legs beside it.
+
+    image_hu in HU. row_mm: from row to row. Beside the body counts what is somewhere thicker than
+    twice LIMB_RADIUS_MM, which fingers are not.
+    """
+    labels = _pieces(image_hu)
+    radius = ndimage.distance_transform_edt(labels > 0, sampling=row_mm)
+    limbs = np.unique(labels[(radius >= LIMB_RADIUS_MM) & (labels > 0)])
+    return ndimage.binary_fill_holes(np.isin(labels, [*limbs, _largest(labels)]) & (labels > 0))
+
+
+def _pieces(image_hu: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The connected dense pieces of a slice, numbered from 1; surfaces of a few pixels are none."""
     dense = ndimage.binary_opening(image_hu > BODY_THRESHOLD_HU, iterations=3)
-    labels, count = ndimage.label(dense)
-    if count == 0:
-        return np.zeros(image_hu.shape, dtype=bool)
-    sizes = np.bincount(labels.ravel())[1:]
-    return ndimage.binary_fill_holes(labels == 1 + int(np.argmax(sizes)))
+    return ndimage.label(dense)[0]
+
+
+def _largest(labels: NDArray[np.int32]) -> int:
+    """The number of the largest piece; 1 where there is none."""
+    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
+    return 1 + int(np.argmax(sizes))
 
 
 def lung_mask(

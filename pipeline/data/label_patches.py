@@ -103,10 +103,12 @@ class LabelPatches(Dataset):
     """`length` random patches {"input": HU float32, "target": class numbers uint8}, each
     [1, (slices,) rows, columns] of `settings.patch`.
 
-    Item i is a function of the seed and i alone. Volumes are drawn uniformly; a patch is
-    centred on a voxel of a class, both drawn uniformly, or anywhere, as `settings.foreground`
-    says. Outside of a volume its rim is repeated, and the class is IGNORED. named: transforms that
-    the run names, after those of the settings.
+    Item i is a function of the seed and i alone. A patch is centred on a voxel of a class, or
+    anywhere, as `settings.foreground` says. For the first the class, then a volume that shows it,
+    then the voxel are drawn uniformly: volumes that are labelled for few classes do not take
+    their share from those that are labelled for many. For the second the volume is. Outside of a
+    volume its rim is repeated, and the class is IGNORED. named: transforms that the run names,
+    after those of the settings.
     """
 
     def __init__(
@@ -124,8 +126,13 @@ class LabelPatches(Dataset):
         self.length = length
         self.transforms = segmentation_transforms(settings, named)
         self.cut = patch_with_rim(settings)
-        self.centres = [_centres(volume, settings) for volume in volumes]
-        if not any(self.centres):
+        centres = [_centres(volume, settings) for volume in volumes]
+        #: By class: the volumes that show it, each with places to centre a patch on.
+        self.shown: list[list[tuple[int, NDArray[np.int64]]]] = [
+            [(place, of[number]) for place, of in enumerate(centres) if number in of]
+            for number in sorted({number for of in centres for number in of})
+        ]
+        if not self.shown:
             raise NothingUsableError("no volume of the training shows any of the classes")
 
     def __len__(self) -> int:
@@ -135,8 +142,8 @@ class LabelPatches(Dataset):
         if not 0 <= item < self.length:
             raise IndexError(item)
         generator = np.random.default_rng((self.seed, item))
-        number = int(generator.integers(len(self.volumes)))
-        cut = self._cut(self.volumes[number], self._centre(number, generator))
+        number, centre = self._centre(generator)
+        cut = self._cut(self.volumes[number], centre)
         patch = transformed(self.transforms, cut, seed=draw_seed(generator))
         labels = patch["labels"].numpy().round().astype(np.int64)
         outside = labels < 0
@@ -146,14 +153,16 @@ class LabelPatches(Dataset):
         target[outside] = IGNORED
         return {"input": patch["input"].float().contiguous(), "target": torch.from_numpy(target)}
 
-    def _centre(self, number: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        shape = self.volumes[number].image_hu.shape
-        known = self.centres[number]
-        if known and generator.random() < self.settings.foreground:
-            of_class = known[generator.integers(len(known))]
-            flat = of_class[generator.integers(len(of_class))]
-            return np.array(np.unravel_index(flat, shape))
-        return generator.integers(shape)
+    def _centre(self, generator: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
+        """A volume's number and the voxel in it that a patch is centred on."""
+        if generator.random() < self.settings.foreground:
+            showing = self.shown[generator.integers(len(self.shown))]
+            number, flat = showing[generator.integers(len(showing))]
+            shape = self.volumes[number].image_hu.shape
+            chosen = flat[generator.integers(len(flat))]
+            return number, np.array(np.unravel_index(chosen, shape))
+        number = int(generator.integers(len(self.volumes)))
+        return number, generator.integers(self.volumes[number].image_hu.shape)
 
     def _cut(self, volume: Labelled, centre: NDArray[np.int64]) -> dict[str, torch.Tensor]:
         """The patch with its rim; labels are -1 outside of the volume."""
@@ -180,8 +189,10 @@ class LabelPatches(Dataset):
         }
 
 
-def _centres(volume: Labelled, settings: Segmentation) -> list[NDArray[np.int64]]:
+def _centres(volume: Labelled, settings: Segmentation) -> dict[int, NDArray[np.int64]]:
     """For each class that a volume shows, flat indices of its voxels, evenly thinned out."""
     classes = volume.classes
-    found = (np.flatnonzero(classes == number) for number in range(1, settings.channels))
-    return [flat[:: -(-len(flat) // CENTRES)] for flat in found if len(flat)]
+    found = {number: np.flatnonzero(classes == number) for number in range(1, settings.channels)}
+    return {
+        number: flat[:: -(-len(flat) // CENTRES)] for number, flat in found.items() if len(flat)
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pipeline.config.component import build
+from pipeline.config.names import digest
 from pipeline.config.run import RunConfig
 from pipeline.config.task_runs import DenoiseRun
+from pipeline.config.transforms import Transforms
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.masks import body_mask, bounding_box
 from pipeline.data.nested import NestedPairs
@@ -148,7 +151,7 @@ def _of_two_doses(
     }
 
 
-def _in_memory(slices: list[_Slice], config: DenoiseRun) -> list[_Slice]:
+def _in_memory(slices: list[_Slice], settings: Transforms) -> list[_Slice]:
     """Slices after the transforms of `transforms.slices`, kept by MONAI's CacheDataset."""
     from monai.data import CacheDataset
     from monai.transforms import Compose
@@ -162,13 +165,52 @@ def _in_memory(slices: list[_Slice], config: DenoiseRun) -> list[_Slice]:
         }
         for one in slices
     ]
-    transforms = Compose(named_transforms(config.transforms, "slices"))
+    transforms = Compose(named_transforms(settings, "slices"))
     with plain_tensors():
         kept = CacheDataset(items, transforms, num_workers=1, progress=False)
         return [
             replace(one, inputs=tuple(item["input"].numpy()), target=item["target"][0].numpy())
             for one, item in zip(slices, kept, strict=True)
         ]
+
+
+def _on_disk(
+    found: dict[int, _Slice], store: Store, key: str, transforms: Transforms, draws: list[str]
+) -> list[_Slice]:
+    """As _in_memory, kept in the store by what they are made of, and memory-mapped.
+
+    draws: the digests of the degraded inputs. MONAI's PersistentDataset is not used: it reads whole
+    slices for each patch, from files that are pickles, and moves them there from the system's
+    temporary folder, which leaves halves of them where that is another disk and the process ends.
+    """
+    made_of = [transforms.slices, version("monai"), store.record(key).digest, draws, list(found)]
+    names = [digest([*made_of, what]) for what in ("target", *draws)]
+    if not all(store.degraded_path(key, name).exists() for name in names):
+        made = _in_memory(list(found.values()), transforms)
+        images = [[one.target for one in made], *zip(*(one.inputs for one in made), strict=True)]
+        for name, slices_hu in zip(names, images, strict=True):
+            store.save_degraded(key, name, np.stack(slices_hu))
+    targets, *inputs = (store.load_degraded(key, name) for name in names)
+    return [
+        replace(one, target=targets[place], inputs=tuple(each[place] for each in inputs))
+        for place, one in enumerate(found.values())
+    ]
+
+
+def _kept(
+    found: dict[int, _Slice], store: Store, key: str, config: RunConfig
+) -> dict[int, _Slice]:
+    """The slices of a series as `transforms` keeps them, by their numbers."""
+    if not found or not isinstance(config, DenoiseRun) or not config.transforms:
+        return found
+    if config.transforms.cache == "disk":
+        draws = [degradation_digest(config, draw) for draw in range(config.data.realisations)]
+        kept = _on_disk(found, store, key, config.transforms, draws)
+    elif config.transforms.cache:
+        kept = _in_memory(list(found.values()), config.transforms)
+    else:
+        return found
+    return dict(zip(found, kept, strict=True))
 
 
 def _slices(store: Store, key: str, config: RunConfig, size: tuple[int, int]) -> list[_Slice]:
@@ -190,8 +232,7 @@ def _slices(store: Store, key: str, config: RunConfig, size: tuple[int, int]) ->
         if box is not None:
             draws = tuple(degraded[index] for degraded in inputs)
             found[index] = _Slice(patient, image_hu, draws, box)
-    if isinstance(config, DenoiseRun) and config.transforms and config.transforms.cache:
-        found = dict(zip(found, _in_memory(list(found.values()), config), strict=True))
+    found = _kept(found, store, key, config)
     return [
         replace(one, beside=tuple(found[i] for i in (index - 1, index + 1) if i in found))
         for index, one in found.items()

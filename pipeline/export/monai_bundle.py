@@ -24,7 +24,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.core.units import HIGHEST_CT_HU
 from pipeline.core.versions import SOFTWARE, VERSION
-from pipeline.export.onnx_pt2 import Run, largest_difference, quiet, test_inputs
+from pipeline.export.onnx_pt2 import Run, largest_difference, quiet, require_plain, test_inputs
 from pipeline.models.adapters.any_dose import AnyDoseModel
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.card import LoadedModel, ModelCard
@@ -51,8 +51,9 @@ class ExportedBundle:
 def export_bundle(loaded: LoadedModel, folder: Path) -> ExportedBundle:
     """Write a denoiser as a MONAI bundle into `folder`.
 
-    Raises ConfigError for a model of another task, and LdctError where the written network gives
-    other HU than the model, or where the folder holds something else; then nothing is written.
+    Raises ConfigError for a model of another task, or one that sees images through transforms, and
+    LdctError where the written network gives other HU than the model, or where the folder holds
+    something else; then nothing is written.
     """
     model, card = loaded.model, loaded.card
     if not isinstance(loaded.config, DenoiseRun):
@@ -60,6 +61,7 @@ def export_bundle(loaded: LoadedModel, folder: Path) -> ExportedBundle:
             f"{card.uri} is of the task {loaded.config.task}: a MONAI bundle is written of "
             "denoisers alone; --out writes ONNX and pt2 of any task"
         )
+    require_plain(model, card)
     metadata, config = metadata_of(model, card), inference_config()
     model = copy.deepcopy(model).cpu().eval()
     with replacing_folder(folder) as partial, quiet():

@@ -40,9 +40,10 @@ Run = Callable[[Images], Images]
 def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str, Any]:
     """Write folder/model.onnx, model.pt2 and card.json; returns the content of card.json.
 
-    Raises ConfigError where ONNX is not installed, and LdctError where a file's output differs
-    from the model's; then nothing is written.
+    Raises ConfigError where ONNX is not installed, and for a model that sees images through
+    transforms; LdctError where a file's output differs from the model's. Then nothing is written.
     """
+    require_plain(model, card)
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{package} is not installed: pip install 'ldct[onnx]'")
@@ -65,6 +66,15 @@ def export_model(model: ModelAdapter, card: ModelCard, folder: Path) -> dict[str
         }
         write_json(partial / CARD, content)
     return content
+
+
+def require_plain(model: ModelAdapter, card: ModelCard) -> None:
+    """Raises ConfigError for a model whose transforms no exported file can hold."""
+    if model.seen_through is not None:
+        raise ConfigError(
+            f"{card.uri}: transforms.inference cannot be exported: the file would hold the network "
+            "without them, and give other HU; apply it by `ldct apply`, or train without them"
+        )
 
 
 def _traced(model: ModelAdapter) -> torch.export.ExportedProgram:

@@ -15,11 +15,12 @@ from itertools import chain, combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.errors import LdctError
-from pipeline.core.masks import body_mask
+from pipeline.core.masks import patient_mask
 from pipeline.core.types import Progress
 from pipeline.core.volume import Volume
 from pipeline.data.working_grid import WorkingGrid
@@ -54,7 +55,8 @@ def segment(
         found = segment_as_nnunet(model, volume, settings, progress=progress)
     else:
         found = _segmented(model, volume, settings, progress)
-    return _within_body(found, volume) if settings.within_body else found
+    found = _within_body(found, volume) if settings.within_body else found
+    return _single_pieces(found, settings)
 
 
 def _segmented(
@@ -73,9 +75,21 @@ def _segmented(
 
 
 def _within_body(found: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
-    """Without what lies outside of the body in each slice."""
-    body = np.stack([body_mask(np.asarray(plane)) for plane in volume.image_hu])
+    """Without what lies outside of the body, the arms and the legs in each slice."""
+    row_mm = volume.spacing_mm[1]
+    body = np.stack([patient_mask(np.asarray(plane), row_mm) for plane in volume.image_hu])
     return np.where(body, found, np.uint8(0))
+
+
+def _single_pieces(found: NDArray[np.uint8], settings: Segmentation) -> NDArray[np.uint8]:
+    """Of the classes that are one connected piece, the largest that was found."""
+    numbers = {name: number for number, name in enumerate(settings.classes, start=1)}
+    for name in settings.single_piece:
+        pieces, count = ndimage.label(found == numbers[name])
+        if count > 1:
+            largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+            found[(pieces > 0) & (pieces != largest)] = 0
+    return found
 
 
 def is_even(affine_lps: NDArray[np.float64], slice_origins_mm: NDArray[np.float64]) -> bool:

@@ -91,8 +91,19 @@ def _read(path: Path, kind: str, image: LabelGrid, choices: LabelOptions) -> Lab
     return labelmap
 
 
+def _unnamed(labelmap: LabelMap, place: int) -> LabelMap:
+    if list(labelmap.names.items()) != [(1, "label 1")]:
+        return labelmap
+    return replace(labelmap, names={1: f"unnamed {place}"})
+
+
 def _merged(maps: list[LabelMap]) -> LabelMap:
-    """Label maps of one image as one, with structures numbered in the order of their names."""
+    """Label maps of one image as one, with structures numbered in the order of their names.
+
+    A mask whose file names no known structure is `unnamed N`: of several such files each is one of
+    its own.
+    """
+    maps = [_unnamed(one, place) for place, one in enumerate(maps, start=1)]
     named = sorted(
         (name, place, value) for place, m in enumerate(maps) for value, name in m.names.items()
     )

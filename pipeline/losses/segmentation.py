@@ -48,16 +48,19 @@ class SoftDice(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """A scalar for logits [batch, classes, ...] and class numbers [batch, 1, ...]."""
-        probability = logits.float().softmax(dim=1)
-        truth = _one_hot(target, logits.shape[1])
-        probability = probability * (target != IGNORED)
-        if self.first == 0:  # of the background it is not known whether it is there
-            sure = probability[:, :1] * (target != NOT_LISTED)
-            probability = torch.cat([sure, probability[:, 1:]], dim=1)
-        axes = [0, *range(2, logits.ndim)] if self.over_batch else list(range(2, logits.ndim))
-        overlap = (truth * probability).sum(axes)[..., self.first :]
-        present = truth.sum(axes)[..., self.first :]
-        squares = present + probability.square().sum(axes)[..., self.first :]
+        probability = logits.float().softmax(dim=1).flatten(2)
+        number = target.flatten(1).long()
+        overlap, present = _by_class(probability, number)
+        # What is not listed may be background, or of a class that this item does not show.
+        shown = (present > 0).float()
+        shown[:, 0] = 0
+        listed, not_listed = number < logits.shape[1], number == NOT_LISTED
+        voxels = torch.stack([listed, not_listed], dim=-1).float()
+        of_listed, of_others = torch.bmm(probability.square(), voxels).unbind(dim=-1)
+        squares = present + of_listed + shown * of_others
+        if self.over_batch:
+            overlap, present, squares = (each.sum(dim=0) for each in (overlap, present, squares))
+        overlap, present, squares = (e[..., self.first :] for e in (overlap, present, squares))
         losses = (1 - 2 * overlap / squares.clamp(min=1e-6))[present > 0]
         # An empty sum is 0 and still has a (zero) gradient.
         return losses.sum() / (max(1, losses.numel()) if self.reduction == "mean" else 1)
@@ -147,8 +150,13 @@ def _without_not_listed(target: torch.Tensor) -> torch.Tensor:
     return target.masked_fill(target == NOT_LISTED, IGNORED)
 
 
-def _one_hot(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """[batch, 1, ...] -> [batch, classes, ...] in float32; all zero where IGNORED or
-    NOT_LISTED."""
-    numbers = torch.arange(classes, device=target.device).view(1, -1, *[1] * (target.ndim - 2))
-    return (target == numbers).float()
+def _by_class(
+    probability: torch.Tensor, number: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each class [batch, classes]: the sum of its probability where it is, and of how many
+    voxels that is; probability [batch, classes, voxels], number [batch, voxels]."""
+    listed = number < probability.shape[1]
+    at = number.where(listed, 0)
+    right = probability.gather(1, at[:, None])[:, 0] * listed
+    nothing = probability.new_zeros(probability.shape[:2])
+    return nothing.scatter_add(1, at, right), nothing.scatter_add(1, at, listed.float())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.images import body_slice, disc
 
-from pipeline.core.masks import body_mask, bounding_box, lung_mask
+from pipeline.core.masks import body_mask, bounding_box, lung_mask, patient_mask
 
 
 def test_the_lungs_and_gas_belong_to_the_body() -> None:
@@ -36,11 +36,34 @@ def test_the_largest_of_several_bodies_counts() -> None:
     assert not mask[:24].any()
 
 
+@pytest.mark.parametrize("row_mm", [0.5, 1.0, 2.0])
+def test_arms_beside_the_body_are_the_patients_and_fingers_and_the_couch_are_not(
+    row_mm: float,
+) -> None:
+    rows, columns = np.indices((int(400 / row_mm), int(400 / row_mm))) * row_mm
+    image_hu = np.full(rows.shape, -1000, dtype=np.float32)
+    body, arm, finger = (
+        np.hypot(rows - 200, columns - place) < radius
+        for place, radius in ((200, 100), (50, 30), (350, 8))
+    )
+    marrow = np.hypot(rows - 200, columns - 50) < 5
+    image_hu[body | arm | finger] = 40
+    image_hu[marrow] = -500  # what the arm encloses is of it
+    image_hu[(rows >= 350) & (rows < 366)] = 200  # a couch of 16 mm, which a body rests beside
+    mask = patient_mask(image_hu, row_mm)
+    assert mask[arm].mean() > 0.97
+    assert mask[marrow].all()
+    assert not mask[finger].any()
+    assert not mask[rows >= 350].any()
+    assert np.array_equal(mask & ~arm, body_mask(image_hu) & ~arm)
+
+
 @pytest.mark.parametrize("hu", [-1000, -1024, -400])
 def test_a_slice_without_a_body_has_an_empty_mask(hu: float) -> None:
-    mask = body_mask(np.full((40, 50), hu, dtype=np.float32))
-    assert mask.shape == (40, 50)
-    assert not mask.any()
+    image_hu = np.full((40, 50), hu, dtype=np.float32)
+    for mask in (body_mask(image_hu), patient_mask(image_hu, 1.0)):
+        assert mask.shape == (40, 50)
+        assert not mask.any()
 
 
 def test_the_box_holds_the_mask_exactly_where_it_is_large_enough() -> None:

@@ -120,6 +120,20 @@ def test_small_classes_are_shown_as_often_as_large_ones() -> None:
     assert centred[2] == pytest.approx(100, abs=25)
 
 
+def test_a_volume_that_shows_one_class_does_not_take_the_share_of_the_others() -> None:
+    """Nine volumes of a liver beside one of both classes: the spleen is still every other patch."""
+    given = settings(patch=[1, 1, 1], foreground=1.0, augment=STILL)
+    liver_alone = np.zeros((20, 40, 40), dtype=np.uint8)
+    liver_alone[4:16, 5:30, 5:20] = LIVER
+    image_hu = np.where(liver_alone > 0, 70, -1000).astype(np.float32)
+    others = [Labelled(image_hu, liver_alone, given.table(labelmap(liver_alone)))] * 9
+    dataset = LabelPatches([patient(given), *others], given, seed=3, length=200)
+    centred = Counter(float(dataset[item]["input"]) for item in range(200))
+    assert centred[120] == pytest.approx(100, abs=25)
+    assert centred[70] == pytest.approx(90, abs=25)
+    assert centred[60] == pytest.approx(10, abs=10)
+
+
 def test_some_patches_lie_anywhere() -> None:
     dataset = patches(patch=[1, 1, 1], foreground=0.0, augment=STILL, length=200)
     background = sum(int(dataset[item]["target"]) == 0 for item in range(200))

@@ -16,6 +16,7 @@ from pipeline.config.shipped import find_config
 from pipeline.config.task_runs import DenoiseRun, SegmentRun
 from pipeline.config.transforms import INTENSITY, SPATIAL, Transforms
 from pipeline.core.errors import ConfigError
+from pipeline.data import patches
 from pipeline.data.monai_transforms import named_label_transforms, named_transforms
 from pipeline.data.patches import PatchPairs
 from pipeline.data.transforms import transformed
@@ -171,17 +172,44 @@ def test_validation_is_measured_without_them(tmp_path: Path, validate_every: int
 @pytest.mark.parametrize("partner", ["none", "neighbour"])
 def test_kept_slices_give_the_same_items(tmp_path: Path, partner: str) -> None:
     store, items = tiny_store(tmp_path), []
-    for cache in (False, True):
+    for cache in (False, True, "disk"):
         given = {"cache": cache, "training": [entry("RandFlipd")]}
         config = run_config(transforms=given, data={"patch": [32, 32], "partner": partner})
         add_inputs(store, config)
         data = PatchPairs(store, sorted(store.records()), config, 3)
         items.append([data[number] for number in range(3)])
         kept = [one.target for one in data.slices]
-        assert all(isinstance(target, np.memmap) != cache for target in kept)
-    for plain, kept_one in zip(*items, strict=True):
-        assert plain.keys() == kept_one.keys()
-        assert all(torch.equal(plain[name], kept_one[name]) for name in plain)
+        assert all(isinstance(target, np.memmap) == (cache is not True) for target in kept)
+    for plain, *others in zip(*items, strict=True):
+        for kept_one in others:
+            assert plain.keys() == kept_one.keys()
+            assert all(torch.equal(plain[name], kept_one[name]) for name in plain)
+
+
+def test_slices_on_disk_are_made_once_for_what_they_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, made = tiny_store(tmp_path), []
+    make = patches._in_memory
+
+    def counted(slices: Any, settings: Transforms) -> Any:
+        made.append(len(slices))
+        return make(slices, settings)
+
+    monkeypatch.setattr(patches, "_in_memory", counted)
+
+    def offset(hu: float) -> float:
+        shift = {"_target_": "ShiftIntensityd", "keys": "input", "offset": hu}
+        config = run_config(transforms={"cache": "disk", "slices": [shift]})
+        add_inputs(store, config)
+        one = PatchPairs(store, sorted(store.records()), config, 1)[0]
+        return float((one["input"] - one["target"]).mean())
+
+    first, again, other = offset(9), offset(9), offset(20)
+    assert first == again
+    assert other == pytest.approx(first + 11, abs=1e-3)
+    series = len(store.records())
+    assert len(made) == 2 * series, "once for each of two offsets, and not again"
 
 
 def test_whole_slices_are_transformed_once_before_patches_are_cut(tmp_path: Path) -> None:
@@ -200,7 +228,7 @@ def test_whole_slices_are_transformed_once_before_patches_are_cut(tmp_path: Path
     [
         ({"cache": True, "slices": [entry("RandFlipd")]}, r"slices\.0: RandFlipd is random"),
         ({"validation": [entry("RandShiftIntensityd", keys="input")]}, "is random"),
-        ({"slices": [entry("GaussianSmoothd", keys="input")]}, "need cache: true"),
+        ({"slices": [entry("GaussianSmoothd", keys="input")]}, "need cache: true or disk"),
     ],
 )
 def test_chance_is_for_training_alone(given: Any, message: str) -> None:
@@ -255,6 +283,7 @@ def test_a_segmenter_learns_with_them_and_refuses_what_changes_labels() -> None:
         ({"training": [entry("GaussianSmoothd", keys="target")]}, "would change labels"),
         ({"training": [entry("Rand2DElasticd")]}, "elastic_voxels"),
         ({"cache": True}, "training alone"),
+        ({"inference": [{"_target_": "Flipd"}]}, "training alone"),
     ):
         with pytest.raises(ConfigError, match=message):
             parse_config({**raw, "transforms": transforms})

@@ -76,6 +76,30 @@ def test_a_class_that_no_structure_is_listed_of_is_unknown_where_asked_for() -> 
     assert settings().not_listed(labelmap(BOTH)) == set()
 
 
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        ({5: "liver", 1: "hip_left", 2: "hip_right"}, True),
+        ({5: "liver", 1: "hip_left"}, False),
+        ({5: "liver", 1: "Bone"}, True),
+        ({5: "liver"}, False),
+    ],
+)
+def test_of_a_class_of_which_a_part_alone_is_listed_nothing_is_known(
+    names: dict[int, str], known: bool
+) -> None:
+    given = settings(classes={"liver": ["liver"], "bone": ["bone", "hip_left", "hip_right"]})
+    assert given.not_listed(labelmap(names)) == (set() if known else {"bone"})
+    values = [value for value, name in names.items() if name != "liver"]
+    assert (given.table(labelmap(names))[values] == (2 if known else IGNORED)).all()
+    assert given.table(labelmap(names))[5] == 1
+
+
+def test_without_it_a_part_is_the_class() -> None:
+    given = settings(classes={"bone": ["hip_left", "hip_right"]}, unlisted="background")
+    assert given.table(labelmap({5: "hip_left"}))[5] == 1
+
+
 def test_totalsegmentators_table_names_and_lists_all_of_its_classes() -> None:
     numbers = labelmap({5: "label 5"})
     by_name = settings(label_names="totalsegmentator")
@@ -127,6 +151,22 @@ def test_dice_still_holds_it_to_be_none_of_the_listed_classes() -> None:
     assert torch.allclose(gradients(with_background)[0, 3:], gradients(with_background)[2, 3:])
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_in_a_batch_each_item_has_its_own_unlisted_classes(background: bool) -> None:
+    """The first shows the liver alone, the second the spleen alone: neither says anything of the
+    other's class where it has background."""
+    logits = torch.zeros(2, 3, 6, 1, requires_grad=True)
+    target = torch.full((2, 1, 6, 1), float(NOT_LISTED))
+    target[0, :, :3], target[1, :, :3] = 1, 2
+    SoftDice(background=background)(logits, target).backward()
+    assert logits.grad is not None
+    found = logits.grad[..., 3:, 0]
+    assert (found[0, 1] > 0).all(), "the first is no liver there"
+    assert (found[1, 2] > 0).all(), "the second is no spleen there"
+    assert torch.allclose(found[0, 0], found[0, 2]), "background or spleen, all the same"
+    assert torch.allclose(found[1, 0], found[1, 1]), "background or liver, all the same"
+
+
 @pytest.mark.parametrize(("names", "dice"), [(LIVER_ALONE, None), (BOTH, 0.0)])
 def test_it_is_not_measured_where_it_is_unknown(
     tmp_path: Path, names: dict[int, str], dice: float | None
@@ -153,3 +193,36 @@ def test_what_is_found_outside_of_the_body_is_left_out_where_asked_for() -> None
     assert (inside[:, 50:] == 0).all()
     assert (inside[:, :8] == 0).all()
     assert np.array_equal(inside[:, 12:38, 12:48], everywhere[:, 12:38, 12:48])
+
+
+def test_an_arm_beside_the_body_is_searched_too() -> None:
+    image_hu = np.full((4, 64, 64), -1000.0)
+    image_hu[:, 10:50, 20:60] = 50.0
+    image_hu[:, 20:38, 1:17] = 50.0
+    image_hu[:, 27:31, 7:11] = 900.0
+    found = segment(Thresholds(), volume_of(image_hu), settings(within_body=True))
+    assert (found[:, 28:30, 8:10] == 2).all()
+
+
+def test_of_a_class_that_is_one_piece_the_largest_piece_is_kept_where_asked_for() -> None:
+    image_hu = np.full((8, 64, 64), -1000.0)
+    image_hu[:, 10:50, 10:50] = 50.0  # liver
+    image_hu[2:6, 20:30, 20:30] = 900.0
+    image_hu[3:5, 40:44, 40:44] = 900.0
+    image_hu[:, 58:62, 2:8] = 50.0
+    every = segment(Thresholds(), volume_of(image_hu), settings())
+    kept = segment(Thresholds(), volume_of(image_hu), settings(single_piece=["spleen"]))
+    assert (every[4, 41:43, 41:43] == 2).all()
+    assert (kept[4, 41:43, 41:43] == 0).all(), "it is of no class, since nothing says of which"
+    assert np.array_equal(kept == 1, every == 1), "of the others every piece stays"
+    largest = (slice(1, 7), slice(18, 32), slice(18, 32))
+    assert np.array_equal(kept[largest], every[largest])
+    none = segment(
+        Thresholds(), volume_of(np.full((8, 64, 64), -1000.0)), settings(single_piece=["spleen"])
+    )
+    assert not none.any()
+
+
+def test_a_piece_of_what_is_no_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="single_piece: kidney is none of the classes"):
+        settings(single_piece=["kidney"])

@@ -100,14 +100,15 @@ def run_report() -> Json:
     }  # fmt: skip
 
 
-def classes() -> Json:
-    row = {"dice": 0.90123, "iou": 0.82012, "surface_dice": 0.93111, "hd95_mm": 112.4,
-           "volume_error_ml": -1234.0, "missed": 12}  # fmt: skip
+def classes(interval: list[float] | None = None) -> Json:
+    row = {"dice": 0.90123, "dice_interval": interval, "iou": 0.82012, "surface_dice": 0.93111,
+           "hd95_mm": 112.4, "volume_error_ml": -1234.0, "missed": 12}  # fmt: skip
     names = ["left_lower_lobe_of_lung", "autochthonous_back_muscles", "aorta"]
     return {
         "overall": {
             "patients": 12, "classes": dict.fromkeys(names, row), "dice": 0.9,
-            "surface_dice": 0.9, "doses": {"low dose, denoised": {"dice": 0.88}},
+            "surface_dice": 0.9, "dice_interval": interval,
+            "doses": {"low dose, denoised": {"dice": 0.88, "dice_interval": interval}},
         }
     }  # fmt: skip
 
@@ -224,6 +225,7 @@ TABLES: dict[str, Callable[[], object]] = {
     "denoise": lambda: tasks.task_figures("denoise", shipped_figures()),
     "denoise, baselines": lambda: figures.figures_table(shipped_figures(), BASELINES),
     "segment": lambda: tasks.task_figures("segment", classes()),
+    "segment, intervals": lambda: tasks.task_figures("segment", classes([0.851, 0.949])),
     "generate": lambda: tasks.task_figures("generate", generated()),
     "restore": lambda: tasks.task_figures("restore", restored()),
     "another task": lambda: tasks.plain_table(generated()),
@@ -251,3 +253,14 @@ BASELINES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_fits_80_columns(name: str, capsys: pytest.CaptureFixture) -> None:
     fits(TABLES[name], capsys)
+
+
+def test_the_interval_of_each_dice_is_shown_where_there_is_one(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    shown = text_of(lambda: tasks.classes_table(classes([0.851, 0.949])), COLUMNS, capsys)
+    assert shown.count("0.85–0.95") == 3 + 1 + 1, "each class, their mean, the mean at low dose"
+    assert "by bootstrap over patients" in shown
+    without = text_of(lambda: tasks.classes_table(classes()), COLUMNS, capsys)
+    assert "95 %" not in without
+    assert "it takes two patients" in without

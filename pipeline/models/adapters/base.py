@@ -12,6 +12,7 @@ from pipeline.config.component import build
 from pipeline.config.run import RunConfig
 from pipeline.config.sections import Component, Normalize
 from pipeline.core.units import HIGHEST_CT_HU
+from pipeline.models.adapters.inference_transforms import InferenceTransforms
 
 
 class ModelAdapter(nn.Module):
@@ -19,13 +20,14 @@ class ModelAdapter(nn.Module):
 
     input_shape, output_shape: of a batch, -1 where any size will do. scale: what losses
     divide by. strength: the share of what the network would change that is changed, above 0
-    and at most 1.
+    and at most 1. seen_through: transforms around the network once it is trained, if any.
     """
 
     input_shape: tuple[int, ...] = (-1, 1, -1, -1)
     output_shape: tuple[int, ...] = (-1, 1, -1, -1)
     scale: float = 1.0
     strength: float = 1.0
+    seen_through: InferenceTransforms | None = None
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -62,6 +64,11 @@ class HUModel(ModelAdapter):
 
     def forward(self, image_hu: torch.Tensor) -> torch.Tensor:
         """HU [batch, 1, rows, columns] in and out, float32."""
+        if self.seen_through is not None and not self.training:
+            return self.seen_through.through(self._denoised, image_hu)
+        return self._denoised(image_hu)
+
+    def _denoised(self, image_hu: torch.Tensor) -> torch.Tensor:
         seen_hu = image_hu.clamp(max=HIGHEST_CT_HU)
         predicted = self.network(self.normalised(seen_hu)).float()
         denoised_hu = seen_hu + predicted * self.scale if self.adds_input else self.in_hu(predicted)

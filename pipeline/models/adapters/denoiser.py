@@ -8,6 +8,7 @@ from pipeline.config.component import build
 from pipeline.config.task_runs import DenoiseRun
 from pipeline.models.adapters.any_dose import DOSE_RATIO, AnyDoseModel
 from pipeline.models.adapters.base import HUModel, ModelAdapter
+from pipeline.models.adapters.inference_transforms import InferenceTransforms
 
 
 def denoiser(config: DenoiseRun) -> ModelAdapter:
@@ -22,9 +23,12 @@ def denoiser(config: DenoiseRun) -> ModelAdapter:
             dose_ratio=dose_ratio_measured(config),
         )
     residual = bool(config.step.args.get("residual", False))
-    return HUModel(
+    model = HUModel(
         network, normalize=config.normalize_hu, residual=residual, strength=config.strength
     )
+    if config.transforms and config.transforms.inference:
+        model.seen_through = InferenceTransforms(config.transforms.inference)
+    return model
 
 
 def dose_ratio_measured(config: DenoiseRun) -> float:
