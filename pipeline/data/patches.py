@@ -197,9 +197,7 @@ def _on_disk(
     ]
 
 
-def _kept(
-    found: dict[int, _Slice], store: Store, key: str, config: RunConfig
-) -> dict[int, _Slice]:
+def _kept(found: dict[int, _Slice], store: Store, key: str, config: RunConfig) -> dict[int, _Slice]:
     """The slices of a series as `transforms` keeps them, by their numbers."""
     if not found or not isinstance(config, DenoiseRun) or not config.transforms:
         return found

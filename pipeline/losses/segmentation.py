@@ -150,9 +150,7 @@ def _without_not_listed(target: torch.Tensor) -> torch.Tensor:
     return target.masked_fill(target == NOT_LISTED, IGNORED)
 
 
-def _by_class(
-    probability: torch.Tensor, number: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_class(probability: torch.Tensor, number: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For each class [batch, classes]: the sum of its probability where it is, and of how many
     voxels that is; probability [batch, classes, voxels], number [batch, voxels]."""
     listed = number < probability.shape[1]
