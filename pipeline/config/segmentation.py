@@ -124,6 +124,22 @@ class Structures(Strict):
             return labelmap
         return replace(labelmap, names={**labelmap.names, **dict(enumerate(CLASSES, start=1))})
 
+    def not_listed(self, labelmap: LabelMap) -> set[str]:
+        """The classes that a label map says nothing or not all of, where those are unknown."""
+        if self.unlisted == "background":
+            return set()
+        listed = self.named(labelmap).names
+        known = {*listed, *(name.casefold() for name in listed.values())}
+
+        def has(structure: Structure) -> bool:
+            return (structure.casefold() if isinstance(structure, str) else structure) in known
+
+        def is_whole(name: str, members: Members) -> bool:
+            parts = [member for member in members if member != name]
+            return (name in members and has(name)) or (bool(parts) and all(map(has, parts)))
+
+        return {name for name, members in self.classes.items() if not is_whole(name, members)}
+
     @model_validator(mode="after")
     def _unambiguous(self) -> Self:
         listed = [*self.ignored, *(one for members in self.classes.values() for one in members)]
@@ -207,22 +223,6 @@ class Segmentation(Structures):
         for number, name in enumerate(groups, start=1):
             table[found[name]] = IGNORED if name in unknown else number
         return table
-
-    def not_listed(self, labelmap: LabelMap) -> set[str]:
-        """The classes that a label map says nothing or not all of, where those are unknown."""
-        if self.unlisted == "background":
-            return set()
-        listed = self.named(labelmap).names
-        known = {*listed, *(name.casefold() for name in listed.values())}
-
-        def has(structure: Structure) -> bool:
-            return (structure.casefold() if isinstance(structure, str) else structure) in known
-
-        def is_whole(name: str, members: Members) -> bool:
-            parts = [member for member in members if member != name]
-            return (name in members and has(name)) or (bool(parts) and all(map(has, parts)))
-
-        return {name for name, members in self.classes.items() if not is_whole(name, members)}
 
     def classes_of(self, labelmap: LabelMap) -> NDArray[np.uint8]:
         """A label map as class numbers."""

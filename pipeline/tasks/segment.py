@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from pipeline.config.task_runs import SegmentRun
-from pipeline.core.errors import ConfigError
+from pipeline.config.totalsegmentator import CLASSES
 from pipeline.core.label_groups import require_known
 from pipeline.core.types import Json, Progress
 from pipeline.core.verdicts import Verdict
@@ -30,7 +30,7 @@ from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.report.formatting import fixed
 from pipeline.report.segmentation import choose_overlays, save_overlay, write_segmentation_report
-from pipeline.store.labels import has_labels, stored_labels
+from pipeline.store.labels import BY_THRESHOLD, has_labels, stored_labels
 from pipeline.store.published_splits import TEST, TRAIN
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
@@ -45,17 +45,24 @@ class Segment(Task[SegmentRun, SegmentationResult]):
     measures = frozenset({"denoiser"})
 
     def usable(self, store: Store, key: str, config: SegmentRun) -> bool:
-        """Whether a series has the label map that the run names, and slices on an even grid."""
-        record = store.record(key)
+        """Whether a stored series has the label map that the run names, with a class of it, and
+        slices on an even grid."""
+        record, settings = store.record(key), config.segmentation
         even = is_even(np.array(record.affine_lps), np.array(record.slice_origins_mm))
-        return even and has_labels(store, key, config.segmentation.labels)
+        if not even or not has_labels(store, key, settings.labels):
+            return False
+        if settings.unlisted == "background" or settings.labels in BY_THRESHOLD:
+            return True
+        unknown = settings.not_listed(stored_labels(store, key, settings.labels))
+        return len(unknown) < len(settings.classes)
 
     def nothing_usable(self, config: SegmentRun) -> str:
         """Which kind of labels no even series has, and what to do."""
         return (
             f"no evenly spaced series has labels of the kind {config.segmentation.labels!r}: put "
             "the label files beside the images before ingest, and see in its report why one was "
-            "refused; --intake uneven=resample makes a series even"
+            "refused; --intake uneven=resample makes a series even; with unlisted: unknown, one "
+            "class at least must be listed whole"
         )
 
     def plan(self, store: Store, keys: Sides, config: SegmentRun) -> SegmentRun:
@@ -72,7 +79,8 @@ class Segment(Task[SegmentRun, SegmentationResult]):
     ) -> None:
         """Degraded inputs where the run has a degradation, and volumes on the working grid.
 
-        Raises ConfigError for classes without DICOM codes, or that no label map has.
+        Raises ConfigError for classes without DICOM codes, and for structures that no label map
+        has and that are none of the names of `label_names`.
         """
         settings, wanted = config.grid, [*keys[TRAIN], *keys[TEST]]
         for name in settings.classes:
@@ -80,10 +88,10 @@ class Segment(Task[SegmentRun, SegmentationResult]):
         labelmaps = {key: stored_labels(store, key, settings.labels) for key in wanted}
         groups = {**settings.classes, "ignored": list(settings.ignored)}
         listed = [settings.named(labelmap).names for labelmap in labelmaps.values()]
-        if settings.unlisted == "background":
-            require_known(groups, listed)
-        elif all(len(settings.not_listed(m)) == len(settings.classes) for m in labelmaps.values()):
-            raise ConfigError("segmentation.classes: no label map lists a structure of any of them")
+        if settings.unlisted == "unknown":
+            table = CLASSES if settings.label_names else ()
+            listed.append(dict(enumerate([*settings.classes, *table], start=1)))
+        require_known(groups, listed)
         if config.degradation is not None:
             degrade_store(store, dict.fromkeys(wanted, 1), config, progress)
         for key in keys[TRAIN]:

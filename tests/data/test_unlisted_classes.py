@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.config.load import load_config, parse_config
 from pipeline.config.segmentation import IGNORED, NOT_LISTED, Segmentation
+from pipeline.config.shipped import find_config
+from pipeline.config.task_runs import SegmentRun
 from pipeline.config.totalsegmentator import CLASSES
+from pipeline.core.errors import ConfigError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
@@ -24,6 +28,7 @@ from pipeline.losses.segmentation import (
     SoftDice,
 )
 from pipeline.store.store import Store
+from pipeline.tasks.segment import TASK
 
 BOTH, LIVER_ALONE = {5: "liver", 1: "spleen"}, {5: "liver"}
 SHAPE = (10, 24, 24)
@@ -93,6 +98,44 @@ def test_of_a_class_of_which_a_part_alone_is_listed_nothing_is_known(
     values = [value for value, name in names.items() if name != "liver"]
     assert (given.table(labelmap(names))[values] == (2 if known else IGNORED)).all()
     assert given.table(labelmap(names))[5] == 1
+
+
+def test_a_mask_of_one_value_is_not_taken_for_totalsegmentators_first_class() -> None:
+    """Any mask of ones would be a spleen, and all else in it known not to be there."""
+    given = settings(label_names="totalsegmentator")
+    assert given.not_listed(labelmap({1: "label 1"})) == {"liver", "spleen"}
+    assert given.table(labelmap({1: "label 1"}))[1] == 0
+    assert given.not_listed(labelmap({1: "label 1", 5: "label 5"})) == set()
+
+
+def run_of(names: dict[int, str], folder: Path, **changes: object) -> tuple[Store, SegmentRun]:
+    shipped = load_config(find_config(Path("segment_organs"))).resolved()
+    given = {**shipped, "degradation": None, "segmentation": settings(**changes).model_dump()}
+    config = parse_config({key: value for key, value in given.items() if value is not None})
+    assert isinstance(config, SegmentRun)
+    return stored(folder, np.zeros(SHAPE), names), config
+
+
+@pytest.mark.parametrize(
+    ("names", "unlisted", "usable"),
+    [
+        ({5: "heart"}, "unknown", False),
+        ({5: "heart"}, "background", True),
+        ({5: "heart", 1: "spleen"}, "unknown", True),
+    ],
+)
+def test_a_series_whose_map_lists_no_class_is_not_used(
+    tmp_path: Path, names: dict[int, str], unlisted: str, usable: bool
+) -> None:
+    store, config = run_of(names, tmp_path, unlisted=unlisted)
+    assert TASK.usable(store, "s-0", config) == usable
+
+
+def test_a_structure_of_no_known_name_is_refused_before_the_training(tmp_path: Path) -> None:
+    classes = {"liver": ["liver"], "spleen": ["spleeen"]}
+    store, config = run_of(LIVER_ALONE, tmp_path, classes=classes, label_names="totalsegmentator")
+    with pytest.raises(ConfigError, match=r"no label map has 'spleeen'; did you mean 'spleen'"):
+        TASK.prepare(store, {"train": ["s-0"], "test": []}, config)
 
 
 def test_without_it_a_part_is_the_class() -> None:

@@ -137,6 +137,24 @@ def test_a_file_for_each_structure_named_after_it_makes_one_label_map(tmp_path):
         np.testing.assert_array_equal(found.mask(of), structures().labels == value)
 
 
+def test_files_of_unknown_names_are_structures_of_their_own_beside_known_ones(tmp_path):
+    """And their names, which could be a person's, are not kept."""
+    affine = image(tmp_path / "in")
+    as_masks(tmp_path / "in", affine, {2: "kidney_left", 5: "Gisela_Geheim"})
+    as_masks(tmp_path / "in", affine, {5: "another"})
+    report, store = run(tmp_path)
+    (labels,) = report.labels
+    assert sorted(name.partition(" ")[0] for name in labels.structures) == [
+        "kidney_left",
+        "unnamed",
+        "unnamed",
+    ]
+    found = store.load_labels(labels.series, "mask")
+    of = {text: number for number, text in found.names.items()}
+    np.testing.assert_array_equal(found.mask(of["kidney_left"]), structures().labels == 2)
+    assert "Geheim" not in json.dumps(report.to_dict())
+
+
 def test_two_files_that_name_a_structure_alike_are_refused_by_name(tmp_path):
     affine = image(tmp_path / "in")
     as_masks(tmp_path / "in" / "a", affine, {5: "liver"})
