@@ -104,7 +104,7 @@ class Structures(Strict):
     #: of each slice by threshold, with arms and legs (pipeline.core.masks.patient_mask).
     within_body: bool = False
     #: Classes that are one connected piece in a patient: of what is found, the largest is kept.
-    single_piece: tuple[str, ...] = ()
+    single_piece: list[str] = Field(default_factory=list)
     #: Patches centred on a class drawn at random, and not just anywhere in a volume.
     foreground: Probability = 0.75
     #: How training patches are changed at random.
