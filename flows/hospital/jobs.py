@@ -124,8 +124,8 @@ def _reported(settings: Pacs, name: str) -> Iterator[None]:
     try:
         yield
         outcome = "ran"
-    except _NothingToDo:
-        outcome = "skipped"
+    except (_NothingToDo, _GateFailed) as end:
+        outcome = end.outcome
         raise
     except Exception as error:
         outcome = "failed"
@@ -142,9 +142,13 @@ def _reported(settings: Pacs, name: str) -> Iterator[None]:
 class _NothingToDo(Exception):
     """There was nothing to do."""
 
+    outcome = "skipped"
+
 
 class _GateFailed(Exception):
     """All was done, but the new version did not pass its gate: which limits it missed."""
+
+    outcome = "gate failed"
 
 
 def _reason_to_skip(schedule: Schedule) -> str:
