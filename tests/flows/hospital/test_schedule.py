@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +26,9 @@ from prefect.runner import Runner
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_HOME,
+    PREFECT_RUNNER_POLL_FREQUENCY,
     temporary_settings,
 )
 from prefect.states import Scheduled
@@ -33,7 +37,10 @@ from flows.hospital import jobs as scheduled
 from flows.hospital import local_server
 from flows.hospital.deployments import deployments, next_run_times, prefect_server
 from flows.hospital.ledger_status import LedgerStatus
+from flows.hospital.schedule_watch import READY
+from flows.hospital.serving import serve_until_ended
 from flows.hospital.status import HospitalStatus, page, scheduled_runs
+from flows.runtime.prefect_server import PrefectServer, free_port
 from flows.tracking.registry import Registry
 from pipeline.config.schedule import Schedule
 from pipeline.core.errors import ConfigError, LdctError
@@ -268,3 +275,30 @@ def test_a_server_that_refuses_us_is_not_used():
             with pytest.raises(LdctError, match="PREFECT_API_AUTH_STRING"), prefect_server():
                 pass
         assert PREFECT_API_URL.value() == url
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_configured")
+def test_another_s_server_that_is_gone_ends_the_schedule_in_a_sentence(tmp_path):
+    """After as long as Prefect's own patience, which is minutes unless set otherwise."""
+    server = PrefectServer.start("127.0.0.1", free_port("127.0.0.1"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert server.wait_until_ready(300)
+        api = local_server.Api(server.api_url, server.auth)
+        impatient = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_RUNNER_POLL_FREQUENCY: 1}
+        with temporary_settings({**api.settings, **impatient}):
+            job, deployment = nightly_job(hospital(tmp_path, nightly=DAILY))
+            threading.Thread(target=stopped_once_served, args=[server, api, deployment]).start()
+            with pytest.raises(LdctError, match=f"{api.url} answers no more"):
+                serve_until_ended([job], api)
+    finally:
+        server.stop()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def stopped_once_served(server, api, deployment) -> None:
+    with temporary_settings(api.settings), get_client(sync_client=True) as client:
+        while client.read_deployment(deployment.id).status != READY:
+            time.sleep(0.2)
+    server.stop()
