@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from flows.hospital.watched import Health, Part
 from pipeline.core.errors import ConfigError
-from pipeline.pacs.settings.hospital import Pacs
+from pipeline.pacs.settings.hospital import Pacs, Priority
 from pipeline.pacs.work.folder import WorkFolder
 from pipeline.pacs.work.item import AWAITS_COMMITMENT, OPEN, State, WorkItem
 from pipeline.pacs.work.ledger import Ledger
@@ -73,23 +73,27 @@ class LedgerFigures(Collector):
             "ldct_undelivered", "Results that a destination lacks.", labels=["destination"]
         )
         with closing(sqlite3.connect(f"file:{self.work / FILE}?mode=ro", uri=True)) as database:
-            rows = database.execute(
-                "SELECT destination, sum(delivery.state != 'sent' AND work.state IN"
-                " ('derived', 'dead')) FROM delivery JOIN work ON work.id = delivery.work"
-                " WHERE destination != '' GROUP BY destination"
+            known = database.execute(
+                "SELECT DISTINCT destination FROM delivery WHERE destination != ''"
             ).fetchall()
-        for destination, number in rows:
-            gauge.add_metric([destination], number)
+            lacking = database.execute(
+                "SELECT destination, count(*) FROM work JOIN delivery ON work.id = delivery.work"
+                " WHERE work.state IN ('derived', 'dead') AND delivery.state != 'sent'"
+                " GROUP BY destination"
+            ).fetchall()
+        for (destination,) in known:
+            gauge.add_metric([destination], dict(lacking).get(destination, 0))
         return gauge
 
     def _gauges(self, now: float) -> dict[str, tuple[str, float]]:
         is_open = f"state IN ({', '.join(repr(str(state)) for state in OPEN)})"
+        priorities = ", ".join(str(int(each)) for each in Priority)  # for the index work_order
         with closing(sqlite3.connect(f"file:{self.work / FILE}?mode=ro", uri=True)) as database:
 
             def query(expression: str, *values: float) -> float:
                 return float(database.execute(f"SELECT {expression}", values).fetchone()[0] or 0)
 
-            due = f"FROM work WHERE {is_open} AND due <= ?"
+            due = f"FROM work WHERE priority IN ({priorities}) AND {is_open} AND due <= ?"
             oldest = query(f"min(due) {due}", now)
             sent = "count(*) FROM work WHERE state = 'sent' AND changed > ?"
             return {

@@ -54,6 +54,7 @@ _INDEXES = """
 CREATE INDEX IF NOT EXISTS work_order ON work (priority, state, due, id);
 CREATE INDEX IF NOT EXISTS work_series ON work (series_uid);
 CREATE INDEX IF NOT EXISTS work_changed ON work (state, changed, id);
+CREATE INDEX IF NOT EXISTS work_failing ON work (state) WHERE failures > 0;
 DROP INDEX IF EXISTS work_due;
 DROP INDEX IF EXISTS work_next;
 """

@@ -58,10 +58,23 @@ def test_a_claim_reads_a_page_of_what_waits(ledger: Ledger) -> None:
 
 def test_the_index_gives_the_order(ledger: Ledger) -> None:
     """Without it, SQLite would sort all that waits for each step."""
-    plan = ledger._db.execute(
-        "EXPLAIN QUERY PLAN SELECT due, id FROM work WHERE priority = 1 AND state = 'found'"
-        " AND due <= 1 AND (due, id) > (0, '') ORDER BY due, id LIMIT 5"
-    ).fetchall()
-    plan_text = " ".join(row["detail"] for row in plan)
+    plan_text = plan(
+        ledger,
+        "SELECT due, id FROM work WHERE priority = 1 AND state = 'found'"
+        " AND due <= 1 AND (due, id) > (0, '') ORDER BY due, id LIMIT 5",
+    )
     assert "COVERING INDEX work_order" in plan_text
     assert "TEMP B-TREE" not in plan_text
+
+
+def test_figures_of_what_waits_and_fails_come_of_indexes(ledger: Ledger) -> None:
+    """Each scrape of /metrics asks for them (flows.hospital.prometheus)."""
+    waiting = "SELECT min(due) FROM work WHERE priority IN (0, 1, 2) AND state IN ('found')"
+    assert "COVERING INDEX work_order" in plan(ledger, f"{waiting} AND due <= 1")
+    failing = "SELECT count(*) FROM work WHERE state IN ('found', 'here') AND failures > 0"
+    assert "INDEX work_failing" in plan(ledger, failing)
+
+
+def plan(ledger: Ledger, query: str) -> str:
+    rows = ledger._db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    return " ".join(row["detail"] for row in rows)
