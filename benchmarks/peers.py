@@ -3,7 +3,14 @@
     python benchmarks/peers.py --data ../shared/data
 
 Every way is in a process of its own, in turns with the others. A peer that is not installed is left
-out by its name. Writes results/peers.json, which keeps a column for each kind of processor, and the
+out by its name: OpenVINO and nnU-Net are in no environment of the project's, but may be in one of
+their own, whose Python then runs this:
+
+    bash .ci/nnunet-env
+    out/nnunet/.venv/bin/pip install --no-deps openvino openvino-telemetry
+    out/nnunet/.venv/bin/python benchmarks/peers.py --data ../shared/data --parts inference windows
+
+Writes results/peers.json, which keeps a column for each kind of processor, and the
 table peers.md. Seconds hold on a quiet machine alone; the load stands beside them.
 """
 
@@ -19,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import ingest
@@ -39,8 +47,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 SERIES = "chest-ge-lidc0001"
 OURS = "ldct"
-#: Peers that no row has, here or elsewhere yet.
-NOT_MEASURED = "OpenVINO and nnU-Net's predictor are not measured: neither is among the project's"
 
 
 def main() -> None:
@@ -87,10 +93,11 @@ def training(data: Path, scratch: Path, repeats: int) -> Json:
 
 
 def windows(data: Path, scratch: Path, repeats: int) -> Json:
-    """A segmenter over 64 x 256 x 256, beside MONAI's sliding window."""
-    ways = {name: partial(speed_windows.run, name) for name in ("plain", OURS)}
+    """A segmenter over 64 x 256 x 256, beside MONAI's sliding window and nnU-Net's predictor."""
+    names = ["plain", OURS, *([speed_windows.NNUNET] if find_spec("nnunetv2") else [])]
+    ways = {name: partial(speed_windows.run, name) for name in names}
     seconds = machine.processes_in_turns(ways, repeats)
-    return {"segmenting in windows": {"MONAI": seconds["plain"], OURS: seconds[OURS]}}
+    return {"segmenting in windows": {"MONAI": seconds.pop("plain"), **seconds}}
 
 
 def reading(data: Path, scratch: Path, repeats: int) -> Json:
@@ -182,11 +189,11 @@ PARTS: dict[str, Callable[[Path, Path, int], Json]] = {
 
 
 def markdown(kept: Json) -> str:
-    """A column for each kind of processor: ours, and the quickest peer's time over it."""
+    """A column for each kind of processor: ours, and each peer's time over it."""
     names = list(dict.fromkeys(name for column in kept.values() for name in column["rows"]))
     lines = [
-        "Seconds, median (least to most); in brackets the quickest peer and its time over ours, "
-        f"median of the rounds. {NOT_MEASURED} packages.",
+        "Seconds, median (least to most); behind it each peer's time over ours, median of the "
+        "rounds, the quickest peer first.",
         "",
         f"| | {' | '.join(kept)} |",
         f"|---|{'---|' * len(kept)}",
@@ -203,9 +210,12 @@ def _cell(row: dict[str, list[float]] | None) -> str:
         return "not measured"
     ours = row[OURS]
     peers = {name: seconds for name, seconds in row.items() if name != OURS}
-    best = min(peers, key=lambda name: statistics.median(peers[name]))
-    over = statistics.median(p / o for p, o in zip(peers[best], ours, strict=True))
-    return f"{machine.spread(ours)} ({best}: {over:.2f} times)"
+    over = {
+        name: statistics.median(p / o for p, o in zip(seconds, ours, strict=True))
+        for name, seconds in peers.items()
+    }
+    each = ", ".join(f"{name} {over[name]:.2f}" for name in sorted(over, key=over.__getitem__))
+    return f"{machine.spread(ours)}; {each}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import gdcm
 import machine
@@ -30,6 +32,7 @@ from pipeline.models.redcnn import REDCNN
 #: The networks that are timed: the rows of the issue that this table came from.
 MODELS = ("swift", "redcnn-32", "RED-CNN-96")
 BATCH, ITERATIONS = 8, 3
+OPENVINO = "openvino"
 SYNTAXES = {
     "JPEG-LS": gdcm.TransferSyntax.JPEGLSLossless,
     "JPEG lossless": gdcm.TransferSyntax.JPEGLosslessProcess14_1,
@@ -38,12 +41,16 @@ SYNTAXES = {
 
 def inference_ways(name: str) -> dict[str, machine.Way]:
     """ "plain": PyTorch's layers as they come, a slice after another; the same under bf16
-    autocast; and ours, in the way that is chosen for a series."""
-    return {
+    autocast; by OpenVINO where it is installed; and ours, in the way that is chosen for a
+    series."""
+    ways: dict[str, machine.Way] = {
         "plain": partial(plain_inference, name, bf16=False),
         "bf16 autocast": partial(plain_inference, name, bf16=True),
         "ldct": partial(our_inference, name),
     }
+    if find_spec(OPENVINO):
+        ways["OpenVINO"] = partial(openvino_inference, name)
+    return ways
 
 
 @cache
@@ -66,6 +73,23 @@ def _plain_network(name: str) -> nn.Module:
         return PlainREDCNN().eval()
     network = load_pretrained(name.removesuffix("-32")).model.network
     return network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+
+def openvino_inference(name: str) -> None:
+    """In the precision that it takes by itself: bf16 where the processor has it."""
+    compiled = _by_openvino(name)
+    for image in images_hu()[:, None, None] / np.float32(1000):
+        compiled(image)
+
+
+@cache
+def _by_openvino(name: str) -> Any:
+    import openvino  # of a peer's environment: see peers.py
+
+    example = torch.zeros(1, 1, *images_hu().shape[1:])
+    model = openvino.convert_model(_plain_network(name), example_input=example)
+    model.reshape({0: list(example.shape)})
+    return openvino.Core().compile_model(model, "CPU")
 
 
 def our_inference(name: str) -> None:

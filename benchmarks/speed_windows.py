@@ -1,13 +1,17 @@
-"""A segmenter over a volume: MONAI's sliding window of the whole beside ours, time and memory."""
+"""A segmenter over a volume: MONAI's sliding window of the whole beside ours, time and memory; and
+nnU-Net's predictor, where it is installed."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import machine
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.config.segmentation import Segmentation
 from pipeline.core.volume import Volume
@@ -15,6 +19,7 @@ from pipeline.inference.segment import segment
 from pipeline.models.fcn import FCN
 
 SHAPE = (64, 256, 256)
+NNUNET = "nnU-Net's predictor"
 
 
 def windows(repeats: int) -> dict[str, Any]:
@@ -29,8 +34,6 @@ def windows(repeats: int) -> dict[str, Any]:
 
 def run(way: str) -> float:
     """The most memory in MiB that SHAPE takes above what was held before."""
-    from monai.inferers import SlidingWindowInferer
-
     shape, patch = SHAPE, [48, 128, 128]
     settings = Segmentation(
         labels="mask",
@@ -50,8 +53,36 @@ def run(way: str) -> float:
     before_mib = machine.peak_mib()
     if way == "ldct":
         segment(network, volume, settings)
+    elif way == NNUNET:
+        logits = _predictor(network, patch, settings).predict_sliding_window_return_logits(
+            torch.from_numpy(image_hu)[None]
+        )
+        logits.float().softmax(0).argmax(0)
     else:
+        from monai.inferers import SlidingWindowInferer
+
         inferer = SlidingWindowInferer(patch, overlap=settings.overlap, mode="gaussian")
         with torch.inference_mode():
             inferer(torch.from_numpy(image_hu)[None, None], network).softmax(1).argmax(1)
     return machine.peak_mib() - before_mib
+
+
+def _predictor(network: nn.Module, patch: list[int], settings: Segmentation) -> Any:
+    """nnU-Net's, with what it takes from a plan, without mirroring."""
+    # One of the trainers that are looked through by name; it wants timm, and that torchvision.
+    without = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
+    sys.modules[without] = ModuleType(without)
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - settings.overlap,
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    predictor.network = network
+    predictor.configuration_manager = SimpleNamespace(patch_size=patch)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=settings.channels)
+    return predictor

@@ -66,6 +66,5 @@ def test_each_processor_has_a_column() -> None:
     }
     table = peers.markdown(kept)
     assert "| | A 7 (avx2), 2 threads | B 9 (avx2, avx512_bf16), 2 threads |" in table
-    assert "| one | 1.5 (1 to 2) (bf16 autocast: 2.25 times) | not measured |" in table
-    assert "| two | not measured | 1.5 (1 to 2) (bf16 autocast: 2.25 times) |" in table
-    assert "OpenVINO and nnU-Net's predictor are not measured" in table
+    assert "| one | 1.5 (1 to 2); bf16 autocast 2.25, plain 3.00 | not measured |" in table
+    assert "| two | not measured | 1.5 (1 to 2); bf16 autocast 2.25, plain 3.00 |" in table
