@@ -17,10 +17,11 @@ from pipeline.core.leftovers import partial_name, remove_leftovers_once
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True, name_later: bool = False) -> Iterator[Path]:
     """A partial file beside `path` to write to; it takes `path`'s place once all went well.
 
     durable: it outlasts a power cut; not needed of what is made again by repeating the command.
+    name_later: its content does, and its name once another file of the folder is durable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_once(path.parent)
@@ -30,7 +31,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(partial)
         os.replace(partial, path)
-        if durable:
+        if durable and not name_later:
             sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -95,12 +96,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 whole or not at all; an existing file is replaced."""
-    with replacing(path) as partial:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write UTF-8 whole or not at all; an existing file is replaced. durable: as of replacing."""
+    with replacing(path, durable=durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     """As write_text, indented. Raises ValueError for NaN and infinity, which JSON lacks."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n", durable=durable)

@@ -57,7 +57,8 @@ class KnownSource:
             self.path.parent.mkdir(exist_ok=True)
             record = digest(self.store.record(row.series).to_dict())
             known = replace(row, new=False)
-            write_json(self.path, {"row": known.to_dict(), "record": record})
+            note = {"row": known.to_dict(), "record": record}
+            write_json(self.path, note, durable=False)  # a damaged one is made again
 
 
 @dataclass(frozen=True)

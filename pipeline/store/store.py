@@ -104,9 +104,10 @@ class Store:
             for name in _names_in(self.path / "degraded"):
                 if name.startswith(f"{key}."):
                     (self.path / "degraded" / name).unlink()
-            with replacing(self._volume_path(key)) as partial:
+            # Their names are flushed to the disk with the record's, which comes last.
+            with replacing(self._volume_path(key), name_later=True) as partial:
                 _save_nifti(partial, volume)
-            _save_array(self._valid_path(key), volume.valid)
+            _save_array(self._valid_path(key), volume.valid, name_later=True)
             if real_input is not None:
                 self.save_degraded(key, REAL, real_input.image_hu)
         record = SeriesRecord(
@@ -316,6 +317,6 @@ def _save_nifti(path: Path, volume: Volume) -> None:
         stream.write(np.ascontiguousarray(volume.image_hu, dtype="<f4").data)
 
 
-def _save_array(path: Path, array: NDArray) -> None:
-    with replacing(path) as partial, partial.open("wb") as stream:
+def _save_array(path: Path, array: NDArray, *, name_later: bool = False) -> None:
+    with replacing(path, name_later=name_later) as partial, partial.open("wb") as stream:
         np.save(stream, array)

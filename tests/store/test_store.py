@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,30 @@ def test_a_file_that_went_missing_is_written_again(tmp_path, lost):
     assert_same(store.load("s-1"), volume_of())
 
 
+def test_voxels_are_on_the_disk_before_their_record_and_all_names_after_it(tmp_path, monkeypatch):
+    """A power cut leaves the series or nothing: fsync of each file, then of the folder they lie
+    in, which has the names of all three."""
+    store, done = Store(tmp_path), []
+    fsync, replace_file = os.fsync, os.replace
+
+    def syncing(descriptor):
+        done.append(("synced", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def renaming(source, target):
+        done.append(("named", Path(target).name))
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", renaming)
+    store.add(volume_of(), key="s-1", patient="p-1")
+    record = done.index(("named", "s-1.json"))
+    for name in ("s-1.nii", "s-1.valid.npy", "s-1.json"):
+        (synced,) = [n for n, (what, of) in enumerate(done) if what == "synced" and name in of]
+        assert synced < done.index(("named", name)) <= record
+    assert done[record + 1 :] == [("synced", "volumes")]
+
+
 def test_a_kill_before_the_record_leaves_no_series_and_no_harm(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.add(volume_of(1), key="s-1", patient="p-1")
@@ -139,7 +164,7 @@ def test_a_kill_before_the_record_leaves_no_series_and_no_harm(tmp_path, monkeyp
 def test_a_kill_while_volumes_are_written_leaves_no_series(tmp_path, monkeypatch, step):
     store = Store(tmp_path)
 
-    def killed(*arguments):
+    def killed(*arguments, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -222,7 +247,7 @@ def test_a_kill_while_a_series_is_replaced_leaves_no_false_record(tmp_path, monk
     store = Store(tmp_path)
     store.add(volume_of(1), key="s-1", patient="p-1")
 
-    def killed(*arguments):
+    def killed(*arguments, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -262,7 +287,7 @@ def test_storing_the_same_labels_again_changes_nothing(tmp_path):
     np.testing.assert_array_equal(store.load_labels("s-1", "seg").labels, labels_of(1).labels)
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
