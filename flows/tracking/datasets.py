@@ -11,11 +11,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
-from pipeline.config.run import RunConfig
 from pipeline.core.refusals import count_of
 from pipeline.store.published_splits import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:  # a look-up needs none
+    from pipeline.config.run import RunConfig
     from pipeline.store.store import Store
 
 #: MLflow's word for each side of the split.

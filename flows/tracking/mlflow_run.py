@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow.entities import Metric, Param
@@ -18,12 +18,14 @@ from mlflow.utils.validation import (
 )
 
 from flows.tracking.datasets import SideOfRun
-from pipeline.config.run import RunConfig
 from pipeline.core.metric_names import metric_name
 from pipeline.core.types import Json
 from pipeline.core.versions import environment
 from pipeline.report.shared_page import without_files
 from pipeline.store.published_splits import TEST
+
+if TYPE_CHECKING:  # which takes a second to import
+    from pipeline.config.run import RunConfig
 
 RowT = TypeVar("RowT")
 REPORT, ENVIRONMENT, MODEL_CARD = "report.html", "environment.txt", "model-card.md"

@@ -12,6 +12,7 @@ import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import yaml
@@ -20,14 +21,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from flows.tracking.mlflow_run import TrackedRun
 from flows.tracking.versions import Recorded
-from pipeline.config.load import parse_config
-from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import write_json
 from pipeline.core.leftovers import scratch_folder
 from pipeline.core.types import Json
 from pipeline.core.verdicts import Verdict
 from pipeline.core.versions import SOFTWARE, versions
-from pipeline.models.adapters.card import CONFIG, DIGESTS
+
+if TYPE_CHECKING:  # which takes a second to import
+    from pipeline.config.run import RunConfig
 
 #: The folder of our files, in the MLflow model or, of versions from before, in the run.
 FOLDER = "ldct"
@@ -42,6 +43,8 @@ def write_files(
     folder: Path, *, digests: dict[str, str], recorded: Recorded, seen: Json | None
 ) -> None:
     """Beside configuration and weights: what they must be, the figures, and what was seen."""
+    from pipeline.models.adapters.card import DIGESTS
+
     write_json(folder / DIGESTS, digests)
     write_json(folder / FIGURES, recorded.to_dict())
     if seen is not None:
@@ -110,6 +113,9 @@ def recorded(version: ModelVersion) -> Recorded:
 
 def config_of(version: ModelVersion) -> RunConfig:
     """The configuration of a version."""
+    from pipeline.config.load import parse_config
+    from pipeline.models.adapters.card import CONFIG
+
     path = download(version, CONFIG)
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), source=str(path))
 

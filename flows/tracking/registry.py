@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
@@ -27,12 +28,14 @@ from flows.tracking.datasets import SideOfRun, tags_of_run
 from flows.tracking.mlflow_run import TrackedRun, log_report
 from flows.tracking.model_files import config_of, download, model_id_of, recorded, seen_in
 from flows.tracking.versions import Recorded, Reference, VersionDetails, VersionRow, card_of
-from pipeline.config.run import RunConfig
 from pipeline.core.atomic_files import locked
 from pipeline.core.errors import ConfigError
 from pipeline.core.versions import versions
-from pipeline.models.adapters.card import LoadedModel
 from pipeline.store.published_splits import TRAIN
+
+if TYPE_CHECKING:  # which takes a second to import
+    from pipeline.config.run import RunConfig
+    from pipeline.models.adapters.card import LoadedModel
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -179,6 +182,7 @@ class Registry:
 
     def load(self, reference: str) -> LoadedModel:
         """A registered version ready to take HU."""
+        from pipeline.models.adapters.card import LoadedModel
         from pipeline.models.adapters.weights import load_model
 
         version = self.find(reference)

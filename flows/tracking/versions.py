@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pipeline.config.run import RunConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
 from pipeline.core.verdicts import QUALIFIED_AT, READER_STUDY, Check, Verdict
-from pipeline.models.adapters.card import ModelCard
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+    from pipeline.config.run import RunConfig
+    from pipeline.models.adapters.card import ModelCard
 
 #: Tags of a version: what a reader study found; with a site's name, the outcome of its
 #: qualification, and with DIGEST, which.
@@ -147,6 +148,8 @@ class Reference:
 def card_of(version: ModelVersion) -> ModelCard:
     """The card of a version, without what its training saw. Raises ConfigError where another
     program registered it."""
+    from pipeline.models.adapters.card import ModelCard
+
     tags = version.tags
     if "weights_sha256" not in tags:
         raise ConfigError(f"{version.name} version {version.version} was not registered by ldct")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.config.sections import Split
 from pipeline.core.errors import ConfigError
 from pipeline.core.pseudonyms import patient_pseudonym
+
+if TYPE_CHECKING:  # which takes a second to import
+    from pipeline.config.sections import Split
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 

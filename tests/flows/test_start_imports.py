@@ -25,6 +25,9 @@ except SystemExit as end:
 #: Heavy, and of no use to a command over series without a registry and a Prefect API.
 NEVER = ["monai", "mlflow", "prefect", "pandas", "sklearn", "fastapi", "sqlalchemy", "matplotlib"]
 
+#: Of this software, with what they bring: configurations (pydantic), DICOM and figures.
+OURS = ["pipeline.config.run", "pipeline.dicom", "pydicom", "torch", "numba"]
+
 
 def imported(modules: list[str], *arguments: object, folder: Path) -> tuple[int, list[str]]:
     """The exit code of a command, and which of the modules it imported."""
@@ -53,6 +56,16 @@ def source(tmp_path: Path) -> Path:
 def test_the_program_sees_what_is_imported(tmp_path: Path) -> None:
     code, found = imported(["typer", "monai"], "--version", folder=tmp_path)
     assert (code, found) == (0, ["typer"])
+
+
+def test_a_list_of_models_needs_nothing_that_computes(tmp_path: Path) -> None:
+    code, found = imported(OURS, "models", folder=tmp_path)
+    assert (code, found) == (0, [])
+
+
+def test_the_program_by_itself_needs_no_configuration(tmp_path: Path) -> None:
+    code, found = imported([*OURS, *NEVER], "--help", folder=tmp_path)
+    assert (code, found) == (0, [])
 
 
 def test_ingest_needs_no_torch(tmp_path: Path, source: Path) -> None:
