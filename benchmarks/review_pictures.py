@@ -108,7 +108,8 @@ OUTLINES_FLAG = "slices may be missing"
 
 
 def go(page: Page, fragment: str) -> None:
-    page.evaluate(f"delete document.body.dataset.ready; location.hash = '{fragment}'")
+    same = f"if (location.hash === '{fragment}') dispatchEvent(new HashChangeEvent('hashchange'));"
+    page.evaluate(f"delete document.body.dataset.ready; {same} location.hash = '{fragment}'")
     until(page, f"document.body.dataset.ready === '{fragment}'")
 
 

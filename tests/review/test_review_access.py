@@ -1,41 +1,28 @@
-"""Readers log in by a real OpenID Connect flow, or by a proxy's signed token; each role may do what
-it may do and nothing else; who forges a login is refused."""
+"""Readers log in by a real OpenID Connect flow; each role may do what it may, nothing else."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from helpers.identity_provider import CLIENT, SECRET, Provider, provided
+from helpers.identity_provider import CLIENT, Provider, provided
 from helpers.pacs import free_port, self_signed
-from helpers.review import collected, running, write_case
-from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
-from starlette.applications import Starlette
+from helpers.review import running, write_case
+from helpers.review_access import ANNA, ROLES, app_of, case_at, oidc_access, plain_page, site
+from joserfc.jwk import RSAKey
 
 from flows.hospital.review_watch import ReviewWatch
 from pipeline.config.credentials import server_context
 from pipeline.core.errors import ConfigError
-from pipeline.review.access.claims import LoginError, SignedTokens
 from pipeline.review.access.login_record import REFUSED_EVERY_S, LoginRecord
-from pipeline.review.access.readers import Readers
 from pipeline.review.access.roles import OWN_COMPUTER, Identity, NotAllowedError, Role
-from pipeline.review.access.sessions import MOST, Sessions
-from pipeline.review.access.settings import AccessSettings, Session, SignedHeader, load_access
+from pipeline.review.access.settings import AccessSettings, load_access
 from pipeline.review.decisions import audit_of
-from pipeline.review.server import make_app
-
-ROLES = {"reader": ["radiology"], "releaser": ["seniors"], "admin": ["it"]}
-ANNA = {"preferred_username": "anna.b@hospital.example", "groups": ["radiology", "seniors"]}
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -46,21 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("built")
-    for name in ("index.html", "app.js", "app.css", "licences.txt"):
-        (folder / name).write_text(f"the {name} <!-- disk -->")
-    monkeypatch.setattr("pipeline.review.assets.BUILT", folder)
-    monkeypatch.setenv("LDCT_REVIEW_TOKEN", SECRET)
-
-
-def oidc_access(address: str, issuer: str) -> AccessSettings:
-    oidc = {"issuer": issuer, "client": CLIENT, "secret": {"env": "REVIEW"}}
-    return AccessSettings.model_validate({"address": address, "oidc": oidc, "roles": ROLES})
-
-
-def app_of(root: Path, access: AccessSettings) -> Starlette:
-    readers = Readers(access, audit_of(root).append)
-    return make_app(collected(root), access=readers)
+    plain_page(tmp_path_factory.mktemp("built"), monkeypatch)
 
 
 @pytest.fixture
@@ -71,20 +44,14 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def address(root: Path, provider: Provider) -> Iterator[str]:
-    port = free_port()
-    access = oidc_access(f"http://127.0.0.1:{port}", provider.issuer)
-    with running(app_of(root, access), port=port):
-        yield access.origin
+    with site(root, provider) as found:
+        yield found
 
 
 @pytest.fixture
 def browser(address: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=address, follow_redirects=True) as found:
         yield found
-
-
-def case_at(client: httpx.Client) -> str:
-    return client.get("/api/worklist").json()["cases"][0]["case"]
 
 
 def test_a_reader_is_sent_to_the_provider_and_comes_back_by_name(
@@ -291,111 +258,6 @@ def test_without_a_role_here_a_login_is_refused_and_recorded(
     assert browser.get("/").status_code == 403
 
 
-def forged(provider: Provider, **changes: Any) -> None:
-    for name, value in changes.items():
-        setattr(provider, name, value)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"changed": {"iss": "https://evil.example"}},
-        {"changed": {"aud": "another-client"}},
-        {"changed": {"exp": 1_000_000_000}},
-        {"changed": {"nonce": "guessed"}},
-        {"key": RSAKey.generate_key(2048, {"kid": "k1"})},  # not the one that is published
-        # Signed with what everybody knows, the public key, as if it were a secret.
-        {"algorithm": "HS256", "algorithms": ["HS256"], "key": OctKey.import_key("k" * 32)},
-    ],
-    ids=["issuer", "audience", "expired", "nonce", "key", "symmetric"],
-)
-def test_a_forged_id_token_lets_no_one_in(
-    browser: httpx.Client, provider: Provider, changes: dict[str, Any]
-) -> None:
-    forged(provider, **changes)
-    assert browser.get("/").status_code == 403
-    assert browser.get("/api/worklist").status_code == 401
-
-
-def test_an_unsigned_token_lets_no_one_in(
-    browser: httpx.Client, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unsigned(**more: Any) -> str:
-        now = int(time.time())
-        claims = {"iss": provider.issuer, "aud": CLIENT, "sub": "1", "iat": now, "exp": now + 60}
-        parts = ({"alg": "none"}, {**claims, **provider.user, **more})
-        coded = [base64.urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=") for each in parts]
-        return b".".join([*coded, b""]).decode()
-
-    monkeypatch.setattr(provider, "signed", unsigned)
-    provider.algorithms = ["none"]
-    assert browser.get("/").status_code == 403
-
-
-def test_another_issuer_than_the_settings_say_is_refused(
-    browser: httpx.Client, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provider, "issuer", "http://127.0.0.1:1")
-    assert browser.get("/").status_code == 503
-
-
-def test_an_answer_that_this_browser_did_not_ask_for_is_refused(
-    address: str, provider: Provider
-) -> None:
-    """Login CSRF: a code of somebody else's login, sent to a reader's browser."""
-    with httpx.Client(base_url=address) as attacker:
-        there = attacker.get("/login").headers["location"]
-        back = httpx.get(there).headers["location"]
-    with httpx.Client(base_url=address) as victim:
-        assert victim.get(back).status_code == 403
-        assert victim.get("/api/worklist").status_code == 401
-        assert victim.get("/login/callback?code=x&state=y").status_code == 403
-
-
-def test_a_cookie_that_was_there_before_is_not_the_session(
-    address: str, browser: httpx.Client
-) -> None:
-    port = address.rpartition(":")[2]
-    browser.cookies.set(f"ldct-review-{port}", "chosen by somebody", domain="127.0.0.1")
-    browser.get("/")
-    assert {c.value for c in browser.cookies.jar if c.name == f"ldct-review-{port}"} != {
-        "chosen by somebody"
-    }
-    with httpx.Client(base_url=address) as attacker:
-        attacker.cookies.set(f"ldct-review-{port}", "chosen by somebody")
-        assert attacker.get("/api/worklist").status_code == 401
-
-
-def test_other_pages_and_hosts_are_refused_and_no_address_leads_elsewhere(
-    browser: httpx.Client, address: str
-) -> None:
-    browser.get("/")
-    cid = case_at(browser)
-    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
-        assert browser.get("/api/worklist", headers=headers).status_code == 403
-        assert browser.post("/logout", headers={**headers, **JSON}, content="{}").status_code == 403
-    # A form of another page cannot say that it sends JSON.
-    plain = browser.post(f"/api/decision/{cid}", data={"verdict": "accept"})
-    assert plain.status_code == 415
-    assert browser.post("/logout", data={}).status_code == 403
-    with httpx.Client(base_url=address) as other:
-        there = other.get("/login?next=https://evil.example&redirect_uri=https://evil.example")
-        assert "evil" not in there.headers["location"]
-
-
-def test_logging_out_ends_the_session_here(browser: httpx.Client, root: Path) -> None:
-    browser.get("/")
-    kept = dict(browser.cookies)
-    assert browser.post("/logout", json={}).status_code == 200
-    browser.cookies.update(kept)  # a copy of the cookie is worth nothing
-    assert browser.get("/api/worklist").status_code == 401
-    assert audit_of(root).records()[-1] == audit_of(root).records()[-1] | {
-        "act": "logged out",
-        "reader": "anna.b@hospital.example",
-        "address": "127.0.0.1",
-    }
-
-
 def test_two_tabs_never_overwrite_each_other_unseen(browser: httpx.Client, root: Path) -> None:
     browser.get("/")
     cid = case_at(browser)
@@ -412,22 +274,6 @@ def test_two_tabs_never_overwrite_each_other_unseen(browser: httpx.Client, root:
     assert again.json()["decision"]["act"] == "reject"
 
 
-def test_sessions_end_unused_and_after_their_longest_time() -> None:
-    clock = [0.0]
-    sessions = Sessions(Session(idle_s=10, longest_s=25), now=lambda: clock[0])
-    cookie = sessions.begin(OWN_COMPUTER)
-    for clock[0] in (9, 18, 24):
-        assert sessions.of(cookie) is OWN_COMPUTER
-    clock[0] = 26
-    assert sessions.of(cookie) is None
-    unused = sessions.begin(OWN_COMPUTER)
-    clock[0] = 37
-    assert sessions.of(unused) is None
-    many = [sessions.begin(OWN_COMPUTER) for _ in range(MOST + 1)]
-    assert sessions.of(many[0]) is None
-    assert sessions.of(many[-1]) is OWN_COMPUTER
-
-
 def test_names_and_roles() -> None:
     assert OWN_COMPUTER.name("anna") == "anna"
     assert OWN_COMPUTER.rights == ["reader", "releaser", "admin"]
@@ -436,129 +282,6 @@ def test_names_and_roles() -> None:
     with pytest.raises(NotAllowedError, match="role releaser"):
         admin.require(Role.RELEASER)
     assert not Identity("x", frozenset(), "oidc").may(Role.READER)
-
-
-ISSUER, AUDIENCE = "https://proxy.example", "review"
-
-
-def token(key: RSAKey | OctKey, algorithm: str = "RS256", kid: str = "k1", **changes: Any) -> str:
-    claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 60, **ANNA} | changes
-    claims = {name: value for name, value in claims.items() if value is not None}
-    return jwt.encode({"alg": algorithm, "kid": kid}, claims, key, algorithms=[algorithm])
-
-
-@pytest.fixture
-def proxy_key(tmp_path: Path) -> RSAKey:
-    key = RSAKey.generate_key(2048, {"kid": "k1"})
-    keys = {"keys": [key.as_dict(private=False)]}
-    (tmp_path / "keys.json").write_text(json.dumps(keys))
-    return key
-
-
-def test_a_proxy_s_signed_token_is_read_and_a_plain_header_is_not(
-    root: Path, tmp_path: Path, proxy_key: RSAKey
-) -> None:
-    port = free_port()
-    header = "X-Forwarded-Access-Token"
-    access = AccessSettings.model_validate(
-        {
-            "address": f"http://127.0.0.1:{port}",
-            "proxy": {
-                "header": header,
-                "issuer": ISSUER,
-                "audience": AUDIENCE,
-                "keys": str(tmp_path / "keys.json"),
-            },
-            "roles": ROLES,
-        }
-    )
-    app = app_of(root, access)
-    with running(app, port=port), httpx.Client(base_url=access.origin) as client:
-
-        def status(value: str) -> int:
-            return client.get("/api/worklist", headers={header: value}).status_code
-
-        good = token(proxy_key)
-        found = client.get("/api/worklist", headers={header: f"Bearer {good}"})
-        assert found.json()["me"]["reader"] == ANNA["preferred_username"]
-        assert found.json()["me"]["can_log_out"] is False
-        assert status(good) == 200
-        assert client.get("/api/worklist").status_code == 403
-        for bad in (
-            "anna",
-            "",
-            token(RSAKey.generate_key(2048, {"kid": "k1"})),
-            good[:-4] + "AAAA",
-        ):
-            assert status(bad) == 403
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"iss": "https://evil.example"}, {"aud": "other"}, {"aud": None}, {"exp": None}, {"exp": 9e8}],
-)
-def test_a_token_for_somewhere_else_or_another_time_is_refused(
-    tmp_path: Path, proxy_key: RSAKey, changes: dict[str, Any]
-) -> None:
-    keys = str(tmp_path / "keys.json")
-    settings = SignedHeader(header="X-T", issuer=ISSUER, audience=AUDIENCE, keys=keys)
-    tokens = SignedTokens(settings)
-    assert tokens.claims(token(proxy_key))["iss"] == ISSUER
-    with pytest.raises(LoginError, match="refused"):
-        tokens.claims(token(proxy_key, **changes))
-    secret = OctKey.import_key((tmp_path / "keys.json").read_text())
-    with pytest.raises(LoginError):
-        tokens.claims(token(secret, "HS256"))
-
-
-def test_keys_that_cannot_be_read_for_a_while_leave_those_from_before(
-    tmp_path: Path, proxy_key: RSAKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a stranger's bad token keeps every reader out while the provider is away."""
-    monkeypatch.setattr("pipeline.review.access.claims.ASK_AGAIN_S", 0)
-    path = tmp_path / "keys.json"
-    settings = SignedHeader(header="X-T", issuer=ISSUER, audience=AUDIENCE, keys=str(path))
-    tokens = SignedTokens(settings)
-    assert tokens.claims(token(proxy_key))["iss"] == ISSUER
-    path.rename(tmp_path / "away")
-    with pytest.raises(ConfigError, match="cannot read the keys"):
-        tokens.claims("not.a.token")
-    assert tokens.claims(token(proxy_key))["iss"] == ISSUER
-    new = RSAKey.generate_key(2048, {"kid": "k2"})
-    path.write_text(json.dumps({"keys": [new.as_dict(private=False)]}))
-    assert tokens.claims(token(new, kid="k2"))["iss"] == ISSUER
-    with pytest.raises(LoginError):
-        tokens.claims(token(proxy_key))  # no longer published
-
-
-def odd(header: object, payload: object = None) -> str:
-    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()) for part in (header, payload)]
-    return b".".join([*(part.rstrip(b"=") for part in parts), b"AAAA"]).decode()
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        odd([]),
-        odd({}),
-        odd({"alg": ["RS256"]}),
-        odd({"alg": "RS256", "kid": {"k": 1}}),
-        odd({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": False}),
-        odd({"alg": "none"}, {"iss": ISSUER}),
-        odd({"alg": "RS256", "kid": "../../etc/passwd"}),
-        "a.b",
-        "." * 5,
-        "\u00e9." * 3,
-        "x" * 100_000,
-    ],
-)
-def test_whatever_stands_in_the_header_is_refused_in_words(
-    tmp_path: Path, proxy_key: RSAKey, bad: str
-) -> None:
-    keys = str(tmp_path / "keys.json")
-    tokens = SignedTokens(SignedHeader(header="X-T", issuer=ISSUER, audience=AUDIENCE, keys=keys))
-    with pytest.raises(LoginError, match="refused"):
-        tokens.claims(bad)
 
 
 def test_over_tls_only_browsers_with_a_certificate_get_in_and_health_is_known(
