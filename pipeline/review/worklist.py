@@ -102,7 +102,7 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
     if not root.is_dir():
         raise NothingUsableError(f"{root} is no folder: give one of `ldct apply` or `ldct run`")
     recorded = [source for folder in _recorded(root) for source in recorded_sources(folder)]
-    found, refused = found_in(list(dict.fromkeys([root, *sources, *recorded])))
+    found, refused = found_in(_outermost([root, *sources, *recorded]))
     by_image = by_images(found)
     originals = {
         series_key(each.series, key): each.series for each in found if each.kind == ORIGINAL
@@ -124,6 +124,14 @@ def collect(root: Path, sources: Iterable[Path] = (), *, key: bytes) -> Collecti
         reasons = f": {refusals[0]['reason']}" if refusals else ""
         raise NothingUsableError(f"{root} holds no series to review{reasons}")
     return Collection(root, {case.cid: case for case in cases}, refusals)
+
+
+def _outermost(folders: list[Path]) -> list[Path]:
+    """Without those that lie in another: what is in them would be found twice."""
+    known = {folder.resolve(): folder for folder in reversed(folders)}
+    return [
+        folder for place, folder in reversed(known.items()) if not known.keys() & {*place.parents}
+    ]
 
 
 def _recorded(root: Path) -> list[Path]:

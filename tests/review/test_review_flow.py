@@ -182,11 +182,13 @@ def test_labels_lie_on_the_series_they_are_of(tmp_path: Path) -> None:
     turned = volume.affine_lps.copy()
     turned[:3, 3] += turned[:3, 2] * (SLICES - 1)
     turned[:3, 2] *= -1
-    path = tmp_path / "labels.nii.gz"
+    path = tmp_path / "sources" / "labels.nii.gz"
     image = nibabel.Nifti1Image(labels[::-1].T, LPS_TO_RAS @ turned)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
-    case = next(iter(collect(tmp_path, key=KEY).cases.values()))
+    # A source that lies in the folder: the file is still one.
+    sources = [tmp_path / "sources"]
+    (case,) = collect(tmp_path, sources, key=KEY).cases.values()
     planes = case.shown[LABELS].planes
     assert np.array_equal(planes.chunk("slices", 0).planes, labels[:8])
     assert planes.chunk(CORONAL, 3).planes.max() == 3

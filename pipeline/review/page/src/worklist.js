@@ -11,12 +11,16 @@ export const DECIDED = "ldct-decided";
 // Said when the server answers again after it did not.
 export const ANSWERED = "ldct-answered";
 export const TO_CARRY = "save it as a file in the worklist, and bring that back";
+const MEASURING = "measuring…";
+const ORDER_MS = 100;
+const NOTHING = { slices: [] };
 const NO_ANSWER = "The server does not answer: decisions shown here may be out of date.";
 
 export class Worklist {
   cases = [];
   #changes = new Map();
   #silent = false;
+  #ordering = null; // rows are put in order again, once for several that were measured
 
   async load() {
     const told = await source.worklist();
@@ -25,10 +29,11 @@ export class Worklist {
     return told;
   }
 
-  // What is listed, in its order: not decided first, then by flags.
+  // What is listed, in its order: not decided first, then by flags, then by the largest change.
   listed() {
     const { text, show } = this.chosen ?? { text: "", show: "all" };
-    const rank = (each) => (each.decision ? 1000 : 0) - each.flags.length;
+    const change = (each) => worstSlices(this.#changes.get(each.case) ?? NOTHING)[0]?.block_hu ?? 0;
+    const rank = (each) => [each.decision ? 1 : 0, -each.flags.length, -change(each)];
     return this.cases
       .filter((each) =>
         JSON.stringify([each.name, each.source, each.case, each.patient, each.model, each.flags])
@@ -40,7 +45,7 @@ export class Worklist {
           ({ all: true, open: !each.decision, flagged: each.flags.length > 0 })[show] ??
           each.decision?.act === show,
       )
-      .sort((a, b) => rank(a) - rank(b));
+      .sort((a, b) => compared(rank(a), rank(b)));
   }
 
   neighbour(cid, step) {
@@ -126,15 +131,19 @@ export class Worklist {
   }
 
   #rows(main) {
-    const rows = this.listed().map((each) => this.#row(each));
+    const focused = document.activeElement?.closest?.("tbody a")?.getAttribute("href");
+    const rows = this.listed().map((each) => this.#row(each, main));
     const none = make("tr", {}, make("td", { colspan: 7 }, "nothing to show"));
     $("tbody", main).replaceChildren(...(rows.length ? rows : [none]));
+    if (focused) $(`tbody a[href="${focused}"]`, main)?.focus();
   }
 
-  #row(each) {
-    const flags = each.flags.map((flag) => make("li", {}, flag));
+  // Flags and the largest change say that they are being measured until they are.
+  #row(each, main) {
+    const open = each.folder && !this.#changes.has(each.case) ? [MEASURING] : [];
+    const flags = [...each.flags, ...open].map((flag) => make("li", {}, flag));
     const change = make("td", { class: "n" }, "…");
-    this.#measured(each, change);
+    this.#measured(each, change, main);
     return make(
       "tr",
       {},
@@ -152,16 +161,25 @@ export class Worklist {
     );
   }
 
-  async #measured(each, cell) {
+  async #measured(each, cell, main) {
+    const known = this.#changes.has(each.case);
     const found = await this.changes(each.case);
+    if (!known && found.done === found.of && cell.isConnected) this.#orderSoon(main);
     const worst = worstSlices(found)[0];
     cell.textContent = worst
       ? `${worst.block_hu} HU in slice ${worst.slice + 1}`
       : found.of
-        ? "measuring…"
+        ? MEASURING
         : "–";
     if (found.done < found.of)
-      setTimeout(() => cell.isConnected && this.#measured(each, cell), 1000);
+      setTimeout(() => cell.isConnected && this.#measured(each, cell, main), 1000);
+  }
+
+  #orderSoon(main) {
+    this.#ordering ??= setTimeout(() => {
+      this.#ordering = null;
+      if ($("tbody", main)) this.#rows(main);
+    }, ORDER_MS);
   }
 
   async changes(cid) {
@@ -188,6 +206,9 @@ export class Worklist {
 export function worstSlices({ slices }) {
   return slices.filter((row) => row.mean_hu !== null).toSorted((a, b) => b.block_hu - a.block_hu);
 }
+
+// The first difference of two lists of numbers.
+const compared = (one, other) => one.map((v, k) => v - other[k]).find(Boolean) ?? 0;
 
 export function decisionText(decision) {
   if (!decision) return "open";

@@ -1,0 +1,56 @@
+"""The worklist's order: by flags and the largest change, and "measuring…" until both are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.browser import Tab
+from helpers.derived import write_derived
+from helpers.dicom import OPERATION, only_series
+from helpers.review import BLOCK, collected, write_original
+
+from pipeline.dicom.read.volume import read_volume
+from pipeline.review.worklist import Collection
+
+#: Of derived-1 to -3; a block of 8 x 8 pixels changed by more than 25 HU is a flag.
+CHANGED_HU = (3, 12, 60)
+ROWS = """[...document.querySelectorAll('tbody tr')].map((row) => [
+  row.querySelector('a').innerText, ...[4, 5].map((k) => row.children[k].innerText.trim())])"""
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    root = tmp_path_factory.mktemp("worklist")
+    for number, changed_hu in enumerate(CHANGED_HU, start=1):
+        original = root / "sources" / str(number)
+        write_original(original, number)
+        series = only_series(original)
+        image_hu = read_volume(series).volume.image_hu.copy()
+        image_hu[5, BLOCK[0].start : BLOCK[0].start + 8, BLOCK[1].start : BLOCK[1].start + 8] += (
+            changed_hu
+        )
+        folder = root / f"derived-{number}"
+        write_derived(image_hu.astype(np.float32), series, OPERATION, folder)
+    return collected(root)
+
+
+def test_cases_are_ordered_once_they_are_measured(entered: Tab) -> None:
+    waiting = '{"done": 0, "of": 24, "slices": [], "flags": []}'
+    entered.page.route("**/api/changes/*", lambda route: route.fulfill(body=waiting))
+    entered.page.reload()
+    entered.until(f"{ROWS}.length", 3)
+    entered.until(f"{ROWS}.every((row) => row[1] === 'measuring…' && row[2] === 'measuring…')")
+    entered.page.locator("tbody a").first.focus()
+    focused = "document.activeElement.innerText"
+    name = entered.ask(focused)
+    entered.page.unroute("**/api/changes/*")
+    entered.until(f"{ROWS}.flat().filter((text) => text.includes('measuring')).length", 0)
+    entered.until(f"{ROWS}.map((row) => row[0])", ["derived-3", "derived-2", "derived-1"])
+    (_, flags, change), *others = entered.ask(ROWS)
+    assert "a block of 8 x 8 pixels changed by +60" in flags
+    assert change == "60 HU in slice 6"
+    assert [row[1:] for row in others] == [
+        ["none", "12 HU in slice 6"],
+        ["none", "3 HU in slice 6"],
+    ]
+    assert entered.ask(focused) == name  # the keyboard's place is kept
