@@ -7,7 +7,7 @@ import pytest
 from helpers.browser import Tab
 from helpers.derived import write_derived
 from helpers.dicom import OPERATION, only_series
-from helpers.review import BLOCK, collected, write_original
+from helpers.review import collected, write_original
 
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.worklist import Collection
@@ -26,9 +26,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
         write_original(original, number)
         series = only_series(original)
         image_hu = read_volume(series).volume.image_hu.copy()
-        image_hu[5, BLOCK[0].start : BLOCK[0].start + 8, BLOCK[1].start : BLOCK[1].start + 8] += (
-            changed_hu
-        )
+        image_hu[5, 32:40, 24:32] += changed_hu  # one of the blocks that are measured
         folder = root / f"derived-{number}"
         write_derived(image_hu.astype(np.float32), series, OPERATION, folder)
     return collected(root)
