@@ -37,7 +37,8 @@ def test_cases_are_ordered_once_they_are_measured(entered: Tab) -> None:
     entered.page.route("**/api/changes/*", lambda route: route.fulfill(body=waiting))
     entered.page.reload()
     entered.until(f"{ROWS}.length", 3)
-    entered.until(f"{ROWS}.every((row) => row[1] === 'measuring…' && row[2] === 'measuring…')")
+    waits = "row.slice(1).every((text) => text.endsWith('measuring…'))"
+    entered.until(f"{ROWS}.every((row) => {waits})")
     entered.page.locator("tbody a").first.focus()
     focused = "document.activeElement.innerText"
     name = entered.ask(focused)
