@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from PIL import Image
 from pydicom import dcmread
-from restore_tables import gate_of, write_tables
+from restore_tables import RESULTS, gate_of, write_tables
 
 from pipeline.config.load import load_config
 from pipeline.config.names import digest
@@ -80,16 +80,23 @@ def measure(name: str, data: Path, work: Path) -> None:
     identity = digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
     if path.exists() and json.loads(path.read_text())["config_digest"] == identity:
         return
-    figures = {"config_digest": identity, **measured(config, data, work)}
+    figures = {
+        "config_digest": identity,
+        **measured(config, data, work),
+        "machine": machine.facts("auto"),
+    }
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def collect(work: Path) -> list[str]:
-    """Tables and gallery of all that was measured in `work`; returns the runs that did not pass
-    their gates, with the limits that they missed."""
+    """Tables and gallery of all that was measured in `work`, and of what the results have of other
+    runs; returns the runs that did not pass their gates, with the limits that they missed."""
     found = [name for name in restoring() if (work / name / FIGURES).exists()]
-    runs = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
-    write_tables({"machine": machine.facts("auto"), "runs": runs})
+    results = json.loads((RESULTS / "restore.json").read_text())
+    now = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
+    all_runs = results["runs"] | now
+    runs = {name: all_runs[name] for name in restoring() if name in all_runs}
+    write_tables({**results, "runs": runs})
     GALLERY.mkdir(parents=True, exist_ok=True)
     for name in found:
         shutil.copyfile(work / name / STRIPS, GALLERY / f"{name}.jpg")
@@ -100,8 +107,12 @@ def collect(work: Path) -> list[str]:
 def restoring() -> list[str]:
     """The configurations that learn to restore, but of pairs that only a user has."""
     paths = sorted((ROOT / "configs").glob("*.yaml"))
-    found = {path.stem: load_config(path).restoration for path in paths}
-    return [name for name, asked in found.items() if asked and asked.source != "pairs"]
+    found = {path.stem: load_config(path) for path in paths}
+    return [
+        name
+        for name, config in found.items()
+        if isinstance(config, RestoreRun) and config.restoration.source != "pairs"
+    ]
 
 
 def measured(config: RestoreRun, data: Path, work: Path) -> dict[str, Any]:
