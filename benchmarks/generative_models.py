@@ -38,7 +38,7 @@ from pipeline.training.loop import train
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 COMPARED, CONTROL, TRAINING = (0, 1), (2, 3), range(4, 10)
-DRAWN = 1000
+DRAWN = 500
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ class Bench:
         drawn, asked = draw(model, DRAWN, labels=self.known.labels, seed=seed)
         found = {
             **figures_of(drawn, self.known, asked=asked if model.labels else None).to_dict(),
+            "iterations": config.train.iterations,
             "train_cpu_s": seconds,
             "draw_cpu_s": time.process_time() - began,
             "parameters": sum(weights.numel() for weights in model.parameters()),

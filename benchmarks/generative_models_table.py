@@ -21,6 +21,7 @@ COLUMNS = {
     "confident": ("confident_share", 2),
     "copies": ("copies", 3),
     "nearer to training": ("nearer_to_training", 2),
+    "iterations": ("iterations", 0),
     "CPU s to train": ("train_cpu_s", 0),
     "CPU s for the samples": ("draw_cpu_s", 1),
 }

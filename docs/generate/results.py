@@ -27,6 +27,7 @@ TITLES = {
     "generative_compression": "Compression by VQ-VAE beside JPEG",
     "generative_denoise": "Denoising against a critic",
     "generative_digits": "Generative models of digits",
+    "generative_models": "Generative models side by side, real digits as the control",
     "growth": "Time and memory as series grow in number",
     "ingest": "Reading and storing DICOM, beside other readers",
     "latent_fill": "Regions filled by latent search, beside interpolation",

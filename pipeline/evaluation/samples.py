@@ -28,7 +28,7 @@ SIDE = 32
 #: MS-SSIM needs more pixels than a digit has.
 MIN_DIVERSITY_SIDE = 32
 DIVERSITY_PAIRS = 500
-HIDDEN = 64
+HIDDEN, MAX_EPOCHS = 64, 1000
 MIN_REAL = 10
 #: A classifier that is surer than this takes a sample for one of the classes.
 CONFIDENT = 0.8
@@ -167,9 +167,8 @@ def _by_class(
         return {}
     from sklearn.neural_network import MLPClassifier  # scikit-learn takes a second to import
 
-    classifier = MLPClassifier((HIDDEN,), early_stopping=True, max_iter=500, random_state=0).fit(
-        known, labels
-    )
+    # Until its loss stops falling: one that was stopped early is sure of no real image either.
+    classifier = MLPClassifier((HIDDEN,), max_iter=MAX_EPOCHS, random_state=0).fit(known, labels)
     found = classifier.predict(drawn)
     shares = [float((found == label).mean()) for label in classes]
     hidden = (

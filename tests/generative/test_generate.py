@@ -265,6 +265,7 @@ def test_a_generator_that_plays_its_training_images_back_is_refused(digit_store:
     assert drawn.recall > 0.8
     assert drawn.relative_diversity == pytest.approx(1, abs=0.05)
     assert drawn.classes_found == 10
+    assert drawn.confident_share > 0.95, "the classifier knows its own digits"
     assert drawn.largest_class_share < 0.2
 
 
