@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Rows = dict[str, list[dict[str, Any]]]
 #: A figure's column: its key, and how many decimals.
 COLUMNS = {
-    "Frechet": ("frechet_of_classifier_features", 1),
+    "Frechet": ("frechet_of_classifier_features", 2),
     "precision": ("precision", 2),
     "recall": ("recall", 2),
     "MMD of pixels": ("mmd_of_pixels", 4),
