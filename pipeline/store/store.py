@@ -90,7 +90,7 @@ class Store:
         if real_input is not None:
             paths.append(self.degraded_path(key, REAL))
             input_digest = volume_digest(real_input)
-        with ThreadPoolExecutor(1) as pool:  # the digest takes as long as the writing
+        with ThreadPoolExecutor(2) as pool:  # the digest takes as long as the writing
             digest = pool.submit(volume_digest, volume)
             known = self.whole_record(key) if all(path.exists() for path in paths) else None
             if known is not None:
@@ -105,9 +105,11 @@ class Store:
                 if name.startswith(f"{key}."):
                     (self.path / "degraded" / name).unlink()
             # Their names are flushed to the disk with the record's, which comes last.
+            valid = self._valid_path(key), volume.valid
+            mask = pool.submit(_save_array, *valid, name_later=True)
             with replacing(self._volume_path(key), name_later=True) as partial:
                 _save_nifti(partial, volume)
-            _save_array(self._valid_path(key), volume.valid, name_later=True)
+            mask.result()
             if real_input is not None:
                 self.save_degraded(key, REAL, real_input.image_hu)
         record = SeriesRecord(
