@@ -50,6 +50,7 @@ def inference_ways(name: str) -> dict[str, machine.Way]:
     }
     if find_spec(OPENVINO):
         ways["OpenVINO"] = partial(openvino_inference, name)
+        ways["OpenVINO, fp32"] = partial(openvino_inference, name, precision="f32")
     return ways
 
 
@@ -75,21 +76,22 @@ def _plain_network(name: str) -> nn.Module:
     return network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
-def openvino_inference(name: str) -> None:
-    """In the precision that it takes by itself: bf16 where the processor has it."""
-    compiled = _by_openvino(name)
+def openvino_inference(name: str, precision: str = "") -> None:
+    """In the precision that it takes by itself, bf16 where the processor has it, or in another."""
+    compiled = _by_openvino(name, precision)
     for image in images_hu()[:, None, None] / np.float32(1000):
         compiled(image)
 
 
 @cache
-def _by_openvino(name: str) -> Any:
+def _by_openvino(name: str, precision: str) -> Any:
     import openvino  # of a peer's environment: see peers.py
 
     example = torch.zeros(1, 1, *images_hu().shape[1:])
     model = openvino.convert_model(_plain_network(name), example_input=example)
     model.reshape({0: list(example.shape)})
-    return openvino.Core().compile_model(model, "CPU")
+    asked = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    return openvino.Core().compile_model(model, "CPU", asked)
 
 
 def our_inference(name: str) -> None:
