@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.types import Json
-from pipeline.review.access.roles import READER
+from pipeline.review.access.roles import ReaderName
 from pipeline.review.audit_log import FOLDER, Journal
 
 AUDIT, POLICY = "audit.jsonl", "policy.json"
@@ -45,7 +45,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reader: str = Field(pattern=READER.pattern)
+    reader: ReaderName
     verdict: Literal["accept", "reject"]
     reason: str = Field(default="", max_length=500)
     seen: str = Field(default="", max_length=40)

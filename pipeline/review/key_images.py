@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.dicom.derived.key_images import read_selection, write_selection
-from pipeline.review.access.roles import READER
+from pipeline.review.access.roles import ReaderName
 from pipeline.review.measurements import ON_SLICE_MM, slice_of
 from pipeline.review.planes import Planes
 from pipeline.review.saved_objects import last_file, next_file, series_of
@@ -33,7 +33,7 @@ class KeyImages(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reader: str = Field(pattern=READER.pattern)
+    reader: ReaderName
     slices: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=MAX_KEY_IMAGES)
 
 

@@ -29,7 +29,7 @@ from pipeline.dicom.derived.mark_report import (
     region_figures,
     write_report,
 )
-from pipeline.review.access.roles import READER
+from pipeline.review.access.roles import ReaderName
 from pipeline.review.planes import Planes
 from pipeline.review.planes_geometry import SLICES
 from pipeline.review.saved_objects import last_file, next_file, series_of
@@ -64,7 +64,7 @@ class Marks(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reader: str = Field(pattern=READER.pattern)
+    reader: ReaderName
     marks: list[Mark] = Field(min_length=1, max_length=MAX_MARKS)
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.atomic_files import write_json
 from pipeline.core.errors import ConfigError
-from pipeline.review.access.roles import READER
+from pipeline.review.access.roles import NAME_RULE, is_reader
 from pipeline.review.audit_log import FOLDER, Journal
 from pipeline.review.series_index import DENOISED, ORIGINAL
 
@@ -132,9 +132,9 @@ def plan(study: Study, reader: str) -> list[Item]:
 
 
 def require_reader(reader: str) -> str:
-    """Return the reader's name; raises ConfigError for one that READER does not allow."""
-    if not READER.fullmatch(reader):
-        raise ConfigError("a reader's name is 1 to 32 letters, digits, - or _")
+    """Return the reader's name; raises ConfigError for one that cannot be one."""
+    if not is_reader(reader):
+        raise ConfigError(f"a reader's name is {NAME_RULE}")
     return reader
 
 

@@ -21,6 +21,7 @@ from pipeline.dicom.derived.report_objects import (
     person,
     places_of,
     reference_of,
+    require_holds,
     unreadable_unless,
 )
 from pipeline.dicom.derived.structure_objects import first_header
@@ -37,6 +38,7 @@ def write_selection(images: list[tuple[Series, int]], path: Path, *, observer: s
     refers to, and for one that can no longer be read.
     """
     source = first_header(images[0][0])
+    require_holds(source, observer)
     instances = [series.instances[number] for series, number in images]
     evidence = evidence_of(instances)
     frames: dict[str, list[int]] = defaultdict(list)

@@ -28,6 +28,7 @@ from pipeline.dicom.derived.report_objects import (
     person,
     places_of,
     reference_of,
+    require_holds,
     unreadable_unless,
 )
 from pipeline.dicom.derived.structure_objects import first_header
@@ -100,6 +101,7 @@ def write_report(measured: list[tuple[Series, Measured]], path: Path, *, observe
     refers to, and for one that can no longer be read.
     """
     source = first_header(measured[0][0])
+    require_holds(source, observer)
     images = [_image(series, each) for series, each in measured]
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(person(observer)),

@@ -11,6 +11,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from pipeline.core.errors import LdctError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.versions import SOFTWARE, VERSION
 from pipeline.dicom.derived.structure_objects import TYPE_2_KEYWORDS, copy_patient_and_study
@@ -26,6 +27,17 @@ TOMOGRAPHY = Code("77477000", "SCT", "Computed tomography")
 
 #: The stored object and the frame's number from 1, None for an object of one image.
 Place = tuple[str, int | None]
+
+
+def require_holds(source: RawDataset, name: str) -> None:
+    """Raises LdctError where the source's character set, which the object has too, may not hold a
+    reader's name."""
+    character_set = source.dataset.get("SpecificCharacterSet") or "none"
+    if not name.isascii() and character_set != "ISO_IR 192":
+        raise LdctError(
+            f"the reader's name cannot be written with the source's SpecificCharacterSet "
+            f"{character_set}: give the name in ASCII letters"
+        )
 
 
 def person(name: str) -> sr.ObserverContext:

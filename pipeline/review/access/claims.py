@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from pipeline.core.errors import ConfigError
-from pipeline.review.access.roles import READER, Identity, NotAllowedError
+from pipeline.review.access.roles import NAME_RULE, Identity, NotAllowedError, is_reader
 from pipeline.review.access.settings import AccessSettings, SignedHeader
 
 #: Signatures that the holder of a public key cannot make: no `none`, no HMAC.
@@ -36,10 +36,10 @@ def identity_of(claims: Mapping[str, Any], access: AccessSettings, login: str) -
     Raises LoginError where they hold no usable name, or no group that has a role here.
     """
     name = _claim(claims, access.name_claim)
-    if not isinstance(name, str) or not READER.fullmatch(name):
+    if not isinstance(name, str) or not is_reader(name):
         raise LoginError(
-            f"the login's claim {access.name_claim} is no name that records can hold (letters, "
-            "digits and . _ @ -, at most 64): choose another claim as name_claim"
+            f"the login's claim {access.name_claim} is no name that records can hold "
+            f"({NAME_RULE}): choose another claim as name_claim"
         )
     groups = _claim(claims, access.roles_claim)
     if isinstance(groups, str):  # one group, of several words maybe

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from pipeline.core.errors import LdctError
 
-#: Names of readers: each is also a file's name.
-READER = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}$")
+#: What a reader's name may be, for messages. Each is also a file's name.
+NAME_RULE = "1 to 64 letters and digits of any script, . _ @ or -, and begins with one of the first"
+MOST_LETTERS, MOST_BYTES = 64, 200
+
+
+def is_reader(name: str) -> bool:
+    """Whether records can hold it as a reader's name: see NAME_RULE. In Unicode's form C, since the
+    same name in another form would be another reader's."""
+    kinds = [unicodedata.category(letter)[0] for letter in name]
+    return (
+        0 < len(name) <= MOST_LETTERS
+        and all(kind in "LMN" or letter in "_.@-" for kind, letter in zip(kinds, name, strict=True))
+        and (kinds[0] in "LN" or name[0] == "_")
+        and unicodedata.is_normalized("NFC", name)
+        and len(name.encode()) <= MOST_BYTES
+    )
+
+
+def _required(name: str) -> str:
+    if not is_reader(name):
+        raise ValueError(f"a reader's name is {NAME_RULE}")
+    return name
+
+
+ReaderName = Annotated[str, AfterValidator(_required)]
 
 
 class Role(StrEnum):

@@ -36,7 +36,7 @@ const KEPT = "ldct-reader";
 // The name of the reader, or "" while there is none that the server would take.
 export function reader() {
   const input = $("#reader");
-  return input.checkValidity() ? input.value : "";
+  return input.checkValidity() ? input.value.normalize("NFC") : "";
 }
 
 // Who is logged in; null on one's own computer, where readers name themselves.

@@ -16,7 +16,7 @@ export class Study {
     if (!reader())
       return this.#told("Write your name, top right, then open the reader study again.");
     try {
-      const reading = await source.json(`reading/${reader()}`);
+      const reading = await source.json(`reading/${encodeURIComponent(reader())}`);
       this.items = reading.items;
       this.note = reading.note;
       this.form =
@@ -93,7 +93,7 @@ export class Study {
     const { progress } = this;
     this.saving = (this.saving ?? Promise.resolve()).then(async () => {
       try {
-        await source.post(`reading/${reader()}`, answer);
+        await source.post(`reading/${encodeURIComponent(reader())}`, answer);
         item.score = answer;
         item.complete = this.form.isComplete(answer);
         progress.textContent = item.complete ? "complete and saved" : "saved";
