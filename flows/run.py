@@ -218,7 +218,7 @@ def _compare(references: list[str], store: Store, config: RunConfig, keys: list[
     loaded, faults = _all_of(loads)
     measured, more = _all_of(
         {
-            name: submit(stages.evaluate_stage, found.model, store, config, keys)
+            name: submit(stages.evaluate_stage, found.model, store, config, keys, name)
             for name, found in loaded.items()
         }
     )

@@ -145,14 +145,18 @@ def train_stage(
     return model, [curve[iteration] for iteration in sorted(curve)], precision
 
 
-@stage_task("evaluate", lambda model, store, config, keys: on_series(config.name, keys))
+@stage_task(
+    "evaluate",
+    lambda model, store, config, keys, reference="": on_series(reference or config.name, keys),
+)
 def evaluate_stage(
-    model: ModelAdapter, store: Store, config: RunConfig, keys: list[str]
+    model: ModelAdapter, store: Store, config: RunConfig, keys: list[str], reference: str = ""
 ) -> JsonRecord:
-    """What the run's task measures of a model on stored series."""
+    """What the run's task measures of a model on stored series; reference: of a model that is not
+    the run's own."""
     task = task_of(config)
     slices = task.passes(config) * sum(store.record(key).shape[0] for key in keys)
-    with StageProgress("evaluate", unit="slices", total=slices) as stage:
+    with StageProgress(f"evaluate {reference}".rstrip(), unit="slices", total=slices) as stage:
         figures = task.evaluate(model, store, keys, config, stage.advance)
     log_facts("evaluate", {"series": len(keys), "figures": task.headline(figures)["text"]})
     return figures
