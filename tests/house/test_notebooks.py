@@ -22,7 +22,9 @@ def cells(path: Path, kind: str) -> list[dict]:
 
 def test_there_are_five_and_ci_runs_them() -> None:
     assert [path.stem[0] for path in NOTEBOOKS] == list("12345")
-    quick = re.findall(r'^(?:timed )?make notebooks NAMES="(.+)"$', (ROOT / ".ci" / "run").read_text(), re.M)
+    quick = re.findall(
+        r'^(?:timed )?make notebooks NAMES="(.+)"$', (ROOT / ".ci" / "run").read_text(), re.M
+    )
     assert set(quick[0].split()) <= {path.stem for path in NOTEBOOKS}
     assert re.search(r"^make notebooks$", (ROOT / ".ci" / "full").read_text(), re.M)
 
