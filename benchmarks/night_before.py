@@ -5,7 +5,7 @@
 As `night.py --undisturbed`: each night has its own PACS, work folder and processes. The earlier
 version is a commit, by default the last one before series were worked on depth first, checked out
 beside this one and run with this one's packages.
-Writes results/night_before.json and night_before.md.
+Adds to results/night_before.json, and writes night_before.md of it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ def main() -> None:
     parser.add_argument("--commit", default=BEFORE)
     parser.add_argument("--minutes", type=float, default=30, help="after which one is given up")
     arguments = parser.parse_args()
+    path = RESULTS / "night_before.json"
     nights: dict[str, list[dict[str, Any]]] = {arguments.commit: [], "now": []}
+    if path.exists():
+        nights |= json.loads(path.read_text())["nights"]
     with checked_out(arguments.commit) as before:
         for _ in range(arguments.rounds):
             for name, code in ((arguments.commit, before), ("now", ROOT)):
                 nights[name].append(one_night(code, arguments.series, arguments.minutes))
                 print(name, nights[name][-1], flush=True)
-    found = {"series": arguments.series, "nights": nights, "machine": machine.facts()}
-    path = RESULTS / "night_before.json"
+    found = {"nights": nights, "machine": machine.facts()}
     path.write_text(json.dumps(found, indent=2) + "\n")
     path.with_suffix(".md").write_text(markdown(found))
     print(markdown(found))
@@ -86,18 +88,18 @@ class NightOf(Night):
 
 def markdown(found: dict[str, Any]) -> str:
     lines = [
-        f"{found['series']} series of {SLICES} slices of 64 x 64 in Orthanc, {WORKERS} workers,"
+        f"Series of {SLICES} slices of 64 x 64 in Orthanc, {WORKERS} workers,"
         " undisturbed, the two versions in turn; a row for each night; first result and minutes"
         f" from the workers' start. {machine.described(found['machine'])}",
         "",
-        "| version | lost | doubled | first result, s | minutes | series a minute |"
+        "| version | series | lost | doubled | first result, s | minutes | series a minute |"
         " processor s a series |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, rows in found["nights"].items():
         lines += [
-            f"| {name} | {row['lost']} | {row['doubled']} | {row['first_result_s']:.0f} |"
-            f" {row['minutes']:.1f} | {row['series_a_minute']:.1f} |"
+            f"| {name} | {row['series']} | {row['lost']} | {row['doubled']} |"
+            f" {row['first_result_s']:.0f} | {row['minutes']:.1f} | {row['series_a_minute']:.1f} |"
             f" {row['processor_s_a_series']:.1f} |"
             for row in rows
         ]

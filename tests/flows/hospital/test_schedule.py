@@ -34,11 +34,10 @@ from prefect.settings import (
 from prefect.states import Scheduled
 
 from flows.hospital import jobs as scheduled
-from flows.hospital import local_server
+from flows.hospital import local_server, serving
 from flows.hospital.deployments import deployments, next_run_times, prefect_server
 from flows.hospital.ledger_status import LedgerStatus
 from flows.hospital.schedule_watch import READY
-from flows.hospital.serving import serve_until_ended
 from flows.hospital.status import HospitalStatus, page, scheduled_runs
 from flows.runtime.prefect_server import PrefectServer, free_port
 from flows.tracking.registry import Registry
@@ -278,20 +277,30 @@ def test_a_server_that_refuses_us_is_not_used():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "away_s", "message"),
+    [
+        ({}, 3, "has not answered for 3 s"),
+        # Prefect's own patience, which is longer unless it is set otherwise.
+        ({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_RUNNER_POLL_FREQUENCY: 1}, 600, "answers no more"),
+    ],
+)
 @pytest.mark.usefixtures("nothing_configured")
-def test_another_s_server_that_is_gone_ends_the_schedule_in_a_sentence(tmp_path):
-    """After as long as Prefect's own patience, which is minutes unless set otherwise."""
+def test_another_s_server_that_is_gone_ends_the_schedule_in_a_sentence(
+    tmp_path, monkeypatch, settings, away_s, message
+):
+    monkeypatch.setattr(serving, "ASK_S", 1.0)
+    monkeypatch.setattr(serving, "AWAY_S", away_s)
     server = PrefectServer.start("127.0.0.1", free_port("127.0.0.1"))
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert server.wait_until_ready(300)
         api = local_server.Api(server.api_url, server.auth)
-        impatient = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_RUNNER_POLL_FREQUENCY: 1}
-        with temporary_settings({**api.settings, **impatient}):
+        with temporary_settings({**api.settings, **settings}):
             job, deployment = nightly_job(hospital(tmp_path, nightly=DAILY))
             threading.Thread(target=stopped_once_served, args=[server, api, deployment]).start()
-            with pytest.raises(LdctError, match=f"{api.url} answers no more"):
-                serve_until_ended([job], api)
+            with pytest.raises(LdctError, match=f"{api.url} {message}"):
+                serving.serve_until_ended([job], api)
     finally:
         server.stop()
     assert signal.getsignal(signal.SIGTERM) is before
