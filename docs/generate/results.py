@@ -38,6 +38,7 @@ TITLES = {
     "orchestration": "What Prefect and MLflow cost",
     "peers": "Reading, computing and commands, beside peers on each processor",
     "restore": "Restoring pictures, beside classical methods",
+    "restore_noise": "One denoiser of photographs for any noise, beside BM3D",
     "review": "The review page on large series",
     "segment": "Segmentation at full and low dose, denoised or not",
     "simulate": "Simulation of low dose, beside scikit-image",
