@@ -210,7 +210,8 @@ def pairs_of_one_label(
         one for one, found in places.items() if len(found) > 1 and (label is None or one == label)
     ]
     if not fit:
-        raise ConfigError(f"the store has no two images of {'one' if label is None else label}")
+        of = "one label" if label is None else f"label {label}"
+        raise ConfigError(f"the images of held-back patients have no two of {of} to go between")
     asked = np.resize(fit, rows)
     turns = [int((asked[:row] == one).sum()) for row, one in enumerate(asked.tolist())]
     pairs = [

@@ -14,6 +14,7 @@ from pipeline.data.images import StoredSlices
 from pipeline.generative import latent_images as latent_grids
 from pipeline.generative.latent_images import (
     ImageGrid,
+    RealImages,
     chosen,
     labels_asked,
     pairs_of_one_label,
@@ -48,24 +49,33 @@ def report_grids(
     if model.has_prior:
         asked = labels_asked(labels, SAMPLES)
         found["samples"] = latent_grids.samples(model, asked, seed=seed)
+    pairs = _pairs(images, labels) if model.labels and model.encodes else known
+    start = (pairs or known) if model.encodes else None
     try:
-        if model.labels and model.encodes:
-            known = pairs_of_one_label(images, labels, ROWS)
-        ends = starting_codes(model, known if model.encodes else None, 2 * ROWS, seed=seed)
-        order = latent_grids.latent_order(model, known if model.encodes else None)
-    except ConfigError:  # codes without a fixed shape, or no two images of one label
+        ends = starting_codes(model, start, 2 * ROWS, seed=seed)
+        order = latent_grids.latent_order(model, start)
+    except ConfigError:  # codes without a fixed shape have no space to walk in
         return found
-    conditions = known.labels[: len(ends) // 2] if model.encodes else known.labels[:1].expand(ROWS)
+    conditions = start.labels[: len(ends) // 2] if start else known.labels[:1].expand(ROWS)
     marking = latent_grids.RECONSTRUCTED if model.encodes else latent_grids.MARKING
-    found["interpolations"] = latent_grids.interpolations(
-        model, ends, conditions, STEPS, marking=marking
-    )
+    if pairs:
+        found["interpolations"] = latent_grids.interpolations(
+            model, ends, conditions, STEPS, marking=marking
+        )
     # A code that is an image of noise has no number that is worth a row.
     if model.has_prior and model.latent_shape[-2:] != model.output_shape[-2:]:
         found["traversals"] = latent_grids.traversals(
             model, ends[0], conditions[:1], order[: 2 * ROWS], STEPS, marking=marking
         )
     return found
+
+
+def _pairs(images: StoredSlices, labels: NDArray[np.int64]) -> RealImages | None:
+    """What a conditional model interpolates between; None where no label has two images."""
+    try:
+        return pairs_of_one_label(images, labels, ROWS)
+    except ConfigError:
+        return None
 
 
 def write_generation(

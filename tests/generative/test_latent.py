@@ -184,7 +184,7 @@ def test_both_ends_of_a_way_have_the_label_that_a_conditional_network_is_asked_f
     assert known.images[:, 0, 0, 0].tolist() == [0, 1, 2, 6, 3, 4, 5, 0]  # images stay with labels
     only = pairs_of_one_label(three_by_three(), labels, 2, label=2)
     assert only.labels.tolist() == [2, 2, 2, 2]
-    with pytest.raises(ConfigError, match="no two images of 7"):
+    with pytest.raises(ConfigError, match="no two of label 7"):
         pairs_of_one_label(three_by_three(), labels, 2, label=7)
 
 

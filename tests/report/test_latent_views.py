@@ -54,6 +54,12 @@ def run(**changes: Any) -> RunConfig:
     )
 
 
+def unconditional() -> RunConfig:
+    """The same, whose codes hold whether lungs show."""
+    args = {"image_size": [16, 16], "latents": 3, "hidden": [8]}
+    return run(model={"target": "pipeline.models.vae.DenseVAE", "args": args})
+
+
 def made(config: RunConfig) -> Generative:
     torch.manual_seed(0)
     model = build_model(config).eval()
@@ -131,7 +137,7 @@ def test_samples_like_stored_images_lie_where_their_codes_lie_label_by_label(
 
 @pytest.mark.parametrize("name", ["reconstruct", "interpolate", "traverse", "arithmetic"])
 def test_what_starts_from_patients_images_says_so(name: str, store: Store) -> None:
-    config = run()
+    config = unconditional()
     wanted = LatentRequest(count=1, steps=3, attribute="lungs")
     grid = view(name, made(config), config, store, wanted)
     assert grid.marking == RECONSTRUCTED
@@ -143,7 +149,7 @@ def test_what_starts_from_patients_images_says_so(name: str, store: Store) -> No
 
 @pytest.mark.parametrize("name", ["reconstruct", "arithmetic"])
 def test_a_view_of_images_needs_a_store(name: str) -> None:
-    config = run()
+    config = unconditional()
     with pytest.raises(ConfigError, match=f"latent {name}: give the --store"):
         view(name, made(config), config, None, LatentRequest(attribute="lungs"))
 
@@ -162,8 +168,14 @@ def test_traversals_begin_with_the_latent_that_varies_most(store: Store) -> None
     assert change[0] == max(change)
 
 
+def test_a_conditional_model_goes_between_two_images_of_one_label(store: Store) -> None:
+    """The held-back patient has one of each."""
+    with pytest.raises(ConfigError, match="no two of one label"):
+        view("interpolate", made(run()), run(), store, LatentRequest(count=1))
+
+
 def test_an_attribute_is_a_list_of_slices_that_the_store_has(store: Store, tmp_path: Path) -> None:
-    config = run()
+    config = unconditional()
     model = made(config)
 
     def show(text: str) -> ImageGrid:
@@ -254,6 +266,8 @@ def test_the_page_says_when_a_game_went_wrong(store: Store, tmp_path: Path) -> N
     config = run()
     model = made(config)
     grids = report_grids(model, *stored_images(store, ["s-1"], config), config)
+    assert set(grids) == {"reconstructions", "samples", "traversals"}  # no two of one label
+    grids = report_grids(model, *stored_images(store, ["s-0", "s-1"], config), config)
     assert set(grids) == {"reconstructions", "samples", "interpolations", "traversals"}
     report = {
         "name": "tiny",
