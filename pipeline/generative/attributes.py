@@ -1,4 +1,4 @@
-"""What sets some images apart: a label, lungs, a list, or what is measured of their pixels."""
+"""What some images have and others lack: a label, lungs, a place in a list, what pixels measure."""
 
 from __future__ import annotations
 

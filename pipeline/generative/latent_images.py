@@ -156,7 +156,7 @@ def traversals(
 def arithmetic(
     model: Generative, known: RealImages, attribute: Attribute, *, shown: int
 ) -> ImageGrid:
-    """Codes of images without an attribute, plus 0 to 2 times what sets those with it apart.
+    """Codes of images without an attribute, plus 0 to 2 times the difference to those with it.
 
     The caption says how strong the attribute is in each column, where it can be measured.
     """

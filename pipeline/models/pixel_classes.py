@@ -1,7 +1,7 @@
 """Pictures by classes: each pixel gets scores of classes, and the picture is made of their values.
 
 A network that answers with values answers with the mean of all that its input may mean: brown for
-red or green, a level between two labels. Scores of classes keep the alternatives apart.
+red or green, a level between two labels. Scores of classes keep each alternative.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ export class LesionMarks {
   #shown = null; // the version that is on the screen
   #listed = ""; // which places have a section
 
-  // saved: marks as { at_mm, rating }; changed: told of all marks after each change.
+  // saved: marks as { at_mm, rating }; changed: called with all marks after each change.
   constructor(viewer, saved, changed) {
     Object.assign(this, { viewer, saved, changed });
   }
