@@ -8,7 +8,6 @@ ones of an item count.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -22,8 +21,12 @@ from pipeline.core.errors import ConfigError
 from pipeline.review.froc import UNMARKED, Marked
 from pipeline.review.lesion_truth import LesionTruth, Place
 from pipeline.review.reader_study import (
+    ItemRecord,
     Likert,
     Study,
+    item_name,
+    last_records,
+    none_twice_in_a_row,
     reader_generator,
     readers_of,
     readings_of,
@@ -45,12 +48,9 @@ class LesionMark(BaseModel):
     rating: Likert | None = None
 
 
-class Marks(BaseModel):
+class Marks(ItemRecord):
     """A reader's marks of one item so far. ended: there are no more, and each has its rating."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    item: str
     marks: list[LesionMark] = Field(default=[], max_length=MAX_MARKS)
     ended: bool = False
 
@@ -76,14 +76,12 @@ def plan_of(study: Study, reader: str) -> list[LesionItem]:
     generator = reader_generator(study, reader)
     order = list(generator.permutation(study.cases))
     denoised_first = set(generator.permutation(order)[: len(order) // 2])
-    again = list(generator.permutation(order))
-    if len(order) > 1 and again[0] == order[-1]:
-        again = again[1:] + again[:1]  # no case twice in a row
+    again = none_twice_in_a_row(order, list(generator.permutation(order)))
     rows = [(case, case in denoised_first) for case in order]
     rows += [(case, case not in denoised_first) for case in again]
     return [
         LesionItem(
-            item=hashlib.sha256(f"{study.seed}/{reader}/marks/{number}".encode()).hexdigest()[:12],
+            item=item_name(study, reader, f"marks/{number}"),
             case=case,
             role=DENOISED if denoised else ORIGINAL,
         )
@@ -101,10 +99,7 @@ def save(root: Path, study: Study, reader: str, marks: Marks) -> None:
 
 def last_marks(root: Path, reader: str) -> dict[str, Marks]:
     """The last marks of each item that a reader began, by item."""
-    fields = Marks.model_fields.keys()
-    records = readings_of(root, reader).records()
-    rows = [Marks(**{k: v for k, v in record.items() if k in fields}) for record in records]
-    return {marks.item: marks for marks in rows}
+    return last_records(root, reader, Marks)
 
 
 def progress(root: Path, study: Study) -> dict[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,15 +48,23 @@ class Study(BaseModel):
     repeated: float = Field(default=REPEATED, ge=0, le=1)
 
 
-class Score(BaseModel):
+class ItemRecord(BaseModel):
+    """What a reader said of one item so far."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    item: str
+
+
+Said = TypeVar("Said", bound=ItemRecord)
+
+
+class Score(ItemRecord):
     """A reader's scores of one item so far, by criterion.
 
     preference: the better side, or neither.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    item: str
     left: dict[str, Likert] = {}
     right: dict[str, Likert] = {}
     preference: Literal["left", "right", "neither"] | None = None
@@ -117,18 +125,28 @@ def plan(study: Study, reader: str) -> list[Item]:
     generator = reader_generator(study, reader)
     order = list(generator.permutation(study.cases))
     count = int(np.ceil(study.repeated * len(order)))
-    repeats = list(generator.permutation(order)[:count])
-    if len(order) > 1 and repeats and repeats[0] == order[-1]:
-        repeats = repeats[1:] + repeats[:1]  # no case twice in a row, where there are others
+    repeats = none_twice_in_a_row(order, list(generator.permutation(order)[:count]))
     return [
         Item(
-            item=hashlib.sha256(f"{study.seed}/{reader}/{number}".encode()).hexdigest()[:12],
+            item=item_name(study, reader, str(number)),
             case=case,
             left=ORIGINAL if generator.integers(2) else DENOISED,
             repeat=number >= len(order),
         )
         for number, case in enumerate(order + repeats)
     ]
+
+
+def none_twice_in_a_row(order: list[str], again: list[str]) -> list[str]:
+    """Cases that are read again after all others, begun with another than the last, if there is."""
+    if len(order) > 1 and again and again[0] == order[-1]:
+        return again[1:] + again[:1]
+    return again
+
+
+def item_name(study: Study, reader: str, number: str) -> str:
+    """What an item is known by, which says nothing of its case."""
+    return hashlib.sha256(f"{study.seed}/{reader}/{number}".encode()).hexdigest()[:12]
 
 
 def require_reader(reader: str) -> str:
@@ -156,10 +174,15 @@ def save(root: Path, study: Study, reader: str, score: Score) -> None:
 
 def scores(root: Path, reader: str) -> dict[str, Score]:
     """The last score of each item that a reader scored, by item."""
-    fields = Score.model_fields.keys()
+    return last_records(root, reader, Score)
+
+
+def last_records(root: Path, reader: str, kind: type[Said]) -> dict[str, Said]:
+    """The last record of each item that a reader began, by item."""
+    fields = kind.model_fields.keys()
     records = readings_of(root, reader).records()
-    rows = [Score(**{k: v for k, v in record.items() if k in fields}) for record in records]
-    return {score.item: score for score in rows}
+    rows = [kind(**{k: v for k, v in record.items() if k in fields}) for record in records]
+    return {row.item: row for row in rows}
 
 
 @dataclass(frozen=True)
