@@ -31,6 +31,7 @@ from flows.commands import apply_flow
 from flows.ingest import ingest_flow
 from pipeline.dicom.read.ingest_options import IngestOptions
 from pipeline.dicom.synthetic.phantom_series import write_phantom_series
+from pipeline.export.series import Export
 from pipeline.physics.phantoms.patient import Phantom
 
 RESULTS = Path(__file__).parent / "results"
@@ -106,8 +107,7 @@ def ingest(source: Path, out: Path) -> None:
 
 
 def apply(source: Path, out: Path) -> None:
-    options: dict[str, Any] = {"compress": "none", "difference": False, "labels": "seg"}
-    apply_flow(MODEL, source, out, intake=IngestOptions(), **options)
+    apply_flow(MODEL, source, Export(out), intake=IngestOptions())
 
 
 def write_series(folder: Path, count: int, *, first: int = 0, slices: int = SLICES) -> None:

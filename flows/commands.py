@@ -17,7 +17,6 @@ from flows.runtime.batch import each_volume
 from flows.runtime.orchestration import in_flow, name_flow_run, submit
 from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
-from pipeline.config.computing import Compute
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
 from pipeline.core.errors import GateFailedError
@@ -68,45 +67,27 @@ def train_flow(config: RunConfig, store_folder: Path, *, unless_known: bool = Fa
 def apply_flow(
     reference: str,
     source: Path,
-    out: Path,
+    to: Export,
     *,
     intake: IngestOptions,
-    compress: str,
-    difference: bool,
-    labels: str,
     strength: float | None = None,
     dose: DoseRequest | None = None,
     spread: str | None = None,
     all_or_nothing: bool = False,
-    enhanced: bool = False,
-    skip_unneeded: bool = False,
-    uncertainty: bool = False,
     hold_on_failed_gate: bool = False,
-    compute: Compute = "fp32",
     as_flow: bool = False,
 ) -> Json:
-    """A registered model over every CT of a source; writes OUT/<series>/ and report.json.
+    """A registered model over every CT of a source; writes <series>/ and report.json below `to`.
 
-    A restorer of pictures writes each picture under its own name in OUT instead. strength,
-    dose: None for those of the model's configuration. spread: where series are worked on side by
-    side (flows.runtime.dask_runner); None for one after another, here. all_or_nothing: raise where
-    one of several series fails, too. skip_unneeded, uncertainty: see Export. hold_on_failed_gate:
-    raise GateFailedError, and write nothing, where the model did not pass its gate. compute: how a
-    denoiser is computed. as_flow: also where no Prefect API is configured. Raises ConfigError for a
-    model whose uncertainty is asked for and was not calibrated.
+    A restorer of pictures writes each picture under its own name instead. to: its `air` is that of
+    the intake. strength, dose: None for those of the model's configuration. spread: where series
+    are worked on side by side (flows.runtime.dask_runner), if not here. all_or_nothing: raise where
+    one of several series fails, too. hold_on_failed_gate: raise GateFailedError, and write nothing,
+    where the model did not pass its gate. as_flow: also where no Prefect API is configured. Raises
+    ConfigError for a model whose uncertainty is asked for and was not calibrated.
     """
-    form = require_form(labels)
-    to = Export(
-        out,
-        compress,
-        difference,
-        form,
-        intake.air,
-        enhanced,
-        skip_unneeded,
-        uncertainty,
-        compute,
-    )
+    require_form(to.labels)
+    to = replace(to, air=intake.air)
     runner = None
     if spread:
         from flows.runtime.dask_runner import dask_runner
@@ -116,12 +97,12 @@ def apply_flow(
     def body() -> Json:
         loaded = stages.load_stage(reference, strength, dose)
         card = loaded.card
-        if uncertainty:
+        if to.uncertainty:
             require_uncertainty(card)
         if hold_on_failed_gate:
             _require_passed(card)
         if task_of(loaded.config).takes_pictures(loaded.config):
-            done = apply_to_pictures(loaded.model, source, out, missed=card.missed)
+            done = apply_to_pictures(loaded.model, source, to.folder, missed=card.missed)
             return {"model": card.uri, **card.gate_facts(), **done}
         return apply_loaded(
             loaded,

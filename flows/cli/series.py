@@ -167,23 +167,27 @@ def apply(
         from flows.commands import apply_flow
         from pipeline.config.dose import DoseRequest
         from pipeline.config.load import parse_intake
+        from pipeline.export.series import Export
 
+    to = Export(
+        out,
+        compress,
+        difference,
+        labels,
+        enhanced=enhanced,
+        skip_unneeded=skip_unneeded,
+        uncertainty=uncertainty,
+        compute=how,
+    )
     report = apply_flow(
         model,
         source,
-        out,
+        to,
         intake=parse_intake(intake),
-        compress=compress,
-        enhanced=enhanced,
-        difference=difference,
-        uncertainty=uncertainty,
-        labels=labels,
         strength=strength,
         dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),
-        skip_unneeded=skip_unneeded,
         spread=spread,
         hold_on_failed_gate=hold_on_failed_gate,
-        compute=how,
         as_flow=flow,
     )
     shown = pictures_table if report.get("pictures") else applied_table

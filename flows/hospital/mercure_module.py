@@ -23,6 +23,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import reason_of
 from pipeline.core.types import Json
 from pipeline.dicom.read.ingest_options import IngestOptions
+from pipeline.export.series import Export
 
 TASK, RESULT = "task.json", "result.json"
 
@@ -75,11 +76,8 @@ def _apply(in_: Path, out: Path, settings: TaskSettings) -> Json:
         report = apply_flow(
             settings.model,
             in_,
-            Path(scratch),
+            Export(Path(scratch), settings.compress),
             intake=IngestOptions(),
-            compress=settings.compress,
-            difference=False,
-            labels="seg",
             strength=settings.strength,
             dose=settings.dose,
             all_or_nothing=True,

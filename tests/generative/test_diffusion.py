@@ -154,8 +154,10 @@ def test_a_short_training_lowers_the_loss_and_the_mean_follows(tmp_path: Path) -
     assert sum(losses[-10:]) / 10 < 0.7 * sum(losses[:5]) / 5
     assert torch.isfinite(sample(model, 4, seeded())).all()
     trained = step.networks()["model"].state_dict()
-    apart = [float((trained[name] - mean).abs().max()) for name, mean in model.state_dict().items()]
-    assert 0 < max(apart) < 0.2
+    differences = [
+        float((trained[name] - mean).abs().max()) for name, mean in model.state_dict().items()
+    ]
+    assert 0 < max(differences) < 0.2
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def test_a_table_tells_processor_precision_and_cores(machine) -> None:
     facts = machine.facts("auto")
     assert facts["precision"] == machine.MEASURED
     assert machine.facts()["precision"] == "fp32"
-    told = machine.described(
+    said = machine.described(
         facts | {"processor": "A Processor 7", "features": ["avx2"], "cores": 2}
     )
-    assert told.startswith(f"A Processor 7 (avx2), {facts['precision']}, 2 cores, ")
+    assert said.startswith(f"A Processor 7 (avx2), {facts['precision']}, 2 cores, ")
 
 
 @pytest.mark.parametrize("name", WRITES)

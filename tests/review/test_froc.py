@@ -120,8 +120,8 @@ def test_the_figures_of_a_published_example_come_out() -> None:
 
 def test_a_published_analysis_of_its_figures_comes_out() -> None:
     """Five modalities share the mean square of modality by reader, of 12 degrees of freedom."""
-    apart = ZANCA - ZANCA.mean(axis=1, keepdims=True) - ZANCA.mean(axis=0) + ZANCA.mean()
-    by_reader = (apart**2).sum() / 12
+    rest = ZANCA - ZANCA.mean(axis=1, keepdims=True) - ZANCA.mean(axis=0) + ZANCA.mean()
+    by_reader = (rest**2).sum() / 12
     assert by_reader == pytest.approx(0.00016960349, abs=1e-10)
     by_case = 4 * (ZANCA_ERRORS.cov2 - ZANCA_ERRORS.cov3)
     assert np.sqrt(2 / 4 * (by_reader + by_case)) == pytest.approx(0.01218567, abs=1e-8)

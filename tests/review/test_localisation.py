@@ -239,9 +239,9 @@ def test_a_study_from_its_plan_to_its_table(root: Path) -> None:
     assert reading["kind"] == "lesions"
     assert len(reading["items"]) == 8
     assert "4 cases are here, with lesions or without" in reading["note"]
-    told = json.dumps(reading)
-    assert "original" not in told
-    assert not any(cid in told for cid in study.collection.cases)
+    shown = json.dumps(reading)
+    assert "original" not in shown
+    assert not any(cid in shown for cid in study.collection.cases)
     for reader in ("anna", "ben"):
         read_all(root, study, reader)
     found = json.loads(invoked("stats", root, "--csv", root / "marks.csv", "--json"))
