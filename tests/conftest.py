@@ -32,9 +32,20 @@ def missing(reason: str) -> None:
     pytest.skip(reason, allow_module_level=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--may-skip",
+        action="store_true",
+        help="only the tests that ask for another program or for real CT",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of several processes: files of few tests first. They are the long ones, whole runs and
     servers, and at the end one process would be left alone with them."""
+    if config.getoption("--may-skip"):
+        asking = {"require_program", "test_data"}
+        items[:] = [item for item in items if asking & {*getattr(item, "fixturenames", ())}]
     if hasattr(config, "workerinput"):
         tests = Counter(item.path for item in items)
         items.sort(key=lambda item: tests[item.path])

@@ -141,7 +141,7 @@ def test_a_pair_is_read(tab: Tab, collection: Collection) -> None:
         tab.key("Space")
         if name.endswith("right"):
             tab.key("ArrowRight")
-    tab.until("document.querySelector('#panel-side').textContent.includes('complete and saved')")
+    tab.until("document.querySelector('#study-progress').textContent", "complete and saved")
     (reading,) = unblinded(collection.root, open_study(collection.root, []))
     scores = {"left": reading.original, "right": reading.denoised}
     if reading.denoised_side == "left":

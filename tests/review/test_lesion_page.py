@@ -23,6 +23,7 @@ SAID = "document.querySelector('#said').textContent"
 MARKS = f"{VIEWER}.state.marks.list"
 SECTIONS = "document.querySelectorAll('#figures section').length"
 END = "document.querySelector('#end-reading')"
+PROGRESS = "document.querySelector('#study-progress').textContent"
 SIDE = "(document.querySelector('#panel-side')?.textContent ?? '')"
 MIDDLE = SLICES // 2
 
@@ -79,7 +80,7 @@ def kept(collection: Collection, number: int = 0) -> localisation.Marks:
 
 def saved(tab: Tab, count: int) -> None:
     tab.until(f"{END}.textContent.includes('{count} mark')")
-    tab.until(f"{SIDE}.includes('saved')")
+    tab.until(PROGRESS, "saved")
     tab.ask(f"{VIEWER}.shown()")
 
 
@@ -108,7 +109,7 @@ def test_lesions_are_clicked_rated_undone_and_the_reading_ends(
     tab.until(SECTIONS, 1)
     saved(tab, 1)
     tab.page.click("#end-reading")
-    tab.until(f"{SIDE}.includes('complete and saved')")
+    tab.until(PROGRESS, "complete and saved")
     found = kept(collection)
     assert found.ended
     assert [mark.rating for mark in found.marks] == [5]
@@ -161,7 +162,7 @@ def test_by_the_keyboard_alone(tab: Tab, collection: Collection) -> None:
             break
         tab.key("Tab")
     tab.key("Enter")
-    tab.until(f"{SIDE}.includes('complete and saved')")
+    tab.until(PROGRESS, "complete and saved")
     (mark,) = kept(collection).marks
     assert mark.rating == 4
     assert mark.at_mm[2] == pytest.approx((MIDDLE - 1) * STEP_MM)
@@ -169,7 +170,7 @@ def test_by_the_keyboard_alone(tab: Tab, collection: Collection) -> None:
     tab.until(f"{SIDE}.includes('Reading 2 of 8')")
     assert tab.ask(f"{MARKS}.length") == 0
     tab.page.click("#end-reading")  # a reading may have no mark
-    tab.until(f"{SIDE}.includes('complete and saved')")
+    tab.until(PROGRESS, "complete and saved")
     assert kept(collection, 1).ended
 
 

@@ -1,8 +1,9 @@
-"""Readers' names in any script: in decisions, readings, and DICOM objects that can hold them."""
+"""Names of readers in any script: in decisions, readings and DICOM objects. What is saved."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -55,8 +56,34 @@ def test_a_reader_of_any_script_decides_and_reads(entered: Tab, collection: Coll
     entered.go("study")
     entered.until("document.querySelectorAll('.likert').length", 7)
     entered.page.check("input[name='noise left'][value='3']")
-    entered.until("document.querySelector('#panel-side').textContent.includes('saved')")
+    entered.until("document.querySelector('#study-progress').textContent", "saved")
     assert (collection.root / "review" / "readings" / "\u017beynep李.jsonl").exists()
+
+
+def test_a_mark_is_saved_only_once_the_server_has_it(entered: Tab, collection: Collection) -> None:
+    held: list[Any] = []
+    progress = "document.querySelector('#study-progress').textContent"
+    entered.page.fill("#reader", "anna")
+    entered.go("study")
+    entered.until("document.querySelectorAll('.likert').length", 7)
+    entered.page.route("**/api/reading/*", lambda route: held.append(route))
+    entered.page.check("input[name='noise left'][value='3']")
+    entered.page.check("input[name='noise right'][value='4']")
+    for withheld in (1, 2):  # one after the other
+        entered.until(progress, "saving…")
+        while len(held) < withheld:
+            entered.page.wait_for_timeout(20)
+        entered.page.wait_for_timeout(100)
+        assert len(held) == withheld
+        assert entered.ask(progress) == "saving…"
+        held[-1].continue_()
+    entered.until(progress, "saved")
+    entered.page.unroute("**/api/reading/*")
+    entered.page.route("**/api/reading/*", lambda route: route.abort())
+    entered.page.check("input[name='noise left'][value='1']")
+    entered.until(progress, "NOT SAVED")
+    kept = (collection.root / "review" / "readings" / "anna.jsonl").read_text().splitlines()
+    assert len(kept) == 2
 
 
 def test_an_object_has_the_name_or_is_refused(collection: Collection) -> None:

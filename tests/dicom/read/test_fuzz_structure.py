@@ -29,7 +29,7 @@ from pipeline.dicom.read.series import Series, find_series
 from pipeline.dicom.read.volume import Reading, SliceReader, read_volume
 
 #: Cases of a run, and the fraction that are exported too; LDCT_FUZZ_CASES asks for more.
-CASES = int(os.environ.get("LDCT_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("LDCT_FUZZ_CASES", "500"))
 EXPORTED_SHARE = 20
 #: Hypothesis remembers what it drew: so many cases at a time.
 BATCH = 500

@@ -66,7 +66,7 @@ export class Study {
     const done = this.items.filter((each) => each.complete).length;
     this.progress = make(
       "p",
-      { class: "told" },
+      { class: "told", id: "study-progress", role: "status" },
       `${done} of ${this.items.length} read; every mark is saved at once`,
     );
     host.replaceChildren(
@@ -87,19 +87,24 @@ export class Study {
     );
   }
 
-  // One at a time and in order, so that the last mark is the last line of the record.
+  // One at a time and in order, so that the last mark is the last line of the record; "saved" is
+  // only said where no later mark still waits.
   #save(item) {
     const answer = structuredClone(this.form.answer);
     const { progress } = this;
-    this.saving = (this.saving ?? Promise.resolve()).then(async () => {
+    progress.textContent = "saving…";
+    const saving = (this.saving ?? Promise.resolve()).then(async () => {
+      let outcome = "NOT SAVED";
       try {
         await source.post(`reading/${encodeURIComponent(reader())}`, answer);
         item.score = answer;
         item.complete = this.form.isComplete(answer);
-        progress.textContent = item.complete ? "complete and saved" : "saved";
+        outcome = item.complete ? "complete and saved" : "saved";
       } catch (error) {
         showMessage(`NOT SAVED: ${error.message}`);
       }
+      if (this.saving === saving) progress.textContent = outcome;
     });
+    this.saving = saving;
   }
 }
