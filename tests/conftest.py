@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     servers, and at the end one process would be left alone with them."""
     if config.getoption("--may-skip"):
         asking = {"require_program", "test_data"}
-        others = [item for item in items if not asking & {*getattr(item, "fixturenames", ())}]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in {*others}]
+        asks = {item: bool(asking & {*getattr(item, "fixturenames", ())}) for item in items}
+        config.hook.pytest_deselected(items=[item for item in items if not asks[item]])
+        items[:] = [item for item in items if asks[item]]
     if hasattr(config, "workerinput"):
         tests = Counter(item.path for item in items)
         items.sort(key=lambda item: tests[item.path])
