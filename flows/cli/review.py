@@ -233,7 +233,7 @@ def stats(
     from flows.cli.tables.reader_study import study_table
     from flows.tracking.reader_study import study_result
     from pipeline.core.atomic_files import write_text
-    from pipeline.review.study_service import study_csv
+    from pipeline.review.study.service import study_csv
 
     root = folder.resolve()
     result = study_result(root)

@@ -13,14 +13,11 @@ from flows.tracking.waiting_gate import settle_gate
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
 from pipeline.core.types import Json
-from pipeline.review import localisation
 from pipeline.review.decisions import audit_of
-from pipeline.review.lesion_truth import kept_truth, read_truth, save_truth
-from pipeline.review.localisation_statistics import localisation_statistics, weighted_merit
-from pipeline.review.reader_comparison import pseudovalues
-from pipeline.review.reader_study import CRITERIA, open_study, replace_study, unblinded
-from pipeline.review.statistics import common_cases, common_scores, study_statistics
-from pipeline.review.study_power import (
+from pipeline.review.study import localisation
+from pipeline.review.study.lesion_truth import kept_truth, read_truth, save_truth
+from pipeline.review.study.localisation_statistics import localisation_statistics, weighted_merit
+from pipeline.review.study.power import (
     LESION_PLAN,
     StudyPlan,
     deviations_of_pilot,
@@ -28,6 +25,9 @@ from pipeline.review.study_power import (
     require_no_readings,
     set_plan,
 )
+from pipeline.review.study.reader_comparison import pseudovalues
+from pipeline.review.study.reader_study import CRITERIA, open_study, replace_study, unblinded
+from pipeline.review.study.statistics import common_cases, common_scores, study_statistics
 from pipeline.review.worklist import collect
 
 #: The whole result, in the version's run.

@@ -12,7 +12,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Json
 from pipeline.core.versions import VERSION
-from pipeline.review import key_images, measurements, reader_study
+from pipeline.review import key_images, measurements
 from pipeline.review.assets import REPORT
 from pipeline.review.decisions import (
     ConflictError,
@@ -27,7 +27,8 @@ from pipeline.review.planes import CHUNK, PADDING
 from pipeline.review.planes_geometry import DIRECTIONS
 from pipeline.review.series_index import DENOISED, ORIGINAL
 from pipeline.review.slice_changes import SliceChange, flags_of, slice_change
-from pipeline.review.study_service import StudyService
+from pipeline.review.study import reader_study
+from pipeline.review.study.service import StudyService
 from pipeline.review.worklist import Case, Collection, Shown
 
 #: Changes are measured only so long after planes were last asked for: scrolling goes first.

@@ -12,7 +12,7 @@ from pipeline.evaluation.per_patient import PatientFigures, WindowFigures
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval, times_drawn
 from pipeline.promotion.compare import paired_interval
 from pipeline.quality.model_observer import bootstrap_d_prime
-from pipeline.review.agreement import interval_over_cases, moments, resampled_kappa
+from pipeline.review.study.agreement import interval_over_cases, moments, resampled_kappa
 
 KINDS = ("input", "output", "change")
 TAILS = [0.025, 0.975]

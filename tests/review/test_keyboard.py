@@ -10,8 +10,8 @@ from helpers.review import SLICES, collected, write_case
 
 from pipeline.review import key_images
 from pipeline.review.decisions import audit_of
-from pipeline.review.reader_study import open_study, unblinded
-from pipeline.review.study_power import StudyPlan, set_plan
+from pipeline.review.study.power import StudyPlan, set_plan
+from pipeline.review.study.reader_study import open_study, unblinded
 from pipeline.review.worklist import Collection
 
 #: What a mouse can use, as the keyboard must reach it: of a group of radio buttons one.

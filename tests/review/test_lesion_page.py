@@ -12,10 +12,10 @@ from conftest import ROOT, missing
 from helpers.browser import VIEWER, Tab, opened
 from helpers.review import COLUMN_MM, ROW_MM, SLICES, STEP_MM, TOKEN, collected, served, write_case
 
-from pipeline.review import localisation
-from pipeline.review.lesion_truth import Lesion, LesionTruth, save_truth
-from pipeline.review.reader_study import open_study, replace_study
-from pipeline.review.study_power import LESION_PLAN, set_plan
+from pipeline.review.study import localisation
+from pipeline.review.study.lesion_truth import Lesion, LesionTruth, save_truth
+from pipeline.review.study.power import LESION_PLAN, set_plan
+from pipeline.review.study.reader_study import open_study, replace_study
 from pipeline.review.worklist import Collection
 
 AXE = ROOT / "pipeline" / "review" / "page" / "node_modules" / "axe-core" / "axe.min.js"

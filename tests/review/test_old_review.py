@@ -18,9 +18,9 @@ from pipeline.review.decisions import (
     read_policy,
     require_sendable,
 )
-from pipeline.review.reader_study import CRITERIA, Study, unblinded
 from pipeline.review.service import Review
-from pipeline.review.statistics import study_statistics
+from pipeline.review.study.reader_study import CRITERIA, Study, unblinded
+from pipeline.review.study.statistics import study_statistics
 from pipeline.review.worklist import collect
 
 ACCEPTED, REJECTED = "s-02a6f950f8ce-redcnn-v1", "s-88c8c063aa4a-redcnn-v1"

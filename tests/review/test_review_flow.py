@@ -28,7 +28,7 @@ from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.verdicts import READER_STUDY
 from pipeline.dicom.read.volume import read_volume
 from pipeline.review.planes_geometry import ROWS as CORONAL
-from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
+from pipeline.review.study.reader_study import CRITERIA, Score, open_study, plan, save
 from pipeline.review.worklist import LABELS, UNCERTAINTY, collect
 from pipeline.store.store import LPS_TO_RAS, Store
 

@@ -32,8 +32,8 @@ from helpers.review import (
 
 from pipeline.dicom.read.volume import read_volume, series_key
 from pipeline.review.decisions import audit_of
-from pipeline.review.reader_study import open_study, plan, unblinded
 from pipeline.review.static_export import write_disk
+from pipeline.review.study.reader_study import open_study, plan, unblinded
 from pipeline.review.worklist import Collection
 from pipeline.store.store import LPS_TO_RAS
 

@@ -40,9 +40,9 @@ from pipeline.review.decisions import (
     require_sendable,
     set_policy,
 )
-from pipeline.review.reader_study import CRITERIA
 from pipeline.review.service import Review
 from pipeline.review.static_export import write_disk
+from pipeline.review.study.reader_study import CRITERIA
 from pipeline.review.worklist import Collection, collect
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from flows.cli.tables.figures import NONE, number, out_console, word_columns
 from pipeline.core.types import Json
-from pipeline.review.study_power import MOST_CASES, StudyPlan
+from pipeline.review.study.power import MOST_CASES, StudyPlan
 
 #: For which numbers of readers the plan's table has a row.
 READERS = range(2, 13)

@@ -1,8 +1,8 @@
 """What a study in which lesions are marked shows: JAFROC and its parts, over readers and cases.
 
-The figures of pipeline.review.froc, compared by pipeline.review.reader_comparison with the
-jackknife over cases. Denoised is not inferior where the interval of the weighted JAFROC lies above
-minus the margin, once the study has the readers and cases of its plan.
+The figures of `froc`, compared by `reader_comparison` with the jackknife over cases.
+Denoised is not inferior where the interval of the weighted JAFROC lies above minus the margin, once
+the study has the readers and cases of its plan.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Json
-from pipeline.review.agreement import Interval
-from pipeline.review.froc import (
+from pipeline.review.study.agreement import Interval
+from pipeline.review.study.froc import (
     Marked,
     Merit,
     false_marks_per_case,
     jafroc,
     lesions_found,
 )
-from pipeline.review.lesion_truth import FEWEST_OF_A_KIND, LesionTruth
-from pipeline.review.localisation import ROLES, Localised, common_cases, marked
-from pipeline.review.reader_comparison import (
+from pipeline.review.study.lesion_truth import FEWEST_OF_A_KIND, LesionTruth
+from pipeline.review.study.localisation import ROLES, Localised, common_cases, marked
+from pipeline.review.study.power import LESION_PLAN, StudyPlan
+from pipeline.review.study.reader_comparison import (
     Comparison,
     compare_merits,
     unseen_share,
     unseen_share_of_merit,
 )
-from pipeline.review.study_power import LESION_PLAN, StudyPlan
 
 #: The figure that decides.
 WEIGHTED = "JAFROC, weighted"

@@ -1,8 +1,8 @@
 """How many readers and cases a reader study needs, fixed before its first reading.
 
 The readers' differences vary by reader, by case and by what is left; their mean is tested as in
-pipeline.review.reader_comparison. Hillis, Obuchowski & Berbaum, Acad Radiol 18 (2011) 129, have
-the same calculation in terms of covariances.
+`reader_comparison`. Hillis, Obuchowski & Berbaum, Acad Radiol 18 (2011) 129, have the same
+calculation in terms of covariances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import stats
 
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.review.decisions import audit_of
-from pipeline.review.reader_comparison import (
+from pipeline.review.study.reader_comparison import (
     LEVEL,
     compare_scores,
     hillis_degrees_of_freedom,
@@ -25,7 +25,7 @@ from pipeline.review.reader_comparison import (
     unseen_share,
     unseen_share_of_merit,
 )
-from pipeline.review.reader_study import CRITERIA, readers_of
+from pipeline.review.study.reader_study import CRITERIA, readers_of
 
 PLANNED = "study planned"
 #: A study of more cases is not looked for.

@@ -19,16 +19,16 @@ from flows.cli.app import app
 from flows.tracking.reader_study import plan_lesions
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.pseudonyms import installation_key
-from pipeline.review import localisation
 from pipeline.review.access.roles import Identity, Role
 from pipeline.review.audit_log import FOLDER
 from pipeline.review.decisions import audit_of
-from pipeline.review.lesion_truth import TRUTH, Lesion, LesionTruth, kept_truth, save_truth
-from pipeline.review.localisation import LesionMark, Localised, Marks, held_to, plan_of
-from pipeline.review.localisation_statistics import WEIGHTED, localisation_statistics
-from pipeline.review.reader_study import Study, open_study
-from pipeline.review.study_power import LESION_PLAN, StudyPlan
-from pipeline.review.study_service import StudyService
+from pipeline.review.study import localisation
+from pipeline.review.study.lesion_truth import TRUTH, Lesion, LesionTruth, kept_truth, save_truth
+from pipeline.review.study.localisation import LesionMark, Localised, Marks, held_to, plan_of
+from pipeline.review.study.localisation_statistics import WEIGHTED, localisation_statistics
+from pipeline.review.study.power import LESION_PLAN, StudyPlan
+from pipeline.review.study.reader_study import Study, open_study
+from pipeline.review.study.service import StudyService
 from pipeline.review.worklist import collect
 
 RUNNER = CliRunner()

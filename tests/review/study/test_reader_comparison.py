@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.review.reader_comparison import (
+from pipeline.review.study.reader_comparison import (
     ErrorCovariances,
     compare,
     compare_scores,

@@ -15,8 +15,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.core.errors import ConfigError, NothingUsableError
-from pipeline.review.agreement import moments, resampled_kappa
-from pipeline.review.reader_study import (
+from pipeline.review.study.agreement import moments, resampled_kappa
+from pipeline.review.study.power import StudyPlan
+from pipeline.review.study.reader_study import (
     CRITERIA,
     Reading,
     Score,
@@ -28,8 +29,7 @@ from pipeline.review.reader_study import (
     scores,
     unblinded,
 )
-from pipeline.review.statistics import study_statistics, wilcoxon_p
-from pipeline.review.study_power import StudyPlan
+from pipeline.review.study.statistics import study_statistics, wilcoxon_p
 
 CASES = [f"case-{number:02d}" for number in range(20)]
 

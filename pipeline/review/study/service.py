@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json
-from pipeline.review import localisation, reader_study
 from pipeline.review.access.roles import Identity
 from pipeline.review.decisions import audit_of
-from pipeline.review.lesion_truth import kept_truth
 from pipeline.review.series_index import DENOISED, ORIGINAL
-from pipeline.review.study_power import StudyPlan, read_plan
+from pipeline.review.study import localisation, reader_study
+from pipeline.review.study.lesion_truth import kept_truth
+from pipeline.review.study.power import StudyPlan, read_plan
 from pipeline.review.worklist import Collection, Shown
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from pipeline.metrics.bootstrap import bootstrap_distribution, percentile_interval
-from pipeline.review.reader_study import Reading
+from pipeline.review.study.reader_study import Reading
 
 #: The Likert scale.
 SCORES = (1, 2, 3, 4, 5)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from pipeline.review.froc import (
+from pipeline.review.study.froc import (
     UNMARKED,
     Marked,
     Merit,
@@ -17,7 +17,7 @@ from pipeline.review.froc import (
     jafroc,
     lesions_found,
 )
-from pipeline.review.reader_comparison import (
+from pipeline.review.study.reader_comparison import (
     ErrorCovariances,
     compare,
     compare_merits,

@@ -19,10 +19,10 @@ from scipy import stats
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Json
 from pipeline.metrics.bootstrap import LEVEL
-from pipeline.review.agreement import Interval, Kappa, kappa_of, pairs_of_readers, repeats
-from pipeline.review.reader_comparison import Comparison, compare_scores, compare_to_half
-from pipeline.review.reader_study import CRITERIA, Reading
-from pipeline.review.study_power import StudyPlan
+from pipeline.review.study.agreement import Interval, Kappa, kappa_of, pairs_of_readers, repeats
+from pipeline.review.study.power import StudyPlan
+from pipeline.review.study.reader_comparison import Comparison, compare_scores, compare_to_half
+from pipeline.review.study.reader_study import CRITERIA, Reading
 
 #: The exact test enumerates all signs of so many cases at most: 65536.
 MAX_EXACT_CASES = 16

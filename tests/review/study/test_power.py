@@ -10,10 +10,10 @@ from helpers.review import collected, write_case
 
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.review.decisions import audit_of
-from pipeline.review.reader_comparison import compare_scores
-from pipeline.review.reader_study import CRITERIA, Score, open_study, plan, save
-from pipeline.review.study_power import PLANNED, StudyPlan, deviations_of_pilot, read_plan, set_plan
-from pipeline.review.study_service import StudyService
+from pipeline.review.study.power import PLANNED, StudyPlan, deviations_of_pilot, read_plan, set_plan
+from pipeline.review.study.reader_comparison import compare_scores
+from pipeline.review.study.reader_study import CRITERIA, Score, open_study, plan, save
+from pipeline.review.study.service import StudyService
 
 SEVERAL = StudyPlan(readers=6)
 

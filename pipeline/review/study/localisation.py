@@ -18,9 +18,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.core.errors import ConfigError
-from pipeline.review.froc import UNMARKED, Marked
-from pipeline.review.lesion_truth import LesionTruth, Place
-from pipeline.review.reader_study import (
+from pipeline.review.series_index import DENOISED, ORIGINAL
+from pipeline.review.study.froc import UNMARKED, Marked
+from pipeline.review.study.lesion_truth import LesionTruth, Place
+from pipeline.review.study.reader_study import (
     ItemRecord,
     Likert,
     Study,
@@ -32,7 +33,6 @@ from pipeline.review.reader_study import (
     readings_of,
     require_reader,
 )
-from pipeline.review.series_index import DENOISED, ORIGINAL
 
 ROLES = (ORIGINAL, DENOISED)
 MAX_MARKS = 100
