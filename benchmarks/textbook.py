@@ -5,8 +5,7 @@ shapes     squares, ellipses and triangles: what beta does to the latents of a V
 skips      RED-Net with and without inner skips, and an FCN, on noisy photographs
 
 Each part writes results/textbook_PART.json and .png, with one thread; a part that was stopped goes
-on in `--work`. None is published yet: the densities were drawn once, with too small a spread; the
-other two parts have not been run to their end.
+on in `--work`.
 """
 
 from __future__ import annotations

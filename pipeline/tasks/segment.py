@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from pipeline.config.segmentation import Segmentation
 from pipeline.config.task_runs import SegmentRun
 from pipeline.config.totalsegmentator import CLASSES
+from pipeline.core.errors import ConfigError
 from pipeline.core.label_groups import require_known
+from pipeline.core.label_map import LabelMap
 from pipeline.core.types import Json, Progress
 from pipeline.core.verdicts import Verdict
 from pipeline.data.label_patches import LabelPatches, cache_working, load_working
@@ -79,8 +82,8 @@ class Segment(Task[SegmentRun, SegmentationResult]):
     ) -> None:
         """Degraded inputs where the run has a degradation, and volumes on the working grid.
 
-        Raises ConfigError for classes without DICOM codes, and for structures that no label map
-        has and that are none of the names of `label_names`.
+        Raises ConfigError for classes without DICOM codes, for structures that no label map has
+        and that are none of the names of `label_names`, and for classes that training cannot learn.
         """
         settings, wanted = config.grid, [*keys[TRAIN], *keys[TEST]]
         for name in settings.classes:
@@ -92,6 +95,7 @@ class Segment(Task[SegmentRun, SegmentationResult]):
             table = CLASSES if settings.label_names else ()
             listed.append(dict(enumerate([*settings.classes, *table], start=1)))
         require_known(groups, listed)
+        _require_taught(settings, [labelmaps[key] for key in keys[TRAIN]])
         if config.degradation is not None:
             degrade_store(store, dict.fromkeys(wanted, 1), config, progress)
         for key in keys[TRAIN]:
@@ -201,6 +205,18 @@ class Segment(Task[SegmentRun, SegmentationResult]):
 
 def _degraded(config: SegmentRun) -> str | None:
     return None if config.degradation is None else degradation_digest(config, 0)
+
+
+def _require_taught(settings: Segmentation, training: list[LabelMap]) -> None:
+    """ConfigError for a class that no label map of the training lists whole: nothing would teach
+    where it is not, and it would be found anywhere."""
+    of_maps = [settings.not_listed(labelmap) for labelmap in training]
+    if of_maps and (never := set.intersection(*of_maps)):
+        raise ConfigError(
+            f"segmentation.classes: {', '.join(sorted(never))}: no label map of the training lists "
+            "it whole, and what is not listed is unknown (segmentation.unlisted); give label maps "
+            "that do, or leave it out of segmentation.classes"
+        )
 
 
 TASK = Segment()

@@ -131,6 +131,15 @@ def test_a_series_whose_map_lists_no_class_is_not_used(
     assert TASK.usable(store, "s-0", config) == usable
 
 
+def test_a_class_that_no_training_map_lists_is_refused_before_the_training(tmp_path: Path) -> None:
+    store, config = run_of(LIVER_ALONE, tmp_path)
+    sides = {"train": ["s-0"], "test": []}
+    with pytest.raises(ConfigError, match=r"classes: spleen: no label map of the training lists"):
+        TASK.prepare(store, sides, config)
+    store, config = run_of(BOTH, tmp_path / "both")
+    TASK.prepare(store, sides, config)
+
+
 def test_a_structure_of_no_known_name_is_refused_before_the_training(tmp_path: Path) -> None:
     classes = {"liver": ["liver"], "spleen": ["spleeen"]}
     store, config = run_of(LIVER_ALONE, tmp_path, classes=classes, label_names="totalsegmentator")
