@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import time
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ LOOK_S = 1.0
 #: For so long jobs may end in good order, where the server answers slowly: less than the units of
 #: systemd allow.
 END_S = 60.0
+#: Where all of it has not ended by then, the log gets what each thread waits for, before systemd
+#: kills it (TimeoutStopSec of deploy/systemd).
+STUCK_S = 85.0
 #: How often a server is asked whether it is there, and for how long it may be away, as while it is
 #: started again: less than Prefect's own patience, which ends in tracebacks.
 ASK_S, AWAY_S = 10.0, 150.0
@@ -86,7 +90,7 @@ async def _until_lost(api: Api) -> str:
             await anyio.sleep(LOOK_S)
             if api.has_ended:
                 return f"has ended ({api.ending})"
-        if await anyio.to_thread.run_sync(api.answers):
+        if await anyio.to_thread.run_sync(api.answers, abandon_on_cancel=True):
             answered = time.monotonic()
     return f"has not answered for {AWAY_S:.0f} s"
 
@@ -103,5 +107,6 @@ class _Runner(Runner):
 
     def handle_sigterm(self, *_: object, **__: object) -> None:
         """Ask for the end (the system calls this between any two steps of the main thread)."""
+        faulthandler.dump_traceback_later(STUCK_S)
         with suppress(RuntimeError):  # the loop has ended meanwhile
             self._own_loop.call_soon_threadsafe(self.asked_to_end.set)

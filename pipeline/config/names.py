@@ -26,6 +26,7 @@ SHORT_NAMES = {
     "edsr": "pipeline.models.edsr.EDSR",
     "fcn": "pipeline.models.fcn.FCN",
     "spade_generator": "pipeline.models.spade.SpadeGenerator",
+    "with_noise_level": "pipeline.models.noise_level.WithNoiseLevel",
     "pixel_classes": "pipeline.models.pixel_classes.PixelClasses",
     "colour_classes": "pipeline.models.pixel_classes.ColourClasses",
     "dense_autoencoder": "pipeline.models.autoencoder.DenseAutoencoder",

@@ -1,0 +1,66 @@
+"""Noise of unknown strength: estimated from the whole image, and then removed.
+
+A convolutional network by itself judges the noise from a pixel's surroundings, where fine texture
+looks like noise: of a photograph without any it takes its foliage. The whole image says it better,
+since some place in it is nearly always smooth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.config.component import build
+from pipeline.config.sections import Component
+
+#: 0 on every plane and of norm 1 on white noise (Immerkaer, Computer Vision and Image
+#: Understanding 64 (1996) 300), which averages over the image; here smooth blocks are what counts.
+_SECOND_DIFFERENCES = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6
+#: Pixels along a block, the share of the blocks that are smoother than the one that is taken, and
+#: what of white noise that one has.
+BLOCK, SHARE, OF_WHITE_NOISE = 8, 0.1, 0.794
+
+
+@torch.no_grad()
+def noise_level(image: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of white noise in [batch, channels, rows, columns], [batch], in the
+    image's own units; images of 10 x 10 pixels and more.
+
+    Blocks that hold the least or greatest value of their image are left out where others are: what
+    is clipped has no noise. Coloured noise is taken for weaker than it is.
+    """
+    planes = image.float().flatten(0, 1)[:, None]
+    strength = functional.avg_pool2d(
+        functional.conv2d(planes, _SECOND_DIFFERENCES.to(planes)).square(), BLOCK
+    ).sqrt()
+    inner = planes[..., 1:-1, 1:-1]
+    highest = functional.max_pool2d(inner, BLOCK) >= inner.amax(dim=(2, 3), keepdim=True)
+    lowest = functional.max_pool2d(-inner, BLOCK) >= (-inner).amax(dim=(2, 3), keepdim=True)
+    of_image = strength.reshape(len(image), -1)
+    sound = of_image.masked_fill((highest | lowest).reshape(len(image), -1), torch.nan)
+    found = torch.nanquantile(sound, SHARE, dim=1)
+    found = torch.where(found.isnan(), of_image.quantile(SHARE, dim=1), found)
+    return found / OF_WHITE_NOISE
+
+
+class WithNoiseLevel(nn.Module):
+    """A network that gets, in one channel more, the estimated noise of its image.
+
+    [batch, channels, rows, columns] -> what `network` makes of [batch, channels + 1, rows,
+    columns]. network: {"target", "args"}, as in a configuration.
+    """
+
+    def __init__(self, network: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = build(
+            Component.model_validate(network), key="model.args.network", base=nn.Module
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The network's answer."""
+        level = noise_level(image).to(image)[:, None, None, None]
+        seen = torch.cat([image, level.expand(-1, 1, *image.shape[2:])], dim=1)
+        return self.network(seen)
