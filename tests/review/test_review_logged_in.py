@@ -84,8 +84,10 @@ def test_a_decision_that_was_not_seen_is_not_overwritten(
     one.click("#reject")
     one.wait_for_selector("section[aria-label=Decision] p.reject")
     other.bring_to_front()
+    Tab(other).until("document.querySelector('#said').textContent.includes('not answer')")
     other.click("#accept")
     Tab(other).until("document.querySelector('#said').textContent.startsWith('NOT')")
+    other.wait_for_timeout(4500)  # the server is asked again, and does not answer
     assert "anna rejected it meanwhile: vessels are smeared" in other.inner_text("#said")
     assert other.is_visible("section[aria-label=Decision] p.reject")  # it is shown now
     assert audit_of(root).records()[-1]["act"] != "accept"

@@ -80,8 +80,9 @@ export class Worklist {
       showMessage("");
       document.dispatchEvent(new CustomEvent(ANSWERED));
     } catch {
+      // Once over whatever is said, then only where nothing is: a refused decision can be read.
+      if (!this.#silent || !$("#said").textContent) showMessage(NO_ANSWER);
       this.#silent = true;
-      showMessage(NO_ANSWER);
     }
   }
 
