@@ -53,3 +53,20 @@ def test_cases_are_ordered_once_they_are_measured(entered: Tab) -> None:
         ["none", "3 HU in slice 6"],
     ]
     assert entered.ask(focused) == name  # the keyboard's place is kept
+
+
+def test_a_link_that_is_pressed_while_cases_are_measured_leads_to_its_case(entered: Tab) -> None:
+    waiting = '{"done": 0, "of": 24, "slices": [], "flags": []}'
+    entered.page.route("**/api/changes/*", lambda route: route.fulfill(body=waiting))
+    entered.page.reload()
+    entered.until(f"{ROWS}.length", 3)
+    link = entered.page.locator("tbody a").first
+    fragment = link.get_attribute("href")
+    link.hover()
+    entered.page.mouse.down()
+    entered.page.unroute("**/api/changes/*")
+    changes = f"{ROWS}.filter((row) => row[2].includes(' HU in slice')).length"
+    entered.until(changes, 3)  # so that the order is known
+    entered.page.wait_for_timeout(300)
+    entered.page.mouse.up()
+    entered.until("location.hash", fragment)

@@ -21,6 +21,7 @@ export class Worklist {
   #changes = new Map();
   #silent = false;
   #ordering = null; // rows are put in order again, once for several that were measured
+  #pressed = false; // a link is: one that is replaced meanwhile would lead nowhere
 
   async load() {
     const told = await source.worklist();
@@ -104,9 +105,17 @@ export class Worklist {
     }
     $("#filter").addEventListener("input", choose);
     $("#show").addEventListener("change", choose);
+    $("tbody", main).addEventListener("pointerdown", () => {
+      this.#pressed = true;
+      const release = () => {
+        this.#pressed = false;
+      };
+      addEventListener("pointerup", release, { once: true });
+      addEventListener("pointercancel", release, { once: true });
+    });
     const list = $("#main > .list");
     const again = () => {
-      if (list.isConnected) this.#rows(main);
+      if (list.isConnected) this.#orderSoon(main);
       else document.removeEventListener(DECIDED, again);
     };
     document.addEventListener(DECIDED, again);
@@ -179,7 +188,8 @@ export class Worklist {
   #orderSoon(main) {
     this.#ordering ??= setTimeout(() => {
       this.#ordering = null;
-      if ($("tbody", main)) this.#rows(main);
+      if (this.#pressed) this.#orderSoon(main);
+      else if ($("#main > .list tbody")) this.#rows(main);
     }, ORDER_MS);
   }
 
