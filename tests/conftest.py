@@ -42,7 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of several processes: files of few tests first. They are the long ones, whole runs and
-    servers, and at the end one process would be left alone with them."""
+    servers, and at the end one process would be left alone with them. With --may-skip,
+    what asks for no program and no real CT, by any fixture, is deselected."""
     if config.getoption("--may-skip"):
         asking = {"require_program", "test_data"}
         asks = {item: bool(asking & {*getattr(item, "fixturenames", ())}) for item in items}

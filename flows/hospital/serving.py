@@ -107,6 +107,6 @@ class _Runner(Runner):
 
     def handle_sigterm(self, *_: object, **__: object) -> None:
         """Ask for the end (the system calls this between any two steps of the main thread)."""
-        faulthandler.dump_traceback_later(STUCK_S)
         with suppress(RuntimeError):  # the loop has ended meanwhile
             self._own_loop.call_soon_threadsafe(self.asked_to_end.set)
+        faulthandler.dump_traceback_later(STUCK_S)

@@ -47,6 +47,10 @@ def chromium(require_program: Callable[[str], str]) -> Iterator[Any]:
         browser.close()
 
 
+#: What the reader study says of its last mark.
+STUDY_PROGRESS = "document.querySelector('#study-progress').textContent"
+
+
 class Tab:
     """A page of the browser, and what tests ask of it."""
 

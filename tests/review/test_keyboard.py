@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.browser import VIEWER, Tab
+from helpers.browser import STUDY_PROGRESS, VIEWER, Tab
 from helpers.review import SLICES, collected, write_case
 
 from pipeline.review import key_images
@@ -141,7 +141,7 @@ def test_a_pair_is_read(tab: Tab, collection: Collection) -> None:
         tab.key("Space")
         if name.endswith("right"):
             tab.key("ArrowRight")
-    tab.until("document.querySelector('#study-progress').textContent", "complete and saved")
+    tab.until(STUDY_PROGRESS, "complete and saved")
     (reading,) = unblinded(collection.root, open_study(collection.root, []))
     scores = {"left": reading.original, "right": reading.denoised}
     if reading.denoised_side == "left":

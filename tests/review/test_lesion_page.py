@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, missing
-from helpers.browser import VIEWER, Tab, opened
+from helpers.browser import STUDY_PROGRESS, VIEWER, Tab, opened
 from helpers.review import COLUMN_MM, ROW_MM, SLICES, STEP_MM, TOKEN, collected, served, write_case
 
 from pipeline.review.study import localisation
@@ -23,7 +23,6 @@ SAID = "document.querySelector('#said').textContent"
 MARKS = f"{VIEWER}.state.marks.list"
 SECTIONS = "document.querySelectorAll('#figures section').length"
 END = "document.querySelector('#end-reading')"
-PROGRESS = "document.querySelector('#study-progress').textContent"
 SIDE = "(document.querySelector('#panel-side')?.textContent ?? '')"
 MIDDLE = SLICES // 2
 
@@ -80,7 +79,7 @@ def kept(collection: Collection, number: int = 0) -> localisation.Marks:
 
 def saved(tab: Tab, count: int) -> None:
     tab.until(f"{END}.textContent.includes('{count} mark')")
-    tab.until(PROGRESS, "saved")
+    tab.until(STUDY_PROGRESS, "saved")
     tab.ask(f"{VIEWER}.shown()")
 
 
@@ -109,7 +108,7 @@ def test_lesions_are_clicked_rated_undone_and_the_reading_ends(
     tab.until(SECTIONS, 1)
     saved(tab, 1)
     tab.page.click("#end-reading")
-    tab.until(PROGRESS, "complete and saved")
+    tab.until(STUDY_PROGRESS, "complete and saved")
     found = kept(collection)
     assert found.ended
     assert [mark.rating for mark in found.marks] == [5]
@@ -162,7 +161,7 @@ def test_by_the_keyboard_alone(tab: Tab, collection: Collection) -> None:
             break
         tab.key("Tab")
     tab.key("Enter")
-    tab.until(PROGRESS, "complete and saved")
+    tab.until(STUDY_PROGRESS, "complete and saved")
     (mark,) = kept(collection).marks
     assert mark.rating == 4
     assert mark.at_mm[2] == pytest.approx((MIDDLE - 1) * STEP_MM)
@@ -170,7 +169,7 @@ def test_by_the_keyboard_alone(tab: Tab, collection: Collection) -> None:
     tab.until(f"{SIDE}.includes('Reading 2 of 8')")
     assert tab.ask(f"{MARKS}.length") == 0
     tab.page.click("#end-reading")  # a reading may have no mark
-    tab.until(PROGRESS, "complete and saved")
+    tab.until(STUDY_PROGRESS, "complete and saved")
     assert kept(collection, 1).ended
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from helpers.browser import Tab
+from helpers.browser import STUDY_PROGRESS, Tab
 from helpers.review import collected, write_case
 
 from pipeline.core.errors import LdctError
@@ -56,13 +56,12 @@ def test_a_reader_of_any_script_decides_and_reads(entered: Tab, collection: Coll
     entered.go("study")
     entered.until("document.querySelectorAll('.likert').length", 7)
     entered.page.check("input[name='noise left'][value='3']")
-    entered.until("document.querySelector('#study-progress').textContent", "saved")
+    entered.until(STUDY_PROGRESS, "saved")
     assert (collection.root / "review" / "readings" / "\u017beynep李.jsonl").exists()
 
 
 def test_a_mark_is_saved_only_once_the_server_has_it(entered: Tab, collection: Collection) -> None:
     held: list[Any] = []
-    progress = "document.querySelector('#study-progress').textContent"
     entered.page.fill("#reader", "anna")
     entered.go("study")
     entered.until("document.querySelectorAll('.likert').length", 7)
@@ -70,18 +69,20 @@ def test_a_mark_is_saved_only_once_the_server_has_it(entered: Tab, collection: C
     entered.page.check("input[name='noise left'][value='3']")
     entered.page.check("input[name='noise right'][value='4']")
     for withheld in (1, 2):  # one after the other
-        entered.until(progress, "saving…")
-        while len(held) < withheld:
+        entered.until(STUDY_PROGRESS, "saving…")
+        for _ in range(500):
+            if len(held) == withheld:
+                break
             entered.page.wait_for_timeout(20)
-        entered.page.wait_for_timeout(100)
+        entered.page.wait_for_timeout(100)  # in which no second one may come
         assert len(held) == withheld
-        assert entered.ask(progress) == "saving…"
+        assert entered.ask(STUDY_PROGRESS) == "saving…"
         held[-1].continue_()
-    entered.until(progress, "saved")
+    entered.until(STUDY_PROGRESS, "saved")
     entered.page.unroute("**/api/reading/*")
     entered.page.route("**/api/reading/*", lambda route: route.abort())
     entered.page.check("input[name='noise left'][value='1']")
-    entered.until(progress, "NOT SAVED")
+    entered.until(STUDY_PROGRESS, "NOT SAVED")
     kept = (collection.root / "review" / "readings" / "anna.jsonl").read_text().splitlines()
     assert len(kept) == 2
 

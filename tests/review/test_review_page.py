@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, missing
-from helpers.browser import LAST_MM, VIEWER, Tab, opened
+from helpers.browser import LAST_MM, STUDY_PROGRESS, VIEWER, Tab, opened
 from helpers.dicom import KEY, only_series
 from helpers.review import (
     BLOCK_HU,
@@ -460,12 +460,12 @@ def test_a_reading_is_blind_saved_at_once_and_taken_up(tab: Tab, collection: Col
     for side, value in (("left", 2), ("right", 5)):
         for mark in tab.page.locator(f"input[name$=' {side}'][value='{value}']").all():
             mark.check()
-    tab.until("document.querySelector('#study-progress').textContent", "saved")
+    tab.until(STUDY_PROGRESS, "saved")
     tab.page.reload()
     tab.until("document.querySelectorAll('.likert').length", 7)
     assert tab.ask("document.querySelectorAll('.likert input:checked').length") == 12
     tab.page.check("#preference input[value=right]")
-    tab.until("document.querySelector('#study-progress').textContent", "complete and saved")
+    tab.until(STUDY_PROGRESS, "complete and saved")
     reading = unblinded(collection.root, open_study(collection.root, []))[0]
     better = "original" if items[0].left == "denoised" else "denoised"
     assert getattr(reading, better)["noise"] == 5

@@ -88,7 +88,6 @@ def require_each_once(site: ScheduleSite) -> None:
     ledger.close()
 
 
-@pytest.mark.slow
 def test_a_service_that_was_away_and_a_job_that_takes_longer_than_its_interval(
     tmp_path, team, ended
 ):
