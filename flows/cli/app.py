@@ -46,6 +46,7 @@ from flows.cli.review import add_review_commands
 from flows.cli.schedule import schedule
 from flows.cli.series import add_series_commands
 from flows.runtime.json_log import use_json_everywhere
+from flows.runtime.lost_signals import raise_lost_signals_again
 from flows.runtime.progress import JSON_LINES, verbosity
 from pipeline.core.crash_file import crash_file
 from pipeline.core.device import compute_on
@@ -268,6 +269,7 @@ def main() -> None:
     # Before torch starts threads: each would have a heap of its own, and keep it.
     keep_freed_memory()
     catch_library_warnings()
+    raise_lost_signals_again()
     use_json_everywhere()
     # Or Python looks for cycles among all that was imported as it ends: 2 s.
     atexit.register(gc.freeze)

@@ -29,6 +29,7 @@ from flows.hospital.pull import pull_series
 from flows.hospital.status import hospital_status, page
 from flows.hospital.work import work_flow
 from flows.runtime.json_log import use_json_everywhere
+from flows.runtime.lost_signals import raise_lost_signals_again
 from flows.runtime.private_errors import redact_errors
 from flows.runtime.progress import log
 from pipeline.config.schedule import Schedule, required
@@ -99,6 +100,7 @@ def prepare_process() -> None:
     """What the command line does at its start: a worker of Prefect's starts here."""
     keep_freed_memory()
     catch_library_warnings()
+    raise_lost_signals_again()
     use_json_everywhere()
 
 

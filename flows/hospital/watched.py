@@ -54,7 +54,7 @@ def watched(part: Part, address: str | None) -> Iterator[None]:
     Raises ConfigError where the address is none, or cannot be listened on.
     """
     with ExitStack() as stack:
-        stack.enter_context(_ended_by_sigterm())
+        stack.enter_context(ended_by_sigterm())
         if address is not None:
             server = stack.enter_context(serve_part(part, address))
             url = f"http://{server.server_address[0]!s}:{server.server_port}"
@@ -90,7 +90,7 @@ def serve_part(part: Part, address: str) -> Iterator[ThreadingHTTPServer]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """systemd and Docker end a service by SIGTERM: what was under way is undone, as at Ctrl+C."""
 
     def end(*_: object) -> None:
