@@ -60,6 +60,9 @@ class Augmentation(Strict):
     #: Each structure of the label map gets a contrast of its own, of this standard deviation:
     #: a scan without contrast agent then also stands for the phases with it.
     enhancement_hu: NotNegative = 30.0
+    #: What contrast agent raises a class's median HU to, where it is lower: half of the patches get
+    #: a part of it, from none to all, common to their classes but for half as much of their own.
+    contrast_hu: dict[str, float] = Field(default_factory=dict)
     #: Gamma within the soft-tissue range, drawn from 1 / (1 + gamma) to 1 + gamma.
     gamma: NotNegative = 0.3
     #: Added to all of a patch.
@@ -68,8 +71,16 @@ class Augmentation(Strict):
     noise_hu: NotNegative = 30.0
     #: Blurred by a Gaussian of up to so many voxels.
     blur_voxels: NotNegative = 1.0
+    #: Over how far that noise is smooth, at most, along each axis by a draw of its own: blobs, and
+    #: the streaks of a low dose. 0 leaves it white.
+    noise_smooth_voxels: NotNegative = 0.0
     #: The degradation's noise, times a factor from 0 to this.
     low_dose_scale: NotNegative = 1.0
+    #: How often the degradation's noise is added at all.
+    low_dose_probability: Probability = 1.0
+    #: How often a patch becomes one of a scan that ends within it, from a quarter of its slices on:
+    #: what lies beyond is the repeated rim, as at inference. In three dimensions.
+    short_scan: Probability = 0.0
 
 
 class Planning(Strict):
@@ -149,6 +160,9 @@ class Structures(Strict):
         other = next((name for name in self.single_piece if name not in self.classes), None)
         if other is not None:
             raise ValueError(f"single_piece: {other} is none of the classes")
+        other = next((name for name in self.augment.contrast_hu if name not in self.classes), None)
+        if other is not None:
+            raise ValueError(f"augment.contrast_hu: {other} is none of the classes")
         if len(self.classes) >= NOT_LISTED:
             raise ValueError(f"classes: {len(self.classes)} do not fit into 8 bits")
         return self

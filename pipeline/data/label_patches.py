@@ -15,7 +15,7 @@ from pipeline.config.names import digest
 from pipeline.config.segmentation import BACKGROUND, IGNORED, NOT_LISTED, Segmentation
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.label_map import LabelMap
-from pipeline.data.segmentation_transforms import patch_with_rim, segmentation_transforms
+from pipeline.data.segmentation_transforms import OUTSIDE, patch_with_rim, segmentation_transforms
 from pipeline.data.transforms import draw_seed, transformed
 from pipeline.data.working_grid import WorkingGrid
 from pipeline.store.store import Store
@@ -126,6 +126,7 @@ class LabelPatches(Dataset):
         self.length = length
         self.transforms = segmentation_transforms(settings, named)
         self.cut = patch_with_rim(settings)
+        self.contrast = [_contrast_hu(volume, settings) for volume in volumes]
         centres = [_centres(volume, settings) for volume in volumes]
         #: By class: the volumes that show it, each with places to centre a patch on.
         self.shown: list[list[tuple[int, NDArray[np.int64]]]] = [
@@ -144,9 +145,11 @@ class LabelPatches(Dataset):
         generator = np.random.default_rng((self.seed, item))
         number, centre = self._centre(generator)
         cut = self._cut(self.volumes[number], centre)
+        if self.settings.augment.contrast_hu:
+            cut["contrast"] = self.contrast[number]
         patch = transformed(self.transforms, cut, seed=draw_seed(generator))
         labels = patch["labels"].numpy().round().astype(np.int64)
-        outside = labels < 0
+        outside = labels == OUTSIDE
         target = self.volumes[number].table[labels.clip(0)]
         if self.volumes[number].not_listed:
             target[target == BACKGROUND] = NOT_LISTED
@@ -165,7 +168,7 @@ class LabelPatches(Dataset):
         return number, generator.integers(self.volumes[number].image_hu.shape)
 
     def _cut(self, volume: Labelled, centre: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """The patch with its rim; labels are -1 outside of the volume."""
+        """The patch with its rim; labels are OUTSIDE where the volume is not."""
         places = [c - n // 2 + np.arange(n) for c, n in zip(centre, self.cut, strict=True)]
         shape = volume.image_hu.shape
         inside = [p.clip(0, n - 1) for p, n in zip(places, shape, strict=True)]
@@ -176,7 +179,7 @@ class LabelPatches(Dataset):
         where = np.ix_(*inside)
         cut = {
             "input": np.asarray(volume.image_hu[where], dtype=np.float32),
-            "labels": np.where(beyond, -1, volume.labels[where].astype(np.float32)),
+            "labels": np.where(beyond, OUTSIDE, volume.labels[where].astype(np.float32)),
         }
         if volume.noise_hu is not None:
             cut["noise"] = np.asarray(volume.noise_hu[where], dtype=np.float32)
@@ -196,3 +199,17 @@ def _centres(volume: Labelled, settings: Segmentation) -> dict[int, NDArray[np.i
     return {
         number: flat[:: -(-len(flat) // CENTRES)] for number, flat in found.items() if len(flat)
     }
+
+
+def _contrast_hu(volume: Labelled, settings: Segmentation) -> torch.Tensor:
+    """What contrast agent adds to each value of a label map: up to the HU that the settings say
+    from the median of its class in this volume."""
+    added = np.zeros(len(volume.table), np.float32)
+    if settings.augment.contrast_hu:
+        image_hu, classes = np.asarray(volume.image_hu), volume.classes
+        for number, name in enumerate(settings.classes, start=1):
+            seen_hu = image_hu[classes == number]
+            if name in settings.augment.contrast_hu and len(seen_hu):
+                rise_hu = settings.augment.contrast_hu[name] - float(np.median(seen_hu))
+                added[volume.table == number] = max(0.0, rise_hu)
+    return torch.from_numpy(added)

@@ -23,36 +23,52 @@ from monai.transforms import (
     Randomizable,
     RandShiftIntensityd,
     RandSmoothDeformd,
+    SpatialPad,
 )
 
-from pipeline.config.segmentation import Segmentation
+from pipeline.config.segmentation import Augmentation, Segmentation
 
 IMAGES = ("input", "labels")
 MODES = ("bilinear", "nearest")
 #: The range in which gamma bends the grey scale: fat to contrasted vessels.
 SOFT_TISSUE_HU = (-200.0, 300.0)
 ENHANCEMENT_EDGE_VOXELS = 0.7
+#: How often contrast agent is added.
+CONTRAST_PROBABILITY = 0.5
+#: How often plain noise is added.
+NOISE_PROBABILITY = 0.5
+#: Of a patch's slices a short scan has this part at least.
+SHORTEST_SCAN = 0.25
+#: The label of what lies outside of the scan.
+OUTSIDE = -1
 
 
 def segmentation_transforms(settings: Segmentation, named: Sequence[MapTransform] = ()) -> Compose:
     """Noise of a lower dose, then the place, then contrast, grey scale and plain noise; then the
-    transforms that the run names (pipeline.data.monai_transforms).
+    transforms that the run names (pipeline.data.monai_transforms), and where the scan ends.
 
     Takes patches of `patch_with_rim` and gives patches of `settings.patch`.
     """
     augment = settings.augment
     return Compose(
         [
-            RandNoiseFieldd(augment.low_dose_scale),
+            RandNoiseFieldd(augment.low_dose_scale, augment.low_dose_probability),
             *_places(settings),
             RandEnhancementd(augment.enhancement_hu),
             RandGammad(augment.gamma, SOFT_TISSUE_HU),
             RandShiftIntensityd("input", augment.shift_hu, prob=1.0),
             RandGaussianSmoothd("input", *[(0.0, max(augment.blur_voxels, 1e-6))] * 3, prob=0.3),
-            RandGaussianNoised("input", prob=0.5, std=augment.noise_hu),
+            _plain_noise(augment),
             *named,
+            *([RandShortScand(augment.short_scan)] if settings.dimensions == 3 else []),
         ]
     )
+
+
+def _plain_noise(augment: Augmentation) -> MapTransform:
+    if augment.noise_smooth_voxels:
+        return RandSmoothNoised(augment.noise_hu, augment.noise_smooth_voxels)
+    return RandGaussianNoised("input", prob=NOISE_PROBABILITY, std=augment.noise_hu)
 
 
 def _places(settings: Segmentation) -> list[MapTransform]:
@@ -104,19 +120,74 @@ def patch_with_rim(settings: Segmentation) -> tuple[int, int, int]:
 
 
 class RandNoiseFieldd(Randomizable, MapTransform):
-    """Add the patch's "noise", what a low dose would add, times a factor from 0 to `max_factor`."""
+    """Add the patch's "noise", what a low dose would add, times a factor from 0 to `max_factor`;
+    to a share of the patches, `probability`."""
 
-    def __init__(self, max_factor: float) -> None:
+    def __init__(self, max_factor: float, probability: float = 1.0) -> None:
         MapTransform.__init__(self, "input")
         self.max_factor = max_factor
+        self.probability = probability
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         patch = dict(data)
         noise = patch.pop("noise", None)
         factor = float(self.R.uniform(0, self.max_factor))
+        if self.probability < 1 and self.R.uniform() >= self.probability:
+            return patch
         if noise is not None:
             patch["input"] = patch["input"] + noise * factor
         return patch
+
+
+class RandSmoothNoised(Randomizable, MapTransform):
+    """Add noise of a standard deviation from 0 to `deviation_hu`, to half of the patches.
+
+    It is smoothed by a Gaussian whose width along each axis is drawn from 0 to `max_voxels`: noise
+    of full resolution that was averaged on a working grid is not white, and that of few photons
+    lies in streaks.
+    """
+
+    def __init__(self, deviation_hu: float, max_voxels: float) -> None:
+        MapTransform.__init__(self, "input")
+        self.deviation_hu = deviation_hu
+        self.max_voxels = max_voxels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if self.R.uniform() >= NOISE_PROBABILITY:
+            return dict(data)
+        image_hu = data["input"]
+        deviation = float(self.R.uniform(0, self.deviation_hu))
+        widths = self.R.uniform(0, self.max_voxels, image_hu.ndim - 1).tolist()
+        white = torch.as_tensor(self.R.standard_normal(image_hu.shape), dtype=torch.float32)
+        noise = GaussianSmooth(widths)(white)
+        return {**data, "input": image_hu + noise * (deviation / noise.std().clamp(min=1e-6))}
+
+
+class RandShortScand(Randomizable, MapTransform):
+    """Make a share of the patches, `probability`, what inference sees of a scan that is too short
+    for one.
+
+    Some neighbouring slices are kept, moved to the middle, and their first and last repeated
+    around them; the labels there are OUTSIDE.
+    """
+
+    def __init__(self, probability: float) -> None:
+        MapTransform.__init__(self, IMAGES)
+        self.probability = probability
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if not self.probability or self.R.uniform() >= self.probability:
+            return dict(data)
+        depth = data["input"].shape[1]
+        count = int(self.R.randint(max(1, round(SHORTEST_SCAN * depth)), depth + 1))
+        first = int(self.R.randint(depth - count + 1))
+        image, labels = (data[name][:, first : first + count] for name in IMAGES)
+        whole = (depth, -1, -1)
+        return {
+            **data,
+            "input": SpatialPad(whole, mode="edge")(image),
+            "labels": SpatialPad(whole, mode="constant", value=OUTSIDE)(labels),
+        }
 
 
 class RandEnhancementd(Randomizable, MapTransform):
@@ -125,7 +196,9 @@ class RandEnhancementd(Randomizable, MapTransform):
     The values are normal with a standard deviation that is itself drawn, from 0 to twice
     `deviation_hu`, so that patches nearly as they were and strongly contrasted ones both occur.
     After SynthSeg's idea (Billot et al., Medical Image Analysis 2023) that a network which has
-    seen every contrast needs none in particular.
+    seen every contrast needs none in particular. "contrast", where a patch has it, is what contrast
+    agent adds to each structure, by its value: a part of it is added to a share of the patches,
+    CONTRAST_PROBABILITY.
     """
 
     def __init__(self, deviation_hu: float) -> None:
@@ -134,13 +207,17 @@ class RandEnhancementd(Randomizable, MapTransform):
         self.edge = GaussianSmooth(ENHANCEMENT_EDGE_VOXELS)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        labels = data["labels"]
+        patch = dict(data)
+        labels, contrast = patch["labels"], patch.pop("contrast", None)
+        count = int(labels.max()) + 1
         deviation = self.R.uniform(0, 2 * self.deviation_hu)
-        offsets = torch.as_tensor(
-            deviation * self.R.standard_normal(int(labels.max()) + 1), dtype=torch.float32
-        )
+        offsets = torch.as_tensor(deviation * self.R.standard_normal(count), dtype=torch.float32)
+        if contrast is not None and self.R.uniform() < CONTRAST_PROBABILITY:
+            parts = self.R.uniform() * self.R.uniform(0.5, 1.5, count)
+            offsets += contrast[:count] * torch.as_tensor(parts, dtype=torch.float32)
         offsets[0] = 0  # what is in no structure: air, fat, clothes and couch
-        return {**data, "input": data["input"] + self.edge(offsets[labels.long().clamp(min=0)])}
+        patch["input"] = patch["input"] + self.edge(offsets[labels.long().clamp(min=0)])
+        return patch
 
 
 class RandGammad(Randomizable, MapTransform):

@@ -33,6 +33,8 @@ BLOCK_SLICES = 8
 MAX_UNEVENNESS = 0.5
 #: Windows that the network sees at once.
 WINDOWS = 2
+#: Of a scan that is smaller than a window the rim is repeated (RandShortScand shows it so).
+PADDING = "replicate"
 
 
 def segment(
@@ -190,7 +192,7 @@ def _of_slab(
             predictor=lambda patch: _predicted(model, patch, settings),
             overlap=settings.overlap,
             roi_weight_map=_within_slices(settings.patch),
-            padding_mode="replicate",
+            padding_mode=PADDING,
             sw_device=device,
             device=torch.device("cpu"),
         )

@@ -8,14 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from pipeline.config.segmentation import IGNORED, Segmentation
 from pipeline.core.errors import ConfigError, NothingUsableError
 from pipeline.core.label_map import LabelMap
 from pipeline.core.volume import Volume
 from pipeline.data.label_patches import Labelled, LabelPatches, cache_working, load_working
-from pipeline.data.segmentation_transforms import RandEnhancementd, RandGammad, RandNoiseFieldd
+from pipeline.data.segmentation_transforms import (
+    OUTSIDE,
+    RandEnhancementd,
+    RandGammad,
+    RandNoiseFieldd,
+    RandShortScand,
+    RandSmoothNoised,
+)
+from pipeline.inference.segment import PADDING
 from pipeline.store.store import Store
 
 STILL = {
@@ -247,3 +257,92 @@ def test_other_labels_of_the_same_image_are_kept_apart(tmp_path: Path) -> None:
         cache_working(store, "s-0", labels, settings())
     assert (load_working(store, "s-0", livers, settings()).classes == 1).all()
     assert (load_working(store, "s-0", spleens, settings()).classes == 2).all()
+
+
+def test_a_short_scan_is_padded_as_inference_pads_it() -> None:
+    """What sliding windows show the network of the slices that were kept is the patch itself."""
+    transform = RandShortScand(1.0)
+    transform.set_random_state(seed=0)
+    image = torch.randn(1, 16, 6, 8)
+    counts = set()
+    for _ in range(150):
+        done = transform({"input": image, "labels": image.round().abs()})
+        kept = (done["labels"] != OUTSIDE)[0, :, 0, 0]
+        counts.add(int(kept.sum()))
+        seen = []
+        sliding_window_inference(
+            done["input"][None, :, kept],
+            roi_size=(16, 6, 8),
+            sw_batch_size=1,
+            predictor=lambda windows: seen.append(windows) or windows,  # noqa: B023
+            padding_mode=PADDING,
+        )
+        assert torch.equal(seen[0][0], done["input"])
+        assert torch.equal(done["labels"][:, kept], done["input"][:, kept].round().abs())
+    assert counts == set(range(4, 17)), "from a quarter of the slices to all"
+
+
+def test_short_scans_are_as_many_as_asked_for_and_teach_nothing_beyond_their_ends() -> None:
+    augment = STILL | {"short_scan": 0.4}
+    inside = {"classes": {"liver": [LIVER]}, "patch": [4, 8, 8], "foreground": 1.0}
+    whole, dataset = patches(augment=STILL, **inside), patches(augment=augment, **inside)
+    hidden = []
+    for item in range(40):
+        one, before = dataset[item]["target"], whole[item]["target"]
+        ends = (one == IGNORED).all(dim=-1).all(dim=-1)[0]
+        hidden.append(bool((one == IGNORED).sum() > (before == IGNORED).sum()))
+        assert ends.long().diff().abs().sum() <= 2, "one piece, in the middle"
+        assert not ends.all()
+    assert np.mean(hidden) == pytest.approx(0.4 * 3 / 4, abs=0.2)
+
+
+def test_a_network_in_two_dimensions_has_no_short_scans() -> None:
+    still, short = ({"augment": STILL | {"short_scan": p}, "patch": [16, 16]} for p in (0, 1.0))
+    assert torch.equal(patches(**still)[0]["target"], patches(**short)[0]["target"])
+
+
+def test_smooth_noise_keeps_its_strength_and_is_not_white() -> None:
+    transform = RandSmoothNoised(50.0, 2.0)
+    transform.set_random_state(seed=2)
+    image = torch.full((1, 16, 32, 32), 40.0)
+    deviations, neighbours = [], []
+    for _ in range(80):
+        noise = transform({"input": image})["input"] - image
+        if noise.any():
+            deviations.append(float(noise.std()))
+            neighbours.append(float((noise[..., 1:] * noise[..., :-1]).mean() / noise.var()))
+    assert len(deviations) == pytest.approx(40, abs=12)
+    assert max(deviations) <= 50.5
+    assert np.mean(deviations) == pytest.approx(25, abs=6)
+    assert min(neighbours) < 0.1
+    assert max(neighbours) > 0.8
+
+
+def test_low_dose_noise_is_left_out_of_the_other_patches() -> None:
+    augment = STILL | {"low_dose_scale": 1.0, "low_dose_probability": 0.3}
+    dataset = patches(augment=augment, foreground=0, length=100)
+    clean = [float(dataset[item]["input"].min()) == -1000 for item in range(100)]
+    assert np.mean(clean) == pytest.approx(0.7, abs=0.12)
+
+
+def test_contrast_agent_raises_a_class_up_to_what_it_is_said_to() -> None:
+    """The liver is at 60 HU, the spleen at 120 and so above the 100 that are asked for."""
+    augment = STILL | {"contrast_hu": {"liver": 160, "spleen": 100}}
+    dataset = patches(augment=augment, length=200)
+    risen = []
+    for item in range(200):
+        one = dataset[item]
+        inside = one["input"][(one["target"] == 1) & (one["input"] > 0)]
+        if len(inside) > 300:
+            risen.append(float(inside.median()) - 60)
+        assert float(one["input"].max()) <= max(120, 60 + 1.5 * 100) + 1
+    assert np.mean([rise < 1 for rise in risen]) == pytest.approx(0.5, abs=0.12)
+    assert min(risen) > -1
+    assert 90 < max(risen) <= 150
+    spleens = patches(augment=STILL | {"contrast_hu": {"spleen": 100}})
+    assert {float(spleens[item]["input"].max()) for item in range(40)} <= {60.0, 120.0, -1000.0}
+
+
+def test_contrast_is_of_classes_that_there_are() -> None:
+    with pytest.raises(ValidationError, match="contrast_hu: bladder is none of the classes"):
+        settings(augment={"contrast_hu": {"bladder": 100}})
