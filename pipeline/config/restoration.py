@@ -63,6 +63,9 @@ class Restoration(Strict):
     #: Debian packages of photographs that a run of the source `shipped` also learns from, where
     #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
     installed: list[PackageName] = Field(default_factory=list)
+    #: Training pictures with a longer side are made smaller, to it, before pieces are cut: those
+    #: of a large photograph are smoother than photographs are as a whole. In pixels.
+    training_side: Annotated[int, Field(ge=64)] | None = None
     #: What degrades the test pictures, where that is not `degradation`: a model of any noise is
     #: measured at one.
     test_degradation: Component | None = None
@@ -94,6 +97,8 @@ class Restoration(Strict):
             raise ValueError(f"colour: sequences and slices are grey, got {self.colour}")
         if self.neighbours is not None and not self.is_stack:
             raise ValueError(f"neighbours: pictures of the source {self.source} have none")
+        if self.training_side and (self.is_stack or self.is_paired):
+            raise ValueError(f"training_side: of pictures, not of the source {self.source}")
         if self.installed and self.source != "shipped":
             raise ValueError(f"installed: beside the source shipped, not {self.source}")
         return self

@@ -198,10 +198,10 @@ class StoredSlices:
 
 
 def resampled(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """[rows, columns] at another size: linear, low-passed where pixels become fewer."""
-    batch = torch.from_numpy(np.array(image, dtype=np.float32))[None, None]
-    scaled = interpolate(batch, size, mode="bilinear", antialias=True, align_corners=False)
-    return scaled[0, 0].numpy()
+    """[..., rows, columns] at another size: linear, low-passed where pixels become fewer."""
+    planes = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(-1, 1, *image.shape[-2:])
+    scaled = interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+    return scaled.reshape(*image.shape[:-2], *size).numpy()
 
 
 def lung_share(image_hu: NDArray[np.float32]) -> float:

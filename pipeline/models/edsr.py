@@ -1,4 +1,4 @@
-"""Super-resolution: residual blocks at the small size, and sub-pixel up-sampling at the end.
+"""Residual blocks at the input's size, and sub-pixel up-sampling at the end: super-resolution.
 
 EDSR (Lim et al., CVPR workshops 2017): no batch norm; pixels by rearranged channels (Shi et
 al., CVPR 2016).
@@ -28,10 +28,11 @@ class ResidualBlock(nn.Module):
 
 
 class EDSR(nn.Module):
-    """[batch, image_channels, rows, columns] -> the same with `scale` times the rows and columns.
+    """[batch, inputs, rows, columns] -> image_channels of `scale` times the rows and columns.
 
-    scale: any whole number from 2, enlarged by its prime factors one after the other; or, `direct`,
-    all at once, straight from the last features to pixels (Shi et al.): fewer operations.
+    scale: any whole number, enlarged by its prime factors one after the other; or, `direct`,
+    all at once, straight from the last features to pixels (Shi et al.): fewer operations. With 1 it
+    restores at the input's size. inputs: as many as image_channels unless given.
     The paper's baseline is 16 blocks of 64 channels with share 1; its large one 32 of 256, 0.1.
     """
 
@@ -43,13 +44,14 @@ class EDSR(nn.Module):
         blocks: int = 16,
         share: float = 1.0,
         image_channels: int = 1,
+        inputs: int | None = None,
         direct: bool = False,
     ) -> None:
         super().__init__()
-        if scale < 2:
-            raise ValueError(f"scale must be at least 2, got {scale}")
+        if scale < 1:
+            raise ValueError(f"scale must be at least 1, got {scale}")
         self.scale = scale
-        self.head = nn.Conv2d(image_channels, channels, 3, padding=1)
+        self.head = nn.Conv2d(inputs or image_channels, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(ResidualBlock(channels, share) for _ in range(blocks)),
             nn.Conv2d(channels, channels, 3, padding=1),
@@ -65,13 +67,13 @@ class EDSR(nn.Module):
         self.last = nn.PixelShuffle(scale) if direct else nn.Identity()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """`scale` times the rows and columns of [batch, image_channels, rows, columns]."""
+        """`scale` times the rows and columns of [batch, inputs, rows, columns]."""
         hidden = self.head(image)
         return self.last(self.tail(self.larger(hidden + self.body(hidden))))
 
 
 def prime_factors(number: int) -> list[int]:
-    """Of a whole number from 2, ascending."""
+    """Of a whole number, ascending; 1 has none."""
     for factor in range(2, number + 1):
         if number % factor == 0:
             return [factor, *prime_factors(number // factor)]

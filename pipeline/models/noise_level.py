@@ -1,4 +1,4 @@
-"""Noise of unknown strength: estimated from the whole image, and then removed.
+"""Noise of unknown strength, estimated from the whole image.
 
 A convolutional network by itself judges the noise from a pixel's surroundings, where fine texture
 looks like noise: of a photograph without any it takes its foliage. The whole image says it better,
@@ -7,14 +7,8 @@ since some place in it is nearly always smooth.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import nn
 from torch.nn import functional
-
-from pipeline.config.component import build
-from pipeline.config.sections import Component
 
 #: 0 on every plane and of norm 1 on white noise (Immerkaer, Computer Vision and Image
 #: Understanding 64 (1996) 300), which averages over the image; here smooth blocks are what counts.
@@ -44,23 +38,3 @@ def noise_level(image: torch.Tensor) -> torch.Tensor:
     found = torch.nanquantile(sound, SHARE, dim=1)
     found = torch.where(found.isnan(), of_image.quantile(SHARE, dim=1), found)
     return found / OF_WHITE_NOISE
-
-
-class WithNoiseLevel(nn.Module):
-    """A network that gets, in one channel more, the estimated noise of its image.
-
-    [batch, channels, rows, columns] -> what `network` makes of [batch, channels + 1, rows,
-    columns]. network: {"target", "args"}, as in a configuration.
-    """
-
-    def __init__(self, network: dict[str, Any]) -> None:
-        super().__init__()
-        self.network = build(
-            Component.model_validate(network), key="model.args.network", base=nn.Module
-        )
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The network's answer."""
-        level = noise_level(image).to(image)[:, None, None, None]
-        seen = torch.cat([image, level.expand(-1, 1, *image.shape[2:])], dim=1)
-        return self.network(seen)

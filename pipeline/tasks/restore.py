@@ -14,9 +14,9 @@ from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json, Progress
 from pipeline.core.verdicts import Verdict
-from pipeline.data.images import ImageItems
+from pipeline.data.images import ImageItems, Images
 from pipeline.data.patches import PatchPairs
-from pipeline.data.stored_pictures import StoredPictures, StoredSteps
+from pipeline.data.stored_pictures import SmallerPictures, StoredPictures, StoredSteps
 from pipeline.degradations.cache import degrade_store
 from pipeline.evaluation.gates import judge_restoration
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationResult, evaluate_restoration
@@ -106,13 +106,16 @@ class Restore(Task[RestoreRun, RestorationResult]):
         degradation, neighbours = degradation_of(config), config.restoration.neighbours
         pictures = StoredPictures(store, keys, config)
         if degradation.reach is None:
-            if neighbours is not None:
-                raise ConfigError(
-                    f"restoration.neighbours: not with {type(degradation).__name__}, of which no "
-                    "piece can be degraded by itself"
-                )
+            for key in ("neighbours", "training_side"):
+                if getattr(config.restoration, key) is not None:
+                    raise ConfigError(
+                        f"restoration.{key}: not with {type(degradation).__name__}, of which no "
+                        "piece can be degraded by itself"
+                    )
             return PatchPairs(store, keys, config, length)
-        images = pictures if neighbours is None else StoredSteps(pictures)
+        images: Images = pictures if neighbours is None else StoredSteps(pictures)
+        if side := config.restoration.training_side:
+            images = SmallerPictures(pictures, side, config.data.patch)
         return ImageItems(
             images,
             [0] * len(images),

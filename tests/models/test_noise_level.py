@@ -1,11 +1,11 @@
-"""The strength of noise is estimated from the whole image, and a network gets it."""
+"""The strength of noise is estimated from the whole image."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from pipeline.models.noise_level import WithNoiseLevel, noise_level
+from pipeline.models.noise_level import noise_level
 
 
 def half_of_it_texture(size: int = 128) -> torch.Tensor:
@@ -37,18 +37,3 @@ def test_what_is_clipped_is_not_taken_for_a_picture_without_noise() -> None:
     noisy = image + 20 * torch.randn(image.shape, generator=generator)
     assert float(noise_level(noisy.clamp(0, 255))) == pytest.approx(20, rel=0.1)
     assert float(noise_level(torch.zeros(1, 1, 32, 32))) == 0  # nothing else is there
-
-
-def test_the_network_gets_it_in_the_images_units_and_sends_no_gradient_there() -> None:
-    args = {"in_channels": 2, "out_channels": 1, "kernel_size": 1}
-    model = WithNoiseLevel({"target": "torch.nn.Conv2d", "args": args})
-    with torch.no_grad():
-        model.network.weight[:] = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)
-        model.network.bias[:] = 0
-    image = torch.randn(2, 1, 160, 160, generator=torch.Generator().manual_seed(0))
-    image.requires_grad_()
-    seen = model(image)
-    assert seen.shape == image.shape
-    assert seen.flatten().tolist() == pytest.approx([1.0] * image.numel(), rel=0.1)
-    seen.sum().backward()
-    assert float(image.grad.abs().max()) == 0

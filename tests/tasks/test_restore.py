@@ -197,10 +197,10 @@ def test_published_sizes() -> None:
 
 
 @pytest.mark.parametrize("direct", [False, True])
-@pytest.mark.parametrize("scale", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 5, 6, 8])
 def test_edsr_enlarges_by_any_whole_number(scale: int, direct: bool) -> None:
-    network = EDSR(scale, channels=4, blocks=1, image_channels=3, direct=direct)
-    assert network(torch.rand(1, 3, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
+    network = EDSR(scale, channels=4, blocks=1, inputs=2, image_channels=3, direct=direct)
+    assert network(torch.rand(1, 2, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
 
 
 def test_a_hundred_and_forty_four_rows_become_720() -> None:
