@@ -255,6 +255,12 @@ def test_a_table_fits_80_columns(name: str, capsys: pytest.CaptureFixture) -> No
     fits(TABLES[name], capsys)
 
 
+def test_a_metric_s_name_is_broken_after_its_dots_alone(capsys: pytest.CaptureFixture) -> None:
+    shown = text_of(TABLES["models --sort"], COLUMNS, capsys)
+    for part in {part for metric in METRICS for part in metric.split(".")}:
+        assert part in shown
+
+
 def test_the_interval_of_each_dice_is_shown_where_there_is_one(
     capsys: pytest.CaptureFixture,
 ) -> None:

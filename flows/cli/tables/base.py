@@ -191,8 +191,8 @@ def models_table(found: Ranking) -> None:
     word_columns(table, "name")
     figure_columns(table, "v")
     word_columns(table, "alias", "gate")
-    for column in figures:  # a metric's name is folded, and its figure is not
-        table.add_column(column, overflow="fold", min_width=9)
+    for column in figures:  # a metric's name is broken after its dots, and its figure is not
+        table.add_column(column.replace(".", ".\n"), overflow="fold", min_width=9)
     figure_columns(table, "date")
     for row in found.rows:
         measured = [number(row.metrics.get(name), 4) for name in found.metrics]
