@@ -33,8 +33,18 @@ def noise_level(image: torch.Tensor) -> torch.Tensor:
     inner = planes[..., 1:-1, 1:-1]
     highest = functional.max_pool2d(inner, BLOCK) >= inner.amax(dim=(2, 3), keepdim=True)
     lowest = functional.max_pool2d(-inner, BLOCK) >= (-inner).amax(dim=(2, 3), keepdim=True)
-    of_image = strength.reshape(len(image), -1)
-    sound = of_image.masked_fill((highest | lowest).reshape(len(image), -1), torch.nan)
-    found = torch.nanquantile(sound, SHARE, dim=1)
-    found = torch.where(found.isnan(), of_image.quantile(SHARE, dim=1), found)
-    return found / OF_WHITE_NOISE
+    of_image = strength.reshape(image.shape[0], -1)
+    clipped = (highest | lowest).reshape(of_image.shape)
+    clipped &= ~clipped.all(dim=1, keepdim=True)
+    return _quantile(of_image.masked_fill(clipped, torch.inf), ~clipped) / OF_WHITE_NOISE
+
+
+def _quantile(values: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+    """[rows]: the SHARE quantile of each row's sound values, the others being infinite; written
+    out, since torch.nanquantile is another one in ONNX."""
+    ordered, last = values.sort(dim=1).values, sound.sum(dim=1, keepdim=True) - 1
+    place = SHARE * last
+    below = place.floor().long()
+    above = torch.minimum(below + 1, last)
+    low, high = ordered.gather(1, below), ordered.gather(1, above)
+    return torch.lerp(low, high, place - below)[:, 0]

@@ -7,7 +7,7 @@ learns what they lack.
 from __future__ import annotations
 
 import math
-from itertools import product
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ BLOCK = 8
 THRESHOLD = 2.7
 #: Added to the noise's strength where that divides, in units of the network: 0.02 grey levels.
 _LEAST = 2e-4
-#: (row, column) of each pixel of a block.
-_OF_A_BLOCK = tuple(product(range(BLOCK), repeat=2))
+#: Blocks begin so many pixels beyond the image.
+_RIM = BLOCK - 1
 
 
 def _cosines(count: int) -> torch.Tensor:
@@ -63,7 +63,7 @@ class RefinedDct(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """[batch, channels, rows, columns] of 10 x 10 pixels and more."""
         noisy = image.float()
-        with torch.autocast(noisy.device.type, enabled=False):
+        with _in_full(noisy.device.type):
             sigma = self._sigma(noisy)[:, None, None, None]
             estimate = estimated(noisy, sigma)
         removed = (noisy - estimate) / (sigma + _LEAST)
@@ -73,8 +73,16 @@ class RefinedDct(nn.Module):
 
     def _sigma(self, noisy: torch.Tensor) -> torch.Tensor:
         return (
-            noise_level(noisy) if self.sigma is None else noisy.new_full([len(noisy)], self.sigma)
+            noise_level(noisy)
+            if self.sigma is None
+            else noisy.new_full([noisy.shape[0]], self.sigma)
         )
+
+
+def _in_full(device: str) -> AbstractContextManager[object]:
+    """Without autocast, which torch.export cannot take where there is none."""
+    is_on = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if is_on else nullcontext()
 
 
 @torch.no_grad()
@@ -90,36 +98,30 @@ def estimated(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     across = _cosines(noisy.shape[1]).to(noisy)
     planes = torch.einsum("ij,bjyx->biyx", across, noisy)
     variance = sigma.expand((*planes.shape[:2], 1, 1)).flatten(0, 1).square()
+    size = (noisy.shape[2] + 2 * _RIM, noisy.shape[3] + 2 * _RIM)
     coefficients = _analysed(planes.flatten(0, 1))
     kept = (coefficients.square() > THRESHOLD**2 * variance).to(noisy)
-    power = _analysed(_averaged(coefficients, kept)).square()
+    power = _analysed(_averaged(coefficients, kept, size)).square()
     weights = power / (power + variance).clamp_min(torch.finfo(noisy.dtype).tiny)
-    found = _averaged(coefficients, weights).reshape(planes.shape)
+    found = _averaged(coefficients, weights, size).reshape(planes.shape)
     return torch.einsum("ij,biyx->bjyx", across, found)
 
 
 def _analysed(planes: torch.Tensor) -> torch.Tensor:
-    """[BLOCK ** 2, planes, ...]: the DCT of every block, also of those beyond the rim, of [planes,
-    rows, columns]."""
-    padded = functional.pad(planes, (BLOCK - 1,) * 4, mode="reflect")
-    rows, columns = (side - BLOCK + 1 for side in padded.shape[-2:])
-    pixels = torch.stack([padded[:, y : y + rows, x : x + columns] for y, x in _OF_A_BLOCK])
-    return (_BLOCKS.to(planes) @ pixels.flatten(1)).reshape(pixels.shape)
+    """[planes, BLOCK ** 2, blocks]: the DCT of every block, also of those beyond the rim, of
+    [planes, rows, columns]."""
+    padded = functional.pad(planes[:, None], (_RIM,) * 4, mode="reflect")
+    return _BLOCKS.to(planes) @ functional.unfold(padded, BLOCK)
 
 
-def _averaged(coefficients: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """[planes, rows, columns] of weighted coefficients; the blocks' means are kept."""
-    weights[0] = 1
-    share = 1 / weights.square().sum(dim=0)
-    pixels = _BLOCKS.to(weights).T @ (coefficients * weights * share).flatten(1)
-    return _summed(pixels.reshape(weights.shape)) / _summed(share.expand(weights.shape))
-
-
-def _summed(pixels: torch.Tensor) -> torch.Tensor:
-    """[planes, rows, columns]: what all blocks, [BLOCK ** 2, planes, ...], have of each pixel."""
-    rows, columns = pixels.shape[-2:]
-    rim = BLOCK - 1
-    total = pixels.new_zeros(pixels.shape[1], rows + rim, columns + rim)
-    for (y, x), values in zip(_OF_A_BLOCK, pixels, strict=True):
-        total[:, y : y + rows, x : x + columns] += values
-    return total[:, rim:-rim, rim:-rim]
+def _averaged(
+    coefficients: torch.Tensor, weights: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """[planes, rows, columns] of weighted coefficients; the blocks' means are kept. size: with the
+    rim."""
+    weights[:, 0] = 1
+    share = 1 / weights.square().sum(dim=1, keepdim=True)
+    pixels = _BLOCKS.to(weights).T @ (coefficients * weights * share)
+    total = functional.fold(pixels, size, BLOCK)
+    covered = functional.fold(share.expand(weights.shape), size, BLOCK)
+    return (total / covered)[:, 0, _RIM:-_RIM, _RIM:-_RIM]

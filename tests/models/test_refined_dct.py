@@ -93,3 +93,12 @@ def test_bf16_takes_nothing_from_the_estimate() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = refined()(image)
     assert torch.equal(rough, refined()(image))
+
+
+def test_it_is_exported_for_any_batch_and_size() -> None:
+    model, free = refined(answer=0.3).eval(), torch.export.Dim.DYNAMIC
+    example = noisy(half_of_it_texture(64)).repeat(2, 1, 1, 1)
+    sides = {0: free, 2: free, 3: free}
+    program = torch.export.export(model, (example,), dynamic_shapes=(sides,))
+    other = noisy(half_of_it_texture())[..., :61, :90]
+    assert torch.allclose(program.module()(other), model(other), atol=1e-3)
