@@ -18,8 +18,8 @@ demo: install
 
 test: lint tests
 
-# Two processes, each with whole files: what a file's tests share is made once. One thread each:
-# more threads than cores wait for each other in busy loops.
+# Three processes, since many tests wait for servers, each with whole files: what a file's tests
+# share is made once. One thread each: more threads than cores wait for each other in busy loops.
 tests: install
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -43,19 +43,15 @@ _BLOCKS = torch.kron(_cosines(BLOCK), _cosines(BLOCK))
 class RefinedDct(nn.Module):
     """What to add to a noisy [batch, channels, rows, columns], normalised, for one without noise.
 
-    sigma: the noise's standard deviation, in the network's units; without, it is estimated from
-    each image (pipeline.models.noise_level). network: {"target", "args"}, as in a configuration,
-    of [batch, 2 channels + 1, rows, columns]: the DCT's estimate, what that removed in standard
-    deviations of the noise, and that deviation; its answer, [batch, channels, rows, columns], is
-    taken in standard deviations too. An image in which no noise is found is therefore left as it
-    is, whatever the network was trained on.
+    The noise's standard deviation is estimated from each image (pipeline.models.noise_level).
+    network: {"target", "args"}, as in a configuration, of [batch, 2 channels + 1, rows, columns]:
+    the DCT's estimate, what that removed in standard deviations of the noise, and that deviation;
+    its answer, [batch, channels, rows, columns], is taken in standard deviations too. An image in
+    which no noise is found is therefore left as it is, whatever the network was trained on.
     """
 
-    def __init__(self, network: dict[str, Any], *, sigma: float | None = None) -> None:
+    def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
-        if sigma is not None and sigma <= 0:
-            raise ValueError(f"sigma must be positive, got {sigma}")
-        self.sigma = sigma
         self.network = build(
             Component.model_validate(network), key="model.args.network", base=nn.Module
         )
@@ -64,19 +60,12 @@ class RefinedDct(nn.Module):
         """[batch, channels, rows, columns] of 10 x 10 pixels and more."""
         noisy = image.float()
         with _in_full(noisy.device.type):
-            sigma = self._sigma(noisy)[:, None, None, None]
+            sigma = noise_level(noisy)[:, None, None, None]
             estimate = estimated(noisy, sigma)
         removed = (noisy - estimate) / (sigma + _LEAST)
         strength = sigma.expand(-1, 1, *image.shape[2:])
         found = self.network(torch.cat([estimate, removed, strength], dim=1).to(image.dtype))
         return estimate - noisy + sigma * found
-
-    def _sigma(self, noisy: torch.Tensor) -> torch.Tensor:
-        return (
-            noise_level(noisy)
-            if self.sigma is None
-            else noisy.new_full([noisy.shape[0]], self.sigma)
-        )
 
 
 def _in_full(device: str) -> AbstractContextManager[object]:

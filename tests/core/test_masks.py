@@ -51,12 +51,11 @@ def test_arms_beside_the_body_are_the_patients_and_fingers_and_the_couch_are_not
     image_hu[marrow] = -500  # what the arm encloses is of it
     image_hu[(rows >= 350) & (rows < 366)] = 200  # a couch of 16 mm, which a body rests beside
     mask = patient_mask(image_hu, row_mm)
-    assert mask[arm].mean() > 0.9
+    assert mask[arm].mean() > 0.97
     assert mask[marrow].all()
     assert not mask[finger].any()
     assert not mask[rows >= 350].any()
-    off = (mask & ~arm) != (body_mask(image_hu) & ~arm)
-    assert (np.abs(np.hypot(rows - 200, columns - 200)[off] - 100) < 1 + row_mm).all(), "a rim"
+    assert np.array_equal(mask & ~arm, body_mask(image_hu) & ~arm)
 
 
 @pytest.mark.parametrize("noise_hu", [150, 500])

@@ -38,10 +38,10 @@ def test_larger_pictures_are_made_smaller_but_never_than_a_patch(size, smaller) 
 
 
 def test_a_run_trains_on_smaller_pictures(tmp_path: Path) -> None:
-    store, told = Store(tmp_path), IngestReport(Path())
+    store, report = Store(tmp_path), IngestReport(Path())
     _, columns = np.indices((256, 192))
     stripes = (columns // 4 % 2 * 200.0).astype(np.float32)[None]
-    store_image(stripes, store, told, colour="grey", patient="p-0", key="stripes")
+    store_image(stripes, store, report, colour="grey", patient="p-0", key="stripes")
     config = run(NOISE, restoration={"source": "pictures", "training_side": 128})
     items = task_of(config).training_data(store, ["stripes"], config, 4)
     for item in items:  # stripes of 4 pixels are 2 wide at half the size

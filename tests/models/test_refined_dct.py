@@ -18,8 +18,8 @@ def psnr_db(image: torch.Tensor, target: torch.Tensor) -> float:
     return 10 * math.log10(255**2 / float((image - target).square().mean()))
 
 
-def as_sigma(value: float, batch: int = 1) -> torch.Tensor:
-    return torch.full((batch, 1, 1, 1), value)
+def as_sigma(value: float) -> torch.Tensor:
+    return torch.full((1, 1, 1, 1), value)
 
 
 def noisy(image: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
@@ -77,15 +77,6 @@ def test_what_the_network_adds_is_in_standard_deviations_of_the_noise(rows, colu
     assert added.shape == image.shape
     found = (added - without).detach().mean()
     assert float(found) == pytest.approx(SIGMA / 2, rel=0.5 if rows == 10 else 0.15)
-
-
-def test_a_sigma_that_is_given_is_taken() -> None:
-    image, network = noisy(half_of_it_texture()), refined().network
-    model = RefinedDct({"target": "identity"}, sigma=30)
-    model.network = network
-    assert torch.allclose(model(image), estimated(image, as_sigma(30)) - image)
-    with pytest.raises(ValueError, match="positive"):
-        RefinedDct({"target": "identity"}, sigma=0)
 
 
 def test_bf16_takes_nothing_from_the_estimate() -> None:
