@@ -27,6 +27,7 @@ SHORT_NAMES = {
     "fcn": "pipeline.models.fcn.FCN",
     "spade_generator": "pipeline.models.spade.SpadeGenerator",
     "refined_dct": "pipeline.models.refined_dct.RefinedDct",
+    "restored_contrast": "pipeline.models.restored_contrast.RestoredContrast",
     "pixel_classes": "pipeline.models.pixel_classes.PixelClasses",
     "colour_classes": "pipeline.models.pixel_classes.ColourClasses",
     "dense_autoencoder": "pipeline.models.autoencoder.DenseAutoencoder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,7 +35,12 @@ def restored(model: Restorer, picture: Picture) -> Picture:
             from monai.inferers import sliding_window_inference
 
             output = sliding_window_inference(
-                image, (PIECE, PIECE), 1, model, overlap=OVERLAP, mode="gaussian"
+                image,
+                (PIECE, PIECE),
+                1,
+                partial(model, of_whole=model.of_whole(image)),
+                overlap=OVERLAP,
+                mode="gaussian",
             )
     found = output[0].cpu().numpy()
     if not np.isfinite(found).all():

@@ -56,16 +56,22 @@ class RefinedDct(nn.Module):
             Component.model_validate(network), key="model.args.network", base=nn.Module
         )
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, rows, columns] of 10 x 10 pixels and more."""
+    def forward(self, image: torch.Tensor, of_whole: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, channels, rows, columns] of 10 x 10 pixels and more; with `of_whole` it is a
+        piece of the image that this is of."""
         noisy = image.float()
         with _in_full(noisy.device.type):
-            sigma = noise_level(noisy)[:, None, None, None]
+            level = self.of_whole(noisy) if of_whole is None else of_whole
+            sigma = level[:, None, None, None]
             estimate = estimated(noisy, sigma)
         removed = (noisy - estimate) / (sigma + _LEAST)
         strength = sigma.expand(-1, 1, *image.shape[2:])
         found = self.network(torch.cat([estimate, removed, strength], dim=1).to(image.dtype))
         return estimate - noisy + sigma * found
+
+    def of_whole(self, image: torch.Tensor) -> torch.Tensor:
+        """What the answer needs to know of a whole image: its noise (`noise_level`), [batch]."""
+        return noise_level(image)
 
 
 def _in_full(device: str) -> AbstractContextManager[object]:

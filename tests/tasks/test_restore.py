@@ -37,6 +37,7 @@ from pipeline.models.adapters.base import Identity, build_model
 from pipeline.models.adapters.restorer import Restorer, degradation_of, from_around
 from pipeline.models.edsr import EDSR
 from pipeline.models.rednet import REDNet
+from pipeline.models.restored_contrast import RestoredContrast
 from pipeline.models.srcnn import SRCNN
 from pipeline.store.store import Store
 from pipeline.tasks.base import task_of
@@ -371,6 +372,19 @@ def test_a_large_picture_goes_in_pieces_without_seams(monkeypatch: pytest.Monkey
     image = drawing(4, 96)[:1]
     output = restored(shell(Zero(1), run(NOISE)), image)
     np.testing.assert_allclose(output, image, atol=1e-3)
+
+
+def test_pieces_of_a_large_picture_know_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its contrast is found once: pieces of sky and of shadow would each get one of their own."""
+    image = drawing(4, 96)[:1]
+    image[..., :48] /= 8
+    network = RestoredContrast({"target": "torch.nn.Identity"})
+    torch.nn.init.normal_(network.tone[-1].weight, generator=torch.Generator().manual_seed(0))
+    model = shell(network, run(NOISE))
+    whole = restored(model, image)
+    monkeypatch.setattr("pipeline.inference.restore.MAX_PIXELS", 32 * 32)
+    monkeypatch.setattr("pipeline.inference.restore.PIECE", 48)
+    np.testing.assert_allclose(restored(model, image), whole, atol=1e-2)
 
 
 # Colour

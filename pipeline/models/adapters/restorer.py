@@ -52,15 +52,15 @@ class Restorer(HUModel):
         self.input_shape = (-1, self.input_channels, -1, -1)
         self.output_shape = (-1, self.channels, -1, -1)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The restored picture [batch, channels, scale x rows, scale x columns]."""
-        known = torch.isfinite(image)
-        limited = image.clamp(max=HIGHEST_CT_HU) if self.is_ct else image
-        filled = from_around(limited, known, self.centre) if self.hides else limited
-        seen = self.normalised(filled)
-        if self.hides:
-            seen = torch.cat([seen, known[:, :1].to(seen.dtype)], dim=1)
-        predicted = self.network(seen).float()
+    def forward(self, image: torch.Tensor, of_whole: torch.Tensor | None = None) -> torch.Tensor:
+        """The restored picture [batch, channels, scale x rows, scale x columns]; of a piece of a
+        larger picture, with what `of_whole` gave for that."""
+        known, filled = self._filled(image)
+        seen = self._seen(filled, known)
+        # Most networks take one argument, and so do traced ones.
+        predicted = (
+            self.network(seen) if of_whole is None else self.network(seen, of_whole)
+        ).float()
         output = self.in_hu(predicted)
         if self.adds_input:
             start = lifted(
@@ -72,6 +72,26 @@ class Restorer(HUModel):
         if self.hides:
             output = torch.where(self.middle(known), self.middle(image), output)
         return self.with_metal(image, output) if self.is_ct else output
+
+    def of_whole(self, image: torch.Tensor) -> torch.Tensor | None:
+        """What the network must know of a whole picture to restore pieces of it; None for one to
+        which pieces are enough."""
+        asked = getattr(self.network, "of_whole", None)
+        if asked is None:
+            return None
+        known, filled = self._filled(image)
+        return asked(self._seen(filled, known))
+
+    def _filled(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which pixels are known, and the picture with the others as their surroundings."""
+        known = torch.isfinite(image)
+        limited = image.clamp(max=HIGHEST_CT_HU) if self.is_ct else image
+        return known, from_around(limited, known, self.centre) if self.hides else limited
+
+    def _seen(self, filled: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """What the network is given."""
+        seen = self.normalised(filled)
+        return torch.cat([seen, known[:, :1].to(seen.dtype)], dim=1) if self.hides else seen
 
     def with_metal(self, image_hu: torch.Tensor, output_hu: torch.Tensor) -> torch.Tensor:
         """The output with what lies above HIGHEST_CT_HU in the image as it was."""
