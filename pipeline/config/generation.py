@@ -52,9 +52,10 @@ class Limits(Strict):
 class Generation(Strict):
     """What the images are, how they are shown to the network, and the limits."""
 
-    #: `series`: CT from `--data`, or pictures that libraries bring along
+    #: `series`: CT from `--data`; `idx`: the IDX files of MNIST and its kin in the folder `--data`
+    #: (pipeline.ingest.idx_pictures); or pictures that libraries bring along
     #: (pipeline.ingest.bundled_pictures).
-    source: Literal["series", "digits", "photographs"] = "series"
+    source: Literal["series", "idx", "digits", "faces", "photographs"] = "series"
     #: Whole images, resampled to this; None: pieces of data.patch, at the images' own size.
     image_size: Size | None = None
     #: Values are cut off at this window's ends, so that nothing is spent on what lies outside.

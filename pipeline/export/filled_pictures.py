@@ -17,7 +17,7 @@ from pipeline.io.picture_files import PictureFile, find_pictures, read_picture, 
 from pipeline.models.adapters.generative import Generative
 
 #: The white of what generators learn from (pipeline.ingest.bundled_pictures).
-WHITE_OF = {"digits": 16.0, "photographs": WHITE}
+WHITE_OF = {"digits": 16.0, "faces": WHITE, "idx": WHITE, "photographs": WHITE}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Digits and photographs that come with scikit-learn and scikit-image, as training images.
+"""Digits, faces and photographs that come with scikit-learn and scikit-image, as training images.
 
 They show on data that everybody has what a method does, before CT. Patches of one photograph
 must stay on one side of the split.
@@ -7,7 +7,7 @@ must stay on one side of the split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,10 @@ PHOTOGRAPHS = (
     "rocket",
 )
 TEST_SHARE = 0.2
-DIGIT_SHEETS = 10
+#: Of small pictures, of which a run holds back some.
+SHEETS = 10
+#: The labels of `faces`.
+NO_FACE, FACE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -100,23 +103,55 @@ def photographs() -> Pictures:
     return Pictures(images, np.arange(len(images)), PHOTOGRAPHS, white=255.0)
 
 
+def faces() -> Pictures:
+    """100 faces (label FACE) and 100 other pieces of photographs (NO_FACE), 25 x 25, grey levels 0
+    to 255: scikit-image's part of Labeled Faces in the Wild (Huang et al. 2007)."""
+    from skimage.data import lfw_subset
+
+    images = list((lfw_subset() * 255).astype(np.float32))
+    labels = np.repeat([FACE, NO_FACE], len(images) // 2)
+    names = tuple(f"face {number}" for number in range(len(images)))
+    return Pictures(images, labels.astype(np.int64), names, white=255.0)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """Pictures that come with a library: how they are read, and in how many sheets."""
+
+    read: Callable[[], Pictures]
+    sheets: int
+
+
+BUNDLED = {
+    "digits": Bundled(digits, SHEETS),
+    "faces": Bundled(faces, SHEETS),
+    "photographs": Bundled(photographs, len(PHOTOGRAPHS)),
+}
+
+
 def store_pictures(name: str, store: Store, progress: Progress) -> IngestReport:
-    """Store digits or photographs as series that a run can split and learn from.
+    """Store those of BUNDLED that have this name as series that a run can split and learn from.
 
     A series is a sheet of pictures of one size, and a patient of its own: `digits-0` to
     `digits-9`, or one photograph each. Values are grey levels in place of HU, a pixel is 1 mm,
     and the provenance has the labels. progress: called with (step, done, total).
     """
-    pictures = {"digits": digits, "photographs": photographs}[name]()
-    sheets = pictures.sheets(DIGIT_SHEETS if name == "digits" else len(pictures))
+    sheets = BUNDLED[name].read().sheets(BUNDLED[name].sheets)
     report = IngestReport(Path())
     for number, sheet in enumerate(sheets):
         key = f"{name}-{number}"
-        is_new = store.add(_as_volume(sheet, name), key=key, patient=key)
-        description: dict[str, object] = {"Manufacturer": name}
-        report.series.append(IngestedSeries(key, key, len(sheet), is_new, description))
+        store_sheet(sheet, store, report, source=name, key=key, patient=key)
         progress("storing pictures", number + 1, len(sheets))
     return report
+
+
+def store_sheet(
+    pictures: Pictures, store: Store, report: IngestReport, *, source: str, key: str, patient: str
+) -> None:
+    """Add a sheet of pictures of one size to the store as a series, and to the report."""
+    is_new = store.add(_as_volume(pictures, source), key=key, patient=patient)
+    description: dict[str, object] = {"Manufacturer": source}
+    report.series.append(IngestedSeries(key, patient, len(pictures), is_new, description))
 
 
 def _as_volume(pictures: Pictures, name: str) -> Volume:

@@ -12,27 +12,28 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.models.distributions import Posterior
 
-#: The side of a generator's first and a discriminator's last feature map.
-FIRST_SIDE = 4
+#: The side of a generator's first and a discriminator's last feature map: 4, as DCGAN has it, or 7,
+#: which two doublings bring to the 28 of MNIST.
+FIRST_SIDES = (4, 7)
 
 
 class Generator(nn.Module):
     """[batch, latent] -> [batch, image_channels, size, size] in [-1, 1].
 
-    A projection to 4 x 4, then transposed convolutions that double the side, each with batch
-    norm and ReLU, and tanh at the end. `channels` belongs to the layer before the last; each
-    layer before that has twice as many. size: 8, 16, 32, ...
+    A projection to 4 x 4 or 7 x 7, then transposed convolutions that double the side, each with
+    batch norm and ReLU, and tanh at the end. `channels` belongs to the layer before the last; each
+    layer before that has twice as many. size: 8, 16, 32, ..., or 14, 28, 56, ...
     """
 
     def __init__(
         self, latent: int = 64, size: int = 64, *, channels: int = 32, image_channels: int = 1
     ) -> None:
         super().__init__()
-        doublings = _doublings(size)
+        first_side, doublings = _growth(size)
         self.latent_shape = (latent,)
         self.image_size = (size, size)
         width = channels * 2 ** (doublings - 1)
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, FIRST_SIDE, bias=False)]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, first_side, bias=False)]
         for _ in range(doublings - 1):
             layers += [
                 nn.BatchNorm2d(width),
@@ -60,10 +61,10 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """[batch, image_channels, size, size] -> the features of each layer, and last the scores.
 
-    The generator's mirror: strided convolutions that halve the side down to 4 x 4, leaky ReLU,
-    and one score an image, [batch, outputs, 1, 1], without a sigmoid. The list is what MONAI's
-    PatchDiscriminator gives too. Batch norm is for the logistic losses alone: it mixes images,
-    and a gradient penalty is a matter of each.
+    The generator's mirror: strided convolutions that halve the side down to 4 x 4 or 7 x 7,
+    leaky ReLU, and one score an image, [batch, outputs, 1, 1], without a sigmoid. The list is what
+    MONAI's PatchDiscriminator gives too. Batch norm is for the logistic losses alone: it mixes
+    images, and a gradient penalty is a matter of each.
     """
 
     def __init__(
@@ -76,15 +77,16 @@ class Discriminator(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        last_side, halvings = _growth(size)
         blocks: list[nn.Module] = []
         into, width = image_channels, channels
-        for number in range(_doublings(size)):
+        for number in range(halvings):
             layers: list[nn.Module] = [nn.Conv2d(into, width, 4, stride=2, padding=1)]
             if batch_norm and number:
                 layers.append(nn.BatchNorm2d(width))
             blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2)))
             into, width = width, 2 * width
-        blocks.append(nn.Conv2d(into, outputs, FIRST_SIDE))
+        blocks.append(nn.Conv2d(into, outputs, last_side))
         self.blocks = nn.ModuleList(blocks)
         self.apply(initialise)
 
@@ -143,8 +145,10 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def _doublings(size: int) -> int:
-    doublings = (size // FIRST_SIDE).bit_length() - 1
-    if doublings < 1 or size != FIRST_SIDE * 2**doublings:
-        raise ValueError(f"size must be {2 * FIRST_SIDE}, {4 * FIRST_SIDE}, ..., got {size}")
-    return doublings
+def _growth(size: int) -> tuple[int, int]:
+    """The side of the smallest feature map, one of FIRST_SIDES, and how often it is doubled."""
+    for first in FIRST_SIDES:
+        doublings = (size // first).bit_length() - 1
+        if doublings >= 1 and size == first * 2**doublings:
+            return first, doublings
+    raise ValueError(f"size must be 8, 16, 32, ..., or 14, 28, 56, ..., got {size}")

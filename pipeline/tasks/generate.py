@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config.component import build
@@ -19,6 +21,7 @@ from pipeline.evaluation.generation import GenerationResult, evaluate_generation
 from pipeline.evaluation.stable_metrics import Metrics, generation_metrics
 from pipeline.export.series import Export, Exported
 from pipeline.ingest.bundled_pictures import store_pictures
+from pipeline.ingest.idx_pictures import store_idx
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
 from pipeline.io.discover import Source
@@ -45,10 +48,14 @@ class Generate(Task[GenerateRun, GenerationResult]):
         key: bytes,
         progress: IngestProgress = lambda what, done, total: None,
     ) -> IngestReport:
-        """CT below `root`, or the pictures that the run names; giving both is refused."""
+        """CT or IDX files in `root`, or the pictures that the run names; giving both is refused."""
         source = config.generation.source
         if source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
+        if source == "idx":
+            if root is None:
+                raise ConfigError("--data: name the folder of your IDX files (generation.source)")
+            return store_idx(root, store, progress)
         if root is not None:
             raise ConfigError(f"--data: this run learns from {source} (generation.source)")
         return store_pictures(source, store, progress)
@@ -68,6 +75,7 @@ class Generate(Task[GenerateRun, GenerationResult]):
         """Images, whole or in pieces, turned and corrupted as they are drawn."""
         settings = config.generation
         images, labels = stored_images(store, keys, config)
+        _require_known(labels, config)
         degradation: Degradation | None = None
         if config.degradation:
             degradation = build(config.degradation, key="degradation", base=Degradation)
@@ -143,6 +151,16 @@ class Generate(Task[GenerateRun, GenerationResult]):
         images, labels = stored_images(store, keys, config)
         grids = report_grids(_generative(model), images, labels, config)
         write_generation(report, grids, config, curve=curve, path=path)
+
+
+def _require_known(labels: NDArray[np.int64], config: GenerateRun) -> None:
+    """Raises ConfigError for labels that a conditional network was not made for."""
+    known, highest = int(config.model.args.get("labels", 0)), int(labels.max(initial=0))
+    if known and highest >= known:
+        raise ConfigError(
+            f"generation.label: the images have labels up to {highest}, and the network takes 0 to "
+            f"{known - 1}: --set model.args.labels={highest + 1}"
+        )
 
 
 def _generative(model: nn.Module) -> Generative:

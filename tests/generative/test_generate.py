@@ -121,7 +121,8 @@ def test_one_step_of_every_configuration_moves_the_weights(
 ) -> None:
     config = load_config(path, ONE_STEP)
     assert config.generation is not None
-    store = digit_store if config.generation.source == "digits" else ct_store
+    takes_ct = config.generation.source in ("series", "photographs")
+    store = ct_store if takes_ct else digit_store
     keys = sorted(store.records())
     logged: list[dict[str, float]] = []
     model = train(

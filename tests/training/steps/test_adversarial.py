@@ -413,7 +413,17 @@ def test_generator_and_discriminator_are_mirrors(size: int) -> None:
     assert features[-2].shape[-2:] == (4, 4)
 
 
-@pytest.mark.parametrize("size", [4, 12, 100])
+@pytest.mark.parametrize(("size", "doublings"), [(14, 1), (28, 2), (56, 3)])
+def test_a_generator_of_mnist_s_size_begins_at_7_x_7(size: int, doublings: int) -> None:
+    image = Generator(5, size, channels=2)(torch.randn(2, 5))
+    assert image.shape == (2, 1, size, size)
+    features = Discriminator(size, channels=2)(image)
+    assert len(features) == doublings + 1
+    assert features[-1].shape == (2, 1, 1, 1)
+    assert features[-2].shape[-2:] == (7, 7)
+
+
+@pytest.mark.parametrize("size", [4, 7, 12, 42, 100])
 def test_a_size_that_doubling_does_not_reach_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="size must be"):
         Generator(size=size)
