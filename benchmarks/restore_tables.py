@@ -17,8 +17,8 @@ GALLERY = ROOT / "docs" / "gallery.md"
 #: An answer that is measured here alone: no run's gate knows it.
 BM3D = "bm3d"
 HEAD = [
-    "| task | | PSNR dB | SSIM | chroma error | flicker | mean IoU |",
-    "|---|---|---|---|---|---|---|",
+    "| task | | PSNR dB | SSIM | chroma error | flicker | mean IoU | Frechet distance |",
+    "|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -44,8 +44,10 @@ def first_window(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(name: str, run: dict[str, Any]) -> list[str]:
-    """Input, references and output of a run in each window."""
+    """Input, references and output of a run in each window, and what is known to be near or far
+    by the Frechet distance of texture, which is of no window."""
     rows = []
+    texture = run.get("texture") or {"frechet": {}, "controls": {}}
     for window, figures in run["windows"].items():
         answers = dict(RestorationWindow.from_dict(figures).answers)
         task = name.replace("_", " ")
@@ -55,9 +57,12 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
             label = "**network**" if answer == OUTPUT else answer.replace("_", " ")
             more = [_figure(found.get("chroma_error"), 1), _figure(found.get("flicker"), 1)]
             more.append(_figure(found.get("mean_iou"), 3))
+            more.append(_figure(texture["frechet"].get(answer), 3))
             cells = [task, label, _figure(found["psnr"], 2), _figure(found["ssim"], 3), *more]
             rows.append("| " + " | ".join(cells) + " |")
             task = ""
+    for control, distance in texture["controls"].items():
+        rows.append(f"| | {control} | | | | | | {_figure(distance, 3)} |")
     return rows
 
 

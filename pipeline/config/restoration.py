@@ -31,12 +31,16 @@ PackageName = Literal["lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mat
 class RestorationLimits(Strict):
     """What a version must reach to get an alias, in the first window, mean over pictures."""
 
-    #: Over what is there without restoring: the input, bicubic pixels, the grey copy.
-    min_psnr_gain_db: float = 0.0
-    #: Over the best of the references; not judged where a run names none.
-    min_psnr_above_references_db: float = 0.0
+    #: Over what is there without restoring: the input, bicubic pixels, the grey copy. null: not
+    #: judged, as where texture is drawn, which no pixel can be held to.
+    min_psnr_gain_db: float | None = 0.0
+    #: Over the best of the references; not judged where a run names none, or null.
+    min_psnr_above_references_db: float | None = 0.0
     #: The same of SSIM.
-    min_ssim_above_references: float = 0.0
+    min_ssim_above_references: float | None = 0.0
+    #: The output's Frechet distance at most this share of the least that the input and the
+    #: references have; needs `frechet_side`. Not judged unless given.
+    max_frechet_share: Annotated[float, Field(gt=0)] | None = None
 
 
 class Restoration(Strict):
@@ -71,6 +75,10 @@ class Restoration(Strict):
     test_degradation: Component | None = None
     #: What a model is measured against (pipeline.evaluation.classical_restorers).
     references: tuple[ReferenceName, ...] = ()
+    #: Side in pixels of the pieces of test pictures whose texture is measured by a Frechet distance
+    #: (pipeline.metrics.texture); of a run that fills holes, of pieces within them. null: not
+    #: measured.
+    frechet_side: Annotated[int, Field(ge=16)] | None = None
     #: What a version must reach to get an alias.
     limits: RestorationLimits = RestorationLimits()
 
@@ -99,6 +107,10 @@ class Restoration(Strict):
             raise ValueError(f"neighbours: pictures of the source {self.source} have none")
         if self.training_side and (self.is_stack or self.is_paired):
             raise ValueError(f"training_side: of pictures, not of the source {self.source}")
+        if self.limits.max_frechet_share is not None and self.frechet_side is None:
+            raise ValueError("limits.max_frechet_share: needs frechet_side, or none is measured")
+        if self.frechet_side is not None and self.source == "series":
+            raise ValueError("frechet_side: of pictures in grey levels, not of CT")
         if self.installed and self.source != "shipped":
             raise ValueError(f"installed: beside the source shipped, not {self.source}")
         return self

@@ -55,6 +55,28 @@ class BoxHole(Hole):
         return known
 
 
+class SquareHoles(Hole):
+    """Squares of `side` pixels anywhere, until `share` of the image is hidden; at least one.
+
+    The side is the same in a piece of an image as in the whole of it, but at most half of the
+    shorter side, so that something is known.
+    """
+
+    def __init__(self, side: int = 64, *, share: float = 0.15) -> None:
+        if side < 1:
+            raise ValueError(f"side must be at least 1 pixel, got {side}")
+        self.side, self.share = side, _share(share)
+
+    def known(self, size: tuple[int, int], generator: np.random.Generator) -> KnownPixels:
+        """All but the squares; they stop once they cover `share` of the image."""
+        known = np.ones(size, dtype=bool)
+        side = min(self.side, max(1, min(size) // 2))
+        while np.mean(~known) < self.share:
+            top, left = (int(generator.integers(whole - side + 1)) for whole in size)
+            known[top : top + side, left : left + side] = False
+        return known
+
+
 class FreeFormHole(Hole):
     """Strokes of a brush that turns at random, until `share` of the image is hidden.
 

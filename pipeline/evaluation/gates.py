@@ -16,6 +16,8 @@ from pipeline.evaluation.per_patient import difference
 from pipeline.evaluation.restoration import INPUT, OUTPUT, RestorationOverall
 from pipeline.evaluation.segmentation import SegmentationOverall
 
+FRECHET_SHARE = "Frechet distance, as a share of the least other"
+
 
 def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:
     """The gain in PSNR in every window, the HU bias in every tissue, and where they are asked for
@@ -37,26 +39,36 @@ def judge_denoising(overall: DenoisingOverall, gate: DenoiseGate) -> Verdict:
 
 
 def judge_restoration(overall: RestorationOverall, config: RestoreRun) -> Verdict:
-    """PSNR and SSIM in the first window, against the input and the best of the references."""
+    """PSNR and SSIM in the first window, against the input and the best of the references, and
+    the Frechet distance of texture against the least of theirs; those that have a limit."""
     name, _ = config.first_window
     answers = overall.windows[name].answers
     limits = config.restoration.limits
     references = [of for name, of in answers.items() if name not in (INPUT, OUTPUT)]
-
-    def check(name: str, others: list[Figures], bound: float, of: str) -> Check:
-        """The output above the best of the others, by one of its figures."""
-        return Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
-
     best_db, best_ssim = limits.min_psnr_above_references_db, limits.min_ssim_above_references
-    checks = [
-        check("PSNR gain over the input, dB", [answers[INPUT]], limits.min_psnr_gain_db, "psnr")
+    compared = [
+        ("PSNR gain over the input, dB", [answers[INPUT]], limits.min_psnr_gain_db, "psnr"),
+        ("PSNR above the best reference, dB", references, best_db, "psnr"),
+        ("SSIM above the best reference", references, best_ssim, "ssim"),
     ]
-    if references:
-        checks += [
-            check("PSNR above the best reference, dB", references, best_db, "psnr"),
-            check("SSIM above the best reference", references, best_ssim, "ssim"),
-        ]
+    checks = [
+        Check.at_least(name, _above_best(answers[OUTPUT], others, of), bound, spec="g")
+        for name, others, bound, of in compared
+        if others and bound is not None
+    ]
+    if limits.max_frechet_share is not None:
+        share = frechet_share(overall)
+        checks.append(Check.at_most(FRECHET_SHARE, share, limits.max_frechet_share, spec="g"))
     return Verdict.of(checks)
+
+
+def frechet_share(overall: RestorationOverall) -> float | None:
+    """The output's Frechet distance as a share of the least of the input's and the references';
+    None where it was not measured."""
+    found = {} if overall.texture is None else dict(overall.texture.frechet)
+    output = found.pop(OUTPUT, None)
+    known = [distance for distance in found.values() if distance is not None]
+    return output / min(known) if output is not None and known and min(known) > 0 else None
 
 
 def _above_best(output: Figures, others: list[Figures], figure: str) -> float | None:

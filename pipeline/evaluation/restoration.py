@@ -18,6 +18,7 @@ from pipeline.degradations.labels import ImageToLabels
 from pipeline.evaluation.classical_denoisers import Tuning
 from pipeline.evaluation.classical_restorers import tuned_references, unrestored
 from pipeline.evaluation.generation import training_keys
+from pipeline.evaluation.texture_figures import TextureFigures, TextureMeasure
 from pipeline.inference.restore import restored
 from pipeline.io.colour import chroma_error, levels_of
 from pipeline.metrics.image import flicker, psnr_db, ssim
@@ -57,12 +58,14 @@ class RestorationWindow(JsonRecord):
 
 
 class RestorationOverall(JsonRecord):
-    """Means over pictures; tuning: of the references, by name."""
+    """Means over pictures; tuning: of the references, by name; texture: where the run asks for
+    it (`restoration.frechet_side`)."""
 
     images: int
     aggregation: str
     windows: dict[str, RestorationWindow]
     tuning: dict[str, Tuning] = Field(default_factory=dict)
+    texture: TextureFigures | None = None
 
 
 class PictureFigures(JsonRecord):
@@ -94,7 +97,8 @@ def evaluate_restoration(
     """
     references, tuning = tuned_references(store, training_keys(store), config)
     pictures, degradation = StoredPictures(store, keys, config), degradation_of(config)
-    colour = config.restoration.colour
+    colour, side = config.restoration.colour, config.restoration.frechet_side
+    texture = None if side is None else TextureMeasure(side)
     found: dict[str, list[dict[str, dict[str, Measured]]]] = defaultdict(list)
     before: dict[str, Picture] = {}
     for number in range(len(pictures)):
@@ -106,6 +110,10 @@ def evaluate_restoration(
             **{name: reference(degraded) for name, reference in references.items()},
         }
         figures = {name: _in_windows(image, target, config) for name, image in answers.items()}
+        if texture is not None:
+            unknown = np.isnan(degraded[0]) if degradation.hides else None
+            shown = {name: levels_of(image, colour) for name, image in answers.items()}
+            texture.add(shown, levels_of(target, colour), unknown=unknown)
         if pictures.neighbours is not None:
             answers[TARGET] = target
             _add_flicker(figures, answers, {} if pictures.begins(number) else before, config)
@@ -113,12 +121,14 @@ def evaluate_restoration(
         found[pictures.patient(number)].append(figures)
         progress(len(target) if colour != "grey" else 1)
     every = [one for of_patient in found.values() for one in of_patient]
+    of_texture = {} if texture is None else {"texture": texture.figures()}
     return RestorationResult(
         overall=RestorationOverall(
             images=len(every),
             aggregation="mean over pictures",
             windows=_mean(every, config),
             tuning=tuning,
+            **of_texture,
         ),
         patients={
             patient: PictureFigures(slices=len(own), windows=_mean(own, config))

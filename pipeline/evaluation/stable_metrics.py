@@ -96,12 +96,14 @@ def generation_metrics(overall: GenerationOverall) -> Metrics:
 
 
 def restoration_metrics(overall: RestorationOverall) -> Metrics:
-    """test.WINDOW.{input,output,REFERENCE}.{psnr,ssim,chroma_error,flicker,mean_iou} and
-    test.images."""
+    """test.WINDOW.{input,output,REFERENCE}.{psnr,ssim,chroma_error,flicker,mean_iou},
+    test.frechet.{input,output,REFERENCE} and test.images."""
     found = _known((TEST,), {"images": overall.images})
     for window, figures in overall.windows.items():
         for answer, measured in figures.answers.items():
             found |= _known((TEST, window, answer), measured)
+    if overall.texture is not None:
+        found |= _known((TEST, "frechet"), overall.texture.frechet)
     return found
 
 

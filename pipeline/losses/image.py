@@ -191,3 +191,21 @@ class CosineDistance(nn.Module):
         """A scalar from 0 to 2 for output and target [batch, ...]."""
         likeness = functional.cosine_similarity(output.flatten(1), target.flatten(1), dim=1)
         return 1 - likeness.mean()
+
+
+class PooledL1(nn.Module):
+    """Mean absolute error of the means over squares of `pixels` a side.
+
+    Levels and shapes are held to the target; what is finer than the squares is left to another
+    part of the loss, such as a discriminator, which an error of every pixel would smooth out.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        if pixels < 1:
+            raise ValueError(f"expected squares of 1 pixel or more, got {pixels}")
+        self.pixels = pixels
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A scalar for output and target [batch, channels, rows, columns]."""
+        return functional.avg_pool2d(output - target, self.pixels).abs().mean()

@@ -20,8 +20,15 @@ from pipeline.degradations.blur import (
     SharpKernel,
 )
 from pipeline.degradations.ct import LimitedAngle, MetalStreaks, MissingViews, Rings, SparseView
-from pipeline.degradations.holes import BoxHole, FreeFormHole, Hole, MissingLines, MissingPixels
-from pipeline.degradations.labels import ImageToLabels
+from pipeline.degradations.holes import (
+    BoxHole,
+    FreeFormHole,
+    Hole,
+    MissingLines,
+    MissingPixels,
+    SquareHoles,
+)
+from pipeline.degradations.labels import ImageToEdges, ImageToLabels
 from pipeline.degradations.noise import GaussianNoiseRange, PoissonNoise, SaltAndPepper, Speckle
 from pipeline.degradations.pictures import Grey, Jpeg, OldPhotograph
 from pipeline.degradations.resolution import Downsample
@@ -35,6 +42,7 @@ LINEAR: list[Linear] = [
     SharpKernel(2.0, sigma=1.2),
     *(Downsample(scale, method=how) for scale in (2, 4, 8) for how in ("bicubic", "area")),
     BoxHole(0.3),
+    SquareHoles(9, share=0.3),
     FreeFormHole(0.2),
     MissingLines(0.3),
     MissingPixels(0.5),
@@ -56,6 +64,7 @@ ALL: list[Degradation] = [
     Jpeg(10),
     OldPhotograph(),
     ImageToLabels([85, 170], [40, 128, 215], sigma=1),
+    ImageToEdges(sigma=1, threshold=20),
     SparseView(24, **SMALL),
     LimitedAngle(120, **SMALL),
     MetalStreaks(**SMALL),
@@ -204,6 +213,35 @@ def test_a_label_map_holds_the_values_of_its_classes() -> None:
     ).all()
 
 
+def test_edges_are_thin_lines_where_the_luma_steps() -> None:
+    picture = flat(40)
+    picture[:, :, 30:] = 200
+    edges = ImageToEdges(sigma=1.5, threshold=20).degrade(picture, seeded())
+    assert edges.shape == (1, 64, 64)
+    assert set(np.unique(edges)) == {0, 255}
+    assert set(np.nonzero(edges[0, 8:-8])[1]) <= {29, 30}
+    assert ((edges[0, 8:-8] > 0).sum(axis=1) == 1).all()
+    shade = np.broadcast_to(np.linspace(40, 60, 64, dtype=np.float32), (3, 64, 64))
+    assert not ImageToEdges().degrade(shade, seeded()).any()
+
+
+def test_an_edge_of_a_piece_is_one_of_the_whole() -> None:
+    edges, image = ImageToEdges(sigma=1.5, threshold=20), picture(3, 128, 128)
+    whole = edges.degrade(image, seeded())[0, 32:96, 32:96]
+    margin = edges.reach
+    assert margin is not None
+    piece = edges.degrade(image[:, 32 - margin : 96 + margin, 32 - margin : 96 + margin], seeded())
+    np.testing.assert_array_equal(piece[0, margin:-margin, margin:-margin], whole)
+
+
+def test_square_holes_have_one_size_in_every_picture() -> None:
+    for side in (200, 300):
+        unknown = np.isnan(SquareHoles(64, share=0.01).degrade(flat(9, side), seeded()))[0]
+        assert unknown.sum() == 64**2
+    small = np.isnan(SquareHoles(64).degrade(flat(9, 40), seeded()))[0]
+    assert small.sum() == 20**2
+
+
 def test_fewer_pixels_show_the_same() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.float32), (1, 64, 64))
     for method in ("area", "bicubic"):
@@ -348,6 +386,9 @@ def build_chain(*parts: tuple[str, dict[str, Any]]) -> Chain:
         (lambda: DefocusBlur(0), "radius"),
         (lambda: Downsample(1), "scale"),
         (lambda: BoxHole(1), "share"),
+        (lambda: SquareHoles(0), "side"),
+        (lambda: ImageToEdges(threshold=0), "threshold"),
+        (lambda: ImageToEdges().channels(2), "1 or 3 channels"),
         (lambda: Jpeg(0), "quality"),
         (lambda: OldPhotograph(fading=1), "fading"),
         (lambda: SparseView(7, views=24), "divide the 24 views"),

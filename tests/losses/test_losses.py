@@ -9,6 +9,7 @@ from torch import nn
 from pipeline.core.units import Window
 from pipeline.losses.image import (
     CosineDistance,
+    PooledL1,
     RangeWeightedL1,
     RangeWeightedLogMSE,
     RangeWeightedMSE,
@@ -190,3 +191,14 @@ def test_the_best_constant_is_the_mean_by_squares_and_the_median_by_absolute_err
     for loss, best in ((nn.MSELoss(), 1.0), (nn.L1Loss(), 0.0)):
         costs = torch.stack([loss(guess.expand(4), answers) for guess in guesses])
         assert float(guesses[costs.argmin()]) == pytest.approx(best, abs=0.01)
+
+
+def test_means_of_squares_see_levels_and_no_texture() -> None:
+    target = torch.zeros(1, 1, 16, 16)
+    texture = torch.ones(4, 4).triu() - torch.ones(4, 4).tril()  # its mean is 0
+    textured = target + texture.tile(4, 4)
+    assert float(PooledL1(4)(textured, target)) == pytest.approx(0)
+    assert float(PooledL1(1)(textured, target)) > 0.5
+    assert float(PooledL1(4)(textured + 0.2, target)) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="1 pixel or more"):
+        PooledL1(0)

@@ -1,4 +1,4 @@
-"""Pictures from label maps: every normalisation sees the labels; noise in training alone."""
+"""Pictures from label maps: every normalisation sees the labels; noise at every size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,35 @@ def test_a_uniform_map_is_not_washed_out() -> None:
     assert float((dark - bright).abs().mean()) > 1e-3
 
 
-def test_noise_is_drawn_in_training_alone() -> None:
+def test_noise_differs_in_training_and_is_the_same_afterwards() -> None:
     network, labels = generator(), torch.zeros(1, 1, 32, 32)
     assert not torch.equal(network.train()(labels), network(labels))
     assert torch.equal(network.eval()(labels), network(labels))
+
+
+def test_a_uniform_map_has_texture_that_does_not_repeat() -> None:
+    """A network that knows no finer place than its coarse pixels repeats itself with them."""
+    network = generator().eval()
+    uniform = network(torch.zeros(1, 1, 64, 64))[0, 0, 16:48, 16:48]
+    spread = float(uniform.std())
+    assert spread > 0
+    for period in (2, 4):
+        repeated = float((uniform[:, period:] - uniform[:, :-period]).std())
+        assert repeated > 0.5 * spread
+
+
+def test_another_seed_draws_another_texture() -> None:
+    network, labels = generator().eval(), torch.zeros(1, 1, 32, 32)
+    first = network(labels)
+    network.seed = 1
+    assert not torch.equal(network(labels), first)
+
+
+def test_a_thin_line_is_seen_at_the_coarsest_level() -> None:
+    network, seen = generator().eval(), []
+    network.blocks[0].norms[0].register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    line = torch.full((1, 1, 32, 32), -0.8)
+    line[..., 9, :] = 0.8
+    network(line)
+    assert seen[0].shape == (1, 3, 8, 8)
+    assert seen[0][0, 2, 2].tolist() == [0.25] * 8

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import l1_loss, mse_loss
 
 from pipeline.config.component import build
 from pipeline.config.sections import Component, Strict, Train
@@ -33,6 +33,7 @@ class Weights(Strict):
     content: Weight = 1.0
     perceptual: Weight = 0.0
     adversarial: Weight = 1.0
+    feature_matching: Weight = 0.0
 
 
 class PairedAdversarial(Adversarial):
@@ -40,7 +41,8 @@ class PairedAdversarial(Adversarial):
 
     conditional: the discriminator sees the input beside the image and so judges pairs, two
     channels (pix2pix, Isola et al., CVPR 2017, with MONAI's PatchDiscriminator); otherwise the
-    image alone, one channel.
+    image alone, one channel. Of an input with holes it sees what is known in place of it, in one
+    channel: beside the holes image and input are the same.
 
     `loss` is taken on normalised values, as in Supervised. Discriminator and features see
     `window`, (centre, width) in HU, scaled to [-1, 1]: texture of 20 HU would be lost beside
@@ -52,6 +54,10 @@ class PairedAdversarial(Adversarial):
     mean square distance of what it encodes is the perceptual loss (Yang et al., IEEE TMI 2018,
     with a Wasserstein critic; they took VGG, which has seen photographs), in units of
     the features' variance in the targets.
+
+    A weight of feature_matching holds what the discriminator's inner layers give of the output to
+    what they give of the target (pix2pixHD, Wang et al., CVPR 2018): the mean absolute difference,
+    a mean over layers.
     """
 
     def __init__(
@@ -116,10 +122,19 @@ class PairedAdversarial(Adversarial):
 
     def judge(self, batch: Batch) -> Judge:
         """From images as the discriminator sees them to scores, with "input" if conditional."""
+        return lambda image: self.scores(self.judged(batch, image))
+
+    def judged(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
+        """What the discriminator gets of an image: "input" beside it if conditional."""
         if not self.conditional:
-            return self.scores
-        condition = self.seen(batch["input"])
-        return lambda image: self.scores(torch.cat([image, condition], dim=1))
+            return image
+        return torch.cat([image, self.condition(batch)], dim=1)
+
+    def condition(self, batch: Batch) -> torch.Tensor:
+        """ "input" as the discriminator sees it; of one with holes, which pixels are known."""
+        if getattr(self.kept, "hides", False):
+            return batch["input"][:, :1].isfinite().to(batch["target"].dtype)
+        return self.seen(batch["input"])
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         """Content, perceptual and adversarial loss, weighted; content alone in the rehearsal."""
@@ -134,6 +149,10 @@ class PairedAdversarial(Adversarial):
             perceptual = self.perceptual(fake, real)
             loss = loss + self.weights.perceptual * perceptual
             logged["perceptual_loss"] = perceptual.item()
+        if self.weights.feature_matching:
+            matching = self.feature_matching(batch, fake, real)
+            loss = loss + self.weights.feature_matching * matching
+            logged["feature_matching_loss"] = matching.item()
         adversarial = self.objective.generator(self.judge(batch)(fake))
         logged["adversarial_loss"] = adversarial.item()
         self.monitor.see_images(real, fake)
@@ -149,6 +168,19 @@ class PairedAdversarial(Adversarial):
         self.features.requires_grad_(False)
         of_fake, of_real = (self.features.encode(image).float() for image in (fake, real))
         return mse_loss(of_fake, of_real) / of_real.var().clamp(min=1e-12)
+
+    def feature_matching(
+        self, batch: Batch, fake: torch.Tensor, real: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean absolute difference of the discriminator's features, a mean over its layers."""
+        of_fake = self.discriminator(self.judged(batch, fake))
+        if not isinstance(of_fake, list):
+            kind = type(self.discriminator).__name__
+            raise ConfigError(f"step.args.weights.feature_matching: {kind} gives its scores alone")
+        with torch.no_grad():
+            of_real = self.discriminator(self.judged(batch, real))
+        layers = zip(of_fake[:-1], of_real[:-1], strict=True)
+        return torch.stack([l1_loss(one.float(), other.float()) for one, other in layers]).mean()
 
     def update(self) -> Logged:
         """As Adversarial; in the rehearsal the feature network moves too."""
