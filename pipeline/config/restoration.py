@@ -28,6 +28,10 @@ ReferenceName = Literal[
 PackageName = Literal["lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds"]
 
 
+#: Longer sides of training pictures, in pixels.
+SeveralSides = Annotated[list[Annotated[int, Field(ge=64)]], Field(min_length=1)]
+
+
 class RestorationLimits(Strict):
     """What a version must reach to get an alias, in the first window, mean over pictures."""
 
@@ -68,8 +72,9 @@ class Restoration(Strict):
     #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
     installed: list[PackageName] = Field(default_factory=list)
     #: Training pictures with a longer side are made smaller, to it, before pieces are cut: those
-    #: of a large photograph are smoother than photographs are as a whole. In pixels.
-    training_side: Annotated[int, Field(ge=64)] | None = None
+    #: of a large photograph are smoother than photographs are as a whole. In pixels; of several
+    #: sides, each picture is there once for each.
+    training_side: Annotated[int, Field(ge=64)] | SeveralSides | None = None
     #: What degrades the test pictures, where that is not `degradation`: a model of any noise is
     #: measured at one.
     test_degradation: Component | None = None
@@ -81,6 +86,12 @@ class Restoration(Strict):
     frechet_side: Annotated[int, Field(ge=16)] | None = None
     #: What a version must reach to get an alias.
     limits: RestorationLimits = RestorationLimits()
+
+    @property
+    def training_sides(self) -> list[int]:
+        """`training_side`, one or several; none where pictures stay as large as they are."""
+        given = self.training_side
+        return [given] if isinstance(given, int) else given or []
 
     @property
     def is_stack(self) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image as PillowImage
 
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import NothingUsableError
 from pipeline.core.types import Picture
-from pipeline.data.images import Images, resampled
+from pipeline.data.images import Images
 from pipeline.degradations.digest import degradation_digest
 from pipeline.models.adapters.restorer import target_of
 from pipeline.store.store import Store
@@ -81,24 +82,39 @@ class StoredPictures:
 
 
 class SmallerPictures:
-    """Pictures whose longer side is at most `side`, but of no fewer pixels than a patch."""
+    """Each picture once for each of `sides`, its longer side at most that, but of no fewer pixels
+    than a patch."""
 
-    def __init__(self, pictures: Images, side: int, patch: tuple[int, int]) -> None:
-        self.pictures, self.side, self.patch = pictures, side, patch
+    def __init__(self, pictures: Images, sides: Sequence[int], patch: tuple[int, int]) -> None:
+        self.pictures, self.sides, self.patch = pictures, tuple(sides), patch
         self._kept = lru_cache(PICTURES_KEPT)(self._smaller)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.pictures) * len(self.sides)
 
     def __getitem__(self, number: int) -> Picture:
         return self._kept(number)
 
     def _smaller(self, number: int) -> Picture:
-        picture = self.pictures[number]
-        size = picture.shape[-2:]
+        picture = self.pictures[number // len(self.sides)]
+        side, size = self.sides[number % len(self.sides)], picture.shape[-2:]
         least = max(part / whole for part, whole in zip(self.patch, size, strict=True))
-        scale = min(1.0, max(self.side / max(size), least))
-        return picture if scale == 1 else resampled(picture, tuple(round(n * scale) for n in size))
+        scale = min(1.0, max(side / max(size), least))
+        return picture if scale == 1 else smaller(picture, scale)
+
+
+def smaller(picture: Picture, scale: float) -> Picture:
+    """[channels, rows, columns] of `scale` times the rows and columns, by Lanczos's kernel.
+
+    Photographs that were made smaller have it, or a sharper one, behind them; a linear one would
+    make them softer. Levels stay within the picture's own.
+    """
+    rows, columns = (round(scale * side) for side in picture.shape[-2:])
+    planes = [
+        PillowImage.fromarray(plane).resize((columns, rows), PillowImage.Resampling.LANCZOS)
+        for plane in np.asarray(picture, dtype=np.float32)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes]).clip(picture.min(), picture.max())
 
 
 class StoredSteps:

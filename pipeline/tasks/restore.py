@@ -114,8 +114,8 @@ class Restore(Task[RestoreRun, RestorationResult]):
                     )
             return PatchPairs(store, keys, config, length)
         images: Images = pictures if neighbours is None else StoredSteps(pictures)
-        if side := config.restoration.training_side:
-            images = SmallerPictures(pictures, side, config.data.patch)
+        if sides := config.restoration.training_sides:
+            images = SmallerPictures(pictures, sides, config.data.patch)
         return ImageItems(
             images,
             [0] * len(images),
