@@ -105,13 +105,13 @@ def collect(work: Path) -> list[str]:
 
 
 def restoring() -> list[str]:
-    """The configurations that learn to restore, but of pairs that only a user has."""
+    """The configurations that learn to restore, but of pictures that only a user has."""
     paths = sorted((ROOT / "configs").glob("*.yaml"))
     found = {path.stem: load_config(path) for path in paths}
     return [
         name
         for name, config in found.items()
-        if isinstance(config, RestoreRun) and config.restoration.source != "pairs"
+        if isinstance(config, RestoreRun) and config.restoration.source not in ("pairs", "pictures")
     ]
 
 
