@@ -27,15 +27,26 @@ from pipeline.generative.compressed_file import SUFFIX
 from pipeline.io.discover import discover, files_of, source_key
 
 
-def compress_files(reference: str, source: Path, out: Path, *, intake: IngestOptions) -> Json:
+def compress_files(
+    reference: str,
+    source: Path,
+    out: Path,
+    *,
+    intake: IngestOptions,
+    stages: int | None = None,
+) -> Json:
     """Write OUT/NAME.ldctvq for every grey picture, or CT volume, that the model is for.
 
-    Goes on past bad ones; writes OUT/report.json. Raises NothingUsableError where there is none,
-    and LdctError where none could be written.
+    stages: how many of the model's a file holds; all by default. Goes on past bad ones; writes
+    OUT/report.json. Raises ConfigError where the model has fewer stages, NothingUsableError where
+    there is no image, and LdctError where no file could be written.
     """
     compressor = Compressor.of(load_named(reference))
-    compress = _volumes if compressor.takes_ct else _pictures
-    batch = compress(compressor, source, out, intake)
+    compressor.require_stages(stages)
+    if compressor.takes_ct:
+        batch = _volumes(compressor, source, out, intake, stages)
+    else:
+        batch = _pictures(compressor, source, out, stages)
     report = {"model": compressor.card.uri, **batch.to_dict()}
     batch.require_exported("files")
     if not batch.exported:
@@ -43,7 +54,7 @@ def compress_files(reference: str, source: Path, out: Path, *, intake: IngestOpt
     return report
 
 
-def _pictures(compressor: Compressor, source: Path, out: Path, _: IngestOptions) -> Batch:
+def _pictures(compressor: Compressor, source: Path, out: Path, stages: int | None) -> Batch:
     left_out: list[Refusal] = []
     pairs = [(path, _compressed(to)) for path, to in targets(source, out, left_out)]
     batch = pictures_batch(pairs, source, out)
@@ -53,12 +64,15 @@ def _pictures(compressor: Compressor, source: Path, out: Path, _: IngestOptions)
             item = item_of(to, out)
             with batch.together([item], [path]):
                 to.parent.mkdir(parents=True, exist_ok=True)
-                batch.exported.append({**item, **compress_picture(compressor, path, to)})
+                row = compress_picture(compressor, path, to, stages=stages)
+                batch.exported.append({**item, **row})
             stage.advance(1)
     return batch
 
 
-def _volumes(compressor: Compressor, source: Path, out: Path, intake: IngestOptions) -> Batch:
+def _volumes(
+    compressor: Compressor, source: Path, out: Path, intake: IngestOptions, stages: int | None
+) -> Batch:
     found, key = discover(source, intake=intake), installation_key()
     named = [(volume, source_key(volume, key)) for volume in found.sources]
     items = [{"file": f"{name}{SUFFIX}", "series": name} for _, name in named]
@@ -67,7 +81,9 @@ def _volumes(compressor: Compressor, source: Path, out: Path, intake: IngestOpti
         for (volume, _), item in zip(named, items, strict=True):
             with batch.together([item], files_of(volume)):
                 to = out / item["file"]
-                row, refusals = compress_volume(compressor, volume, to, air=intake.air)
+                row, refusals = compress_volume(
+                    compressor, volume, to, air=intake.air, stages=stages
+                )
                 batch.refusals += refusals
                 batch.exported.append({**item, **row})
             stage.advance(1)
@@ -78,10 +94,13 @@ def _compressed(target: Path) -> Path:
     return target.with_name(target.name + SUFFIX)
 
 
-def expand_files(source: Path, out: Path, *, reference: str = "") -> Json:
+def expand_files(
+    source: Path, out: Path, *, reference: str = "", stages: int | None = None
+) -> Json:
     """Write the picture or CT volume of every compressed file below a source.
 
-    reference: the model, in place of the one that each file names. Raises as compress_files does.
+    reference: the model, in place of the one that each file names. stages: how many of a file's are
+    read; all by default. Raises as compress_files does.
     """
     folder = source if source.is_dir() else source.parent
     if folder.resolve() == out.resolve():
@@ -103,7 +122,7 @@ def expand_files(source: Path, out: Path, *, reference: str = "") -> Json:
             with batch.together([{"file": name}], [path]):
                 place = (out / name).parent
                 place.mkdir(parents=True, exist_ok=True)
-                done = expand_file(find, path, place)
+                done = expand_file(find, path, place, stages=stages)
                 written = str((place / done["written"]).relative_to(out))
                 batch.exported.append({**done, "file": written, "source_file": name})
             stage.advance(1)

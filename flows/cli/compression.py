@@ -21,6 +21,25 @@ from flows.cli.options import (
 from flows.tracking.references import require_model
 from pipeline.core.device import compute_on
 
+StagesWritten = Annotated[
+    int | None,
+    typer.Option(
+        "--stages",
+        min=1,
+        help="How many of the model's stages a file holds, the first ones: fewer bytes, a coarser "
+        "image. All by default.",
+    ),
+]
+StagesRead = Annotated[
+    int | None,
+    typer.Option(
+        "--stages",
+        min=1,
+        help="How many of a file's stages are read, the first ones: a coarser image. All by "
+        "default.",
+    ),
+]
+
 
 def add_compression_commands(app: typer.Typer) -> None:
     """Add `ldct compress` and `ldct expand`."""
@@ -33,6 +52,7 @@ def compress(
     source: Annotated[Path, typer.Argument(help="Grey pictures, or CT: what the model is for.")],
     out: Out,
     intake: IngestChoices = None,
+    stages: StagesWritten = None,
     device: Device = None,
     json_: Json = False,
 ) -> None:
@@ -51,7 +71,7 @@ def compress(
         from flows.compression import compress_files
         from pipeline.config.load import parse_intake
 
-    report = compress_files(model, source, out, intake=parse_intake(intake))
+    report = compress_files(model, source, out, intake=parse_intake(intake), stages=stages)
     show(report, json_, lambda: compressed_table(report, out))
     end(report)
 
@@ -66,6 +86,7 @@ def expand(
             help="In place of the one that each file names, with the same weights.",
         ),
     ] = "",
+    stages: StagesRead = None,
     device: Device = None,
     json_: Json = False,
 ) -> None:
@@ -82,6 +103,6 @@ def expand(
         from flows.cli.tables.compression import expanded_table
         from flows.compression import expand_files
 
-    report = expand_files(source, out, reference=model)
+    report = expand_files(source, out, reference=model, stages=stages)
     show(report, json_, lambda: expanded_table(report, out))
     end(report)

@@ -57,24 +57,40 @@ class Compressor:
         """Whether it learned from CT in HU, and not from pictures."""
         return self.config.generation.source == "series"
 
-    def header(self, volume: Volume | None) -> Header:
-        """Of a CT volume's file, or of a picture's."""
+    def header(self, volume: Volume | None, stages: int | None = None) -> Header:
+        """Of a CT volume's file, or of a picture's; stages: as write takes them."""
         found = {
             "model": self.card.uri,
             "weights_sha256": self.card.weights_sha256,
             "kind": "picture" if volume is None else "ct",
             "affine_lps": None if volume is None else volume.affine_lps.tolist(),
+            "stages": None if self.codec.stages == 1 else stages or self.codec.stages,
         }
         return Header.model_validate(found)
 
-    def write(self, images: NDArray[np.float32], header: Header, path: Path) -> Json:
+    def require_stages(self, stages: int | None) -> None:
+        """Raises ConfigError where the model has fewer stages, or `stages` is 0."""
+        if stages is not None and not 1 <= stages <= self.codec.stages:
+            raise ConfigError(
+                f"--stages {stages}: {self.card.uri} has {self.codec.stages} (model.args.stages)"
+            )
+
+    def write(
+        self,
+        images: NDArray[np.float32],
+        volume: Volume | None,
+        path: Path,
+        *,
+        stages: int | None = None,
+    ) -> Json:
         """Compress images [count, rows, columns] into a file, whole or not at all; returns its row
         of a report. PSNR is the mean over images, in the run's first window, after expanding.
 
-        Raises LdctError for a file that exists and holds something else.
+        volume: where they are of CT. stages: how many of the model's the file holds; all by
+        default. Raises LdctError for a file that exists and holds something else.
         """
-        files = tuple(self.codec.compress(image) for image in images)
-        content = CompressedFile(header, files).to_bytes()
+        files = tuple(self.codec.compress(image, stages) for image in images)
+        content = CompressedFile(self.header(volume, stages), files).to_bytes()
         with replacing(path) as partial:
             partial.write_bytes(content)
             if path.exists() and not filecmp.cmp(path, partial, shallow=False):
@@ -86,6 +102,7 @@ class Compressor:
         ]
         return {
             "images": len(images),
+            "stages": stages or self.codec.stages,
             "bytes": len(content),
             "bits_per_pixel": 8 * len(content) / images.size,
             "window": name,
@@ -93,7 +110,9 @@ class Compressor:
         }
 
 
-def compress_picture(compressor: Compressor, source: Path, to: Path) -> Json:
+def compress_picture(
+    compressor: Compressor, source: Path, to: Path, *, stages: int | None = None
+) -> Json:
     """A grey picture's file. Raises Unreadable for one that the file could not keep."""
     picture = read_picture(source)
     if len(picture.levels) != 1:
@@ -103,11 +122,11 @@ def compress_picture(compressor: Compressor, source: Path, to: Path) -> Json:
     if picture.orientation != 1:
         reason = "its EXIF orientation would be lost: save it upright"
         raise Unreadable(reason, "orientation", str(picture.orientation))
-    return compressor.write(picture.levels, compressor.header(None), to)
+    return compressor.write(picture.levels, None, to, stages=stages)
 
 
 def compress_volume(
-    compressor: Compressor, source: Source, to: Path, *, air: Air
+    compressor: Compressor, source: Source, to: Path, *, air: Air, stages: int | None = None
 ) -> tuple[Json, list[Refusal]]:
     """A CT volume's file, and the slices that could not be decoded.
 
@@ -129,19 +148,22 @@ def compress_volume(
     clip = compressor.config.generation.clip
     image_hu = np.asarray(volume.image_hu, np.float32)
     seen = image_hu if clip is None else image_hu.clip(clip.low_hu, clip.high_hu)
-    return compressor.write(seen, compressor.header(volume), to), refusals
+    return compressor.write(seen, volume, to, stages=stages), refusals
 
 
 #: The compressor of a model reference and the SHA-256 of its weights.
 FindCompressor = Callable[[str], Compressor]
 
 
-def expand_file(find: FindCompressor, source: Path, folder: Path) -> Json:
+def expand_file(
+    find: FindCompressor, source: Path, folder: Path, *, stages: int | None = None
+) -> Json:
     """The picture (PNG) or CT volume (NIfTI, HU) of a compressed file, in a folder; returns its row
     of a report.
 
-    find: the compressor of a model by its reference. Raises LdctError for a damaged file, and where
-    the model is not the one that made it.
+    find: the compressor of a model by its reference. stages: how many of the file's are read, for a
+    coarser image; all by default. Raises LdctError for a damaged file, where it holds fewer stages,
+    and where the model is not the one that made it.
     """
     found = CompressedFile.from_bytes(source.read_bytes())
     compressor = find(found.header.model)
@@ -150,7 +172,7 @@ def expand_file(find: FindCompressor, source: Path, folder: Path) -> Json:
             f"made with weights {found.header.weights_sha256[:16]} of {found.header.model}, and "
             f"{compressor.card.uri} has {compressor.card.weights_sha256[:16]}: name its model"
         )
-    images = np.stack([compressor.codec.expand(file) for file in found.images])
+    images = np.stack([compressor.codec.expand(file, stages) for file in found.images])
     stem = source.name.removesuffix(SUFFIX)
     if found.header.kind == "picture":
         name = stem if stem.lower().endswith(PNG) else f"{stem}.png"
@@ -162,4 +184,5 @@ def expand_file(find: FindCompressor, source: Path, folder: Path) -> Json:
         texts = {"descrip": f"lossy, by {found.header.model}; not for diagnosis"}
         origins_mm = even_origins_mm(affine, len(images))
         write_voxels(images, affine, origins_mm, folder / name, texts=texts)
-    return {"images": len(images), "written": name}
+    held = found.header.stages or 1
+    return {"images": len(images), "stages": stages or held, "written": name}

@@ -20,10 +20,11 @@ def compressed_table(report: Json, out: Path) -> None:
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     word_columns(table, "file")
-    figure_columns(table, "images", "bytes", "bits/pixel", "PSNR dB")
+    figure_columns(table, "images", "stages", "bytes", "bits/pixel", "PSNR dB")
     for row in report["exported"]:
+        counts = [str(row[name]) for name in ("images", "stages", "bytes")]
         figures = [number(row["bits_per_pixel"], 3), number(row["psnr_db"], 2)]
-        table.add_row(row["file"], str(row["images"]), str(row["bytes"]), *figures)
+        table.add_row(row["file"], *counts, *figures)
     out_console.print(table)
     print_reasons(report)
 
@@ -32,8 +33,9 @@ def expanded_table(report: Json, out: Path) -> None:
     """A row for each file."""
     table = Table(title=f"Expanded in {out}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     word_columns(table, "from", "file")
-    figure_columns(table, "images")
+    figure_columns(table, "images", "stages")
     for row in report["exported"]:
-        table.add_row(row["source_file"], row["file"], str(row["images"]))
+        counts = [str(row[name]) for name in ("images", "stages")]
+        table.add_row(row["source_file"], row["file"], *counts)
     out_console.print(table)
     print_reasons(report)

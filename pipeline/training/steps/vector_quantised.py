@@ -9,6 +9,7 @@ import torch
 from pipeline.config.sections import Train
 from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import HUModel
+from pipeline.models.code_book import CodeBook
 from pipeline.models.vqvae import VQVAE
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.supervised import Supervised
@@ -16,6 +17,9 @@ from pipeline.training.steps.supervised import Supervised
 
 class VectorQuantised(Supervised):
     """Minimise loss(reconstruction, target) + commitment, for pipeline.models.vqvae.VQVAE.
+
+    Of several stages, each image is rebuilt from the first few, their number drawn evenly, so that
+    one decoder learns all of them (Zeghidour et al. 2022, section III-C).
 
     The code book follows its codes' running means (MONAI's EMAQuantizer). Every `revive_every`
     iterations a code whose running use is less than `alive` of the mean is placed on what the
@@ -56,9 +60,10 @@ class VectorQuantised(Supervised):
         if self.done % self.revive_every == 0 and self.done < self.counts_from:
             self._revive(image)
         if self.done >= self.counts_from:
-            self._count(image)
-        rebuilt, commitment = self.network.rebuild(image)
-        loss = self.loss(rebuilt.float(), image)
+            self.network.count(self.network.codes(image))
+        rebuilt, commitment = self.network.rebuild(image, self._kept(len(image)))
+        with torch.autocast(image.device.type, enabled=False):
+            loss = self.loss(rebuilt.float(), image)
         ((loss + commitment) * share).backward()
         return {
             "loss": loss.item(),
@@ -66,21 +71,24 @@ class VectorQuantised(Supervised):
             "codes_in_use": float(self.network.quantizer.perplexity),
         }
 
-    @torch.no_grad()
-    def _count(self, image: torch.Tensor) -> None:
-        # In training mode asking for codes would move the book.
-        self.network.eval()
-        self.network.count(self.network.codes(image))
-        self.network.train()
+    def _kept(self, images: int) -> torch.Tensor | None:
+        """From how many stages each image is rebuilt."""
+        stages = self.network.stages
+        if stages == 1:
+            return None
+        drawn = torch.randint(1, stages + 1, (images,), generator=self.random)
+        return drawn.to(self.network.follows.device)
 
     @torch.no_grad()
     def _revive(self, image: torch.Tensor) -> None:
-        book = self.network.quantizer.quantizer
+        inputs = self.network.inputs_of_stages(image)
+        for book, given in zip(self.network.books, inputs, strict=True):
+            self._revive_codes(book.quantizer, given.movedim(1, -1).flatten(0, -2))
+
+    def _revive_codes(self, book: CodeBook, encoded: torch.Tensor) -> None:
+        """Place a book's idle codes on some of what it was given, [places, dimensions]."""
         sizes = book.ema_cluster_size
         idle = torch.nonzero(sizes <= self.alive * sizes.mean()).flatten()
-        encoded = (
-            self.network.encode(self.network.padded(image)).movedim(1, -1).flatten(0, -2).float()
-        )
         chosen = torch.randint(len(encoded), (len(idle),), generator=self.random)
         fresh = encoded[chosen.to(encoded.device)]
         size = sizes.mean() if self.done else len(encoded) / len(sizes)
