@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.config.restoration import PackageName
 from pipeline.config.sections import Positive, Strict
 from pipeline.core.units import Window
 
@@ -56,6 +57,9 @@ class Generation(Strict):
     #: (pipeline.ingest.idx_pictures); or pictures that libraries bring along
     #: (pipeline.ingest.bundled_pictures).
     source: Literal["series", "idx", "digits", "faces", "photographs"] = "series"
+    #: Debian packages of photographs that a run of the source `photographs` also learns from, where
+    #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
+    installed: list[PackageName] = Field(default_factory=list)
     #: Whole images, resampled to this; None: pieces of data.patch, at the images' own size.
     image_size: Size | None = None
     #: Values are cut off at this window's ends, so that nothing is spent on what lies outside.
@@ -69,3 +73,9 @@ class Generation(Strict):
     samples: Annotated[int, Field(ge=20)] = 500
     #: What a version must reach to get an alias.
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _installed_photographs(self) -> Generation:
+        if self.installed and self.source != "photographs":
+            raise ValueError(f"installed: beside the source photographs, not {self.source}")
+        return self

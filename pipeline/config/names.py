@@ -158,6 +158,7 @@ ADDED: dict[str, Any] = {
     "data.nested": None,
     "data.nested.noise_sharpened": 0.0,
     "data.split.test_vendors": [],
+    "generation.installed": [],
     "imported": None,
     "register.gate.qualified": None,
     "restoration.frechet_side": None,

@@ -73,11 +73,11 @@ def find_installed(name: PackageName) -> InstalledPackage:
     return InstalledPackage(name, [path for path in places if path.is_file()])
 
 
-def installed_picture(path: Path) -> Picture:
-    """Grey levels [3, rows, columns] of a photograph, reduced to LONGEST_SIDE."""
+def installed_picture(path: Path, longest_side: int = LONGEST_SIDE) -> Picture:
+    """Grey levels [3, rows, columns] of a photograph, at most so many pixels along a side."""
     with PillowImage.open(path) as opened:
         picture = opened.convert("RGB")
     picture.thumbnail(
-        (LONGEST_SIDE, LONGEST_SIDE), PillowImage.Resampling.LANCZOS, reducing_gap=3.0
+        (longest_side, longest_side), PillowImage.Resampling.LANCZOS, reducing_gap=3.0
     )
     return np.moveaxis(np.asarray(picture, dtype=np.float32), -1, 0).copy()

@@ -24,6 +24,7 @@ from pipeline.ingest.bundled_pictures import store_pictures
 from pipeline.ingest.idx_pictures import store_idx
 from pipeline.ingest.ingest import IngestReport
 from pipeline.ingest.ingest import Progress as IngestProgress
+from pipeline.ingest.installed_photographs import store_installed
 from pipeline.io.discover import Source
 from pipeline.models.adapters.card import ModelCard
 from pipeline.models.adapters.generative import Generative
@@ -58,7 +59,9 @@ class Generate(Task[GenerateRun, GenerationResult]):
             return store_idx(root, store, progress)
         if root is not None:
             raise ConfigError(f"--data: this run learns from {source} (generation.source)")
-        return store_pictures(source, store, progress)
+        report = store_pictures(source, store, progress)
+        store_installed(config.generation.installed, store, report, progress)
+        return report
 
     def prepare(
         self,
