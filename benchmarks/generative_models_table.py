@@ -39,6 +39,13 @@ def table(rows: Rows, *, drawn: int) -> list[str]:
         "digits better than their distribution. CPU seconds of one thread. Mean over seeds, and",
         "least to most, where there are several.",
         "",
+    ]
+    return lines + rows_of(rows)
+
+
+def rows_of(rows: Rows) -> list[str]:
+    """The table itself: a line for each way."""
+    lines = [
         "| | seeds | " + " | ".join(COLUMNS) + " |",
         "|---|" + "---|" * (len(COLUMNS) + 1),
     ]
@@ -60,14 +67,14 @@ def _cell(runs: list[dict[str, Any]], key: str, decimals: int) -> str:
     return f"{mean} ({min(values):.{decimals}f} to {max(values):.{decimals}f})"
 
 
-def picture(rows: dict[str, NDArray[np.float32]], path: Path) -> None:
+def picture(rows: dict[str, NDArray[np.float32]], path: Path, *, white: float = 16.0) -> None:
     """Samples as they were drawn, none chosen: two lines for each way, under its name."""
     figure = Figure(figsize=(10, 1.25 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (name, images) in zip(panels, rows.items(), strict=True):
-        framed = np.pad(images[: 2 * SHOWN], ((0, 0), (1, 1), (1, 1)), constant_values=16)
+        framed = np.pad(images[: 2 * SHOWN], ((0, 0), (1, 1), (1, 1)), constant_values=white)
         lines = framed.reshape(2, SHOWN, *framed.shape[1:]).transpose(0, 2, 1, 3)
-        axes.imshow(lines.reshape(2 * framed.shape[1], -1), cmap="gray", vmin=0, vmax=16)
+        axes.imshow(lines.reshape(2 * framed.shape[1], -1), cmap="gray", vmin=0, vmax=white)
         axes.set_title(name, loc="left", fontsize=9)
         axes.axis("off")
     figure.savefig(path, dpi=110)
