@@ -6,17 +6,14 @@ import torch
 from monai.networks.layers.vector_quantizer import EMAQuantizer
 from torch.nn.functional import one_hot
 
-#: Of the code book's mean distance, what one more iteration does not change.
-_KEPT = 0.99
-
 
 class CodeBook(EMAQuantizer):
     """MONAI's code book; quantises in fp32 also where the networks run in bf16.
 
     rate_weight: a code costs its square distance and, as a share of the mean distance, this much
     for each bit that its frequency makes it take (Chou, Lookabaugh and Gray, IEEE TASSP 1989). At 0
-    the nearest code is taken. Measured in mean distances, it means the same at every scale of
-    the encoder.
+    the nearest code is taken. Measured in mean distances, a running mean as the book's own, it
+    means the same at every scale of the encoder.
     """
 
     def __init__(
@@ -58,7 +55,7 @@ class CodeBook(EMAQuantizer):
         codes = (distances + self._price()).argmin(1)
         if self.training:
             chosen = distances.detach().gather(1, codes[:, None]).mean()
-            self.mean_distance.lerp_(chosen, 1 - _KEPT if self.mean_distance else 1.0)
+            self.mean_distance.lerp_(chosen, 1 - self.decay if self.mean_distance else 1.0)
         return flat, one_hot(codes, len(book)).float(), codes.view(inputs[:, 0].shape)
 
     def _price(self) -> torch.Tensor:
