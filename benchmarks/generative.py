@@ -52,18 +52,33 @@ def main() -> None:
         options["data"] = arguments.data
     if arguments.iterations:
         options["iterations"] = arguments.iterations
-    figures = PARTS[arguments.part](**options)
-    found = {"figures": figures, "machine": machine.facts("auto")}
+    figures, facts = PARTS[arguments.part](**options), machine.facts("auto")
     path = RESULTS / f"generative_{arguments.part}.json"
+    described = machine.described(facts)
+    found = {"figures": figures, "machine": facts}
+    if arguments.part == "compression":
+        found |= beside_earlier(path, figures, facts)
+        of_kinds = found["machines"].items()
+        described = "  \n".join(f"{kind}: {machine.described(of)}" for kind, of in of_kinds)
+    figures = found["figures"]
     path.write_text(json.dumps(found, indent=2) + "\n")
     if arguments.part in FIGURES:
         FIGURES[arguments.part](figures).savefig(path.with_name(f"{path.stem}_curve.png"), dpi=110)
-    table = (
-        "\n".join([machine.described(found["machine"]), "", *TABLES[arguments.part](figures)])
-        + "\n"
-    )
+    table = "\n".join([described, "", *TABLES[arguments.part](figures)]) + "\n"
     path.with_suffix(".md").write_text(table)
     print(table)
+
+
+def beside_earlier(
+    path: Path, figures: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each kind of images, and the machines that took them; of kinds that were not
+    measured now, as the file has them."""
+    earlier = json.loads(path.read_text()) if path.exists() else {"figures": {}, "machines": {}}
+    return {
+        "figures": earlier["figures"] | figures,
+        "machines": earlier["machines"] | dict.fromkeys(figures, facts),
+    }
 
 
 if __name__ == "__main__":

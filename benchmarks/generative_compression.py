@@ -1,7 +1,8 @@
 """VQ-VAE against JPEG, JPEG 2000, WebP and AVIF, in bytes on disk, on CT slices and photographs.
 
 Grey levels of 8 bits for all: CT in window 40/400. The VQ-VAE learns for MS-SSIM, by which all
-are judged; PSNR stands beside it. Its weights are not counted, its header is.
+are judged; PSNR stands beside it. Its weights are not counted, its header is. On photographs it is
+that of configs/vqvae_photographs.yaml, whose stages are read one by one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skimage.data
+from generative_photographs import learned
 from generative_training import Arrays, fit, picture_grid
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.color import rgb2gray
-from sklearn.datasets import load_sample_images
 
 from pipeline.config.sections import Normalize, Train
 from pipeline.core.units import SOFT_TISSUE, Window
@@ -40,11 +39,6 @@ LEVELS = Normalize(centre=127.5, scale=127.5)
 TRAINING_CT = ("chest-ge-lidc0001", "abdomen-ge-crlm1004")
 TEST_CT = "abdomen-ge-crlm1006"
 TEST_EVERY = 5
-TRAINING_PHOTOGRAPHS = (
-    *("chelsea", "rocket", "coins", "moon", "clock", "brick", "grass", "gravel", "page", "text"),
-    *("hubble_deep_field", "immunohistochemistry", "retina", "cell"),
-)
-TEST_PHOTOGRAPHS = ("camera", "astronaut", "coffee")
 #: Networks by what they keep: channels of each halving, codes in the book.
 BOOKS: dict[str, dict[str, Any]] = {
     "VQ-VAE, 8 x 8 pixels, 1024 codes": {"channels": (32, 64, 64), "num_embeddings": 1024},
@@ -57,49 +51,74 @@ PATCH, BATCH = 112, 4
 WEBP_QUALITIES = (0, 5, 10, 20, 30, 40, 50, 60, 70)
 AVIF_QUALITIES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50)
 KINDS = ("ct", "photographs")
+ITERATIONS = 1500
 
 Grey = NDArray[np.float32]
 Way = Callable[[Grey], tuple[int, Grey]]
+Curves = dict[str, list[dict[str, Any]]]
 
 
 def compression(
     data: Path,
     work: Path,
     results: Path,
-    iterations: int = 1500,
+    iterations: int | None = None,
     kinds: Sequence[str] = KINDS,
     books: int = len(BOOKS),
 ) -> dict[str, Any]:
     """Points (bits a pixel, MS-SSIM, PSNR) of every way on images of those kinds.
 
-    books: how many of BOOKS to train.
+    iterations: of each training, in place of its own. books: how many of BOOKS to train on CT.
     """
     figures = {}
     for kind in kinds:
-        training, test = ct(data) if kind == "ct" else photographs()
-        curves = {
-            name: [point(lambda image, s=s, way=way: way(image, s), test) for s in settings]
-            for name, (way, settings) in REFERENCES.items()
-        }
-        shown = [test[len(test) // 2]]
-        for name, options in list(BOOKS.items())[:books]:
-            slug = f"{kind}-{2 ** len(options['channels'])}-{options['num_embeddings']}"
-            codec, seconds = book(training, options, iterations, work / f"compression-{slug}")
-            found = point(lambda image, codec=codec: round_trip(codec, image), test)
-            found |= coded(codec, test) | {"cpu_seconds": seconds, "iterations": iterations}
+        if kind == "ct":
+            test, codecs = ct_codecs(data, work, iterations or ITERATIONS, books)
+        else:
+            found = learned(work / "compression-photographs", iterations)
+            name = f"VQ-VAE, 8 x 8 pixels, {found.codec.stages} stages of 256 codes"
+            test, codecs = found.test, {name: (found.codec, found.facts)}
+        figures[kind] = of_kind(test, codecs, results / f"generative_compression_{kind}.png")
+    return figures
+
+
+def of_kind(
+    test: list[Grey], codecs: dict[str, tuple[Codec, dict[str, Any]]], picture: Path
+) -> Curves:
+    """The points of every way on the test images; a cut from one of them, by each, as a picture."""
+    curves: Curves = {
+        name: [point(lambda image, s=s, way=way: way(image, s), test) for s in settings]
+        for name, (way, settings) in REFERENCES.items()
+    }
+    shown, rates = [test[len(test) // 2]], []
+    for name, (codec, facts) in codecs.items():
+        curves[name] = []
+        for stages in range(1, codec.stages + 1):
+            found = point(lambda image, c=codec, n=stages: round_trip(c, image, n), test) | facts
+            found |= {"stages": stages} if codec.stages > 1 else coded(codec, test)
             for other in REFERENCES:
                 found[f"{other}_ms_ssim"] = at_rate(curves[other], found)
                 found[f"{other}_bits_at_equal_ms_ssim"] = at_equal_ms_ssim(curves[other], found)
-            curves[name] = [found]
-            shown.append(round_trip(codec, shown[0])[1])
-        rate = curves[next(iter(BOOKS))][0]["bits_per_pixel"]
-        shown += [
-            nearest(way, settings, shown[0], rate=rate) for way, settings in REFERENCES.values()
-        ]
-        cut = [image[128:384, 128:384] for image in shown]
-        picture_grid([cut], results / f"generative_compression_{kind}.png", low=0, high=255)
-        figures[kind] = curves
-    return figures
+            curves[name].append(found)
+            shown.append(round_trip(codec, shown[0], stages)[1])
+            rates.append(found["bits_per_pixel"])
+    shown += [nearest(*way, shown[0], rate=rates[0]) for way in REFERENCES.values()]
+    cut = [image[128:384, 128:384] for image in shown]
+    picture_grid([cut], picture, low=0, high=255)
+    return curves
+
+
+def ct_codecs(
+    data: Path, work: Path, iterations: int, books: int
+) -> tuple[list[Grey], dict[str, tuple[Codec, dict[str, Any]]]]:
+    """The test slices, and codecs of the first few of BOOKS with how they learned."""
+    training, test = ct(data)
+    codecs = {}
+    for name, options in list(BOOKS.items())[:books]:
+        slug = f"ct-{2 ** len(options['channels'])}-{options['num_embeddings']}"
+        codec, seconds = book(training, options, iterations, work / f"compression-{slug}")
+        codecs[name] = codec, {"cpu_seconds": seconds, "iterations": iterations}
+    return test, codecs
 
 
 def ct(data: Path) -> tuple[list[Grey], list[Grey]]:
@@ -111,19 +130,6 @@ def ct(data: Path) -> tuple[list[Grey], list[Grey]]:
         return [grey_levels(one, SOFT_TISSUE).astype(np.float32) for one in image_hu]
 
     return [one for name in TRAINING_CT for one in greys(name)], greys(TEST_CT)[::TEST_EVERY]
-
-
-def photographs() -> tuple[list[Grey], list[Grey]]:
-    """scikit-image's and scikit-learn's, in grey; others to learn from than to test."""
-
-    def grey(image: NDArray) -> Grey:
-        return np.rint(255 * rgb2gray(image)).astype(np.float32) if image.ndim == 3 else image
-
-    def named(names: tuple[str, ...]) -> list[Grey]:
-        return [grey(getattr(skimage.data, name)()).astype(np.float32) for name in names]
-
-    others = [grey(image) for image in load_sample_images().images]
-    return [*named(TRAINING_PHOTOGRAPHS), *others], named(TEST_PHOTOGRAPHS)
 
 
 def book(
@@ -167,15 +173,16 @@ def point(way: Way, test: list[Grey]) -> dict[str, float]:
     }
 
 
-def round_trip(codec: Codec, image: Grey) -> tuple[int, Grey]:
-    """Through a real file: its bytes, and what they expand to, as grey levels."""
-    file = codec.compress(image)
+def round_trip(codec: Codec, image: Grey, stages: int) -> tuple[int, Grey]:
+    """Through a real file of so many stages: its bytes, and what they expand to, as grey levels."""
+    file = codec.compress(image, stages)
     return len(file), np.rint(codec.expand(file).clip(0, 255))
 
 
 def coded(codec: Codec, test: list[Grey]) -> dict[str, float]:
     """The same codes by other coders, bits a pixel; and their entropy, one by one."""
-    codes = [codec.codes(image).astype(np.uint8) for image in test]
+    whole = np.min_scalar_type(codec.network.follows.shape[2] - 1)
+    codes = [codec.codes(image)[0].astype(whole) for image in test]
     pixels = sum(image.size for image in test)
     counts = np.bincount(np.concatenate([each.ravel() for each in codes]))
     shares = counts[counts > 0] / counts.sum()
@@ -231,7 +238,7 @@ REFERENCES: dict[str, tuple[Callable[[Grey, Any], tuple[int, Grey]], tuple[int, 
 }
 
 
-def at_rate(curve: list[dict[str, float]], found: dict[str, float]) -> float | None:
+def at_rate(curve: list[dict[str, Any]], found: dict[str, Any]) -> float | None:
     """A curve's MS-SSIM at the rate of another point, on a line; None beyond its rates."""
     rates = [each["bits_per_pixel"] for each in curve]
     order = np.argsort(rates)
@@ -241,7 +248,7 @@ def at_rate(curve: list[dict[str, float]], found: dict[str, float]) -> float | N
     return float(np.interp(found["bits_per_pixel"], np.array(rates)[order], values[order]))
 
 
-def at_equal_ms_ssim(curve: list[dict[str, float]], found: dict[str, float]) -> float | None:
+def at_equal_ms_ssim(curve: list[dict[str, Any]], found: dict[str, Any]) -> float | None:
     """A curve's bits a pixel at the MS-SSIM of another point, on a line; None beyond it."""
     points = sorted(curve, key=lambda each: each["ms_ssim"])
     values = [each["ms_ssim"] for each in points]

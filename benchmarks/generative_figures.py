@@ -41,6 +41,8 @@ def _curves(axes: Axes, curves: dict[str, Any], key: str) -> None:
         colour, style = STYLES.get(name, BOOK)
         within = [point for point in points if point["bits_per_pixel"] <= 1.2 * MOST_BITS]
         rates = [point["bits_per_pixel"] for point in within]
+        # A file that is read stage by stage is a curve too.
+        style = style if name in STYLES or len(points) == 1 else f"{style}-"
         own = {"ms": 4, "label": name} if name in STYLES else {"ms": 9}
         axes.plot(rates, [point[key] for point in within], style, color=colour, **own)
         if name not in STYLES:
