@@ -56,6 +56,7 @@ WAYS = {
     "VAE, asked for a digit": Way("vae_digits"),
     "VAE-GAN": Way("vaegan_digits"),
     "GAN, non-saturating": Way("gan_digits"),
+    "GAN, hinge": Way("gan_digits", ("step.args.objective.target=hinge",)),
     "GAN, WGAN-GP": Way("gan_digits_wgan"),
     "progressive GAN, WGAN-GP": Way("progressive_digits"),
     "diffusion, 50 steps": Way("diffusion_digits"),

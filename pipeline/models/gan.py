@@ -22,11 +22,19 @@ class Generator(nn.Module):
 
     A projection to 4 x 4 or 7 x 7, then transposed convolutions that double the side, each with
     batch norm and ReLU, and tanh at the end. `channels` belongs to the layer before the last; each
-    layer before that has twice as many. size: 8, 16, 32, ..., or 14, 28, 56, ...
+    layer before that has twice as many. size: 8, 16, 32, ..., or 14, 28, 56, ... depth:
+    convolutions of 3 x 3 before each doubling, which DCGAN does without: small images have few
+    doublings, and else too few layers.
     """
 
     def __init__(
-        self, latent: int = 64, size: int = 64, *, channels: int = 32, image_channels: int = 1
+        self,
+        latent: int = 64,
+        size: int = 64,
+        *,
+        channels: int = 32,
+        depth: int = 0,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
         first_side, doublings = _growth(size)
@@ -34,18 +42,14 @@ class Generator(nn.Module):
         self.image_size = (size, size)
         width = channels * 2 ** (doublings - 1)
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, width, first_side, bias=False)]
-        for _ in range(doublings - 1):
-            layers += [
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1, bias=False),
-            ]
-            width //= 2
-        layers += [
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, image_channels, 4, stride=2, padding=1),
-        ]
+        for left in reversed(range(doublings)):
+            for _ in range(depth):
+                same = nn.Conv2d(width, width, 3, padding=1, bias=False)
+                layers += [nn.BatchNorm2d(width), nn.ReLU(), same]
+            out = width // 2 if left else image_channels
+            double = nn.ConvTranspose2d(width, out, 4, stride=2, padding=1, bias=not left)
+            layers += [nn.BatchNorm2d(width), nn.ReLU(), double]
+            width = out
         self.layers = nn.Sequential(*layers)
         self.apply(initialise)
 
@@ -64,7 +68,8 @@ class Discriminator(nn.Module):
     The generator's mirror: strided convolutions that halve the side down to 4 x 4 or 7 x 7,
     leaky ReLU, and one score an image, [batch, outputs, 1, 1], without a sigmoid. The list is what
     MONAI's PatchDiscriminator gives too. Batch norm is for the logistic losses alone: it mixes
-    images, and a gradient penalty is a matter of each.
+    images, and a gradient penalty is a matter of each. depth: convolutions of 3 x 3 after each
+    halving.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Discriminator(nn.Module):
         size: int = 64,
         *,
         channels: int = 32,
+        depth: int = 0,
         image_channels: int = 1,
         batch_norm: bool = False,
         outputs: int = 1,
@@ -84,7 +90,10 @@ class Discriminator(nn.Module):
             layers: list[nn.Module] = [nn.Conv2d(into, width, 4, stride=2, padding=1)]
             if batch_norm and number:
                 layers.append(nn.BatchNorm2d(width))
-            blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2)))
+            layers.append(nn.LeakyReLU(0.2))
+            for _ in range(depth):
+                layers += [nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2)]
+            blocks.append(nn.Sequential(*layers))
             into, width = width, 2 * width
         blocks.append(nn.Conv2d(into, outputs, last_side))
         self.blocks = nn.ModuleList(blocks)

@@ -423,6 +423,20 @@ def test_a_generator_of_mnist_s_size_begins_at_7_x_7(size: int, doublings: int) 
     assert features[-2].shape[-2:] == (7, 7)
 
 
+def test_depth_adds_a_convolution_at_each_side() -> None:
+    def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
+        kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        return [m.kernel_size for m in network.modules() if isinstance(m, kinds)]
+
+    for network in (Generator, Discriminator):
+        plain, deep = convolutions(network(size=16)), convolutions(network(size=16, depth=2))
+        assert (3, 3) not in plain
+        assert sorted(deep) == sorted(plain + [(3, 3)] * 4)
+    assert Generator(5, 16, channels=2, depth=2)(torch.randn(2, 5)).shape == (2, 1, 16, 16)
+    features = Discriminator(16, channels=2, depth=2)(torch.randn(2, 1, 16, 16))
+    assert [f.shape[-1] for f in features] == [8, 4, 1]
+
+
 @pytest.mark.parametrize("size", [4, 7, 12, 42, 100])
 def test_a_size_that_doubling_does_not_reach_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="size must be"):
