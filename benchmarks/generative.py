@@ -1,12 +1,11 @@
 """What adversaries and code books do here, in figures and pictures.
 
-    python benchmarks/generative.py digits
     python benchmarks/generative.py compression --data ../shared/data
     python benchmarks/generative.py denoise --data ../shared/data
 
 Each writes results/generative_PART.json and .md and pictures beside this file. Trainings are
 short (the figures say how many seconds of one core) and go on from `--work` where they were
-stopped. Needs scikit-learn for the digits.
+stopped. Digits: generative_models.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import machine
 import torch
 from generative_compression import KINDS, compression
 from generative_denoise import denoise
-from generative_digits import GAMES, digits
 from generative_figures import FIGURES
 from generative_tables import TABLES
 
@@ -28,7 +26,7 @@ from pipeline.core.malloc import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PARTS = {"digits": digits, "compression": compression, "denoise": denoise}
+PARTS = {"compression": compression, "denoise": denoise}
 
 
 def main() -> None:
@@ -37,19 +35,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("out/benchmark"))
     parser.add_argument("--iterations", type=int, help="of each training, for a quick look")
-    parser.add_argument("--games", nargs="+", choices=list(GAMES), help="of the digits; all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="of images to compress; all")
     parser.add_argument("--books", type=int, help="how many code books to train")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # what the seconds in the tables mean
-    options: dict[str, Any] = {"work": arguments.work, "results": RESULTS}
-    if arguments.part == "digits" and arguments.games:
-        options["games"] = arguments.games
+    options: dict[str, Any] = {
+        "data": arguments.data,
+        "work": arguments.work,
+        "results": RESULTS,
+    }
     if arguments.part == "compression":
         given = {"kinds": arguments.kinds, "books": arguments.books}
         options |= {name: value for name, value in given.items() if value}
-    if arguments.part != "digits":
-        options["data"] = arguments.data
     if arguments.iterations:
         options["iterations"] = arguments.iterations
     figures, facts = PARTS[arguments.part](**options), machine.facts("auto")

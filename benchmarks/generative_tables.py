@@ -6,36 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 Figures = dict[str, Any]
-
-
-def digits_table(figures: Figures) -> list[str]:
-    lines = [
-        "scikit-learn's digits, 8 x 8: 70 % to learn from, figures against the rest. Frechet",
-        "distance of the hidden layer of a classifier trained here, which is right on "
-        f"{figures['classifier_accuracy_on_held_back']:.1%} of",
-        "the digits held back. 5000 samples for classes and copies, as many as are held back",
-        f"({figures['held_back']}) for the rest.",
-        "",
-        "| | classes | largest share | MMD of pixels | Frechet | precision | recall | copies "
-        "| nearer to training |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in figures.items():
-        if not isinstance(row, dict):
-            continue
-        shares = row.get("shares")
-        repeated = (
-            f"{sum(share > 0.01 for share in shares)} | {max(shares):.1%}" if shares else "10 | "
-        )
-        privacy = f"{row['copies']:.4f} | {row['nearer_to_training']:.3f}" if shares else " | "
-        lines.append(
-            f"| {name} | {repeated} | {row['mmd_of_pixels']:.4f} "
-            f"| {row['frechet_of_classifier_features']:.1f} | {row['precision']:.2f} "
-            f"| {row['recall']:.2f} | {privacy} |"
-        )
-    return lines
-
-
 #: Coders that a book of codes is compared with.
 OTHERS = ("JPEG", "JPEG 2000", "WebP", "AVIF")
 
@@ -133,7 +103,6 @@ def denoise_table(figures: Figures) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Figures], list[str]]] = {
-    "digits": digits_table,
     "compression": compression_table,
     "denoise": denoise_table,
 }

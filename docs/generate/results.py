@@ -26,7 +26,6 @@ TITLES = {
     "audit": "Which changes of a denoiser its audit finds",
     "generative_compression": "Compression by VQ-VAE beside JPEG",
     "generative_denoise": "Denoising against a critic",
-    "generative_digits": "Generative models of digits",
     "generative_digits28": "VAE and GAN on digits of 28 x 28, real digits as the control",
     "generative_models": "Generative models side by side, real digits as the control",
     "growth": "Time and memory as series grow in number",
