@@ -48,17 +48,9 @@ class NonSaturating(Objective):
 
     MONAI's PatchAdversarialLoss has this (`bce`) through a sigmoid and a logarithm, which loses
     the gradient of confident scores; softplus keeps it.
-
-    r1: what the discriminator also pays for steep scores at real images, r1 / 2 ||gradient||^2,
-    which lets the game come to rest where the images are right (Mescheder et al., ICML 2018).
     """
 
     vanishes = True
-
-    def __init__(self, r1: float = 0.0) -> None:
-        if r1 < 0:
-            raise ValueError(f"expected r1 >= 0, got {r1}")
-        self.r1 = r1
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         """-log D(real) - log(1 - D(fake)), the mean over scores."""
@@ -67,21 +59,6 @@ class NonSaturating(Objective):
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
         """-log D(fake), the mean over scores."""
         return softplus(-fake).mean()
-
-    def penalty(
-        self,
-        judge: Judge,
-        real: torch.Tensor,
-        fake: torch.Tensor,
-        *,
-        random: torch.Generator,
-    ) -> torch.Tensor:
-        """r1 / 2 ||gradient||^2 at the real images, the mean over them; in full precision."""
-        if not self.r1:
-            return real.new_zeros(())
-        with torch.autocast(real.device.type, enabled=False):
-            gradient = _gradient(judge, real.detach().float().requires_grad_())
-            return self.r1 / 2 * gradient.flatten(1).square().sum(dim=1).mean()
 
 
 class Minimax(NonSaturating):
@@ -140,12 +117,6 @@ class Wasserstein(Objective):
         with torch.autocast(real.device.type, enabled=False):
             share = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
             between = torch.lerp(fake.float(), real.float(), share).requires_grad_()
-            gradient = _gradient(judge, between)
+            scores = judge(between).flatten(1).mean(dim=1)
+            (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
             return self.weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-
-
-def _gradient(judge: Judge, images: torch.Tensor) -> torch.Tensor:
-    """Of each image's score, the mean of its patches', by the image; itself to be derived."""
-    scores = judge(images).flatten(1).mean(dim=1)
-    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    return gradient

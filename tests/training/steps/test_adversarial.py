@@ -166,27 +166,7 @@ def test_the_gradient_penalty_of_a_plane(slope: float) -> None:
     assert float(paid) == pytest.approx(7 * (slope - 1) ** 2, abs=1e-4)
 
 
-def test_r1_is_paid_for_steep_scores_at_real_images_alone() -> None:
-    """A critic of which half the squared norm is the score: its gradient is the image."""
-    real, fake = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-
-    def paid(r1: float, real: torch.Tensor) -> float:
-        return float(
-            NonSaturating(r1=r1).penalty(
-                lambda image: image.square().sum(dim=(1, 2, 3), keepdim=True) / 2,
-                real,
-                fake,
-                random=torch.Generator(),
-            )
-        )
-
-    assert paid(3, real) == pytest.approx(1.5 * float(real.square().sum()) / 3, rel=1e-5)
-    assert paid(3, torch.zeros_like(real)) == 0
-    assert paid(0, real) == 0
-
-
-@pytest.mark.parametrize("objective", [Wasserstein(), NonSaturating(r1=1.0)])
-def test_the_gradient_penalty_teaches_the_critic(objective: Objective) -> None:
+def test_the_gradient_penalty_teaches_the_critic() -> None:
     """It has a gradient of its own, through the gradient."""
     critic = Discriminator(8, channels=4)
     real, fake = torch.randn(2, 3, 1, 8, 8)
