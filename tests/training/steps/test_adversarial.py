@@ -170,7 +170,9 @@ def test_the_gradient_penalty_teaches_the_critic() -> None:
     """It has a gradient of its own, through the gradient."""
     critic = Discriminator(8, channels=4)
     real, fake = torch.randn(2, 3, 1, 8, 8)
-    paid = objective.penalty(lambda image: critic(image)[-1], real, fake, random=torch.Generator())
+    paid = Wasserstein().penalty(
+        lambda image: critic(image)[-1], real, fake, random=torch.Generator()
+    )
     paid.backward()
     assert critic.blocks[0][0].weight.grad.abs().max() > 0
 
