@@ -1,4 +1,4 @@
-"""Contrast that a whole image has lost, found from its grey levels, before a network mends the rest.
+"""Contrast that a whole image has lost, found from its levels; a network mends the rest.
 
 Whether an image is faded shows in its darkest and lightest levels. A convolutional network sees a
 neighbourhood, and cannot distinguish a faded image from one of mist.
