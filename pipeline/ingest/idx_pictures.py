@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import ConfigError
-from pipeline.ingest.bundled_pictures import Pictures, store_sheet
+from pipeline.ingest.bundled_pictures import SHEETS, Pictures, store_sheet
 from pipeline.ingest.ingest import IngestReport, Progress
 from pipeline.io.idx_files import IMAGES, LABELS, TRAINING, LabelledImages, find_idx, read_pair
 from pipeline.store.store import Store
 
 SOURCE = "idx"
-SHEETS = 10
 WHITE = 255.0
 
 

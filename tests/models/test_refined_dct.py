@@ -79,6 +79,16 @@ def test_what_the_network_adds_is_in_standard_deviations_of_the_noise(rows, colu
     assert float(found) == pytest.approx(SIGMA / 2, rel=0.5 if rows == 10 else 0.15)
 
 
+def test_a_piece_gets_the_noise_of_the_whole_image() -> None:
+    image = half_of_it_texture()
+    image[..., :32, :] = noisy(image[..., :32, :])
+    model = refined()
+    piece, level = image[..., 32:, :], model.of_whole(noisy(image, 40))
+    with_level = model(piece, level)
+    assert torch.allclose(with_level, estimated(piece, level[:, None, None, None]) - piece)
+    assert not torch.allclose(with_level, model(piece))
+
+
 def test_bf16_takes_nothing_from_the_estimate() -> None:
     image = (noisy(half_of_it_texture()) - 127.5) / 127.5
     with torch.autocast("cpu", torch.bfloat16):
