@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
-from scipy.signal import fftconvolve
 from skimage.filters import gabor_kernel  # loaded at its first use
 
 from pipeline.core.types import Picture
@@ -62,6 +61,8 @@ def texture_features(levels: Picture, places: list[Corner], side: int) -> Featur
 
 
 def _of_channel(channel: NDArray[np.float64], places: list[Corner], side: int) -> Features:
+    from scipy.signal import fftconvolve  # it loads scipy.stats, which `ldct apply` does without
+
     reach = max(len(wavelet) for wavelet in _wavelets()) // 2
     padded = np.pad(channel, reach, mode="symmetric")
     inside = (slice(reach, reach + channel.shape[0]), slice(reach, reach + channel.shape[1]))

@@ -154,7 +154,7 @@ def test_models_are_completed_without_mlflow(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("line", "completed"),
-    [("ldct run vae_dig", "vae_digits"), ("ldct apply swift@", "swift@pretrained")],
+    [("ldct run vae_digits2", "vae_digits28"), ("ldct apply swift@", "swift@pretrained")],
 )
 def test_the_shell_asks_for_them(tmp_path, line, completed):
     asked = {"_LDCT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "2"}

@@ -8,7 +8,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import pytest
 from prefect.utilities.engine import capture_sigterm
@@ -32,6 +32,16 @@ def signalled_in_a_callback(number: signal.Signals) -> Iterator[None]:
 
 
 @contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """As a process is that was not started in the background, where SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def job_of_prefect() -> Iterator[None]:
     """Which passes the signal on to the process around it."""
     with ended_by_sigterm(), capture_sigterm():
@@ -41,7 +51,7 @@ def job_of_prefect() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "handler", "raised"),
     [
-        (signal.SIGINT, nullcontext, KeyboardInterrupt),
+        (signal.SIGINT, ended_by_ctrl_c, KeyboardInterrupt),
         (signal.SIGTERM, ended_by_sigterm, SystemExit),
         (signal.SIGTERM, job_of_prefect, SystemExit),
     ],
