@@ -73,7 +73,7 @@ class VQVAE(nets.VQVAE):
         # The same of each later stage, and of the code of the stage before at the same place.
         self.later_follows: torch.Tensor
         if stages > 1:
-            counts = torch.zeros(stages - 1, 3, *counts.shape[1:], dtype=torch.int32)
+            counts = torch.zeros(stages - 1, 3, *counts.shape[1:], dtype=torch.int64)
             self.register_buffer("later_follows", counts)
 
     @property

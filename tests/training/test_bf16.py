@@ -102,7 +102,8 @@ def _smooth(
 ) -> torch.Tensor:
     """[channels, side, side], within the normalisation's centre and a half of its scale more."""
     waves = np.linspace(0, np.pi, side, dtype=np.float32)
-    shape = np.outer(np.sin(waves), np.sin(waves)) * generator.uniform(0.3, 1)
+    wave = np.sin(waves).clip(min=0)  # of pi in float32 the sine is below 0
+    shape = np.outer(wave, wave) * generator.uniform(0.3, 1)
     levels = config.normalize_hu.centre + 0.5 * config.normalize_hu.scale * shape
     return torch.from_numpy(np.stack([levels] * channels).astype(np.float32))
 
