@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def test_key_images_are_marked_saved_and_shown_again(
     tab.page.click("#key-images button")
     tab.shown(5)
     tab.until(STARS, [True, True])
+
+
+def test_what_is_said_while_slices_are_read_stays(tab: Tab) -> None:
+    """The end of the reading takes its own message away, and no other."""
+    began = tab.ask("""(() => {
+        document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "c", bubbles: true}));
+        const said = document.querySelector("#said"), began = said.textContent;
+        said.textContent = "said meanwhile";
+        return began;
+    })()""")
+    assert began == "reading all slices…"
+    tab.until(f"{VIEWER}.panels[0].plane?.stack.name", "coronal")
+    time.sleep(0.5)  # in which the message would go
+    assert tab.ask("document.querySelector('#said').textContent") == "said meanwhile"
 
 
 def test_a_plane_across_is_no_key_image(tab: Tab) -> None:

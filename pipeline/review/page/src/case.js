@@ -2,7 +2,7 @@
 
 import { Cine } from "./cine.js";
 import { Controls } from "./controls.js";
-import { $, colourScale, setText, showMessage, showTemplate } from "./dom.js";
+import { $, clearMessage, colourScale, READING, setText, showMessage, showTemplate } from "./dom.js";
 import { Hung } from "./hung.js";
 import { KeyCursor } from "./keycursor.js";
 import { KeyImages } from "./keyimages.js";
@@ -157,9 +157,9 @@ export class CaseView {
       ([, stack]) => stack.name === name,
     );
     if (!found) return showMessage(`these slices give no ${name} planes`);
-    showMessage(found[0] === "slices" ? "" : "reading all slices…");
+    showMessage(found[0] === "slices" ? "" : READING);
     pressed("#directions", found[0]);
-    return this.viewer.setDirection(found[0]).then(() => showMessage(""));
+    return this.viewer.setDirection(found[0]).then(() => clearMessage(READING));
   }
 
   #choose(tool, byKeyboard) {

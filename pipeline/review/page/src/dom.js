@@ -31,6 +31,13 @@ export function showMessage(text) {
   setText($("#said"), text);
 }
 
+// What was going on has ended: its message goes, unless another one came meanwhile.
+export function clearMessage(text) {
+  if ($("#said").textContent === text) showMessage("");
+}
+
+export const READING = "reading all slices…";
+
 const KEPT = "ldct-reader";
 
 // The name of the reader, or "" while there is none that the server would take.

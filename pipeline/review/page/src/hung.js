@@ -1,6 +1,6 @@
 // How a case hangs: the buttons of its hanging protocols, and the keys that swap what panels show.
 
-import { $, showMessage } from "./dom.js";
+import { $, clearMessage, READING, showMessage } from "./dom.js";
 import { firstHanging, hangings, keepHanging, THREE_PLANES, usualHanging } from "./hanging.js";
 import { button } from "./toolbar.js";
 
@@ -33,9 +33,9 @@ export class Hung {
     this.#before = null;
     this.name = name;
     if (!directions.length) this.#flat = hanging;
-    if (directions.length) showMessage("reading all slices…");
+    if (directions.length) showMessage(READING);
     await this.viewer.setRoles([...roles], directions);
-    if (directions.length) showMessage("");
+    clearMessage(READING);
   }
 
   #named(name) {
