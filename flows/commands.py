@@ -19,7 +19,7 @@ from flows.runtime.progress import StageProgress
 from flows.runtime.timings import StageTimings
 from pipeline.config.dose import DoseRequest
 from pipeline.config.run import RunConfig
-from pipeline.core.errors import GateFailedError
+from pipeline.core.errors import ConfigError, GateFailedError
 from pipeline.core.pseudonyms import read_key
 from pipeline.core.types import Json
 from pipeline.dicom.deidentify.profile import Options, deidentify
@@ -72,6 +72,7 @@ def apply_flow(
     intake: IngestOptions,
     strength: float | None = None,
     dose: DoseRequest | None = None,
+    style: str | None = None,
     spread: str | None = None,
     all_or_nothing: bool = False,
     hold_on_failed_gate: bool = False,
@@ -80,7 +81,8 @@ def apply_flow(
     """A registered model over every CT of a source; writes <series>/ and report.json below `to`.
 
     A restorer of pictures writes each picture under its own name instead. to: its `air` is that of
-    the intake. strength, dose: None for those of the model's configuration. spread: where series
+    the intake. strength, dose: None for those of the model's configuration. style: of pictures, as
+    apply_to_pictures takes it. spread: where series
     are worked on side by side (flows.runtime.dask_runner), if not here. all_or_nothing: raise where
     one of several series fails, too. hold_on_failed_gate: raise GateFailedError, and write nothing,
     where the model did not pass its gate. as_flow: also where no Prefect API is configured. Raises
@@ -102,8 +104,12 @@ def apply_flow(
         if hold_on_failed_gate:
             _require_passed(card)
         if task_of(loaded.config).takes_pictures(loaded.config):
-            done = apply_to_pictures(loaded.model, source, to.folder, missed=card.missed)
+            done = apply_to_pictures(
+                loaded.model, source, to.folder, missed=card.missed, style=style
+            )
             return {"model": card.uri, **card.gate_facts(), **done}
+        if style is not None:
+            raise ConfigError(f"--style {style}: {card.uri} is no model of pictures")
         return apply_loaded(
             loaded,
             source,

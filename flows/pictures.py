@@ -13,15 +13,20 @@ from pipeline.core.types import Json
 from pipeline.export.output_record import OutputRecord
 from pipeline.export.pictures import export_picture, targets
 from pipeline.export.series import FAILED
+from pipeline.inference.style import asked_style
 
 
-def apply_to_pictures(model: Any, source: Path, out: Path, *, missed: str = "") -> Json:
+def apply_to_pictures(
+    model: Any, source: Path, out: Path, *, missed: str = "", style: str | None = None
+) -> Json:
     """Restore every picture below `source` to the same name below `out`, and go on past bad ones.
 
-    missed: the limits of its gate that the model misses, as people read them. Writes
-    OUT/report.json. Raises NothingUsableError where no picture could be used, and LdctError where
-    none could be exported.
+    missed: the limits of its gate that the model misses, as people read them. style: a picture,
+    or a number to draw one by; one for all pictures, so that frames have the same. Writes
+    OUT/report.json. Raises ConfigError for a style that the model cannot have, NothingUsableError
+    where no picture could be used, and LdctError where none could be exported.
     """
+    code = None if style is None else asked_style(model, style)
     left_out: list[Refusal] = []
     pairs = targets(source, out, left_out)
     batch = pictures_batch(pairs, source, out)
@@ -29,7 +34,7 @@ def apply_to_pictures(model: Any, source: Path, out: Path, *, missed: str = "") 
         for path, to in pairs:
             item = item_of(to, out)
             with batch.together([item], [path]):
-                rows = [{**item, **export_picture(model, path, to)}]
+                rows = [{**item, **export_picture(model, path, to, style=code)}]
                 batch.exported += marked_rows(rows, missed)
             stage.advance(1)
     batch.refusals += left_out

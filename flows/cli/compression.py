@@ -16,6 +16,7 @@ from flows.cli.options import (
     Out,
     quick_imports,
     require_source,
+    require_usable,
     writable,
 )
 from flows.tracking.references import require_model
@@ -63,9 +64,7 @@ def compress(
     SHA-256 of its weights, and of CT axes and origin. It is expanded by that model alone.
     """
     compute_on(device)
-    require_source(source)
-    require_model(model)
-    writable(out)
+    require_usable(model, source, out)
     with quick_imports():
         from flows.cli.tables.compression import compressed_table
         from flows.compression import compress_files

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.completion import complete_config, complete_model
+from flows.tracking.references import require_model
 from pipeline.core.errors import ConfigError, NothingUsableError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -103,6 +104,15 @@ Level = Annotated[
     int | None,
     typer.Option("--level", metavar="1..5", help="12 % less noise for each level, instead."),
 ]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="PICTURE|N",
+        help="Of a model that draws pictures in many styles: that of this picture, or the N-th "
+        "that is drawn. By default the mean of all.",
+    ),
+]
 SkipUnneeded = Annotated[
     bool,
     typer.Option(
@@ -154,6 +164,13 @@ def require_source(source: Path) -> None:
     """Refuse a SOURCE that is not there before anything heavy is imported for it."""
     if not source.exists():
         raise NothingUsableError(f"{source} does not exist")
+
+
+def require_usable(model: str, source: Path, out: Path) -> None:
+    """Refuse a SOURCE or MODEL that is not there and an unusable OUT before heavy imports."""
+    require_source(source)
+    require_model(model)
+    writable(out)
 
 
 @contextmanager

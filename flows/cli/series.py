@@ -22,13 +22,14 @@ from flows.cli.options import (
     Source,
     StoreFolder,
     Strength,
+    Style,
     TargetNoise,
     imports_of,
     quick_imports,
     require_source,
+    require_usable,
     writable,
 )
-from flows.tracking.references import require_model
 from pipeline.config.computing import require_compute
 from pipeline.core.device import CPU, choose_device, compute_on
 from pipeline.core.errors import ConfigError
@@ -138,6 +139,7 @@ def apply(
     dose_ratio: DoseRatio = None,
     target_noise: TargetNoise = None,
     level: Level = None,
+    style: Style = None,
     skip_unneeded: SkipUnneeded = False,
     spread: Spread = None,
     hold_on_failed_gate: HoldOnFailedGate = False,
@@ -157,10 +159,8 @@ def apply(
     series is checked before it is exported; one that fails is not written.
     """
     compute_on(device)
-    require_source(source)
     how = require_compute(compute)
-    require_model(model)
-    writable(out)
+    require_usable(model, source, out)
     with imports_of(flow):
         from flows.cli.tables.base import applied_table
         from flows.cli.tables.restoration import pictures_table
@@ -186,6 +186,7 @@ def apply(
         intake=parse_intake(intake),
         strength=strength,
         dose=DoseRequest.of(ratio=dose_ratio, noise_hu=target_noise, level=level),
+        style=style,
         spread=spread,
         hold_on_failed_gate=hold_on_failed_gate,
         as_flow=flow,

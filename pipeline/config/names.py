@@ -58,6 +58,7 @@ SHORT_NAMES = {
     "vector_quantised": "pipeline.training.steps.vector_quantised.VectorQuantised",
     "adversarial": "pipeline.training.steps.adversarial.Adversarial",
     "paired_adversarial": "pipeline.training.steps.paired_adversarial.PairedAdversarial",
+    "adversarial_frames": "pipeline.training.steps.adversarial_frames.AdversarialFrames",
     "progressive": "pipeline.training.steps.progressive.Progressive",
     "vae_gan_step": "pipeline.training.steps.vae_gan.VAEGANStep",
     "diffusion_step": "pipeline.training.steps.diffusion.DiffusionStep",

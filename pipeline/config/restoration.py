@@ -63,13 +63,14 @@ class Restoration(Strict):
     colour: Colour = "grey"
     #: Of sequences and slices: how many on each side the model sees beside the middle one (2.5-D).
     #: Items of the training then are two places in a row, for
-    #: pipeline.training.steps.temporal_consistency.
+    #: pipeline.training.steps.temporal_consistency and adversarial_frames.
     neighbours: Annotated[int, Field(ge=0, le=4)] | None = None
     #: What the model is to make of a picture, where that is not the picture: a label map of it.
     #: A degradation, such as pipeline.degradations.labels.ImageToLabels.
     target: Component | None = None
-    #: Debian packages of photographs that a run of the source `shipped` also learns from, where
-    #: they are installed (`bash .ci/install-pictures`). The report lists those that are not.
+    #: Debian packages of photographs that a run of the sources `shipped` and `moving` also learns
+    #: from, where they are installed (`bash .ci/install-pictures`). The report lists those that
+    #: are not.
     installed: list[PackageName] = Field(default_factory=list)
     #: Training pictures with a longer side are made smaller, to it, before pieces are cut: those
     #: of a large photograph are smoother than photographs are as a whole. In pixels; of several
@@ -122,6 +123,6 @@ class Restoration(Strict):
             raise ValueError("limits.max_frechet_share: needs frechet_side, or none is measured")
         if self.frechet_side is not None and self.source == "series":
             raise ValueError("frechet_side: of pictures in grey levels, not of CT")
-        if self.installed and self.source != "shipped":
-            raise ValueError(f"installed: beside the source shipped, not {self.source}")
+        if self.installed and self.source not in ("shipped", "moving"):
+            raise ValueError(f"installed: beside the sources shipped and moving, not {self.source}")
         return self

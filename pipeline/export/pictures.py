@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.refusals import Refusal
@@ -39,19 +40,22 @@ def targets(
     ]
 
 
-def export_picture(model: Restorer, source: Path, to: Path) -> dict[str, int]:
+def export_picture(
+    model: Restorer, source: Path, to: Path, *, style: torch.Tensor | None = None
+) -> dict[str, int]:
     """Restore one file; returns the result's channels, rows, columns and bits a channel.
 
-    For a model of sequences, the folder's other pictures are the frames before and after. Raises
-    Unreadable for a file that cannot be used, and LdctError for a result that cannot be written.
+    style: [1, styles], of a model that has styles (pipeline.inference.style). For a model of
+    sequences, the folder's other pictures are the frames before and after. Raises Unreadable for a
+    file that cannot be used, and LdctError for a result that cannot be written.
     """
     picture = read_picture(source)
     if source.name.lower().endswith(NIFTI) and (model.enlarges > 1 or model.channels > 1):
         raise LdctError(f"{source.name}: NIfTI keeps neither colour nor more pixels; use PNG")
     if model.neighbours:
-        levels = restored_frame(model, frames_around(source, picture, model.neighbours))
+        levels = restored_frame(model, frames_around(source, picture, model.neighbours), style)
     else:
-        levels = restored_levels(model, picture.levels, unknown=picture.unknown)
+        levels = restored_levels(model, picture.levels, unknown=picture.unknown, style=style)
     write_picture(picture.with_levels(levels), to)
     return {
         "channels": len(levels),

@@ -20,16 +20,17 @@ MAX_PIXELS = 2**20
 PIECE, OVERLAP = 512, 0.25
 
 
-def restored(model: Restorer, picture: Picture) -> Picture:
+def restored(model: Restorer, picture: Picture, style: torch.Tensor | None = None) -> Picture:
     """The model's picture for one [channels, rows, columns] as the model sees them.
 
-    Runs where the model's weights are, in fp32. Raises LdctError where the output is not finite.
+    style: [1, styles], of a model that has styles; by default the mean of them. Runs where the
+    model's weights are, in fp32. Raises LdctError where the output is not finite.
     """
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     image = torch.from_numpy(np.array(picture, dtype=np.float32))[None].to(device)
     with torch.inference_mode():
         if image.shape[-2] * image.shape[-1] <= MAX_PIXELS:
-            output = model(image)
+            output = model(image, style)
         else:
             # MONAI takes seconds to import
             from monai.inferers import sliding_window_inference
@@ -38,7 +39,7 @@ def restored(model: Restorer, picture: Picture) -> Picture:
                 image,
                 (PIECE, PIECE),
                 1,
-                partial(model, of_whole=model.of_whole(image)),
+                partial(model, of_whole=model.of_whole(image) if style is None else style),
                 overlap=OVERLAP,
                 mode="gaussian",
             )
@@ -49,7 +50,11 @@ def restored(model: Restorer, picture: Picture) -> Picture:
 
 
 def restored_levels(
-    model: Restorer, levels: Picture, *, unknown: NDArray[np.bool_] | None = None
+    model: Restorer,
+    levels: Picture,
+    *,
+    unknown: NDArray[np.bool_] | None = None,
+    style: torch.Tensor | None = None,
 ) -> Picture:
     """The same for any picture in grey levels [channels, rows, columns], and back in them.
 
@@ -60,19 +65,22 @@ def restored_levels(
         levels = np.where(unknown, np.float32(np.nan), levels)
     channels = CHANNELS[model.colour]
     if channels == 1:
-        return levels_of(np.concatenate([restored(model, one[None]) for one in levels]), "grey")
+        each = [restored(model, one[None], style) for one in levels]
+        return levels_of(np.concatenate(each), "grey")
     if model.keeps_lightness:
-        return levels_of(restored(model, lightness_of(levels)), "lab")
+        return levels_of(restored(model, lightness_of(levels), style), "lab")
     if model.input_channels == 1:
         grey = levels.mean(axis=0, keepdims=True)
-        return levels_of(restored(model, grey), model.colour)
+        return levels_of(restored(model, grey, style), model.colour)
     seen = np.repeat(levels, channels, axis=0) if len(levels) == 1 else levels
     seen = lab_of(seen) if model.colour == "lab" else seen
-    found = levels_of(restored(model, seen), model.colour)
+    found = levels_of(restored(model, seen, style), model.colour)
     return found.mean(axis=0, keepdims=True) if len(levels) == 1 else found
 
 
-def restored_frame(model: Restorer, frames: Sequence[Picture]) -> Picture:
+def restored_frame(
+    model: Restorer, frames: Sequence[Picture], style: torch.Tensor | None = None
+) -> Picture:
     """The middle one of `frames`, each [channels, rows, columns], channel by channel."""
     stacks = np.stack(frames, axis=1)
-    return levels_of(np.concatenate([restored(model, stack) for stack in stacks]), "grey")
+    return levels_of(np.concatenate([restored(model, stack, style) for stack in stacks]), "grey")

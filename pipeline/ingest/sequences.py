@@ -6,19 +6,19 @@ for a stack of CT slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.restoration import PackageName
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
 from pipeline.data.images import resampled
-from pipeline.ingest.bundled_pictures import bundled_names, bundled_picture
 from pipeline.ingest.ingest import IngestReport
-from pipeline.ingest.picture_ingest import store_stack
+from pipeline.ingest.picture_ingest import photograph_readers, store_stack
 from pipeline.io.colour import in_colour
 from pipeline.io.discover import image_key
 from pipeline.io.picture_files import find_pictures, read_picture
@@ -58,15 +58,21 @@ def store_frames(
     return report
 
 
-def store_moving(store: Store, progress: Callable[[str, int, int], None]) -> IngestReport:
-    """Store a sequence made of each bundled photograph, as `moving-NAME`."""
+def store_moving(
+    store: Store,
+    progress: Callable[[str, int, int], None],
+    *,
+    installed: Sequence[PackageName] = (),
+) -> IngestReport:
+    """Store a sequence made of each bundled photograph, as `moving-NAME`, and of each in the
+    Debian packages `installed`, as `moving-installed-NAME`; packages that are not there are
+    excluded."""
     report = IngestReport(Path())
-    names = bundled_names("grey")
-    for done, name in enumerate(names, start=1):
-        frames = moving(in_colour(bundled_picture(name), "grey")[0])
-        patient = f"moving-{name.removesuffix('.jpg')}"
-        store_stack(frames, store, report, colour="grey", name=patient)
-        progress("storing sequences", done, len(names))
+    readers = photograph_readers("grey", installed, report)
+    for done, (name, read) in enumerate(readers.items(), start=1):
+        frames = moving(in_colour(read(), "grey")[0])
+        store_stack(frames, store, report, colour="grey", name=f"moving-{name}")
+        progress("storing sequences", done, len(readers))
     return report
 
 

@@ -5,6 +5,10 @@ and shifted by the label map at its own size, and what differs from place to pla
 comes from noise at every size (Karras et al., CVPR 2019). Without noise at the finest size, and
 with pixels repeated from size to size, the only texture that such a network can draw is a grid of
 its coarse pixels.
+
+What labels do not say of a whole picture, its colours, contrast and kind of texture, is a style: a
+code that an encoder finds in a photograph, beside which a network is a variational autoencoder
+(section 3 of the paper). A picture is then drawn in the style of another one, or in a drawn one.
 """
 
 from __future__ import annotations
@@ -16,8 +20,32 @@ from monai.networks.blocks.spade_norm import SPADE
 from torch import nn
 from torch.nn import functional
 
+from pipeline.models.distributions import LOG_VARIANCE_RANGE, Posterior
+
 #: What a channel's noise counts at first, against values of deviation 1.
 FIRST_NOISE = 0.1
+#: Channels of a style's encoder, each level with half the rows and columns of the one before.
+STYLE_CHANNELS = (24, 48, 64, 64)
+
+
+class StyleEncoder(nn.Module):
+    """[batch, channels, rows, columns] of pictures, normalised -> [batch, 2 code] of statistics.
+
+    What it sees is averaged over the whole picture, of any size: no place in it is in the code.
+    """
+
+    def __init__(self, channels: int, code: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in STYLE_CHANNELS:
+            layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(channels, 2 * code)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """Mean and logarithm of the variance of each number of the code, in a row."""
+        return self.last(self.layers(picture).mean(dim=(2, 3)))
 
 
 class SpadeBlock(nn.Module):
@@ -60,13 +88,15 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(nn.Module):
-    """[batch, 1, rows, columns] of labels -> [batch, outputs, rows, columns], both normalised.
+    """[batch, frames, rows, columns] of labels -> [batch, outputs, rows, columns], both normalised.
 
     values: of the classes in the label map, in its own units, of which the network sees
     (value - centre) / scale; a pixel has the nearest. channels: of each level, the coarsest first;
     each is twice as large as the one before, the last as large as the map. noise: channels of it
     beside the labels at the coarsest level. In training noise differs from turn to turn;
     afterwards it is drawn from `seed`, so that a label map always gives the same picture.
+    style: numbers of the style's code, which every normalisation sees beside the labels; 0 for a
+    network that has one style. frames: label maps in a row, of which the middle one is drawn.
     """
 
     def __init__(
@@ -79,26 +109,39 @@ class SpadeGenerator(nn.Module):
         noise: int = 8,
         outputs: int = 1,
         seed: int = 0,
+        style: int = 0,
+        frames: int = 1,
     ) -> None:
         super().__init__()
-        if len(values) < 2 or not channels or noise < 0:
+        if len(values) < 2 or not channels or min(noise, style, frames - 1) < 0:
             raise ValueError(
-                f"expected two values, one level and noise >= 0, got {list(values)}, "
-                f"{list(channels)} and {noise}"
+                "expected two values, one level, noise and style >= 0 and frames >= 1, got "
+                f"{list(values)}, {list(channels)}, {noise}, {style} and {frames}"
             )
         self.noise, self.multiple, self.seed = noise, 2 ** (len(channels) - 1), seed
+        self.style = style
         self.values: torch.Tensor
         found = (torch.tensor(values, dtype=torch.float32) - centre) / scale
         self.register_buffer("values", found, persistent=False)
-        self.first = nn.Conv2d(len(values) + noise, channels[0], 3, padding=1)
+        labels = len(values) * frames
+        self.first = nn.Conv2d(labels + noise, channels[0], 3, padding=1)
         into = [channels[0], *channels[:-1]]
         self.blocks = nn.ModuleList(
-            SpadeBlock(one, out, len(values)) for one, out in zip(into, channels, strict=True)
+            SpadeBlock(one, out, labels + style) for one, out in zip(into, channels, strict=True)
         )
+        self.encoder = StyleEncoder(outputs, style) if style else None
         self.last = nn.Conv2d(channels[-1], outputs, 3, padding=1)
 
-    def forward(self, labels: torch.Tensor) -> torch.Tensor:
-        """A picture as large as the label map, of any size."""
+    def encode(self, picture: torch.Tensor) -> Posterior:
+        """Styles of pictures, [batch, style]; ValueError for a network that has one style."""
+        if self.encoder is None:
+            raise ValueError("this network has one style; a code needs model.args.style")
+        mean, log_variance = self.encoder(picture).float().chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
+
+    def forward(self, labels: torch.Tensor, style: torch.Tensor | None = None) -> torch.Tensor:
+        """A picture as large as the label map, of any size; style: [batch, style], by default the
+        mean of all styles, 0."""
         rows, columns = labels.shape[-2:]
         missing = (0, -columns % self.multiple, 0, -rows % self.multiple)
         one_hot = self.one_hot(functional.pad(labels, missing, mode="replicate"))
@@ -112,13 +155,23 @@ class SpadeGenerator(nn.Module):
                 )
             # The share of each class in a pixel: thin lines are not lost at coarse levels.
             shares = functional.avg_pool2d(one_hot, self.multiple // 2**number)
-            hidden = block(hidden, shares, _noise(shares, 2, random))
+            drawn = _noise(shares, 2, random)
+            if self.style:
+                shares = torch.cat([shares, self._everywhere(style, shares)], dim=1)
+            hidden = block(hidden, shares, drawn)
         return self.last(functional.leaky_relu(hidden, 0.2))[..., :rows, :columns]
 
     def one_hot(self, labels: torch.Tensor) -> torch.Tensor:
-        """[batch, classes, rows, columns], 1 for the class whose value is nearest."""
-        nearest = (labels - self.values[:, None, None]).abs().argmin(dim=1)
-        return functional.one_hot(nearest, len(self.values)).movedim(-1, 1).to(labels.dtype)
+        """[batch, frames x classes, rows, columns], 1 for the class whose value is nearest."""
+        nearest = (labels[:, :, None] - self.values[:, None, None]).abs().argmin(dim=2)
+        shown = functional.one_hot(nearest, len(self.values)).movedim(-1, 2)
+        return shown.flatten(1, 2).to(labels.dtype)
+
+    def _everywhere(self, style: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+        """[batch, style, rows, columns]: the code in every pixel of `like`."""
+        if style is None:
+            style = like.new_zeros(1, self.style)
+        return style.to(like)[:, :, None, None].expand(len(like), -1, *like.shape[-2:])
 
 
 def _noise(like: torch.Tensor, channels: int, random: torch.Generator | None) -> torch.Tensor:

@@ -69,7 +69,7 @@ class Restore(Task[RestoreRun, RestorationResult]):
             if settings.source == "stereo":
                 return store_stereo(store, settings.colour, progress)
             if settings.source == "moving":
-                return store_moving(store, progress)
+                return store_moving(store, progress, installed=settings.installed)
             return store_bundled(store, settings.colour, progress, installed=settings.installed)
         if root is None:
             raise ConfigError("--data: name a folder of pictures; this run learns from them")

@@ -45,3 +45,19 @@ def test_a_large_photograph_is_reduced_and_keeps_its_shape(tmp_path: Path) -> No
     levels = installed_picture(path)
     assert levels.shape == (3, round(LONGEST_SIDE * 2 / 3), LONGEST_SIDE)
     np.testing.assert_allclose(levels.mean(axis=(1, 2)), [200, 100, 50], atol=1.5)
+
+
+def test_sequences_are_made_of_installed_photographs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoration = {"source": "moving", "neighbours": 1, "installed": [PACKAGE, OTHER]}
+    config = run(NOISE, restoration=restoration)
+    monkeypatch.setattr(installed_pictures, "BACKGROUNDS", tmp_path)
+    there = tmp_path / PHOTOGRAPHS[PACKAGE][0]
+    there.parent.mkdir(parents=True)
+    PillowImage.fromarray(np.moveaxis(drawing(1).astype(np.uint8), 0, -1)).save(there)
+    store = Store(tmp_path / "store")
+    report = task_of(config).ingest(None, store, config, key=installation_key())
+    slices = {row.patient: row.slices for row in report.series}
+    assert slices["moving-installed-Aqua"] == slices["moving-camera"] == 12
+    assert [one.reason.split()[0] for one in report.refusals] == [OTHER]

@@ -68,3 +68,48 @@ def test_a_thin_line_is_seen_at_the_coarsest_level() -> None:
     network(line)
     assert seen[0].shape == (1, 3, 8, 8)
     assert seen[0][0, 2, 2].tolist() == [0.25] * 8
+
+
+def styled(**more: int) -> SpadeGenerator:
+    torch.manual_seed(0)
+    args = {"centre": 127.5, "scale": 127.5, "channels": (8, 8, 4), "noise": 2, "style": 3}
+    return SpadeGenerator(VALUES, **(args | more)).eval()
+
+
+def test_a_code_changes_the_whole_picture_and_none_is_the_mean_of_all() -> None:
+    network, labels = styled(), torch.zeros(1, 1, 32, 32)
+    drawn = network(labels, torch.tensor([[2.0, 0.0, -1.0]]))
+    assert torch.equal(network(labels), network(labels, torch.zeros(1, 3)))
+    changed = (drawn - network(labels)).abs()
+    for corner in (changed[..., :8, :8], changed[..., -8:, -8:]):
+        assert float(corner.mean()) > 1e-3
+
+
+def test_the_code_of_a_picture_holds_no_place() -> None:
+    """A uniform picture has the same code at any size, but for what its rim adds."""
+    network = styled()
+    small, large = (network.encode(torch.full((1, 1, side, side), 0.5)).mean for side in (128, 256))
+    other = network.encode(torch.full((1, 1, 256, 256), -0.5)).mean
+    assert float((small - large).abs().max()) < 0.3 * float((large - other).abs().max())
+
+
+def test_a_network_of_one_style_has_no_code() -> None:
+    with pytest.raises(ValueError, match=r"model\.args\.style"):
+        generator().encode(torch.zeros(1, 1, 32, 32))
+    with pytest.raises(ValueError, match="style >= 0"):
+        SpadeGenerator(VALUES, style=-1)
+
+
+def test_maps_in_a_row_are_told_apart() -> None:
+    """Each map has its own classes, and all of them count for the picture of the middle one."""
+    network = styled(frames=3)
+    maps = torch.zeros(1, 3, 32, 32)
+    first = network(maps)
+    assert first.shape == (1, 1, 32, 32)
+    levels = torch.tensor([26.0, 128.0, 230.0]).reshape(1, 3, 1, 1)
+    one_hot = network.one_hot((levels - 127.5) / 127.5)
+    assert one_hot.flatten().nonzero().flatten().tolist() == [0, 4, 8]
+    for place in range(3):
+        changed = maps.clone()
+        changed[:, place] = 0.8
+        assert not torch.equal(network(changed), first)

@@ -19,6 +19,7 @@ from pipeline.models.adapters.restorer import Restorer
 from pipeline.models.computing import processor
 from pipeline.training.loop import train
 from pipeline.training.precision import Precision
+from pipeline.training.steps.adversarial_frames import AdversarialFrames
 from pipeline.training.steps.base import Step
 from pipeline.training.steps.temporal_consistency import Consistent
 
@@ -82,7 +83,9 @@ def _pictures(config: RunConfig, generator: np.random.Generator) -> dict[str, to
     model = build_model(config)
     assert isinstance(model, Restorer)
     # A step on two places at once takes one place more of both.
-    more = int(issubclass(named(config.step, key="step", base=Step), Consistent))
+    more = int(
+        issubclass(named(config.step, key="step", base=Step), (Consistent, AdversarialFrames))
+    )
     places = model.channels * (1 + 2 * model.neighbours) + more
     small = _smooth(generator, model.input_shape[1] + more, SIDE // model.enlarges, config)
     if model.hides:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -31,6 +33,9 @@ class Restorer(HUModel):
     Where the run asks for neighbours, the input's channels are slices or frames in a row, and
     the output is the middle one restored.
 
+    A network with a code for the style (pipeline.models.spade) draws in the style of another
+    picture (`style_of`) or in one that is drawn (`drawn_style`), which go in as `of_whole`.
+
     With `residual` the network's output is added to the input as it is, its pixels bicubic, its
     missing colours none.
 
@@ -48,6 +53,8 @@ class Restorer(HUModel):
         self.is_ct = config.restoration.source == "series"
         self.input_channels = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
+        self.styles = int(getattr(network, "style", 0))
+        self.style_side = max(config.restoration.training_sides, default=None)
         self.keeps_lightness = self.colour == "lab" and self.input_channels == 1
         self.input_shape = (-1, self.input_channels, -1, -1)
         self.output_shape = (-1, self.channels, -1, -1)
@@ -81,6 +88,15 @@ class Restorer(HUModel):
             return None
         known, filled = self._filled(image)
         return asked(self._seen(filled, known))
+
+    def style_of(self, picture: torch.Tensor) -> torch.Tensor:
+        """The code [batch, styles] of the style of pictures [batch, channels, rows, columns]."""
+        network: Any = self.network
+        return network.encode(self.normalised(picture)).mean
+
+    def drawn_style(self, seed: int) -> torch.Tensor:
+        """A code [1, styles] of normal numbers."""
+        return torch.randn(1, self.styles, generator=torch.Generator().manual_seed(seed))
 
     def _filled(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which pixels are known, and the picture with the others as their surroundings."""

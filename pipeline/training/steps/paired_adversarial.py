@@ -8,6 +8,7 @@ and pays for it in PSNR.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -20,6 +21,7 @@ from pipeline.config.sections import Component, Strict, Train
 from pipeline.core.errors import ConfigError
 from pipeline.core.units import Window
 from pipeline.models.adapters.base import HUModel
+from pipeline.models.distributions import Posterior
 from pipeline.training.steps.adversarial import Adversarial, Logged, Player
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.gan_objectives import Judge
@@ -34,6 +36,19 @@ class Weights(Strict):
     perceptual: Weight = 0.0
     adversarial: Weight = 1.0
     feature_matching: Weight = 0.0
+    style: Weight = 0.05
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the generator makes of a batch's input.
+
+    output_hu: [batch, channels, rows, columns], in HU or grey levels. divergence: of the styles'
+    codes from normal numbers, in nats, a mean over the batch; None of one style.
+    """
+
+    output_hu: torch.Tensor
+    divergence: torch.Tensor | None = None
 
 
 class PairedAdversarial(Adversarial):
@@ -58,6 +73,10 @@ class PairedAdversarial(Adversarial):
     A weight of feature_matching holds what the discriminator's inner layers give of the output to
     what they give of the target (pix2pixHD, Wang et al., CVPR 2018): the mean absolute difference,
     a mean over layers.
+
+    A generator with a code for the style (pipeline.models.spade) gets that of the target, drawn as
+    a variational autoencoder draws it; the weight `style` is of the codes' divergence from normal
+    numbers, so that one may be drawn without a picture (Park et al., CVPR 2019, section 3).
     """
 
     def __init__(
@@ -108,7 +127,16 @@ class PairedAdversarial(Adversarial):
 
     def fake(self, batch: Batch) -> torch.Tensor:
         """The model's output for "input", as the discriminator sees it."""
-        return self.seen(self.generator(batch["input"]))
+        return self.seen(self.drawn(batch).output_hu)
+
+    def drawn(self, batch: Batch) -> Drawn:
+        """The generator's output for "input", in the style of "target" where it has styles."""
+        network: Any = self.generator.network
+        if not getattr(network, "style", 0):
+            return Drawn(self.generator(batch["input"]))
+        found: Posterior = network.encode(self.kept.normalised(batch["target"]))
+        output_hu = self.generator(batch["input"], found.sample(self.random))
+        return Drawn(output_hu, found.kl().sum(dim=1).mean())
 
     def real(self, batch: Batch) -> torch.Tensor:
         """ "target", as the discriminator sees it."""
@@ -138,13 +166,16 @@ class PairedAdversarial(Adversarial):
 
     def generator_loss(self, batch: Batch) -> tuple[torch.Tensor, Logged]:
         """Content, perceptual and adversarial loss, weighted; content alone in the rehearsal."""
-        output_hu = self.generator(batch["input"])
-        fake, real = self.seen(output_hu), self.real(batch)
-        content = self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
+        drawn = self.drawn(batch)
+        fake, real = self.seen(drawn.output_hu), self.real(batch)
+        content = self.content_loss(drawn.output_hu, batch)
         logged = {"loss": content.item()}
         if self.pretraining:
             return content + self._features_loss(real), logged
         loss = self.weights.content * content
+        if drawn.divergence is not None:
+            loss = loss + self.weights.style * drawn.divergence
+            logged["style_divergence"] = drawn.divergence.item()
         if self.features is not None:
             perceptual = self.perceptual(fake, real)
             loss = loss + self.weights.perceptual * perceptual
@@ -157,6 +188,10 @@ class PairedAdversarial(Adversarial):
         logged["adversarial_loss"] = adversarial.item()
         self.monitor.see_images(real, fake)
         return loss + self.weights.adversarial * adversarial, logged
+
+    def content_loss(self, output_hu: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The output against "target" by `loss`."""
+        return self.loss(output_hu / self.kept.scale, batch["target"] / self.kept.scale)
 
     def _features_loss(self, real: torch.Tensor) -> torch.Tensor:
         if self.features is None:
