@@ -96,9 +96,9 @@ def estimated(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     size = (noisy.shape[2] + 2 * _RIM, noisy.shape[3] + 2 * _RIM)
     coefficients = _analysed(planes.flatten(0, 1))
     kept = (coefficients.square() > THRESHOLD**2 * variance).to(noisy)
-    power = _analysed(_averaged(coefficients, kept, size)).square()
-    weights = power / (power + variance).clamp_min(torch.finfo(noisy.dtype).tiny)
-    found = _averaged(coefficients, weights, size).reshape(planes.shape)
+    power = _analysed(_averaged(coefficients, kept, size)).square_()
+    power /= (power + variance).clamp_min_(torch.finfo(noisy.dtype).tiny)
+    found = _averaged(coefficients, power, size).reshape(planes.shape)
     return torch.einsum("ij,biyx->bjyx", across, found)
 
 
@@ -113,10 +113,11 @@ def _averaged(
     coefficients: torch.Tensor, weights: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """[planes, rows, columns] of weighted coefficients; the blocks' means are kept. size: with the
-    rim."""
+    rim. `weights` are overwritten, since much of the time goes into new memory."""
     weights[:, 0] = 1
     share = 1 / weights.square().sum(dim=1, keepdim=True)
-    pixels = _BLOCKS.to(weights).T @ (coefficients * weights * share)
+    pixels = (_BLOCKS.to(weights).T @ weights.mul_(coefficients)).mul_(share)
     total = functional.fold(pixels, size, BLOCK)
-    covered = functional.fold(share.expand(weights.shape), size, BLOCK)
+    of_blocks = share.reshape(-1, 1, size[0] - _RIM, size[1] - _RIM)
+    covered = functional.avg_pool2d(functional.pad(of_blocks, (_RIM,) * 4), BLOCK, 1) * BLOCK**2
     return (total / covered)[:, 0, _RIM:-_RIM, _RIM:-_RIM]
