@@ -1,4 +1,5 @@
-"""Restoring pictures and slices: `python benchmarks/restore.py [NAME ...]`, or `make gallery`.
+"""Restoring pictures and slices: `python benchmarks/restore.py [NAME ...] [--seeds 0 1 2]`, or
+`make gallery`.
 
 Trains each configuration of the task restore as it is in configs/, one after the other, and
 measures it on the pictures that its split holds back beside the classical answers, each tuned on
@@ -7,7 +8,7 @@ series of DATA/ct, with HELD_BACK as the test. Writes results/restore.json and r
 this file, and docs/gallery.md with a strip of pictures for each run. Ends with exit code 5, as
 `ldct run` does, where one of them does not pass its gate: the tables say which and why. BM3D is
 measured where it is installed (benchmarks/requirements.txt). What was measured before, in --work,
-is not measured again.
+is not measured again. Trainings of at most SHORT_MINUTES are made with every one of --seeds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pipeline.core.errors import ConfigError, LdctError
 from pipeline.core.malloc import keep_freed_memory
 from pipeline.core.pseudonyms import installation_key
 from pipeline.data.stored_pictures import StoredPictures
-from pipeline.evaluation.restoration import picture_figures
+from pipeline.evaluation.restoration import OUTPUT, RestorationResult, picture_figures
 from pipeline.ingest.ingest import IngestedSeries
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.models.adapters.restorer import degradation_of
@@ -52,6 +53,8 @@ GALLERY = ROOT / "docs" / "gallery"
 #: Consecutive slices of each CT series, of its middle, and the series that is the test.
 SLICES, HELD_BACK = 16, "abdomen-ge-crlm1006"
 GATE_FAILED = 5
+#: CPU minutes of a training that is made with other seeds too.
+SHORT_MINUTES = 4.0
 FIGURES, STRIPS = "figures.json", "strips.jpg"
 
 
@@ -60,10 +63,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="configurations; all of the task restore if none")
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("out/restore"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the shipped one first")
     arguments = parser.parse_args()
     for name in arguments.names or restoring():
         try:
-            measure(name, arguments.data, arguments.work / name)
+            measure(name, arguments.data, arguments.work / name, arguments.seeds)
         except LdctError as fault:
             print(f"{name}: {fault}", flush=True)
     failed = collect(arguments.work)
@@ -72,20 +76,31 @@ def main() -> int:
     return GATE_FAILED if failed else 0
 
 
-def measure(name: str, data: Path, work: Path) -> None:
+def measure(name: str, data: Path, work: Path, seeds: list[int]) -> None:
     """Train and measure a configuration, unless its figures are there already."""
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     path = work / FIGURES
     # As it is written, so that a new setting's default does not make the figures old.
     identity = digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
-    if path.exists() and json.loads(path.read_text())["config_digest"] == identity:
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("config_digest") == identity and set(wanted(seeds, kept)) <= set(known(kept)):
         return
     figures = {
         "config_digest": identity,
-        **measured(config, data, work),
+        **measured(config, data, work, seeds),
         "machine": machine.facts("auto"),
     }
     path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def wanted(seeds: list[int], run: dict[str, Any]) -> list[int]:
+    """The seeds that a run is trained with: the first alone where a training takes long."""
+    return seeds if run["training"]["cpu_minutes"] <= SHORT_MINUTES else seeds[:1]
+
+
+def known(run: dict[str, Any]) -> list[int]:
+    """The seeds that a run's figures are of."""
+    return [int(seed) for seed in run.get("seeds", {"0": {}})]
 
 
 def collect(work: Path) -> list[str]:
@@ -115,7 +130,7 @@ def restoring() -> list[str]:
     ]
 
 
-def measured(config: RestoreRun, data: Path, work: Path) -> dict[str, Any]:
+def measured(config: RestoreRun, data: Path, work: Path, seeds: list[int]) -> dict[str, Any]:
     """Train a run's model and measure it on what the run holds back."""
     config, store, keys = prepared(config, data, work)
     task = task_of(config)
@@ -128,12 +143,23 @@ def measured(config: RestoreRun, data: Path, work: Path) -> dict[str, Any]:
     strips = restoration_strips(model, store, keys[TEST], tested, tuning=figures.overall.tuning)
     as_one(strips).save(work / STRIPS, quality=88)
     held_back = HELD_BACK if _on_ct(config) else keys[TEST]
+    outputs = {seeds[0]: output_of(figures)}
+    for seed in wanted(seeds, {"training": training})[1:]:
+        seeded = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+        other, _ = trained(store, keys[TRAIN], seeded, work / f"seed-{seed}")
+        outputs[seed] = output_of(task.evaluate(other, store, keys[TEST], config))
     return {
         "training": training,
         "training_images": len(keys[TRAIN]),
         "held_back": held_back,
+        **({"seeds": outputs} if len(outputs) > 1 else {}),
         **overall,
     }
+
+
+def output_of(figures: RestorationResult) -> dict[str, dict[str, float | None]]:
+    """The network's figures in each window."""
+    return {name: dict(one.answers[OUTPUT]) for name, one in figures.overall.windows.items()}
 
 
 def prepared(

@@ -16,6 +16,8 @@ RESULTS = Path(__file__).parent / "results"
 GALLERY = ROOT / "docs" / "gallery.md"
 #: An answer that is measured here alone: no run's gate knows it.
 BM3D = "bm3d"
+#: The columns of a window's figures, and how many digits they show.
+DIGITS = {"psnr": 2, "ssim": 3, "chroma_error": 1, "flicker": 1, "mean_iou": 3}
 HEAD = [
     "| task | | PSNR dB | SSIM | chroma error | flicker | mean IoU | Frechet distance |",
     "|---|---|---|---|---|---|---|---|",
@@ -55,15 +57,25 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
             task += f", {window.replace('_', ' ')} {figures['centre']:g}/{figures['width']:g}"
         for answer, found in sorted(answers.items(), key=lambda item: item[0] == OUTPUT):
             label = "**network**" if answer == OUTPUT else answer.replace("_", " ")
-            more = [_figure(found.get("chroma_error"), 1), _figure(found.get("flicker"), 1)]
-            more.append(_figure(found.get("mean_iou"), 3))
-            more.append(_figure(texture["frechet"].get(answer), 3))
-            cells = [task, label, _figure(found["psnr"], 2), _figure(found["ssim"], 3), *more]
+            seeds = run.get("seeds", {}).values() if answer == OUTPUT else ()
+            label += f", {len(seeds)} seeds" if seeds else ""
+            each = [seed[window] for seed in seeds] or [found]
+            cells = [task, label, *(_of_seeds(each, name, DIGITS[name]) for name in DIGITS)]
+            cells.append(_figure(texture["frechet"].get(answer), 3))
             rows.append("| " + " | ".join(cells) + " |")
             task = ""
     for control, distance in texture["controls"].items():
         rows.append(f"| | {control} | | | | | | {_figure(distance, 3)} |")
     return rows
+
+
+def _of_seeds(each: list[dict[str, float | None]], name: str, digits: int) -> str:
+    """A figure of one training; of several their mean, and the least and the most."""
+    values = [value for one in each if (value := one.get(name)) is not None]
+    if len(values) < 2:
+        return _figure(values[0] if values else None, digits)
+    least, most = (f"{value:.{digits}f}" for value in (min(values), max(values)))
+    return f"{sum(values) / len(values):.{digits}f} ({least} to {most})"
 
 
 def _figure(figure: float | None, digits: int) -> str:
