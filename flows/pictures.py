@@ -23,10 +23,12 @@ def apply_to_pictures(
 
     missed: the limits of its gate that the model misses, as people read them. style: a picture,
     or a number to draw one by; one for all pictures, so that frames have the same. Writes
-    OUT/report.json. Raises ConfigError for a style that the model cannot have, NothingUsableError
-    where no picture could be used, and LdctError where none could be exported.
+    OUT/report.json, which has the number but not the picture's name. Raises ConfigError for a
+    style that the model cannot have, NothingUsableError where no picture could be used, and
+    LdctError where none could be exported.
     """
     code = None if style is None else asked_style(model, style)
+    styled = {} if style is None else {"style": style if style.isdecimal() else "of a picture"}
     left_out: list[Refusal] = []
     pairs = targets(source, out, left_out)
     batch = pictures_batch(pairs, source, out)
@@ -34,7 +36,7 @@ def apply_to_pictures(
         for path, to in pairs:
             item = item_of(to, out)
             with batch.together([item], [path]):
-                rows = [{**item, **export_picture(model, path, to, style=code)}]
+                rows = [{**item, **export_picture(model, path, to, style=code), **styled}]
                 batch.exported += marked_rows(rows, missed)
             stage.advance(1)
     batch.refusals += left_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,8 @@ def test_every_picture_of_a_folder_has_the_one_style(tmp_path: Path) -> None:
     }
     assert np.array_equal(shown["drawn", "a.png"], shown["drawn", "b.png"])
     assert not np.array_equal(shown["drawn", "a.png"], shown["mean", "a.png"])
+    told = json.loads((tmp_path / "drawn" / "report.json").read_text())
+    assert [row["style"] for row in told["exported"]] == ["1", "1"]
     levels = drawing(0).astype(np.uint8).astype(np.float32)
     again = restored_levels(model, levels, style=model.drawn_style(1))
     assert np.abs(np.moveaxis(shown["drawn", "a.png"], -1, 0) - again).max() <= 0.51
