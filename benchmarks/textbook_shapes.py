@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from pipeline.config.sections import Normalize, Train
 from pipeline.generative import latent
 from pipeline.metrics.disentanglement import mutual_information_gap
+from pipeline.models.adapters.base import HUModel
 from pipeline.models.vae import DenseVAE
 from pipeline.training.steps.variational import Variational
 
@@ -28,6 +29,7 @@ FACTORS = ("kind", "size", "row", "column")
 RADII, PLACES = (4.0, 5.5, 7.0), np.linspace(9, 22, 14)
 BETAS = (1.0, 4.0, 12.0)
 ITERATIONS = 3000
+SEEDS = (0, 1, 2)
 
 
 def shape(kind: int, radius: float, row: float, column: float) -> NDArray[np.float32]:
@@ -67,45 +69,67 @@ class Shapes(Dataset):
 
 
 def shapes(work: Path, picture: Path) -> dict[str, Any]:
-    """For each beta the gap of each factor, its mean, and how many latents are active."""
+    """For each beta the gap of each factor, its mean, and how many latents are active: means over
+    the seeds, and the mean gap of each seed."""
     images, factors = all_shapes()
     order = np.random.default_rng(0).permutation(len(images))
     held_back, training = order[: len(order) // 5], order[len(order) // 5 :]
+    seen = torch.from_numpy(images[held_back])[:, None]
+    found, walks = {}, {}
+    for beta in BETAS:
+        models = [_trained(images[training], beta, seed, work) for seed in SEEDS]
+        rows = [_figures(model, seen, factors[held_back]) for model in models]
+        found[f"beta {beta:g}"] = {
+            **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
+            "mean_gap_of_each_seed": [row["mean_gap"] for row in rows],
+        }
+        walks[beta] = _walk(models[0], seen)
+    _draw(walks, found, picture)
+    return found
+
+
+def _trained(images: NDArray[np.float32], beta: float, seed: int, work: Path) -> HUModel:
     settings = Train(
         iterations=ITERATIONS,
         batch=64,
         lr=1e-3,
+        seed=seed,
         device="cpu",
         precision="fp32",
         channels_last=False,
         clip_gradient_norm=10.0,
         checkpoint_every=ITERATIONS,
     )
-    found, walks = {}, {}
-    for beta in BETAS:
-        model, _ = fit(
-            lambda: DenseVAE((SIDE, SIDE), LATENTS, hidden=(256, 256), likelihood="bernoulli"),
-            lambda model, train, beta=beta: Variational(model, train, beta=beta, warmup=600),
-            Shapes(images[training], ITERATIONS * settings.batch),
-            settings,
-            Normalize(centre=0, scale=1),
-            work / f"shapes-{beta:g}",
-        )
-        seen = torch.from_numpy(images[held_back])[:, None]
-        codes, use = latent.encode(model, seen), latent.latent_use(model, seen)
-        gaps = mutual_information_gap(codes.numpy(), factors[held_back])
-        rebuilt = latent.decode(model, codes)
-        found[f"beta {beta:g}"] = {
-            "mean_gap": float(gaps.mean()),
-            **{f"gap_of_{name}": float(gap) for name, gap in zip(FACTORS, gaps, strict=True)},
-            "active_latents": use.active(),
-            "kl_nats": float(use.kl.sum()),
-            "mean_square_error": float((rebuilt - seen).square().mean()),
-        }
-        moved = [latent.traverse(codes[7], number, steps=9) for number in use.by_variance()]
-        walks[beta] = latent.decode(model, torch.cat(moved))[:, 0].numpy()
-    _draw(walks, found, picture)
-    return found
+    model, _ = fit(
+        lambda: DenseVAE((SIDE, SIDE), LATENTS, hidden=(256, 256), likelihood="bernoulli"),
+        lambda model, train: Variational(model, train, beta=beta, warmup=600),
+        Shapes(images, ITERATIONS * settings.batch),
+        settings,
+        Normalize(centre=0, scale=1),
+        work / (f"shapes-{beta:g}" + (f"-seed-{seed}" if seed else "")),
+    )
+    return model
+
+
+def _figures(model: HUModel, images: torch.Tensor, factors: NDArray[np.int64]) -> dict[str, float]:
+    """Of images [count, 1, rows, columns] that the training has not seen."""
+    codes, use = latent.encode(model, images), latent.latent_use(model, images)
+    gaps = mutual_information_gap(codes.numpy(), factors)
+    return {
+        "mean_gap": float(gaps.mean()),
+        **{f"gap_of_{name}": float(gap) for name, gap in zip(FACTORS, gaps, strict=True)},
+        "active_latents": use.active(),
+        "kl_nats": float(use.kl.sum()),
+        "mean_square_error": float((latent.decode(model, codes) - images).square().mean()),
+    }
+
+
+def _walk(model: HUModel, images: torch.Tensor) -> NDArray[np.float32]:
+    """One image with each latent moved in turn, [latents x 9, rows, columns]."""
+    code = latent.encode(model, images)[7]
+    order = latent.latent_use(model, images).by_variance()
+    moved = [latent.traverse(code, number, steps=9) for number in order]
+    return latent.decode(model, torch.cat(moved))[:, 0].numpy()
 
 
 def _draw(
@@ -118,7 +142,7 @@ def _draw(
         rows = framed.reshape(LATENTS, 9, *framed.shape[1:]).transpose(0, 2, 1, 3)
         axes.imshow(rows.reshape(LATENTS * framed.shape[1], -1), cmap="gray", vmin=0, vmax=1)
         row = found[f"beta {beta:g}"]
-        title = f"beta {beta:g}: gap {row['mean_gap']:.2f}, {row['active_latents']} active"
+        title = f"beta {beta:g}: gap {row['mean_gap']:.2f}, {row['active_latents']:.1f} active"
         axes.set(title=title, xticks=[], yticks=[], xlabel="-3 to +3 sigma")
         axes.set_ylabel("a latent a row, by its variance")
     figure.savefig(picture, dpi=110)
