@@ -1,9 +1,9 @@
-"""What a style does to a picture of labels: `python benchmarks/styles.py`.
+"""What a style does to a picture of labels or edges: `python benchmarks/styles.py [NAME ...]`.
 
-Takes the model that benchmarks/restore.py trained of configs/label_to_image_style.yaml, or trains
-it, and draws the held-back label maps in the mean of all styles, in drawn ones, in their own
-photograph's and in that of other photographs. Writes results/styles.json and .md beside this file,
-and docs/gallery/label_to_image_styles.jpg.
+Takes the models that benchmarks/restore.py trained of configs/label_to_image_style.yaml and
+edges_to_image.yaml, or trains them, and draws the held-back maps in the mean of all styles, in
+drawn ones, in their own photograph's and in that of other photographs. Writes results/styles.json
+and .md beside this file, and docs/gallery/NAME_styles.jpg.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.models.adapters.restorer import Restorer
 from pipeline.store.published_splits import TEST, TRAIN
 
 ROOT, RESULTS = Path(__file__).parents[1], Path(__file__).parent / "results"
-NAME = "label_to_image_style"
+NAMES = ("label_to_image_style", "edges_to_image")
 #: Styles that are drawn, by their numbers; photographs of the training side that lend theirs.
 DRAWN, LENDERS = range(5), 8
 MEAN, OWN = "the mean of all styles", "the photograph's own style"
@@ -43,27 +43,39 @@ SHOWN, HEIGHT = 3, 150
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(NAMES))
     parser.add_argument("--work", type=Path, default=Path("out/restore"))
-    work = parser.parse_args().work / NAME
-    config = load_config(ROOT / "configs" / f"{NAME}.yaml")
+    arguments = parser.parse_args()
+    path = RESULTS / "styles.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for name in arguments.names:
+        runs[name] = measured(name, arguments.work / name)
+        print("\n".join(table(name, runs[name])), flush=True)
+    found = {"runs": runs, "machine": machine.facts("auto")}
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    lines = [machine.described(found["machine"])]
+    lines += [line for name, run in runs.items() for line in table(name, run)]
+    (RESULTS / "styles.md").write_text("\n".join(lines) + "\n")
+
+
+def measured(name: str, work: Path) -> dict[str, Any]:
+    """Figures of one model; draws its sheet."""
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
     assert isinstance(config, RestoreRun)
     config, store, keys = restore.prepared(config, Path(), work)
     model, training = restore.trained(store, keys[TRAIN], config, work)
     assert isinstance(model, Restorer)
     tested = StoredPictures(store, keys[TEST], config.as_tested())
     lent = StoredPictures(store, keys[TRAIN][:: max(1, len(keys[TRAIN]) // LENDERS)], config)
-    results = {
+    place = restore.GALLERY / f"{name}_styles.jpg"
+    sheet(model.eval(), tested, lent).save(place, quality=88)
+    return {
         "training": training,
         "pictures": len(tested),
         "lenders": len(lent),
-        "frechet": frechet(model.eval(), tested, config.restoration.frechet_side or 32),
+        "frechet": frechet(model, tested, config.restoration.frechet_side or 32),
         "colour": colours(model, tested, lent),
-        "machine": machine.facts("auto"),
     }
-    (RESULTS / "styles.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "styles.md").write_text("\n".join(table(results)) + "\n")
-    sheet(model, tested, lent).save(restore.GALLERY / "label_to_image_styles.jpg", quality=88)
-    print("\n".join(table(results)))
 
 
 def drawn_in(model: Restorer, labels: Picture, style: torch.Tensor | None) -> Picture:
@@ -79,7 +91,7 @@ def frechet(model: Restorer, pictures: StoredPictures, side: int) -> dict[str, f
         styles = {MEAN: None, OWN: picture_style(model, target)}
         styles |= {f"drawn {seed}": model.drawn_style(seed) for seed in DRAWN}
         shown = {name: drawn_in(model, labels, style) for name, style in styles.items()}
-        measure.add({"the label map": np.repeat(labels, 3, axis=0), **shown}, target)
+        measure.add({"the input": np.repeat(labels, 3, axis=0), **shown}, target)
     found = measure.figures()
     return {**found.frechet, **found.controls}
 
@@ -116,24 +128,23 @@ def mean_colour(levels: Picture) -> np.ndarray:
     return lab_of(levels)[1:].mean(axis=(1, 2))
 
 
-def table(results: dict[str, Any]) -> list[str]:
-    """The lines of styles.md."""
-    training, colour = results["training"], results["colour"]
+def table(name: str, run: dict[str, Any]) -> list[str]:
+    """The lines of one model in styles.md."""
+    training, colour = run["training"], run["colour"]
     lines = [
-        machine.described(results["machine"]),
         "",
-        f"configs/{NAME}.yaml: {training['iterations']} iterations, {training['parameters']:,} "
-        f"parameters, {training['cpu_minutes']:.1f} CPU minutes, one seed; {results['pictures']} "
-        "held-back label maps.",
+        f"configs/{name}.yaml: {training['iterations']} iterations, {training['parameters']:,} "
+        f"parameters, {training['cpu_minutes']:.1f} CPU minutes, one seed; {run['pictures']} "
+        "held-back photographs.",
         "",
         "| drawn in | Frechet distance of texture and colours |",
         "|---|---|",
     ]
-    lines += [f"| {name} | {distance:.3f} |" for name, distance in results["frechet"].items()]
+    lines += [f"| {name} | {distance:.3f} |" for name, distance in run["frechet"].items()]
     return [
         *lines,
         "",
-        f"Mean colour, distance in (a*, b*) to each of {results['lenders']} photographs whose "
+        f"Mean colour, distance in (a*, b*) to each of {run['lenders']} photographs whose "
         f"style is taken: {colour['lender']:.1f}, without it {colour['unstyled']:.1f}; nearer "
         f"with it in {colour['nearer']:.0%} of the pairs. Between two drawn styles of one map: "
         f"{colour['between']:.1f}.",

@@ -14,6 +14,7 @@ code that an encoder finds in a photograph, beside which a network is a variatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from monai.networks.blocks.spade_norm import SPADE
@@ -97,6 +98,9 @@ class SpadeGenerator(nn.Module):
     afterwards it is drawn from `seed`, so that a label map always gives the same picture.
     style: numbers of the style's code, which every normalisation sees beside the labels; 0 for a
     network that has one style. frames: label maps in a row, of which the middle one is drawn.
+    padding: beyond the rim, as torch's convolutions have it. A piece of 64 x 64 pixels is eight
+    coarse pixels wide, and the zeros beyond its rim are seen in half of them: with `replicate` a
+    whole picture looks to the network as pieces did.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class SpadeGenerator(nn.Module):
         seed: int = 0,
         style: int = 0,
         frames: int = 1,
+        padding: Literal["zeros", "replicate"] = "zeros",
     ) -> None:
         super().__init__()
         if len(values) < 2 or not channels or min(noise, style, frames - 1) < 0:
@@ -131,6 +136,9 @@ class SpadeGenerator(nn.Module):
         )
         self.encoder = StyleEncoder(outputs, style) if style else None
         self.last = nn.Conv2d(channels[-1], outputs, 3, padding=1)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                part.padding_mode = padding
 
     def encode(self, picture: torch.Tensor) -> Posterior:
         """Styles of pictures, [batch, style]; ValueError for a network that has one style."""

@@ -113,3 +113,16 @@ def test_maps_in_a_row_are_told_apart() -> None:
         changed = maps.clone()
         changed[:, place] = 0.8
         assert not torch.equal(network(changed), first)
+
+
+def test_a_picture_has_no_rim_of_its_own() -> None:
+    """A uniform map without noise is drawn uniformly, where no zeros lie beyond the rim."""
+    spread = {}
+    for padding in ("zeros", "replicate"):
+        torch.manual_seed(0)
+        network = SpadeGenerator(VALUES, channels=(8, 8, 4), noise=0, padding=padding).eval()
+        for block in network.blocks:
+            block.noise.data.zero_()
+        with torch.inference_mode():
+            spread[padding] = float(network(torch.full((1, 1, 64, 64), 26.0)).std())
+    assert spread["replicate"] < 1e-5 < 1e-3 < spread["zeros"]
