@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="configurations; all of the task restore if none")
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("out/restore"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the shipped one first")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="beside the shipped one")
     arguments = parser.parse_args()
     for name in arguments.names or restoring():
         try:
@@ -83,6 +83,8 @@ def measure(name: str, data: Path, work: Path, seeds: list[int]) -> None:
     # As it is written, so that a new setting's default does not make the figures old.
     identity = digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
     kept = json.loads(path.read_text()) if path.exists() else {}
+    own = config.train.seed
+    seeds = [own, *(seed for seed in seeds if seed != own)]
     if kept.get("config_digest") == identity and set(wanted(seeds, kept)) <= set(known(kept)):
         return
     figures = {
@@ -94,7 +96,7 @@ def measure(name: str, data: Path, work: Path, seeds: list[int]) -> None:
 
 
 def wanted(seeds: list[int], run: dict[str, Any]) -> list[int]:
-    """The seeds that a run is trained with: the first alone where a training takes long."""
+    """The seeds that a run is trained with: its own, the first, alone where that takes long."""
     return seeds if run["training"]["cpu_minutes"] <= SHORT_MINUTES else seeds[:1]
 
 
@@ -158,8 +160,11 @@ def measured(config: RestoreRun, data: Path, work: Path, seeds: list[int]) -> di
 
 
 def output_of(figures: RestorationResult) -> dict[str, dict[str, float | None]]:
-    """The network's figures in each window."""
-    return {name: dict(one.answers[OUTPUT]) for name, one in figures.overall.windows.items()}
+    """The network's figures in each window, and of no window its Frechet distance, if any."""
+    texture = figures.overall.texture
+    of_texture = {"frechet": texture.frechet.get(OUTPUT)} if texture else {}
+    windows = figures.overall.windows.items()
+    return {name: {**one.answers[OUTPUT], **of_texture} for name, one in windows}
 
 
 def prepared(
@@ -243,8 +248,8 @@ def trained(
         "wall_minutes": (time.perf_counter() - wall) / 60,
         "cpu_minutes": (time.process_time() - cpu) / 60,
     }
-    if facts["cpu_minutes"] < 0.2 and kept.exists():
-        facts = json.loads(kept.read_text())["facts"]
+    if not curve and kept.exists():
+        return model, json.loads(kept.read_text())["facts"]
     kept.write_text(json.dumps({"facts": facts, "curve": curve}, indent=1) + "\n")
     return model, facts
 

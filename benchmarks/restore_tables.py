@@ -17,7 +17,7 @@ GALLERY = ROOT / "docs" / "gallery.md"
 #: An answer that is measured here alone: no run's gate knows it.
 BM3D = "bm3d"
 #: The columns of a window's figures, and how many digits they show.
-DIGITS = {"psnr": 2, "ssim": 3, "chroma_error": 1, "flicker": 1, "mean_iou": 3}
+DIGITS = {"psnr": 2, "ssim": 3, "chroma_error": 1, "flicker": 1, "mean_iou": 3, "frechet": 3}
 HEAD = [
     "| task | | PSNR dB | SSIM | chroma error | flicker | mean IoU | Frechet distance |",
     "|---|---|---|---|---|---|---|---|",
@@ -59,9 +59,9 @@ def rows_of(name: str, run: dict[str, Any]) -> list[str]:
             label = "**network**" if answer == OUTPUT else answer.replace("_", " ")
             seeds = run.get("seeds", {}).values() if answer == OUTPUT else ()
             label += f", {len(seeds)} seeds" if seeds else ""
-            each = [seed[window] for seed in seeds] or [found]
+            figures_now = {**found, "frechet": texture["frechet"].get(answer)}
+            each = [seed[window] for seed in seeds] or [figures_now]
             cells = [task, label, *(_of_seeds(each, name, DIGITS[name]) for name in DIGITS)]
-            cells.append(_figure(texture["frechet"].get(answer), 3))
             rows.append("| " + " | ".join(cells) + " |")
             task = ""
     for control, distance in texture["controls"].items():

@@ -51,11 +51,9 @@ def main() -> None:
     for name in arguments.names:
         runs[name] = measured(name, arguments.work / name)
         print("\n".join(table(name, runs[name])), flush=True)
-    found = {"runs": runs, "machine": machine.facts("auto")}
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    lines = [machine.described(found["machine"])]
-    lines += [line for name, run in runs.items() for line in table(name, run)]
-    (RESULTS / "styles.md").write_text("\n".join(lines) + "\n")
+    path.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+    lines = [line for name, run in runs.items() for line in table(name, run)]
+    (RESULTS / "styles.md").write_text("\n".join(lines[1:]) + "\n")
 
 
 def measured(name: str, work: Path) -> dict[str, Any]:
@@ -75,12 +73,13 @@ def measured(name: str, work: Path) -> dict[str, Any]:
         "lenders": len(lent),
         "frechet": frechet(model, tested, config.restoration.frechet_side or 32),
         "colour": colours(model, tested, lent),
+        "machine": machine.facts("auto"),
     }
 
 
 def drawn_in(model: Restorer, labels: Picture, style: torch.Tensor | None) -> Picture:
     """A label map [1, rows, columns] as grey levels [3, rows, columns]."""
-    return levels_of(restored(model, labels, style), "rgb")
+    return levels_of(restored(model, labels, style=style), "rgb")
 
 
 def frechet(model: Restorer, pictures: StoredPictures, side: int) -> dict[str, float]:
@@ -132,6 +131,8 @@ def table(name: str, run: dict[str, Any]) -> list[str]:
     """The lines of one model in styles.md."""
     training, colour = run["training"], run["colour"]
     lines = [
+        "",
+        machine.described(run["machine"]),
         "",
         f"configs/{name}.yaml: {training['iterations']} iterations, {training['parameters']:,} "
         f"parameters, {training['cpu_minutes']:.1f} CPU minutes, one seed; {run['pictures']} "

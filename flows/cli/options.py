@@ -109,8 +109,8 @@ Style = Annotated[
     typer.Option(
         "--style",
         metavar="PICTURE|N",
-        help="Of a model that draws pictures in many styles: that of this picture, or the N-th "
-        "that is drawn. By default the mean of all.",
+        help="Of a model that draws pictures in many styles: the style of this picture, or the "
+        "random one with this number. By default the mean of all styles.",
     ),
 ]
 SkipUnneeded = Annotated[

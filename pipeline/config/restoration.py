@@ -28,6 +28,10 @@ ReferenceName = Literal[
 PackageName = Literal["lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds"]
 
 
+#: Side of the frames of sequences that are made of photographs, and the longer side of a photograph
+#: whose style is taken where the training had pictures of any size, in pixels.
+MOVING_SIDE, STYLE_SIDE = 128, 512
+
 #: Longer sides of training pictures, in pixels.
 SeveralSides = Annotated[list[Annotated[int, Field(ge=64)]], Field(min_length=1)]
 
@@ -93,6 +97,12 @@ class Restoration(Strict):
         """`training_side`, one or several; none where pictures stay as large as they are."""
         given = self.training_side
         return [given] if isinstance(given, int) else given or []
+
+    @property
+    def style_side(self) -> int:
+        """Longer side of a photograph whose style is taken: as large as training pictures were."""
+        usual = MOVING_SIDE if self.source == "moving" else STYLE_SIDE
+        return max(self.training_sides, default=usual)
 
     @property
     def is_stack(self) -> bool:

@@ -109,7 +109,7 @@ def smaller(picture: Picture, scale: float) -> Picture:
     Photographs that were made smaller have it, or a sharper one, behind them; a linear one would
     make them softer. Levels stay within the picture's own.
     """
-    rows, columns = (round(scale * side) for side in picture.shape[-2:])
+    rows, columns = (max(1, round(scale * side)) for side in picture.shape[-2:])
     planes = [
         PillowImage.fromarray(plane).resize((columns, rows), PillowImage.Resampling.LANCZOS)
         for plane in np.asarray(picture, dtype=np.float32)

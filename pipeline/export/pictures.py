@@ -53,7 +53,9 @@ def export_picture(
     if source.name.lower().endswith(NIFTI) and (model.enlarges > 1 or model.channels > 1):
         raise LdctError(f"{source.name}: NIfTI keeps neither colour nor more pixels; use PNG")
     if model.neighbours:
-        levels = restored_frame(model, frames_around(source, picture, model.neighbours), style)
+        levels = restored_frame(
+            model, frames_around(source, picture, model.neighbours), style=style
+        )
     else:
         levels = restored_levels(model, picture.levels, unknown=picture.unknown, style=style)
     write_picture(picture.with_levels(levels), to)

@@ -20,7 +20,7 @@ MAX_PIXELS = 2**20
 PIECE, OVERLAP = 512, 0.25
 
 
-def restored(model: Restorer, picture: Picture, style: torch.Tensor | None = None) -> Picture:
+def restored(model: Restorer, picture: Picture, *, style: torch.Tensor | None = None) -> Picture:
     """The model's picture for one [channels, rows, columns] as the model sees them.
 
     style: [1, styles], of a model that has styles; by default the mean of them. Runs where the
@@ -65,22 +65,24 @@ def restored_levels(
         levels = np.where(unknown, np.float32(np.nan), levels)
     channels = CHANNELS[model.colour]
     if channels == 1:
-        each = [restored(model, one[None], style) for one in levels]
+        each = [restored(model, one[None], style=style) for one in levels]
         return levels_of(np.concatenate(each), "grey")
     if model.keeps_lightness:
-        return levels_of(restored(model, lightness_of(levels), style), "lab")
+        return levels_of(restored(model, lightness_of(levels), style=style), "lab")
     if model.input_channels == 1:
         grey = levels.mean(axis=0, keepdims=True)
-        return levels_of(restored(model, grey, style), model.colour)
+        return levels_of(restored(model, grey, style=style), model.colour)
     seen = np.repeat(levels, channels, axis=0) if len(levels) == 1 else levels
     seen = lab_of(seen) if model.colour == "lab" else seen
-    found = levels_of(restored(model, seen, style), model.colour)
+    found = levels_of(restored(model, seen, style=style), model.colour)
     return found.mean(axis=0, keepdims=True) if len(levels) == 1 else found
 
 
 def restored_frame(
-    model: Restorer, frames: Sequence[Picture], style: torch.Tensor | None = None
+    model: Restorer, frames: Sequence[Picture], *, style: torch.Tensor | None = None
 ) -> Picture:
     """The middle one of `frames`, each [channels, rows, columns], channel by channel."""
     stacks = np.stack(frames, axis=1)
-    return levels_of(np.concatenate([restored(model, stack, style) for stack in stacks]), "grey")
+    return levels_of(
+        np.concatenate([restored(model, stack, style=style) for stack in stacks]), "grey"
+    )

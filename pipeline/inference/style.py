@@ -12,12 +12,16 @@ from pipeline.core.refusals import Unreadable
 from pipeline.core.types import Picture
 from pipeline.data.stored_pictures import smaller
 from pipeline.io.colour import in_colour
+from pipeline.io.image_formats import NIFTI
 from pipeline.io.picture_files import read_picture
 from pipeline.models.adapters.restorer import Restorer
 
+#: Of a number that seeds torch's generators.
+DIGITS = 18
+
 
 def asked_style(model: Restorer, asked: str) -> torch.Tensor:
-    """The code [1, styles] that `asked` names: a whole number draws one, a file has one.
+    """The code [1, styles] that `asked` names: a whole number draws one, a picture file has one.
 
     Raises ConfigError for a model that has one style, and for what is neither.
     """
@@ -26,14 +30,22 @@ def asked_style(model: Restorer, asked: str) -> torch.Tensor:
             f"--style {asked}: this model draws in one style; leave the option out, or take a "
             "model with a code, such as label_to_image_style"
         )
-    if asked.isdecimal():
+    if asked.isdecimal() and len(asked) <= DIGITS:
         return model.drawn_style(int(asked))
+    path = Path(asked)
+    if path.name.lower().endswith(NIFTI):
+        raise ConfigError(f"--style {asked}: NIfTI has no one picture; give a PNG, JPEG or TIFF")
     try:
-        return picture_style(model, read_picture(Path(asked)).levels)
+        levels = read_picture(path).levels
     except (Unreadable, LdctError) as fault:
         raise ConfigError(
-            f"--style {asked}: neither a whole number nor a picture that can be read: {fault}"
+            f"--style {asked}: neither a whole number of at most {DIGITS} digits nor a picture "
+            f"that can be read: {fault}"
         ) from fault
+    try:
+        return picture_style(model, levels)
+    except LdctError as fault:
+        raise ConfigError(f"--style {asked}: {fault}") from fault
 
 
 def picture_style(model: Restorer, levels: Picture) -> torch.Tensor:
@@ -42,7 +54,7 @@ def picture_style(model: Restorer, levels: Picture) -> torch.Tensor:
     """
     image = in_colour(levels, model.colour)
     longest = max(image.shape[1:])
-    if model.style_side and longest > model.style_side:
+    if longest > model.style_side:
         image = smaller(image, model.style_side / longest)
     device = next(model.parameters()).device
     with torch.inference_mode():

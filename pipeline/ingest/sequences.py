@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.restoration import PackageName
+from pipeline.config.restoration import MOVING_SIDE, PackageName
 from pipeline.core.errors import LdctError, NothingUsableError
 from pipeline.core.refusals import Disposition, Refusal, Unreadable
 from pipeline.core.types import Picture
@@ -25,7 +25,7 @@ from pipeline.io.picture_files import find_pictures, read_picture
 from pipeline.store.store import Store
 
 #: A made sequence: frames, their side, the radius of the moving disc, its step a frame, in pixels.
-FRAMES, SIDE, RADIUS, STEP = 12, 128, 18, 3.0
+FRAMES, SIDE, RADIUS, STEP = 12, MOVING_SIDE, 18, 3.0
 
 
 def store_frames(

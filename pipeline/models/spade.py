@@ -118,13 +118,13 @@ class SpadeGenerator(nn.Module):
         padding: Literal["zeros", "replicate"] = "zeros",
     ) -> None:
         super().__init__()
-        if len(values) < 2 or not channels or min(noise, style, frames - 1) < 0:
+        if len(values) < 2 or not channels or min(noise, style) < 0 or frames % 2 == 0:
             raise ValueError(
-                "expected two values, one level, noise and style >= 0 and frames >= 1, got "
+                "expected two values, one level, noise and style >= 0 and odd frames, got "
                 f"{list(values)}, {list(channels)}, {noise}, {style} and {frames}"
             )
         self.noise, self.multiple, self.seed = noise, 2 ** (len(channels) - 1), seed
-        self.style = style
+        self.style, self.frames = style, frames
         self.values: torch.Tensor
         found = (torch.tensor(values, dtype=torch.float32) - centre) / scale
         self.register_buffer("values", found, persistent=False)

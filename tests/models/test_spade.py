@@ -96,11 +96,12 @@ def test_the_code_of_a_picture_holds_no_place() -> None:
 def test_a_network_of_one_style_has_no_code() -> None:
     with pytest.raises(ValueError, match=r"model\.args\.style"):
         generator().encode(torch.zeros(1, 1, 32, 32))
-    with pytest.raises(ValueError, match="style >= 0"):
-        SpadeGenerator(VALUES, style=-1)
+    for wrong in ({"style": -1}, {"frames": 2}):
+        with pytest.raises(ValueError, match="style >= 0 and odd frames"):
+            SpadeGenerator(VALUES, **wrong)
 
 
-def test_maps_in_a_row_are_told_apart() -> None:
+def test_each_map_in_a_row_counts() -> None:
     """Each map has its own classes, and all of them count for the picture of the middle one."""
     network = styled(frames=3)
     maps = torch.zeros(1, 3, 32, 32)

@@ -54,7 +54,7 @@ class Restorer(HUModel):
         self.input_channels = degradation.channels(self.channels) * (1 + 2 * self.neighbours)
         self.enlarges, self.hides = degradation.scale, degradation.hides
         self.styles = int(getattr(network, "style", 0))
-        self.style_side = max(config.restoration.training_sides, default=None)
+        self.style_side = config.restoration.style_side
         self.keeps_lightness = self.colour == "lab" and self.input_channels == 1
         self.input_shape = (-1, self.input_channels, -1, -1)
         self.output_shape = (-1, self.channels, -1, -1)
@@ -171,6 +171,11 @@ def restorer(config: RestoreRun) -> Restorer:
     if enlarges != degradation.scale:
         raise ConfigError(
             f"model.args.scale: {enlarges}, but the degradation divides by {degradation.scale}"
+        )
+    seen = 1 + 2 * (config.restoration.neighbours or 0)
+    if getattr(network, "frames", seen) != seen:
+        raise ConfigError(
+            f"model.args.frames: {network.frames}, but restoration.neighbours gives {seen} in a row"
         )
     _require_halves(config, degradation)
     _require_alike(degradation, degradation_of(config.as_tested()))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import l1_loss
 
+from pipeline.core.errors import ConfigError
 from pipeline.training.steps.adversarial import Logged
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.paired_adversarial import Drawn, PairedAdversarial
@@ -32,6 +33,11 @@ class AdversarialFrames(PairedAdversarial):
     def backward(self, batch: Batch, *, share: float) -> Logged:
         """As PairedAdversarial, on the first places of all items and then the second ones."""
         frames, target = batch["input"], batch["target"]
+        if frames.shape[1] < 2:
+            raise ConfigError(
+                "step: adversarial_frames learns of sequences; set restoration.neighbours, to 0 "
+                "for frames drawn one by one"
+            )
         reach = getattr(self.kept, "neighbours", 0)
         both = {
             "input": torch.cat([frames[:, :-1], frames[:, 1:]]),

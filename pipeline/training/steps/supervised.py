@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.config.sections import Train
+from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import ModelAdapter
 from pipeline.training.steps.base import Batch, Step
 
@@ -34,6 +35,11 @@ class Supervised(Step):
     ) -> None:
         if decay not in ("cosine", "none"):
             raise ValueError(f"decay must be cosine or none, got {decay}")
+        if getattr(model.network, "style", 0):
+            raise ConfigError(
+                "model.args.style: nothing teaches it by this step; take paired_adversarial, or "
+                "adversarial_frames for sequences"
+            )
         self.model = model
         self.loss = loss
         self.settings = settings

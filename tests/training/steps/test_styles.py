@@ -10,11 +10,13 @@ import torch
 from helpers.restore import run
 from helpers.training import settings
 
+from pipeline.core.errors import ConfigError
 from pipeline.losses.image import PooledL1
 from pipeline.models.adapters.base import HUModel, build_model
 from pipeline.training.steps.adversarial_frames import AdversarialFrames
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.paired_adversarial import PairedAdversarial
+from pipeline.training.steps.supervised import Supervised
 
 LABELS = {"target": "image_to_labels", "args": {"edges": [128], "values": [64, 192], "sigma": 1}}
 DARK, BRIGHT = 40.0, 215.0
@@ -103,18 +105,42 @@ def still(places: int = 2) -> Batch:
     }
 
 
-def test_both_places_have_one_style_and_one_noise() -> None:
-    """A sequence that stands still is drawn still, though noise and style differ by turns."""
-    step = frames_step(model_of())
-    step.generator.train()
-    for norm in step.generator.modules():  # whose running means move with each call
+def halves(first: Batch, second: Batch) -> Batch:
+    """The first places of all items, then the second ones."""
+    return {name: torch.cat([first[name], second[name]]) for name in ("input", "target")}
+
+
+def without_running_means(step: AdversarialFrames) -> AdversarialFrames:
+    for norm in step.generator.train().modules():  # they move with each call
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = 0.0
-    batch = {name: torch.cat([one[:, :1], one[:, 1:]]) for name, one in still().items()}
-    first, second = step.drawn(batch).output_hu.chunk(2)
+    return step
+
+
+def test_both_places_have_one_style_and_one_noise() -> None:
+    """The style is the first place's, whatever the second one's photograph looks like, and what
+    has the same labels is drawn the same; the next turn has other noise and another draw."""
+    step, seen = without_running_means(frames_step(model_of())), two_styles()
+    other = {"input": seen["input"], "target": seen["target"].flip(0)}
+    first, second = step.drawn(halves(seen, other)).output_hu.chunk(2)
     assert torch.equal(first, second)
-    again = step.drawn(batch).output_hu
-    assert not torch.equal(again[:2], first)
+    assert not torch.equal(step.drawn(halves(seen, other)).output_hu[:2], first)
+
+
+def test_each_place_has_its_own_neighbours_and_its_own_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step, given = sequence_step(), []
+    drawn = AdversarialFrames.drawn
+    monkeypatch.setattr(
+        AdversarialFrames, "drawn", lambda self, batch: given.append(batch) or drawn(self, batch)
+    )
+    places = torch.arange(4.0).reshape(1, 4, 1, 1).expand(2, 4, 16, 16).clone()
+    step.backward({"input": places, "target": 10 * places}, share=1.0)
+    [batch] = given
+    assert batch["input"][0, :, 0, 0].tolist() == [0, 1, 2]
+    assert batch["input"][2, :, 0, 0].tolist() == [1, 2, 3]
+    assert batch["target"][:, :, 0, 0].tolist() == [[10], [10], [20], [20]]
 
 
 def test_the_change_from_place_to_place_counts() -> None:
@@ -130,7 +156,7 @@ def test_the_change_from_place_to_place_counts() -> None:
         frames_step(model_of(), consistency=-1)
 
 
-def test_a_sequence_is_drawn_with_its_neighbours() -> None:
+def sequence_step() -> AdversarialFrames:
     config = run(
         LABELS,
         model={
@@ -140,25 +166,35 @@ def test_a_sequence_is_drawn_with_its_neighbours() -> None:
         restoration={"source": "moving", "neighbours": 1},
     )
     torch.manual_seed(0)
-    step = AdversarialFrames(
-        build_model(config),
-        PooledL1(4),
-        settings(),
-        **{
-            **options(adversarial=1, feature_matching=1),
-            "discriminator": {
-                "target": "patch_discriminator",
-                "args": {"spatial_dims": 2, "in_channels": 4, "channels": 4, "num_layers_d": 1},
-            },
-        },
-    )
+    patches = {"spatial_dims": 2, "in_channels": 4, "channels": 4, "num_layers_d": 1}
+    given = options(adversarial=1, feature_matching=1)
+    given["discriminator"] = {"target": "patch_discriminator", "args": patches}
+    return AdversarialFrames(build_model(config), PooledL1(4), settings(), **given)
+
+
+def test_a_sequence_is_drawn_with_its_neighbours() -> None:
+    step = sequence_step()
     before = copy.deepcopy(step.generator.state_dict())
     for _ in range(2):  # the generator's turn, and the discriminator's
         logged = step.backward(still(places=4), share=1.0)
         step.update()
     assert {"loss", "discriminator_loss", "feature_matching_loss"} <= logged.keys()
     assert all(value == value for value in logged.values())
-    moved = [
-        name for name, value in step.generator.state_dict().items() if (value != before[name]).any()
-    ]
+    after = step.generator.state_dict()
+    moved = [name for name, value in after.items() if bool((value != before[name]).any())]
     assert any("encoder" in name for name in moved)
+
+
+def test_a_picture_alone_is_no_sequence() -> None:
+    with pytest.raises(ConfigError, match=r"restoration\.neighbours"):
+        frames_step(model_of()).backward(two_styles(), share=1.0)
+
+
+def test_a_step_that_teaches_no_style_refuses_it() -> None:
+    with pytest.raises(ConfigError, match=r"model\.args\.style.*paired_adversarial"):
+        Supervised(model_of(), PooledL1(4), settings())
+
+
+def test_as_many_maps_as_the_run_gives() -> None:
+    with pytest.raises(ConfigError, match=r"model\.args\.frames: 3.*gives 1"):
+        model_of(frames=3)
