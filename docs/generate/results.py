@@ -43,6 +43,7 @@ TITLES = {
     "segment": "Segmentation at full and low dose, denoised or not",
     "simulate": "Simulation of low dose, beside scikit-image",
     "speed": "Inference and training of RED-CNN, beside PyTorch",
+    "styles": "What a style does to pictures of labels and edges",
     "swift": "A denoiser for CPUs beside RED-CNN",
 }
 #: Tables whose script has another name than they.
