@@ -80,12 +80,12 @@ def measure(name: str, data: Path, work: Path, seeds: list[int]) -> None:
     """Train and measure a configuration, unless its figures are there already."""
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     path = work / FIGURES
-    # As it is written, so that a new setting's default does not make the figures old.
-    identity = digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
+    identity = identity_of(name)
     kept = json.loads(path.read_text()) if path.exists() else {}
     own = config.train.seed
     seeds = [own, *(seed for seed in seeds if seed != own)]
-    if kept.get("config_digest") == identity and set(wanted(seeds, kept)) <= set(known(kept)):
+    known = {int(seed) for seed in kept.get("seeds", [own])}
+    if kept.get("config_digest") == identity and known.issuperset(wanted(seeds, kept)):
         return
     figures = {
         "config_digest": identity,
@@ -95,23 +95,29 @@ def measure(name: str, data: Path, work: Path, seeds: list[int]) -> None:
     path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
+def identity_of(name: str) -> str:
+    """Of a configuration as it is written: a new setting's default does not make figures old."""
+    return digest(yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
+
+
 def wanted(seeds: list[int], run: dict[str, Any]) -> list[int]:
     """The seeds that a run is trained with: its own, the first, alone where that takes long."""
     return seeds if run["training"]["cpu_minutes"] <= SHORT_MINUTES else seeds[:1]
 
 
-def known(run: dict[str, Any]) -> list[int]:
-    """The seeds that a run's figures are of."""
-    return [int(seed) for seed in run.get("seeds", {"0": {}})]
-
-
 def collect(work: Path) -> list[str]:
-    """Tables and gallery of all that was measured in `work`, and of what the results have of other
-    runs; returns the runs that did not pass their gates, with the limits that they missed."""
-    found = [name for name in restoring() if (work / name / FIGURES).exists()]
+    """Tables and gallery of what was measured in `work` of configurations as they are, and of what
+    the results have of other runs; returns the runs that did not pass their gates, with the limits
+    that they missed."""
     results = json.loads((RESULTS / "restore.json").read_text())
-    now = {name: json.loads((work / name / FIGURES).read_text()) for name in found}
-    all_runs = results["runs"] | now
+    files = {name: work / name / FIGURES for name in restoring()}
+    kept = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
+    found = {
+        name: figures
+        for name, figures in kept.items()
+        if figures["config_digest"] == identity_of(name)
+    }
+    all_runs = results["runs"] | found
     runs = {name: all_runs[name] for name in restoring() if name in all_runs}
     write_tables({**results, "runs": runs})
     GALLERY.mkdir(parents=True, exist_ok=True)

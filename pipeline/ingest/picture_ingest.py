@@ -37,10 +37,7 @@ def store_bundled(
     """Store the bundled photographs, as series `shipped-NAME-COLOUR`, and those of the Debian
     packages `installed`, as `installed-NAME-COLOUR`; packages that are not there are excluded."""
     report = IngestReport(Path())
-    readers = {
-        name if name.startswith("installed-") else f"shipped-{name}": read
-        for name, read in photograph_readers(colour, installed, report).items()
-    }
+    readers = photograph_readers(colour, installed, report)
     for done, (patient, read) in enumerate(readers.items(), start=1):
         store_picture(read(), store, report, colour=colour, patient=patient, name=patient)
         progress("storing pictures", done, len(readers))
@@ -50,12 +47,14 @@ def store_bundled(
 def photograph_readers(
     colour: Colour, installed: Sequence[PackageName], report: IngestReport
 ) -> dict[str, Callable[[], Picture]]:
-    """What reads the levels of each bundled photograph, by its name, and of each in the Debian
-    packages `installed`, as `installed-NAME`; the report excludes packages that are not there."""
+    """What reads the levels of each bundled photograph, as `shipped-NAME`, and of each in the
+    Debian packages `installed`, as `installed-NAME`; the report excludes packages that are not
+    there."""
     packages = [find_installed(name) for name in installed]
     report.refusals += [one.missing() for one in packages if not one.pictures]
     readers: dict[str, Callable[[], Picture]] = {
-        name.removesuffix(".jpg"): partial(bundled_picture, name) for name in bundled_names(colour)
+        f"shipped-{name.removesuffix('.jpg')}": partial(bundled_picture, name)
+        for name in bundled_names(colour)
     }
     for package in packages:
         readers |= {

@@ -71,7 +71,8 @@ def store_moving(
     readers = photograph_readers("grey", installed, report)
     for done, (name, read) in enumerate(readers.items(), start=1):
         frames = moving(in_colour(read(), "grey")[0])
-        store_stack(frames, store, report, colour="grey", name=f"moving-{name}")
+        patient = f"moving-{name.removeprefix('shipped-')}"
+        store_stack(frames, store, report, colour="grey", name=patient)
         progress("storing sequences", done, len(readers))
     return report
 

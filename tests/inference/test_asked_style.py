@@ -69,8 +69,8 @@ def test_a_large_picture_is_made_as_small_as_those_of_the_training() -> None:
     small, whole = model_of(side=64), model_of()
     large = np.kron(drawing(0), np.ones((1, 4, 4), dtype=np.float32))
     wanted = picture_style(whole, drawing(0))
-    apart = [float((picture_style(one, large) - wanted).abs().max()) for one in (small, whole)]
-    assert apart[0] < apart[1]
+    distances = [float((picture_style(one, large) - wanted).abs().max()) for one in (small, whole)]
+    assert distances[0] < distances[1]
 
 
 @pytest.mark.parametrize("asked", ["", "-1", "1.5", "not-there.png", 30 * "9"])

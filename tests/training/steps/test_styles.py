@@ -64,7 +64,7 @@ def test_what_labels_do_not_say_is_learned_as_a_style() -> None:
 
 
 def test_without_a_code_the_labels_say_all() -> None:
-    """The same training draws the mean of both, which is what L1 and a mean have between them."""
+    """Of two photographs with the same labels, the least square error is their mean's."""
     train = settings(iterations=90, lr=2e-2)
     step = PairedAdversarial(model_of(style=0), torch.nn.MSELoss(), train, **options())
     batch = two_styles()
