@@ -165,6 +165,7 @@ ADDED: dict[str, Any] = {
     "restoration.frechet_side": None,
     "restoration.installed": [],
     "restoration.limits.max_frechet_share": None,
+    "restoration.self_ensemble": False,
     "restoration.test_degradation": None,
     "restoration.training_side": None,
     "segmentation.as_nnunet": False,

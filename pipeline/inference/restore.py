@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -28,25 +28,44 @@ def restored(model: Restorer, picture: Picture, *, style: torch.Tensor | None = 
     """
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     image = torch.from_numpy(np.array(picture, dtype=np.float32))[None].to(device)
+    restore = partial(_in_pieces, model, style=style)
     with torch.inference_mode():
-        if image.shape[-2] * image.shape[-1] <= MAX_PIXELS:
-            output = model(image, style)
-        else:
-            # MONAI takes seconds to import
-            from monai.inferers import sliding_window_inference
-
-            output = sliding_window_inference(
-                image,
-                (PIECE, PIECE),
-                1,
-                partial(model, of_whole=model.of_whole(image) if style is None else style),
-                overlap=OVERLAP,
-                mode="gaussian",
-            )
+        output = mean_of_turns(restore, image) if model.self_ensemble else restore(image)
     found = output[0].cpu().numpy()
     if not np.isfinite(found).all():
         raise LdctError("the model's output holds values that are not numbers; nothing was kept")
     return found
+
+
+def _in_pieces(model: Restorer, image: torch.Tensor, *, style: torch.Tensor | None) -> torch.Tensor:
+    """The model's output for [1, channels, rows, columns]; of a large picture piece by piece."""
+    if image.shape[-2] * image.shape[-1] <= MAX_PIXELS:
+        return model(image, style)
+    # MONAI takes seconds to import
+    from monai.inferers import sliding_window_inference
+
+    output: torch.Tensor = sliding_window_inference(
+        image,
+        (PIECE, PIECE),
+        1,
+        partial(model, of_whole=model.of_whole(image) if style is None else style),
+        overlap=OVERLAP,
+        mode="gaussian",
+    )
+    return output
+
+
+def mean_of_turns(
+    restore: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor
+) -> torch.Tensor:
+    """The mean of what `restore` makes of the four quarter turns of [..., rows, columns] and of
+    their mirror images, each turned back."""
+    outputs = []
+    for quarter in range(4):
+        turned = torch.rot90(image, quarter, (-2, -1))
+        both = restore(turned) + restore(turned.flip(-1)).flip(-1)
+        outputs.append(torch.rot90(both, -quarter, (-2, -1)))
+    return torch.stack(outputs).sum(dim=0) / 8
 
 
 def restored_levels(

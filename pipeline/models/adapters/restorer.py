@@ -55,6 +55,7 @@ class Restorer(HUModel):
         self.enlarges, self.hides = degradation.scale, degradation.hides
         self.styles = int(getattr(network, "style", 0))
         self.style_side = config.restoration.style_side
+        self.self_ensemble = config.restoration.self_ensemble
         self.keeps_lightness = self.colour == "lab" and self.input_channels == 1
         self.input_shape = (-1, self.input_channels, -1, -1)
         self.output_shape = (-1, self.channels, -1, -1)
