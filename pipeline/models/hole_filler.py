@@ -15,13 +15,18 @@ class HoleFiller(nn.Module):
 
     Values are normalised; unknown pixels may hold anything. MONAI's BasicUNet halves the sides four
     times: with 16 pixels to one at its coarsest, it sees beyond holes of 64. The network begins at
-    the smooth surface, so that `residual` has to be false.
+    the smooth surface (`smoothly_filled`, with its `sweeps`), so that `residual` has to be false.
     """
 
     def __init__(
-        self, *, outputs: int = 3, features: Sequence[int] = (32, 32, 48, 64, 96, 32)
+        self,
+        *,
+        outputs: int = 3,
+        features: Sequence[int] = (32, 32, 48, 64, 96, 32),
+        sweeps: int = 0,
     ) -> None:
         super().__init__()
+        self.sweeps = sweeps
         self.network = BasicUNet(
             spatial_dims=2,
             in_channels=outputs + 1,
@@ -34,18 +39,37 @@ class HoleFiller(nn.Module):
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """The picture, its holes filled; known pixels are close to what they were, not the same."""
         known = seen[:, -1:]
-        smooth = smoothly_filled(seen[:, :-1], known)
+        smooth = smoothly_filled(seen[:, :-1], known, sweeps=self.sweeps)
         return smooth + self.network(torch.cat([smooth, known], dim=1))
 
 
-def smoothly_filled(image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def smoothly_filled(image: torch.Tensor, known: torch.Tensor, *, sweeps: int = 0) -> torch.Tensor:
     """Unknown pixels (0 in `known`) from the means of known ones at half the size, and so on
     (pull-push; Gortler et al., SIGGRAPH 1996). [batch, channels, rows, columns]; known:
-    [batch, 1, rows, columns]."""
+    [batch, 1, rows, columns].
+
+    sweeps: how often, at each size, an unknown pixel becomes the mean of its four neighbours. With
+    more of them the surface nears the harmonic one, which spans the hole like a soap film
+    (cascadic multigrid; Bornemann and Deuflhard, Numerische Mathematik 75, 1996).
+    """
     if max(image.shape[-2:]) == 1:
         return image * known
     share = functional.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
     total = functional.avg_pool2d(image * known, 2, ceil_mode=True, count_include_pad=False)
-    coarse = smoothly_filled(total / share.clamp(min=1e-6), (share > 0).to(known.dtype))
+    coarse = smoothly_filled(
+        total / share.clamp(min=1e-6), (share > 0).to(known.dtype), sweeps=sweeps
+    )
     fine = functional.interpolate(coarse, image.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known > 0, image, fine)
+    filled = torch.where(known > 0, image, fine)
+    for _ in range(sweeps):
+        filled = torch.where(known > 0, image, mean_of_neighbours(filled))
+    return filled
+
+
+def mean_of_neighbours(image: torch.Tensor) -> torch.Tensor:
+    """Of the four beside each pixel of [batch, channels, rows, columns]; at the rim its own value
+    stands for the one outside."""
+    wide = functional.pad(image, (1, 1, 1, 1), mode="replicate")
+    above, below = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1]
+    left, right = wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
+    return (above + below + left + right) / 4

@@ -31,6 +31,20 @@ def test_a_hole_between_dark_and_bright_becomes_a_slope() -> None:
     assert float(row[20]) < -0.3 < float(row[48]) < 0.3 < float(row[75])
 
 
+def test_sweeps_near_the_surface_that_spans_the_hole() -> None:
+    """A plane and a saddle are harmonic: each pixel is the mean of its neighbours."""
+    known = holed()
+    rows, columns = torch.meshgrid(*2 * [torch.linspace(-1, 1, 96)], indexing="ij")
+    saddle = (rows * columns + 0.5 * rows)[None, None]
+    errors = [
+        float((smoothly_filled(saddle, known, sweeps=sweeps) - saddle).abs().max())
+        for sweeps in (0, 4, 64)
+    ]
+    assert errors[0] > 4 * errors[1] and errors[1] > 2 * errors[2] and errors[2] < 0.01
+    constant = torch.full_like(saddle, 0.3)
+    torch.testing.assert_close(smoothly_filled(constant, known, sweeps=8), constant)
+
+
 def test_the_middle_of_a_hole_of_64_sees_beyond_it_and_not_what_is_hidden() -> None:
     torch.manual_seed(0)
     network = HoleFiller(features=(4, 4, 4, 4, 4, 4)).eval()
