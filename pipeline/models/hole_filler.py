@@ -9,6 +9,9 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 from torch.nn import functional
 
+#: Of the noise that a trained network is given.
+SEED = 0
+
 
 class HoleFiller(nn.Module):
     """[batch, outputs + 1, rows, columns], what is known last -> [batch, outputs, rows, columns].
@@ -16,6 +19,10 @@ class HoleFiller(nn.Module):
     Values are normalised; unknown pixels may hold anything. MONAI's BasicUNet halves the sides four
     times: with 16 pixels to one at its coarsest, it sees beyond holes of 64. The network begins at
     the smooth surface (`smoothly_filled`, with its `sweeps`), so that `residual` has to be false.
+
+    noise: channels of it within the holes, of which texture can be made; where there is none, a
+    discriminator makes the network put one and the same shape into every hole. In training it
+    differs from turn to turn; afterwards it is the same each time.
     """
 
     def __init__(
@@ -24,15 +31,17 @@ class HoleFiller(nn.Module):
         outputs: int = 3,
         features: Sequence[int] = (32, 32, 48, 64, 96, 32),
         sweeps: int = 0,
+        norm: str | None = "batch",
+        noise: int = 0,
     ) -> None:
         super().__init__()
-        self.sweeps = sweeps
+        self.sweeps, self.noise = sweeps, noise
         self.network = BasicUNet(
             spatial_dims=2,
-            in_channels=outputs + 1,
+            in_channels=outputs + 1 + noise,
             out_channels=outputs,
             features=tuple(features),
-            norm="batch",
+            norm=norm,
             upsample="nontrainable",
         )
 
@@ -40,7 +49,14 @@ class HoleFiller(nn.Module):
         """The picture, its holes filled; known pixels are close to what they were, not the same."""
         known = seen[:, -1:]
         smooth = smoothly_filled(seen[:, :-1], known, sweeps=self.sweeps)
-        return smooth + self.network(torch.cat([smooth, known], dim=1))
+        drawn = self._drawn(known) * (1 - known)
+        return smooth + self.network(torch.cat([smooth, known, drawn], dim=1))
+
+    def _drawn(self, known: torch.Tensor) -> torch.Tensor:
+        """Normal numbers [batch, noise, rows, columns]."""
+        random = None if self.training else torch.Generator().manual_seed(SEED)
+        shape = (len(known), self.noise, *known.shape[-2:])
+        return torch.randn(shape, generator=random).to(known)
 
 
 def smoothly_filled(image: torch.Tensor, known: torch.Tensor, *, sweeps: int = 0) -> torch.Tensor:
