@@ -9,6 +9,8 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 from torch.nn import functional
 
+from pipeline.models.spade import noise_like
+
 #: Of the noise that a trained network is given.
 SEED = 0
 
@@ -49,14 +51,9 @@ class HoleFiller(nn.Module):
         """The picture, its holes filled; known pixels are close to what they were, not the same."""
         known = seen[:, -1:]
         smooth = smoothly_filled(seen[:, :-1], known, sweeps=self.sweeps)
-        drawn = self._drawn(known) * (1 - known)
-        return smooth + self.network(torch.cat([smooth, known, drawn], dim=1))
-
-    def _drawn(self, known: torch.Tensor) -> torch.Tensor:
-        """Normal numbers [batch, noise, rows, columns]."""
         random = None if self.training else torch.Generator().manual_seed(SEED)
-        shape = (len(known), self.noise, *known.shape[-2:])
-        return torch.randn(shape, generator=random).to(known)
+        drawn = noise_like(known, self.noise, random) * (1 - known)
+        return smooth + self.network(torch.cat([smooth, known, drawn], dim=1))
 
 
 def smoothly_filled(image: torch.Tensor, known: torch.Tensor, *, sweeps: int = 0) -> torch.Tensor:

@@ -155,7 +155,7 @@ class SpadeGenerator(nn.Module):
         one_hot = self.one_hot(functional.pad(labels, missing, mode="replicate"))
         random = None if self.training else torch.Generator().manual_seed(self.seed)
         coarse = functional.avg_pool2d(one_hot, self.multiple)
-        hidden = self.first(torch.cat([coarse, _noise(coarse, self.noise, random)], dim=1))
+        hidden = self.first(torch.cat([coarse, noise_like(coarse, self.noise, random)], dim=1))
         for number, block in enumerate(self.blocks):
             if number:
                 hidden = functional.interpolate(
@@ -163,7 +163,7 @@ class SpadeGenerator(nn.Module):
                 )
             # The share of each class in a pixel: thin lines are not lost at coarse levels.
             shares = functional.avg_pool2d(one_hot, self.multiple // 2**number)
-            drawn = _noise(shares, 2, random)
+            drawn = noise_like(shares, 2, random)
             if self.style:
                 shares = torch.cat([shares, self._everywhere(style, shares)], dim=1)
             hidden = block(hidden, shares, drawn)
@@ -182,7 +182,7 @@ class SpadeGenerator(nn.Module):
         return style.to(like)[:, :, None, None].expand(len(like), -1, *like.shape[-2:])
 
 
-def _noise(like: torch.Tensor, channels: int, random: torch.Generator | None) -> torch.Tensor:
+def noise_like(like: torch.Tensor, channels: int, random: torch.Generator | None) -> torch.Tensor:
     """Normal numbers [batch, channels, rows, columns] of the size of `like`."""
     shape = (len(like), channels, *like.shape[-2:])
     return torch.randn(shape, generator=random).to(like)
