@@ -51,7 +51,8 @@ def test_sequences_are_made_of_installed_photographs_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restoration = {"source": "moving", "neighbours": 1, "installed": [PACKAGE, OTHER]}
-    config = run(NOISE, restoration=restoration)
+    step = {"target": "temporal_consistency", "args": {"residual": True}}
+    config = run(NOISE, restoration=restoration, step=step)
     monkeypatch.setattr(installed_pictures, "BACKGROUNDS", tmp_path)
     there = tmp_path / PHOTOGRAPHS[PACKAGE][0]
     there.parent.mkdir(parents=True)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.nn.functional import l1_loss
 
-from pipeline.core.errors import ConfigError
 from pipeline.training.steps.adversarial import Logged
 from pipeline.training.steps.base import Batch
 from pipeline.training.steps.paired_adversarial import Drawn, PairedAdversarial
@@ -24,6 +23,8 @@ class AdversarialFrames(PairedAdversarial):
     from one output to the next counts, beside `loss`, against that of the targets.
     """
 
+    takes_sequences = True
+
     def __init__(self, *args: Any, consistency: float = 0.5, **options: Any) -> None:
         super().__init__(*args, **options)
         if consistency < 0:
@@ -33,11 +34,6 @@ class AdversarialFrames(PairedAdversarial):
     def backward(self, batch: Batch, *, share: float) -> Logged:
         """As PairedAdversarial, on the first places of all items and then the second ones."""
         frames, target = batch["input"], batch["target"]
-        if frames.shape[1] < 2:
-            raise ConfigError(
-                "step: adversarial_frames learns of sequences; set restoration.neighbours, to 0 "
-                "for frames drawn one by one"
-            )
         reach = getattr(self.kept, "neighbours", 0)
         both = {
             "input": torch.cat([frames[:, :-1], frames[:, 1:]]),

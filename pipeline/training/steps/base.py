@@ -17,6 +17,8 @@ class Step(ABC):
     #: Whether several processes with a part of each batch do what one does with all of it: its
     #: gradients come of one call of the model, and its loss is a mean over the batch.
     supports_ddp: ClassVar[bool] = False
+    #: Whether a batch's items are two neighbouring places of a sequence.
+    takes_sequences: ClassVar[bool] = False
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:

@@ -20,6 +20,8 @@ class Consistent(Supervised):
     may not.
     """
 
+    takes_sequences = True
+
     def __init__(self, *args: Any, consistency: float = 0.5, **options: Any) -> None:
         super().__init__(*args, **options)
         if consistency < 0:

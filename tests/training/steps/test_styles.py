@@ -185,11 +185,6 @@ def test_a_sequence_is_drawn_with_its_neighbours() -> None:
     assert any("encoder" in name for name in moved)
 
 
-def test_a_picture_alone_is_no_sequence() -> None:
-    with pytest.raises(ConfigError, match=r"restoration\.neighbours"):
-        frames_step(model_of()).backward(two_styles(), share=1.0)
-
-
 def test_a_step_that_teaches_no_style_refuses_it() -> None:
     with pytest.raises(ConfigError, match=r"model\.args\.style.*paired_adversarial"):
         Supervised(model_of(), PooledL1(4), settings())
