@@ -140,12 +140,17 @@ def test_a_conditional_network_draws_the_digit_that_it_is_asked_for(sides, tmp_p
     assert threes > 0.4 * flat[sides[0].labels == 3].std(axis=0).mean()
 
 
-def test_the_kl_warms_up(sides, tmp_path: Path) -> None:
-    step = {"beta": 2.0, "warmup": 4}
+@pytest.mark.parametrize(
+    ("beta_from", "expected"), [(0.0, [0.5, 1, 1.5, 2, 2, 2]), (10.0, [8, 6, 4, 2, 2, 2])]
+)
+def test_the_kl_comes_to_its_weight(
+    sides, tmp_path: Path, beta_from: float, expected: list[float]
+) -> None:
+    step = {"beta": 2.0, "warmup": 4, "beta_from": beta_from}
     images = np.stack(sides[0].images[:64])
     made = {"step": variational(**step), "iterations": 6, "log_every": 1}
     _, logged = fit(network, images, tmp_path, **made)
-    assert [m["kl_weight"] for _, m in logged] == pytest.approx([0.5, 1.0, 1.5, 2, 2, 2])
+    assert [m["kl_weight"] for _, m in logged] == pytest.approx(expected)
 
 
 def test_a_seed_is_a_training_and_a_killed_one_goes_on_as_if_nothing_had_been(
@@ -193,7 +198,9 @@ def test_its_loss_is_the_network_s_likelihood_and_no_other() -> None:
         Variational(HUModel(Identity(), normalize=DIGITS, residual=False), settings())
 
 
-@pytest.mark.parametrize("wrong", [{"beta": -1.0}, {"beta": 0.0, "reconstruction": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"beta": -1.0}, {"beta": 0.0, "reconstruction": 0.0}, {"beta_from": 4.0}]
+)
 def test_impossible_weights_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="beta"):
         Variational(HUModel(network(), normalize=DIGITS, residual=False), settings(), **wrong)

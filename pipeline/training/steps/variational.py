@@ -23,10 +23,14 @@ class Variational(Supervised):
     term, so `loss` stays out of the configuration: a Gaussian one is a mean square error.
 
     warmup: the KL term grows from nothing over so many updates (Bowman et al., CoNLL 2016), lest
-    latents switch off before the decoder has learnt to use them. `reconstruction: 0` and `beta:
-    0` train on one term alone, to see what each is for. Takes "input", "target" and, for a
-    conditional network, "label" [batch]. Logs nats per image; `elbo` is with beta 1 and fully
-    warmed up, whatever is trained on.
+    latents switch off before the decoder has learnt to use them; or from `beta_from`. From above
+    beta it falls: the first latents in use each hold one thing that matters for most of an image,
+    and room for more comes as the weight falls (Burgess et al. 2018, arXiv:1804.03599, let the
+    capacity of the code grow instead).
+
+    `reconstruction: 0` and `beta: 0` train on one term alone, to see what each is for. Takes
+    "input", "target" and, for a conditional network, "label" [batch]. Logs nats per image; `elbo`
+    is with beta 1 and fully warmed up, whatever is trained on.
     """
 
     supports_ddp = False
@@ -42,19 +46,23 @@ class Variational(Supervised):
         beta: float = 1.0,
         reconstruction: float = 1.0,
         warmup: int = 0,
+        beta_from: float = 0.0,
     ) -> None:
         if loss is not None:
             raise ConfigError("loss: Variational has the likelihood of its network; leave it out")
         if not isinstance(model.network, VAE):
             raise ConfigError("step: Variational needs a model of pipeline.models.vae")
-        if min(beta, reconstruction, warmup) < 0 or beta == reconstruction == 0:
+        if min(beta, reconstruction, warmup, beta_from) < 0 or beta == reconstruction == 0:
             raise ValueError(
-                "expected beta, reconstruction and warmup of at least 0 and not both terms off, "
-                f"got {beta}, {reconstruction} and {warmup}"
+                "expected beta, reconstruction, warmup and beta_from of at least 0 and not both "
+                f"terms off, got {beta}, {reconstruction}, {warmup} and {beta_from}"
             )
+        if beta_from and not warmup:
+            raise ValueError(f"beta_from {beta_from} needs a warmup, over which it becomes beta")
         self.network = model.network
         super().__init__(model, self.network.likelihood.log_prob, settings, residual=False)
         self.beta, self.reconstruction, self.warmup = beta, reconstruction, warmup
+        self.beta_from = beta_from
         self.updates = 0
         self.generator = torch.Generator().manual_seed(settings.seed)
 
@@ -78,8 +86,9 @@ class Variational(Supervised):
         }
 
     def kl_weight(self) -> float:
-        """beta, or less while warming up."""
-        return self.beta * min(1.0, (self.updates + 1) / max(1, self.warmup))
+        """beta; while warming up, on the way there from `beta_from`."""
+        share = min(1.0, (self.updates + 1) / max(1, self.warmup))
+        return self.beta_from + (self.beta - self.beta_from) * share
 
     def update(self) -> dict[str, float]:
         """As Supervised; counts updates for the KL term's warm-up."""
