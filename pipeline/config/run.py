@@ -26,10 +26,6 @@ class RunConfig(Strict):
     #: Every subclass, by the task that it is for.
     types: ClassVar[dict[str, type[RunConfig]]] = {}
     adapter: ClassVar[str] = ""
-    #: By what a model is judged and used once it is trained, as pydantic's `exclude` takes it.
-    used_later: ClassVar[dict[str, bool | set[str]]] = dict.fromkeys(
-        ("name", "metrics", "windows", "convention", "phantoms", "register_", "strength"), True
-    )
 
     #: Of the run, in MLflow and in the report.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -81,8 +77,3 @@ class RunConfig(Strict):
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, as plain data for YAML and JSON."""
         return self.model_dump(mode="json", by_alias=True)
-
-    def training_settings(self) -> dict[str, Any]:
-        """What trained weights depend on: with another gate, window, reference or strength they are
-        the same."""
-        return self.model_dump(mode="json", by_alias=True, exclude=self.used_later)

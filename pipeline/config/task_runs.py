@@ -143,15 +143,6 @@ class RestoreRun(_WithoutPairs):
     """A picture or slice is degraded, and a network brings it back."""
 
     adapter: ClassVar[str] = "pipeline.models.adapters.restorer.restorer"
-    used_later: ClassVar[dict[str, bool | set[str]]] = _WithoutPairs.used_later | {
-        "restoration": {
-            "frechet_side",
-            "limits",
-            "references",
-            "self_ensemble",
-            "test_degradation",
-        }
-    }
 
     #: Pictures or slices are restored.
     task: Literal["restore"]

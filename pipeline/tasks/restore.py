@@ -10,7 +10,6 @@ from monai.transforms import Compose, RandFlip, RandRotate90
 from torch import nn
 from torch.utils.data import Dataset
 
-from pipeline.config.component import named
 from pipeline.config.task_runs import RestoreRun
 from pipeline.core.errors import ConfigError
 from pipeline.core.types import Json, Progress
@@ -43,7 +42,6 @@ from pipeline.report.restoration import restoration_strips, write_restoration
 from pipeline.store.published_splits import TEST, TRAIN
 from pipeline.store.store import Store
 from pipeline.tasks.base import Sides, Task
-from pipeline.training.steps.base import Step
 
 
 class Restore(Task[RestoreRun, RestorationResult]):
@@ -62,9 +60,7 @@ class Restore(Task[RestoreRun, RestorationResult]):
     ) -> IngestReport:
         """CT or pictures below `root`, or shipped photographs, as the run's source says."""
         settings = config.restoration
-        # What does not fit together is refused before any picture is read.
-        restorer(config)
-        _require_step_of_sequences(config)
+        restorer(config)  # what does not fit together is refused before any picture is read
         if settings.source == "series":
             return super().ingest(root, store, config, key=key, progress=progress)
         if settings.source in ("shipped", "moving", "stereo"):
@@ -200,22 +196,6 @@ class Restore(Task[RestoreRun, RestorationResult]):
         tested = config.as_tested()
         strips = restoration_strips(_restorer(model), store, keys, tested, tuning=tuning)
         write_restoration(report, strips, curve=curve, path=path)
-
-
-def _require_step_of_sequences(config: RestoreRun) -> None:
-    """Neighbours make a batch of two places in a row, which no other step takes, nor this one
-    anything else."""
-    step = named(config.step, key="step", base=Step)
-    if step.takes_sequences and config.restoration.neighbours is None:
-        raise ConfigError(
-            f"step.target: {config.step.target} learns of two places of a sequence; set "
-            "restoration.neighbours, to 0 where each is restored by itself"
-        )
-    if config.restoration.neighbours is not None and not step.takes_sequences:
-        raise ConfigError(
-            f"restoration.neighbours: {config.step.target} learns of pictures one by one; set "
-            "step.target to temporal_consistency or adversarial_frames"
-        )
 
 
 def _turns(config: RestoreRun) -> Compose:

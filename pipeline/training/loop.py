@@ -71,9 +71,7 @@ def train(
     checkpoint, or from its beginning, and the precision says so.
     """
     require_step_for(process_group(), config)
-    # The version of the noise draws (pipeline.degradations.digest) is no part of it: a training
-    # that was interrupted over an upgrade goes on, on inputs that are drawn again.
-    identity = digest([config.training_settings(), data_digest])
+    identity = digest([_what_training_depends_on(config), data_digest])
     attempt = Attempt(
         config, dataset, Checkpoint(folder, identity), selection, on_precision, on_damage
     )
@@ -164,6 +162,16 @@ def require_step_for(own: ProcessGroup, config: RunConfig) -> None:
     """Raises ConfigError for a step that several processes cannot take together."""
     if own.count > 1 and not named(config.step, key="step", base=Step).supports_ddp:
         raise ConfigError(f"step.target: {config.step.target} trains in one process; no torchrun")
+
+
+def _what_training_depends_on(config: RunConfig) -> dict[str, Any]:
+    """So that another gate, window or strength does not train the same weights once more.
+
+    The version of the noise draws (pipeline.degradations.digest) is no part of it: a training
+    that was interrupted over an upgrade goes on, on inputs that are drawn again.
+    """
+    judged_later = ("name", "metrics", "windows", "convention", "phantoms", "register", "strength")
+    return {key: value for key, value in config.resolved().items() if key not in judged_later}
 
 
 @dataclass

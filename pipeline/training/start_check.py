@@ -10,7 +10,8 @@ import torch
 
 from pipeline.config.component import build, named
 from pipeline.config.run import RunConfig
-from pipeline.config.task_runs import DenoiseRun, SegmentRun
+from pipeline.config.task_runs import DenoiseRun, RestoreRun, SegmentRun
+from pipeline.core.errors import ConfigError
 from pipeline.models.adapters.base import build_loss
 from pipeline.training.device import training_device
 from pipeline.training.distributed import process_group
@@ -29,6 +30,7 @@ def check_run(config: RunConfig) -> None:
     device = training_device(config.train)
     named(config.model, key="model", base=torch.nn.Module)
     require_step_for(process_group(), config)
+    _require_step_of_sequences(config)
     if config.degradation is not None:
         build(config.degradation, key="degradation", base=object)
     if isinstance(config, DenoiseRun | SegmentRun) and config.transforms is not None:
@@ -41,6 +43,24 @@ def check_run(config: RunConfig) -> None:
     with torch.random.fork_rng(devices=[]):
         _, step = build_training(config, device)
     require_sound(step, device, config.train.precision)
+
+
+def _require_step_of_sequences(config: RunConfig) -> None:
+    """Neighbours make a batch of two places in a row, which no other step takes, nor this one
+    anything else."""
+    step, target = named(config.step, key="step", base=Step), config.step.target
+    neighbours = config.restoration.neighbours if isinstance(config, RestoreRun) else None
+    if step.takes_sequences and neighbours is None:
+        raise ConfigError(
+            f"step.target: {target} learns of two places of a sequence; set restoration.neighbours "
+            "(0 where each is restored by itself), or for single pictures another step, such as "
+            "supervised"
+        )
+    if neighbours is not None and not step.takes_sequences:
+        raise ConfigError(
+            f"restoration.neighbours: {target} learns of pictures one by one; leave it out, or set "
+            "step.target to temporal_consistency or adversarial_frames"
+        )
 
 
 def _check_transforms(config: DenoiseRun | SegmentRun) -> None:

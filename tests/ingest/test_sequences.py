@@ -53,23 +53,6 @@ def run(neighbours: int | None = 1, source: str = "frames", **more: object) -> R
     )
 
 
-@pytest.mark.parametrize(
-    ("neighbours", "step", "named"),
-    [
-        (None, "temporal_consistency", r"restoration\.neighbours"),
-        (None, "adversarial_frames", r"restoration\.neighbours"),
-        (1, "supervised", r"step\.target to temporal_consistency"),
-    ],
-)
-def test_a_step_that_does_not_fit_is_refused_before_any_frame_is_read(
-    tmp_path: Path, neighbours: int | None, step: str, named: str
-) -> None:
-    config = run(neighbours, step={"target": step, "args": {"residual": True}})
-    nowhere = tmp_path / "nowhere"
-    with pytest.raises(ConfigError, match=named):
-        task_of(config).ingest(nowhere, Store(tmp_path / "store"), config, key=installation_key())
-
-
 class Neighbours(nn.Module):
     """Says what is to be corrected: the next frame less the one before."""
 

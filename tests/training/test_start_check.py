@@ -44,6 +44,14 @@ def test_every_shipped_run_passes_and_draws_nothing(path: Path) -> None:
         ("segment_organs", "step.target=nothing", "step.target: nothing"),
         ("deblur", "restoration.target={target: jpg}", "restoration.target"),
         ("super_resolve", "model.args.scale=4", "model.args.scale"),
+        ("denoise_sequence", "restoration.neighbours=null", r"set restoration\.neighbours"),
+        ("label_to_video_style", "restoration.neighbours=null", r"set restoration\.neighbours"),
+        ("denoise_redcnn", "step={target: temporal_consistency}", "learns of two places"),
+        (
+            "denoise_sequence",
+            "step={target: supervised}",
+            r"restoration\.neighbours: .*leave it out",
+        ),
         ("vae_ct", "model.args.latnt=4", "model.args.latnt"),
     ],
 )

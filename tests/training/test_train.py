@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import body_slice, run_config, run_data, tiny_train
-from helpers.restore import run as restore_run
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -310,26 +309,6 @@ def test_another_gate_or_window_does_not_train_again(tmp_path: Path) -> None:
     again = trained(parse_config(raw), tmp_path)
     assert len(checkpoints(tmp_path)) == began == 1
     assert same_weights(first, again)
-
-
-def test_a_training_depends_on_its_pictures_and_not_on_how_they_are_judged() -> None:
-    noise = {"target": "gaussian_noise", "args": {"sigma": 25}}
-
-    def otherwise(**changes: object) -> dict[str, Any]:
-        return restore_run(noise, restoration={"source": "shipped"} | changes).training_settings()
-
-    settings = otherwise()
-    assert {"windows", "register", "name"}.isdisjoint(settings)
-    for later in (
-        {"limits": {"min_psnr_gain_db": 3}},
-        {"references": ["non_local_means"]},
-        {"frechet_side": 32},
-        {"self_ensemble": True},
-        {"test_degradation": {"target": "gaussian_noise", "args": {"sigma": 15}}},
-    ):
-        assert otherwise(**later) == settings, later
-    for of_the_training in ({"colour": "rgb"}, {"training_side": 128}):
-        assert otherwise(**of_the_training) != settings, of_the_training
 
 
 def test_strength_is_for_use_and_not_for_training(tmp_path: Path) -> None:
