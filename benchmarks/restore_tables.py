@@ -146,7 +146,8 @@ def gallery(results: dict[str, Any]) -> list[str]:
         "Written by `make gallery`, which trains the configurations below on one core for a few",
         "minutes. All pictures shown are held back from training: photographs that scikit-image",
         "and scikit-learn bring along, and one patient's CT (TCIA Colorectal-Liver-Metastases,",
-        "CC BY 4.0). Figures are means over all held-back pictures.",
+        "CC BY 4.0). Figures are means over all held-back pictures. Pictures and gates are of",
+        "seed 0, also where the figures are means over three seeds, whose gates may differ.",
         "The [table](../benchmarks/results/restore.md) has the processor of each.",
     ]
     runs = results["runs"]

@@ -27,10 +27,11 @@ from pipeline.training.steps.variational import Variational
 SIDE, LATENTS = 32, 6
 FACTORS = ("kind", "size", "row", "column")
 RADII, PLACES = (4.0, 5.5, 7.0), np.linspace(9, 22, 14)
-#: Names and settings of the KL term: constant, or falling for most of the training.
+#: Names and settings of the KL term: constant, growing at first, or falling for most of the time.
 BETAS: dict[str, dict[str, float]] = {
     "beta 1": {"beta": 1},
     "beta 4": {"beta": 4},
+    "beta 0 to 4": {"beta": 4, "warmup": 600},
     "beta 20 to 4": {"beta": 4, "beta_from": 20, "warmup": 6400},
 }
 ITERATIONS = 8000
@@ -143,7 +144,7 @@ def _walk(model: HUModel, images: torch.Tensor) -> NDArray[np.float32]:
 def _draw(
     walks: dict[str, NDArray[np.float32]], found: dict[str, dict[str, Any]], picture: Path
 ) -> None:
-    figure = Figure(figsize=(13, 3.4), layout="constrained")
+    figure = Figure(figsize=(17, 3.4), layout="constrained")
     for number, (name, images) in enumerate(walks.items(), start=1):
         axes = figure.add_subplot(1, len(walks), number)
         framed = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=0.4)

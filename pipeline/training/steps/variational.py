@@ -23,10 +23,10 @@ class Variational(Supervised):
     term, so `loss` stays out of the configuration: a Gaussian one is a mean square error.
 
     warmup: the KL term grows from nothing over so many updates (Bowman et al., CoNLL 2016), lest
-    latents switch off before the decoder has learnt to use them; or from `beta_from`. From above
-    beta it falls: the first latents in use each hold one thing that matters for most of an image,
-    and room for more comes as the weight falls (Burgess et al. 2018, arXiv:1804.03599, let the
-    capacity of the code grow instead).
+    latents switch off before the decoder has learnt to use them; or from `beta_from`. Where that
+    is above beta the weight falls: at first a latent is worth its cost only for what matters most
+    in an image, such as place, which so gets latents of its own, and the rest comes later
+    (Burgess et al. 2018, arXiv:1804.03599, let the capacity of the code grow instead).
 
     `reconstruction: 0` and `beta: 0` train on one term alone, to see what each is for. Takes
     "input", "target" and, for a conditional network, "label" [batch]. Logs nats per image; `elbo`
