@@ -38,7 +38,6 @@ def check_run(config: RunConfig) -> None:
     if not config.is_complete:
         if config.loss is not None:
             build_loss(config.loss)
-        named(config.step, key="step", base=Step)
         return
     with torch.random.fork_rng(devices=[]):
         _, step = build_training(config, device)
