@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
 import yaml
 from helpers.flows import identity_config, register
 from helpers.pacs import PASSWORD, USER, Orthanc, write_ct
+
+from flows.hospital import work
+from pipeline.pacs.work.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -80,15 +86,29 @@ def tags_of(orthanc: Orthanc):
     return lambda name: orthanc.call("GET", f"/instances/{name}/simplified-tags")
 
 
-def test_what_may_still_grow_is_waited_for_within_the_same_command(ldct, orthanc, tmp_path):
+def test_what_may_still_grow_is_waited_for_within_the_same_command(
+    ldct, orthanc, tmp_path, monkeypatch
+):
     """As a first day in docs/pacs.md: `pull`, then `work` at once."""
     register(identity_config())
     orthanc.fill(write_ct(tmp_path / "in", 1))
-    described = hospital(tmp_path, orthanc, settle_s=6)
+    described = hospital(tmp_path, orthanc, settle_s=3600)
     ldct("pacs", "pull", described)
+    passed = sleep_by_the_ledgers_clock(monkeypatch)
     worked = ldct("pacs", "work", described, "--json")
     assert worked.json["counts"]["sent"] == 1
     assert "the next step is due in" in worked.err
+    assert 0 < sum(passed) <= 3600
+
+
+def sleep_by_the_ledgers_clock(monkeypatch) -> list[float]:
+    """A worker's pauses pass at once, for the ledger too; the list of them, in seconds. A real
+    wait of seconds is over before the worker looks where a machine is slow enough."""
+    passed: list[float] = []
+    later = partial(Ledger, now=lambda: time.time() + sum(passed))
+    monkeypatch.setattr(work, "Ledger", later)
+    monkeypatch.setattr(work, "time", SimpleNamespace(time=time.time, sleep=passed.append))
+    return passed
 
 
 def test_a_folder_of_studies_without_a_pacs_by_the_commands(ldct, tmp_path):
