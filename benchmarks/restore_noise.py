@@ -4,7 +4,7 @@ Trains configs/denoise_photo_blind.yaml and denoise_photo_blind_colour.yaml, or 
 are, unless --work has them already, and measures each on its held-back photographs with noise of
 every one of SIGMAS, beside BM3D (in colour CBM3D), which is given the sigma. BM3D:
 benchmarks/requirements.txt; what it reached is kept in --work. Writes results/restore_noise.json
-and .md beside this file.
+and .md beside this file; what is not named keeps its rows.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(NAMES))
     parser.add_argument("--work", type=Path, default=Path("out/restore"))
     arguments = parser.parse_args()
-    runs = {name: measured(name, arguments.work / name) for name in arguments.names}
-    results = {"runs": runs, "machine": machine.facts("auto")}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "restore_noise.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "restore_noise.md").write_text("\n".join(table(results)) + "\n")
+    path = RESULTS / "restore_noise.json"
+    runs = json.loads(path.read_text())
+    for name in arguments.names:
+        runs[name] = measured(name, arguments.work / name)
+    path.write_text(json.dumps(runs, indent=1) + "\n")
+    path.with_suffix(".md").write_text("\n".join(table(runs)) + "\n")
 
 
 def measured(name: str, work: Path) -> dict[str, Any]:
@@ -59,7 +60,12 @@ def measured(name: str, work: Path) -> dict[str, Any]:
         if find_spec("bm3d"):
             strengths[sigma]["bm3d"] = of_bm3d(store, keys[TEST], at, work / f"bm3d-{sigma}.json")
         print(name, sigma, strengths[sigma], flush=True)
-    return {"training": training, "training_images": len(keys[TRAIN]), "sigmas": strengths}
+    return {
+        "training": training,
+        "training_images": len(keys[TRAIN]),
+        "sigmas": strengths,
+        "machine": machine.facts("auto"),
+    }
 
 
 def of_bm3d(store: Store, keys: list[str], config: RestoreRun, kept: Path) -> dict[str, float]:
@@ -79,22 +85,23 @@ def with_noise(config: RestoreRun, sigma: float) -> RestoreRun:
     return RestoreRun.model_validate(raw)
 
 
-def table(results: dict[str, Any]) -> list[str]:
+def table(runs: dict[str, Any]) -> list[str]:
     """The lines of restore_noise.md."""
-    lines = [machine.described(results["machine"]), ""]
-    for name, run in results["runs"].items():
+    lines = []
+    for name, run in runs.items():
         training = run["training"]
-        lines.append(
+        lines += [
             f"configs/{name}.yaml: {run['training_images']} training pictures, "
             f"{training['iterations']} iterations, {training['parameters']:,} parameters, "
-            f"{training['cpu_minutes']:.1f} CPU minutes, one seed."
-        )
+            f"{training['wall_minutes']:.1f} minutes, {training['cpu_minutes']:.1f} CPU minutes, "
+            f"one seed. {machine.described(run['machine'])}",
+            "",
+        ]
     lines += [
-        "",
         "| pictures | sigma | noisy, dB | BM3D, dB | SSIM | network, dB | SSIM | ahead, dB |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, run in results["runs"].items():
+    for name, run in runs.items():
         for sigma, found in run["sigmas"].items():
             lines.append(row(NAMES[name], sigma, found))
     return lines
