@@ -93,6 +93,14 @@ def test_similar_blocks_cover_every_pixel_of_any_picture(rows: int, columns: int
         assert torch.allclose(found, image, atol=1e-2)
 
 
+def test_how_many_tiles_are_compared_at_once_changes_nothing(monkeypatch) -> None:
+    image = noisy(half_of_it_texture().repeat(1, 3, 1, 1))
+    whole = grouped(image, as_sigma(SIGMA))
+    monkeypatch.setattr("pipeline.models.similar_blocks._AT_ONCE", 5000)
+    for found, expected in zip(grouped(image, as_sigma(SIGMA)), whole, strict=True):
+        assert torch.allclose(found, expected, atol=1e-3)
+
+
 def test_groups_hold_the_blocks_most_alike() -> None:
     """Of columns that repeat after every 11, blocks are found that begin in the same phase."""
     row = 50 * torch.randn(1, 11, generator=torch.Generator().manual_seed(2))
