@@ -31,8 +31,8 @@ class RefinedDct(nn.Module):
     the DCT's estimate, what that removed in standard deviations of the noise, and that deviation;
     its answer, [batch, channels, rows, columns], is taken in standard deviations too. An image in
     which no noise is found is therefore left as it is, whatever the network was trained on.
-    similar_blocks: the estimate is that of groups of similar blocks (pipeline.models) in place of
-    the DCT's, and how far their first one is from it goes in as well: 3 channels + 1 in all.
+    similar_blocks: the estimate is the second of pipeline.models.similar_blocks in place of the
+    DCT's, and how far the first is from it goes in as well: 3 channels + 1 in all.
     """
 
     def __init__(self, network: dict[str, Any], *, similar_blocks: bool = False) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from pipeline.models.sliding_dct import BLOCK, OF_BLOCKS, THRESHOLD, cosines
+from pipeline.models.sliding_dct import BLOCK, OF_BLOCKS, THRESHOLD, cosines, in_blocks, wiener_
 
 #: Blocks in a group.
 GROUP = 16
@@ -49,37 +49,36 @@ def _twice(planes: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, tor
     """Both estimates of [planes, rows, columns]."""
     noisy, size = _blocks(planes), (planes.shape[1], planes.shape[2])
     first = _filtered(noisy, noisy[0], None, sigma, size)
-    shown = _blocks(first)
-    seen = torch.lerp(shown[0], noisy[0], NOISY_SHARE)
-    return first, _filtered(noisy, seen, shown, sigma, size)
+    basic = _blocks(first)
+    guide = torch.lerp(basic[0], noisy[0], NOISY_SHARE)
+    return first, _filtered(noisy, guide, basic, sigma, size)
 
 
 def _blocks(planes: torch.Tensor) -> torch.Tensor:
     """[planes, blocks, BLOCK ** 2]: the DCT of the block at every place in each plane."""
-    return (OF_BLOCKS.to(planes) @ functional.unfold(planes[:, None], BLOCK)).mT.contiguous()
+    return in_blocks(planes[:, None]).mT.contiguous()
 
 
 def _filtered(
     noisy: torch.Tensor,
-    seen: torch.Tensor,
-    shown: torch.Tensor | None,
+    guide: torch.Tensor,
+    basic: torch.Tensor | None,
     sigma: torch.Tensor,
     size: tuple[int, int],
 ) -> torch.Tensor:
     """[planes, rows, columns] of the blocks in `noisy`, as [planes, blocks, BLOCK ** 2].
 
-    seen: [blocks, BLOCK ** 2], which groups are found in. shown: an estimate of the blocks without
-    noise; None for thresholds.
+    guide: [blocks, BLOCK ** 2], which groups are found in. basic: the first estimate of the blocks,
+    which weighs their coefficients; None for thresholds.
     """
     total, weight = torch.zeros_like(noisy), torch.zeros_like(noisy[..., :1])
-    for group in _groups(seen, size):
+    for group in _groups(guide, size):
         along = cosines(group.shape[1]).to(noisy)
         found = along @ noisy[:, group]
-        if shown is None:
+        if basic is None:
             kept = (found.abs() > THRESHOLD * sigma).to(noisy)
         else:
-            kept = (along @ shown[:, group]).square_()
-            kept /= (kept + sigma**2).clamp_min_(torch.finfo(noisy.dtype).tiny)
+            kept = wiener_((along @ basic[:, group]).square_(), sigma**2)
         share = 1 / kept.square().sum(dim=(2, 3), keepdim=True).clamp_min(1)
         answer = along.T @ found.mul_(kept).mul_(share)
         places = group.flatten()
@@ -89,21 +88,21 @@ def _filtered(
     return (pixels / functional.fold(weight.mT.expand(-1, BLOCK**2, -1), size, BLOCK))[:, 0]
 
 
-def _groups(seen: torch.Tensor, size: tuple[int, int]) -> Iterator[torch.Tensor]:
+def _groups(guide: torch.Tensor, size: tuple[int, int]) -> Iterator[torch.Tensor]:
     """Places of the GROUP blocks most alike, [groups, GROUP], some tiles at a time. The one that a
     group is made for is always in it, so that every pixel is in some group."""
     (rows, near_rows), (columns, near_columns) = (_tiles(side - BLOCK + 1) for side in size)
     across = size[1] - BLOCK + 1
-    tiles = _pairs(rows, columns, across).to(seen.device)
-    regions = _pairs(near_rows, near_columns, across).to(seen.device)
+    tiles = _pairs(rows, columns, across).to(guide.device)
+    regions = _pairs(near_rows, near_columns, across).to(guide.device)
     itself = _pairs(
         rows - near_rows[:, :1], columns - near_columns[:, :1], near_columns.shape[1]
-    ).to(seen.device)
-    squared, at_once = seen.square().sum(dim=1), max(1, _AT_ONCE // regions.shape[1])
+    ).to(guide.device)
+    squared, at_once = guide.square().sum(dim=1), max(1, _AT_ONCE // regions.shape[1])
     some = (each.split(at_once) for each in (tiles, regions, itself))
     for tile, region, own in zip(*some, strict=True):
         # The square of a difference, less what is the same for a whole row.
-        unlike = torch.baddbmm(squared[region][:, None], seen[tile], seen[region].mT, alpha=-2)
+        unlike = torch.baddbmm(squared[region][:, None], guide[tile], guide[region].mT, alpha=-2)
         unlike.scatter_(2, own[..., None], -torch.inf)
         nearest = unlike.topk(min(GROUP, region.shape[1]), dim=2, largest=False).indices
         yield region.gather(1, nearest.flatten(1)).reshape(-1, nearest.shape[2])

@@ -44,8 +44,7 @@ def estimated(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     coefficients = _analysed(planes.flatten(0, 1))
     kept = (coefficients.square() > THRESHOLD**2 * variance).to(noisy)
     power = _analysed(_averaged(coefficients, kept, size)).square_()
-    power /= (power + variance).clamp_min_(torch.finfo(noisy.dtype).tiny)
-    found = _averaged(coefficients, power, size).reshape(planes.shape)
+    found = _averaged(coefficients, wiener_(power, variance), size).reshape(planes.shape)
     return torch.einsum("ij,biyx->bjyx", across, found)
 
 
@@ -53,7 +52,19 @@ def _analysed(planes: torch.Tensor) -> torch.Tensor:
     """[planes, BLOCK ** 2, blocks]: the DCT of every block, also of those beyond the rim, of
     [planes, rows, columns]."""
     padded = functional.pad(planes[:, None], (_RIM,) * 4, mode="reflect")
-    return OF_BLOCKS.to(planes) @ functional.unfold(padded, BLOCK)
+    return in_blocks(padded)
+
+
+def in_blocks(planes: torch.Tensor) -> torch.Tensor:
+    """[planes, BLOCK ** 2, blocks]: the DCT of the block at every place within each of
+    [planes, 1, rows, columns]."""
+    return OF_BLOCKS.to(planes) @ functional.unfold(planes, BLOCK)
+
+
+def wiener_(power: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Wiener's weights for coefficients of that power in noise of that variance; 0 where both are.
+    `power` is overwritten."""
+    return power.div_((power + variance).clamp_min_(torch.finfo(power.dtype).tiny))
 
 
 def _averaged(
